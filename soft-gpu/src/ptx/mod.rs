@@ -1,0 +1,180 @@
+//! PTX text into a typed module.
+//!
+//! [`parse`] reads a module's declarations: kernels and functions with their parameters, global and constant
+//! variables with their initialisers. Function bodies are only measured (a module can have 35 MB of them); the
+//! executor parses a body when its kernel is decoded.
+
+mod body;
+mod layout;
+mod lexer;
+mod parser;
+mod types;
+
+use std::collections::HashMap;
+
+pub(crate) use body::{Operand, Scoped, Statement, parse_body};
+pub use types::{Class, Space, Type};
+
+/// Largest size in bytes that a declared variable or parameter list may have.
+pub const MAX_VARIABLE_BYTES: u64 = 1 << 32;
+/// Largest number of registers that one function may declare.
+pub const MAX_REGISTERS: u32 = 1 << 22;
+/// Deepest nesting of braces, brackets and parentheses.
+pub const MAX_NESTING: u32 = 64;
+
+/// Why text is not a PTX module.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("PTX line {line}: {message}")]
+pub struct PtxError {
+    /// Line, counted from 1.
+    pub line: u32,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// One parameter of a kernel or function, at its place in the parameter buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Param {
+    /// Name in the text.
+    pub name: String,
+    /// Bytes from the start of the parameter buffer.
+    pub offset: u32,
+    /// Size in bytes.
+    pub size: u32,
+    /// Alignment in bytes.
+    pub align: u32,
+}
+
+/// A kernel (`.entry`) or device function (`.func`).
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Name in the text.
+    pub name: String,
+    /// Whether it is a kernel.
+    pub is_kernel: bool,
+    /// Parameters in order.
+    pub params: Vec<Param>,
+    /// Return values of a device function, in order.
+    pub returns: Vec<Param>,
+    /// `.maxntid`: the product of its numbers.
+    pub max_threads: Option<u32>,
+    /// `.reqntid`, with ones where it has fewer numbers.
+    pub required_threads: Option<[u32; 3]>,
+    /// Line of the declaration.
+    pub line: u32,
+    /// Where the body lies in the module's text, and the number of its first line; `None` for a declaration.
+    pub(crate) body: Option<(std::ops::Range<usize>, u32)>,
+}
+
+impl Entry {
+    /// Size in bytes of all parameters together.
+    pub fn param_bytes(&self) -> u32 {
+        self.params
+            .last()
+            .map_or(0, |param| param.offset.saturating_add(param.size))
+    }
+}
+
+/// An address inside an initialiser, to be filled in when its target has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relocation {
+    /// Byte offset in [`Global::init`].
+    pub offset: u64,
+    /// Size in bytes of the place.
+    pub size: u32,
+    /// Name of the variable or function.
+    pub symbol: String,
+    /// Added to its address.
+    pub addend: i64,
+}
+
+/// A variable of the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Global {
+    /// Name in the text.
+    pub name: String,
+    /// [`Space::Global`], [`Space::Const`] or [`Space::Shared`].
+    pub space: Space,
+    /// Alignment in bytes.
+    pub align: u32,
+    /// Size in bytes; 0 for an `.extern` array without a size (dynamic shared memory).
+    pub size: u64,
+    /// Leading bytes; the rest is zero.
+    pub init: Vec<u8>,
+    /// Addresses within `init`.
+    pub relocations: Vec<Relocation>,
+    /// Whether it is declared `.extern`.
+    pub is_extern: bool,
+}
+
+/// A parsed module.
+#[derive(Clone, Debug, Default)]
+pub struct Module {
+    /// `.version`: major and minor.
+    pub version: (u32, u32),
+    /// `.target`, for example `sm_80`.
+    pub target: String,
+    /// `.address_size`.
+    pub address_size: u32,
+    text: String,
+    functions: Vec<Entry>,
+    by_name: HashMap<String, usize>,
+    globals: Vec<Global>,
+    globals_by_name: HashMap<String, usize>,
+    aliases: HashMap<String, String>,
+}
+
+impl Module {
+    /// The names of all kernels, in the order of the text.
+    pub fn kernels(&self) -> impl Iterator<Item = &str> {
+        self.functions
+            .iter()
+            .filter(|entry| entry.is_kernel)
+            .map(|entry| entry.name.as_str())
+    }
+
+    /// The kernel called `name`.
+    pub fn kernel(&self, name: &str) -> Option<&Entry> {
+        self.function(name).filter(|entry| entry.is_kernel)
+    }
+
+    /// The variables in global and constant memory, which need addresses before a kernel is decoded.
+    pub fn globals(&self) -> impl Iterator<Item = &Global> {
+        self.globals
+            .iter()
+            .filter(|global| global.space != Space::Shared)
+    }
+
+    /// The variable called `name`, in any space.
+    pub fn variable(&self, name: &str) -> Option<&Global> {
+        self.globals_by_name
+            .get(name)
+            .map(|&index| &self.globals[index])
+    }
+
+    /// The kernel or function called `name`, following aliases.
+    pub fn function(&self, name: &str) -> Option<&Entry> {
+        let name = self.aliases.get(name).map_or(name, String::as_str);
+        self.by_name.get(name).map(|&index| &self.functions[index])
+    }
+
+    /// All kernels and functions.
+    pub fn functions(&self) -> &[Entry] {
+        &self.functions
+    }
+
+    /// The text of `entry`'s body and its first line, if it has one.
+    pub(crate) fn body(&self, entry: &Entry) -> Option<(&str, u32)> {
+        let (range, line) = entry.body.as_ref()?;
+        self.text.get(range.clone()).map(|text| (text, *line))
+    }
+}
+
+/// Parses a module.
+///
+/// # Errors
+///
+/// The first place where `text` is not PTX. Bodies are not looked at here.
+pub fn parse(text: &str) -> Result<Module, PtxError> {
+    parser::parse_module(text)
+}
