@@ -1,1 +1,23 @@
-//! Placeholder, replaced by the first commit of this crate.
+//! How calls travel between a program and its worker: frames, hello, limits, transports, addresses.
+//!
+//! What: the wire protocol of `docs/protocol.md`, and all that both sides share around it. Why here: the
+//! client library, the server, the launcher and the tests must agree on every byte and every limit. Rules:
+//! standard threads only and no printing, because this runs inside other people's programs; nothing that a
+//! peer sends can make it panic, or allocate or wait beyond [`limits`].
+//!
+//! ```text
+//! address, config  where to go          frame    headers, records
+//! connect          going there          bounded  reading without trusting
+//! hello            the first words      limits   every maximum
+//! transport        bytes across         stats    what a run counted
+//! ```
+
+pub mod address;
+pub mod bounded;
+pub mod config;
+pub mod connect;
+pub mod frame;
+pub mod hello;
+pub mod limits;
+pub mod stats;
+pub mod transport;

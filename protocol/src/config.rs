@@ -1,0 +1,472 @@
+//! Which server, transport and device a program uses: flag, then environment, then the user's file, then the
+//! system's.
+//!
+//! What: [`resolve`] decides purely from [`Sources`]; [`Sources::of_this_process`] gathers them. Why here: the
+//! launcher and both preloaded libraries must come to the same answer. Rule: each setting is decided on its
+//! own by the first source that has it, and remembers which that was; an empty variable is none; a file that
+//! cannot be understood is an error, never skipped.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::address::{Address, AddressError};
+
+/// The environment variable with the list of servers.
+pub const SERVER_VARIABLE: &str = "GPURUN_SERVER";
+/// The environment variable with the transport.
+pub const TRANSPORT_VARIABLE: &str = "GPURUN_TRANSPORT";
+/// The environment variable with the kind of device.
+pub const DEVICE_VARIABLE: &str = "GPURUN_DEVICE";
+/// The environment variable with the number of devices.
+pub const DEVICES_VARIABLE: &str = "GPURUN_DEVICES";
+/// The environment variable with the file of [`crate::stats`].
+pub const STATS_FILE_VARIABLE: &str = "GPURUN_STATS_FILE";
+/// The environment variable that asks the launcher for a table of what was called.
+pub const STATS_VARIABLE: &str = "GPURUN_STATS";
+/// The system's file.
+pub const SYSTEM_FILE: &str = "/etc/gpurun/config.toml";
+
+/// Which transport is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum TransportChoice {
+    /// What the server's address says.
+    #[default]
+    Auto,
+    /// TCP only.
+    Tcp,
+    /// Unix sockets only.
+    Unix,
+}
+
+impl TransportChoice {
+    /// Whether a server at this address may be used.
+    #[must_use]
+    pub fn allows(self, address: &Address) -> bool {
+        self == Self::Auto || self.name() == address.transport()
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Tcp => "tcp",
+            Self::Unix => "unix",
+        }
+    }
+}
+
+/// What devices are to be made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum DeviceChoice {
+    /// NVIDIA's where there are any, else the software GPU.
+    #[default]
+    Auto,
+    /// NVIDIA's only.
+    Gpu,
+    /// The software GPU only.
+    Soft,
+}
+
+impl DeviceChoice {
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Gpu => "gpu",
+            Self::Soft => "soft",
+        }
+    }
+}
+
+/// A word that is none of the choices.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{word}' is not one of {choices}")]
+pub struct UnknownChoice {
+    word: String,
+    choices: &'static str,
+}
+
+impl FromStr for TransportChoice {
+    type Err = UnknownChoice;
+
+    fn from_str(word: &str) -> Result<Self, UnknownChoice> {
+        [Self::Auto, Self::Tcp, Self::Unix]
+            .into_iter()
+            .find(|choice| choice.name() == word)
+            .ok_or_else(|| UnknownChoice {
+                word: word.to_owned(),
+                choices: "auto, tcp, unix",
+            })
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = UnknownChoice;
+
+    fn from_str(word: &str) -> Result<Self, UnknownChoice> {
+        [Self::Auto, Self::Gpu, Self::Soft]
+            .into_iter()
+            .find(|choice| choice.name() == word)
+            .ok_or_else(|| UnknownChoice {
+                word: word.to_owned(),
+                choices: "auto, gpu, soft",
+            })
+    }
+}
+
+impl fmt::Display for TransportChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// Who decided a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// An option of the command.
+    Flag(&'static str),
+    /// An environment variable.
+    Variable(&'static str),
+    /// A file.
+    File(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) | Self::Variable(name) => formatter.write_str(name),
+            Self::File(path) => write!(formatter, "{}", path.display()),
+        }
+    }
+}
+
+/// Why settings cannot be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// An address that is none.
+    #[error("{origin}: {source}")]
+    Address {
+        /// Who said it.
+        origin: Origin,
+        /// What is wrong.
+        source: AddressError,
+    },
+    /// A word that is none of the choices.
+    #[error("{origin}: {source}")]
+    Choice {
+        /// Who said it.
+        origin: Origin,
+        /// What is wrong.
+        source: UnknownChoice,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file that cannot be understood.
+    #[error("{}: {source}", path.display())]
+    Syntax {
+        /// Which.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+}
+
+/// Texts from one source, not yet understood.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Texts {
+    /// The list of servers.
+    pub server: Option<String>,
+    /// The transport.
+    pub transport: Option<String>,
+    /// The device.
+    pub device: Option<String>,
+}
+
+/// Everything that settings are decided from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Options of the command.
+    pub flags: Texts,
+    /// Environment variables.
+    pub variables: Texts,
+    /// The contents of the files that exist, the user's before the system's.
+    pub files: Vec<(PathBuf, String)>,
+}
+
+/// The settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The servers, in order of preference, and who named them; none are configured otherwise.
+    pub servers: Option<(Vec<Address>, Origin)>,
+    /// The transport.
+    pub transport: TransportChoice,
+    /// The device.
+    pub device: DeviceChoice,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct File {
+    server: Option<OneOrMore>,
+    transport: Option<String>,
+    device: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl Sources {
+    /// These options, this process's environment, and the two files.
+    ///
+    /// # Errors
+    /// A file that exists cannot be read.
+    pub fn of_this_process(flags: Texts) -> Result<Self, ConfigError> {
+        let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let mut files = Vec::new();
+        for path in [user_file(), Some(PathBuf::from(SYSTEM_FILE))]
+            .into_iter()
+            .flatten()
+        {
+            if let Some(text) = read_file(&path)? {
+                files.push((path, text));
+            }
+        }
+        Ok(Self {
+            flags,
+            variables: Texts {
+                server: variable(SERVER_VARIABLE),
+                transport: variable(TRANSPORT_VARIABLE),
+                device: variable(DEVICE_VARIABLE),
+            },
+            files,
+        })
+    }
+}
+
+/// `~/.config/gpurun/config.toml`, or in `XDG_CONFIG_HOME`.
+fn user_file() -> Option<PathBuf> {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let directory = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
+    Some(directory?.join("gpurun/config.toml"))
+}
+
+fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
+        Err(source) => Err(ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<Texts, ConfigError> {
+    let file: File = toml::from_str(text).map_err(|source| ConfigError::Syntax {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })?;
+    let server = file.server.map(|server| match server {
+        OneOrMore::One(text) => text,
+        OneOrMore::More(texts) => texts.join(","),
+    });
+    Ok(Texts {
+        server,
+        transport: file.transport,
+        device: file.device,
+    })
+}
+
+/// Decides the settings.
+///
+/// # Errors
+/// The deciding text of a setting, or a file, cannot be understood.
+pub fn resolve(sources: &Sources) -> Result<Settings, ConfigError> {
+    let named = |texts: &Texts, origin: fn(&'static str) -> Origin, names: [&'static str; 3]| {
+        (texts.clone(), names.map(origin))
+    };
+    let mut all = vec![
+        named(
+            &sources.flags,
+            Origin::Flag,
+            ["--server", "--transport", "--device"],
+        ),
+        named(
+            &sources.variables,
+            Origin::Variable,
+            [SERVER_VARIABLE, TRANSPORT_VARIABLE, DEVICE_VARIABLE],
+        ),
+    ];
+    for (path, text) in &sources.files {
+        let origins = [(); 3].map(|()| Origin::File(path.clone()));
+        all.push((parse_file(path, text)?, origins));
+    }
+    let mut settings = Settings::default();
+    let (mut has_transport, mut has_device) = (false, false);
+    for (texts, [of_server, of_transport, of_device]) in all {
+        if let (None, Some(text)) = (&settings.servers, texts.server) {
+            match Address::parse_list(&text) {
+                Ok(list) => settings.servers = Some((list, of_server)),
+                Err(source) => {
+                    return Err(ConfigError::Address {
+                        origin: of_server,
+                        source,
+                    });
+                }
+            }
+        }
+        choose(
+            &mut settings.transport,
+            &mut has_transport,
+            texts.transport,
+            of_transport,
+        )?;
+        choose(
+            &mut settings.device,
+            &mut has_device,
+            texts.device,
+            of_device,
+        )?;
+    }
+    Ok(settings)
+}
+
+fn choose<T: FromStr<Err = UnknownChoice>>(
+    setting: &mut T,
+    is_decided: &mut bool,
+    text: Option<String>,
+    origin: Origin,
+) -> Result<(), ConfigError> {
+    let Some(text) = text.filter(|_| !*is_decided) else {
+        return Ok(());
+    };
+    *setting = text
+        .parse()
+        .map_err(|source| ConfigError::Choice { origin, source })?;
+    *is_decided = true;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(server: &str, transport: &str, device: &str) -> Texts {
+        let text = |word: &str| Some(word.to_owned()).filter(|word| !word.is_empty());
+        Texts {
+            server: text(server),
+            transport: text(transport),
+            device: text(device),
+        }
+    }
+
+    fn server(settings: &Settings) -> (String, String) {
+        let (list, origin) = settings.servers.as_ref().expect("a server");
+        (Address::format_list(list), origin.to_string())
+    }
+
+    #[test]
+    fn nothing_configured() {
+        let settings = resolve(&Sources::default()).expect("defaults");
+        assert_eq!(settings, Settings::default());
+    }
+
+    #[test]
+    fn the_first_source_of_each_setting_decides() {
+        let user = PathBuf::from("/home/me/config.toml");
+        let system = PathBuf::from("/etc/config.toml");
+        let mut sources = Sources {
+            flags: texts("a", "", ""),
+            variables: texts("b", "unix", ""),
+            files: vec![
+                (
+                    user,
+                    "server = ['c', 'unix:/d']\ndevice = 'soft'".to_owned(),
+                ),
+                (
+                    system,
+                    "server = 'e'\ntransport = 'tcp'\ndevice = 'gpu'".to_owned(),
+                ),
+            ],
+        };
+        let settings = resolve(&sources).expect("settings");
+        assert_eq!(
+            server(&settings),
+            ("tcp://a:7370".to_owned(), "--server".to_owned())
+        );
+        assert_eq!(settings.transport, TransportChoice::Unix);
+        assert_eq!(settings.device, DeviceChoice::Soft);
+
+        sources.flags = Texts::default();
+        assert_eq!(
+            server(&resolve(&sources).expect("settings")).1,
+            "GPURUN_SERVER"
+        );
+        sources.variables = Texts::default();
+        let settings = resolve(&sources).expect("settings");
+        let expected = (
+            "tcp://c:7370,unix:/d".to_owned(),
+            "/home/me/config.toml".to_owned(),
+        );
+        assert_eq!(server(&settings), expected);
+        assert_eq!(settings.transport, TransportChoice::Tcp);
+    }
+
+    #[test]
+    fn mistakes_name_their_origin() {
+        let error = |sources: &Sources| resolve(sources).expect_err("a mistake").to_string();
+        let flags = Sources {
+            flags: texts("x://y", "", ""),
+            ..Sources::default()
+        };
+        assert!(error(&flags).starts_with("--server: 'x://y'"));
+        let variables = Sources {
+            variables: texts("", "rdma", ""),
+            ..Sources::default()
+        };
+        assert_eq!(
+            error(&variables),
+            "GPURUN_TRANSPORT: 'rdma' is not one of auto, tcp, unix"
+        );
+        let file = |text: &str| Sources {
+            files: vec![(PathBuf::from("/f"), text.to_owned())],
+            ..Sources::default()
+        };
+        assert!(error(&file("sever = 'a'")).contains("unknown field `sever`"));
+        assert!(error(&file("device = 'cpu'")).starts_with("/f: 'cpu'"));
+    }
+
+    #[test]
+    fn a_transport_allows_its_addresses() {
+        let unix: Address = "unix:/s".parse().expect("an address");
+        let tcp: Address = "h".parse().expect("an address");
+        assert!(TransportChoice::Auto.allows(&unix) && TransportChoice::Auto.allows(&tcp));
+        assert!(TransportChoice::Unix.allows(&unix) && !TransportChoice::Unix.allows(&tcp));
+    }
+}

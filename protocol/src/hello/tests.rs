@@ -1,0 +1,197 @@
+use super::*;
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use std::io::Cursor;
+
+fn device() -> DeviceSnapshot {
+    DeviceSnapshot {
+        name: "Device".to_owned(),
+        uuid: vec![7; UUID_BYTES],
+        attributes: (1..150).map(|id| (id, i32::MAX)).collect(),
+        ..DeviceSnapshot::default()
+    }
+}
+
+fn accepted() -> Accepted {
+    Accepted {
+        version: 1,
+        server: Some(ServerInfo::default()),
+        devices: vec![device()],
+        ..Accepted::default()
+    }
+}
+
+fn hello(oldest: u32, newest: u32) -> Hello {
+    Hello {
+        oldest_version: oldest,
+        newest_version: newest,
+        ..Hello::new(Intent::Session)
+    }
+}
+
+#[test]
+fn reading_takes_exactly_the_message() {
+    let sent = Hello::new(Intent::Session);
+    let mut bytes = Vec::new();
+    write(&mut bytes, &sent).expect("well-formed");
+    bytes.extend_from_slice(b"frames");
+    let mut stream = Cursor::new(bytes);
+    assert_eq!(read::<Hello>(&mut stream).expect("well-formed"), sent);
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).expect("text");
+    assert_eq!(rest, "frames");
+}
+
+#[test]
+fn the_newest_common_version_is_chosen() {
+    assert_eq!(choose_among(&hello(1, 3), 2, 5), Ok(3));
+    assert_eq!(choose_among(&hello(2, 9), 1, 4), Ok(4));
+    assert_eq!(choose_among(&hello(4, 4), 4, 4), Ok(4));
+    let refused = choose_among(&hello(1, 2), 3, 4).expect_err("nothing in common");
+    assert_eq!(refused.code(), RefusalCode::Version);
+    assert!(refused.message.contains("speaks 1 to 2") && refused.message.contains("3 to 4"));
+    assert_eq!(
+        choose_version(&Hello::new(Intent::Session)),
+        Ok(NEWEST_VERSION)
+    );
+}
+
+#[test]
+fn other_shapes_are_refused_with_both_releases_named() {
+    let mut hello = hello(1, 1);
+    hello.shape_hash = vec![1, 2];
+    hello.client_version = "9.8.7".to_owned();
+    assert_eq!(check_shape(&hello, &[1, 2]), Ok(()));
+    let refused = check_shape(&hello, &[1, 3]).expect_err("other shapes");
+    assert!(refused.message.contains("9.8.7") && refused.message.contains(RELEASE));
+}
+
+#[test]
+fn sixty_four_devices_fit() {
+    let devices = (0..64).map(|_| device()).collect();
+    let reply = HelloReply::from(Accepted {
+        devices,
+        ..accepted()
+    });
+    // Attributes of real devices are mostly small numbers; these are the largest.
+    let length = reply.encoded_len();
+    assert!(length < 2 * MAX_HELLO_BYTES, "{length} bytes");
+    let devices = (0..16).map(|_| device()).collect();
+    let reply = HelloReply::from(Accepted {
+        devices,
+        ..accepted()
+    });
+    assert!(encode(&reply).is_ok());
+}
+
+#[test]
+fn rules_are_checked() {
+    let malformed = |change: &dyn Fn(&mut Hello)| {
+        let mut hello = hello(1, 1);
+        change(&mut hello);
+        let bytes = hello.encode_to_vec();
+        match decode::<Hello>(&bytes) {
+            Err(HelloError::Malformed(what)) => what,
+            other => panic!("{other:?}"),
+        }
+    };
+    malformed(&|hello| hello.oldest_version = 2);
+    malformed(&|hello| hello.intent = 0);
+    malformed(&|hello| hello.intent = 77);
+    malformed(&|hello| hello.shape_hash = vec![0; MAX_SHAPE_HASH_BYTES + 1]);
+    malformed(&|hello| hello.client_version = "x".repeat(MAX_STRING_BYTES + 1));
+    malformed(&|hello| hello.windows = vec![Window { base: 1, size: 1 }; MAX_WINDOWS + 1]);
+    malformed(&|hello| {
+        hello.windows = vec![Window {
+            base: u64::MAX,
+            size: 2,
+        }]
+    });
+    malformed(&|hello| {
+        hello.windows = vec![Window {
+            base: 4096,
+            size: 0,
+        }]
+    });
+    malformed(&|hello| {
+        hello.environment = (0..=MAX_ENVIRONMENT)
+            .map(|n| (n.to_string(), String::new()))
+            .collect();
+    });
+    malformed(&|hello| {
+        hello.devices = Some(DeviceRequest {
+            memory_fraction: f64::NAN,
+            ..DeviceRequest::default()
+        });
+    });
+    let mut reply = accepted();
+    reply.devices[0].uuid.pop();
+    assert!(matches!(
+        encode(&HelloReply::from(reply)),
+        Err(HelloError::Malformed(_))
+    ));
+    assert!(matches!(
+        encode(&HelloReply::default()),
+        Err(HelloError::Malformed(_))
+    ));
+}
+
+#[test]
+fn other_protocols_and_giants_are_refused() {
+    let mut http = Cursor::new(b"GET / HTTP/1.1\r\n\r\n".to_vec());
+    assert!(matches!(read::<Hello>(&mut http), Err(HelloError::NotOurs)));
+    let mut giant = MAGIC.to_vec();
+    giant.extend_from_slice(&u32::MAX.to_le_bytes());
+    assert!(matches!(
+        read::<Hello>(&mut Cursor::new(giant)),
+        Err(HelloError::TooLong { .. })
+    ));
+    assert!(matches!(
+        read::<Hello>(&mut Cursor::new(vec![])),
+        Err(HelloError::Closed)
+    ));
+}
+
+#[test]
+fn refusals_are_cut_at_a_character() {
+    let refused = refusal(RefusalCode::Internal, "é".repeat(MAX_STRING_BYTES));
+    assert_eq!(refused.message.len(), MAX_STRING_BYTES);
+}
+
+proptest! {
+    #[test]
+    fn hellos_come_back(
+        oldest in 0_u32..5, more in 0_u32..5, hash in vec(any::<u8>(), 0..=MAX_SHAPE_HASH_BYTES),
+        environment in btree_map("[A-Z_]{1,20}", ".{0,40}", 0..20), snapshot: bool, bases in vec(any::<u32>(), 0..8),
+    ) {
+        let sent = Hello {
+            shape_hash: hash,
+            environment,
+            windows: bases.into_iter().map(|base| Window { base: base.into(), size: 4096 }).collect(),
+            intent: if snapshot { Intent::Snapshot } else { Intent::Session }.into(),
+            ..hello(oldest, oldest + more)
+        };
+        let bytes = encode(&sent).expect("well-formed");
+        prop_assert_eq!(read::<Hello>(&mut Cursor::new(bytes)).expect("well-formed"), sent);
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in vec(any::<u8>(), 0..400)) {
+        let _ = decode::<Hello>(&bytes);
+        let _ = decode::<HelloReply>(&bytes);
+        let _ = decode::<ProbeReport>(&bytes);
+        let _ = read::<Hello>(&mut Cursor::new(&bytes));
+        let mut ours = MAGIC.to_vec();
+        ours.extend_from_slice(&u32::try_from(bytes.len()).expect("short").to_le_bytes());
+        ours.extend_from_slice(&bytes);
+        let _ = read::<HelloReply>(&mut Cursor::new(&ours));
+    }
+
+    #[test]
+    fn cut_hellos_are_closed(keep in 0_usize..40) {
+        let mut bytes = encode(&Hello::new(Intent::Session)).expect("well-formed");
+        bytes.truncate(keep.min(bytes.len() - 1));
+        let result = read::<Hello>(&mut Cursor::new(bytes));
+        prop_assert!(matches!(result, Err(HelloError::Closed)));
+    }
+}

@@ -1,0 +1,90 @@
+//! What a transport is to the framing above it: bytes in, bytes out, waiting, and an end.
+//!
+//! # Safety
+//! [`Span`] is the one unsafe notion: a destination that its maker vouches for.
+#![expect(
+    unsafe_code,
+    reason = "received bytes may go to memory that other threads touch, so destinations are raw"
+)]
+
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// A direction to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interest {
+    /// Something can be read, or the end.
+    Read,
+    /// Something can be written, or the end.
+    Write,
+}
+
+/// A destination of received bytes, maybe empty.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    start: *mut u8,
+    length: usize,
+}
+
+impl Span {
+    /// The empty one.
+    pub(super) const EMPTY: Self = Self {
+        start: std::ptr::NonNull::dangling().as_ptr(),
+        length: 0,
+    };
+
+    /// A destination that is not borrowed.
+    ///
+    /// # Safety
+    /// `start` is valid for writes of `length` bytes for as long as the span is used.
+    pub(super) const unsafe fn new(start: *mut u8, length: usize) -> Self {
+        Self { start, length }
+    }
+
+    pub(super) const fn start(self) -> *mut u8 {
+        self.start
+    }
+
+    pub(super) const fn length(self) -> usize {
+        self.length
+    }
+
+    /// The part from `offset` on.
+    pub(super) fn from(self, offset: usize) -> Self {
+        let offset = offset.min(self.length);
+        Self {
+            // SAFETY: `offset` is at most `length`, so this stays in (or just past) the same memory.
+            start: unsafe { self.start.add(offset) },
+            length: self.length - offset,
+        }
+    }
+
+    /// Copies as much of `bytes` as fits; says how much.
+    pub(super) fn fill(self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.length);
+        // SAFETY: the span's maker vouched for its `length` bytes; `bytes` is readable, and no Rust
+        // reference covers the destination, so the two do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start, count) };
+        count
+    }
+}
+
+/// A byte stream with two directions. Neither `send_some` nor `receive_some` blocks.
+pub(super) trait Endpoint: Send + Sync + 'static {
+    /// Sends some bytes of these pieces, at least one, or reports `WouldBlock`.
+    fn send_some(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Receives some bytes into these two spans, the first before the second, or reports `WouldBlock`;
+    /// 0 is the end.
+    fn receive_some(&self, spans: [Span; 2]) -> io::Result<usize>;
+
+    /// Waits until there is reason to try again; false when the time is over first.
+    fn wait(&self, interest: Interest, timeout: Option<Duration>) -> io::Result<bool>;
+
+    /// Ends both directions.
+    fn shutdown(&self);
+
+    /// What to poll for readability.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+}

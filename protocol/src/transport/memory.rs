@@ -1,0 +1,269 @@
+//! A connection inside one process, with seeded faults, for tests.
+//!
+//! What: [`pair`] makes two connected ends. Each direction is a bounded queue of bytes that become visible in
+//! pieces and after delays that a seed decides, and that can be cut after so many bytes. Rule: the same seed
+//! gives the same pieces and the same delays; what a thread's timing makes of them is its own.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Connection;
+use super::endpoint::{Endpoint, Interest, Span};
+
+/// Bytes that one direction holds before its sender has to wait.
+const CAPACITY_BYTES: usize = 1024 * 1024;
+
+/// What goes wrong on a connection in memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    /// Decides delays and pieces. Print it when a test fails.
+    pub seed: u64,
+    /// Bytes become visible after a delay up to this.
+    pub max_delay: Duration,
+    /// Bytes become visible in pieces up to so many; 0: as they were sent.
+    pub max_piece_bytes: usize,
+    /// The connection is lost, both ways, after the first end has sent so many bytes.
+    pub cut_after_sent_by_first: Option<u64>,
+    /// The connection is lost, both ways, after the second end has sent so many bytes.
+    pub cut_after_sent_by_second: Option<u64>,
+}
+
+/// Two connected ends.
+#[must_use]
+pub fn pair(faults: &Faults) -> (Connection, Connection) {
+    let link = Arc::new(Link::new(faults));
+    let end = |side: usize| {
+        let endpoint = End {
+            link: Arc::clone(&link),
+            side,
+        };
+        Connection::over(endpoint, format!("memory (seed {})", faults.seed))
+    };
+    (end(0), end(1))
+}
+
+struct Link {
+    state: Mutex<State>,
+    changed: Condvar,
+    max_delay: Duration,
+    max_piece_bytes: usize,
+}
+
+struct State {
+    /// `directions[side]` is what `side` sends.
+    directions: [Direction; 2],
+    is_over: bool,
+}
+
+struct Direction {
+    pieces: VecDeque<Piece>,
+    queued_bytes: usize,
+    left_until_cut: Option<u64>,
+    random: SplitMix,
+    last_visible_at: Instant,
+}
+
+struct Piece {
+    bytes: Vec<u8>,
+    taken: usize,
+    visible_at: Instant,
+}
+
+/// A small generator of random numbers (splitmix64): the same seed, the same numbers.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`; 0 if that is 0.
+    fn below(&mut self, bound: u64) -> u64 {
+        if bound == 0 { 0 } else { self.next() % bound }
+    }
+}
+
+impl Link {
+    fn new(faults: &Faults) -> Self {
+        let direction = |salt: u64, cut| Direction {
+            pieces: VecDeque::new(),
+            queued_bytes: 0,
+            left_until_cut: cut,
+            random: SplitMix(faults.seed ^ salt),
+            last_visible_at: Instant::now(),
+        };
+        Self {
+            state: Mutex::new(State {
+                directions: [
+                    direction(0, faults.cut_after_sent_by_first),
+                    direction(u64::MAX, faults.cut_after_sent_by_second),
+                ],
+                is_over: false,
+            }),
+            changed: Condvar::new(),
+            max_delay: faults.max_delay,
+            max_piece_bytes: faults.max_piece_bytes,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Direction {
+    /// Queues some of these bytes; how many.
+    fn queue(&mut self, bytes: &[u8], link: &Link) -> usize {
+        let room = CAPACITY_BYTES.saturating_sub(self.queued_bytes);
+        let until_cut = self.left_until_cut.unwrap_or(u64::MAX);
+        let until_cut = usize::try_from(until_cut).unwrap_or(usize::MAX);
+        let mut count = bytes.len().min(room).min(until_cut);
+        if link.max_piece_bytes > 0 {
+            let piece = 1 + self.random.below(link.max_piece_bytes as u64);
+            count = count.min(usize::try_from(piece).unwrap_or(usize::MAX));
+        }
+        if count == 0 {
+            return 0;
+        }
+        let delay_ns = u64::try_from(link.max_delay.as_nanos()).unwrap_or(u64::MAX);
+        let delay = Duration::from_nanos(self.random.below(delay_ns));
+        let visible_at = (Instant::now() + delay).max(self.last_visible_at);
+        self.last_visible_at = visible_at;
+        self.queued_bytes += count;
+        self.left_until_cut = self.left_until_cut.map(|left| left - count as u64);
+        self.pieces.push_back(Piece {
+            bytes: bytes[..count].to_vec(),
+            taken: 0,
+            visible_at,
+        });
+        count
+    }
+
+    /// Takes visible bytes into `span`; how many.
+    fn take(&mut self, mut span: Span, now: Instant) -> usize {
+        let mut total = 0;
+        while span.length() > 0
+            && let Some(piece) = self.pieces.front_mut()
+            && piece.visible_at <= now
+        {
+            let count = span.fill(&piece.bytes[piece.taken..]);
+            piece.taken += count;
+            total += count;
+            span = span.from(count);
+            if piece.taken == piece.bytes.len() {
+                self.pieces.pop_front();
+            }
+        }
+        self.queued_bytes -= total;
+        total
+    }
+
+    fn visible_at(&self) -> Option<Instant> {
+        self.pieces.front().map(|piece| piece.visible_at)
+    }
+}
+
+struct End {
+    link: Arc<Link>,
+    side: usize,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl Endpoint for End {
+    fn send_some(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut state = self.link.state();
+        if state.is_over {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let direction = &mut state.directions[self.side];
+        let mut sent = 0;
+        for piece in pieces {
+            let count = direction.queue(piece, &self.link);
+            sent += count;
+            if count < piece.len() {
+                break;
+            }
+        }
+        if direction.left_until_cut == Some(0) {
+            state.is_over = true;
+        }
+        self.link.changed.notify_all();
+        match sent {
+            0 if state.is_over => Err(io::ErrorKind::BrokenPipe.into()),
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(sent),
+        }
+    }
+
+    fn receive_some(&self, spans: [Span; 2]) -> io::Result<usize> {
+        let mut state = self.link.state();
+        let now = Instant::now();
+        let is_over = state.is_over;
+        let direction = &mut state.directions[1 - self.side];
+        let count = spans.map(|span| direction.take(span, now)).iter().sum();
+        if count > 0 {
+            self.link.changed.notify_all();
+            return Ok(count);
+        }
+        if is_over && direction.pieces.is_empty() {
+            return Ok(0);
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn wait(&self, interest: Interest, timeout: Option<Duration>) -> io::Result<bool> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut state = self.link.state();
+        loop {
+            let now = Instant::now();
+            let incoming = state.directions[1 - self.side].visible_at();
+            let is_ready = match interest {
+                Interest::Read => incoming.map_or(state.is_over, |visible_at| visible_at <= now),
+                Interest::Write => {
+                    state.is_over || state.directions[self.side].queued_bytes < CAPACITY_BYTES
+                }
+            };
+            if is_ready {
+                return Ok(true);
+            }
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Ok(false);
+            }
+            let next = match interest {
+                Interest::Read => incoming,
+                Interest::Write => None,
+            };
+            let until = [deadline, next].into_iter().flatten().min();
+            let pause = until.map_or(Duration::from_secs(1), |until| {
+                until.saturating_duration_since(now)
+            });
+            state = self
+                .link
+                .changed
+                .wait_timeout(state, pause)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    fn shutdown(&self) {
+        self.link.state().is_over = true;
+        self.link.changed.notify_all();
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}

@@ -1,0 +1,185 @@
+//! How frames cross: one trait for each half of a connection, and the transports behind it.
+//!
+//! What: a [`Connection`] is a [`FrameSender`], a [`FrameReceiver`] and an [`Interrupt`]. `tcp` and
+//! `unix` make one of a socket, `memory` makes a pair inside one process, with seeded faults for tests. All
+//! three share the framing of `stream`, which sees a transport only as [`endpoint::Endpoint`].
+//!
+//! Rules: a frame is sent whole or the connection is over; each half is used by one thread at a time, the
+//! two halves by different ones; every wait ends by [`SILENCE_LIMIT`](crate::limits::SILENCE_LIMIT), its
+//! timeout or the interrupt; nothing raises SIGPIPE; a file descriptor that another process hands over
+//! works whether it is non-blocking or not.
+
+mod endpoint;
+pub mod memory;
+mod socket;
+mod stream;
+pub mod tcp;
+pub mod unix;
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::frame::{FrameError, FrameHeader};
+
+pub use socket::HandshakeStream;
+
+/// Why a connection is over. Whatever it is, neither half works afterwards.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The peer closed the connection, or it was interrupted, at a frame's end.
+    #[error("the connection was closed")]
+    Closed,
+    /// The connection ended inside a frame.
+    #[error("the connection was cut inside a frame")]
+    Cut,
+    /// The peer sent nothing, or took nothing, for too long.
+    #[error("the peer was silent for {} s", .0.as_secs())]
+    Silent(Duration),
+    /// What the peer sent is no frame.
+    #[error("the peer broke the protocol: {0}")]
+    Frame(#[from] FrameError),
+    /// The caller asked for something that a frame cannot do.
+    #[error("{0}")]
+    Misuse(&'static str),
+    /// The operating system reports something else.
+    #[error("{0}")]
+    Io(#[source] io::Error),
+}
+
+/// The sending half.
+pub trait FrameSender: Send {
+    /// Sends one frame: the header, then all pieces, in one go. The header's `length` is taken from the
+    /// pieces. Blocks while the peer takes nothing, up to the silence limit.
+    ///
+    /// Cost: one `sendmsg` per 64 pieces, no copy, no allocation.
+    ///
+    /// # Errors
+    /// The connection is over; [`TransportError::Misuse`] if the payload is longer than its kind may be,
+    /// and then nothing was sent.
+    fn send(&mut self, header: &FrameHeader, payload: &[IoSlice<'_>])
+    -> Result<(), TransportError>;
+}
+
+/// The receiving half.
+///
+/// A frame is received by [`FrameReceiver::poll_header`], then [`FrameReceiver::read_payload`] until
+/// its `length` bytes are read, in pieces of any size.
+pub trait FrameReceiver: Send {
+    /// The next frame's header, if it has arrived as a whole; never blocks. The payload may still be on its
+    /// way.
+    ///
+    /// # Errors
+    /// The connection is over; [`TransportError::Misuse`] if payload of the frame before is unread.
+    fn poll_header(&mut self) -> Result<Option<FrameHeader>, TransportError>;
+
+    /// Reads the next bytes of the current frame's payload, blocking until they are there. What was
+    /// received already is copied; a large rest goes from the socket straight to `destination`.
+    ///
+    /// # Errors
+    /// The connection is over; [`TransportError::Misuse`] for more bytes than the payload has left.
+    fn read_payload(&mut self, destination: &mut [u8]) -> Result<(), TransportError>;
+
+    /// [`FrameReceiver::read_payload`] for memory that others may touch meanwhile: no reference is made.
+    ///
+    /// # Safety
+    /// `destination` is valid for writes of `length` bytes until this returns.
+    ///
+    /// # Errors
+    /// As [`FrameReceiver::read_payload`].
+    #[expect(unsafe_code, reason = "the caller vouches for a raw destination")]
+    unsafe fn read_payload_raw(
+        &mut self,
+        destination: *mut u8,
+        length: usize,
+    ) -> Result<(), TransportError>;
+
+    /// Reads over what is left of the current frame's payload.
+    ///
+    /// # Errors
+    /// The connection is over.
+    fn skip_payload(&mut self) -> Result<(), TransportError>;
+
+    /// How many bytes of the current frame's payload are unread.
+    fn payload_left(&self) -> usize;
+
+    /// Blocks until something can be read, at most for `timeout`; says whether something can. The end of
+    /// the connection can be read too. What was received already returns at once.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, TransportError>;
+
+    /// The descriptor that becomes readable when something arrives, for a poll of the caller's own; none in
+    /// memory. What was received already does not make it readable.
+    fn readiness(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// One connection after its hello.
+pub struct Connection {
+    /// The sending half.
+    pub sender: Box<dyn FrameSender>,
+    /// The receiving half.
+    pub receiver: Box<dyn FrameReceiver>,
+    /// Ends both.
+    pub interrupt: Interrupt,
+    /// Where it goes, for people: `tcp://h:7370`.
+    pub description: String,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Connection")
+            .field("description", &self.description)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// The connection of a stream socket that another process handed over, TCP or unix.
+    ///
+    /// # Errors
+    /// The descriptor is not a connected stream socket.
+    pub fn from_fd(socket: OwnedFd) -> io::Result<Self> {
+        match rustix::net::sockopt::socket_domain(&socket)? {
+            rustix::net::AddressFamily::UNIX => unix::from_fd(socket),
+            _ => tcp::from_fd(socket),
+        }
+    }
+
+    fn over<E: endpoint::Endpoint>(endpoint: E, description: String) -> Self {
+        let endpoint = Arc::new(endpoint);
+        Self {
+            sender: Box::new(stream::StreamSender::new(Arc::clone(&endpoint))),
+            receiver: Box::new(stream::StreamReceiver::new(Arc::clone(&endpoint))),
+            interrupt: Interrupt(endpoint),
+            description,
+        }
+    }
+}
+
+/// Ends a connection from any thread, however often.
+///
+/// Dropping one half of a connection, or an interrupt, ends nothing; the connection ends when all three are
+/// gone, or by [`Interrupt::shutdown`].
+///
+/// In a child after `fork` this must not be used: it would end the parent's connection too. A child closes
+/// its copy of the descriptor instead.
+#[derive(Clone)]
+pub struct Interrupt(Arc<dyn endpoint::Endpoint>);
+
+impl Interrupt {
+    /// Ends both halves: what blocks in them returns, and the peer sees the end.
+    pub fn shutdown(&self) {
+        self.0.shutdown();
+    }
+}
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Interrupt")
+    }
+}

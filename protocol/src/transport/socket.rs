@@ -1,0 +1,148 @@
+//! A stream socket as an endpoint, whatever its family, and the same socket during its hello.
+//!
+//! Every system call is non-blocking by its own flag and followed by a `poll`, so that it does not matter
+//! whether the descriptor is in blocking mode: that mode is shared with whoever else holds it.
+//!
+//! # Safety
+//! `recvmsg` writes into spans, whose maker vouched for them; everything else is safe calls.
+#![expect(unsafe_code, reason = "recvmsg into raw spans")]
+
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+
+use super::endpoint::{Endpoint, Interest, Span};
+
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+
+/// A connected stream socket.
+pub(super) struct Socket(OwnedFd);
+
+impl Socket {
+    pub(super) fn new(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+}
+
+impl Endpoint for Socket {
+    fn send_some(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut control = SendAncillaryBuffer::default();
+        Ok(rustix::net::sendmsg(
+            &self.0,
+            pieces,
+            &mut control,
+            SEND_FLAGS,
+        )?)
+    }
+
+    fn receive_some(&self, spans: [Span; 2]) -> io::Result<usize> {
+        let mut vectors = spans.map(|span| libc::iovec {
+            iov_base: span.start().cast(),
+            iov_len: span.length(),
+        });
+        // SAFETY: a `msghdr` of zeros is a valid one that names nothing.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = vectors.as_mut_ptr();
+        message.msg_iovlen = vectors.len();
+        // SAFETY: the message names two vectors, each valid for writes of its length by its span.
+        let count = unsafe { libc::recvmsg(self.0.as_raw_fd(), &mut message, libc::MSG_DONTWAIT) };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn wait(&self, interest: Interest, timeout: Option<Duration>) -> io::Result<bool> {
+        wait_for(self.0.as_fd(), interest, timeout)
+    }
+
+    fn shutdown(&self) {
+        // It fails only where the connection is over already.
+        let _ = rustix::net::shutdown(&self.0, Shutdown::Both);
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+}
+
+/// Waits for one direction of one descriptor; signals do not cut the time short.
+fn wait_for(
+    descriptor: BorrowedFd<'_>,
+    interest: Interest,
+    timeout: Option<Duration>,
+) -> io::Result<bool> {
+    let flags = match interest {
+        Interest::Read => PollFlags::IN | PollFlags::RDHUP,
+        Interest::Write => PollFlags::OUT,
+    };
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(
+            &mut [PollFd::from_borrowed_fd(descriptor, flags)],
+            left.as_ref(),
+        ) {
+            Ok(count) => return Ok(count > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A socket during its hello: blocking reads and writes that all end at one deadline, and that never take
+/// a byte more than they were asked for.
+#[derive(Debug)]
+pub struct HandshakeStream<'a> {
+    socket: BorrowedFd<'a>,
+    deadline: Instant,
+}
+
+impl<'a> HandshakeStream<'a> {
+    /// Reads and writes this socket until `deadline`.
+    #[must_use]
+    pub fn new(socket: BorrowedFd<'a>, deadline: Instant) -> Self {
+        Self { socket, deadline }
+    }
+
+    fn retry(
+        &self,
+        interest: Interest,
+        mut attempt: impl FnMut() -> rustix::io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            match attempt() {
+                Ok(count) => return Ok(count),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(rustix::io::Errno::AGAIN) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || !wait_for(self.socket, interest, Some(left))? {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+}
+
+impl Read for HandshakeStream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.retry(Interest::Read, || {
+            rustix::net::recv(self.socket, &mut *buffer, RecvFlags::DONTWAIT)
+                .map(|(_, count)| count)
+        })
+    }
+}
+
+impl Write for HandshakeStream<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.retry(Interest::Write, || {
+            rustix::net::send(self.socket, bytes, SEND_FLAGS)
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,29 @@
+//! Unix sockets: the same host, and the kernel knows who is at the other end.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use super::Connection;
+use super::socket::Socket;
+
+/// Connects to the socket at `path`.
+///
+/// # Errors
+/// The operating system's.
+pub fn connect(path: &Path) -> io::Result<OwnedFd> {
+    Ok(UnixStream::connect(path)?.into())
+}
+
+/// The connection of a connected unix stream socket.
+///
+/// # Errors
+/// The descriptor is no connected socket.
+pub fn from_fd(socket: OwnedFd) -> io::Result<Connection> {
+    rustix::net::getpeername(&socket)?;
+    Ok(Connection::over(
+        Socket::new(socket),
+        "unix socket".to_owned(),
+    ))
+}
