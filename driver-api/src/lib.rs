@@ -1,1 +1,26 @@
-//! Placeholder, replaced by the first commit of this crate.
+//! The CUDA driver API as one table.
+//!
+//! *What:* every function of the driver has a row in `spec/<area>.rs`: its signature, its number on the wire, how a client answers it, whether it may
+//! block, since which driver version it exists. `generator/` turns the table into code: here the row table, the request and reply types
+//! and the table of a loaded driver's functions; in `client-shim`, `gpu-server` and `soft-gpu` the exports and the dispatch.
+//!
+//! *Beside it:* the driver's ABI types ([`abi`]) and result codes ([`result`]), the search of `cuGetProcAddress`
+//! ([`proc_address`]), the formats of module images ([`image`]) and the private export tables ([`private_tables`]), which both the shim and
+//! the software GPU need.
+//!
+//! *Rules:* nothing is said twice; the generator never branches on a function's name; what travels is pinned by `wire.lock`.
+
+pub mod abi;
+pub mod id;
+pub mod image;
+pub mod per_thread;
+pub mod private_tables;
+pub mod proc_address;
+pub mod result;
+pub mod wire;
+
+mod generated;
+mod table;
+
+pub use generated::{Driver, PROCEDURES, ROWS, index, number};
+pub use table::{Blocks, Disposition, Export, Procedure, Row};

@@ -1,0 +1,53 @@
+//! Checkpoint and restore of processes.
+
+unsafe extern "C" {
+    #[row(
+        709,
+        refused = "checkpointing a process whose device is remote is not possible yet",
+        since = 13040
+    )]
+    fn cuCheckpointOperationComplete(handle: CUcheckpointOperationHandle) -> CUresult;
+
+    #[row(
+        710,
+        refused = "checkpointing a process whose device is remote is not possible yet",
+        since = 12080
+    )]
+    fn cuCheckpointProcessCheckpoint(pid: c_int, args: *mut CUcheckpointCheckpointArgs)
+    -> CUresult;
+
+    #[row(
+        711,
+        refused = "checkpointing a process whose device is remote is not possible yet",
+        since = 12080
+    )]
+    fn cuCheckpointProcessGetRestoreThreadId(pid: c_int, tid: *mut c_int) -> CUresult;
+
+    #[row(
+        712,
+        refused = "checkpointing a process whose device is remote is not possible yet",
+        since = 12080
+    )]
+    fn cuCheckpointProcessGetState(pid: c_int, state: *mut CUprocessState) -> CUresult;
+
+    #[row(
+        713,
+        refused = "checkpointing a process whose device is remote is not possible yet",
+        since = 12080
+    )]
+    fn cuCheckpointProcessLock(pid: c_int, args: *mut CUcheckpointLockArgs) -> CUresult;
+
+    #[row(
+        714,
+        refused = "checkpointing a process whose device is remote is not possible yet",
+        since = 12080
+    )]
+    fn cuCheckpointProcessRestore(pid: c_int, args: *mut CUcheckpointRestoreArgs) -> CUresult;
+
+    #[row(
+        715,
+        refused = "checkpointing a process whose device is remote is not possible yet",
+        since = 12080
+    )]
+    fn cuCheckpointProcessUnlock(pid: c_int, args: *mut CUcheckpointUnlockArgs) -> CUresult;
+}

@@ -1,0 +1,595 @@
+//! Device and host memory, copies, fills, pointer attributes.
+
+unsafe extern "C" {
+    #[row(284, refused = "not served yet", since = 11030)]
+    fn cuFlushGPUDirectRDMAWrites(
+        target: CUflushGPUDirectRDMAWritesTarget,
+        scope: CUflushGPUDirectRDMAWritesScope,
+    ) -> CUresult;
+
+    #[row(285, refused = "not served yet", since = 2000)]
+    fn cuMemAlloc(dptr: *mut CUdeviceptr_v1, bytesize: c_uint) -> CUresult;
+
+    #[row(286, refused = "not served yet", since = 2000)]
+    fn cuMemAllocHost(pp: *mut *mut c_void, bytesize: c_uint) -> CUresult;
+
+    #[row(287, local, since = 3020)]
+    fn cuMemAllocHost_v2(pp: *mut *mut c_void, bytesize: usize) -> CUresult;
+
+    #[row(288, refused = "not served yet", since = 2000)]
+    fn cuMemAllocPitch(
+        dptr: *mut CUdeviceptr_v1,
+        pitch: *mut c_uint,
+        width_in_bytes: c_uint,
+        height: c_uint,
+        element_size_bytes: c_uint,
+    ) -> CUresult;
+
+    #[row(289, asked, via = gpurunMemoryMap, since = 3020)]
+    fn cuMemAllocPitch_v2(
+        dptr: *mut CUdeviceptr,
+        pitch: *mut usize,
+        width_in_bytes: usize,
+        height: usize,
+        element_size_bytes: c_uint,
+    ) -> CUresult;
+
+    #[row(290, asked, via = gpurunMemoryMap, since = 3020)]
+    fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytesize: usize) -> CUresult;
+
+    #[row(291, refused = "not served yet", since = 12060, ptsz = 12060)]
+    fn cuMemBatchDecompressAsync(
+        params_array: *mut CUmemDecompressParams,
+        count: usize,
+        flags: c_uint,
+        error_index: *mut usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(292, refused = "not served yet", since = 2000)]
+    fn cuMemFree(dptr: CUdeviceptr_v1) -> CUresult;
+
+    #[row(293, local, since = 2000)]
+    fn cuMemFreeHost(p: *mut c_void) -> CUresult;
+
+    #[row(294, posted, via = gpurunMemoryUnmap, since = 3020)]
+    fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult;
+
+    #[row(295, refused = "not served yet", since = 2000)]
+    fn cuMemGetAddressRange(
+        pbase: *mut CUdeviceptr_v1,
+        psize: *mut c_uint,
+        dptr: CUdeviceptr_v1,
+    ) -> CUresult;
+
+    #[row(296, local, since = 3020)]
+    fn cuMemGetAddressRange_v2(
+        pbase: *mut CUdeviceptr,
+        psize: *mut usize,
+        dptr: CUdeviceptr,
+    ) -> CUresult;
+
+    #[row(297, refused = "not served yet", since = 2000)]
+    fn cuMemGetInfo(free: *mut c_uint, total: *mut c_uint) -> CUresult;
+
+    #[row(298, asked, custom = client, blocks = never, since = 3020)]
+    fn cuMemGetInfo_v2(#[out] free: *mut usize, #[out] total: *mut usize) -> CUresult;
+
+    #[row(299, refused = "not served yet", since = 13040)]
+    fn cuMemGetLocationInfo(
+        ptr: CUdeviceptr,
+        size: usize,
+        summary_granularity: usize,
+        sampling_granularity: usize,
+        location_out: *mut CUmemLocation,
+    ) -> CUresult;
+
+    #[row(300, local, since = 2020)]
+    fn cuMemHostAlloc(pp: *mut *mut c_void, bytesize: usize, flags: c_uint) -> CUresult;
+
+    #[row(301, refused = "not served yet", since = 2020)]
+    fn cuMemHostGetDevicePointer(
+        pdptr: *mut CUdeviceptr_v1,
+        p: *mut c_void,
+        flags: c_uint,
+    ) -> CUresult;
+
+    #[row(302, local, since = 3020)]
+    fn cuMemHostGetDevicePointer_v2(
+        pdptr: *mut CUdeviceptr,
+        p: *mut c_void,
+        flags: c_uint,
+    ) -> CUresult;
+
+    #[row(303, local, since = 2030)]
+    fn cuMemHostGetFlags(flags: *mut c_uint, p: *mut c_void) -> CUresult;
+
+    #[row(304, refused = "not served yet", since = 4000)]
+    fn cuMemHostRegister(p: *mut c_void, bytesize: usize, flags: c_uint) -> CUresult;
+
+    #[row(305, local, since = 6050)]
+    fn cuMemHostRegister_v2(p: *mut c_void, bytesize: usize, flags: c_uint) -> CUresult;
+
+    #[row(306, local, since = 4000)]
+    fn cuMemHostUnregister(p: *mut c_void) -> CUresult;
+
+    #[row(307, posted, via = gpurunCopyToDevice, since = 4000, ptds = 7000)]
+    fn cuMemcpy(dst: CUdeviceptr, src: CUdeviceptr, byte_count: usize) -> CUresult;
+
+    #[row(308, refused = "not served yet", since = 2000)]
+    fn cuMemcpy2D(copy: *const CUDA_MEMCPY2D_v1) -> CUresult;
+
+    #[row(309, refused = "not served yet", since = 2000)]
+    fn cuMemcpy2DAsync(copy: *const CUDA_MEMCPY2D_v1, stream: CUstream) -> CUresult;
+
+    #[row(310, posted, via = gpurunCopyToDevice, since = 3020, ptsz = 7000)]
+    fn cuMemcpy2DAsync_v2(copy: *const CUDA_MEMCPY2D, stream: CUstream) -> CUresult;
+
+    #[row(311, refused = "not served yet", since = 2000)]
+    fn cuMemcpy2DUnaligned(copy: *const CUDA_MEMCPY2D_v1) -> CUresult;
+
+    #[row(312, posted, via = gpurunCopyToDevice, since = 3020, ptds = 7000)]
+    fn cuMemcpy2DUnaligned_v2(copy: *const CUDA_MEMCPY2D) -> CUresult;
+
+    #[row(313, posted, via = gpurunCopyToDevice, since = 3020, ptds = 7000)]
+    fn cuMemcpy2D_v2(copy: *const CUDA_MEMCPY2D) -> CUresult;
+
+    #[row(314, refused = "not served yet", since = 2000)]
+    fn cuMemcpy3D(copy: *const CUDA_MEMCPY3D_v1) -> CUresult;
+
+    #[row(315, refused = "not served yet", since = 2000)]
+    fn cuMemcpy3DAsync(copy: *const CUDA_MEMCPY3D_v1, stream: CUstream) -> CUresult;
+
+    #[row(316, refused = "not served yet", since = 3020, ptsz = 7000)]
+    fn cuMemcpy3DAsync_v2(copy: *const CUDA_MEMCPY3D, stream: CUstream) -> CUresult;
+
+    #[row(317, refused = "not served yet", since = 12080, ptsz = 12080)]
+    fn cuMemcpy3DBatchAsync(
+        num_params: usize,
+        op_list: *mut CUDA_MEMCPY3D_BATCH_OP,
+        fail_idx: *mut usize,
+        flags: c_ulonglong,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(318, refused = "not served yet", since = 13000, ptsz = 13000)]
+    fn cuMemcpy3DBatchAsync_v2(
+        num_params: usize,
+        op_list: *mut CUDA_MEMCPY3D_BATCH_OP,
+        flags: c_ulonglong,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(319, refused = "not served yet", since = 4000, ptds = 7000)]
+    fn cuMemcpy3DPeer(copy: *const CUDA_MEMCPY3D_PEER) -> CUresult;
+
+    #[row(320, refused = "not served yet", since = 4000, ptsz = 7000)]
+    fn cuMemcpy3DPeerAsync(copy: *const CUDA_MEMCPY3D_PEER, stream: CUstream) -> CUresult;
+
+    #[row(321, refused = "not served yet", since = 13020, ptsz = 13020)]
+    fn cuMemcpy3DWithAttributesAsync(
+        op: *mut CUDA_MEMCPY3D_BATCH_OP,
+        flags: c_ulonglong,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(322, refused = "not served yet", since = 3020, ptds = 7000)]
+    fn cuMemcpy3D_v2(copy: *const CUDA_MEMCPY3D) -> CUresult;
+
+    #[row(323, posted, via = gpurunCopyToDevice, since = 4000, ptsz = 7000)]
+    fn cuMemcpyAsync(
+        dst: CUdeviceptr,
+        src: CUdeviceptr,
+        byte_count: usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(324, refused = "not served yet", since = 2000)]
+    fn cuMemcpyAtoA(
+        dst_array: CUarray,
+        dst_offset: c_uint,
+        src_array: CUarray,
+        src_offset: c_uint,
+        byte_count: c_uint,
+    ) -> CUresult;
+
+    #[row(325, refused = "not served yet", since = 3020, ptds = 7000)]
+    fn cuMemcpyAtoA_v2(
+        dst_array: CUarray,
+        dst_offset: usize,
+        src_array: CUarray,
+        src_offset: usize,
+        byte_count: usize,
+    ) -> CUresult;
+
+    #[row(326, refused = "not served yet", since = 2000)]
+    fn cuMemcpyAtoD(
+        dst_device: CUdeviceptr_v1,
+        src_array: CUarray,
+        src_offset: c_uint,
+        byte_count: c_uint,
+    ) -> CUresult;
+
+    #[row(327, refused = "not served yet", since = 3020, ptds = 7000)]
+    fn cuMemcpyAtoD_v2(
+        dst_device: CUdeviceptr,
+        src_array: CUarray,
+        src_offset: usize,
+        byte_count: usize,
+    ) -> CUresult;
+
+    #[row(328, refused = "not served yet", since = 2000)]
+    fn cuMemcpyAtoH(
+        dst_host: *mut c_void,
+        src_array: CUarray,
+        src_offset: c_uint,
+        byte_count: c_uint,
+    ) -> CUresult;
+
+    #[row(329, refused = "not served yet", since = 2000)]
+    fn cuMemcpyAtoHAsync(
+        dst_host: *mut c_void,
+        src_array: CUarray,
+        src_offset: c_uint,
+        byte_count: c_uint,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(330, refused = "not served yet", since = 3020, ptsz = 7000)]
+    fn cuMemcpyAtoHAsync_v2(
+        dst_host: *mut c_void,
+        src_array: CUarray,
+        src_offset: usize,
+        byte_count: usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(331, refused = "not served yet", since = 3020, ptds = 7000)]
+    fn cuMemcpyAtoH_v2(
+        dst_host: *mut c_void,
+        src_array: CUarray,
+        src_offset: usize,
+        byte_count: usize,
+    ) -> CUresult;
+
+    #[row(332, refused = "not served yet", since = 12080, ptsz = 12080)]
+    fn cuMemcpyBatchAsync(
+        dsts: *mut CUdeviceptr,
+        srcs: *mut CUdeviceptr,
+        sizes: *mut usize,
+        count: usize,
+        attrs: *mut CUmemcpyAttributes,
+        attr_idxs: *mut usize,
+        num_attrs: usize,
+        fail_idx: *mut usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(333, refused = "not served yet", since = 13000, ptsz = 13000)]
+    fn cuMemcpyBatchAsync_v2(
+        dsts: *mut CUdeviceptr,
+        srcs: *mut CUdeviceptr,
+        sizes: *mut usize,
+        count: usize,
+        attrs: *mut CUmemcpyAttributes,
+        attr_idxs: *mut usize,
+        num_attrs: usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(334, refused = "not served yet", since = 2000)]
+    fn cuMemcpyDtoA(
+        dst_array: CUarray,
+        dst_offset: c_uint,
+        src_device: CUdeviceptr_v1,
+        byte_count: c_uint,
+    ) -> CUresult;
+
+    #[row(335, refused = "not served yet", since = 3020, ptds = 7000)]
+    fn cuMemcpyDtoA_v2(
+        dst_array: CUarray,
+        dst_offset: usize,
+        src_device: CUdeviceptr,
+        byte_count: usize,
+    ) -> CUresult;
+
+    #[row(336, refused = "not served yet", since = 2000)]
+    fn cuMemcpyDtoD(
+        dst_device: CUdeviceptr_v1,
+        src_device: CUdeviceptr_v1,
+        byte_count: c_uint,
+    ) -> CUresult;
+
+    #[row(337, refused = "not served yet", since = 3000)]
+    fn cuMemcpyDtoDAsync(
+        dst_device: CUdeviceptr_v1,
+        src_device: CUdeviceptr_v1,
+        byte_count: c_uint,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(338, posted, via = gpurunCopyOnDevice, since = 3020, ptsz = 7000)]
+    fn cuMemcpyDtoDAsync_v2(
+        dst_device: CUdeviceptr,
+        src_device: CUdeviceptr,
+        byte_count: usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(339, posted, via = gpurunCopyOnDevice, since = 3020, ptds = 7000)]
+    fn cuMemcpyDtoD_v2(
+        dst_device: CUdeviceptr,
+        src_device: CUdeviceptr,
+        byte_count: usize,
+    ) -> CUresult;
+
+    #[row(340, refused = "not served yet", since = 2000)]
+    fn cuMemcpyDtoH(
+        dst_host: *mut c_void,
+        src_device: CUdeviceptr_v1,
+        byte_count: c_uint,
+    ) -> CUresult;
+
+    #[row(341, refused = "not served yet", since = 2000)]
+    fn cuMemcpyDtoHAsync(
+        dst_host: *mut c_void,
+        src_device: CUdeviceptr_v1,
+        byte_count: c_uint,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(342, posted, via = gpurunCopyFromDevice, since = 3020, ptsz = 7000)]
+    fn cuMemcpyDtoHAsync_v2(
+        dst_host: *mut c_void,
+        src_device: CUdeviceptr,
+        byte_count: usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(343, asked, via = gpurunCopyFromDevice, since = 3020, ptds = 7000)]
+    fn cuMemcpyDtoH_v2(
+        dst_host: *mut c_void,
+        src_device: CUdeviceptr,
+        byte_count: usize,
+    ) -> CUresult;
+
+    #[row(344, refused = "not served yet", since = 2000)]
+    fn cuMemcpyHtoA(
+        dst_array: CUarray,
+        dst_offset: c_uint,
+        src_host: *const c_void,
+        byte_count: c_uint,
+    ) -> CUresult;
+
+    #[row(345, refused = "not served yet", since = 2000)]
+    fn cuMemcpyHtoAAsync(
+        dst_array: CUarray,
+        dst_offset: c_uint,
+        src_host: *const c_void,
+        byte_count: c_uint,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(346, refused = "not served yet", since = 3020, ptsz = 7000)]
+    fn cuMemcpyHtoAAsync_v2(
+        dst_array: CUarray,
+        dst_offset: usize,
+        src_host: *const c_void,
+        byte_count: usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(347, refused = "not served yet", since = 3020, ptds = 7000)]
+    fn cuMemcpyHtoA_v2(
+        dst_array: CUarray,
+        dst_offset: usize,
+        src_host: *const c_void,
+        byte_count: usize,
+    ) -> CUresult;
+
+    #[row(348, refused = "not served yet", since = 2000)]
+    fn cuMemcpyHtoD(
+        dst_device: CUdeviceptr_v1,
+        src_host: *const c_void,
+        byte_count: c_uint,
+    ) -> CUresult;
+
+    #[row(349, refused = "not served yet", since = 2000)]
+    fn cuMemcpyHtoDAsync(
+        dst_device: CUdeviceptr_v1,
+        src_host: *const c_void,
+        byte_count: c_uint,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(350, posted, via = gpurunCopyToDevice, since = 3020, ptsz = 7000)]
+    fn cuMemcpyHtoDAsync_v2(
+        dst_device: CUdeviceptr,
+        src_host: *const c_void,
+        byte_count: usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(351, posted, via = gpurunCopyToDevice, since = 3020, ptds = 7000)]
+    fn cuMemcpyHtoD_v2(
+        dst_device: CUdeviceptr,
+        src_host: *const c_void,
+        byte_count: usize,
+    ) -> CUresult;
+
+    #[row(352, refused = "not served yet", since = 4000, ptds = 7000)]
+    fn cuMemcpyPeer(
+        dst_device: CUdeviceptr,
+        dst_context: CUcontext,
+        src_device: CUdeviceptr,
+        src_context: CUcontext,
+        byte_count: usize,
+    ) -> CUresult;
+
+    #[row(353, refused = "not served yet", since = 4000, ptsz = 7000)]
+    fn cuMemcpyPeerAsync(
+        dst_device: CUdeviceptr,
+        dst_context: CUcontext,
+        src_device: CUdeviceptr,
+        src_context: CUcontext,
+        byte_count: usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(354, refused = "not served yet", since = 13020, ptsz = 13020)]
+    fn cuMemcpyWithAttributesAsync(
+        dst: CUdeviceptr,
+        src: CUdeviceptr,
+        size: usize,
+        attr: *mut CUmemcpyAttributes,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(355, refused = "not served yet", since = 2000)]
+    fn cuMemsetD16(dst_device: CUdeviceptr_v1, us: c_ushort, n: c_uint) -> CUresult;
+
+    #[row(356, posted, via = gpurunFill, since = 3020, ptsz = 7000)]
+    fn cuMemsetD16Async(
+        dst_device: CUdeviceptr,
+        us: c_ushort,
+        n: usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(357, posted, via = gpurunFill, since = 3020, ptds = 7000)]
+    fn cuMemsetD16_v2(dst_device: CUdeviceptr, us: c_ushort, n: usize) -> CUresult;
+
+    #[row(358, refused = "not served yet", since = 2000)]
+    fn cuMemsetD2D16(
+        dst_device: CUdeviceptr_v1,
+        dst_pitch: c_uint,
+        us: c_ushort,
+        width: c_uint,
+        height: c_uint,
+    ) -> CUresult;
+
+    #[row(359, posted, via = gpurunFill, since = 3020, ptsz = 7000)]
+    fn cuMemsetD2D16Async(
+        dst_device: CUdeviceptr,
+        dst_pitch: usize,
+        us: c_ushort,
+        width: usize,
+        height: usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(360, posted, via = gpurunFill, since = 3020, ptds = 7000)]
+    fn cuMemsetD2D16_v2(
+        dst_device: CUdeviceptr,
+        dst_pitch: usize,
+        us: c_ushort,
+        width: usize,
+        height: usize,
+    ) -> CUresult;
+
+    #[row(361, refused = "not served yet", since = 2000)]
+    fn cuMemsetD2D32(
+        dst_device: CUdeviceptr_v1,
+        dst_pitch: c_uint,
+        ui: c_uint,
+        width: c_uint,
+        height: c_uint,
+    ) -> CUresult;
+
+    #[row(362, posted, via = gpurunFill, since = 3020, ptsz = 7000)]
+    fn cuMemsetD2D32Async(
+        dst_device: CUdeviceptr,
+        dst_pitch: usize,
+        ui: c_uint,
+        width: usize,
+        height: usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(363, posted, via = gpurunFill, since = 3020, ptds = 7000)]
+    fn cuMemsetD2D32_v2(
+        dst_device: CUdeviceptr,
+        dst_pitch: usize,
+        ui: c_uint,
+        width: usize,
+        height: usize,
+    ) -> CUresult;
+
+    #[row(364, refused = "not served yet", since = 2000)]
+    fn cuMemsetD2D8(
+        dst_device: CUdeviceptr_v1,
+        dst_pitch: c_uint,
+        uc: c_uchar,
+        width: c_uint,
+        height: c_uint,
+    ) -> CUresult;
+
+    #[row(365, posted, via = gpurunFill, since = 3020, ptsz = 7000)]
+    fn cuMemsetD2D8Async(
+        dst_device: CUdeviceptr,
+        dst_pitch: usize,
+        uc: c_uchar,
+        width: usize,
+        height: usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(366, posted, via = gpurunFill, since = 3020, ptds = 7000)]
+    fn cuMemsetD2D8_v2(
+        dst_device: CUdeviceptr,
+        dst_pitch: usize,
+        uc: c_uchar,
+        width: usize,
+        height: usize,
+    ) -> CUresult;
+
+    #[row(367, refused = "not served yet", since = 2000)]
+    fn cuMemsetD32(dst_device: CUdeviceptr_v1, ui: c_uint, n: c_uint) -> CUresult;
+
+    #[row(368, posted, via = gpurunFill, since = 3020, ptsz = 7000)]
+    fn cuMemsetD32Async(
+        dst_device: CUdeviceptr,
+        ui: c_uint,
+        n: usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(369, posted, via = gpurunFill, since = 3020, ptds = 7000)]
+    fn cuMemsetD32_v2(dst_device: CUdeviceptr, ui: c_uint, n: usize) -> CUresult;
+
+    #[row(370, refused = "not served yet", since = 2000)]
+    fn cuMemsetD8(dst_device: CUdeviceptr_v1, uc: c_uchar, n: c_uint) -> CUresult;
+
+    #[row(371, posted, via = gpurunFill, since = 3020, ptsz = 7000)]
+    fn cuMemsetD8Async(
+        dst_device: CUdeviceptr,
+        uc: c_uchar,
+        n: usize,
+        stream: CUstream,
+    ) -> CUresult;
+
+    #[row(372, posted, via = gpurunFill, since = 3020, ptds = 7000)]
+    fn cuMemsetD8_v2(dst_device: CUdeviceptr, uc: c_uchar, n: usize) -> CUresult;
+
+    #[row(373, local, since = 4000)]
+    fn cuPointerGetAttribute(
+        data: *mut c_void,
+        attribute: CUpointer_attribute,
+        ptr: CUdeviceptr,
+    ) -> CUresult;
+
+    #[row(374, local, since = 7000)]
+    fn cuPointerGetAttributes(
+        num_attributes: c_uint,
+        attributes: *mut CUpointer_attribute,
+        data: *mut *mut c_void,
+        ptr: CUdeviceptr,
+    ) -> CUresult;
+
+    #[row(375, local, since = 6000)]
+    fn cuPointerSetAttribute(
+        value: *const c_void,
+        attribute: CUpointer_attribute,
+        ptr: CUdeviceptr,
+    ) -> CUresult;
+}

@@ -1,0 +1,229 @@
+//! Modules, libraries, kernels, functions and their attributes.
+
+unsafe extern "C" {
+    #[row(175, asked, custom = client, blocks = device, since = 2020)]
+    fn cuFuncGetAttribute(
+        #[out] pi: *mut c_int,
+        attrib: CUfunction_attribute,
+        function: CUfunction,
+    ) -> CUresult;
+
+    #[row(176, local, since = 11000)]
+    fn cuFuncGetModule(module: *mut CUmodule, function: CUfunction) -> CUresult;
+
+    #[row(177, local, since = 12030)]
+    fn cuFuncGetName(name: *mut *const c_char, function: CUfunction) -> CUresult;
+
+    #[row(178, local, since = 13020)]
+    fn cuFuncGetParamCount(func: CUfunction, param_count: *mut usize) -> CUresult;
+
+    #[row(179, local, since = 12040)]
+    fn cuFuncGetParamInfo(
+        func: CUfunction,
+        param_index: usize,
+        param_offset: *mut usize,
+        param_size: *mut usize,
+    ) -> CUresult;
+
+    #[row(180, local, since = 12040)]
+    fn cuFuncIsLoaded(state: *mut CUfunctionLoadingState, function: CUfunction) -> CUresult;
+
+    #[row(181, local, since = 12040)]
+    fn cuFuncLoad(function: CUfunction) -> CUresult;
+
+    #[row(182, asked, custom = client, blocks = device, since = 9000)]
+    fn cuFuncSetAttribute(
+        function: CUfunction,
+        attrib: CUfunction_attribute,
+        value: c_int,
+    ) -> CUresult;
+
+    #[row(183, refused = "not served yet", since = 2000)]
+    fn cuFuncSetBlockShape(function: CUfunction, x: c_int, y: c_int, z: c_int) -> CUresult;
+
+    #[row(184, posted, blocks = never, since = 3000)]
+    fn cuFuncSetCacheConfig(function: CUfunction, config: CUfunc_cache) -> CUresult;
+
+    #[row(185, local, since = 4020)]
+    fn cuFuncSetSharedMemConfig(function: CUfunction, config: CUsharedconfig) -> CUresult;
+
+    #[row(186, refused = "not served yet", since = 2000)]
+    fn cuFuncSetSharedSize(function: CUfunction, bytes: c_uint) -> CUresult;
+
+    #[row(187, asked, custom = client, blocks = device, since = 12000)]
+    fn cuKernelGetAttribute(
+        #[out] pi: *mut c_int,
+        attrib: CUfunction_attribute,
+        kernel: CUkernel,
+        dev: CUdevice,
+    ) -> CUresult;
+
+    #[row(188, asked, via = gpurunKernelFunction, since = 12000)]
+    fn cuKernelGetFunction(func: *mut CUfunction, kernel: CUkernel) -> CUresult;
+
+    #[row(189, local, since = 12050)]
+    fn cuKernelGetLibrary(lib: *mut CUlibrary, kernel: CUkernel) -> CUresult;
+
+    #[row(190, local, since = 12030)]
+    fn cuKernelGetName(name: *mut *const c_char, function: CUkernel) -> CUresult;
+
+    #[row(191, local, since = 13020)]
+    fn cuKernelGetParamCount(kernel: CUkernel, param_count: *mut usize) -> CUresult;
+
+    #[row(192, local, since = 12040)]
+    fn cuKernelGetParamInfo(
+        kernel: CUkernel,
+        param_index: usize,
+        param_offset: *mut usize,
+        param_size: *mut usize,
+    ) -> CUresult;
+
+    #[row(193, asked, custom = client, blocks = device, since = 12000)]
+    fn cuKernelSetAttribute(
+        attrib: CUfunction_attribute,
+        val: c_int,
+        kernel: CUkernel,
+        dev: CUdevice,
+    ) -> CUresult;
+
+    #[row(194, local, since = 12000)]
+    fn cuKernelSetCacheConfig(kernel: CUkernel, config: CUfunc_cache, dev: CUdevice) -> CUresult;
+
+    #[row(195, refused = "not served yet", since = 12040)]
+    fn cuLibraryEnumerateKernels(
+        kernels: *mut CUkernel,
+        num_kernels: c_uint,
+        lib: CUlibrary,
+    ) -> CUresult;
+
+    #[row(196, asked, via = gpurunLibraryGlobal, since = 12000)]
+    fn cuLibraryGetGlobal(
+        dptr: *mut CUdeviceptr,
+        bytes: *mut usize,
+        library: CUlibrary,
+        name: *const c_char,
+    ) -> CUresult;
+
+    #[row(197, asked, via = gpurunKernelGet, since = 12000)]
+    fn cuLibraryGetKernel(
+        kernel: *mut CUkernel,
+        library: CUlibrary,
+        name: *const c_char,
+    ) -> CUresult;
+
+    #[row(198, refused = "not served yet", since = 12040)]
+    fn cuLibraryGetKernelCount(count: *mut c_uint, lib: CUlibrary) -> CUresult;
+
+    #[row(199, refused = "not served yet", since = 12000)]
+    fn cuLibraryGetManaged(
+        dptr: *mut CUdeviceptr,
+        bytes: *mut usize,
+        library: CUlibrary,
+        name: *const c_char,
+    ) -> CUresult;
+
+    #[row(200, asked, custom = client, blocks = unbounded, since = 12000)]
+    fn cuLibraryGetModule(#[creates] module: *mut CUmodule, library: CUlibrary) -> CUresult;
+
+    #[row(201, refused = "not served yet", since = 12000)]
+    fn cuLibraryGetUnifiedFunction(
+        fptr: *mut *mut c_void,
+        library: CUlibrary,
+        symbol: *const c_char,
+    ) -> CUresult;
+
+    #[row(202, asked, via = gpurunLibraryLoad, since = 12000)]
+    fn cuLibraryLoadData(
+        library: *mut CUlibrary,
+        code: *const c_void,
+        jit_options: *mut CUjit_option,
+        jit_options_values: *mut *mut c_void,
+        num_jit_options: c_uint,
+        library_options: *mut CUlibraryOption,
+        library_option_values: *mut *mut c_void,
+        num_library_options: c_uint,
+    ) -> CUresult;
+
+    #[row(203, asked, via = gpurunLibraryLoad, since = 12000)]
+    fn cuLibraryLoadFromFile(
+        library: *mut CUlibrary,
+        file_name: *const c_char,
+        jit_options: *mut CUjit_option,
+        jit_options_values: *mut *mut c_void,
+        num_jit_options: c_uint,
+        library_options: *mut CUlibraryOption,
+        library_option_values: *mut *mut c_void,
+        num_library_options: c_uint,
+    ) -> CUresult;
+
+    #[row(204, asked, custom = client, blocks = unbounded, since = 12000)]
+    fn cuLibraryUnload(#[destroys] library: CUlibrary) -> CUresult;
+
+    #[row(205, refused = "not served yet", since = 12040)]
+    fn cuModuleEnumerateFunctions(
+        functions: *mut CUfunction,
+        num_functions: c_uint,
+        module: CUmodule,
+    ) -> CUresult;
+
+    #[row(206, asked, via = gpurunFunctionGet, since = 2000)]
+    fn cuModuleGetFunction(
+        function: *mut CUfunction,
+        module: CUmodule,
+        name: *const c_char,
+    ) -> CUresult;
+
+    #[row(207, refused = "not served yet", since = 12040)]
+    fn cuModuleGetFunctionCount(count: *mut c_uint, module: CUmodule) -> CUresult;
+
+    #[row(208, refused = "not served yet", since = 2000)]
+    fn cuModuleGetGlobal(
+        dptr: *mut CUdeviceptr_v1,
+        bytes: *mut c_uint,
+        module: CUmodule,
+        name: *const c_char,
+    ) -> CUresult;
+
+    #[row(209, asked, via = gpurunModuleGlobal, since = 3020)]
+    fn cuModuleGetGlobal_v2(
+        dptr: *mut CUdeviceptr,
+        bytes: *mut usize,
+        module: CUmodule,
+        name: *const c_char,
+    ) -> CUresult;
+
+    #[row(210, local, since = 11070)]
+    fn cuModuleGetLoadingMode(mode: *mut CUmoduleLoadingMode) -> CUresult;
+
+    #[row(211, refused = "not served yet", since = 3000)]
+    fn cuModuleGetSurfRef(
+        surf_ref: *mut CUsurfref,
+        module: CUmodule,
+        name: *const c_char,
+    ) -> CUresult;
+
+    #[row(212, refused = "not served yet", since = 2000)]
+    fn cuModuleGetTexRef(tex_ref: *mut CUtexref, module: CUmodule, name: *const c_char)
+    -> CUresult;
+
+    #[row(213, asked, via = gpurunModuleLoad, since = 2000)]
+    fn cuModuleLoad(module: *mut CUmodule, fname: *const c_char) -> CUresult;
+
+    #[row(214, asked, via = gpurunModuleLoad, since = 2000)]
+    fn cuModuleLoadData(module: *mut CUmodule, image: *const c_void) -> CUresult;
+
+    #[row(215, asked, via = gpurunModuleLoad, since = 2010)]
+    fn cuModuleLoadDataEx(
+        module: *mut CUmodule,
+        image: *const c_void,
+        num_options: c_uint,
+        options: *mut CUjit_option,
+        option_values: *mut *mut c_void,
+    ) -> CUresult;
+
+    #[row(216, asked, via = gpurunModuleLoad, since = 2000)]
+    fn cuModuleLoadFatBinary(module: *mut CUmodule, fat_cubin: *const c_void) -> CUresult;
+
+    #[row(217, asked, custom = client, blocks = unbounded, since = 2000)]
+    fn cuModuleUnload(#[destroys] module: CUmodule) -> CUresult;
+}

@@ -1,0 +1,11 @@
+//! What fits no other area.
+
+unsafe extern "C" {
+    #[row(716, refused = "not served yet", since = 13050, ptsz = 13050)]
+    fn cuFabricCpyBatchAsync(
+        num_ops: usize,
+        op_list: *mut CUDA_FABRIC_COPY_BATCH_OP,
+        flags: c_ulonglong,
+        stream: CUstream,
+    ) -> CUresult;
+}

@@ -1,0 +1,318 @@
+//! The driver's own types, as they cross the C ABI.
+//!
+//! Handles are transparent integers of pointer size: nothing here can be dereferenced, and a handle of one kind is never
+//! taken for another. C enums are plain integers ([`c_uint`]), since an unknown value in a Rust enum would be undefined behaviour.
+//! Structures that no served function reads are opaque: they exist so that signatures can name them.
+//! `driver-api/tests/layouts.rs` compares sizes and offsets with cudarc's bindings.
+#![expect(non_camel_case_types, reason = "these are the driver's names")]
+
+use core::ffi::{c_int, c_uint, c_void};
+
+pub use crate::result::CUresult;
+
+macro_rules! handles {
+    ($($name:ident)*) => {$(
+        #[doc = concat!("The driver's handle type `", stringify!($name), "`; 0 is none.")]
+        #[repr(transparent)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+        pub struct $name(pub usize);
+    )*};
+}
+
+macro_rules! enums {
+    ($($name:ident)*) => {$(
+        #[doc = concat!("The C enum `", stringify!($name), "`, as the integer that it is.")]
+        pub type $name = c_uint;
+    )*};
+}
+
+macro_rules! opaque {
+    ($($name:ident)*) => {$(
+        #[doc = concat!("The structure `", stringify!($name), "`, which is only ever pointed to.")]
+        #[repr(C)]
+        #[derive(Debug)]
+        pub struct $name {
+            _private: [u8; 0],
+        }
+    )*};
+}
+
+handles! {
+    CUarray CUasyncCallbackHandle CUcheckpointOperationHandle CUcontext CUcoredumpCallbackHandle CUdevResourceDesc CUevent CUexternalMemory CUexternalSemaphore CUfunction CUgraph CUgraphExec CUgraphNode CUgraphicsResource CUgreenCtx CUkernel CUlibrary CUlinkState CUlogsCallbackHandle CUmemoryPool CUmipmappedArray CUmodule CUstream CUsurfref CUtexref CUuserObject
+}
+
+enums! {
+    CUaddress_mode CUarray_format CUatomicOperation CUcoredumpSettings CUdevice_P2PAttribute CUdevice_attribute CUdriverProcAddressQueryResult CUexecAffinityType CUfilter_mode CUflushGPUDirectRDMAWritesScope CUflushGPUDirectRDMAWritesTarget CUfunc_cache CUfunctionLoadingState CUfunction_attribute CUgraphExecUpdateResult CUgraphMem_attribute CUgraphNodeType CUjitInputType CUjit_option CUlibraryOption CUlimit CUlogicalEndpointIpcHandleType CUmemAccess_flags CUmemAllocationGranularity_flags CUmemAllocationHandleType CUmemAllocationType CUmemPool_attribute CUmemRangeHandleType CUmem_advise CUmem_range_attribute CUmoduleLoadingMode CUmulticastGranularity_flags CUpointer_attribute CUprocessState CUsharedconfig CUstreamCaptureMode CUstreamCaptureStatus CUtensorMapAllocClass CUtensorMapDataType CUtensorMapFloatOOBfill CUtensorMapIm2ColWideMode CUtensorMapInterleave CUtensorMapL2promotion CUtensorMapSwizzle CUkernelNodeAttrID CUstreamAttrID CUdevResourceType CUoutput_mode
+}
+
+opaque! {
+    CUDA_ARRAY3D_DESCRIPTOR CUDA_ARRAY3D_DESCRIPTOR_v1 CUDA_ARRAY_DESCRIPTOR CUDA_ARRAY_DESCRIPTOR_v1 CUDA_ARRAY_MEMORY_REQUIREMENTS CUDA_ARRAY_SPARSE_PROPERTIES CUDA_BATCH_MEM_OP_NODE_PARAMS CUDA_EXTERNAL_MEMORY_BUFFER_DESC CUDA_EXTERNAL_MEMORY_HANDLE_DESC CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_v1 CUDA_EXT_SEM_WAIT_NODE_PARAMS_v1 CUDA_FABRIC_COPY_BATCH_OP CUDA_GRAPH_INSTANTIATE_PARAMS CUDA_HOST_NODE_PARAMS_v1 CUDA_KERNEL_NODE_PARAMS CUDA_KERNEL_NODE_PARAMS_v1 CUDA_LAUNCH_PARAMS CUDA_MEMCPY2D_v1 CUDA_MEMCPY3D_BATCH_OP CUDA_MEMCPY3D_PEER CUDA_MEMCPY3D_v1 CUDA_MEMSET_NODE_PARAMS_v1 CUDA_MEM_ALLOC_NODE_PARAMS CUDA_RESOURCE_DESC CUDA_RESOURCE_VIEW_DESC CUDA_TEXTURE_DESC CUGLDeviceList CU_DEV_SM_RESOURCE_GROUP_PARAMS CUarrayMapInfo CUcheckpointCheckpointArgs CUcheckpointLockArgs CUcheckpointRestoreArgs CUcheckpointUnlockArgs CUcliqueInfo CUctxCreateParams CUdevResource CUeglFrame CUeglStreamConnection CUexecAffinityParam CUgraphEdgeData CUgraphExecUpdateResultInfo CUgraphNodeParams CUkernelNodeAttrValue CUlogicalEndpointProp CUmemDecompressParams CUmemPoolProps CUmemPoolPtrExportData CUmemcpyAttributes CUmulticastObjectProp CUstreamAttrValue CUstreamCigCaptureParams CUtensorMap
+}
+
+/// A device's ordinal.
+pub type CUdevice = c_int;
+/// An address in device memory.
+pub type CUdeviceptr = u64;
+/// An address of the 32-bit interface that CUDA 3.2 replaced.
+pub type CUdeviceptr_v1 = c_uint;
+/// A handle of physical memory made by `cuMemCreate`.
+pub type CUmemGenericAllocationHandle = u64;
+/// A texture object.
+pub type CUtexObject = u64;
+/// A surface object.
+pub type CUsurfObject = u64;
+/// A conditional handle of a graph.
+pub type CUgraphConditionalHandle = u64;
+/// A position in the driver's log.
+pub type CUlogIterator = c_uint;
+/// A logical endpoint.
+pub type CUlogicalEndpointId = u32;
+/// A callback of the program, called by the driver.
+pub type CUhostFn = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
+/// A callback of the program at a place in a stream.
+pub type CUstreamCallback =
+    Option<unsafe extern "C" fn(stream: CUstream, status: CUresult, user_data: *mut c_void)>;
+/// The dynamic shared memory that a block of a size needs.
+pub type CUoccupancyB2DSize = Option<unsafe extern "C" fn(block_size: c_int) -> usize>;
+/// A callback that no served function calls.
+pub type CUasyncCallback = *mut c_void;
+/// A callback that no served function calls.
+pub type CUcoredumpStatusCallback = *mut c_void;
+/// A callback that no served function calls.
+pub type CUgraphRecaptureCallback = *mut c_void;
+/// A callback that no served function calls.
+pub type CUlogsCallback = *mut c_void;
+/// VDPAU's function that finds functions.
+pub type VdpGetProcAddress = *mut c_void;
+
+/// 16 bytes that name a device, or a private table of the driver.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct CUuuid {
+    /// The bytes in the order in which they are written.
+    pub bytes: [u8; 16],
+}
+
+/// Where memory is: a device, the host, a NUMA node of it.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CUmemLocation {
+    /// `CU_MEM_LOCATION_TYPE_*`: 1 is a device.
+    pub kind: c_uint,
+    /// The device's ordinal, or the node's number.
+    pub id: c_int,
+}
+
+/// What memory `cuMemCreate` is to make.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CUmemAllocationProp {
+    /// `CU_MEM_ALLOCATION_TYPE_*`: 1 is pinned.
+    pub kind: CUmemAllocationType,
+    /// The kinds of handle that may be exported, as bits.
+    pub requested_handle_types: CUmemAllocationHandleType,
+    /// Where the memory is to be.
+    pub location: CUmemLocation,
+    /// Security attributes of another operating system.
+    pub win32_handle_meta_data: usize,
+    /// Compression wanted: 1 is generic.
+    pub compression_type: u8,
+    /// 1 if an RDMA device will access the memory.
+    pub gpu_direct_rdma_capable: u8,
+    /// What the memory is for, as bits.
+    pub usage: u16,
+    /// Zero.
+    pub reserved: [u8; 4],
+}
+
+/// Who may access mapped memory, and how.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CUmemAccessDesc {
+    /// The device that accesses it.
+    pub location: CUmemLocation,
+    /// 0 none, 1 read, 3 read and write.
+    pub flags: CUmemAccess_flags,
+}
+
+/// A handle by which another process opens an allocation.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CUipcMemHandle {
+    /// Opaque bytes.
+    pub reserved: [u8; 64],
+}
+
+/// A handle by which another process opens an event.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CUipcEventHandle {
+    /// Opaque bytes.
+    pub reserved: [u8; 64],
+}
+
+/// One attribute of a launch: an id and a value of 64 bytes.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug)]
+pub struct CUlaunchAttribute {
+    /// `CU_LAUNCH_ATTRIBUTE_*`.
+    pub id: c_uint,
+    /// Zero.
+    pub pad: [u8; 4],
+    /// The value, whose form the id tells.
+    pub value: [u8; 64],
+}
+
+/// What `cuLaunchKernelEx` launches with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CUlaunchConfig {
+    /// Blocks in x.
+    pub grid_dim_x: c_uint,
+    /// Blocks in y.
+    pub grid_dim_y: c_uint,
+    /// Blocks in z.
+    pub grid_dim_z: c_uint,
+    /// Threads of a block in x.
+    pub block_dim_x: c_uint,
+    /// Threads of a block in y.
+    pub block_dim_y: c_uint,
+    /// Threads of a block in z.
+    pub block_dim_z: c_uint,
+    /// Dynamic shared memory of a block, bytes.
+    pub shared_mem_bytes: c_uint,
+    /// The stream to launch in.
+    pub stream: CUstream,
+    /// `num_attrs` attributes; may be null if there are none.
+    pub attrs: *mut CUlaunchAttribute,
+    /// How many attributes there are.
+    pub num_attrs: c_uint,
+}
+
+/// A copy between two rectangles.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CUDA_MEMCPY2D {
+    /// Bytes from the left of the source.
+    pub src_x_in_bytes: usize,
+    /// Rows from the top of the source.
+    pub src_y: usize,
+    /// `CU_MEMORYTYPE_*`: 1 host, 2 device, 3 array, 4 unified.
+    pub src_memory_type: c_uint,
+    /// The source, if in host memory.
+    pub src_host: *const c_void,
+    /// The source, if in device memory.
+    pub src_device: CUdeviceptr,
+    /// The source, if an array.
+    pub src_array: CUarray,
+    /// Bytes from one row of the source to the next; 0 for rows without gaps.
+    pub src_pitch: usize,
+    /// Bytes from the left of the destination.
+    pub dst_x_in_bytes: usize,
+    /// Rows from the top of the destination.
+    pub dst_y: usize,
+    /// As for the source.
+    pub dst_memory_type: c_uint,
+    /// The destination, if in host memory.
+    pub dst_host: *mut c_void,
+    /// The destination, if in device memory.
+    pub dst_device: CUdeviceptr,
+    /// The destination, if an array.
+    pub dst_array: CUarray,
+    /// Bytes from one row of the destination to the next; 0 for rows without gaps.
+    pub dst_pitch: usize,
+    /// Bytes of a row to copy.
+    pub width_in_bytes: usize,
+    /// Rows to copy.
+    pub height: usize,
+}
+
+/// A copy between two boxes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CUDA_MEMCPY3D {
+    /// Bytes from the left of the source.
+    pub src_x_in_bytes: usize,
+    /// Rows from the top of the source.
+    pub src_y: usize,
+    /// Slices from the front of the source.
+    pub src_z: usize,
+    /// Mipmap level of the source.
+    pub src_lod: usize,
+    /// `CU_MEMORYTYPE_*`: 1 host, 2 device, 3 array, 4 unified.
+    pub src_memory_type: c_uint,
+    /// The source, if in host memory.
+    pub src_host: *const c_void,
+    /// The source, if in device memory.
+    pub src_device: CUdeviceptr,
+    /// The source, if an array.
+    pub src_array: CUarray,
+    /// Must be null.
+    pub reserved0: *mut c_void,
+    /// Bytes from one row of the source to the next.
+    pub src_pitch: usize,
+    /// Rows of a slice of the source.
+    pub src_height: usize,
+    /// Bytes from the left of the destination.
+    pub dst_x_in_bytes: usize,
+    /// Rows from the top of the destination.
+    pub dst_y: usize,
+    /// Slices from the front of the destination.
+    pub dst_z: usize,
+    /// Mipmap level of the destination.
+    pub dst_lod: usize,
+    /// As for the source.
+    pub dst_memory_type: c_uint,
+    /// The destination, if in host memory.
+    pub dst_host: *mut c_void,
+    /// The destination, if in device memory.
+    pub dst_device: CUdeviceptr,
+    /// The destination, if an array.
+    pub dst_array: CUarray,
+    /// Must be null.
+    pub reserved1: *mut c_void,
+    /// Bytes from one row of the destination to the next.
+    pub dst_pitch: usize,
+    /// Rows of a slice of the destination.
+    pub dst_height: usize,
+    /// Bytes of a row to copy.
+    pub width_in_bytes: usize,
+    /// Rows to copy.
+    pub height: usize,
+    /// Slices to copy.
+    pub depth: usize,
+}
+
+/// The properties of a device that the first versions of the driver told.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CUdevprop {
+    /// Most threads of a block.
+    pub max_threads_per_block: c_int,
+    /// Most threads of a block in each dimension.
+    pub max_threads_dim: [c_int; 3],
+    /// Most blocks of a grid in each dimension.
+    pub max_grid_size: [c_int; 3],
+    /// Shared memory of a block, bytes.
+    pub shared_mem_per_block: c_int,
+    /// Constant memory, bytes.
+    pub total_constant_memory: c_int,
+    /// Threads of a warp.
+    pub simd_width: c_int,
+    /// Largest pitch of a copy, bytes.
+    pub mem_pitch: c_int,
+    /// 32-bit registers of a block.
+    pub regs_per_block: c_int,
+    /// Clock, kHz.
+    pub clock_rate: c_int,
+    /// Alignment of textures, bytes.
+    pub texture_align: c_int,
+}
+
+/// One memory operation of `cuStreamBatchMemOp`: 48 bytes whose form the first word tells.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CUstreamBatchMemOpParams {
+    /// The operation (1 wait 32, 2 write 32, 4 wait 64, 5 write 64) in the low half, then its arguments.
+    pub words: [u64; 6],
+}
