@@ -1,6 +1,28 @@
 //! Contexts: primary and created, the stack of each thread, limits, flags.
+//!
+//! Private rows (below 100) come first: what several functions are `via`.
 
 unsafe extern "C" {
+    /// The primary context of a device gets the id `context`; `flags` are set before it is made.
+    #[row(1, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunPrimaryRetain(device: CUdevice, context: u32, flags: c_uint) -> CUresult;
+
+    /// The last release by the client: the worker lets go of the primary context.
+    #[row(2, private, posted, custom = worker, blocks = unbounded)]
+    fn gpurunPrimaryRelease(device: CUdevice, context: u32) -> CUresult;
+
+    /// Everything in the primary context is destroyed, whoever holds it.
+    #[row(3, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunPrimaryReset(device: CUdevice, context: u32) -> CUresult;
+
+    /// A context of its own, made on a device.
+    #[row(4, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunContextCreate(device: CUdevice, context: u32, flags: c_uint) -> CUresult;
+
+    /// The end of a created context and of everything in it.
+    #[row(5, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunContextDestroy(context: u32) -> CUresult;
+
     #[row(132, refused = "not served yet", since = 2000)]
     fn cuCtxAttach(pctx: *mut CUcontext, flags: c_uint) -> CUresult;
 

@@ -1,6 +1,20 @@
 //! Events.
+//!
+//! Private rows (below 100) come first: what several functions are `via`.
 
 unsafe extern "C" {
+    /// Records an event and marks the place.
+    #[row(15, private, posted, custom = worker, blocks = never)]
+    fn gpurunEventRecord(event: CUevent, stream: CUstream, flags: c_uint, mark: u64) -> CUresult;
+
+    /// Milliseconds between two completed events.
+    #[row(16, private, asked, custom = worker, blocks = device)]
+    fn gpurunEventElapsed(#[out] milliseconds: *mut f32, start: CUevent, end: CUevent) -> CUresult;
+
+    /// The end of an event.
+    #[row(17, private, posted, custom = worker, blocks = never)]
+    fn gpurunEventDestroy(event: CUevent) -> CUresult;
+
     #[row(275, posted, custom = client, blocks = never, since = 2000)]
     fn cuEventCreate(#[creates] event: *mut CUevent, flags: c_uint) -> CUresult;
 

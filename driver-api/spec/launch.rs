@@ -1,6 +1,22 @@
 //! Launching kernels and host functions.
+//!
+//! Private rows (below 100) come first: what several functions are `via`.
 
 unsafe extern "C" {
+    /// A launch. `cooperative` is 0 or 1. After the fixed part: `attribute_count` launch attributes of 72 bytes each, as in
+    /// `CUlaunchAttribute` and only those that hold no handle, then the packed parameters.
+    #[row(30, private, posted, custom = worker, blocks = device)]
+    fn gpurunLaunch(
+        function: CUfunction,
+        grid: [u32; 3],
+        block: [u32; 3],
+        shared_bytes: c_uint,
+        stream: CUstream,
+        cooperative: u32,
+        attribute_count: u32,
+        #[rest] attributes_and_parameters: &[u8],
+    ) -> CUresult;
+
     #[row(226, refused = "not served yet", since = 2000)]
     fn cuLaunch(f: CUfunction) -> CUresult;
 

@@ -1,6 +1,68 @@
 //! Device and host memory, copies, fills, pointer attributes.
+//!
+//! Private rows (below 100) come first: what several functions are `via`.
 
 unsafe extern "C" {
+    /// Physical memory at an address of a window (`address` != 0), or memory where the driver places it (0).
+    #[row(40, private, asked, custom = worker, blocks = device)]
+    fn gpurunMemoryMap(#[out] mapped: *mut u64, address: u64, size: u64) -> CUresult;
+
+    /// Gives such memory back once everything posted before, on every stream of the context, has completed; then
+    /// `ticket` is pushed as a completion of stream id 0xFFFF_FFFF: the address may be used again.
+    #[row(41, private, posted, custom = worker, blocks = unbounded)]
+    fn gpurunMemoryUnmap(address: u64, size: u64, ticket: u64) -> CUresult;
+
+    /// Bytes to the device: inline (`transfer` = 0) or as the bulk transfer `transfer`.
+    #[row(42, private, posted, custom = worker, blocks = device)]
+    fn gpurunCopyToDevice(
+        destination: CUdeviceptr,
+        length: u64,
+        transfer: u64,
+        stream: CUstream,
+        #[rest] bytes: &[u8],
+    ) -> CUresult;
+
+    /// Bytes of the device, complete with the reply: inline in it (`transfer` = 0), or before it as the bulk transfer `transfer`.
+    #[row(43, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunCopyFromDevice(
+        source: CUdeviceptr,
+        length: u64,
+        transfer: u64,
+        stream: CUstream,
+        #[out_rest] bytes: &[u8],
+    ) -> CUresult;
+
+    /// Bytes of the device, delivered as the bulk transfer `transfer` when the stream has reached the copy, before the next completion
+    /// of that stream is pushed.
+    #[row(44, private, posted, custom = worker, blocks = device)]
+    fn gpurunFetchFromDevice(
+        source: CUdeviceptr,
+        length: u64,
+        transfer: u64,
+        stream: CUstream,
+    ) -> CUresult;
+
+    /// From device memory to device memory.
+    #[row(45, private, posted, custom = worker, blocks = device)]
+    fn gpurunCopyOnDevice(
+        destination: CUdeviceptr,
+        source: CUdeviceptr,
+        length: u64,
+        stream: CUstream,
+    ) -> CUresult;
+
+    /// Fills `height` rows, `pitch` bytes apart, of `width` elements of `element_bytes` (1, 2 or 4) each.
+    #[row(46, private, posted, custom = worker, blocks = device)]
+    fn gpurunFill(
+        destination: CUdeviceptr,
+        pitch: u64,
+        width: u64,
+        height: u64,
+        value: u32,
+        element_bytes: u32,
+        stream: CUstream,
+    ) -> CUresult;
+
     #[row(284, refused = "not served yet", since = 11030)]
     fn cuFlushGPUDirectRDMAWrites(
         target: CUflushGPUDirectRDMAWritesTarget,

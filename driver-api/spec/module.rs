@@ -1,6 +1,68 @@
 //! Modules, libraries, kernels, functions and their attributes.
+//!
+//! Private rows (below 100) come first: what several functions are `via`.
 
 unsafe extern "C" {
+    /// A module image of `length` bytes, inline (`transfer` = 0) or as the bulk transfer `transfer`.
+    #[row(20, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunModuleLoad(
+        module: u32,
+        hash: [u8; 32],
+        length: u64,
+        transfer: u64,
+        #[rest] image: &[u8],
+    ) -> CUresult;
+
+    /// The same for a library, which belongs to no context.
+    #[row(21, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunLibraryLoad(
+        library: u32,
+        hash: [u8; 32],
+        length: u64,
+        transfer: u64,
+        #[rest] image: &[u8],
+    ) -> CUresult;
+
+    /// A function of a module by name. The reply tells its parameters: `u32` offset and `u32` size of each.
+    #[row(22, private, asked, custom = worker, blocks = device)]
+    fn gpurunFunctionGet(
+        module: CUmodule,
+        function: u32,
+        #[rest] name: &[u8],
+        #[out_rest] parameters: &[u8],
+    ) -> CUresult;
+
+    /// A kernel of a library by name, with the same reply.
+    #[row(23, private, asked, custom = worker, blocks = device)]
+    fn gpurunKernelGet(
+        library: CUlibrary,
+        kernel: u32,
+        #[rest] name: &[u8],
+        #[out_rest] parameters: &[u8],
+    ) -> CUresult;
+
+    /// The function that a kernel is in the current context.
+    #[row(24, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunKernelFunction(kernel: CUkernel, function: u32) -> CUresult;
+
+    /// A variable of a module by name.
+    #[row(25, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunModuleGlobal(
+        #[out] address: *mut u64,
+        #[out] size: *mut u64,
+        module: CUmodule,
+        #[rest] name: &[u8],
+    ) -> CUresult;
+
+    /// A variable of a library in the current context by name.
+    #[row(26, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunLibraryGlobal(
+        #[out] address: *mut u64,
+        #[out] size: *mut u64,
+        library: CUlibrary,
+        #[rest] name: &[u8],
+    ) -> CUresult;
+
     #[row(175, asked, custom = client, blocks = device, since = 2020)]
     fn cuFuncGetAttribute(
         #[out] pi: *mut c_int,

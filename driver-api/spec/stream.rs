@@ -1,6 +1,20 @@
 //! Streams, waiting, and memory operations in a stream.
+//!
+//! Private rows (below 100) come first: what several functions are `via`.
 
 unsafe extern "C" {
+    /// A place in a stream whose completion is to be pushed. `urgent` is 1 if a thread waits for it.
+    #[row(10, private, posted, custom = worker, blocks = never)]
+    fn gpurunMark(stream: CUstream, urgent: u32, mark: u64) -> CUresult;
+
+    /// A stream named by the client.
+    #[row(11, private, asked, custom = worker, blocks = device)]
+    fn gpurunStreamCreate(stream: u32, flags: c_uint, priority: c_int) -> CUresult;
+
+    /// The end of a stream; what was posted to it before still completes.
+    #[row(12, private, posted, custom = worker, blocks = device)]
+    fn gpurunStreamDestroy(stream: CUstream) -> CUresult;
+
     #[row(247, refused = "not served yet", since = 5000, ptsz = 7000)]
     fn cuStreamAddCallback(
         stream: CUstream,
