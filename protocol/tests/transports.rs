@@ -128,12 +128,16 @@ fn ordering((mut client, mut server): Pair) {
 /// A payload may be read in pieces of any size, and what is left can be passed over.
 fn small_pieces((mut client, mut server): Pair) {
     let payload = pattern(1, 100_000);
-    for _ in 0..3 {
+    let copy = payload.clone();
+    let sending = thread::spawn(move || {
+        for _ in 0..3 {
+            client
+                .sender
+                .send(&numbered(1), &[IoSlice::new(&copy)])
+                .expect("sent");
+        }
         client
-            .sender
-            .send(&numbered(1), &[IoSlice::new(&payload)])
-            .expect("sent");
-    }
+    });
     let header = next(&mut *server.receiver).expect("a header");
     let mut read = Vec::new();
     let mut step = 1;
@@ -148,6 +152,7 @@ fn small_pieces((mut client, mut server): Pair) {
     server.receiver.skip_payload().expect("passed over");
     let header = next(&mut *server.receiver).expect("a header");
     assert!(payload_of(&mut *server.receiver, &header) == payload);
+    drop(sending.join());
 }
 
 /// 64 MiB in chunks, calls between them, both ways at once.
