@@ -1,0 +1,54 @@
+# shellcheck shell=bash
+# What every script of the project shares: where things are, and how to speak and fail.
+# Source it after `set -euo pipefail`.
+
+REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+TARGET=${CARGO_TARGET_DIR:-$REPO/target}
+TOOLS=$REPO/target/tools
+RELEASE=$TARGET/release
+# The scripts that source this file read these.
+export REPO TARGET TOOLS RELEASE
+
+# A line of progress, on standard error so that a script's own output stays clean.
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+
+# A clear last word, then failure.
+die() {
+    say "error: $*"
+    exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Seconds since the epoch with milliseconds, and the seconds since such a moment.
+now() { date +%s.%3N; }
+since() { awk -v from="$1" -v to="$(now)" 'BEGIN { printf "%.1f", to - from }'; }
+
+# `apt_install WHY PACKAGE…`: on Debian or Ubuntu as root, else a message that says what to type.
+apt_install() {
+    local why=$1
+    shift
+    if ! have apt-get; then
+        die "$why needs the equivalent of: $* (no apt-get here)"
+    elif [ "$(id -u)" != 0 ]; then
+        die "$why needs: sudo apt-get install $*"
+    fi
+    say "installing $* ($why)"
+    export DEBIAN_FRONTEND=noninteractive
+    # An image that has never seen a package list, or one too old for what it names.
+    apt-get install -qq -y --no-install-recommends "$@" >/dev/null 2>&1 || {
+        apt-get update -qq >/dev/null || die "apt-get update failed"
+        apt-get install -qq -y --no-install-recommends "$@" >/dev/null || die "apt-get install $* failed"
+    }
+}
+
+need_cargo() {
+    have cargo && return
+    # A shell that has not read the profile rustup wrote.
+    if [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
+        PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+        export PATH
+        return
+    fi
+    die "no Rust toolchain: install it from https://rustup.rs (curl -sSf https://sh.rustup.rs | sh), then run this again"
+}
