@@ -7,6 +7,15 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub use crate::generated::{reply, request, visit_requests};
 
+/// The shapes of all calls, one line each: `driver-api/wire.lock`.
+pub const LOCK: &str = include_str!("../wire.lock");
+
+/// The hash of [`LOCK`] that both sides compare in the hello.
+#[must_use]
+pub fn shape_hash() -> [u8; 32] {
+    *blake3::hash(LOCK.as_bytes()).as_bytes()
+}
+
 /// A request type: what it is a request of, and what answers it.
 pub trait Request: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned + Copy {
     /// The call number.
