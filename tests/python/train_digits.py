@@ -31,7 +31,6 @@ class Network:
     def __init__(self):
         self.conv1 = nn.Conv2d(1, 8, 3)
         self.conv2 = nn.Conv2d(8, 16, 3)
-
         self.out = nn.Linear(64, 10)
 
     def __call__(self, x: Tensor) -> Tensor:

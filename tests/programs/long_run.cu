@@ -1,0 +1,38 @@
+// Runs for the seconds given (default 10), a small checked kernel and one line an iteration: the program
+// that is killed, or whose server is. Any error ends it, with the error's name.
+//   long_run [SECONDS] [MIB]     MIB: device memory to hold meanwhile
+#include "check.h"
+
+#include <chrono>
+#include <thread>
+
+const char *const PROGRAM = "long_run";
+
+__global__ void count_up(unsigned *counters) { counters[threadIdx.x] += threadIdx.x + 1; }
+
+int main(int count, char **arguments) {
+    double seconds = count > 1 ? std::atof(arguments[1]) : 10.0;
+    size_t held_bytes = (count > 2 ? std::strtoull(arguments[2], nullptr, 10) : 16) << 20;
+    void *held;
+    unsigned *counters, got[64];
+    CHECK(cudaMalloc(&held, held_bytes));
+    CHECK(cudaMemset(held, 1, held_bytes));
+    CHECK(cudaMalloc(&counters, sizeof got));
+    CHECK(cudaMemset(counters, 0, sizeof got));
+    auto start = std::chrono::steady_clock::now();
+    unsigned iteration = 0;
+    while (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < seconds) {
+        count_up<<<1, 64>>>(counters);
+        CHECK(cudaGetLastError());
+        CHECK(cudaMemcpy(got, counters, sizeof got, cudaMemcpyDeviceToHost));
+        iteration++;
+        for (unsigned i = 0; i < 64; i++)
+            REQUIRE(got[i] == iteration * (i + 1), "iteration %u: counter %u is %u", iteration, i, got[i]);
+        std::printf("iteration %u\n", iteration);
+        std::fflush(stdout);
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    CHECK(cudaFree(held));
+    CHECK(cudaFree(counters));
+    return pass("%u iterations", iteration);
+}
