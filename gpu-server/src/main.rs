@@ -1,2 +1,209 @@
-//! Placeholder, replaced by the first commit of this crate.
-fn main() {}
+//! `gpu-server`: serves this machine's GPUs to programs elsewhere.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use gpu_server::config::Flags;
+use gpu_server::{config, daemon, inherited, probe, worker};
+use protocol::hello::{DeviceKind, Hello};
+use protocol::limits::MAX_HELLO_BYTES;
+use tracing_subscriber::EnvFilter;
+
+/// Serves this machine's GPUs, or a software GPU, to programs elsewhere.
+#[derive(Parser)]
+#[command(name = "gpu-server", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Command {
+    #[command(subcommand)]
+    word: Word,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  gpu-server serve                                      the GPUs, or the software GPU, on 127.0.0.1:7370
+  gpu-server serve --listen unix:/run/gpurun/server.sock
+  gpu-server serve --device soft --listen tcp://127.0.0.1:0
+  gpu-server serve --config /etc/gpurun/server.toml
+
+Log lines go to standard error; GPURUN_LOG=debug says more, GPURUN_LOG=warn less.";
+
+#[derive(Subcommand)]
+enum Word {
+    /// Listen for programs, and start a worker for each session
+    Serve(Serve),
+    /// Print the release
+    Version,
+    /// Look at a driver's devices (started by the server itself)
+    #[command(hide = true)]
+    Probe {
+        /// The driver's library
+        #[arg(long)]
+        driver: PathBuf,
+    },
+    /// Serve one session (started by the server itself)
+    #[command(hide = true)]
+    Worker(Worker),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Where to listen: tcp://HOST[:PORT] or unix:PATH; may be repeated [default: tcp://127.0.0.1:7370]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// What to serve: auto (the GPUs, else the software GPU), gpu or soft [default: auto]
+    #[arg(long, value_name = "KIND")]
+    device: Option<String>,
+    /// The driver's library, where it is not at one of its usual places
+    #[arg(long, value_name = "PATH")]
+    driver: Option<PathBuf>,
+    /// The file of settings [default: /etc/gpurun/server.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen on addresses that others can reach, without encryption and without login
+    #[arg(long)]
+    insecure: bool,
+    /// Write the line "ready" to this inherited descriptor once listening
+    #[arg(long, value_name = "NUMBER")]
+    ready_fd: Option<RawFd>,
+    /// End when the process that started this one ends
+    #[arg(long)]
+    exit_with_parent: bool,
+}
+
+#[derive(Args)]
+struct Worker {
+    /// The inherited descriptor of the client's connection
+    #[arg(long)]
+    connection_fd: RawFd,
+    /// The inherited descriptor of the hello
+    #[arg(long)]
+    hello_fd: RawFd,
+    /// The driver's library
+    #[arg(long)]
+    driver: PathBuf,
+    /// What its devices are made of
+    #[arg(long)]
+    device_kind: Kind,
+    /// The protocol version
+    #[arg(long)]
+    protocol_version: u32,
+    /// The session's number
+    #[arg(long)]
+    session: u64,
+    /// The daemon's process id
+    #[arg(long)]
+    daemon: u32,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    Nvidia,
+    Soft,
+}
+
+impl From<Kind> for DeviceKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Nvidia => Self::Nvidia,
+            Kind::Soft => Self::Software,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    start_log();
+    let result = match command.word {
+        Word::Serve(serve) => run_daemon(serve),
+        Word::Version => {
+            println!("gpu-server {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Word::Probe { driver } => probe::main(&driver)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|error| error.to_string()),
+        Word::Worker(worker) => run_worker(worker),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("gpu-server: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start_log() {
+    let filter = ["GPURUN_LOG", "RUST_LOG"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .find_map(|text| EnvFilter::try_new(text).ok())
+        .unwrap_or_else(|| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}
+
+fn run_daemon(serve: Serve) -> Result<ExitCode, String> {
+    let ready = take(serve.ready_fd)?;
+    if serve.exit_with_parent {
+        // Should the parent be gone already, nobody reads the ready line, and writing it fails.
+        let signal = Some(rustix::process::Signal::TERM);
+        rustix::process::set_parent_process_death_signal(signal)
+            .map_err(|error| error.to_string())?;
+    }
+    let config = config::load(&Flags {
+        listen: serve.listen,
+        device: serve.device,
+        driver: serve.driver,
+        config: serve.config,
+        insecure: serve.insecure,
+    });
+    let config = config.map_err(|error| error.to_string())?;
+    daemon::serve(config, ready).map_err(|error| error.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn take(number: Option<RawFd>) -> Result<Option<std::os::fd::OwnedFd>, String> {
+    number
+        .map(|number| {
+            inherited::take(number).map_err(|error| format!("descriptor {number}: {error}"))
+        })
+        .transpose()
+}
+
+fn run_worker(arguments: Worker) -> Result<ExitCode, String> {
+    die_with(arguments.daemon)?;
+    let descriptor = |number| take(Some(number))?.ok_or_else(String::new);
+    let connection = descriptor(arguments.connection_fd)?;
+    let hello = std::fs::File::from(descriptor(arguments.hello_fd)?);
+    Ok(worker::main(worker::WorkerArguments {
+        connection,
+        hello: read_hello(hello)?,
+        version: arguments.protocol_version,
+        session: arguments.session,
+        driver: arguments.driver,
+        kind: arguments.device_kind.into(),
+    }))
+}
+
+/// The hello as the daemon wrote it down for us.
+fn read_hello(file: std::fs::File) -> Result<Hello, String> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    file.take(MAX_HELLO_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("the hello: {error}"))?;
+    protocol::hello::decode(&bytes).map_err(|error| error.to_string())
+}
+
+/// Lets the kernel end this process when the daemon's thread that started it ends, however it ends.
+fn die_with(daemon: u32) -> Result<(), String> {
+    let signal = Some(rustix::process::Signal::KILL);
+    rustix::process::set_parent_process_death_signal(signal).map_err(|error| error.to_string())?;
+    if std::os::unix::process::parent_id() == daemon {
+        Ok(())
+    } else {
+        Err("the daemon is gone".to_owned())
+    }
+}

@@ -1,0 +1,246 @@
+//! How the server is set up: flags before the file, the file before the defaults.
+//!
+//! Rules: a file with an unknown key, or a file that was named and is not there, is an error; where the server may
+//! listen is decided here, purely, before anything is bound.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use protocol::address::{Address, AddressError};
+use protocol::config::{DeviceChoice, UnknownChoice};
+use protocol::limits::DEFAULT_PORT;
+use serde::Deserialize;
+
+/// The file that is read if none is named.
+pub const SYSTEM_FILE: &str = "/etc/gpurun/server.toml";
+
+/// Most sessions at once, if nothing else is said.
+pub const DEFAULT_MAX_SESSIONS: usize = 256;
+
+/// Why the server cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file cannot be understood.
+    #[error("{}: {source}", path.display())]
+    Syntax {
+        /// Which.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// An address that is none.
+    #[error("listen: {0}")]
+    Address(#[from] AddressError),
+    /// A device that is none.
+    #[error("device: {0}")]
+    Device(#[from] UnknownChoice),
+    /// A driver that is not named absolutely.
+    #[error("driver: '{}' is not an absolute path", .0.display())]
+    RelativeDriver(PathBuf),
+    /// No session could ever be served.
+    #[error("max_sessions: must be at least 1")]
+    NoSessions,
+    /// An address that others can reach, without encryption.
+    #[error(
+        "will not listen on {0}: there is no encryption and no login yet, so whoever reaches that address can use \
+         the GPU and read the data. Listen on 127.0.0.1 or a unix socket, or accept that with --insecure"
+    )]
+    Exposed(Address),
+}
+
+/// What flags say; nothing where they are not given.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// Where to listen.
+    pub listen: Vec<String>,
+    /// Which device.
+    pub device: Option<String>,
+    /// Which driver.
+    pub driver: Option<PathBuf>,
+    /// The file.
+    pub config: Option<PathBuf>,
+    /// Whether addresses that others can reach are accepted.
+    pub insecure: bool,
+}
+
+/// What the file says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    listen: Vec<String>,
+    device: Option<String>,
+    driver: Option<PathBuf>,
+    #[serde(default)]
+    insecure: bool,
+    max_sessions: Option<usize>,
+}
+
+/// The server's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen; at least one address.
+    pub listen: Vec<Address>,
+    /// Which device.
+    pub device: DeviceChoice,
+    /// The driver, if it is named; an absolute path.
+    pub driver: Option<PathBuf>,
+    /// Whether addresses that others can reach are accepted.
+    pub insecure: bool,
+    /// Most sessions at once.
+    pub max_sessions: usize,
+}
+
+/// Reads the file and puts the flags over it.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
+    let (path, is_named) = match &flags.config {
+        Some(path) => (path.clone(), true),
+        None => (PathBuf::from(SYSTEM_FILE), false),
+    };
+    let file = match std::fs::read_to_string(&path) {
+        Ok(text) => parse(&path, &text)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => File::default(),
+        Err(source) => return Err(ConfigError::Unreadable { path, source }),
+    };
+    merge(flags, file)
+}
+
+fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
+    toml::from_str(text).map_err(|source| ConfigError::Syntax {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
+    let listen = if flags.listen.is_empty() {
+        &file.listen
+    } else {
+        &flags.listen
+    };
+    let mut addresses = Vec::new();
+    for text in listen {
+        addresses.extend(Address::parse_list(text)?);
+    }
+    if addresses.is_empty() {
+        addresses.push(Address::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port: DEFAULT_PORT,
+        });
+    }
+    let driver = flags.driver.clone().or(file.driver);
+    if let Some(path) = driver.as_ref().filter(|path| !path.is_absolute()) {
+        return Err(ConfigError::RelativeDriver(path.clone()));
+    }
+    let device = match flags.device.as_deref().or(file.device.as_deref()) {
+        Some(word) => word.parse()?,
+        None => DeviceChoice::Auto,
+    };
+    let max_sessions = file.max_sessions.unwrap_or(DEFAULT_MAX_SESSIONS);
+    if max_sessions == 0 {
+        return Err(ConfigError::NoSessions);
+    }
+    Ok(Config {
+        listen: addresses,
+        device,
+        driver,
+        insecure: flags.insecure || file.insecure,
+        max_sessions,
+    })
+}
+
+/// Whether the server may listen on this IP address of `address`.
+///
+/// # Errors
+/// [`ConfigError::Exposed`].
+pub fn check_exposure(address: &Address, ip: IpAddr, insecure: bool) -> Result<(), ConfigError> {
+    if insecure || ip.to_canonical().is_loopback() {
+        Ok(())
+    } else {
+        Err(ConfigError::Exposed(address.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_text(text: &str, flags: &Flags) -> Result<Config, ConfigError> {
+        merge(flags, parse(Path::new("/server.toml"), text)?)
+    }
+
+    #[test]
+    fn defaults_listen_on_loopback() {
+        let config = from_text("", &Flags::default()).expect("defaults");
+        assert_eq!(Address::format_list(&config.listen), "tcp://127.0.0.1:7370");
+        assert_eq!(config.device, DeviceChoice::Auto);
+        assert!(!config.insecure);
+    }
+
+    #[test]
+    fn flags_come_before_the_file() {
+        let text = "listen = ['unix:/a']\ndevice = 'gpu'\ndriver = '/d'\nmax_sessions = 3";
+        let config = from_text(text, &Flags::default()).expect("a config");
+        assert_eq!(Address::format_list(&config.listen), "unix:/a");
+        assert_eq!((config.device, config.max_sessions), (DeviceChoice::Gpu, 3));
+        let flags = Flags {
+            listen: vec!["tcp://[::1]:0".to_owned(), "unix:/b".to_owned()],
+            device: Some("soft".to_owned()),
+            ..Flags::default()
+        };
+        let config = from_text(text, &flags).expect("a config");
+        assert_eq!(
+            Address::format_list(&config.listen),
+            "tcp://[::1]:0,unix:/b"
+        );
+        assert_eq!(config.device, DeviceChoice::Soft);
+        assert_eq!(config.driver.as_deref(), Some(Path::new("/d")));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let error = |text: &str| {
+            from_text(text, &Flags::default())
+                .expect_err(text)
+                .to_string()
+        };
+        assert!(error("lisen = ['a']").contains("unknown field `lisen`"));
+        assert!(error("listen = ['x://y']").contains("unknown scheme"));
+        assert!(error("device = 'cpu'").contains("'cpu' is not one of auto, gpu, soft"));
+        assert!(error("driver = 'libcuda.so.1'").contains("not an absolute path"));
+        assert!(error("max_sessions = 0").contains("at least 1"));
+        let flags = Flags {
+            config: Some(PathBuf::from("/nowhere.toml")),
+            ..Flags::default()
+        };
+        assert!(matches!(load(&flags), Err(ConfigError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn only_loopback_without_insecure() {
+        let address: Address = "tcp://h:1".parse().expect("an address");
+        let check = |ip: &str, insecure| {
+            check_exposure(&address, ip.parse().expect("an IP address"), insecure)
+        };
+        for ip in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(check(ip, false).is_ok(), "{ip}");
+        }
+        for ip in ["0.0.0.0", "::", "10.0.0.1", "fe80::1"] {
+            let error = check(ip, false).expect_err(ip).to_string();
+            assert!(error.contains("--insecure") && error.contains("tcp://h:1"));
+            assert!(check(ip, true).is_ok(), "{ip}");
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The daemon: listens, reads hellos, answers snapshots, starts workers.
+//!
+//! What: one thread runs everything here ([`serve`]); a thread for each worker only starts it and waits for it. Rules:
+//! a slow or hostile client costs a bounded amount of memory and nobody's time: hellos are read beside each other, each
+//! ends by [`HELLO_TIMEOUT`](protocol::limits::HELLO_TIMEOUT), and where too many are pending the oldest is dropped; the daemon never loads a driver; a
+//! session's socket is the worker's alone.
+//!
+//! ```text
+//! accept ──> hello (timed, bounded) ──> SNAPSHOT: answered from the probe
+//!                                   └─> SESSION: socket and hello to a new worker ──> ended, logged
+//! ```
+
+mod devices;
+mod handshake;
+mod listener;
+mod workers;
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use protocol::hello::{
+    self, Accepted, Hello, HelloReply, Intent, RefusalCode, Refused, ServerInfo,
+};
+use protocol::limits::CLEAN_UP_LIMIT;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::config::{Config, ConfigError};
+use devices::{Devices, DevicesError};
+use handshake::Client;
+use listener::{ListenError, Listener};
+use workers::{Ended, Order, Workers};
+
+/// Most connections whose hello is not complete. Where there are more, the oldest is dropped: an honest client's is
+/// complete within milliseconds.
+const MAX_PENDING_HELLOS: usize = 64;
+
+/// Why the daemon ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// No device.
+    #[error(transparent)]
+    Devices(#[from] DevicesError),
+    /// The operating system.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Serves until a signal says to end. `ready` gets the line `ready` once every listener listens.
+///
+/// # Errors
+/// The daemon could not begin. Nothing ends it later but a signal.
+pub fn serve(config: Config, ready: Option<OwnedFd>) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let listeners = {
+        let _entered = runtime.enter();
+        listener::bind_all(&config)?
+    };
+    let devices = devices::find(&config)?;
+    runtime.block_on(run(config, listeners, devices, ready))
+}
+
+/// What concerns the whole daemon, told to its one thread.
+enum Event {
+    Accepted(Client),
+    Greeted(Client, Box<Hello>),
+    WorkerEnded(Ended),
+}
+
+async fn run(
+    config: Config,
+    listeners: Vec<Listener>,
+    devices: Devices,
+    ready: Option<OwnedFd>,
+) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (events, mut incoming) = mpsc::channel(MAX_PENDING_HELLOS);
+    announce(&listeners, ready)?;
+    let accepting: Vec<_> = listeners
+        .iter()
+        .map(|listener| tokio::spawn(listener.accept_all(events.clone())).abort_handle())
+        .collect();
+    let mut daemon = Daemon {
+        workers: Workers::default(),
+        pending: VecDeque::new(),
+        events,
+        devices: Arc::new(devices),
+        config,
+    };
+    loop {
+        tokio::select! {
+            Some(event) = incoming.recv() => daemon.handle(event),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!(sessions = daemon.workers.len(), "ending");
+    accepting.iter().for_each(AbortHandle::abort);
+    drop(listeners);
+    daemon.end(incoming).await;
+    Ok(())
+}
+
+/// Says where we listen, for people and for programs that wait for it.
+fn announce(listeners: &[Listener], ready: Option<OwnedFd>) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    for listener in listeners {
+        writeln!(output, "listening on {}", listener.address())?;
+    }
+    output.flush()?;
+    match ready {
+        Some(ready) => std::fs::File::from(ready).write_all(b"ready\n"),
+        None => Ok(()),
+    }
+}
+
+struct Daemon {
+    workers: Workers,
+    pending: VecDeque<AbortHandle>,
+    events: mpsc::Sender<Event>,
+    devices: Arc<Devices>,
+    config: Config,
+}
+
+impl Daemon {
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Accepted(client) => self.greet(client),
+            Event::Greeted(client, hello) => self.answer(client, *hello),
+            Event::WorkerEnded(ended) => self.workers.forget(&ended),
+        }
+    }
+
+    /// Begins to read a client's hello, beside all others.
+    fn greet(&mut self, client: Client) {
+        self.pending.retain(|pending| !pending.is_finished());
+        if self.pending.len() >= MAX_PENDING_HELLOS
+            && let Some(oldest) = self.pending.pop_front()
+        {
+            tracing::warn!("too many connections without a hello: dropping the oldest");
+            oldest.abort();
+        }
+        let events = self.events.clone();
+        let task = tokio::spawn(async move {
+            if let Some((client, hello)) = handshake::read_hello(client).await {
+                // It fails only when the daemon is ending.
+                let _ = events.send(Event::Greeted(client, Box::new(hello))).await;
+            }
+        });
+        self.pending.push_back(task.abort_handle());
+    }
+
+    fn answer(&mut self, client: Client, hello: Hello) {
+        let reply = match decide(&hello, &self.devices, self.workers.len(), &self.config) {
+            Ok(Decision::Session(version)) => return self.start_worker(client, hello, version),
+            Ok(Decision::Snapshot(accepted)) => HelloReply::from(*accepted),
+            Err(refused) => {
+                tracing::warn!(client = client.name(), "refused: {}", refused.message);
+                HelloReply::from(refused)
+            }
+        };
+        tokio::spawn(handshake::reply(client, reply));
+    }
+
+    fn start_worker(&mut self, client: Client, hello: Hello, version: u32) {
+        let name = client.name().to_owned();
+        let socket = match client.into_socket() {
+            Ok(socket) => socket,
+            Err(error) => return tracing::warn!(client = name, "lost: {error}"),
+        };
+        self.workers.start(
+            Order {
+                socket,
+                hello,
+                version,
+                client: name,
+                devices: Arc::clone(&self.devices),
+            },
+            self.events.clone(),
+        );
+    }
+
+    /// Ends every worker: asked first, made to after the time that cleaning up may take.
+    async fn end(mut self, mut incoming: mpsc::Receiver<Event>) {
+        self.workers.ask_to_end();
+        let all_ended = async {
+            while self.workers.len() > 0
+                && let Some(event) = incoming.recv().await
+            {
+                if let Event::WorkerEnded(ended) = event {
+                    self.workers.forget(&ended);
+                }
+            }
+        };
+        if tokio::time::timeout(CLEAN_UP_LIMIT, all_ended)
+            .await
+            .is_err()
+        {
+            self.workers.kill();
+        }
+    }
+}
+
+/// What becomes of a hello.
+#[derive(Debug, PartialEq)]
+enum Decision {
+    Session(u32),
+    Snapshot(Box<Accepted>),
+}
+
+fn decide(
+    hello: &Hello,
+    devices: &Devices,
+    sessions: usize,
+    config: &Config,
+) -> Result<Decision, Refused> {
+    let version = hello::choose_version(hello)?;
+    if hello.intent() == Intent::Snapshot {
+        return Ok(Decision::Snapshot(Box::new(Accepted {
+            version,
+            session: 0,
+            server: Some(server_info(devices)),
+            devices: devices.report.devices.clone(),
+            windows: Vec::new(),
+        })));
+    }
+    let request = hello.devices.unwrap_or_default();
+    if request.memory_fraction != 0.0 || request.compute_fraction != 0.0 {
+        let message = "this server gives whole devices only, not parts of them";
+        return Err(hello::refusal(RefusalCode::Unsupported, message));
+    }
+    let (wanted, present) = (hello.device_count(), devices.report.devices.len());
+    if wanted as usize > present {
+        let message = format!("{wanted} devices were asked for, this server has {present}");
+        return Err(hello::refusal(RefusalCode::NoDevice, message));
+    }
+    if sessions >= config.max_sessions {
+        let message = format!("all {sessions} sessions of this server are taken");
+        return Err(hello::refusal(RefusalCode::Busy, message));
+    }
+    Ok(Decision::Session(version))
+}
+
+/// Who we are, for the client.
+fn server_info(devices: &Devices) -> ServerInfo {
+    ServerInfo {
+        host: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        version: hello::RELEASE.to_owned(),
+        device_kind: devices.kind.into(),
+        driver_version: devices.report.driver_version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::hello::{DeviceKind, DeviceRequest, DeviceSnapshot, ProbeReport};
+
+    fn devices(count: usize) -> Devices {
+        Devices {
+            driver: "/driver".into(),
+            kind: DeviceKind::Software,
+            report: ProbeReport {
+                driver_version: 13000,
+                devices: vec![DeviceSnapshot::default(); count],
+                ..ProbeReport::default()
+            },
+        }
+    }
+
+    fn refusal_of(hello: &Hello, sessions: usize) -> RefusalCode {
+        let config = crate::config::load(&crate::config::Flags::default()).expect("defaults");
+        let result = decide(hello, &devices(2), sessions, &config);
+        result.expect_err("a refusal").code()
+    }
+
+    #[test]
+    fn a_snapshot_lists_all_devices() {
+        let config = crate::config::load(&crate::config::Flags::default()).expect("defaults");
+        let hello = Hello::new(Intent::Snapshot);
+        match decide(&hello, &devices(3), usize::MAX, &config) {
+            Ok(Decision::Snapshot(accepted)) => {
+                assert_eq!(accepted.devices.len(), 3);
+                let server = accepted.server.expect("a server");
+                assert_eq!(server.device_kind(), DeviceKind::Software);
+                assert_eq!(server.driver_version, 13000);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn sessions_are_refused_with_a_reason() {
+        let asking = |count, memory_fraction| Hello {
+            devices: Some(DeviceRequest {
+                count,
+                memory_fraction,
+                ..DeviceRequest::default()
+            }),
+            ..Hello::new(Intent::Session)
+        };
+        assert_eq!(refusal_of(&asking(3, 0.0), 0), RefusalCode::NoDevice);
+        assert_eq!(refusal_of(&asking(1, 0.5), 0), RefusalCode::Unsupported);
+        assert_eq!(refusal_of(&asking(2, 0.0), 256), RefusalCode::Busy);
+        let newer = Hello {
+            oldest_version: 99,
+            newest_version: 99,
+            ..Hello::new(Intent::Session)
+        };
+        assert_eq!(refusal_of(&newer, 0), RefusalCode::Version);
+    }
+}

@@ -1,0 +1,265 @@
+//! The workers: one process for each session, started, watched and ended.
+//!
+//! What: [`Workers::start`] makes a thread that starts the worker and waits for it. Why a thread for each: the kernel
+//! ends a worker when the *thread* that started it ends (that is how a worker cannot outlive a crashed daemon), so that
+//! thread has to live as long. Rules: the worker gets the socket and the hello as descriptors and nothing of our
+//! loader's environment; our copy of the socket is closed as soon as the worker has its own, so that the client sees the
+//! end of the one when the other ends; a worker is a process group of its own, so that a terminal's interrupt reaches
+//! it only through us.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use command_fds::{CommandFdExt, FdMapping};
+use protocol::hello::{self, Hello, HelloReply, RefusalCode};
+use protocol::transport::HandshakeStream;
+use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use tokio::sync::mpsc;
+
+use super::Event;
+use super::devices::{self, Devices};
+
+/// The worker's descriptor of its client's connection.
+const CONNECTION: RawFd = 3;
+
+/// The worker's descriptor of the hello.
+const HELLO: RawFd = 4;
+
+/// How long a client may take to read that no worker could be started.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// What a worker is to be started for.
+pub(super) struct Order {
+    pub(super) socket: OwnedFd,
+    pub(super) hello: Hello,
+    pub(super) version: u32,
+    pub(super) client: String,
+    pub(super) devices: Arc<Devices>,
+}
+
+/// A session that is over.
+pub(super) struct Ended {
+    session: u64,
+}
+
+/// The sessions that are alive.
+#[derive(Default)]
+pub(super) struct Workers {
+    alive: HashMap<u64, Arc<Worker>>,
+    last_session: u64,
+}
+
+/// A worker, once its process exists.
+#[derive(Default)]
+struct Worker(Mutex<State>);
+
+#[derive(Default)]
+enum State {
+    /// Its thread has not started it yet.
+    #[default]
+    Coming,
+    /// It is a process.
+    Running(Child),
+    /// It is over, or must not begin.
+    Over,
+}
+
+impl Worker {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Signals the process, if there is one; a worker that is still coming will not begin.
+    fn signal(&self, signal: Signal) {
+        let mut state = self.state();
+        match &*state {
+            State::Coming => *state = State::Over,
+            // It is not reaped while we hold the lock, so the number is still its own.
+            State::Running(child) => {
+                if let Some(process) = Pid::from_raw(child.id().cast_signed()) {
+                    let _ = rustix::process::kill_process(process, signal);
+                }
+            }
+            State::Over => {}
+        }
+    }
+}
+
+impl Workers {
+    /// How many sessions are alive.
+    pub(super) fn len(&self) -> usize {
+        self.alive.len()
+    }
+
+    /// Starts a worker. Its end, or its failure to begin, is told to `events`.
+    pub(super) fn start(&mut self, order: Order, events: mpsc::Sender<Event>) {
+        self.last_session += 1;
+        let session = self.last_session;
+        let worker = Arc::new(Worker::default());
+        self.alive.insert(session, Arc::clone(&worker));
+        let ended = move || {
+            // It fails only when the daemon is ending.
+            let _ = events.blocking_send(Event::WorkerEnded(Ended { session }));
+        };
+        let run = move || {
+            tend(&worker, session, order);
+            ended();
+        };
+        let spawned = thread::Builder::new()
+            .name(format!("session {session}"))
+            .spawn(run);
+        if let Err(error) = spawned {
+            tracing::error!(session, "cannot start a thread: {error}");
+            self.alive.remove(&session);
+        }
+    }
+
+    /// Forgets a session that is over.
+    pub(super) fn forget(&mut self, ended: &Ended) {
+        self.alive.remove(&ended.session);
+    }
+
+    /// Asks every worker to end.
+    pub(super) fn ask_to_end(&self) {
+        self.alive
+            .values()
+            .for_each(|worker| worker.signal(Signal::TERM));
+    }
+
+    /// Ends every worker.
+    pub(super) fn kill(&self) {
+        self.alive
+            .values()
+            .for_each(|worker| worker.signal(Signal::KILL));
+    }
+}
+
+/// A worker's whole life, seen from its thread.
+fn tend(worker: &Worker, session: u64, order: Order) {
+    let begin = Instant::now();
+    let client = order.client.clone();
+    let process = match begin_process(worker, session, order) {
+        Ok(Some(process)) => process,
+        Ok(None) => return,
+        Err(error) => return tracing::error!(session, client, "cannot start a worker: {error}"),
+    };
+    match wait(worker, process) {
+        Ok(status) => {
+            let seconds = begin.elapsed().as_secs_f64();
+            tracing::info!(session, client, seconds, "session over: {}", reason(status));
+        }
+        Err(error) => tracing::error!(session, client, "lost sight of the worker: {error}"),
+    }
+}
+
+/// How a worker ended, in words.
+fn reason(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => "clean".to_owned(),
+        (Some(code), _) => format!("the worker failed with status {code}"),
+        (_, Some(signal)) => format!("the worker was ended by signal {signal}"),
+        _ => status.to_string(),
+    }
+}
+
+/// Starts the process; nothing if the daemon is ending.
+fn begin_process(worker: &Worker, session: u64, order: Order) -> io::Result<Option<Pid>> {
+    let mut state = worker.state();
+    if matches!(*state, State::Over) {
+        return Ok(None);
+    }
+    let identity = order.hello.identity.clone().unwrap_or_default();
+    // Kept only until the worker is there, to tell the client if it will not be.
+    let spare = order.socket.try_clone()?;
+    let child = match command(session, order).and_then(|mut command| command.spawn()) {
+        Ok(child) => child,
+        Err(error) => {
+            drop(state);
+            refuse(&spare, &error);
+            return Err(error);
+        }
+    };
+    tracing::info!(
+        session,
+        process = child.id(),
+        host = identity.host,
+        user = identity.user,
+        program = identity.program,
+        client_process = identity.process,
+        "session begun"
+    );
+    let process = Pid::from_raw(child.id().cast_signed());
+    *state = State::Running(child);
+    Ok(process)
+}
+
+/// The command that is a worker. It owns our copies of the socket and the hello, so they are closed with it.
+fn command(session: u64, order: Order) -> io::Result<Command> {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("gpu-server")
+        .arg("worker")
+        .args(["--connection-fd", &CONNECTION.to_string()])
+        .args(["--hello-fd", &HELLO.to_string()])
+        .args(["--device-kind", devices::name(order.devices.kind)])
+        .args(["--protocol-version", &order.version.to_string()])
+        .args(["--session", &session.to_string()])
+        .args(["--daemon", &std::process::id().to_string()])
+        .arg("--driver")
+        .arg(&order.devices.driver)
+        .env_remove("LD_PRELOAD")
+        .env_remove("LD_LIBRARY_PATH")
+        .stdin(Stdio::null())
+        .process_group(0);
+    let mappings = vec![
+        FdMapping {
+            parent_fd: order.socket,
+            child_fd: CONNECTION,
+        },
+        FdMapping {
+            parent_fd: written_down(&order.hello)?,
+            child_fd: HELLO,
+        },
+    ];
+    command.fd_mappings(mappings).map_err(io::Error::other)?;
+    Ok(command)
+}
+
+/// The hello in a file of memory, to be read from its start.
+fn written_down(hello: &Hello) -> io::Result<OwnedFd> {
+    use prost::Message;
+    let mut file = File::from(rustix::fs::memfd_create("hello", MemfdFlags::CLOEXEC)?);
+    file.write_all(&hello.encode_to_vec())?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+fn refuse(socket: &OwnedFd, error: &io::Error) {
+    let message = format!("the server cannot start a worker: {error}");
+    let refused = hello::refusal(RefusalCode::Internal, message);
+    let mut stream = HandshakeStream::new(socket.as_fd(), Instant::now() + REFUSAL_TIME);
+    // A client that does not take it sees the end of the connection instead.
+    let _ = hello::write(&mut stream, &HelloReply::from(refused));
+}
+
+/// Waits for the process. It is reaped under the lock, so that nobody signals a number that is another's by then.
+fn wait(worker: &Worker, process: Pid) -> io::Result<ExitStatus> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while let Err(error) = rustix::process::waitid(WaitId::Pid(process), options) {
+        if error != rustix::io::Errno::INTR {
+            return Err(error.into());
+        }
+    }
+    match std::mem::replace(&mut *worker.state(), State::Over) {
+        State::Running(mut child) => child.wait(),
+        State::Coming | State::Over => Err(io::ErrorKind::NotFound.into()),
+    }
+}

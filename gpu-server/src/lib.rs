@@ -1,0 +1,19 @@
+//! The GPU server: a daemon, and one worker process for each session.
+//!
+//! What: the daemon accepts connections, reads hellos and starts workers; it never loads a driver itself, so that
+//! nothing that a driver or a client does can take it down. A probe, a process of its own, looks at the devices; a
+//! worker, a process of its own, serves one session. Why one crate: all three are the same binary, started
+//! with different words.
+//!
+//! ```text
+//! config    flags and file             probe     what a driver has, found by a child process
+//! daemon    listen, hello, workers     snapshot  which attributes are true at a distance
+//! inherited descriptors by number      worker    the calls of one session
+//! ```
+
+pub mod config;
+pub mod daemon;
+pub mod inherited;
+pub mod probe;
+pub mod snapshot;
+pub mod worker;

@@ -1,0 +1,357 @@
+//! Contexts, what belongs to each, and the rows of the `context` area.
+//!
+//! *What:* a [`Context`] is the driver's context with its streams, its pinned memory and how its streams tell their progress.
+//! *Rules:* no context stays current on a thread by accident: each executor makes the one of its call current; what is
+//! destroyed with a context leaves the tables with it, and what was pending in it is answered.
+//!
+//! # Safety
+//! Context and event handles come from the driver through this module, out parameters are locals.
+#![expect(unsafe_code, reason = "calls the driver")]
+#![expect(non_snake_case, reason = "rows have the driver's names")]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use driver_api::Driver;
+use driver_api::abi::{CUcontext, CUdevice, CUevent, CUstream};
+use driver_api::result::CUresult;
+use driver_api::wire::request;
+
+use super::call::{Call, CallError};
+use super::end::{End, lock};
+use super::session::Session;
+use super::staging::{Slots, Staging};
+use super::stream::{LEGACY_STREAMS, Stream};
+use crate::driver::cuda;
+
+/// How long the end of a context waits for what its streams have reached to be told.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// How a context's streams tell how far they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Marking {
+    /// They write 64 bits.
+    Write64,
+    /// They write 32 bits.
+    Write32,
+    /// They write 64 bits, by the function that drivers before 11.7 have.
+    Write64Old,
+    /// They write 32 bits, by the function that drivers before 11.7 have.
+    Write32Old,
+    /// They record events.
+    Events,
+}
+
+impl Marking {
+    /// The best that the driver and the device can do.
+    fn of(driver: &Driver, device: CUdevice) -> Self {
+        const CAN_WRITE_OLD: u32 = 92;
+        const CAN_WRITE_64_OLD: u32 = 93;
+        const CAN_WRITE_64: u32 = 122;
+        let has = |number| attribute(driver, device, number) == Some(1);
+        if driver.cuMemHostGetDevicePointer_v2.is_none() {
+            Self::Events
+        } else if driver.cuStreamWriteValue64_v2.is_some() && has(CAN_WRITE_64) {
+            Self::Write64
+        } else if driver.cuStreamWriteValue32_v2.is_some() {
+            Self::Write32
+        } else if driver.cuStreamWriteValue64.is_some() && has(CAN_WRITE_64_OLD) {
+            Self::Write64Old
+        } else if driver.cuStreamWriteValue32.is_some() && has(CAN_WRITE_OLD) {
+            Self::Write32Old
+        } else {
+            Self::Events
+        }
+    }
+}
+
+/// A device's attribute, if the driver knows it.
+pub(crate) fn attribute(driver: &Driver, device: CUdevice, number: u32) -> Option<i32> {
+    let mut value = 0;
+    cuda!(driver, cuDeviceGetAttribute(&mut value, number, device))
+        .ok()
+        .map(|()| value)
+}
+
+/// A driver's context and what belongs to it.
+pub(crate) struct Context {
+    /// The client's id.
+    pub(crate) id: u32,
+    /// Never given to two contexts, as ids and handles may be.
+    pub(crate) serial: u64,
+    handle: CUcontext,
+    pub(crate) device: CUdevice,
+    is_primary: bool,
+    pub(crate) marking: Marking,
+    pub(crate) slots: Slots,
+    pub(crate) staging: Arc<Staging>,
+    events: Mutex<Vec<CUevent>>,
+    legacy: OnceLock<Arc<Stream>>,
+    streams: Mutex<Vec<Arc<Stream>>>,
+    is_alive: AtomicBool,
+    /// Code that may print was loaded into it.
+    pub(crate) prints: AtomicBool,
+    has_faulted: AtomicBool,
+}
+
+static SERIALS: AtomicU64 = AtomicU64::new(1);
+
+impl Context {
+    fn new(
+        driver: &Driver,
+        end: &Arc<End>,
+        id: u32,
+        handle: CUcontext,
+        device: CUdevice,
+        is_primary: bool,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            serial: SERIALS.fetch_add(1, Ordering::Relaxed),
+            handle,
+            device,
+            is_primary,
+            marking: Marking::of(driver, device),
+            slots: Slots::default(),
+            staging: Staging::new(Arc::clone(end)),
+            events: Mutex::default(),
+            legacy: OnceLock::new(),
+            streams: Mutex::default(),
+            is_alive: AtomicBool::new(true),
+            prints: AtomicBool::new(false),
+            has_faulted: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.is_alive.load(Ordering::Acquire)
+    }
+
+    /// Makes it the calling thread's current one.
+    pub(crate) fn make_current(&self, driver: &Driver) -> Result<(), CUresult> {
+        if !self.is_alive() {
+            return Err(CUresult::CONTEXT_IS_DESTROYED);
+        }
+        cuda!(driver, cuCtxSetCurrent(self.handle))
+    }
+
+    /// The legacy default stream; the context is current.
+    pub(crate) fn legacy(self: &Arc<Self>, driver: &Driver) -> Result<Arc<Stream>, CUresult> {
+        if let Some(stream) = self.legacy.get() {
+            return Ok(Arc::clone(stream));
+        }
+        let stream = Stream::new(driver, self, LEGACY_STREAMS + self.id, CUstream(0))?;
+        let stream = self.legacy.get_or_init(|| stream);
+        Ok(Arc::clone(stream))
+    }
+
+    pub(crate) fn add_stream(&self, stream: Arc<Stream>) {
+        lock(&self.streams).push(stream);
+    }
+
+    pub(crate) fn remove_stream(&self, stream: &Stream) {
+        lock(&self.streams).retain(|other| !std::ptr::eq(&**other, stream));
+    }
+
+    /// Every stream, the legacy one first if it was ever used.
+    pub(crate) fn all_streams(&self) -> Vec<Arc<Stream>> {
+        let legacy = self.legacy.get().cloned();
+        legacy
+            .into_iter()
+            .chain(lock(&self.streams).iter().cloned())
+            .collect()
+    }
+
+    /// Whether this is the first fault of the context: the client is told once.
+    pub(crate) fn faults_first(&self) -> bool {
+        !self.has_faulted.swap(true, Ordering::AcqRel)
+    }
+
+    /// An event of the context's pool, for a driver whose streams cannot write; the context is current.
+    pub(crate) fn take_event(&self, driver: &Driver) -> Result<CUevent, CUresult> {
+        const DISABLE_TIMING: u32 = 2;
+        if let Some(event) = lock(&self.events).pop() {
+            return Ok(event);
+        }
+        let mut event = CUevent(0);
+        cuda!(driver, cuEventCreate(&mut event, DISABLE_TIMING))?;
+        Ok(event)
+    }
+
+    pub(crate) fn put_event(&self, event: CUevent) {
+        lock(&self.events).push(event);
+    }
+
+    /// Everything that is pending in it, and what comes later, fails with this.
+    pub(crate) fn lose_streams(&self, session: &Session, result: CUresult, memory_is_gone: bool) {
+        for stream in self.all_streams() {
+            stream.lose(result, memory_is_gone);
+        }
+        session.poller.wake();
+    }
+
+    /// Waits until everything in it is done and told, then takes it and all that belongs to it out of the tables. What is left is for
+    /// the driver to destroy.
+    fn retire(&self, session: &Session) -> Result<(), CUresult> {
+        self.make_current(session.driver)?;
+        // A context that has faulted says so here, and is destroyed all the same.
+        let _ = cuda!(session.driver, cuCtxSynchronize());
+        self.drain();
+        self.is_alive.store(false, Ordering::Release);
+        session.contexts.retain(|other| other.serial != self.serial);
+        self.lose_streams(session, CUresult::CONTEXT_IS_DESTROYED, true);
+        self.staging.close();
+        lock(&self.streams).clear();
+        session.forget_context(self.serial);
+        Ok(())
+    }
+
+    fn drain(&self) {
+        let end = Instant::now() + DRAIN_LIMIT;
+        let is_idle = || self.all_streams().iter().all(|stream| stream.is_idle());
+        while !is_idle() && Instant::now() < end {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+/// A context's number as the client may choose it.
+fn check_id(id: u32) -> Result<(), CUresult> {
+    if id == 0 || id >= LEGACY_STREAMS - 1 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    Ok(())
+}
+
+fn add(
+    call: &Call<'_>,
+    id: u32,
+    handle: CUcontext,
+    device: CUdevice,
+    is_primary: bool,
+) -> Result<(), CUresult> {
+    let context = Context::new(
+        call.driver(),
+        &call.session.end,
+        id,
+        handle,
+        device,
+        is_primary,
+    );
+    call.session.contexts.insert(id, context)
+}
+
+/// The primary context of a device, named by the client.
+pub(crate) fn gpurunPrimaryRetain(
+    call: &mut Call<'_>,
+    request: &request::GpurunPrimaryRetain,
+) -> Result<(), CallError> {
+    let (id, device) = (request.context(), request.device());
+    check_id(id)?;
+    call.session.contexts.check_free(id)?;
+    let driver = call.driver();
+    if request.flags() != 0 {
+        cuda!(
+            driver,
+            cuDevicePrimaryCtxSetFlags_v2(device, request.flags())
+        )?;
+    }
+    let mut handle = CUcontext(0);
+    cuda!(driver, cuDevicePrimaryCtxRetain(&mut handle, device))?;
+    if let Err(error) = add(call, id, handle, device, true) {
+        cuda!(driver, cuDevicePrimaryCtxRelease_v2(device))?;
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+fn primary(call: &Call<'_>, id: u32, device: CUdevice) -> Result<Arc<Context>, CUresult> {
+    let context = call
+        .session
+        .contexts
+        .get(id)
+        .ok_or(CUresult::INVALID_CONTEXT)?;
+    if !context.is_primary || context.device != device {
+        return Err(CUresult::INVALID_CONTEXT);
+    }
+    Ok(context)
+}
+
+/// The last release by the client.
+pub(crate) fn gpurunPrimaryRelease(
+    call: &mut Call<'_>,
+    request: &request::GpurunPrimaryRelease,
+) -> Result<(), CallError> {
+    let context = primary(call, request.context(), request.device())?;
+    context.retire(call.session)?;
+    call.forget_current();
+    cuda!(
+        call.driver(),
+        cuDevicePrimaryCtxRelease_v2(request.device())
+    )?;
+    call.session
+        .memory
+        .give_back_all_of(call.driver(), context.serial);
+    Ok(())
+}
+
+/// Everything in the primary context is destroyed. The client retains it anew afterwards.
+pub(crate) fn gpurunPrimaryReset(
+    call: &mut Call<'_>,
+    request: &request::GpurunPrimaryReset,
+) -> Result<(), CallError> {
+    let context = primary(call, request.context(), request.device())?;
+    context.retire(call.session)?;
+    call.forget_current();
+    let driver = call.driver();
+    cuda!(driver, cuDevicePrimaryCtxReset_v2(request.device()))?;
+    // Our own retain outlives a reset.
+    cuda!(driver, cuDevicePrimaryCtxRelease_v2(request.device()))?;
+    call.session
+        .memory
+        .give_back_all_of(driver, context.serial);
+    Ok(())
+}
+
+/// A context of its own.
+pub(crate) fn gpurunContextCreate(
+    call: &mut Call<'_>,
+    request: &request::GpurunContextCreate,
+) -> Result<(), CallError> {
+    let (id, device) = (request.context(), request.device());
+    check_id(id)?;
+    call.session.contexts.check_free(id)?;
+    let driver = call.driver();
+    let mut handle = CUcontext(0);
+    cuda!(driver, cuCtxCreate_v2(&mut handle, request.flags(), device))?;
+    // The driver has pushed it; it becomes current where a call names it.
+    let mut popped = CUcontext(0);
+    cuda!(driver, cuCtxPopCurrent_v2(&mut popped))?;
+    call.forget_current();
+    if let Err(error) = add(call, id, handle, device, false) {
+        cuda!(driver, cuCtxDestroy_v2(handle))?;
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// The end of a created context and of everything in it.
+pub(crate) fn gpurunContextDestroy(
+    call: &mut Call<'_>,
+    request: &request::GpurunContextDestroy,
+) -> Result<(), CallError> {
+    let context = call
+        .session
+        .contexts
+        .get(request.context())
+        .filter(|context| !context.is_primary)
+        .ok_or(CUresult::INVALID_CONTEXT)?;
+    context.retire(call.session)?;
+    call.forget_current();
+    cuda!(call.driver(), cuCtxDestroy_v2(context.handle))?;
+    call.session
+        .memory
+        .give_back_all_of(call.driver(), context.serial);
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! Gives memory back on a thread of its own, because unmapping and freeing may wait for the device.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+
+use driver_api::result::CUresult;
+
+use super::context::Context;
+use super::memory::Mapping;
+use super::session::Session;
+
+/// The stream id of the completions of `gpurunMemoryUnmap`.
+pub(crate) const TICKET_STREAM: u32 = 0xFFFF_FFFF;
+
+/// Memory to give back.
+pub(crate) struct Job {
+    /// The context it was mapped in.
+    pub(crate) context: Arc<Context>,
+    /// What to give back.
+    pub(crate) mapping: Mapping,
+    /// What to tell the client then.
+    pub(crate) ticket: u64,
+}
+
+/// Hands a job to the janitor.
+pub(crate) fn hand_over(jobs: &Sender<Job>, job: Job) {
+    // It fails only while the process ends.
+    let _ = jobs.send(job);
+}
+
+/// The janitor's thread.
+pub(crate) fn run(session: &Session, jobs: &Receiver<Job>) {
+    while let Ok(job) = jobs.recv() {
+        if session.end.is_over() {
+            return;
+        }
+        let result = job
+            .context
+            .make_current(session.driver)
+            .and_then(|()| job.mapping.give_back(session.driver));
+        session.memory.forget(&job.mapping);
+        if let Err(error) = result
+            && job.context.is_alive()
+        {
+            tracing::warn!(address = job.mapping.address, %error, "giving memory back failed");
+        }
+        let result = result.err().filter(|_| job.context.is_alive());
+        let result = result.unwrap_or(CUresult::SUCCESS);
+        session.outbox.completion(TICKET_STREAM, result, job.ticket);
+        session.outbox.flush();
+    }
+}
