@@ -10,14 +10,31 @@
 //! ```
 
 mod allocations;
+mod atomic;
+mod block;
+mod classify;
+mod collective;
+mod decode;
 mod fault;
+mod frame;
+mod half;
+mod math;
+mod memory;
+mod op;
+mod path;
 mod pool;
+mod printf;
 mod program;
+mod rows;
+mod services;
+mod warp;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use allocations::Allocations;
 pub use fault::{DecodeError, Fault, FaultKind};
+pub use path::Path;
 pub use pool::Pool;
 pub use program::{Program, ProgramAttributes};
 
@@ -75,9 +92,75 @@ pub fn run(
     allocations: &Allocations,
     host: &HostServices<'_>,
 ) -> Result<Statistics, Fault> {
-    let _ = (pool, allocations, host);
-    Err(Fault::of_launch(
-        FaultKind::IllegalInstruction,
-        launch.program.kernel(),
-    ))
+    let blocks = check_shape(launch)?;
+    // Eight-byte words keep the parameters' alignment; unwritten ones are zero.
+    let bytes = launch.params.len().max(launch.program.code.param_bytes as usize);
+    let mut params = vec![0u128; bytes.div_ceil(16).max(1)];
+    let params = params_bytes(&mut params);
+    params[..launch.params.len()].copy_from_slice(launch.params);
+    let params = &*params;
+    let progress = Progress { next: AtomicU64::new(0), executed: AtomicU64::new(0), fault: Mutex::new(None) };
+    let helpers = pool.threads().min(usize::try_from(blocks).unwrap_or(usize::MAX)) - 1;
+    pool.execute(helpers, &|| progress.work(blocks, block::BlockRunner::new(*launch, allocations, host, params)));
+    if let Some(fault) = progress.fault.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        return Err(fault);
+    }
+    Ok(Statistics { warp_operations: progress.executed.into_inner(), blocks })
+}
+
+/// The bytes of `words`.
+fn params_bytes(words: &mut [u128]) -> &mut [u8] {
+    zerocopy::IntoBytes::as_mut_bytes(words)
+}
+
+/// Checks the numbers of a launch, and gives its number of blocks.
+fn check_shape(launch: &Launch<'_>) -> Result<u64, Fault> {
+    let refuse = |detail: &str| {
+        let mut fault = Fault::of_launch(FaultKind::IllegalInstruction, launch.program.kernel());
+        fault.detail = detail.to_owned();
+        Err(fault)
+    };
+    let product = |dims: [u32; 3]| dims.iter().try_fold(1u64, |all, &dim| all.checked_mul(u64::from(dim)));
+    match product(launch.block) {
+        Some(threads) if (1..=u64::from(MAX_BLOCK_THREADS)).contains(&threads) => {}
+        _ => return refuse("block of no or too many threads"),
+    }
+    match product(launch.grid) {
+        Some(blocks) if blocks > 0 => Ok(blocks),
+        _ => refuse("grid of no or too many blocks"),
+    }
+}
+
+/// What the threads of a launch share.
+struct Progress {
+    next: AtomicU64,
+    executed: AtomicU64,
+    fault: Mutex<Option<Fault>>,
+}
+
+impl Progress {
+    /// Takes blocks until there are none left or one faults.
+    fn work(&self, blocks: u64, mut runner: block::BlockRunner<'_>) {
+        let mut published = 0;
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            if index >= blocks {
+                break;
+            }
+            let before = std::cell::Cell::new(published);
+            let spent = |executed: u64| {
+                let all = self.executed.fetch_add(executed - before.get(), Ordering::Relaxed);
+                all + executed - before.replace(executed)
+            };
+            if let Err(fault) = runner.run(index, &spent) {
+                // Nobody begins another block.
+                self.next.store(blocks, Ordering::Relaxed);
+                let mut first = self.fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                first.get_or_insert(*fault);
+                break;
+            }
+            published = before.get();
+        }
+        self.executed.fetch_add(runner.executed - published, Ordering::Relaxed);
+    }
 }

@@ -2,7 +2,9 @@
 
 use crate::ptx;
 
-use super::DecodeError;
+use super::op::{Op, OperandList, Row};
+use super::path::Path;
+use super::{DecodeError, decode};
 
 /// What a kernel needs, as `cuFuncGetAttribute` tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,11 +25,115 @@ pub struct ProgramAttributes {
     pub uses_printf: bool,
 }
 
+/// A special register whose value does not change while a warp runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Special {
+    /// `%tid`, dimension 0 to 2.
+    Thread(u8),
+    /// `%ntid`
+    BlockSize(u8),
+    /// `%ctaid`
+    Block(u8),
+    /// `%nctaid`
+    GridSize(u8),
+    LaneId,
+    WarpId,
+    WarpCount,
+    MaskEqual,
+    MaskLessEqual,
+    MaskLess,
+    MaskGreaterEqual,
+    MaskGreater,
+    DynamicSharedBytes,
+    TotalSharedBytes,
+    GridId,
+}
+
+/// What a row holds from the start, unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Fixed {
+    /// The same bits in every lane.
+    Constant(u64),
+    Special(Special),
+    /// Bytes of the kernel's parameter buffer, zero-extended or sign-extended.
+    Param { offset: u32, bytes: u8, signed: bool },
+    /// The address of a byte of the parameter buffer.
+    ParamAddress(u32),
+    /// An offset in local memory, from the start of the frame's part.
+    Local(u32),
+    /// The offset of dynamic shared memory; a constant once all functions are decoded.
+    DynamicShared,
+}
+
+/// A row with fixed contents.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FixedRow {
+    pub(crate) row: Row,
+    pub(crate) wide: bool,
+    pub(crate) value: Fixed,
+}
+
+/// A function's place in the code and its frame.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Function {
+    pub(crate) name: String,
+    pub(crate) entry: u32,
+    pub(crate) frame_bytes: u32,
+    pub(crate) local_bytes: u32,
+    pub(crate) fixed: Vec<FixedRow>,
+    /// Where parameters and return values lie in the frame's local memory: offset and size.
+    pub(crate) params: Vec<(u32, u32)>,
+    pub(crate) returns: Vec<(u32, u32)>,
+}
+
+/// A call: argument and return variables of the caller as offsets in its frame's local memory.
+#[derive(Clone, Debug)]
+pub(crate) struct CallSite {
+    pub(crate) function: u32,
+    pub(crate) arguments: Vec<u32>,
+    pub(crate) returns: Vec<u32>,
+}
+
+/// A call to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    Printf,
+    AssertFail,
+}
+
+/// Where a host call finds its arguments.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceSite {
+    pub(crate) service: Service,
+    pub(crate) arguments: Vec<u32>,
+    pub(crate) returns: Vec<u32>,
+}
+
+/// Everything that code refers to by index.
+#[derive(Debug, Default)]
+pub(crate) struct Code {
+    pub(crate) ops: Vec<Op>,
+    /// The PTX line of each operation.
+    pub(crate) lines: Vec<u32>,
+    /// The kernel is the first.
+    pub(crate) functions: Vec<Function>,
+    pub(crate) calls: Vec<CallSite>,
+    pub(crate) services: Vec<ServiceSite>,
+    pub(crate) targets: Vec<Vec<u32>>,
+    pub(crate) lists: Vec<OperandList>,
+    pub(crate) cache_slots: u32,
+    pub(crate) static_shared: u32,
+    /// Local memory of a lane, with room for calls.
+    pub(crate) local_stride: u32,
+    pub(crate) param_bytes: u32,
+}
+
 /// A kernel decoded for execution: immutable, and shared by all launches.
 #[derive(Debug)]
 pub struct Program {
-    kernel: String,
-    attributes: ProgramAttributes,
+    pub(crate) kernel: String,
+    pub(crate) attributes: ProgramAttributes,
+    pub(crate) code: Code,
 }
 
 impl Program {
@@ -43,12 +149,25 @@ impl Program {
         kernel: &str,
         global_addresses: &dyn Fn(&str) -> Option<u64>,
     ) -> Result<Program, DecodeError> {
-        let _ = (module, global_addresses);
-        Err(DecodeError {
-            kernel: kernel.to_owned(),
-            line: 0,
-            message: "not decoded yet".into(),
-        })
+        Program::decode_for(module, kernel, global_addresses, Path::detect())
+    }
+
+    /// [`Program::decode`] with a choice of vector instructions, for tests.
+    ///
+    /// # Errors
+    ///
+    /// As `decode`. A path that the machine lacks is an error too.
+    pub fn decode_for(
+        module: &ptx::Module,
+        kernel: &str,
+        global_addresses: &dyn Fn(&str) -> Option<u64>,
+        path: Path,
+    ) -> Result<Program, DecodeError> {
+        if !Path::available().contains(&path) {
+            let message = format!("this machine has no {path:?}");
+            return Err(DecodeError { kernel: kernel.to_owned(), line: 0, message });
+        }
+        decode::decode(module, kernel, global_addresses, path)
     }
 
     /// What it needs.

@@ -13,6 +13,7 @@ mod types;
 use std::collections::HashMap;
 
 pub(crate) use body::{Operand, Scoped, Statement, parse_body};
+pub(crate) use layout::align_up;
 pub use types::{Class, Space, Type};
 
 /// Largest size in bytes that a declared variable or parameter list may have.

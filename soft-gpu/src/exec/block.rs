@@ -1,0 +1,293 @@
+//! One block: its warps in turn, its barriers, its shared memory.
+//!
+//! # Safety
+//!
+//! The parameter buffer and shared and local memory that a [`Context`] points to belong to the [`BlockRunner`],
+//! which outlives it; their sizes are those that the context says.
+#![expect(unsafe_code, reason = "allocates the memory that kernels address")]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::sync::atomic::Ordering;
+
+use super::fault::{Fault, FaultKind};
+use super::frame::{Frames, Identity};
+use super::rows::{Context, LANES};
+use super::services::Host;
+use super::warp::{Runner, Stop, Warp};
+use super::{Allocations, HostServices, Launch};
+
+/// Barriers that a block has.
+const BARRIERS: usize = 16;
+
+/// What a reducing barrier found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reduction {
+    pub(crate) count: u32,
+    pub(crate) all: bool,
+    pub(crate) any: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Barrier {
+    /// Threads that it waits for; 0 for all of the block.
+    expected: u32,
+    /// Threads that arrived without waiting.
+    arrived: u32,
+    reduction: Reduction,
+}
+
+/// A barrier before anyone has arrived.
+const FRESH: Barrier =
+    Barrier { expected: 0, arrived: 0, reduction: Reduction { count: 0, all: true, any: false } };
+
+/// The barriers of a block.
+pub(crate) struct Barriers {
+    barriers: [Barrier; BARRIERS],
+    /// Barriers that somebody waits at, as bits.
+    used: u32,
+}
+
+impl Barriers {
+    /// Notes `lanes` of a warp at barrier `number`, with their predicates in `bits`. False for a wrong number.
+    pub(crate) fn arrive(&mut self, number: u32, expected: u32, arrive_only: bool, lanes: u32, bits: u32) -> bool {
+        let Some(barrier) = self.barriers.get_mut(number as usize) else { return false };
+        self.used |= 1 << number;
+        barrier.expected = expected;
+        barrier.arrived += if arrive_only { LANES as u32 } else { 0 };
+        barrier.reduction.count += (lanes & bits).count_ones();
+        barrier.reduction.all &= lanes & !bits == 0;
+        barrier.reduction.any |= lanes & bits != 0;
+        true
+    }
+}
+
+/// Zeroed memory at a multiple of 256.
+struct Memory {
+    start: *mut u8,
+    layout: Layout,
+}
+
+impl Memory {
+    fn new(bytes: usize) -> Memory {
+        let size = bytes.max(1).next_multiple_of(256);
+        let Ok(layout) = Layout::from_size_align(size, 256) else { handle_alloc_error(Layout::new::<u64>()) };
+        // SAFETY: the size is not zero.
+        let start = unsafe { alloc_zeroed(layout) };
+        if start.is_null() {
+            handle_alloc_error(layout);
+        }
+        Memory { start, layout }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout.
+        unsafe { dealloc(self.start, self.layout) };
+    }
+}
+
+/// Runs blocks of one launch, one after the other, on one thread.
+pub(crate) struct BlockRunner<'a> {
+    launch: Launch<'a>,
+    host: Host<'a>,
+    allocations: &'a Allocations,
+    frames: Frames<'a>,
+    params: &'a [u8],
+    shared: Memory,
+    shared_bytes: usize,
+    /// Local memory of each warp that was started, by warp number; one for all when none is needed.
+    locals: Vec<Memory>,
+    cache: Vec<(u64, u64)>,
+    /// Warp operations so far.
+    pub(crate) executed: u64,
+}
+
+impl<'a> BlockRunner<'a> {
+    /// A runner whose parameter buffer is `params`.
+    pub(crate) fn new(
+        launch: Launch<'a>,
+        allocations: &'a Allocations,
+        services: &'a HostServices<'a>,
+        params: &'a [u8],
+    ) -> BlockRunner<'a> {
+        let code = &launch.program.code;
+        let shared_bytes = code.static_shared as usize + launch.dynamic_shared_bytes as usize;
+        BlockRunner {
+            launch,
+            host: Host { services },
+            allocations,
+            frames: Frames::new(launch, params),
+            params,
+            shared: Memory::new(shared_bytes),
+            shared_bytes,
+            locals: Vec::new(),
+            cache: vec![(1, 0); code.cache_slots as usize],
+            executed: 0,
+        }
+    }
+
+    /// Runs block number `index`. `spent` gives the operations of all threads so far.
+    pub(crate) fn run(&mut self, index: u64, spent: &dyn Fn(u64) -> u64) -> Result<(), Box<Fault>> {
+        let grid = self.launch.grid.map(u64::from);
+        let block =
+            [index % grid[0], index / grid[0] % grid[1], index / grid[0] / grid[1]].map(|number| number as u32);
+        let threads = self.launch.block.iter().product::<u32>();
+        let mut warps: Vec<Option<Warp>> = (0..threads.div_ceil(LANES as u32)).map(|_| None).collect();
+        let mut barriers = Barriers { barriers: [FRESH; BARRIERS], used: 0 };
+        let mut pending = warps.len();
+        let mut done = vec![false; warps.len()];
+        while pending > 0 {
+            let mut progress = false;
+            for number in 0..warps.len() {
+                if done[number] {
+                    continue;
+                }
+                let stop = self.turn(&mut warps[number], number as u32, block, threads, &mut barriers, &mut progress)?;
+                if stop == Stop::Done {
+                    done[number] = true;
+                    pending -= 1;
+                } else if stop == Stop::Turn {
+                    self.check_limits(spent, block)?;
+                }
+            }
+            progress |= self.open_barriers(&mut warps, &mut barriers, &done, threads);
+            if !progress && pending > 0 {
+                return Err(Box::new(self.fault_at(FaultKind::Deadlock, block, [0; 3], 0)));
+            }
+        }
+        Ok(())
+    }
+
+    /// One turn of a warp, which is started when it is the first.
+    fn turn(
+        &mut self,
+        slot: &mut Option<Warp>,
+        number: u32,
+        block: [u32; 3],
+        threads: u32,
+        barriers: &mut Barriers,
+        progress: &mut bool,
+    ) -> Result<Stop, Box<Fault>> {
+        let warp = slot.get_or_insert_with(|| {
+            let left = threads - number * LANES as u32;
+            let live = if left >= LANES as u32 { u32::MAX } else { (1 << left) - 1 };
+            Warp::new(Identity { block, warp: number }, live, &mut self.frames)
+        });
+        let before = warp.executed;
+        let program = self.launch.program;
+        let stride = u64::from(program.code.local_stride);
+        let memory = if stride == 0 { 0 } else { number as usize };
+        while self.locals.len() <= memory {
+            self.locals.push(Memory::new(stride as usize * LANES));
+        }
+        let mut context = Context {
+            registers: std::ptr::null_mut(),
+            mask: [0; LANES],
+            active: 0,
+            whole: false,
+            shared: self.shared.start,
+            shared_bytes: self.shared_bytes as u64,
+            local: self.locals[memory].start,
+            local_stride: stride,
+            cache: &mut self.cache,
+            allocations: self.allocations,
+            params: (self.params.as_ptr() as u64, self.params.as_ptr() as u64 + self.params.len() as u64),
+            program,
+            fault: None,
+            detail: String::new(),
+        };
+        let mut runner = Runner { warp, context: &mut context, frames: &mut self.frames, barriers, host: &self.host };
+        let stop = runner.run();
+        let (fault, detail) = (context.fault, context.detail);
+        self.executed += warp.executed - before;
+        *progress |= warp.executed != before;
+        if stop == Stop::Fault {
+            let (kind, address) = fault.unwrap_or((FaultKind::IllegalInstruction, None));
+            return Err(Box::new(self.describe(warp, kind, address, detail)));
+        }
+        if stop == Stop::Done {
+            warp.release(&mut self.frames);
+        }
+        Ok(stop)
+    }
+
+    fn describe(&self, warp: &Warp, kind: FaultKind, address: Option<u64>, detail: String) -> Fault {
+        let (pc, lane) = warp.position();
+        let line = self.launch.program.code.lines.get(pc as usize).copied().unwrap_or(0);
+        let thread = warp.identity.warp * LANES as u32 + lane;
+        let [x, y, _] = self.launch.block;
+        let thread = [thread % x, thread / x % y, thread / x / y];
+        let mut fault = self.fault_at(kind, warp.identity.block, thread, line);
+        fault.address = address;
+        fault.nearest = address.and_then(|address| self.allocations.nearest(address));
+        fault.detail = detail;
+        fault
+    }
+
+    fn fault_at(&self, kind: FaultKind, block: [u32; 3], thread: [u32; 3], ptx_line: u32) -> Fault {
+        Fault { ptx_line, block, thread, ..Fault::of_launch(kind, self.launch.program.kernel()) }
+    }
+
+    /// Whether the budget is spent or somebody gave up.
+    fn check_limits(&self, spent: &dyn Fn(u64) -> u64, block: [u32; 3]) -> Result<(), Box<Fault>> {
+        let services = self.host.services;
+        if services.cancelled.load(Ordering::Relaxed) {
+            return Err(Box::new(self.fault_at(FaultKind::Cancelled, block, [0; 3], 0)));
+        }
+        if services.operation_budget.is_some_and(|budget| spent(self.executed) > budget) {
+            return Err(Box::new(self.fault_at(FaultKind::LaunchTimeout, block, [0; 3], 0)));
+        }
+        Ok(())
+    }
+
+    /// Opens the barriers at which everybody has arrived. Whether there was one.
+    fn open_barriers(
+        &self,
+        warps: &mut [Option<Warp>],
+        barriers: &mut Barriers,
+        done: &[bool],
+        threads: u32,
+    ) -> bool {
+        let mut opened = false;
+        let used = barriers.used;
+        for number in (0..BARRIERS as u8).filter(|number| used >> number & 1 != 0) {
+            let barrier = &mut barriers.barriers[usize::from(number)];
+            let arrived = barrier.arrived + arrivals(warps, number, barrier.expected != 0);
+            let needed = if barrier.expected == 0 { living(warps, done, threads) } else { barrier.expected };
+            if arrived < needed {
+                continue;
+            }
+            let ops = &self.launch.program.code.ops;
+            for warp in warps.iter_mut().flatten() {
+                warp.open(number, ops, barrier.reduction);
+            }
+            *barrier = FRESH;
+            barriers.used &= !(1 << number);
+            opened = true;
+        }
+        opened
+    }
+}
+
+/// Threads that wait at a barrier. Where `by_warp`, a warp whose living lanes all wait counts as whole.
+fn arrivals(warps: &[Option<Warp>], number: u8, by_warp: bool) -> u32 {
+    let count = |warp: &Warp| {
+        let waiting = warp.waiting_at(number);
+        if by_warp && waiting != 0 && waiting == warp.live { LANES as u32 } else { waiting.count_ones() }
+    };
+    warps.iter().flatten().map(count).sum()
+}
+
+/// Threads that have not ended. Warps that have not begun count as whole.
+fn living(warps: &[Option<Warp>], done: &[bool], threads: u32) -> u32 {
+    let mut living = 0;
+    for (number, (warp, done)) in warps.iter().zip(done).enumerate() {
+        living += match warp {
+            _ if *done => 0,
+            Some(warp) => warp.live.count_ones(),
+            None => threads.saturating_sub(number as u32 * LANES as u32).min(LANES as u32),
+        };
+    }
+    living
+}

@@ -1,0 +1,645 @@
+//! Integer arithmetic, logic, shifts and bit fields; also `mov`-free selection (`selp`).
+
+use crate::ptx::{Class, Operand, Type};
+
+use super::super::op::Row;
+use super::super::rows::{Flag, Handler, binary, doubled, quaternary, ternary, unary};
+use super::form::Form;
+use super::function::FunctionDecoder;
+
+type Decoder<'a, 't, 'l> = &'a mut FunctionDecoder<'t, 'l>;
+
+/// One handler for the unsigned type of each width.
+macro_rules! by_width {
+    ($path:expr, $ty:expr, $make:ident, |$($arg:ident),+| $body:expr) => {
+        match $ty.bytes() {
+            2 => $make($path, |$($arg: u16),+| $body),
+            4 => $make($path, |$($arg: u32),+| $body),
+            _ => $make($path, |$($arg: u64),+| $body),
+        }
+    };
+}
+
+/// One handler for each signed and unsigned type.
+macro_rules! by_sign {
+    ($path:expr, $ty:expr, $make:ident, |$($arg:ident),+| $body:expr) => {
+        match ($ty.class() == Class::Signed, $ty.bytes()) {
+            (false, 2) => $make($path, |$($arg: u16),+| $body),
+            (false, 4) => $make($path, |$($arg: u32),+| $body),
+            (false, _) => $make($path, |$($arg: u64),+| $body),
+            (true, 2) => $make($path, |$($arg: i16),+| $body),
+            (true, 4) => $make($path, |$($arg: i32),+| $body),
+            (true, _) => $make($path, |$($arg: i64),+| $body),
+        }
+    };
+}
+
+/// Whether `ty` is an integer type that arithmetic has.
+fn is_integer(ty: Type) -> bool {
+    use Type::*;
+    matches!(ty, U16 | U32 | U64 | S16 | S32 | S64)
+}
+
+fn is_bits(ty: Type) -> bool {
+    use Type::*;
+    matches!(ty, B16 | B32 | B64)
+}
+
+/// Decodes `form` if it belongs here.
+pub(super) fn decode<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<bool, String> {
+    let Some(last) = form.last_type() else { return Ok(false) };
+    match form.base {
+        "add" | "sub" | "addc" | "subc" if is_integer(last) || last == Type::B32 || last == Type::B64 => {
+            sum(decoder, form, operands)?;
+        }
+        "mul" | "mad" | "madc" | "mul24" | "mad24" if is_integer(last) => product(decoder, form, operands)?,
+        "div" | "rem" | "min" | "max" if is_integer(last) => {
+            let ty = form.take_type()?;
+            let handler = pairwise(decoder, form, ty);
+            simple(decoder, handler, ty, &[ty, ty], operands)?;
+        }
+        "abs" | "neg" if is_integer(last) => {
+            let ty = form.take_type()?;
+            let path = decoder.path;
+            let handler = match (form.base, ty) {
+                ("neg", _) => by_width!(path, ty, unary, |a| a.wrapping_neg()),
+                (_, Type::S16) => unary(path, |a: i16| a.wrapping_abs()),
+                (_, Type::S32) => unary(path, |a: i32| a.wrapping_abs()),
+                (_, Type::S64) => unary(path, |a: i64| a.wrapping_abs()),
+                _ => return form.refuse(),
+            };
+            simple(decoder, handler, ty, &[ty], operands)?;
+        }
+        "sad" if is_integer(last) => {
+            let ty = form.take_type()?;
+            let handler = sad(decoder, ty);
+            simple(decoder, handler, ty, &[ty, ty, ty], operands)?;
+        }
+        "and" | "or" | "xor" | "not" | "cnot" => logic(decoder, form, operands)?,
+        "shl" | "shr" => shift(decoder, form, operands)?,
+        "shf" => funnel(decoder, form, operands)?,
+        "popc" | "clz" | "brev" | "bfind" => count(decoder, form, operands)?,
+        "bfe" | "bfi" | "bmsk" => field(decoder, form, operands)?,
+        "lop3" => lop3(decoder, form, operands)?,
+        "prmt" => permute(decoder, form, operands)?,
+        "dp4a" | "dp2a" => dot(decoder, form, operands)?,
+        "selp" => select(decoder, form, operands)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// The operands after the destination, which must be as many as `types`.
+pub(super) fn sources<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    types: &[Type],
+    operands: &[Operand<'t>],
+) -> Result<Vec<Row>, String> {
+    if operands.len() != types.len() + 1 {
+        return Err(format!("{} operands where {} should be", operands.len(), types.len() + 1));
+    }
+    types.iter().zip(&operands[1..]).map(|(&ty, operand)| decoder.source(operand, ty)).collect()
+}
+
+/// `d = handler(sources)` with a destination of type `ty`.
+pub(super) fn simple<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    handler: Handler,
+    ty: Type,
+    types: &[Type],
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let rows = sources(decoder, types, operands)?;
+    let d = decoder.destination(&operands[0], ty)?;
+    decoder.apply(handler, d, &rows);
+    decoder.settle(&operands[0], d, ty)
+}
+
+fn pairwise(decoder: Decoder<'_, '_, '_>, form: &Form<'_>, ty: Type) -> Handler {
+    let path = decoder.path;
+    match form.base {
+        "min" => by_sign!(path, ty, binary, |a, b| a.min(b)),
+        "max" => by_sign!(path, ty, binary, |a, b| a.max(b)),
+        // Division by zero is unspecified; hardware gives all ones, and the dividend as the remainder.
+        "div" => by_sign!(path, ty, binary, |a, b| if b == 0 { !0 } else { a.wrapping_div(b) }),
+        _ => by_sign!(path, ty, binary, |a, b| if b == 0 { a } else { a.wrapping_rem(b) }),
+    }
+}
+
+fn sad(decoder: Decoder<'_, '_, '_>, ty: Type) -> Handler {
+    let path = decoder.path;
+    match ty {
+        Type::S16 => ternary(path, |a: i16, b: i16, c: u16| c.wrapping_add(a.abs_diff(b))),
+        Type::S32 => ternary(path, |a: i32, b: i32, c: u32| c.wrapping_add(a.abs_diff(b))),
+        Type::S64 => ternary(path, |a: i64, b: i64, c: u64| c.wrapping_add(a.abs_diff(b))),
+        _ => by_width!(path, ty, ternary, |a, b, c| c.wrapping_add(a.abs_diff(b))),
+    }
+}
+
+/// `add`, `sub`, `addc`, `subc`, with and without carry out.
+fn sum<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let (carry_out, saturate) = (form.take("cc"), form.take("sat"));
+    let ty = form.take_type()?;
+    let carry_in = form.base.ends_with('c');
+    let subtract = form.base.starts_with("sub");
+    if carry_out || carry_in {
+        if saturate || ty.bytes() < 4 {
+            return form.refuse();
+        }
+        let rows = sources(decoder, &[ty, ty], operands)?;
+        let d = decoder.destination(&operands[0], ty)?;
+        return carrying(decoder, ty, subtract, (carry_in, carry_out), d, rows[0], rows[1]);
+    }
+    let path = decoder.path;
+    let handler = match (subtract, saturate, ty) {
+        (false, false, _) => by_width!(path, ty, binary, |a, b| a.wrapping_add(b)),
+        (true, false, _) => by_width!(path, ty, binary, |a, b| a.wrapping_sub(b)),
+        (false, true, Type::S32) => binary(path, |a: i32, b: i32| a.saturating_add(b)),
+        (true, true, Type::S32) => binary(path, |a: i32, b: i32| a.saturating_sub(b)),
+        _ => return form.refuse(),
+    };
+    simple(decoder, handler, ty, &[ty, ty], operands)
+}
+
+/// `d = a ± b ± carry`, and the carry or borrow out.
+fn carrying(
+    decoder: Decoder<'_, '_, '_>,
+    ty: Type,
+    subtract: bool,
+    (carry_in, carry_out): (bool, bool),
+    d: Row,
+    a: Row,
+    b: Row,
+) -> Result<(), String> {
+    let path = decoder.path;
+    let flag = decoder.carry();
+    let carry = if carry_in { flag } else { decoder.constant(0, false) };
+    let handler = match (subtract, ty.is_wide()) {
+        (false, false) => doubled(path, |a: u32, b: u32, c: Flag| {
+            let sum = u64::from(a) + u64::from(b) + u64::from(c.0);
+            (sum as u32, Flag(sum >> 32 != 0))
+        }),
+        (true, false) => doubled(path, |a: u32, b: u32, c: Flag| {
+            let difference = u64::from(a).wrapping_sub(u64::from(b)).wrapping_sub(u64::from(c.0));
+            (difference as u32, Flag(difference >> 32 != 0))
+        }),
+        (false, true) => doubled(path, |a: u64, b: u64, c: Flag| {
+            let (sum, first) = a.overflowing_add(b);
+            let (sum, second) = sum.overflowing_add(u64::from(c.0));
+            (sum, Flag(first | second))
+        }),
+        (true, true) => doubled(path, |a: u64, b: u64, c: Flag| {
+            let (difference, first) = a.overflowing_sub(b);
+            let (difference, second) = difference.overflowing_sub(u64::from(c.0));
+            (difference, Flag(first | second))
+        }),
+    };
+    let out = if carry_out { flag } else { decoder.temporary(false) };
+    apply_doubled(decoder, handler, d, out, &[a, b, carry]);
+    Ok(())
+}
+
+/// `(d, second) = handler(sources)`
+pub(super) fn apply_doubled(
+    decoder: Decoder<'_, '_, '_>,
+    handler: Handler,
+    d: Row,
+    second: Row,
+    sources: &[Row],
+) {
+    let mut op = super::super::op::Op::new(super::super::op::Kind::Straight, handler);
+    (op.d, op.a, op.b, op.c) = (d, sources[0], sources[1], sources[2]);
+    op.extra[0] = second;
+    op.extra_role = super::super::op::Role::Written;
+    decoder.emit(op);
+}
+
+/// `mul`, `mad` and their kin, low half, high half and wide.
+fn product<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let part = form.take_one(&["lo", "hi", "wide"]).ok_or("product without .lo, .hi or .wide")?;
+    let (carry_out, saturate) = (form.take("cc"), form.take("sat"));
+    let ty = form.take_type()?;
+    let is_24 = form.base.ends_with("24");
+    if saturate || (is_24 && (part == 2 || ty.bytes() != 4)) {
+        return form.refuse();
+    }
+    let result = if part == 2 { widened(ty)? } else { ty };
+    if form.base.starts_with("mul") {
+        let handler = multiply(decoder, part, ty, is_24);
+        return simple(decoder, handler, result, &[ty, ty], operands);
+    }
+    if form.base == "madc" || carry_out {
+        return carried_product(decoder, form, part, carry_out, ty, operands);
+    }
+    if let Some(handler) = multiply_add(decoder, part, ty, is_24) {
+        return simple(decoder, handler, result, &[ty, ty, result], operands);
+    }
+    let rows = sources(decoder, &[ty, ty, result], operands)?;
+    let d = decoder.destination(&operands[0], result)?;
+    let product = decoder.temporary(result.is_wide());
+    let handler = multiply(decoder, part, ty, is_24);
+    decoder.apply(handler, product, &rows[..2]);
+    let path = decoder.path;
+    let add = by_width!(path, result, binary, |a, b| a.wrapping_add(b));
+    decoder.apply(add, d, &[product, rows[2]]);
+    Ok(())
+}
+
+/// `mad.cc` and `madc`: the addition carries.
+fn carried_product<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &Form<'t>,
+    part: usize,
+    carry_out: bool,
+    ty: Type,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    if part == 2 || ty.bytes() < 4 {
+        return form.refuse();
+    }
+    let rows = sources(decoder, &[ty, ty, ty], operands)?;
+    let d = decoder.destination(&operands[0], ty)?;
+    let product = decoder.temporary(ty.is_wide());
+    let handler = multiply(decoder, part, ty, false);
+    decoder.apply(handler, product, &rows[..2]);
+    carrying(decoder, ty, false, (form.base == "madc", carry_out), d, product, rows[2])
+}
+
+/// The type of twice the width.
+fn widened(ty: Type) -> Result<Type, String> {
+    Ok(match ty {
+        Type::U16 => Type::U32,
+        Type::S16 => Type::S32,
+        Type::U32 => Type::U64,
+        Type::S32 => Type::S64,
+        _ => return Err(format!(".wide of {ty:?}")),
+    })
+}
+
+fn multiply(decoder: Decoder<'_, '_, '_>, part: usize, ty: Type, is_24: bool) -> Handler {
+    use Type::*;
+    let path = decoder.path;
+    match (is_24, part, ty) {
+        (true, 0, S32) => binary(path, |a: i32, b: i32| (a << 8 >> 8).wrapping_mul(b << 8 >> 8)),
+        (true, 0, _) => binary(path, |a: u32, b: u32| (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff)),
+        (true, _, S32) => {
+            binary(path, |a: i32, b: i32| (i64::from(a << 8 >> 8) * i64::from(b << 8 >> 8) >> 16) as i32)
+        }
+        (true, ..) => {
+            binary(path, |a: u32, b: u32| (u64::from(a & 0xff_ffff) * u64::from(b & 0xff_ffff) >> 16) as u32)
+        }
+        (_, 0, _) => by_width!(path, ty, binary, |a, b| a.wrapping_mul(b)),
+        (_, 1, U16) => binary(path, |a: u16, b: u16| (u32::from(a) * u32::from(b) >> 16) as u16),
+        (_, 1, S16) => binary(path, |a: i16, b: i16| (i32::from(a) * i32::from(b) >> 16) as i16),
+        (_, 1, U32) => binary(path, |a: u32, b: u32| (u64::from(a) * u64::from(b) >> 32) as u32),
+        (_, 1, S32) => binary(path, |a: i32, b: i32| (i64::from(a) * i64::from(b) >> 32) as i32),
+        (_, 1, S64) => binary(path, |a: i64, b: i64| (i128::from(a) * i128::from(b) >> 64) as i64),
+        (_, 1, _) => binary(path, |a: u64, b: u64| (u128::from(a) * u128::from(b) >> 64) as u64),
+        (_, _, U16) => binary(path, |a: u16, b: u16| u32::from(a) * u32::from(b)),
+        (_, _, S16) => binary(path, |a: i16, b: i16| i32::from(a) * i32::from(b)),
+        (_, _, S32) => binary(path, |a: i32, b: i32| i64::from(a) * i64::from(b)),
+        _ => binary(path, |a: u32, b: u32| u64::from(a) * u64::from(b)),
+    }
+}
+
+/// The common fused forms.
+fn multiply_add(decoder: Decoder<'_, '_, '_>, part: usize, ty: Type, is_24: bool) -> Option<Handler> {
+    use Type::*;
+    let path = decoder.path;
+    Some(match (is_24, part, ty) {
+        (false, 0, _) => by_width!(path, ty, ternary, |a, b, c| a.wrapping_mul(b).wrapping_add(c)),
+        (false, 2, S32) => {
+            ternary(path, |a: i32, b: i32, c: i64| (i64::from(a) * i64::from(b)).wrapping_add(c))
+        }
+        (false, 2, U32) => {
+            ternary(path, |a: u32, b: u32, c: u64| (u64::from(a) * u64::from(b)).wrapping_add(c))
+        }
+        _ => return None,
+    })
+}
+
+fn logic<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let ty = form.take_type()?;
+    if ty != Type::Pred && !is_bits(ty) {
+        return form.refuse();
+    }
+    // All bits of a predicate's lane are equal, so that it is logic on 32 bits.
+    let path = decoder.path;
+    let handler = match (form.base, ty.is_wide()) {
+        ("and", false) => binary(path, |a: u32, b: u32| a & b),
+        ("and", true) => binary(path, |a: u64, b: u64| a & b),
+        ("or", false) => binary(path, |a: u32, b: u32| a | b),
+        ("or", true) => binary(path, |a: u64, b: u64| a | b),
+        ("xor", false) => binary(path, |a: u32, b: u32| a ^ b),
+        ("xor", true) => binary(path, |a: u64, b: u64| a ^ b),
+        ("not", false) => unary(path, |a: u32| !a),
+        ("not", true) => unary(path, |a: u64| !a),
+        (_, false) if ty == Type::B16 => unary(path, |a: u16| u16::from(a == 0)),
+        (_, false) => unary(path, |a: u32| u32::from(a == 0)),
+        (_, true) => unary(path, |a: u64| u64::from(a == 0)),
+    };
+    let types: &[Type] = if matches!(form.base, "not" | "cnot") { &[ty] } else { &[ty, ty] };
+    simple(decoder, handler, ty, types, operands)
+}
+
+fn shift<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let ty = form.take_type()?;
+    if !is_bits(ty) && !is_integer(ty) {
+        return form.refuse();
+    }
+    let path = decoder.path;
+    // Amounts beyond the width shift everything out.
+    let handler = match (form.base, ty) {
+        ("shl", _) => match ty.bytes() {
+            2 => binary(path, |a: u16, b: u32| if b < 16 { a << b } else { 0 }),
+            4 => binary(path, |a: u32, b: u32| if b < 32 { a << b } else { 0 }),
+            _ => binary(path, |a: u64, b: u32| if b < 64 { a << b } else { 0 }),
+        },
+        (_, Type::S16) => binary(path, |a: i16, b: u32| a >> b.min(15)),
+        (_, Type::S32) => binary(path, |a: i32, b: u32| a >> b.min(31)),
+        (_, Type::S64) => binary(path, |a: i64, b: u32| a >> b.min(63)),
+        _ => match ty.bytes() {
+            2 => binary(path, |a: u16, b: u32| if b < 16 { a >> b } else { 0 }),
+            4 => binary(path, |a: u32, b: u32| if b < 32 { a >> b } else { 0 }),
+            _ => binary(path, |a: u64, b: u32| if b < 64 { a >> b } else { 0 }),
+        },
+    };
+    simple(decoder, handler, ty, &[ty, Type::U32], operands)
+}
+
+fn funnel<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let left = form.take_one(&["r", "l"]).ok_or("shf without direction")? == 1;
+    let clamp = form.take_one(&["wrap", "clamp"]).ok_or("shf without mode")? == 1;
+    let ty = form.take_type()?;
+    if ty != Type::B32 {
+        return form.refuse();
+    }
+    let path = decoder.path;
+    let handler = match (left, clamp) {
+        (true, false) => ternary(path, |a: u32, b: u32, c: u32| {
+            (((u64::from(b) << 32 | u64::from(a)) << (c & 31)) >> 32) as u32
+        }),
+        (true, true) => ternary(path, |a: u32, b: u32, c: u32| {
+            (((u64::from(b) << 32 | u64::from(a)) << c.min(32)) >> 32) as u32
+        }),
+        (false, false) => ternary(path, |a: u32, b: u32, c: u32| {
+            ((u64::from(b) << 32 | u64::from(a)) >> (c & 31)) as u32
+        }),
+        (false, true) => ternary(path, |a: u32, b: u32, c: u32| {
+            ((u64::from(b) << 32 | u64::from(a)) >> c.min(32)) as u32
+        }),
+    };
+    simple(decoder, handler, ty, &[ty, ty, Type::U32], operands)
+}
+
+fn count<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let amount = form.take("shiftamt");
+    let ty = form.take_type()?;
+    let path = decoder.path;
+    let (base, wide) = (form.base, ty.is_wide());
+    if ty.bytes() < 4 || (amount && base != "bfind") {
+        return form.refuse();
+    }
+    let handler = match (base, wide, ty.class() == Class::Signed) {
+        ("popc", false, _) => unary(path, |a: u32| a.count_ones()),
+        ("popc", true, _) => unary(path, |a: u64| a.count_ones()),
+        ("clz", false, _) => unary(path, |a: u32| a.leading_zeros()),
+        ("clz", true, _) => unary(path, |a: u64| a.leading_zeros()),
+        ("brev", false, _) => unary(path, |a: u32| a.reverse_bits()),
+        ("brev", true, _) => unary(path, |a: u64| a.reverse_bits()),
+        // `bfind` gives -1 where there is no bit; 31 less a number of leading zeros wraps to that.
+        (_, false, false) => unary(path, |a: u32| 31u32.wrapping_sub(a.leading_zeros())),
+        (_, false, true) => unary(path, |a: i32| 31u32.wrapping_sub((a ^ (a >> 31)).leading_zeros())),
+        (_, true, false) => unary(path, |a: u64| 63u32.wrapping_sub(a.leading_zeros())),
+        (_, true, true) => unary(path, |a: i64| 63u32.wrapping_sub((a ^ (a >> 63)).leading_zeros())),
+    };
+    let result = if base == "brev" { ty } else { Type::U32 };
+    if !amount {
+        return simple(decoder, handler, result, &[ty], operands);
+    }
+    let rows = sources(decoder, &[ty], operands)?;
+    let d = decoder.destination(&operands[0], result)?;
+    let found = decoder.temporary(false);
+    decoder.apply(handler, found, &rows);
+    let flip = if wide {
+        unary(path, |a: u32| if a == u32::MAX { a } else { 63 - a })
+    } else {
+        unary(path, |a: u32| if a == u32::MAX { a } else { 31 - a })
+    };
+    decoder.apply(flip, d, &[found]);
+    Ok(())
+}
+
+/// The bits of `value` from `position`, `length` of them; sign-extended from the last one where `signed`.
+#[inline(always)]
+fn extract(value: u64, position: u32, length: u32, bits: u32, signed: bool) -> u64 {
+    let (position, length) = (position & 255, length & 255);
+    let available = bits.saturating_sub(position);
+    let extended = if signed { ((value << (64 - bits)) as i64 >> (64 - bits)) as u64 } else { value };
+    if length == 0 {
+        return 0;
+    }
+    // The sign is the field's last bit, or the value's where the field reaches beyond.
+    let shifted = if signed { (extended as i64 >> position.min(63)) as u64 } else if position < 64 { extended >> position } else { 0 };
+    if length >= available || length >= 64 {
+        return shifted;
+    }
+    let unused = 64 - length;
+    if signed { ((shifted << unused) as i64 >> unused) as u64 } else { shifted << unused >> unused }
+}
+
+fn field<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let path = decoder.path;
+    if form.base == "bmsk" {
+        let wrap = form.take_one(&["clamp", "wrap"]) == Some(1);
+        let ty = form.take_type()?;
+        if wrap || ty != Type::B32 {
+            return form.refuse();
+        }
+        let handler = binary(path, |a: u32, b: u32| {
+            let ones = (1u64 << b.min(32)) - 1;
+            if a < 32 { (ones << a) as u32 } else { 0 }
+        });
+        return simple(decoder, handler, ty, &[ty, ty], operands);
+    }
+    let ty = form.take_type()?;
+    if form.base == "bfe" {
+        let handler = match ty {
+            Type::U32 => ternary(path, |a: u32, b: u32, c: u32| extract(u64::from(a), b, c, 32, false) as u32),
+            Type::S32 => ternary(path, |a: u32, b: u32, c: u32| extract(u64::from(a), b, c, 32, true) as u32),
+            Type::U64 => ternary(path, |a: u64, b: u32, c: u32| extract(a, b, c, 64, false)),
+            Type::S64 => ternary(path, |a: u64, b: u32, c: u32| extract(a, b, c, 64, true)),
+            _ => return form.refuse(),
+        };
+        return simple(decoder, handler, ty, &[ty, Type::U32, Type::U32], operands);
+    }
+    let handler = match ty {
+        Type::B32 => quaternary(path, |a: u32, b: u32, c: u32, d: u32| {
+            insert(u64::from(a), u64::from(b), c, d, 32) as u32
+        }),
+        Type::B64 => quaternary(path, |a: u64, b: u64, c: u32, d: u32| insert(a, b, c, d, 64)),
+        _ => return form.refuse(),
+    };
+    simple(decoder, handler, ty, &[ty, ty, Type::U32, Type::U32], operands)
+}
+
+/// `base` with `length` bits from `position` replaced by the low bits of `value`.
+#[inline(always)]
+fn insert(value: u64, base: u64, position: u32, length: u32, bits: u32) -> u64 {
+    let (position, length) = (position & 255, length & 255);
+    if position >= bits || length == 0 {
+        return base;
+    }
+    let ones = if length >= 64 { u64::MAX } else { (1 << length) - 1 };
+    let mask = ones << position;
+    base & !mask | (value << position) & mask
+}
+
+/// Any function of three bits, by its truth table, from the eight products that it may hold.
+fn lop3<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let ty = form.take_type()?;
+    let Some(Operand::Integer(table)) = operands.get(4) else { return form.refuse() };
+    if ty != Type::B32 || operands.len() != 5 {
+        return form.refuse();
+    }
+    let path = decoder.path;
+    let handler = match *table & 0xff {
+        0x80 => ternary(path, |a: u32, b: u32, c: u32| a & b & c),
+        0xfe => ternary(path, |a: u32, b: u32, c: u32| a | b | c),
+        0x96 => ternary(path, |a: u32, b: u32, c: u32| a ^ b ^ c),
+        0xca => ternary(path, |a: u32, b: u32, c: u32| a & b | !a & c),
+        0xe8 => ternary(path, |a: u32, b: u32, c: u32| a & b | a & c | b & c),
+        _ => quaternary(path, |a: u32, b: u32, c: u32, table: u32| {
+            let term = |bit: u32| 0u32.wrapping_sub(table >> bit & 1);
+            let low = |x: u32, y: u32| !b & (!c & x | c & y);
+            let high = |x: u32, y: u32| b & (!c & x | c & y);
+            !a & (low(term(0), term(1)) | high(term(2), term(3)))
+                | a & (low(term(4), term(5)) | high(term(6), term(7)))
+        }),
+    };
+    let mut rows = sources(decoder, &[ty, ty, ty], &operands[..4])?;
+    rows.push(decoder.constant(*table, false));
+    let d = decoder.destination(&operands[0], ty)?;
+    decoder.apply(handler, d, &rows);
+    Ok(())
+}
+
+/// Byte `selector & 7` of the eight in `bytes`; with bit 3, its sign in every bit.
+#[inline(always)]
+fn select_byte(bytes: u64, selector: u32) -> u32 {
+    let byte = (bytes >> (8 * (selector & 7))) as u32 & 0xff;
+    let sign = 0u32.wrapping_sub(byte >> 7) & 0xff;
+    if selector & 8 != 0 { sign } else { byte }
+}
+
+fn permute<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let mode = form.take_one(&["f4e", "b4e", "rc8", "ecl", "ecr", "rc16"]);
+    let ty = form.take_type()?;
+    if ty != Type::B32 {
+        return form.refuse();
+    }
+    let path = decoder.path;
+    let handler = match mode {
+        None => ternary(path, |a: u32, b: u32, c: u32| {
+            let bytes = u64::from(b) << 32 | u64::from(a);
+            select_byte(bytes, c)
+                | select_byte(bytes, c >> 4) << 8
+                | select_byte(bytes, c >> 8) << 16
+                | select_byte(bytes, c >> 12) << 24
+        }),
+        Some(0) => ternary(path, |a: u32, b: u32, c: u32| ((u64::from(b) << 32 | u64::from(a)) >> (8 * (c & 3))) as u32),
+        Some(2) => ternary(path, |a: u32, _b: u32, c: u32| (a >> (8 * (c & 3)) & 0xff).wrapping_mul(0x0101_0101)),
+        Some(5) => ternary(path, |a: u32, _b: u32, c: u32| (a >> (16 * (c & 1)) & 0xffff).wrapping_mul(0x0001_0001)),
+        _ => return form.refuse(),
+    };
+    simple(decoder, handler, ty, &[ty, ty, Type::U32], operands)
+}
+
+/// `dp4a` and `dp2a`
+fn dot<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let half = form.take_one(&["lo", "hi"]);
+    let (a_type, b_type) = (form.take_type()?, form.take_type()?);
+    let path = decoder.path;
+    let signed = |ty: Type| ty == Type::S32;
+    let result = if signed(a_type) || signed(b_type) { Type::S32 } else { Type::U32 };
+    let handler = match (form.base, half, signed(a_type), signed(b_type)) {
+        ("dp4a", None, false, false) => ternary(path, |a: u32, b: u32, c: u32| dot4::<false, false>(a, b, c)),
+        ("dp4a", None, false, true) => ternary(path, |a: u32, b: u32, c: u32| dot4::<false, true>(a, b, c)),
+        ("dp4a", None, true, false) => ternary(path, |a: u32, b: u32, c: u32| dot4::<true, false>(a, b, c)),
+        ("dp4a", None, true, true) => ternary(path, |a: u32, b: u32, c: u32| dot4::<true, true>(a, b, c)),
+        _ => return form.refuse(),
+    };
+    simple(decoder, handler, result, &[a_type, b_type, result], operands)
+}
+
+#[inline(always)]
+fn dot4<const A: bool, const B: bool>(a: u32, b: u32, c: u32) -> u32 {
+    let byte = |word: u32, index: u32, signed: bool| {
+        let byte = (word >> (8 * index)) as u8;
+        if signed { i32::from(byte as i8) } else { i32::from(byte) }
+    };
+    (0..4).fold(c, |sum, index| sum.wrapping_add(byte(a, index, A).wrapping_mul(byte(b, index, B)) as u32))
+}
+
+/// `selp`: by predicate.
+fn select<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let ty = form.take_type()?;
+    if ty == Type::Pred || ty.bytes() < 2 {
+        return form.refuse();
+    }
+    let path = decoder.path;
+    let handler = if ty.is_wide() {
+        ternary(path, |a: u64, b: u64, p: Flag| if p.0 { a } else { b })
+    } else {
+        ternary(path, |a: u32, b: u32, p: Flag| if p.0 { a } else { b })
+    };
+    simple(decoder, handler, ty, &[ty, ty, Type::Pred], operands)
+}

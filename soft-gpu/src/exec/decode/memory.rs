@@ -1,0 +1,190 @@
+//! Loads and stores.
+
+use crate::ptx::{Class, Operand, Space, Type};
+
+use super::super::memory::{Target, Transfer, Width, transfer};
+use super::super::op::{Kind, Op, Role, Row};
+use super::super::program::Fixed;
+use super::form::Form;
+use super::function::{Address, FunctionDecoder};
+
+type Decoder<'a, 't, 'l> = &'a mut FunctionDecoder<'t, 'l>;
+
+/// Modifiers that say how, not what: order, scope and caching. Every access here is at least as strong.
+pub(super) fn is_hint(part: &str) -> bool {
+    matches!(
+        part,
+        "volatile" | "relaxed" | "acquire" | "release" | "acq_rel" | "weak" | "sc" | "cta" | "cluster" | "gpu"
+            | "sys" | "nc" | "ca" | "cg" | "cs" | "lu" | "cv" | "wb" | "wt" | "mmio" | "unified"
+    ) || part.starts_with("L1::")
+        || (part.starts_with("L2::") && part != "L2::cache_hint")
+}
+
+/// Decodes `form` if it belongs here.
+pub(super) fn decode<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<bool, String> {
+    match form.base {
+        "ld" | "ldu" => load(decoder, form, operands)?,
+        "st" => store(decoder, form, operands)?,
+        "prefetch" | "prefetchu" | "applypriority" | "discard" => {
+            form.take_all(|_| true);
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// The space that a form says.
+pub(super) fn take_space(form: &mut Form<'_>) -> Space {
+    const NAMES: [&str; 8] =
+        ["global", "const", "shared", "shared::cta", "local", "param", "param::entry", "param::func"];
+    form.take_one(&NAMES).and_then(|index| Space::from_name(NAMES[index])).unwrap_or(Space::Generic)
+}
+
+/// The memory that an address in `space` reaches, and the address's row.
+pub(super) fn target(
+    decoder: Decoder<'_, '_, '_>,
+    space: Space,
+    address: &mut Address,
+) -> Result<Target, String> {
+    // A variable's name stands for its address in its own space.
+    let space = match (space, address.space) {
+        (Space::Generic, Some(own @ (Space::Shared | Space::Local))) => own,
+        (Space::Param, Some(Space::Local)) => Space::Local,
+        (space, _) => space,
+    };
+    match space {
+        Space::Shared if address.wide => Ok(Target::Shared),
+        Space::Shared => Ok(Target::SharedShort),
+        Space::Global | Space::Const | Space::Generic | Space::Param if address.wide => Ok(Target::Device),
+        Space::Local => {
+            if !address.wide {
+                let (wide, path) = (decoder.temporary(true), decoder.path);
+                decoder.apply(super::super::rows::unary(path, |a: u32| u64::from(a)), wide, &[address.base]);
+                (address.base, address.wide) = (wide, true);
+            }
+            Ok(Target::Local)
+        }
+        _ => Err("a 32-bit address of global memory".into()),
+    }
+}
+
+/// How a type lies in memory.
+pub(super) fn width(ty: Type) -> Option<Width> {
+    Some(match (ty.class() == Class::Signed, ty.bytes()) {
+        _ if ty == Type::Pred => return None,
+        (true, 1) => Width::I8,
+        (false, 1) => Width::U8,
+        (true, 2) => Width::I16,
+        (false, 2) => Width::U16,
+        (_, 4) => Width::B32,
+        (_, 8) => Width::B64,
+        _ => return None,
+    })
+}
+
+/// The operands of a transfer's registers: one, or a vector of two or four.
+fn elements<'o, 't>(form: &mut Form<'t>, operand: &'o Operand<'t>) -> Result<&'o [Operand<'t>], String> {
+    let count = match form.take_one(&["v2", "v4"]) {
+        Some(0) => 2,
+        Some(_) => 4,
+        None => 1,
+    };
+    match operand {
+        Operand::Vector(parts) if parts.len() == count => Ok(parts),
+        single if count == 1 => Ok(std::slice::from_ref(single)),
+        _ => form.refuse(),
+    }
+}
+
+fn load<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    form.take_all(is_hint);
+    let space = take_space(form);
+    let [destination, source] = operands else { return form.refuse() };
+    let parts = elements(form, destination)?;
+    let ty = form.take_type()?;
+    let Some(width) = width(ty) else { return form.refuse() };
+    if space == Space::Param {
+        if let Some(offset) = decoder.kernel_param(source) {
+            return load_param(decoder, ty, offset, parts);
+        }
+    }
+    let mut address = decoder.address(source)?;
+    let target = target(decoder, space, &mut address)?;
+    let rows: Vec<Row> =
+        parts.iter().map(|part| decoder.destination(part, ty)).collect::<Result<_, _>>()?;
+    let kind = if rows.len() == 1 { Transfer::Load } else { Transfer::LoadVector };
+    let mut op = Op::new(Kind::Straight, transfer(decoder.path, target, kind, width));
+    (op.a, op.immediate, op.link) = (address.base, address.offset, decoder.cache_slot());
+    if rows.len() == 1 {
+        op.d = rows[0];
+    } else {
+        op.count = rows.len() as u8;
+        op.extra[..rows.len()].copy_from_slice(&rows);
+        op.extra_role = Role::Written;
+    }
+    decoder.emit(op);
+    for (part, row) in parts.iter().zip(rows) {
+        decoder.settle(part, row, ty)?;
+    }
+    Ok(())
+}
+
+/// A kernel parameter by name never changes: a copy of a fixed row.
+fn load_param<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    ty: Type,
+    offset: u32,
+    parts: &[Operand<'t>],
+) -> Result<(), String> {
+    for (index, part) in parts.iter().enumerate() {
+        let value = Fixed::Param {
+            offset: offset + index as u32 * ty.bytes(),
+            bytes: ty.bytes() as u8,
+            signed: ty.class() == Class::Signed,
+        };
+        let row = decoder.fixed(value, ty.is_wide());
+        let d = decoder.destination(part, ty)?;
+        super::convert::copy(decoder, ty.is_wide(), d, row);
+        decoder.settle(part, d, ty)?;
+    }
+    Ok(())
+}
+
+fn store<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    form.take_all(is_hint);
+    let space = take_space(form);
+    let [destination, source] = operands else { return form.refuse() };
+    let parts = elements(form, source)?;
+    let ty = form.take_type()?;
+    let Some(width) = width(ty) else { return form.refuse() };
+    let mut address = decoder.address(destination)?;
+    if space == Space::Param && address.space == Some(Space::Param) {
+        return Err("a store to a kernel parameter".into());
+    }
+    let target = target(decoder, space, &mut address)?;
+    let rows: Vec<Row> = parts.iter().map(|part| decoder.source(part, ty)).collect::<Result<_, _>>()?;
+    let kind = if rows.len() == 1 { Transfer::Store } else { Transfer::StoreVector };
+    let mut op = Op::new(Kind::Straight, transfer(decoder.path, target, kind, width));
+    (op.a, op.immediate, op.link) = (address.base, address.offset, decoder.cache_slot());
+    if rows.len() == 1 {
+        op.b = rows[0];
+    } else {
+        op.count = rows.len() as u8;
+        op.extra[..rows.len()].copy_from_slice(&rows);
+        op.extra_role = Role::Read;
+    }
+    decoder.emit(op);
+    Ok(())
+}

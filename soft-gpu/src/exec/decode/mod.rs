@@ -1,0 +1,239 @@
+//! From PTX to operations.
+//!
+//! Each function is decoded on its own: [`function`] resolves names and hands every instruction to its family
+//! ([`integer`], [`float`], [`convert`], [`memory`], [`atomic`], [`warp`], [`control`]), which picks handlers;
+//! [`allocate`] then finds rows for the virtual registers. A form that no family knows is an error that names it.
+
+mod allocate;
+mod atomic;
+mod compare;
+mod control;
+mod convert;
+mod float;
+mod form;
+mod function;
+mod integer;
+mod memory;
+mod names;
+mod warp;
+
+use std::collections::HashMap;
+
+use crate::ptx::{self, Space};
+
+use super::op::Kind;
+use super::path::Path;
+use super::program::{CallSite, Code, Fixed, Function, Program, ProgramAttributes, ServiceSite};
+use super::{DecodeError, MAX_BLOCK_THREADS};
+
+/// Most operations of a program.
+const MAX_OPERATIONS: usize = 1 << 24;
+/// Local memory of a thread that recursive calls may use.
+const RECURSION_BYTES: u32 = 64 << 10;
+/// Most static shared memory.
+const MAX_SHARED_BYTES: u32 = 232 << 10;
+/// Most local memory of a thread.
+const MAX_LOCAL_BYTES: u32 = 512 << 10;
+
+/// What functions refer to outside themselves.
+pub(super) struct Linker<'m> {
+    pub(super) module: &'m ptx::Module,
+    pub(super) global_addresses: &'m dyn Fn(&str) -> Option<u64>,
+    pub(super) path: Path,
+    /// Functions by name, the kernel first.
+    functions: Vec<String>,
+    numbers: HashMap<String, u32>,
+    /// Static shared variables that were given a place.
+    shared: HashMap<String, u32>,
+    shared_bytes: u32,
+    uses_dynamic_shared: bool,
+    pub(super) calls: Vec<CallSite>,
+    pub(super) services: Vec<ServiceSite>,
+    pub(super) lists: Vec<super::op::OperandList>,
+    pub(super) cache_slots: u32,
+}
+
+/// Where a variable of the module lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In device memory, by address.
+    Device(u64),
+    /// In static shared memory, by offset.
+    Shared(u32),
+    /// At the start of dynamic shared memory.
+    DynamicShared,
+}
+
+impl Linker<'_> {
+    /// The number of the function called `name`.
+    pub(super) fn function(&mut self, name: &str) -> Result<u32, String> {
+        if let Some(&number) = self.numbers.get(name) {
+            return Ok(number);
+        }
+        let known = self.module.function(name).filter(|entry| entry.body.is_some());
+        if known.is_none() {
+            return Err(format!("call of `{name}`, which the module does not define"));
+        }
+        let number = self.functions.len() as u32;
+        self.functions.push(name.to_owned());
+        self.numbers.insert(name.to_owned(), number);
+        Ok(number)
+    }
+
+    /// Gives static shared memory to a variable.
+    pub(super) fn place_shared(&mut self, size: u64, align: u32) -> Result<u32, String> {
+        let offset = u64::from(self.shared_bytes).next_multiple_of(u64::from(align.max(1)));
+        let end = offset + size;
+        if end > u64::from(MAX_SHARED_BYTES) {
+            return Err(format!("{end} bytes of shared memory are too many"));
+        }
+        self.shared_bytes = end as u32;
+        Ok(offset as u32)
+    }
+
+    /// Where the module's variable called `name` lies.
+    pub(super) fn variable(&mut self, name: &str) -> Result<Option<Place>, String> {
+        let Some(variable) = self.module.variable(name) else { return Ok(None) };
+        if variable.space != Space::Shared {
+            return match (self.global_addresses)(name) {
+                Some(address) => Ok(Some(Place::Device(address))),
+                None => Err(format!("variable `{name}` has no address")),
+            };
+        }
+        if variable.is_extern && variable.size == 0 {
+            self.uses_dynamic_shared = true;
+            return Ok(Some(Place::DynamicShared));
+        }
+        if let Some(&offset) = self.shared.get(name) {
+            return Ok(Some(Place::Shared(offset)));
+        }
+        let offset = self.place_shared(variable.size, variable.align)?;
+        self.shared.insert(name.to_owned(), offset);
+        Ok(Some(Place::Shared(offset)))
+    }
+}
+
+/// Decodes `kernel` and everything that it calls.
+pub(super) fn decode(
+    module: &ptx::Module,
+    kernel: &str,
+    global_addresses: &dyn Fn(&str) -> Option<u64>,
+    path: Path,
+) -> Result<Program, DecodeError> {
+    let error = |line: u32, message: String| DecodeError { kernel: kernel.to_owned(), line, message };
+    let entry = module.kernel(kernel).ok_or_else(|| error(0, "the module has no such kernel".into()))?;
+    let mut linker = Linker {
+        module,
+        global_addresses,
+        path,
+        functions: vec![kernel.to_owned()],
+        numbers: HashMap::from([(kernel.to_owned(), 0)]),
+        shared: HashMap::new(),
+        shared_bytes: 0,
+        uses_dynamic_shared: false,
+        calls: Vec::new(),
+        services: Vec::new(),
+        lists: Vec::new(),
+        cache_slots: 0,
+    };
+    let mut code = Code { param_bytes: entry.param_bytes(), ..Code::default() };
+    let mut index = 0;
+    while let Some(name) = linker.functions.get(index).cloned() {
+        let entry = module.function(&name).ok_or_else(|| error(0, format!("no function `{name}`")))?;
+        let decoded = function::decode(&mut linker, entry).map_err(|(line, message)| error(line, message))?;
+        append(&mut code, decoded);
+        if code.ops.len() > MAX_OPERATIONS {
+            return Err(error(entry.line, "too many instructions".into()));
+        }
+        index += 1;
+    }
+    finish(linker, &mut code);
+    code.local_stride = local_stride(&code).map_err(|message| error(entry.line, message))?;
+    let attributes = attributes(module, entry, &code);
+    Ok(Program { kernel: kernel.to_owned(), attributes, code })
+}
+
+/// Adds a function's code behind what is there.
+fn append(code: &mut Code, decoded: function::Decoded) {
+    let base = code.ops.len() as u32;
+    let targets_base = code.targets.len() as u32;
+    for mut op in decoded.ops {
+        match op.kind {
+            Kind::Branch => op.link += base,
+            Kind::BranchTable => op.link += targets_base,
+            _ => {}
+        }
+        code.ops.push(op);
+    }
+    code.lines.extend(decoded.lines);
+    let shift = |list: Vec<u32>| list.into_iter().map(|target| target + base).collect();
+    code.targets.extend(decoded.targets.into_iter().map(shift));
+    code.functions.push(Function { entry: base, ..decoded.layout });
+}
+
+/// Puts dynamic shared memory behind the static part, and takes over the linker's tables.
+fn finish(linker: Linker<'_>, code: &mut Code) {
+    code.static_shared =
+        if linker.uses_dynamic_shared { linker.shared_bytes.next_multiple_of(16) } else { linker.shared_bytes };
+    for fixed in code.functions.iter_mut().flat_map(|function| &mut function.fixed) {
+        if fixed.value == Fixed::DynamicShared {
+            fixed.value = Fixed::Constant(u64::from(code.static_shared));
+        }
+    }
+    code.calls = linker.calls;
+    code.services = linker.services;
+    code.lists = linker.lists;
+    code.cache_slots = linker.cache_slots;
+}
+
+/// The local memory of a lane: that of the deepest chain of calls, and more where functions call themselves.
+fn local_stride(code: &Code) -> Result<u32, String> {
+    let callees: Vec<Vec<u32>> = code.functions.iter().enumerate().map(|(index, function)| {
+        let end = code.functions.get(index + 1).map_or(code.ops.len(), |next| next.entry as usize);
+        let calls = code.ops[function.entry as usize..end].iter().filter(|op| op.kind == Kind::Call);
+        calls.map(|op| code.calls[op.link as usize].function).collect()
+    }).collect();
+    // Longest paths by repeated relaxation; still growing after as many rounds as functions means a cycle.
+    let mut depth: Vec<u64> = code.functions.iter().map(|function| u64::from(function.local_bytes)).collect();
+    let mut recursive = false;
+    for round in 0..=code.functions.len().min(64) {
+        let mut changed = false;
+        for (index, function) in code.functions.iter().enumerate() {
+            let below = callees[index].iter().map(|&callee| depth[callee as usize]).max().unwrap_or(0);
+            let all = (u64::from(function.local_bytes) + below).min(u64::from(MAX_LOCAL_BYTES) + 1);
+            changed |= all != depth[index];
+            depth[index] = all;
+        }
+        if !changed {
+            break;
+        }
+        recursive = round == code.functions.len().min(64);
+    }
+    let bytes = if recursive {
+        let once: u64 = code.functions.iter().map(|function| u64::from(function.local_bytes)).sum();
+        once + u64::from(RECURSION_BYTES)
+    } else {
+        depth.first().copied().unwrap_or(0)
+    };
+    if bytes > u64::from(MAX_LOCAL_BYTES) {
+        return Err(format!("{bytes} bytes of local memory are too many"));
+    }
+    Ok((bytes as u32).next_multiple_of(16))
+}
+
+fn attributes(module: &ptx::Module, entry: &ptx::Entry, code: &Code) -> ProgramAttributes {
+    let consts = module.globals().filter(|global| global.space == Space::Const);
+    let const_bytes = consts.map(|global| global.size).sum::<u64>();
+    let rows = code.functions.first().map_or(0, |function| function.frame_bytes / super::rows::ROW_BYTES);
+    let required = entry.required_threads.map(|dims| dims.iter().product::<u32>());
+    let max_threads = required.or(entry.max_threads).unwrap_or(MAX_BLOCK_THREADS);
+    ProgramAttributes {
+        shared_bytes: code.static_shared,
+        local_bytes: code.local_stride,
+        registers: rows.clamp(1, 255),
+        const_bytes: u32::try_from(const_bytes).unwrap_or(u32::MAX),
+        max_threads: max_threads.clamp(1, MAX_BLOCK_THREADS),
+        param_bytes: code.param_bytes,
+        uses_printf: code.services.iter().any(|site| site.service == super::program::Service::Printf),
+    }
+}

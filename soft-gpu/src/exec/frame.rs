@@ -1,0 +1,149 @@
+//! Frames: the rows of a function while lanes are in it.
+//!
+//! Frames of one function are kept for the next warp, since their constant rows stay good for the whole launch.
+//!
+//! # Safety
+//!
+//! A frame is as large as its function says, and row offsets come from the same decoder.
+#![expect(unsafe_code, reason = "rows are reached through a frame pointer")]
+
+use super::Launch;
+use super::program::{Fixed, FixedRow, Function, Special};
+use super::rows::LANES;
+
+/// A cache line of a frame.
+#[derive(Clone, Copy)]
+#[repr(C, align(128))]
+struct Line([u8; 128]);
+
+/// The storage of one frame.
+pub(crate) struct Storage {
+    lines: Box<[Line]>,
+}
+
+impl Storage {
+    /// Where its rows start.
+    pub(crate) fn base(&mut self) -> *mut u8 {
+        self.lines.as_mut_ptr().cast()
+    }
+}
+
+/// Where a warp stands in its launch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub(crate) block: [u32; 3],
+    pub(crate) warp: u32,
+}
+
+/// Unused frames by function.
+pub(crate) struct Frames<'a> {
+    launch: Launch<'a>,
+    /// The parameter buffer, zero-padded.
+    params: &'a [u8],
+    unused: Vec<Vec<Storage>>,
+}
+
+impl<'a> Frames<'a> {
+    /// Frames for `launch`, whose parameters are at `params`.
+    pub(crate) fn new(launch: Launch<'a>, params: &'a [u8]) -> Frames<'a> {
+        let unused = launch.program.code.functions.iter().map(|_| Vec::new()).collect();
+        Frames { launch, params, unused }
+    }
+
+    /// A frame of `function` for a warp, its fixed rows filled in. `local_base` is where its part of local
+    /// memory starts.
+    pub(crate) fn take(&mut self, function: u32, identity: Identity, local_base: u32) -> Storage {
+        let layout = &self.launch.program.code.functions[function as usize];
+        let storage = self.unused[function as usize].pop();
+        let fresh = storage.is_none();
+        let mut storage = storage.unwrap_or_else(|| Self::allocate(layout));
+        for fixed in &layout.fixed {
+            match fixed.value {
+                Fixed::Special(special) => self.special(&mut storage, fixed, special, identity),
+                Fixed::Local(offset) => fill(&mut storage, fixed, u64::from(local_base + offset)),
+                value if fresh => fill(&mut storage, fixed, self.constant(value)),
+                _ => {}
+            }
+        }
+        storage
+    }
+
+    /// Takes back a frame.
+    pub(crate) fn give_back(&mut self, function: u32, storage: Storage) {
+        self.unused[function as usize].push(storage);
+    }
+
+    fn allocate(layout: &Function) -> Storage {
+        let count = (layout.frame_bytes as usize).div_ceil(size_of::<Line>()).max(1);
+        Storage { lines: vec![Line([0; 128]); count].into_boxed_slice() }
+    }
+
+    fn constant(&self, value: Fixed) -> u64 {
+        match value {
+            Fixed::Constant(bits) => bits,
+            Fixed::ParamAddress(offset) => self.params.as_ptr() as u64 + u64::from(offset),
+            Fixed::Param { offset, bytes, signed } => self.param(offset as usize, usize::from(bytes), signed),
+            Fixed::Special(_) | Fixed::Local(_) | Fixed::DynamicShared => 0,
+        }
+    }
+
+    fn param(&self, offset: usize, bytes: usize, signed: bool) -> u64 {
+        let mut word = [0u8; 8];
+        let available = self.params.get(offset..).unwrap_or(&[]);
+        let count = bytes.min(8).min(available.len());
+        word[..count].copy_from_slice(&available[..count]);
+        let value = u64::from_le_bytes(word);
+        let unused_bits = 64 - 8 * bytes.clamp(1, 8) as u32;
+        if signed { ((value << unused_bits) as i64 >> unused_bits) as u64 } else { value }
+    }
+
+    fn special(&self, storage: &mut Storage, fixed: &FixedRow, special: Special, identity: Identity) {
+        let block = self.launch.block;
+        let lanes: [u32; LANES] = std::array::from_fn(|lane| {
+            let thread = identity.warp * LANES as u32 + lane as u32;
+            match special {
+                Special::Thread(0) => thread % block[0],
+                Special::Thread(1) => thread / block[0] % block[1],
+                Special::Thread(_) => thread / block[0] / block[1],
+                Special::BlockSize(dimension) => block[usize::from(dimension)],
+                Special::Block(dimension) => identity.block[usize::from(dimension)],
+                Special::GridSize(dimension) => self.launch.grid[usize::from(dimension)],
+                Special::LaneId => lane as u32,
+                Special::WarpId => identity.warp,
+                Special::WarpCount => (block[0] * block[1] * block[2]).div_ceil(LANES as u32),
+                Special::MaskEqual => 1 << lane,
+                Special::MaskLess => (1 << lane) - 1,
+                Special::MaskLessEqual => ((2u64 << lane) - 1) as u32,
+                Special::MaskGreaterEqual => !((1 << lane) - 1),
+                Special::MaskGreater => !(((2u64 << lane) - 1) as u32),
+                Special::DynamicSharedBytes => self.launch.dynamic_shared_bytes,
+                Special::TotalSharedBytes => {
+                    self.launch.program.code.static_shared + self.launch.dynamic_shared_bytes
+                }
+                Special::GridId => 0,
+            }
+        });
+        let place = storage.base().wrapping_add(fixed.row as usize);
+        // SAFETY: the row lies in the frame and has the width that the decoder noted.
+        unsafe {
+            if fixed.wide {
+                place.cast::<[u64; LANES]>().write(lanes.map(u64::from));
+            } else {
+                place.cast::<[u32; LANES]>().write(lanes);
+            }
+        }
+    }
+}
+
+/// The same bits in every lane of a row.
+fn fill(storage: &mut Storage, fixed: &FixedRow, bits: u64) {
+    let place = storage.base().wrapping_add(fixed.row as usize);
+    // SAFETY: the row lies in the frame and has the width that the decoder noted.
+    unsafe {
+        if fixed.wide {
+            place.cast::<[u64; LANES]>().write([bits; LANES]);
+        } else {
+            place.cast::<[u32; LANES]>().write([bits as u32; LANES]);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The decoded operation.
+
+use super::rows::Handler;
+
+/// An operand: before register allocation a virtual register, afterwards the byte offset of its row in the frame.
+pub(crate) type Row = u32;
+
+/// No operand.
+pub(crate) const NONE: Row = u32::MAX;
+
+/// Who executes an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// Its handler, for all active lanes.
+    Straight,
+    /// As `Straight`, and moves row `a` to row `d`. Only while decoding.
+    Copy,
+    /// Its handler, for the active lanes whose guard holds.
+    Guarded,
+    /// Its handler, once all lanes of the member mask in row `e` have arrived.
+    Collective,
+    /// Where diverged lanes may meet.
+    Join,
+    /// Jump to `link`.
+    Branch,
+    /// Jump to one of a list of targets by the index in row `a`.
+    BranchTable,
+    /// Return from a function, or end the thread when there is none to return to.
+    Return,
+    /// End the thread.
+    Exit,
+    /// Call site `link`.
+    Call,
+    /// A service of the host: site `link`.
+    Service,
+    /// Block barrier: number in row `a`, thread count in row `b`, predicate in row `c`.
+    Barrier,
+    /// End the launch with a fault.
+    Trap,
+}
+
+/// What `extra` holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Role {
+    Unused,
+    Read,
+    Written,
+    /// `link` is the index of an [`OperandList`].
+    List,
+}
+
+/// One operation, a cache line.
+///
+/// `d` is written and `a`, `b`, `c`, `e` are read, where present.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Op {
+    pub(crate) handler: Handler,
+    pub(crate) immediate: i64,
+    pub(crate) d: Row,
+    pub(crate) a: Row,
+    pub(crate) b: Row,
+    pub(crate) c: Row,
+    pub(crate) e: Row,
+    pub(crate) extra: [Row; 4],
+    pub(crate) guard: Row,
+    /// Branch target, index of a call site, target list or operand list, or slot of the address cache.
+    pub(crate) link: u32,
+    pub(crate) kind: Kind,
+    pub(crate) extra_role: Role,
+    /// Elements of a vector access, or a variant that the handler knows.
+    pub(crate) count: u8,
+    /// Whether the guard is negated.
+    pub(crate) negated: bool,
+}
+
+const _: () = assert!(size_of::<Op>() == 64);
+
+impl Op {
+    /// An operation with no operands.
+    pub(crate) fn new(kind: Kind, handler: Handler) -> Op {
+        Op {
+            handler,
+            immediate: 0,
+            d: NONE,
+            a: NONE,
+            b: NONE,
+            c: NONE,
+            e: NONE,
+            extra: [NONE; 4],
+            guard: NONE,
+            link: 0,
+            kind,
+            extra_role: Role::Unused,
+            count: 1,
+            negated: false,
+        }
+    }
+}
+
+/// Rows of an operation that has more of them than an [`Op`] holds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OperandList {
+    pub(crate) reads: Vec<Row>,
+    pub(crate) writes: Vec<Row>,
+}

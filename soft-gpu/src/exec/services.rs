@@ -1,0 +1,111 @@
+//! Calls from a kernel to its host: `vprintf` and `__assertfail`.
+//!
+//! # Safety
+//!
+//! Reads memory only at addresses that [`locate`] found accessible.
+#![expect(unsafe_code, reason = "reads arguments from device memory")]
+
+use super::HostServices;
+use super::fault::FaultKind;
+use super::memory::locate;
+use super::printf::{Arguments, format};
+use super::program::{Service, ServiceSite};
+use super::rows::{Context, LANES};
+
+/// Longest string that is read from device memory.
+const MAX_STRING: usize = 1 << 20;
+
+/// The host of a launch.
+pub(crate) struct Host<'a> {
+    pub(crate) services: &'a HostServices<'a>,
+}
+
+/// Memory as one lane sees it.
+pub(crate) struct View<'c, 'a> {
+    context: &'c Context<'a>,
+    lane: usize,
+}
+
+impl View<'_, '_> {
+    /// `N` bytes at generic address `address`.
+    pub(crate) fn read<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
+        let host = locate(self.context, self.lane, address, N as u64)?;
+        // SAFETY: `locate` found N accessible bytes there.
+        Some(unsafe { (host as *const [u8; N]).read_unaligned() })
+    }
+
+    /// The bytes at `address` before the next NUL.
+    pub(crate) fn string(&self, address: u64) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        loop {
+            let [byte] = self.read(address.checked_add(bytes.len() as u64)?)?;
+            if byte == 0 || bytes.len() == MAX_STRING {
+                return Some(bytes);
+            }
+            bytes.push(byte);
+        }
+    }
+}
+
+impl Host<'_> {
+    /// Serves `site` for `lanes`. Whether the warp may go on.
+    pub(crate) fn serve(&self, context: &mut Context<'_>, site: &ServiceSite, lanes: u32, local_base: u32) -> bool {
+        for lane in (0..LANES).filter(|&lane| lanes >> lane & 1 != 0) {
+            let served = match site.service {
+                Service::Printf => self.printf(context, site, lane, local_base),
+                Service::AssertFail => {
+                    self.assert_fail(context, site, lane, local_base);
+                    return false;
+                }
+            };
+            if !served {
+                context.fail(FaultKind::IllegalAddress, None);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn printf(&self, context: &Context<'_>, site: &ServiceSite, lane: usize, local_base: u32) -> bool {
+        let view = View { context, lane };
+        let Some(pointer) = argument(context, site, lane, local_base, 0) else { return false };
+        let buffer = argument(context, site, lane, local_base, 1).unwrap_or(0);
+        let Some(text) = view.string(pointer) else { return false };
+        let mut arguments = Arguments::new(&view, buffer);
+        let written = arguments.count_in(&text);
+        let output = format(&text, &mut arguments);
+        (self.services.printf)(&output);
+        if let Some(&offset) = site.returns.first() {
+            store_word(context, lane, local_base + offset, written);
+        }
+        true
+    }
+
+    /// Leaves the assertion's words in the context's fault.
+    fn assert_fail(&self, context: &mut Context<'_>, site: &ServiceSite, lane: usize, local_base: u32) {
+        let text = |index: usize| -> String {
+            let view = View { context, lane };
+            let address = argument(context, site, lane, local_base, index);
+            let bytes = address.and_then(|address| view.string(address)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let line = argument(context, site, lane, local_base, 2).unwrap_or(0) as u32;
+        let detail = format!("{}:{line}: {}: Assertion `{}` failed.", text(1), text(3), text(0));
+        context.fail(FaultKind::Assert, None);
+        context.detail = detail;
+    }
+}
+
+/// The eight bytes of argument `index`.
+fn argument(context: &Context<'_>, site: &ServiceSite, lane: usize, local_base: u32, index: usize) -> Option<u64> {
+    let offset = local_base + *site.arguments.get(index)?;
+    let view = View { context, lane };
+    view.read::<8>(super::LOCAL_WINDOW + u64::from(offset)).map(u64::from_le_bytes)
+}
+
+fn store_word(context: &Context<'_>, lane: usize, offset: u32, value: u32) {
+    if let Some(host) = locate(context, lane, super::LOCAL_WINDOW + u64::from(offset), 4) {
+        // SAFETY: `locate` found four accessible bytes there.
+        unsafe { (host as *mut u32).write_unaligned(value) };
+    }
+}

@@ -1,0 +1,99 @@
+//! What the executor's tests share: buffers in place of device memory, and launches on every path.
+#![expect(dead_code, reason = "each test binary uses a part")]
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use soft_gpu::exec::{Allocations, Fault, HostServices, Launch, Path, Pool, Program, Statistics, run};
+use soft_gpu::ptx;
+
+/// A kernel of a module, decoded for one path.
+pub struct Kernel {
+    pub program: Program,
+    pub entry: ptx::Entry,
+    pub path: Path,
+}
+
+/// Decodes `kernel` of `text` for every path of this machine.
+pub fn kernels(text: &str, kernel: &str) -> Vec<Kernel> {
+    kernels_with(text, kernel, &|_| None)
+}
+
+/// As [`kernels`], with addresses of variables.
+pub fn kernels_with(text: &str, kernel: &str, addresses: &dyn Fn(&str) -> Option<u64>) -> Vec<Kernel> {
+    let module = ptx::parse(text).expect("module parses");
+    let entry = module.kernel(kernel).expect("kernel exists").clone();
+    let decode = |path: &Path| Kernel {
+        program: Program::decode_for(&module, kernel, addresses, *path).expect("kernel decodes"),
+        entry: entry.clone(),
+        path: *path,
+    };
+    Path::available().iter().map(decode).collect()
+}
+
+/// A kernel argument.
+#[derive(Clone, Copy, Debug)]
+pub enum Argument {
+    U32(u32),
+    U64(u64),
+    F32(f32),
+}
+
+/// A launch in the making.
+pub struct Run<'k> {
+    pub kernel: &'k Kernel,
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub shared: u32,
+    pub threads: usize,
+    pub budget: Option<u64>,
+    pub ranges: Vec<std::ops::Range<u64>>,
+    pub printed: Mutex<Vec<u8>>,
+}
+
+impl<'k> Run<'k> {
+    pub fn new(kernel: &'k Kernel, grid: u32, block: u32) -> Run<'k> {
+        Run {
+            kernel,
+            grid: [grid, 1, 1],
+            block: [block, 1, 1],
+            shared: 0,
+            threads: 2,
+            budget: Some(1 << 28),
+            ranges: Vec::new(),
+            printed: Mutex::default(),
+        }
+    }
+
+    /// Makes `buffer` device memory and gives its address.
+    pub fn buffer<T>(&mut self, buffer: &mut [T]) -> Argument {
+        let start = buffer.as_mut_ptr() as u64;
+        self.ranges.push(start..start + size_of_val(buffer) as u64);
+        Argument::U64(start)
+    }
+
+    pub fn launch(&self, arguments: &[Argument]) -> Result<Statistics, Fault> {
+        let mut params = vec![0u8; self.kernel.entry.param_bytes() as usize];
+        for (param, argument) in self.kernel.entry.params.iter().zip(arguments) {
+            let bytes = match argument {
+                Argument::U32(value) => value.to_le_bytes().to_vec(),
+                Argument::U64(value) => value.to_le_bytes().to_vec(),
+                Argument::F32(value) => value.to_le_bytes().to_vec(),
+            };
+            let start = param.offset as usize;
+            assert_eq!(bytes.len(), param.size as usize, "argument {}", param.name);
+            params[start..start + bytes.len()].copy_from_slice(&bytes);
+        }
+        let printf = |bytes: &[u8]| self.printed.lock().unwrap().extend_from_slice(bytes);
+        let cancelled = AtomicBool::new(false);
+        let host = HostServices { printf: &printf, operation_budget: self.budget, cancelled: &cancelled };
+        let launch = Launch {
+            program: &self.kernel.program,
+            grid: self.grid,
+            block: self.block,
+            dynamic_shared_bytes: self.shared,
+            params: &params,
+        };
+        run(&Pool::new(self.threads), &launch, &Allocations::new(self.ranges.clone()), &host)
+    }
+}
