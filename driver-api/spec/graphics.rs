@@ -124,7 +124,7 @@ unsafe extern "C" {
         since = 4010
     )]
     fn cuGLGetDevices(
-        cuda_device_count: *mut c_uint,
+        cuda_device_count_out: *mut c_uint,
         cuda_devices: *mut CUdevice,
         cuda_device_count: c_uint,
         device_list: CUGLDeviceList,
@@ -136,7 +136,7 @@ unsafe extern "C" {
         since = 6050
     )]
     fn cuGLGetDevices_v2(
-        cuda_device_count: *mut c_uint,
+        cuda_device_count_out: *mut c_uint,
         cuda_devices: *mut CUdevice,
         cuda_device_count: c_uint,
         device_list: CUGLDeviceList,

@@ -1,7 +1,37 @@
 //! A CUDA device made of CPU.
 //!
-//! [`ptx`] turns PTX text into a typed module; [`exec`] decodes one kernel of it and executes the kernel on the
-//! machine's cores, thirty-two lanes at a time.
+//! The library is a driver: it exports what `libcuda.so.1` exports, and programs or a worker load it in that one's place.
+//!
+//! ```text
+//! program ─▶ exports (generated) ─▶ entry ─▶ area: memory, stream, module, launch … ─▶ stream's queue ─▶ exec
+//! ```
+//!
+//! The areas have the names of the specification's files. [`ptx`] turns PTX text into a typed module; [`exec`] decodes one
+//! kernel of it and executes the kernel on the machine's cores, thirty-two lanes at a time. Memory of the device is memory of this
+//! process; what several processes on one device share is in `shared`.
 
 pub mod exec;
+pub mod exports;
 pub mod ptx;
+
+mod capture;
+mod config;
+mod context;
+mod device;
+mod entry;
+mod event;
+mod handles;
+mod hostile;
+mod init;
+mod launch;
+mod log;
+mod memory;
+mod module;
+mod occupancy;
+mod output;
+mod profiler;
+mod shared;
+mod state;
+mod stream;
+mod threads;
+mod virtual_memory;

@@ -1,0 +1,128 @@
+//! What the environment says about the device: read once, when the driver is initialised.
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `GPURUN_SOFT_GPUS` | number of devices | 1 |
+//! | `GPURUN_SOFT_MEMORY` | memory of each, in bytes or with `KiB`, `MiB`, `GiB` | 4 GiB |
+//! | `GPURUN_SOFT_THREADS` | cores that execute kernels, and the number of multiprocessors | all |
+//! | `GPURUN_SOFT_CC` | compute capability: 7.0, 7.5 or 8.0 | 8.0 |
+//! | `GPURUN_SOFT_WATCHDOG` | warp operations after which a kernel is ended (error 702) | none |
+//! | `GPURUN_SOFT_SEGMENT` | name of the shared segment, that is: which device this is | one per user |
+//! | `GPURUN_SOFT_HOSTILE` | see [`crate::hostile`] | none |
+
+use driver_api::image::ComputeCapability;
+
+use crate::hostile::Hostile;
+use crate::log::warn;
+
+/// The most devices that one segment describes.
+pub(crate) const MAX_DEVICES: usize = 16;
+/// The most threads that may be asked for.
+const MAX_THREADS: usize = 1024;
+/// A device smaller than this could not even hold a context.
+const LEAST_MEMORY_BYTES: u64 = 16 << 20;
+const DEFAULT_MEMORY_BYTES: u64 = 4 << 30;
+
+/// The device as configured.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) devices: usize,
+    /// Memory of each device.
+    pub(crate) memory_bytes: u64,
+    pub(crate) threads: usize,
+    pub(crate) capability: ComputeCapability,
+    /// Warp operations of one launch.
+    pub(crate) operation_budget: Option<u64>,
+    /// File name inside `/dev/shm`.
+    pub(crate) segment: String,
+    pub(crate) hostile: Hostile,
+}
+
+impl Config {
+    /// Reads the environment; what cannot be understood is logged and its default taken.
+    pub(crate) fn from_environment() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let number = |text: &str| text.parse::<usize>().ok();
+        Self {
+            devices: setting("GPURUN_SOFT_GPUS", number)
+                .unwrap_or(1)
+                .clamp(1, MAX_DEVICES),
+            memory_bytes: setting("GPURUN_SOFT_MEMORY", bytes)
+                .unwrap_or(DEFAULT_MEMORY_BYTES)
+                .max(LEAST_MEMORY_BYTES),
+            threads: setting("GPURUN_SOFT_THREADS", number)
+                .unwrap_or(cores)
+                .clamp(1, MAX_THREADS),
+            capability: setting("GPURUN_SOFT_CC", capability)
+                .unwrap_or(ComputeCapability { major: 8, minor: 0 }),
+            operation_budget: setting("GPURUN_SOFT_WATCHDOG", |text| text.parse::<u64>().ok())
+                .filter(|&budget| budget > 0),
+            segment: setting("GPURUN_SOFT_SEGMENT", file_name).unwrap_or_else(|| {
+                format!("gpurun-soft-gpu-{}", rustix::process::geteuid().as_raw())
+            }),
+            hostile: setting("GPURUN_SOFT_HOSTILE", Hostile::parse).unwrap_or_default(),
+        }
+    }
+}
+
+fn setting<T>(name: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
+    let value = parse(text.trim());
+    if value.is_none() {
+        warn(&format!(
+            "{name}={text} is not understood; its default is taken"
+        ));
+    }
+    value
+}
+
+/// `512MiB`, `4GiB`, `1073741824`.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => return None,
+    };
+    digits.trim().parse::<u64>().ok()?.checked_mul(scale)
+}
+
+fn capability(text: &str) -> Option<ComputeCapability> {
+    let (major, minor) = match text {
+        "7.0" => (7, 0),
+        "7.5" => (7, 5),
+        "8.0" => (8, 0),
+        _ => return None,
+    };
+    Some(ComputeCapability { major, minor })
+}
+
+fn file_name(text: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (text.len() <= 200 && text.chars().all(plain) && !text.starts_with('.'))
+        .then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(bytes("1024"), Some(1024));
+        assert_eq!(bytes("512MiB"), Some(512 << 20));
+        assert_eq!(bytes("4g"), Some(4 << 30));
+        assert_eq!(
+            (bytes("4 potatoes"), bytes("GiB"), bytes("99999999999GiB")),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn segments_are_plain_file_names() {
+        assert_eq!(file_name("test-1"), Some("test-1".to_owned()));
+        assert_eq!((file_name("../x"), file_name(".x")), (None, None));
+    }
+}

@@ -1,0 +1,355 @@
+//! Contexts: created and primary ones, the current one of each thread, limits.
+//!
+//! A context is looked up by its handle on every call; one that was destroyed while it was current answers
+//! CONTEXT_IS_DESTROYED. A context whose kernel has faulted answers that fault to everything but the calls
+//! that handle contexts themselves.
+//!
+//! # Safety
+//!
+//! The driver's functions write answers through pointers that their caller passed; see [`crate::entry`].
+
+#![expect(unsafe_code, reason = "the driver's C interface")]
+#![expect(non_snake_case, reason = "the driver's names")]
+
+mod fate;
+mod object;
+mod primary;
+
+use core::ffi::{c_int, c_uint, c_ulonglong};
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use driver_api::abi::{
+    CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUfunc_cache, CUlimit, CUresult,
+    CUsharedconfig,
+};
+
+pub(crate) use fate::Fate;
+pub(crate) use object::{
+    Context, current, current_handle, current_in_any_state, pop, push, set_current, unique_id,
+};
+pub(crate) use primary::*;
+
+use crate::entry::{answer, answer_if_asked, done};
+use crate::state::driver;
+
+/// The flags that exist: scheduling, mapped host memory, and newer ones that change nothing here.
+const ALL_FLAGS: c_uint = 0xff;
+
+/// The context of a handle; 0 is the current one.
+pub(crate) fn find(context: CUcontext) -> Result<Arc<Context>, CUresult> {
+    match context.0 {
+        0 => current_in_any_state(),
+        handle => driver()?
+            .contexts
+            .get(handle)
+            .map_err(|_| CUresult::INVALID_CONTEXT),
+    }
+}
+
+/// A place among the driver's contexts for `context`, with what it needs.
+fn create(flags: c_uint, device: CUdevice) -> Result<CUcontext, CUresult> {
+    let driver = driver()?;
+    let device = driver.device(device)?;
+    if flags & !ALL_FLAGS != 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let handle = driver.contexts.reserve();
+    let context = Arc::new(Context::new(driver, handle, device, flags, false));
+    driver.contexts.insert(handle, context);
+    push(handle)?;
+    Ok(CUcontext(handle))
+}
+
+/// Ends a context: its work, then everything in it.
+pub(crate) fn destroy(context: &Arc<Context>) -> Result<(), CUresult> {
+    let driver = driver()?;
+    // What went wrong in it ends with it.
+    let _ = context.synchronize();
+    driver_api::private_tables::context_destroyed(context.handle);
+    driver
+        .contexts
+        .remove(context.handle)
+        .map_err(|_| CUresult::INVALID_CONTEXT)?;
+    context.fate.abort();
+    driver
+        .streams
+        .remove_if(|stream| Arc::ptr_eq(&stream.fate, &context.fate));
+    driver
+        .events
+        .remove_if(|event| event.context == context.handle);
+    crate::module::context_destroyed(driver, context.handle);
+    driver.memory.free_all_of(driver, context.handle);
+    Ok(())
+}
+
+pub(crate) unsafe fn cuCtxCreate_v2(
+    pctx: *mut CUcontext,
+    flags: c_uint,
+    dev: CUdevice,
+) -> CUresult {
+    if pctx.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(pctx, create(flags, dev)) }
+}
+
+pub(crate) unsafe fn cuCtxCreate_v3(
+    pctx: *mut CUcontext,
+    _params_array: *mut CUexecAffinityParam,
+    num_params: c_int,
+    flags: c_uint,
+    dev: CUdevice,
+) -> CUresult {
+    if num_params != 0 {
+        return CUresult::UNSUPPORTED_EXEC_AFFINITY;
+    }
+    // SAFETY: the caller's promises are the same.
+    unsafe { cuCtxCreate_v2(pctx, flags, dev) }
+}
+
+pub(crate) unsafe fn cuCtxCreate_v4(
+    pctx: *mut CUcontext,
+    ctx_create_params: *mut CUctxCreateParams,
+    flags: c_uint,
+    dev: CUdevice,
+) -> CUresult {
+    if !ctx_create_params.is_null() {
+        return CUresult::NOT_SUPPORTED;
+    }
+    // SAFETY: the caller's promises are the same.
+    unsafe { cuCtxCreate_v2(pctx, flags, dev) }
+}
+
+pub(crate) unsafe fn cuCtxDestroy_v2(ctx: CUcontext) -> CUresult {
+    let destroyed = || {
+        let context = driver()?
+            .contexts
+            .get(ctx.0)
+            .map_err(|_| CUresult::INVALID_CONTEXT)?;
+        if context.is_primary {
+            return Err(CUresult::INVALID_CONTEXT);
+        }
+        if current_handle() == ctx.0 {
+            pop()?;
+        }
+        destroy(&context)
+    };
+    done(destroyed())
+}
+
+pub(crate) unsafe fn cuCtxPushCurrent_v2(ctx: CUcontext) -> CUresult {
+    let known = || {
+        driver()?
+            .contexts
+            .get(ctx.0)
+            .map_err(|_| CUresult::INVALID_CONTEXT)
+    };
+    done(known().and_then(|context| push(context.handle)))
+}
+
+pub(crate) unsafe fn cuCtxPopCurrent_v2(pctx: *mut CUcontext) -> CUresult {
+    let popped = driver().and_then(|_| pop());
+    // SAFETY: the caller passes a place for a handle, or null.
+    popped.map_or_else(
+        |error| error,
+        |handle| {
+            // SAFETY: the caller passes a place for a handle, or null.
+            unsafe { answer_if_asked(pctx, CUcontext(handle)) };
+            CUresult::SUCCESS
+        },
+    )
+}
+
+pub(crate) unsafe fn cuCtxPushCurrent(ctx: CUcontext) -> CUresult {
+    // SAFETY: the same function.
+    unsafe { cuCtxPushCurrent_v2(ctx) }
+}
+
+pub(crate) unsafe fn cuCtxPopCurrent(pctx: *mut CUcontext) -> CUresult {
+    // SAFETY: the same function.
+    unsafe { cuCtxPopCurrent_v2(pctx) }
+}
+
+pub(crate) unsafe fn cuCtxSetCurrent(ctx: CUcontext) -> CUresult {
+    let set = || {
+        let driver = driver()?;
+        if ctx.0 != 0 {
+            driver
+                .contexts
+                .get(ctx.0)
+                .map_err(|_| CUresult::INVALID_CONTEXT)?;
+        }
+        set_current(ctx.0);
+        Ok(())
+    };
+    done(set())
+}
+
+pub(crate) unsafe fn cuCtxGetCurrent(pctx: *mut CUcontext) -> CUresult {
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(pctx, driver().map(|_| CUcontext(current_handle()))) }
+}
+
+pub(crate) unsafe fn cuCtxGetDevice(device: *mut CUdevice) -> CUresult {
+    let found = current_in_any_state().map(|context| context.device as CUdevice);
+    // SAFETY: the caller passes a place for an ordinal.
+    unsafe { answer(device, found) }
+}
+
+pub(crate) unsafe fn cuCtxGetDevice_v2(device: *mut CUdevice, ctx: CUcontext) -> CUresult {
+    let found = find(ctx).map(|context| context.device as CUdevice);
+    // SAFETY: the caller passes a place for an ordinal.
+    unsafe { answer(device, found) }
+}
+
+pub(crate) unsafe fn cuCtxGetFlags(flags: *mut c_uint) -> CUresult {
+    let found = current_in_any_state().map(|context| context.flags.load(Ordering::Relaxed));
+    // SAFETY: the caller passes a place for flags.
+    unsafe { answer(flags, found) }
+}
+
+pub(crate) unsafe fn cuCtxSetFlags(flags: c_uint) -> CUresult {
+    if flags & !ALL_FLAGS != 0 {
+        return CUresult::INVALID_VALUE;
+    }
+    done(current().map(|context| context.flags.store(flags, Ordering::Relaxed)))
+}
+
+pub(crate) unsafe fn cuCtxGetId(ctx: CUcontext, ctx_id: *mut c_ulonglong) -> CUresult {
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(ctx_id, find(ctx).map(|context| context.id)) }
+}
+
+pub(crate) unsafe fn cuCtxSynchronize() -> CUresult {
+    done(current().and_then(|context| context.synchronize()))
+}
+
+pub(crate) unsafe fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
+    done(find(ctx).and_then(|context| context.synchronize()))
+}
+
+/// Least and greatest value, and the default, of the limits that there are.
+fn limit(limit: CUlimit) -> Result<(usize, usize, usize), CUresult> {
+    const STACK_SIZE: CUlimit = 0;
+    const PRINTF_FIFO_SIZE: CUlimit = 1;
+    const MALLOC_HEAP_SIZE: CUlimit = 2;
+    const MAX_L2_FETCH_GRANULARITY: CUlimit = 5;
+    const PERSISTING_L2_CACHE_SIZE: CUlimit = 6;
+    match limit {
+        STACK_SIZE => Ok((256, 512 << 10, 1024)),
+        PRINTF_FIFO_SIZE => Ok((0, 1 << 30, 1 << 20)),
+        MALLOC_HEAP_SIZE => Ok((0, 4 << 30, 8 << 20)),
+        MAX_L2_FETCH_GRANULARITY => Ok((0, 128, 64)),
+        PERSISTING_L2_CACHE_SIZE => Ok((0, 0, 0)),
+        _ => Err(CUresult::UNSUPPORTED_LIMIT),
+    }
+}
+
+pub(crate) unsafe fn cuCtxGetLimit(pvalue: *mut usize, limit_: CUlimit) -> CUresult {
+    let found = || {
+        let context = current()?;
+        let (_, _, default) = limit(limit_)?;
+        let limits = context
+            .limits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(limits.get(&limit_).copied().unwrap_or(default))
+    };
+    // SAFETY: the caller passes a place for a size.
+    unsafe { answer(pvalue, found()) }
+}
+
+pub(crate) unsafe fn cuCtxSetLimit(limit_: CUlimit, value: usize) -> CUresult {
+    let set = || {
+        let context = current()?;
+        let (least, greatest, _) = limit(limit_)?;
+        let mut limits = context
+            .limits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        limits.insert(limit_, value.clamp(least, greatest));
+        Ok(())
+    };
+    done(set())
+}
+
+pub(crate) unsafe fn cuCtxGetCacheConfig(pconfig: *mut CUfunc_cache) -> CUresult {
+    let found = current().map(|context| context.cache_config.load(Ordering::Relaxed));
+    // SAFETY: the caller passes a place for a setting.
+    unsafe { answer(pconfig, found) }
+}
+
+pub(crate) unsafe fn cuCtxSetCacheConfig(config: CUfunc_cache) -> CUresult {
+    if config > 3 {
+        return CUresult::INVALID_VALUE;
+    }
+    done(current().map(|context| context.cache_config.store(config, Ordering::Relaxed)))
+}
+
+pub(crate) unsafe fn cuCtxGetSharedMemConfig(config: *mut CUsharedconfig) -> CUresult {
+    const FOUR_BYTE_BANKS: CUsharedconfig = 1;
+    // SAFETY: the caller passes a place for a setting.
+    unsafe { answer(config, current().map(|_| FOUR_BYTE_BANKS)) }
+}
+
+pub(crate) unsafe fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> CUresult {
+    // A hint: the banks of this device have no width.
+    if config > 2 {
+        CUresult::INVALID_VALUE
+    } else {
+        done(current().map(drop))
+    }
+}
+
+pub(crate) unsafe fn cuCtxGetApiVersion(ctx: CUcontext, version: *mut c_uint) -> CUresult {
+    const API_VERSION: c_uint = 3020;
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(version, find(ctx).map(|_| API_VERSION)) }
+}
+
+/// Numerically least is most urgent.
+pub(crate) const GREATEST_PRIORITY: c_int = -5;
+
+pub(crate) unsafe fn cuCtxGetStreamPriorityRange(
+    least_priority: *mut c_int,
+    greatest_priority: *mut c_int,
+) -> CUresult {
+    match current() {
+        Err(error) => error,
+        Ok(_) => {
+            // SAFETY: the caller passes places for numbers, or null.
+            unsafe {
+                answer_if_asked(least_priority, 0);
+                answer_if_asked(greatest_priority, GREATEST_PRIORITY);
+            }
+            CUresult::SUCCESS
+        }
+    }
+}
+
+pub(crate) unsafe fn cuCtxResetPersistingL2Cache() -> CUresult {
+    // There is no such cache to reset.
+    done(current().map(drop))
+}
+
+pub(crate) unsafe fn cuCtxEnablePeerAccess(peer_context: CUcontext, flags: c_uint) -> CUresult {
+    // All devices of one process share its address space: enabling changes nothing.
+    let enabled = || {
+        let (own, peer) = (current()?, find(peer_context)?);
+        if flags != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        if own.device == peer.device {
+            return Err(CUresult::PEER_ACCESS_UNSUPPORTED);
+        }
+        Ok(())
+    };
+    done(enabled())
+}
+
+pub(crate) unsafe fn cuCtxDisablePeerAccess(peer_context: CUcontext) -> CUresult {
+    done(current().and_then(|_| find(peer_context)).map(drop))
+}

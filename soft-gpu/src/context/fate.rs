@@ -1,0 +1,58 @@
+//! How a context fares: what its streams have to know of it.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use driver_api::abi::CUresult;
+
+/// Shared by a context and its streams.
+#[derive(Debug, Default)]
+pub(crate) struct Fate {
+    /// The error that every later call answers; 0 while all is well.
+    sticky: AtomicU32,
+    /// Set when the context is torn down: nobody waits any longer, kernels end.
+    pub(crate) aborted: AtomicBool,
+    /// What kernels have printed and nobody has seen yet.
+    output: Mutex<Vec<u8>>,
+}
+
+/// What a device keeps of unseen output; what is more is lost, as on a real one.
+const MAX_OUTPUT_BYTES: usize = 64 << 20;
+
+impl Fate {
+    /// Fails with the sticky error, if there is one.
+    pub(crate) fn status(&self) -> Result<(), CUresult> {
+        match self.sticky.load(Ordering::Acquire) {
+            0 => Ok(()),
+            code => Err(CUresult(code)),
+        }
+    }
+
+    /// The first error stays.
+    pub(crate) fn fail(&self, error: CUresult) {
+        let _ = self
+            .sticky
+            .compare_exchange(0, error.0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn abort(&self) {
+        self.aborted.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes what device code printed.
+    pub(crate) fn print(&self, bytes: &[u8]) {
+        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        if output.len() + bytes.len() <= MAX_OUTPUT_BYTES {
+            output.extend_from_slice(bytes);
+        }
+    }
+
+    /// What has been printed since the last time.
+    pub(crate) fn take_output(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.output.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,266 @@
+//! What a context is, and the threads' stacks of current ones.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use driver_api::abi::{CUresult, CUstream};
+use driver_api::per_thread;
+
+use super::Fate;
+use crate::state::{Driver, driver};
+use crate::stream::{Point, Role, Stream, Work};
+
+/// The deepest stack of contexts of a thread.
+const MAX_STACK: usize = 256;
+
+thread_local! {
+    /// No destructor: this library may be called while a thread ends.
+    static STACK: RefCell<([usize; MAX_STACK], usize)> = const { RefCell::new(([0; MAX_STACK], 0)) };
+    static THREAD: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A context: what belongs together, and ends together.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) handle: usize,
+    pub(crate) id: u64,
+    pub(crate) device: usize,
+    pub(crate) is_primary: bool,
+    pub(crate) flags: AtomicU32,
+    pub(crate) cache_config: AtomicU32,
+    pub(crate) limits: Mutex<HashMap<u32, usize>>,
+    pub(crate) fate: Arc<Fate>,
+    legacy: Arc<Stream>,
+    /// All but the legacy stream.
+    streams: Mutex<Vec<Arc<Stream>>>,
+    per_thread: Mutex<HashMap<u64, Arc<Stream>>>,
+}
+
+/// Ids of contexts, streams and buffers: never the same twice.
+pub(crate) fn unique_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn thread_number() -> u64 {
+    if THREAD.get() == 0 {
+        THREAD.set(unique_id());
+    }
+    THREAD.get()
+}
+
+impl Context {
+    pub(crate) fn new(
+        driver: &Driver,
+        handle: usize,
+        device: usize,
+        flags: u32,
+        is_primary: bool,
+    ) -> Self {
+        let fate = Arc::new(Fate::default());
+        let id = unique_id();
+        let legacy = (1, unique_id());
+        let hostile = &driver.config.hostile;
+        let legacy = Stream::new(legacy, Role::Legacy, (0, 0), Arc::clone(&fate), hostile);
+        Self {
+            handle,
+            id,
+            device,
+            is_primary,
+            flags: AtomicU32::new(flags),
+            cache_config: AtomicU32::new(0),
+            limits: Mutex::default(),
+            fate,
+            legacy: Arc::new(legacy),
+            streams: Mutex::default(),
+            per_thread: Mutex::default(),
+        }
+    }
+
+    /// The stream that a handle means in this context.
+    pub(crate) fn stream(&self, stream: CUstream) -> Result<Arc<Stream>, CUresult> {
+        match per_thread::effective(stream) {
+            CUstream(0) => Ok(Arc::clone(&self.legacy)),
+            per_thread::PER_THREAD => self.thread_s_stream(),
+            stream => driver()?.streams.get(stream.0),
+        }
+    }
+
+    fn thread_s_stream(&self) -> Result<Arc<Stream>, CUresult> {
+        let hostile = &driver()?.config.hostile;
+        let mut streams = self
+            .per_thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let stream = streams.entry(thread_number()).or_insert_with(|| {
+            let fate = Arc::clone(&self.fate);
+            let stream = Stream::new((2, unique_id()), Role::PerThread, (0, 0), fate, hostile);
+            let stream = Arc::new(stream);
+            self.adopt(Arc::clone(&stream));
+            stream
+        });
+        Ok(Arc::clone(stream))
+    }
+
+    /// Makes a stream part of the context.
+    pub(crate) fn adopt(&self, stream: Arc<Stream>) {
+        self.streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(stream);
+    }
+
+    /// Forgets a stream that the program has destroyed; what it still does, it does.
+    pub(crate) fn disown(&self, stream: &Arc<Stream>) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.retain(|known| !Arc::ptr_eq(known, stream));
+    }
+
+    /// The unfinished places that an operation in `stream` has to wait for: the legacy stream waits for all blocking ones, and they
+    /// for it.
+    fn barriers(&self, stream: &Arc<Stream>) -> Vec<Point> {
+        let mut points = Vec::new();
+        if stream.role == Role::Legacy {
+            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            points.extend(
+                streams
+                    .iter()
+                    .filter(|other| other.is_blocking())
+                    .map(Stream::latest),
+            );
+        } else if stream.is_blocking() {
+            points.push(self.legacy.latest());
+        }
+        points.retain(|point| !point.is_done());
+        points
+    }
+
+    /// Posts an operation that is skipped if the context has faulted.
+    pub(crate) fn post(
+        &self,
+        stream: &Arc<Stream>,
+        work: impl FnOnce() -> Result<(), CUresult> + Send + 'static,
+    ) -> Point {
+        self.post_always(stream, Vec::new(), unless_failed(work))
+    }
+
+    /// Posts an operation that is run in any case, after further points.
+    pub(crate) fn post_always(
+        &self,
+        stream: &Arc<Stream>,
+        mut after: Vec<Point>,
+        work: Work,
+    ) -> Point {
+        after.extend(self.barriers(stream));
+        stream.post(after, work)
+    }
+
+    /// Runs an operation at its place in the stream and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// The context's sticky error.
+    pub(crate) fn run(
+        &self,
+        stream: &Arc<Stream>,
+        work: impl FnOnce() -> Result<(), CUresult> + Send + 'static,
+    ) -> Result<(), CUresult> {
+        stream.run(self.barriers(stream), unless_failed(work));
+        crate::output::flush(&self.fate);
+        self.fate.status()
+    }
+
+    /// The places that have to be reached before a stream is idle.
+    pub(crate) fn points_of(&self, stream: &Arc<Stream>) -> Vec<Point> {
+        let mut points = self.barriers(stream);
+        points.push(stream.latest());
+        points
+    }
+
+    /// Waits until a stream is idle, and shows what was printed.
+    ///
+    /// # Errors
+    ///
+    /// The context's sticky error.
+    pub(crate) fn synchronize_stream(&self, stream: &Arc<Stream>) -> Result<(), CUresult> {
+        self.points_of(stream).iter().for_each(Point::wait);
+        crate::output::flush(&self.fate);
+        self.fate.status()
+    }
+
+    /// Waits until all streams are idle, and shows what was printed.
+    ///
+    /// # Errors
+    ///
+    /// The context's sticky error.
+    pub(crate) fn synchronize(&self) -> Result<(), CUresult> {
+        let mut points = vec![self.legacy.latest()];
+        {
+            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            points.extend(streams.iter().map(Stream::latest));
+        }
+        points.iter().for_each(Point::wait);
+        crate::output::flush(&self.fate);
+        self.fate.status()
+    }
+}
+
+fn unless_failed(work: impl FnOnce() -> Result<(), CUresult> + Send + 'static) -> Work {
+    Box::new(|status| status.and_then(|()| work()))
+}
+
+/// The calling thread's current context, whatever its state; 0 for none.
+pub(crate) fn current_handle() -> usize {
+    STACK.with_borrow(|(stack, depth)| if *depth == 0 { 0 } else { stack[depth - 1] })
+}
+
+/// Replaces the top of the stack; 0 takes it away.
+pub(crate) fn set_current(handle: usize) {
+    STACK.with_borrow_mut(|(stack, depth)| match (handle, *depth) {
+        (0, 0) => {}
+        (0, _) => *depth -= 1,
+        (_, 0) => {
+            stack[0] = handle;
+            *depth = 1;
+        }
+        (_, deep) => stack[deep - 1] = handle,
+    });
+}
+
+/// Puts a context on the stack.
+pub(crate) fn push(handle: usize) -> Result<(), CUresult> {
+    STACK.with_borrow_mut(|(stack, depth)| {
+        *stack.get_mut(*depth).ok_or(CUresult::OUT_OF_MEMORY)? = handle;
+        *depth += 1;
+        Ok(())
+    })
+}
+
+/// Takes the top off the stack.
+pub(crate) fn pop() -> Result<usize, CUresult> {
+    STACK.with_borrow_mut(|(stack, depth)| {
+        *depth = depth.checked_sub(1).ok_or(CUresult::INVALID_CONTEXT)?;
+        Ok(stack[*depth])
+    })
+}
+
+/// The current context, whether or not it has faulted.
+pub(crate) fn current_in_any_state() -> Result<Arc<Context>, CUresult> {
+    let driver = driver()?;
+    match current_handle() {
+        0 => Err(CUresult::INVALID_CONTEXT),
+        handle => driver
+            .contexts
+            .get(handle)
+            .map_err(|_| CUresult::CONTEXT_IS_DESTROYED),
+    }
+}
+
+/// The current context, for everything that a faulted one refuses.
+pub(crate) fn current() -> Result<Arc<Context>, CUresult> {
+    let context = current_in_any_state()?;
+    context.fate.status()?;
+    Ok(context)
+}

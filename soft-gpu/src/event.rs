@@ -1,0 +1,192 @@
+//! Events: places in streams that can be asked, waited for and timed.
+//!
+//! # Safety
+//!
+//! The driver's functions write answers through pointers that their caller passed; see [`crate::entry`].
+
+#![expect(unsafe_code, reason = "the driver's C interface")]
+#![expect(non_snake_case, reason = "the driver's names")]
+
+use core::ffi::c_uint;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use driver_api::abi::{CUevent, CUresult, CUstream};
+
+use crate::context::{Fate, current};
+use crate::entry::{answer, done};
+use crate::state::driver;
+use crate::stream::{Point, find};
+
+const BLOCKING_SYNC: c_uint = 1;
+const DISABLE_TIMING: c_uint = 2;
+const INTERPROCESS: c_uint = 4;
+
+/// One event.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) context: usize,
+    fate: Arc<Fate>,
+    timed: bool,
+    recorded: Mutex<Option<Record>>,
+}
+
+/// The last record of an event.
+#[derive(Debug, Clone)]
+struct Record {
+    point: Point,
+    /// When the stream reached it, after [`epoch`].
+    nanoseconds: Arc<AtomicU64>,
+}
+
+impl Event {
+    fn record(&self) -> Option<Record> {
+        self.recorded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The place that was recorded last, if any.
+    pub(crate) fn point(&self) -> Option<Point> {
+        self.record().map(|record| record.point)
+    }
+}
+
+fn epoch() -> Instant {
+    static EPOCH: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
+}
+
+fn create(flags: c_uint) -> Result<CUevent, CUresult> {
+    let (driver, context) = (driver()?, current()?);
+    if flags & !(BLOCKING_SYNC | DISABLE_TIMING | INTERPROCESS) != 0
+        || flags & (DISABLE_TIMING | INTERPROCESS) == INTERPROCESS
+    {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    epoch();
+    let handle = driver.events.reserve();
+    let event = Event {
+        context: context.handle,
+        fate: Arc::clone(&context.fate),
+        timed: flags & DISABLE_TIMING == 0,
+        recorded: Mutex::default(),
+    };
+    driver.events.insert(handle, Arc::new(event));
+    Ok(CUevent(handle))
+}
+
+pub(crate) unsafe fn cuEventCreate(event: *mut CUevent, flags: c_uint) -> CUresult {
+    if event.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(event, create(flags)) }
+}
+
+pub(crate) unsafe fn cuEventDestroy_v2(event: CUevent) -> CUresult {
+    done(
+        driver()
+            .and_then(|driver| driver.events.remove(event.0))
+            .map(drop),
+    )
+}
+
+fn record(event: CUevent, stream: CUstream) -> Result<(), CUresult> {
+    let event = driver()?.events.get(event.0)?;
+    let (context, stream) = find(stream)?;
+    if context.handle != event.context {
+        return Err(CUresult::INVALID_HANDLE);
+    }
+    let nanoseconds = Arc::new(AtomicU64::new(0));
+    let reached = Arc::clone(&nanoseconds);
+    // Held until the new place is stored, so that two threads recording at once leave the later one.
+    let mut recorded = event
+        .recorded
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let work = move |_| {
+        reached.store(epoch().elapsed().as_nanos() as u64, Ordering::Release);
+        Ok(())
+    };
+    let point = context.post_always(&stream, Vec::new(), Box::new(work));
+    *recorded = Some(Record { point, nanoseconds });
+    Ok(())
+}
+
+pub(crate) unsafe fn cuEventRecord(event: CUevent, stream: CUstream) -> CUresult {
+    done(record(event, stream))
+}
+
+pub(crate) unsafe fn cuEventRecordWithFlags(
+    event: CUevent,
+    stream: CUstream,
+    flags: c_uint,
+) -> CUresult {
+    // 1 asks for an external node of a graph being captured.
+    if flags > 1 {
+        CUresult::INVALID_VALUE
+    } else {
+        done(record(event, stream))
+    }
+}
+
+fn finished(event: CUevent, wait: bool) -> Result<(), CUresult> {
+    let event = driver()?.events.get(event.0)?;
+    event.fate.status()?;
+    let Some(point) = event.point() else {
+        return Ok(());
+    };
+    if wait {
+        point.wait();
+    } else if !point.is_done() {
+        return Err(CUresult::NOT_READY);
+    }
+    crate::output::flush(&event.fate);
+    event.fate.status()
+}
+
+pub(crate) unsafe fn cuEventQuery(event: CUevent) -> CUresult {
+    done(finished(event, false))
+}
+
+pub(crate) unsafe fn cuEventSynchronize(event: CUevent) -> CUresult {
+    done(finished(event, true))
+}
+
+fn elapsed(start: CUevent, end: CUevent) -> Result<f32, CUresult> {
+    let events = &driver()?.events;
+    let (start, end) = (events.get(start.0)?, events.get(end.0)?);
+    start.fate.status()?;
+    if !start.timed || !end.timed {
+        return Err(CUresult::INVALID_HANDLE);
+    }
+    let (Some(start), Some(end)) = (start.record(), end.record()) else {
+        return Err(CUresult::INVALID_HANDLE);
+    };
+    if !start.point.is_done() || !end.point.is_done() {
+        return Err(CUresult::NOT_READY);
+    }
+    let time = |record: &Record| record.nanoseconds.load(Ordering::Acquire) as f64;
+    Ok(((time(&end) - time(&start)) / 1e6) as f32)
+}
+
+pub(crate) unsafe fn cuEventElapsedTime(
+    milliseconds: *mut f32,
+    start: CUevent,
+    end: CUevent,
+) -> CUresult {
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(milliseconds, elapsed(start, end)) }
+}
+
+pub(crate) unsafe fn cuEventElapsedTime_v2(
+    milliseconds: *mut f32,
+    start: CUevent,
+    end: CUevent,
+) -> CUresult {
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(milliseconds, elapsed(start, end)) }
+}

@@ -1,0 +1,16 @@
+//! The exported functions, generated from the table of the driver API: each row that this library's sources serve calls them
+//! through [`crate::entry`], every other answers that it is not supported.
+//!
+//! # Safety
+//!
+//! Every function here passes its caller's arguments on unchanged; the functions that are called state what they rely on.
+
+#![expect(unsafe_code, reason = "exported C functions")]
+#![expect(unused_variables, reason = "functions that are not served ignore theirs")]
+
+use core::ffi::*;
+
+use driver_api::abi::*;
+use driver_api::{Export, index, per_thread};
+
+include!(concat!(env!("OUT_DIR"), "/exports.rs"));

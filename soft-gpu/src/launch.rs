@@ -1,0 +1,339 @@
+//! Launches: of kernels, and of host functions between them.
+//!
+//! What can be wrong with a launch is found here and answered by the call; what a kernel does wrong is its context's end:
+//! the fault is logged with kernel, line and address, and every later call answers it.
+//!
+//! # Safety
+//!
+//! The driver's functions read through pointers that their caller passed; see [`crate::entry`]. Each pointer in `kernelParams`
+//! points to a parameter of the size that the kernel declares.
+
+#![expect(unsafe_code, reason = "the driver's C interface")]
+#![expect(non_snake_case, reason = "the driver's names")]
+
+use core::ffi::{c_uint, c_void};
+use std::sync::Arc;
+
+use driver_api::abi::{CUfunction, CUhostFn, CUlaunchConfig, CUresult, CUstream};
+
+use crate::context::{Context, Fate};
+use crate::device::Limits;
+use crate::entry::{done, in_host_function};
+use crate::exec::{self, HostServices, Launch, Program};
+use crate::log::{debug, warn};
+use crate::module::{Function, find_function};
+use crate::state::{Driver, driver};
+use crate::stream::{UserPointer, find};
+
+const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65535, 65535];
+const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];
+
+/// The shape of a launch.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    grid: [u32; 3],
+    block: [u32; 3],
+    shared: u32,
+}
+
+impl Shape {
+    fn threads(&self) -> u64 {
+        self.block.iter().map(|&count| u64::from(count)).product()
+    }
+
+    /// Whether the device and the kernel allow it.
+    fn check(
+        &self,
+        driver: &Driver,
+        function: &Function,
+        program: &Program,
+    ) -> Result<(), CUresult> {
+        let limits = Limits::of(driver.config.capability);
+        let within = |counts: [u32; 3], most: [u32; 3]| {
+            counts
+                .iter()
+                .zip(most)
+                .all(|(&count, most)| (1..=most).contains(&count))
+        };
+        if !within(self.grid, MAX_GRID) || !within(self.block, MAX_BLOCK) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        if self.threads() > limits.threads_per_block.into() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        if self.shared > function.max_dynamic_shared()? {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        if self.threads() > program.attributes().max_threads.into() {
+            return Err(CUresult::LAUNCH_OUT_OF_RESOURCES);
+        }
+        match function.entry()?.required_threads {
+            Some(required) if required != self.block => Err(CUresult::INVALID_VALUE),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The parameters of a kernel in one buffer, from either form in which the driver takes them.
+///
+/// # Safety
+///
+/// As for `cuLaunchKernel`.
+unsafe fn parameters(
+    function: &Function,
+    kernel_params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> Result<Vec<u8>, CUresult> {
+    let entry = function.entry()?;
+    let mut buffer = vec![0u8; entry.param_bytes() as usize];
+    if !extra.is_null() {
+        if !kernel_params.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        // SAFETY: by contract.
+        unsafe { from_extra(extra, &mut buffer)? };
+        return Ok(buffer);
+    }
+    if kernel_params.is_null() && !entry.params.is_empty() {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    for (index, parameter) in entry.params.iter().enumerate() {
+        // SAFETY: by contract, the array has a pointer for each parameter.
+        let source = unsafe { kernel_params.add(index).read_unaligned() };
+        if source.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let (offset, size) = (parameter.offset as usize, parameter.size as usize);
+        let target = buffer
+            .get_mut(offset..offset + size)
+            .ok_or(CUresult::INVALID_VALUE)?;
+        // SAFETY: by contract, it points to a parameter of this size.
+        unsafe { core::ptr::copy_nonoverlapping(source.cast(), target.as_mut_ptr(), size) };
+    }
+    Ok(buffer)
+}
+
+/// Reads the list `extra`: keys and values, up to the key 0.
+///
+/// # Safety
+///
+/// `extra` is such a list; the buffer that it names has the size that it names.
+unsafe fn from_extra(extra: *mut *mut c_void, buffer: &mut [u8]) -> Result<(), CUresult> {
+    const END: usize = 0;
+    const BUFFER_POINTER: usize = 1;
+    const BUFFER_SIZE: usize = 2;
+    /// There are only two keys.
+    const MAX_PAIRS: usize = 8;
+    let (mut source, mut size) = (core::ptr::null::<u8>(), None);
+    for pair in 0..MAX_PAIRS {
+        // SAFETY: by contract, the list goes on until its end was seen.
+        let key = unsafe { extra.add(2 * pair).read_unaligned() } as usize;
+        if key == END {
+            break;
+        }
+        // SAFETY: as above; a key has a value.
+        let value = unsafe { extra.add(2 * pair + 1).read_unaligned() };
+        match key {
+            BUFFER_POINTER => source = value.cast_const().cast(),
+            // SAFETY: by contract, this value points to a size.
+            BUFFER_SIZE if !value.is_null() => {
+                size = Some(unsafe { value.cast::<usize>().read_unaligned() });
+            }
+            _ => return Err(CUresult::INVALID_VALUE),
+        }
+    }
+    let size = size.ok_or(CUresult::INVALID_VALUE)?;
+    if size < buffer.len() || (source.is_null() && !buffer.is_empty()) {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: by contract, the buffer has `size` bytes, which are at least as many.
+    unsafe { core::ptr::copy_nonoverlapping(source, buffer.as_mut_ptr(), buffer.len()) };
+    Ok(())
+}
+
+/// Posts a kernel.
+fn post(
+    shape: Shape,
+    function: &Arc<Function>,
+    stream: CUstream,
+    parameters: Vec<u8>,
+) -> Result<(), CUresult> {
+    let driver = driver()?;
+    let (context, stream) = find(stream)?;
+    if function.module.context != context.handle {
+        return Err(CUresult::INVALID_HANDLE);
+    }
+    let program = function.program()?;
+    shape.check(driver, function, &program)?;
+    if driver.config.hostile.fails_launch() {
+        return Err(CUresult::LAUNCH_OUT_OF_RESOURCES);
+    }
+    let fate = Arc::clone(&context.fate);
+    let work = move || execute(driver, &program, shape, &parameters, &fate);
+    context.post(&stream, work);
+    Ok(())
+}
+
+/// Runs a kernel to its end, on the stream's thread and the pool's.
+fn execute(
+    driver: &Driver,
+    program: &Program,
+    shape: Shape,
+    parameters: &[u8],
+    fate: &Fate,
+) -> Result<(), CUresult> {
+    let launch = Launch {
+        program,
+        grid: shape.grid,
+        block: shape.block,
+        dynamic_shared_bytes: shape.shared,
+        params: parameters,
+    };
+    let host = HostServices {
+        printf: &|bytes| fate.print(bytes),
+        operation_budget: driver.config.operation_budget,
+        cancelled: &fate.aborted,
+    };
+    if let Some(delay) = driver.config.hostile.delay() {
+        std::thread::sleep(delay);
+    }
+    let snapshot = driver.memory.snapshot();
+    let turn = driver.segment.turn();
+    let result = exec::run(&driver.pool, &launch, &snapshot, &host);
+    drop(turn);
+    match result {
+        Ok(statistics) => {
+            debug(&format!("{}: {statistics:?}", program.kernel()));
+            Ok(())
+        }
+        Err(fault) => {
+            warn(&fault.to_string());
+            Err(CUresult(fault.kind.cuda_result()))
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for `cuLaunchKernel`.
+unsafe fn launch(
+    shape: Shape,
+    function: CUfunction,
+    stream: CUstream,
+    kernel_params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> Result<(), CUresult> {
+    let function = find_function(function)?;
+    // SAFETY: by contract.
+    let parameters = unsafe { parameters(&function, kernel_params, extra)? };
+    post(shape, &function, stream, parameters)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the driver's signature")]
+pub(crate) unsafe fn cuLaunchKernel(
+    f: CUfunction,
+    grid_dim_x: c_uint,
+    grid_dim_y: c_uint,
+    grid_dim_z: c_uint,
+    block_dim_x: c_uint,
+    block_dim_y: c_uint,
+    block_dim_z: c_uint,
+    shared_mem_bytes: c_uint,
+    stream: CUstream,
+    kernel_params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> CUresult {
+    let shape = Shape {
+        grid: [grid_dim_x, grid_dim_y, grid_dim_z],
+        block: [block_dim_x, block_dim_y, block_dim_z],
+        shared: shared_mem_bytes,
+    };
+    // SAFETY: the caller's promises are the same.
+    done(unsafe { launch(shape, f, stream, kernel_params, extra) })
+}
+
+/// Whether a launch's attributes ask for nothing that this device lacks.
+///
+/// # Safety
+///
+/// `config` has as many attributes as it says.
+unsafe fn check_attributes(config: &CUlaunchConfig) -> Result<(), CUresult> {
+    const MAX_ATTRIBUTES: c_uint = 64;
+    const COOPERATIVE: c_uint = 2;
+    const CLUSTER_DIMENSION: c_uint = 4;
+    const PROGRAMMATIC_EVENT: c_uint = 7;
+    const LAUNCH_COMPLETION_EVENT: c_uint = 12;
+    if config.num_attrs > MAX_ATTRIBUTES || (config.num_attrs > 0 && config.attrs.is_null()) {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    for index in 0..config.num_attrs as usize {
+        // SAFETY: by contract.
+        let attribute = unsafe { config.attrs.add(index).read_unaligned() };
+        let word = |at: usize| {
+            let bytes = &attribute.value[4 * at..4 * at + 4];
+            bytes
+                .iter()
+                .rev()
+                .fold(0u32, |word, byte| word << 8 | u32::from(*byte))
+        };
+        let lacking = match attribute.id {
+            COOPERATIVE => word(0) != 0,
+            CLUSTER_DIMENSION => (0..3).any(|dimension| word(dimension) > 1),
+            PROGRAMMATIC_EVENT | LAUNCH_COMPLETION_EVENT => true,
+            // Priorities, cache policies, carve-outs: hints.
+            _ => false,
+        };
+        if lacking {
+            warn(&format!(
+                "launch attribute {} is not supported",
+                attribute.id
+            ));
+            return Err(CUresult::NOT_SUPPORTED);
+        }
+    }
+    Ok(())
+}
+
+pub(crate) unsafe fn cuLaunchKernelEx(
+    config: *const CUlaunchConfig,
+    f: CUfunction,
+    kernel_params: *mut *mut c_void,
+    extra: *mut *mut c_void,
+) -> CUresult {
+    if config.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: the caller passes a configuration.
+    let config = unsafe { config.read_unaligned() };
+    let shape = Shape {
+        grid: [config.grid_dim_x, config.grid_dim_y, config.grid_dim_z],
+        block: [config.block_dim_x, config.block_dim_y, config.block_dim_z],
+        shared: config.shared_mem_bytes,
+    };
+    // SAFETY: the caller's promises are the same.
+    let launched = unsafe {
+        check_attributes(&config)
+            .and_then(|()| launch(shape, f, config.stream, kernel_params, extra))
+    };
+    done(launched)
+}
+
+pub(crate) unsafe fn cuLaunchHostFunc(
+    stream: CUstream,
+    function: CUhostFn,
+    user_data: *mut c_void,
+) -> CUresult {
+    let post = || {
+        let function = function.ok_or(CUresult::INVALID_VALUE)?;
+        let (context, stream): (Arc<Context>, _) = find(stream)?;
+        let user_data = UserPointer(user_data);
+        context.post(&stream, move || {
+            let UserPointer(user_data) = { user_data };
+            // SAFETY: the program gave function and argument for this call.
+            in_host_function(|| unsafe { function(user_data) });
+            Ok(())
+        });
+        Ok(())
+    };
+    done(post())
+}

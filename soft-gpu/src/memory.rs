@@ -1,0 +1,324 @@
+//! Memory: of the device, of the host, and what moves between them.
+//!
+//! A device address is the address of the same memory in this process. So a copy is a copy, a pinned page is the same
+//! for both sides, and what has to be checked is whether an address is *known*: [`space`] answers that for
+//! copies and, as a snapshot, for kernels.
+//!
+//! Rules: memory ends only after everything posted to its context has finished. The ledger is
+//! charged before memory is made and refunded after it is gone.
+//!
+//! # Safety
+//!
+//! The driver's functions write answers through pointers that their caller passed; see [`crate::entry`].
+
+#![expect(unsafe_code, reason = "the driver's C interface")]
+#![expect(non_snake_case, reason = "the driver's names")]
+
+mod copy;
+mod fill;
+mod heap;
+mod host;
+pub(crate) mod map;
+mod pointer;
+mod raw;
+pub(crate) mod space;
+
+use core::ffi::c_uint;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use driver_api::abi::{CUdeviceptr, CUresult};
+
+pub(crate) use copy::*;
+pub(crate) use fill::*;
+pub(crate) use host::*;
+pub(crate) use pointer::*;
+
+use crate::context::{Context, current, unique_id};
+use crate::entry::{answer, answer_if_asked, done};
+use crate::exec::Allocations;
+use crate::hostile::POISON;
+use crate::state::{Driver, driver};
+use heap::{ALIGNMENT, Heap};
+use map::{GRANULARITY, Mapping, Store};
+use space::{Kind, Region, Space};
+
+/// What is larger gets a piece of its own.
+const MAX_SMALL_BYTES: u64 = 1 << 20;
+/// `cuMemAllocPitch` makes rows a multiple of this.
+const PITCH_ALIGNMENT: usize = 512;
+
+/// All memory of this process on the devices.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    stores: Vec<Store>,
+    heaps: Vec<Mutex<Heap>>,
+    space: RwLock<Space>,
+    /// Counts changes of `space`.
+    generation: AtomicU64,
+    snapshot: Mutex<(u64, Arc<Allocations>)>,
+    pub(crate) reservations: Mutex<Vec<Mapping>>,
+}
+
+impl Memory {
+    pub(crate) fn new(devices: usize) -> Result<Self, CUresult> {
+        Ok(Self {
+            stores: (0..devices)
+                .map(|_| Store::new())
+                .collect::<Result<_, _>>()?,
+            heaps: (0..devices).map(|_| Mutex::default()).collect(),
+            space: RwLock::default(),
+            generation: AtomicU64::new(1),
+            snapshot: Mutex::default(),
+            reservations: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn space(&self) -> RwLockReadGuard<'_, Space> {
+        self.space.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For a change; whoever asks for it is believed to make one.
+    pub(crate) fn space_mut(&self) -> RwLockWriteGuard<'_, Space> {
+        let space = self.space.write().unwrap_or_else(PoisonError::into_inner);
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        space
+    }
+
+    /// Whether all of a range is memory that copies and kernels may access.
+    pub(crate) fn is_accessible(&self, address: u64, size: u64) -> bool {
+        self.space().is_accessible(address, size)
+    }
+
+    /// What kernels may access, as of now.
+    pub(crate) fn snapshot(&self) -> Arc<Allocations> {
+        let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        let space = self.space();
+        let generation = self.generation.load(Ordering::Relaxed);
+        if snapshot.0 != generation {
+            *snapshot = (generation, Arc::new(Allocations::new(space.ranges())));
+        }
+        Arc::clone(&snapshot.1)
+    }
+
+    /// Device memory for a context.
+    pub(crate) fn allocate(
+        &self,
+        driver: &Driver,
+        context: &Context,
+        size: u64,
+    ) -> Result<u64, CUresult> {
+        if size == 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        if size > driver.segment.memory_bytes() {
+            return Err(CUresult::OUT_OF_MEMORY);
+        }
+        let (base, kind) = if size <= MAX_SMALL_BYTES {
+            let rounded = size.next_multiple_of(ALIGNMENT);
+            (
+                self.small(driver, context.device, rounded)?,
+                Kind::Small(rounded),
+            )
+        } else {
+            let piece = self.piece(driver, context.device, size.next_multiple_of(GRANULARITY))?;
+            (piece.mapping.base(), Kind::Large(Arc::new(piece)))
+        };
+        let region = Region {
+            base,
+            size,
+            kind,
+            context: context.handle,
+            device: context.device,
+            id: unique_id(),
+        };
+        self.space_mut().insert(region);
+        if driver.config.hostile.poisons() {
+            raw::fill_own(base, size, POISON);
+        }
+        Ok(base)
+    }
+
+    fn piece(&self, driver: &Driver, device: usize, size: u64) -> Result<map::Piece, CUresult> {
+        driver.segment.charge(device, size)?;
+        self.stores[device]
+            .take(size)
+            .inspect_err(|_| driver.segment.refund(device, size))
+    }
+
+    fn small(&self, driver: &Driver, device: usize, size: u64) -> Result<u64, CUresult> {
+        let mut heap = self.heaps[device]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(address) = heap.take(size) {
+            return Ok(address);
+        }
+        heap.add(self.piece(driver, device, GRANULARITY)?);
+        heap.take(size).ok_or(CUresult::OUT_OF_MEMORY)
+    }
+
+    /// Gives a region's memory back. Nothing may use it any longer.
+    pub(crate) fn release(&self, driver: &Driver, region: Region) {
+        let device = region.device;
+        match region.kind {
+            Kind::Small(rounded) => {
+                if driver.config.hostile.poisons() {
+                    raw::fill_own(region.base, region.size, POISON);
+                }
+                let mut heap = self.heaps[device]
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                if let Some(piece) = heap.give_back(region.base, rounded) {
+                    self.give_back(driver, device, piece);
+                }
+            }
+            Kind::Large(piece) => {
+                if let Some(piece) = Arc::into_inner(piece) {
+                    self.give_back(driver, device, piece);
+                }
+            }
+            Kind::Host { .. } | Kind::Registered { .. } | Kind::Mapped { .. } => {}
+        }
+    }
+
+    fn give_back(&self, driver: &Driver, device: usize, piece: map::Piece) {
+        let size = piece.mapping.size();
+        self.stores[device].give_back(piece);
+        driver.segment.refund(device, size);
+    }
+
+    /// Removes a region and gives its memory back.
+    pub(crate) fn free(&self, driver: &Driver, base: u64) {
+        let region = self.space_mut().remove(base);
+        if let Some(region) = region {
+            self.release(driver, region);
+        }
+    }
+
+    /// Everything that belongs to a context, at its end.
+    pub(crate) fn free_all_of(&self, driver: &Driver, context: usize) {
+        let of_context = |region: &&Region| {
+            region.context == context && !matches!(region.kind, Kind::Mapped { .. })
+        };
+        let bases: Vec<u64> = self
+            .space()
+            .iter()
+            .filter(of_context)
+            .map(|region| region.base)
+            .collect();
+        for base in bases {
+            self.free(driver, base);
+        }
+    }
+}
+
+/// Waits until no context of the process uses any memory.
+pub(crate) fn quiesce(driver: &Driver) {
+    for context in driver.contexts.all() {
+        // Its own calls tell of its faults.
+        let _ = context.synchronize();
+    }
+}
+
+pub(crate) unsafe fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytesize: usize) -> CUresult {
+    if dptr.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    let allocate = || {
+        let (driver, context) = (driver()?, current()?);
+        driver.memory.allocate(driver, &context, bytesize as u64)
+    };
+    // SAFETY: the caller passes a place for an address.
+    unsafe { answer(dptr, allocate()) }
+}
+
+pub(crate) unsafe fn cuMemAllocPitch_v2(
+    dptr: *mut CUdeviceptr,
+    pitch: *mut usize,
+    width_in_bytes: usize,
+    height: usize,
+    element_size_bytes: c_uint,
+) -> CUresult {
+    if dptr.is_null() || pitch.is_null() || !matches!(element_size_bytes, 4 | 8 | 16) {
+        return CUresult::INVALID_VALUE;
+    }
+    let Some(row) = width_in_bytes.checked_next_multiple_of(PITCH_ALIGNMENT) else {
+        return CUresult::INVALID_VALUE;
+    };
+    let Some(size) = row.checked_mul(height) else {
+        return CUresult::INVALID_VALUE;
+    };
+    // SAFETY: the caller passes places for an address and a size.
+    unsafe {
+        let result = cuMemAlloc_v2(dptr, size);
+        if result == CUresult::SUCCESS {
+            answer_if_asked(pitch, row);
+        }
+        result
+    }
+}
+
+pub(crate) unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
+    let free = || {
+        let (driver, _) = (driver()?, current()?);
+        if dptr == 0 {
+            return Ok(());
+        }
+        let is_plain = |region: &Region| matches!(region.kind, Kind::Small(_) | Kind::Large(_));
+        let known = driver
+            .memory
+            .space()
+            .starting_at(dptr)
+            .is_some_and(is_plain);
+        if !known {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        quiesce(driver);
+        driver.memory.free(driver, dptr);
+        Ok(())
+    };
+    done(free())
+}
+
+pub(crate) unsafe fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> CUresult {
+    let ask = || {
+        let (driver, context) = (driver()?, current()?);
+        let free = driver.segment.free_bytes(context.device);
+        Ok((free as usize, driver.segment.memory_bytes() as usize))
+    };
+    match ask() {
+        Err(error) => error,
+        Ok(found) => {
+            // SAFETY: the caller passes places for two sizes, or null.
+            unsafe {
+                answer_if_asked(free, found.0);
+                answer_if_asked(total, found.1);
+            }
+            CUresult::SUCCESS
+        }
+    }
+}
+
+pub(crate) unsafe fn cuMemGetAddressRange_v2(
+    pbase: *mut CUdeviceptr,
+    psize: *mut usize,
+    dptr: CUdeviceptr,
+) -> CUresult {
+    let ask = || {
+        current()?;
+        let space = driver()?.memory.space();
+        let region = space.find(dptr).ok_or(CUresult::NOT_FOUND)?;
+        Ok((region.base, region.size as usize))
+    };
+    match ask() {
+        Err(error) => error,
+        Ok((base, size)) => {
+            // SAFETY: the caller passes places for an address and a size, or null.
+            unsafe {
+                answer_if_asked(pbase, base);
+                answer_if_asked(psize, size);
+            }
+            CUresult::SUCCESS
+        }
+    }
+}

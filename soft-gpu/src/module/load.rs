@@ -1,0 +1,143 @@
+//! From an image to parsed PTX.
+//!
+//! # Safety
+//!
+//! [`from_pointer`] hands a caller's pointer to [`driver_api::image::extent`], under the same contract.
+
+#![expect(unsafe_code, reason = "images are bare pointers")]
+
+use core::ffi::c_void;
+use std::sync::Arc;
+
+use driver_api::abi::CUresult;
+use driver_api::image::fatbin::{Entry, Kind};
+use driver_api::image::{self, Container, Fatbin, Image, ImageError, elf};
+
+use crate::ptx;
+use crate::state::driver;
+
+/// Why an image cannot be used here.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoadError {
+    #[error("cannot read {path}: {source}")]
+    File {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(
+        "the image holds {found} but no PTX, and the software GPU executes PTX only: compile with \
+         `-gencode arch=compute_75,code=compute_75` (nvcc), or ask the library for PTX instead of a cubin"
+    )]
+    NoPtx { found: String },
+    #[error(transparent)]
+    Ptx(#[from] ptx::PtxError),
+    #[error("the driver is not initialised")]
+    NotInitialised,
+}
+
+impl LoadError {
+    /// What the driver answers.
+    pub(super) fn code(&self) -> CUresult {
+        match self {
+            Self::File { .. } => CUresult::FILE_NOT_FOUND,
+            Self::Image(ImageError::Null) => CUresult::INVALID_VALUE,
+            Self::Image(_) => CUresult::INVALID_IMAGE,
+            Self::NoPtx { .. } => CUresult::NO_BINARY_FOR_GPU,
+            Self::Ptx(_) => CUresult::INVALID_PTX,
+            Self::NotInitialised => CUresult::NOT_INITIALIZED,
+        }
+    }
+}
+
+/// The PTX of the image at a pointer.
+///
+/// # Safety
+///
+/// `image` is null or the start of a complete image.
+pub(super) unsafe fn from_pointer(image: *const c_void) -> Result<Arc<ptx::Module>, LoadError> {
+    // SAFETY: by contract; what is borrowed is only used in this function.
+    let image = unsafe { image::extent(image) }?;
+    from_image(&image)
+}
+
+/// The PTX of a file.
+pub(super) fn from_file(path: &str) -> Result<Arc<ptx::Module>, LoadError> {
+    let bytes = std::fs::read(path).map_err(|source| LoadError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    from_image(&Image::parse(&bytes)?)
+}
+
+fn from_image(image: &Image<'_>) -> Result<Arc<ptx::Module>, LoadError> {
+    match image {
+        Image::Ptx(text) => parse(text),
+        Image::Elf(bytes) => match elf::embedded_ptx(bytes)? {
+            Some(text) => parse(&text),
+            None => Err(LoadError::NoPtx {
+                found: "a cubin".to_owned(),
+            }),
+        },
+        Image::Fatbin(fatbin) => from_fatbin(fatbin),
+    }
+}
+
+fn parse(text: &[u8]) -> Result<Arc<ptx::Module>, LoadError> {
+    Ok(Arc::new(ptx::parse(&String::from_utf8_lossy(text))?))
+}
+
+/// The best PTX of a fatbin: of the newest architecture that is not newer than this device; else the oldest of the newer ones, which
+/// may still use nothing that is not known here; else what a cubin has embedded.
+fn from_fatbin(fatbin: &Fatbin<'_>) -> Result<Arc<ptx::Module>, LoadError> {
+    let device = driver()
+        .map_err(|_| LoadError::NotInitialised)?
+        .config
+        .capability
+        .sm();
+    let mut entries = Vec::new();
+    for container in std::iter::once(&fatbin.container).chain(&fatbin.prelinked) {
+        entries.extend(entries_of(container)?);
+    }
+    entries.sort_by_key(|entry| {
+        let newer = entry.sm > device;
+        (
+            entry.kind != Kind::Ptx,
+            newer,
+            if newer { entry.sm } else { device - entry.sm },
+        )
+    });
+    let mut failure = None;
+    for entry in &entries {
+        let text = match entry.kind {
+            Kind::Ptx => Some(entry.plain()?.into_owned()),
+            Kind::Elf => elf::embedded_ptx(&entry.plain()?)?,
+            Kind::LinkTimeIr | Kind::Other(_) => None,
+        };
+        match text.map(|text| parse(&text)) {
+            Some(Ok(module)) => return Ok(module),
+            Some(Err(error)) => failure = failure.or(Some(error)),
+            None => {}
+        }
+    }
+    Err(failure.unwrap_or_else(|| LoadError::NoPtx {
+        found: describe(&entries),
+    }))
+}
+
+fn entries_of<'a>(container: &Container<'a>) -> Result<Vec<Entry<'a>>, LoadError> {
+    Ok(container.entries().collect::<Result<_, _>>()?)
+}
+
+fn describe(entries: &[Entry<'_>]) -> String {
+    let mut architectures: Vec<String> = entries
+        .iter()
+        .map(|entry| format!("sm_{}", entry.sm))
+        .collect();
+    architectures.dedup();
+    if architectures.is_empty() {
+        return "nothing".to_owned();
+    }
+    format!("machine code for {}", architectures.join(", "))
+}

@@ -1,0 +1,301 @@
+//! What modules, functions, libraries and kernels are.
+//!
+//! # Safety
+//!
+//! Initial values of a module's variables are written to memory that was allocated for them, before anybody knows of it.
+
+#![expect(unsafe_code, reason = "initial values are written to device memory")]
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use driver_api::abi::CUresult;
+
+use crate::context::Context;
+use crate::device::Limits;
+use crate::exec::Program;
+use crate::log::{warn, warn_once};
+use crate::ptx;
+use crate::state::{Driver, driver};
+
+/// A module in a context.
+#[derive(Debug)]
+pub(crate) struct Module {
+    pub(crate) handle: usize,
+    pub(crate) context: usize,
+    pub(crate) ptx: Arc<ptx::Module>,
+    /// Made for a library, and ended with it.
+    pub(crate) of_library: bool,
+    /// Address and size by name.
+    globals: HashMap<String, (u64, u64)>,
+    functions: Mutex<HashMap<String, Weak<Function>>>,
+}
+
+impl Module {
+    pub(crate) fn new(
+        driver: &Driver,
+        handle: usize,
+        context: &Context,
+        ptx: Arc<ptx::Module>,
+    ) -> Result<Self, CUresult> {
+        let globals = place(driver, context, &ptx)?;
+        Ok(Self {
+            handle,
+            context: context.handle,
+            ptx,
+            of_library: false,
+            globals,
+            functions: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn global(&self, name: &str) -> Option<(u64, u64)> {
+        self.globals.get(name).copied()
+    }
+
+    pub(crate) fn global_addresses(&self) -> impl Iterator<Item = u64> {
+        self.globals.values().map(|(address, _)| *address)
+    }
+}
+
+/// Allocates and initialises a module's variables.
+fn place(
+    driver: &Driver,
+    context: &Context,
+    ptx: &ptx::Module,
+) -> Result<HashMap<String, (u64, u64)>, CUresult> {
+    let mut placed = HashMap::new();
+    let result = allocate(driver, context, ptx, &mut placed);
+    if result.is_ok() {
+        for global in ptx.globals() {
+            if let Some((address, _)) = placed.get(&global.name) {
+                initialise(global, *address, &placed);
+            }
+        }
+        return Ok(placed);
+    }
+    for (address, _) in placed.values() {
+        driver.memory.free(driver, *address);
+    }
+    result.map(|()| placed)
+}
+
+fn allocate(
+    driver: &Driver,
+    context: &Context,
+    ptx: &ptx::Module,
+    placed: &mut HashMap<String, (u64, u64)>,
+) -> Result<(), CUresult> {
+    for global in ptx.globals().filter(|global| global.size > 0) {
+        if global.is_extern {
+            warn_once(&format!(
+                "the module's variable `{}` is defined nowhere",
+                global.name
+            ));
+            continue;
+        }
+        let address = driver.memory.allocate(driver, context, global.size)?;
+        placed.insert(global.name.clone(), (address, global.size));
+    }
+    Ok(())
+}
+
+fn initialise(global: &ptx::Global, address: u64, placed: &HashMap<String, (u64, u64)>) {
+    let size = global.size as usize;
+    let mut bytes = global.init.clone();
+    bytes.resize(size, 0);
+    for relocation in &global.relocations {
+        let Some((target, _)) = placed.get(&relocation.symbol) else {
+            let (name, symbol) = (&global.name, &relocation.symbol);
+            warn_once(&format!(
+                "variable `{name}` refers to `{symbol}`, which has no address"
+            ));
+            continue;
+        };
+        let value = target.wrapping_add_signed(relocation.addend).to_le_bytes();
+        let (offset, width) = (relocation.offset as usize, relocation.size.min(8) as usize);
+        if let Some(place) = bytes.get_mut(offset..offset + width) {
+            place.copy_from_slice(&value[..width]);
+        }
+    }
+    // SAFETY: the allocation was made with this size, and nobody has its address yet.
+    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, size) };
+}
+
+impl Module {
+    /// A function of the module, the same for the same name.
+    pub(crate) fn function(self: &Arc<Self>, name: &str) -> Result<Arc<Function>, CUresult> {
+        let driver = driver()?;
+        self.ptx.kernel(name).ok_or(CUresult::NOT_FOUND)?;
+        let mut functions = self
+            .functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = functions.get(name).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let handle = driver.functions.reserve();
+        let function = Arc::new(Function {
+            handle,
+            name: name.to_owned(),
+            c_name: CString::new(name).map_err(|_| CUresult::NOT_FOUND)?,
+            module: Arc::clone(self),
+            program: OnceLock::new(),
+            dynamic_shared: AtomicU32::new(Limits::of(driver.config.capability).shared_per_block),
+        });
+        driver.functions.insert(handle, Arc::clone(&function));
+        functions.insert(name.to_owned(), Arc::downgrade(&function));
+        Ok(function)
+    }
+}
+
+/// A kernel in a context.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) handle: usize,
+    pub(crate) name: String,
+    pub(crate) c_name: CString,
+    pub(crate) module: Arc<Module>,
+    program: OnceLock<Result<Arc<Program>, CUresult>>,
+    /// Static and dynamic shared memory together that a launch may have.
+    dynamic_shared: AtomicU32,
+}
+
+impl Function {
+    /// What is executed; decoded when first asked for.
+    pub(crate) fn program(&self) -> Result<Arc<Program>, CUresult> {
+        let decode = || {
+            let address = |name: &str| self.module.global(name).map(|(address, _)| address);
+            Program::decode(&self.module.ptx, &self.name, &address)
+                .map(Arc::new)
+                .map_err(|error| {
+                    warn(&format!("cannot execute: {error}"));
+                    CUresult::NOT_SUPPORTED
+                })
+        };
+        self.program.get_or_init(decode).clone()
+    }
+
+    pub(crate) fn is_decoded(&self) -> bool {
+        self.program.get().is_some()
+    }
+
+    /// Its declaration.
+    pub(crate) fn entry(&self) -> Result<&ptx::Entry, CUresult> {
+        self.module
+            .ptx
+            .kernel(&self.name)
+            .ok_or(CUresult::NOT_FOUND)
+    }
+
+    /// The most dynamic shared memory that a launch may ask for.
+    pub(crate) fn max_dynamic_shared(&self) -> Result<u32, CUresult> {
+        let own = self.program()?.attributes().shared_bytes;
+        Ok(self
+            .dynamic_shared
+            .load(Ordering::Relaxed)
+            .saturating_sub(own))
+    }
+
+    /// Allows launches with that much.
+    pub(crate) fn set_max_dynamic_shared(&self, bytes: u32) -> Result<(), CUresult> {
+        let own = self.program()?.attributes().shared_bytes;
+        let most = Limits::of(driver()?.config.capability).shared_per_block_opt_in;
+        let sum = own.checked_add(bytes).filter(|&sum| sum <= most);
+        let sum = sum.ok_or(CUresult::INVALID_VALUE)?;
+        self.dynamic_shared.store(sum, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Code that belongs to no context.
+#[derive(Debug)]
+pub(crate) struct Library {
+    pub(crate) handle: usize,
+    pub(crate) ptx: Arc<ptx::Module>,
+    /// By context.
+    modules: Mutex<HashMap<usize, Arc<Module>>>,
+    kernels: Mutex<HashMap<String, Arc<Kernel>>>,
+}
+
+impl Library {
+    pub(crate) fn new(handle: usize, ptx: Arc<ptx::Module>) -> Self {
+        Self {
+            handle,
+            ptx,
+            modules: Mutex::default(),
+            kernels: Mutex::default(),
+        }
+    }
+
+    /// The library's module in a context, made when first asked for.
+    pub(crate) fn module(&self, context: &Context) -> Result<Arc<Module>, CUresult> {
+        let driver = driver()?;
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = modules.get(&context.handle) {
+            return Ok(Arc::clone(module));
+        }
+        let handle = driver.modules.reserve();
+        let mut module = Module::new(driver, handle, context, Arc::clone(&self.ptx))?;
+        module.of_library = true;
+        let module = Arc::new(module);
+        driver.modules.insert(handle, Arc::clone(&module));
+        modules.insert(context.handle, Arc::clone(&module));
+        Ok(module)
+    }
+
+    /// A kernel, the same for the same name.
+    pub(crate) fn kernel(self: &Arc<Self>, name: &str) -> Result<Arc<Kernel>, CUresult> {
+        let driver = driver()?;
+        self.ptx.kernel(name).ok_or(CUresult::NOT_FOUND)?;
+        let mut kernels = self.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernel) = kernels.get(name) {
+            return Ok(Arc::clone(kernel));
+        }
+        let kernel = Arc::new(Kernel {
+            handle: driver.kernels.reserve(),
+            library: Arc::downgrade(self),
+            name: name.to_owned(),
+            c_name: CString::new(name).map_err(|_| CUresult::NOT_FOUND)?,
+        });
+        driver.kernels.insert(kernel.handle, Arc::clone(&kernel));
+        kernels.insert(name.to_owned(), Arc::clone(&kernel));
+        Ok(kernel)
+    }
+
+    /// Its modules in all contexts, which end with it.
+    pub(crate) fn take_modules(&self) -> Vec<Arc<Module>> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *modules).into_values().collect()
+    }
+
+    /// A context has ended.
+    pub(crate) fn forget(&self, context: usize) {
+        self.modules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&context);
+    }
+}
+
+/// A kernel of a library.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) handle: usize,
+    pub(crate) library: Weak<Library>,
+    pub(crate) name: String,
+    pub(crate) c_name: CString,
+}
+
+impl Kernel {
+    pub(crate) fn library(&self) -> Result<Arc<Library>, CUresult> {
+        self.library.upgrade().ok_or(CUresult::INVALID_HANDLE)
+    }
+
+    /// The kernel in a context.
+    pub(crate) fn function(&self, context: &Context) -> Result<Arc<Function>, CUresult> {
+        self.library()?.module(context)?.function(&self.name)
+    }
+}

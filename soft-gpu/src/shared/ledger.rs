@@ -1,0 +1,104 @@
+//! Who has taken how much of a device's memory.
+//!
+//! A process adds to its own entry under the segment's lock, after comparing the sum with the capacity, so two processes never
+//! get the last bytes both. It takes away without the lock. Entries of the dead are swept when
+//! somebody would otherwise be refused, or asks how much is free.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use driver_api::abi::CUresult;
+
+use super::{LEDGER_BYTE, MAX_PROCESSES, Segment};
+
+impl Segment {
+    /// Takes memory of a device, or says that there is not enough.
+    pub(crate) fn charge(&self, device: usize, bytes: u64) -> Result<(), CUresult> {
+        self.locked(|| {
+            let fits = |used: u64| {
+                used.checked_add(bytes)
+                    .is_some_and(|sum| sum <= self.memory_bytes())
+            };
+            if !fits(self.used(device)) {
+                self.sweep();
+            }
+            if !fits(self.used(device)) {
+                return Err(CUresult::OUT_OF_MEMORY);
+            }
+            let own = &self.place(self.place).used_bytes[device];
+            own.fetch_add(bytes, Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    /// Gives memory back.
+    pub(crate) fn refund(&self, device: usize, bytes: u64) {
+        let own = &self.place(self.place).used_bytes[device];
+        own.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that nobody has taken.
+    pub(crate) fn free_bytes(&self, device: usize) -> u64 {
+        let used = self.locked(|| {
+            self.sweep();
+            Ok(self.used(device))
+        });
+        self.memory_bytes().saturating_sub(used.unwrap_or(0))
+    }
+
+    fn used(&self, device: usize) -> u64 {
+        let used = |place| self.place(place).used_bytes[device].load(Ordering::Relaxed);
+        (0..MAX_PROCESSES).map(used).fold(0, u64::saturating_add)
+    }
+
+    /// Forgets what processes had taken that are gone.
+    fn sweep(&self) {
+        for place in 0..MAX_PROCESSES {
+            let entry = self.place(place);
+            if entry.process.load(Ordering::Relaxed) != 0 && !self.is_alive(place) {
+                entry.clear(0);
+            }
+        }
+    }
+
+    fn locked<T>(&self, body: impl FnOnce() -> Result<T, CUresult>) -> Result<T, CUresult> {
+        let _threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lock(LEDGER_BYTE, libc::F_WRLCK, true)
+            .map_err(|_| CUresult::OPERATING_SYSTEM)?;
+        let result = body();
+        // Unlocking a record that is held cannot fail.
+        let _ = self.lock(LEDGER_BYTE, libc::F_UNLCK, false);
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_byte_is_given_once() {
+        let name = format!("gpurun-test-ledger-{}", std::process::id());
+        let segment = Segment::attach(&name, 100).unwrap();
+        assert_eq!(segment.charge(0, 60), Ok(()));
+        assert_eq!(segment.charge(0, 41), Err(CUresult::OUT_OF_MEMORY));
+        assert_eq!(segment.charge(1, 100), Ok(()));
+        assert_eq!(segment.charge(0, 40), Ok(()));
+        assert_eq!(segment.free_bytes(0), 0);
+        segment.refund(0, 60);
+        assert_eq!(segment.free_bytes(0), 60);
+        assert_eq!(segment.charge(0, u64::MAX), Err(CUresult::OUT_OF_MEMORY));
+        std::fs::remove_file(format!("/dev/shm/{name}")).unwrap();
+    }
+
+    #[test]
+    fn the_dead_are_swept() {
+        let name = format!("gpurun-test-dead-{}", std::process::id());
+        let segment = Segment::attach(&name, 100).unwrap();
+        let other = segment.place(7);
+        other.process.store(1, Ordering::Relaxed);
+        other.used_bytes[0].store(90, Ordering::Relaxed);
+        assert_eq!(segment.charge(0, 100), Ok(()));
+        std::fs::remove_file(format!("/dev/shm/{name}")).unwrap();
+    }
+}

@@ -1,0 +1,122 @@
+//! The driver's one value: everything that `cuInit` makes.
+//!
+//! ```text
+//! not initialised ──cuInit──▶ initialised ──fork──▶ (in the child) not initialised, for ever
+//! ```
+//!
+//! # Safety
+//!
+//! The only unsafe act is to register a function with `pthread_atfork`; it stores to an atomic and does nothing else.
+
+#![expect(unsafe_code, reason = "registering the fork handler")]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use driver_api::abi::CUresult;
+
+use crate::config::Config;
+use crate::context::{Context, Primary};
+use crate::event::Event;
+use crate::exec::Pool;
+use crate::handles::{Kind, Registry};
+use crate::log::warn;
+use crate::memory::Memory;
+use crate::module::{Function, Kernel, Library, Module};
+use crate::shared::Segment;
+use crate::stream::Stream;
+use crate::threads::with_signals_blocked;
+use crate::virtual_memory::Physical;
+
+/// The version of CUDA that the driver says it serves.
+pub(crate) const DRIVER_VERSION: i32 = 13000;
+
+/// The driver, once initialised.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(crate) config: Config,
+    pub(crate) segment: Segment,
+    pub(crate) pool: Pool,
+    pub(crate) memory: Memory,
+    pub(crate) primaries: Vec<Mutex<Primary>>,
+    pub(crate) contexts: Registry<Context>,
+    pub(crate) streams: Registry<Stream>,
+    pub(crate) events: Registry<Event>,
+    pub(crate) modules: Registry<Module>,
+    pub(crate) functions: Registry<Function>,
+    pub(crate) libraries: Registry<Library>,
+    pub(crate) kernels: Registry<Kernel>,
+    pub(crate) physical: Registry<Physical>,
+}
+
+static DRIVER: OnceLock<Driver> = OnceLock::new();
+/// Set in the child of a process that had initialised: its threads, and so its device, are gone.
+static FORKED: AtomicBool = AtomicBool::new(false);
+
+/// The driver, if it is initialised in this very process.
+pub(crate) fn driver() -> Result<&'static Driver, CUresult> {
+    match DRIVER.get() {
+        Some(driver) if !FORKED.load(Ordering::Relaxed) => Ok(driver),
+        _ => Err(CUresult::NOT_INITIALIZED),
+    }
+}
+
+/// Makes the driver, the first time.
+pub(crate) fn initialise() -> Result<(), CUresult> {
+    static INITIALISING: Mutex<()> = Mutex::new(());
+    if FORKED.load(Ordering::Relaxed) {
+        return Err(CUresult::NOT_INITIALIZED);
+    }
+    if DRIVER.get().is_some() {
+        return Ok(());
+    }
+    let _initialising = INITIALISING.lock().unwrap_or_else(PoisonError::into_inner);
+    if DRIVER.get().is_none() {
+        let driver = Driver::new()?;
+        // SAFETY: the handler only stores to an atomic, which is safe in a child with one thread.
+        unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+        let _ = DRIVER.set(driver);
+    }
+    Ok(())
+}
+
+extern "C" fn forked() {
+    FORKED.store(true, Ordering::Relaxed);
+}
+
+impl Driver {
+    fn new() -> Result<Self, CUresult> {
+        let config = Config::from_environment();
+        let segment = Segment::attach(&config.segment, config.memory_bytes).map_err(|error| {
+            warn(&error.to_string());
+            CUresult::OPERATING_SYSTEM
+        })?;
+        let contexts = Registry::new(Kind::Context);
+        let primaries = (0..config.devices)
+            .map(|_| Mutex::new(Primary::new(contexts.reserve())))
+            .collect();
+        Ok(Self {
+            segment,
+            pool: with_signals_blocked(|| Pool::new(config.threads)),
+            memory: Memory::new(config.devices)?,
+            primaries,
+            contexts,
+            streams: Registry::new(Kind::Stream),
+            events: Registry::new(Kind::Event),
+            modules: Registry::new(Kind::Module),
+            functions: Registry::new(Kind::Function),
+            libraries: Registry::new(Kind::Library),
+            kernels: Registry::new(Kind::Kernel),
+            physical: Registry::new(Kind::Memory),
+            config,
+        })
+    }
+
+    /// The index of a device.
+    pub(crate) fn device(&self, device: i32) -> Result<usize, CUresult> {
+        usize::try_from(device)
+            .ok()
+            .filter(|&index| index < self.config.devices)
+            .ok_or(CUresult::INVALID_DEVICE)
+    }
+}

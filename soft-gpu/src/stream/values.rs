@@ -1,0 +1,261 @@
+//! Operations that write a word to memory, or wait for one.
+//!
+//! # Safety
+//!
+//! Words are accessed atomically, at addresses that were checked when the operation was posted and live until the context is idle.
+
+#![expect(unsafe_code, reason = "the driver's C interface")]
+#![expect(non_snake_case, reason = "the driver's names")]
+
+use core::ffi::c_uint;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use driver_api::abi::{CUdeviceptr, CUresult, CUstream, CUstreamBatchMemOpParams};
+
+use super::find;
+use crate::context::{Context, Fate};
+use crate::entry::done;
+use crate::state::driver;
+
+/// Wait until the word is what is asked; the numbers are the driver's flags.
+const GREATER_OR_EQUAL: c_uint = 0;
+const EQUAL: c_uint = 1;
+const AND: c_uint = 2;
+const NOR: c_uint = 3;
+/// Remote writes are always visible here.
+const FLUSH: c_uint = 1 << 30;
+
+/// How long a wait polls without giving up its core, and how long it sleeps then.
+const SPINS: u32 = 1000;
+const NAP: Duration = Duration::from_micros(50);
+
+/// A word of device or pinned memory.
+#[derive(Debug, Clone, Copy)]
+enum Word {
+    Narrow(u64),
+    Wide(u64),
+}
+
+impl Word {
+    fn checked(self, context: &Context) -> Result<Self, CUresult> {
+        let (address, size) = match self {
+            Self::Narrow(address) => (address, 4),
+            Self::Wide(address) => (address, 8),
+        };
+        let memory = &driver()?.memory;
+        let valid = address % size == 0 && memory.is_accessible(address, size);
+        // The context is named so that a later device can say what it may access.
+        let _ = context;
+        if valid {
+            Ok(self)
+        } else {
+            Err(CUresult::INVALID_VALUE)
+        }
+    }
+
+    fn load(self) -> u64 {
+        match self {
+            // SAFETY: checked when the operation was posted: aligned, and mapped until the context is idle.
+            Self::Narrow(address) => unsafe { AtomicU32::from_ptr(address as *mut u32) }
+                .load(Ordering::Acquire)
+                .into(),
+            // SAFETY: as above.
+            Self::Wide(address) => {
+                unsafe { AtomicU64::from_ptr(address as *mut u64) }.load(Ordering::Acquire)
+            }
+        }
+    }
+
+    fn store(self, value: u64) {
+        match self {
+            // SAFETY: checked when the operation was posted: aligned, and mapped until the context is idle.
+            Self::Narrow(address) => unsafe { AtomicU32::from_ptr(address as *mut u32) }
+                .store(value as u32, Ordering::Release),
+            // SAFETY: as above.
+            Self::Wide(address) => {
+                unsafe { AtomicU64::from_ptr(address as *mut u64) }.store(value, Ordering::Release)
+            }
+        }
+    }
+
+    /// Whether the word is what is waited for.
+    fn satisfies(self, value: u64, condition: c_uint) -> bool {
+        let found = self.load();
+        match (condition, self) {
+            (GREATER_OR_EQUAL, Self::Narrow(_)) => {
+                (found as u32).wrapping_sub(value as u32) as i32 >= 0
+            }
+            (GREATER_OR_EQUAL, Self::Wide(_)) => found.wrapping_sub(value) as i64 >= 0,
+            (EQUAL, _) => found == value,
+            (AND, _) => found & value != 0,
+            (_, Self::Narrow(_)) => !(found as u32 | value as u32) != 0,
+            (_, Self::Wide(_)) => !(found | value) != 0,
+        }
+    }
+
+    fn wait(self, value: u64, condition: c_uint, fate: &Fate) {
+        for round in 0u32.. {
+            if self.satisfies(value, condition) || fate.is_aborted() || fate.status().is_err() {
+                return;
+            }
+            if round < SPINS {
+                std::hint::spin_loop()
+            } else {
+                std::thread::sleep(NAP)
+            }
+        }
+    }
+}
+
+/// One operation, checked.
+#[derive(Debug, Clone, Copy)]
+enum Operation {
+    Wait {
+        word: Word,
+        value: u64,
+        condition: c_uint,
+    },
+    Write {
+        word: Word,
+        value: u64,
+    },
+    Nothing,
+}
+
+impl Operation {
+    fn wait(word: Word, value: u64, flags: c_uint) -> Result<Self, CUresult> {
+        let condition = flags & !FLUSH;
+        if condition > NOR {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        Ok(Self::Wait {
+            word,
+            value,
+            condition,
+        })
+    }
+
+    fn write(word: Word, value: u64, flags: c_uint) -> Result<Self, CUresult> {
+        const NO_MEMORY_BARRIER: c_uint = 1;
+        if flags > NO_MEMORY_BARRIER {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        Ok(Self::Write { word, value })
+    }
+
+    /// Reads one element of a batch: kind, address, value, flags.
+    fn parse(parameters: &CUstreamBatchMemOpParams) -> Result<Self, CUresult> {
+        let [kind, address, value, flags, ..] = parameters.words;
+        let flags = flags as c_uint;
+        match kind as u32 {
+            1 => Self::wait(Word::Narrow(address), u64::from(value as u32), flags),
+            2 => Self::write(Word::Narrow(address), u64::from(value as u32), flags),
+            4 => Self::wait(Word::Wide(address), value, flags),
+            5 => Self::write(Word::Wide(address), value, flags),
+            // Flushing remote writes, and a barrier: everything is ordered here anyway.
+            3 | 6 => Ok(Self::Nothing),
+            _ => Err(CUresult::INVALID_VALUE),
+        }
+    }
+
+    fn checked(self, context: &Context) -> Result<Self, CUresult> {
+        if let Self::Wait { word, .. } | Self::Write { word, .. } = self {
+            word.checked(context)?;
+        }
+        Ok(self)
+    }
+
+    fn perform(self, fate: &Fate) {
+        match self {
+            Self::Wait {
+                word,
+                value,
+                condition,
+            } => word.wait(value, condition, fate),
+            Self::Write { word, value } => word.store(value),
+            Self::Nothing => {}
+        }
+    }
+}
+
+fn post(stream: CUstream, operations: Vec<Operation>) -> Result<(), CUresult> {
+    let (context, stream) = find(stream)?;
+    for operation in &operations {
+        operation.checked(&context)?;
+    }
+    let fate = Arc::clone(&context.fate);
+    context.post(&stream, move || {
+        operations
+            .iter()
+            .for_each(|operation| operation.perform(&fate));
+        Ok(())
+    });
+    Ok(())
+}
+
+fn post_one(stream: CUstream, operation: Result<Operation, CUresult>) -> CUresult {
+    done(operation.and_then(|operation| post(stream, vec![operation])))
+}
+
+pub(crate) unsafe fn cuStreamWaitValue32_v2(
+    stream: CUstream,
+    addr: CUdeviceptr,
+    value: u32,
+    flags: c_uint,
+) -> CUresult {
+    post_one(
+        stream,
+        Operation::wait(Word::Narrow(addr), value.into(), flags),
+    )
+}
+
+pub(crate) unsafe fn cuStreamWaitValue64_v2(
+    stream: CUstream,
+    addr: CUdeviceptr,
+    value: u64,
+    flags: c_uint,
+) -> CUresult {
+    post_one(stream, Operation::wait(Word::Wide(addr), value, flags))
+}
+
+pub(crate) unsafe fn cuStreamWriteValue32_v2(
+    stream: CUstream,
+    addr: CUdeviceptr,
+    value: u32,
+    flags: c_uint,
+) -> CUresult {
+    post_one(
+        stream,
+        Operation::write(Word::Narrow(addr), value.into(), flags),
+    )
+}
+
+pub(crate) unsafe fn cuStreamWriteValue64_v2(
+    stream: CUstream,
+    addr: CUdeviceptr,
+    value: u64,
+    flags: c_uint,
+) -> CUresult {
+    post_one(stream, Operation::write(Word::Wide(addr), value, flags))
+}
+
+/// The most operations that one call may bring.
+const MAX_BATCH: c_uint = 256;
+
+pub(crate) unsafe fn cuStreamBatchMemOp_v2(
+    stream: CUstream,
+    count: c_uint,
+    param_array: *mut CUstreamBatchMemOpParams,
+    flags: c_uint,
+) -> CUresult {
+    if count > MAX_BATCH || flags != 0 || (count > 0 && param_array.is_null()) {
+        return CUresult::INVALID_VALUE;
+    }
+    let parsed = (0..count as usize)
+        // SAFETY: the caller passes an array of `count` elements.
+        .map(|index| Operation::parse(&unsafe { param_array.add(index).read_unaligned() }))
+        .collect::<Result<Vec<_>, _>>();
+    done(parsed.and_then(|operations| post(stream, operations)))
+}
