@@ -32,7 +32,7 @@ pub(crate) use object::{
 pub(crate) use primary::*;
 
 use crate::entry::{answer, answer_if_asked, done};
-use crate::state::driver;
+use crate::state::{Driver, driver};
 
 /// The flags that exist: scheduling, mapped host memory, and newer ones that change nothing here.
 const ALL_FLAGS: c_uint = 0xff;
@@ -46,6 +46,17 @@ pub(crate) fn find(context: CUcontext) -> Result<Arc<Context>, CUresult> {
             .get(handle)
             .map_err(|_| CUresult::INVALID_CONTEXT),
     }
+}
+
+/// Whether a handle is that of some device's primary context, active or not.
+fn is_primary(driver: &Driver, handle: usize) -> bool {
+    driver.primaries.iter().any(|primary| {
+        primary
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .handle
+            == handle
+    })
 }
 
 /// A place among the driver's contexts for `context`, with what it needs.
@@ -176,7 +187,8 @@ pub(crate) unsafe fn cuCtxPopCurrent(pctx: *mut CUcontext) -> CUresult {
 pub(crate) unsafe fn cuCtxSetCurrent(ctx: CUcontext) -> CUresult {
     let set = || {
         let driver = driver()?;
-        if ctx.0 != 0 {
+        // A primary context may become current before it is retained: cudart does so.
+        if ctx.0 != 0 && !is_primary(driver, ctx.0) {
             driver
                 .contexts
                 .get(ctx.0)

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use driver_api::abi::CUresult;
 
-use crate::log::{debug, warn, warn_once};
+use crate::log::{debug, trace, warn, warn_once};
 
 thread_local! {
     /// Whether this thread is in a host function of a stream, where calls are forbidden.
@@ -29,7 +29,9 @@ pub(crate) fn call(index: usize, body: impl FnOnce() -> CUresult) -> CUresult {
         warn(&format!("{name}: internal error"));
         CUresult::UNKNOWN
     });
-    if result != CUresult::SUCCESS && result != CUresult::NOT_READY {
+    if result == CUresult::SUCCESS || result == CUresult::NOT_READY {
+        trace(|| format!("{name} answers {}", result.0));
+    } else {
         debug(&format!("{name} answers {}", result.0));
     }
     result

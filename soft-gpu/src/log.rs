@@ -65,6 +65,13 @@ pub(crate) fn debug(line: &str) {
     write(Level::Debug, line);
 }
 
+/// Every call, for who has to see them all.
+pub(crate) fn trace(line: impl FnOnce() -> String) {
+    if log().level >= Level::Trace {
+        write(Level::Trace, &line());
+    }
+}
+
 /// As [`warn`], but the same line only once.
 pub(crate) fn warn_once(line: &str) {
     /// The most lines remembered.
