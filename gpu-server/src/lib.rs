@@ -13,6 +13,7 @@
 
 pub mod config;
 pub mod daemon;
+pub(crate) mod driver;
 pub mod inherited;
 pub mod probe;
 pub mod snapshot;

@@ -5,7 +5,7 @@ use quote::{format_ident, quote};
 
 use crate::api::blocks;
 use crate::model::{Direction, Parameter, Row, Specification, Wire};
-use crate::wire::{has_reply, reply_fields, type_name};
+use crate::wire::{has_reply, reply_fields, request_fields, type_name};
 
 pub(crate) fn dispatch(specification: &Specification) -> TokenStream {
     let travelling = || specification.rows.iter().filter(|row| row.travels());
@@ -66,7 +66,13 @@ fn custom(row: &Row) -> TokenStream {
 /// Handles become the driver's, scalars are passed, what the driver writes goes into the reply.
 fn automatic(row: &Row) -> TokenStream {
     let name = format_ident!("{}", row.name);
-    let decoded = decoded(row);
+    let decoded = match request_fields(row).next() {
+        Some(_) => decoded(row),
+        None => {
+            let type_name = type_name(row);
+            quote!(decode::<request::#type_name>(body)?;)
+        }
+    };
     let prepare = row.parameters.iter().map(prepare);
     let arguments = row.parameters.iter().map(argument);
     let finish = row.parameters.iter().filter_map(finish);
@@ -84,10 +90,10 @@ fn automatic(row: &Row) -> TokenStream {
     });
     quote! {
         #decoded
-        let function = call.driver().#name.ok_or(CUresult::NOT_SUPPORTED)?;
+        let driver_function = call.driver().#name.ok_or(CUresult::NOT_SUPPORTED)?;
         #(#prepare)*
         // SAFETY: handles come from this session's tables, out parameters are local variables of the right type.
-        unsafe { function(#(#arguments),*) }.ok()?;
+        unsafe { driver_function(#(#arguments),*) }.ok()?;
         #(#finish)*
         #reply
         Ok(())

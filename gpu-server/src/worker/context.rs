@@ -308,9 +308,7 @@ pub(crate) fn gpurunPrimaryReset(
     cuda!(driver, cuDevicePrimaryCtxReset_v2(request.device()))?;
     // Our own retain outlives a reset.
     cuda!(driver, cuDevicePrimaryCtxRelease_v2(request.device()))?;
-    call.session
-        .memory
-        .give_back_all_of(driver, context.serial);
+    call.session.memory.give_back_all_of(driver, context.serial);
     Ok(())
 }
 

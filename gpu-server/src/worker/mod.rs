@@ -2,17 +2,63 @@
 //!
 //! What: [`main`] is all that the daemon starts; it gets the client's connection, unread beyond the hello, and
 //! the hello itself. Rules: the worker answers the hello (the daemon has not), and from then on the connection is its
-//! own: it ends when the client ends, within [`CLEAN_UP_LIMIT`](protocol::limits::CLEAN_UP_LIMIT). The daemon dies first
-//! only by a crash, and then the kernel ends the worker. No environment variable of the daemon's loader is set.
+//! own: it ends when the client ends, within [`CLEAN_UP_LIMIT`](protocol::limits::CLEAN_UP_LIMIT), by leaving the process: the
+//! operating system and the driver give everything back. The daemon dies first only by a crash, and then the kernel
+//! ends the worker. No environment variable of the daemon's loader is set.
+//!
+//! ```text
+//! frames ──> executor ──> schedule: here or on a lane ──> dispatch ──> area (memory, stream, …) ──> driver
+//!               │ Bulk ──> transfer ──> staging ───────────────────────────────────────────────────> driver
+//!               └─ outbox <── reply                          point of a stream ──> poller ──> outbox
+//! ```
+
+pub(crate) mod context;
+pub(crate) mod event;
+pub(crate) mod launch;
+pub(crate) mod memory;
+pub(crate) mod module;
+pub(crate) mod stream;
+
+mod call;
+mod capture;
+mod dispatch;
+mod end;
+mod executor;
+mod janitor;
+mod outbox;
+mod output;
+mod point;
+mod poller;
+mod schedule;
+mod session;
+mod staging;
+mod startup;
+mod table;
+#[cfg(test)]
+mod tests;
+mod transfer;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
-use protocol::hello::{self, DeviceKind, Hello, HelloReply, RefusalCode};
-use protocol::limits::HELLO_TIMEOUT;
-use protocol::transport::HandshakeStream;
+use driver_api::Driver;
+use protocol::hello::{
+    self, Accepted, DeviceKind, Hello, HelloReply, RELEASE, RefusalCode, Refused, ServerInfo,
+};
+use protocol::limits::{HEARTBEAT_INTERVAL, HELLO_TIMEOUT};
+use protocol::transport::{Connection, HandshakeStream};
+
+use end::{End, Reason};
+use memory::Memory;
+use outbox::Outbox;
+use output::Output;
+use session::Session;
+
+/// How long a goodbye may take when the worker ends a session.
+const GOODBYE_TIME: Duration = Duration::from_millis(500);
 
 /// What a worker is started with.
 #[derive(Debug)]
@@ -32,20 +78,157 @@ pub struct WorkerArguments {
     pub kind: DeviceKind,
 }
 
-/// Serves the session to its end.
+/// Serves the session to its end, and then leaves the process without running what a driver would run at exit.
 #[must_use]
 pub fn main(arguments: WorkerArguments) -> ExitCode {
-    let refused = hello::refusal(
-        RefusalCode::Unsupported,
-        "this server does not execute calls yet",
-    );
-    let deadline = Instant::now() + HELLO_TIMEOUT;
-    let mut stream = HandshakeStream::new(arguments.connection.as_fd(), deadline);
-    match hello::write(&mut stream, &HelloReply::from(refused)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::warn!(session = arguments.session, "cannot refuse: {error}");
-            ExitCode::FAILURE
+    leave_on_panic();
+    let number = arguments.session;
+    let reason = match begin(arguments) {
+        Ok(session) => {
+            let reason = session.end.wait();
+            say_goodbye(&session, &reason);
+            reason
+        }
+        Err(reason) => reason,
+    };
+    match reason {
+        Reason::Goodbye(_) => {
+            tracing::info!(session = number, "{reason}");
+            leave(0)
+        }
+        Reason::Lost(_) => {
+            tracing::warn!(session = number, "{reason}");
+            leave(0)
+        }
+        Reason::Violation(_) | Reason::Failed(_) => {
+            tracing::error!(session = number, "{reason}");
+            leave(1)
         }
     }
+}
+
+/// Prepares everything, answers the hello, starts the threads.
+fn begin(arguments: WorkerArguments) -> Result<Arc<Session>, Reason> {
+    // SAFETY: the worker has started no thread yet.
+    #[expect(unsafe_code, reason = "the environment is set before any thread runs")]
+    unsafe {
+        startup::set_variables(&arguments.hello);
+    }
+    let output = Output::replace_standard_output()
+        .map_err(|error| Reason::Failed(format!("standard output: {error}")))?;
+    let (reply, prepared) = match prepare(&arguments) {
+        Ok((driver, accepted)) => (
+            HelloReply::from(accepted.clone()),
+            Ok((driver, accepted.windows)),
+        ),
+        Err(refused) => (
+            HelloReply::from(refused.clone()),
+            Err(Reason::Failed(refused.message)),
+        ),
+    };
+    let deadline = Instant::now() + HELLO_TIMEOUT;
+    let mut stream = HandshakeStream::new(arguments.connection.as_fd(), deadline);
+    hello::write(&mut stream, &reply).map_err(|error| Reason::Lost(error.to_string()))?;
+    let (driver, windows) = prepared?;
+    let connection = Connection::from_fd(arguments.connection)
+        .map_err(|error| Reason::Failed(format!("the connection: {error}")))?;
+    start(driver, connection, Memory::new(windows), output)
+        .map_err(|error| Reason::Failed(format!("cannot start a thread: {error}")))
+}
+
+fn prepare(arguments: &WorkerArguments) -> Result<(&'static Driver, Accepted), Refused> {
+    hello::check_shape(&arguments.hello, &driver_api::wire::shape_hash())?;
+    let driver = crate::driver::load(&arguments.driver)
+        .map_err(|error| hello::refusal(RefusalCode::Internal, error.to_string()))?;
+    let found = startup::find(driver, &arguments.hello)?;
+    let accepted = Accepted {
+        version: arguments.version,
+        session: arguments.session,
+        server: Some(ServerInfo {
+            host: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+            version: RELEASE.to_owned(),
+            device_kind: arguments.kind.into(),
+            driver_version: found.driver_version,
+        }),
+        devices: found.devices,
+        windows: found.windows,
+    };
+    Ok((driver, accepted))
+}
+
+/// Starts the threads of a session.
+fn start(
+    driver: &'static Driver,
+    connection: Connection,
+    memory: Memory,
+    output: Output,
+) -> std::io::Result<Arc<Session>> {
+    let end = Arc::new(End::new(connection.interrupt));
+    let outbox = Outbox::new(connection.sender, Arc::clone(&end));
+    let (jobs, orders) = mpsc::channel();
+    let session = Session::new(driver, end, outbox, memory, output, jobs);
+    let session = Arc::new(session);
+    spawn("poller", &session, poller::run)?;
+    spawn("janitor", &session, move |session| {
+        janitor::run(session, &orders);
+    })?;
+    spawn("pulse", &session, beat)?;
+    executor::start(Arc::clone(&session), connection.receiver)?;
+    Ok(session)
+}
+
+fn spawn(
+    name: &str,
+    session: &Arc<Session>,
+    run: impl FnOnce(&Session) + Send + 'static,
+) -> std::io::Result<()> {
+    let session = Arc::clone(session);
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || run(&session))?;
+    Ok(())
+}
+
+/// Sends something at least every heartbeat interval, whatever the executors are busy with.
+fn beat(session: &Session) {
+    while !session.end.is_over() {
+        std::thread::sleep(HEARTBEAT_INTERVAL / 4);
+        session.outbox.pulse();
+    }
+}
+
+/// Tells the client why the worker ends the session, if it will take it soon.
+fn say_goodbye(session: &Arc<Session>, reason: &Reason) {
+    if let Reason::Violation(text) | Reason::Failed(text) = reason {
+        let text = text.clone();
+        let (said, wait) = mpsc::channel();
+        let spawned = spawn("goodbye", session, move |session| {
+            session.outbox.goodbye(&text);
+            // Nobody may wait any more.
+            let _ = said.send(());
+        });
+        if spawned.is_ok() {
+            let _ = wait.recv_timeout(GOODBYE_TIME);
+        }
+    }
+    session.end.disconnect();
+}
+
+/// A thread that panics ends the session: others would wait for it.
+fn leave_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        leave(101);
+    }));
+}
+
+/// Ends the process at once.
+#[expect(unsafe_code, reason = "no handler of a driver is to run at exit")]
+fn leave(code: i32) -> ! {
+    // SAFETY: it takes a number and does not return.
+    unsafe { libc::_exit(code) }
 }

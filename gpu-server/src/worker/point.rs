@@ -35,8 +35,11 @@ pub(crate) enum Action {
         /// How many.
         length: usize,
     },
-    /// Let go of a buffer whose bytes the stream has taken.
-    Release(StagingBuffer),
+    /// Let go of a buffer whose bytes the stream has taken: dropping the action does.
+    Release {
+        /// The buffer.
+        _buffer: StagingBuffer,
+    },
     /// One stream fewer that may still use what is to be freed.
     CountDown(Arc<Quarantine>),
     /// Nothing: the point itself is wanted, behind the last work of a stream that was destroyed.
@@ -50,7 +53,7 @@ impl Action {
             Self::Complete { is_urgent, .. } => *is_urgent,
             Self::Deliver(delivery) => delivery.flight.is_some(),
             Self::Reply { .. } => true,
-            Self::Release(_) | Self::CountDown(_) | Self::Settle => false,
+            Self::Release { .. } | Self::CountDown(_) | Self::Settle => false,
         }
     }
 }
@@ -101,6 +104,17 @@ impl Flight {
                 state.0 += 1;
                 Ok(())
             }
+        }
+    }
+
+    /// Waits until nothing is on its way.
+    pub(crate) fn settle(&self, is_over: impl Fn() -> bool) {
+        let mut state = lock(&self.state);
+        while state.0 > 0 && !is_over() {
+            state = self
+                .changed
+                .wait_timeout(state, Duration::from_millis(100))
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
         }
     }
 

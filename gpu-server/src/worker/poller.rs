@@ -215,7 +215,7 @@ impl Watch<'_> {
                 buffer,
                 length,
             } => outbox.reply(call, CUresult::SUCCESS, buffer.landed(length)),
-            Action::Release(_) | Action::Settle => {}
+            Action::Release { .. } | Action::Settle => {}
             Action::CountDown(quarantine) => {
                 if let Some(job) = quarantine.count_down() {
                     janitor::hand_over(&self.session.janitor, job);
@@ -234,12 +234,14 @@ impl Watch<'_> {
                 }
             }
             Action::Reply { call, .. } => outbox.reply(call, result, &[]),
-            Action::Release(_) | Action::Settle => {}
+            Action::Release { .. } | Action::Settle => {}
             Action::CountDown(quarantine) => match quarantine.count_down() {
                 Some(job) if context.is_alive() => {
                     janitor::hand_over(&self.session.janitor, job);
                 }
-                Some(job) => outbox.completion(janitor::TICKET_STREAM, CUresult::SUCCESS, job.ticket),
+                Some(job) => {
+                    outbox.completion(janitor::TICKET_STREAM, CUresult::SUCCESS, job.ticket)
+                }
                 None => {}
             },
         }

@@ -45,7 +45,7 @@ impl<T> Default for Lanes<T> {
 
 impl<T> Lanes<T> {
     /// Decides for the next call in wire order. After `Lane` the lane is busy until [`Lanes::next`] says that it is drained;
-    /// after `Queued` the caller hands the call over with [`Lanes::queue`].
+    /// after `Queued`, which changes nothing, the caller hands the call over with [`Lanes::queue`].
     pub(crate) fn admit(&mut self, thread: u32, may_block: bool) -> Place {
         if self.queues.contains_key(&thread) {
             return Place::Queued;
@@ -78,6 +78,7 @@ impl<T> Lanes<T> {
     }
 
     /// How many lanes are busy.
+    #[cfg(test)]
     pub(crate) fn busy(&self) -> usize {
         self.queues.len()
     }

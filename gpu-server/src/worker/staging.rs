@@ -8,7 +8,10 @@
 //! # Safety
 //! Addresses come from `cuMemHostAlloc` with the length that is used; a slot is only read, with volatile reads, while
 //! its context lives; a buffer's bytes are touched by its one owner, and the device's part is ordered by the stream's point.
-#![expect(unsafe_code, reason = "memory that a driver allocates and a device writes")]
+#![expect(
+    unsafe_code,
+    reason = "memory that a driver allocates and a device writes"
+)]
 
 use std::ffi::c_void;
 use std::sync::{Arc, Condvar, Mutex};
@@ -18,6 +21,7 @@ use driver_api::Driver;
 use driver_api::abi::CUdeviceptr;
 use driver_api::result::CUresult;
 use protocol::limits::BULK_CHUNK_BYTES;
+use protocol::transport::{FrameReceiver, TransportError};
 
 use super::end::{End, lock};
 use crate::driver::cuda;
@@ -205,6 +209,20 @@ impl StagingBuffer {
     /// For the driver, and for filling it.
     pub(crate) fn address(&self) -> *mut u8 {
         self.address.0
+    }
+
+    /// Reads the next bytes of a frame's payload into the buffer.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub(crate) fn receive(
+        &mut self,
+        receiver: &mut dyn FrameReceiver,
+        length: usize,
+    ) -> Result<(), TransportError> {
+        let length = length.min(BUFFER_BYTES);
+        // SAFETY: the allocation has `BUFFER_BYTES`; it has been taken from the pool and nothing was issued with it.
+        unsafe { receiver.read_payload_raw(self.address.0, length) }
     }
 
     /// The first bytes, which the device has written: only a reached point has such a buffer, so that no copy into it is pending.

@@ -1,0 +1,540 @@
+//! Executors: the threads that read frames and execute calls.
+//!
+//! *What:* a small pool of threads passes the *order token* around ([`Front`]: the receiving half and the frame being
+//! worked off). Who holds it reads and executes calls in wire order. A call that may block is copied out, the token passed
+//! on, and the call executed by the thread that had it, which becomes the lane of the call's client thread until that is drained
+//! ([`Lanes`]). *Rules:* what a client sends ends its session at worst; no lock is held while a call is executed.
+//!
+//! *Cost of an asked call of a single-threaded client:* one `recvmsg` after spinning (one `poll` more after [`READ_SPIN`]), a parse, the
+//! driver, one `sendmsg`: no other thread is woken. A call that may block wakes one thread, which then blocks in reading.
+
+use std::ops::Range;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use driver_api::wire::{decode_with_rest, request};
+use driver_api::{Blocks, ROWS, number};
+use protocol::frame::{CallRecord, Calls, FrameHeader, FrameKind, RECORD_ALIGNMENT, RECORD_BYTES};
+use protocol::limits::SILENCE_LIMIT;
+use protocol::transport::{FrameReceiver, TransportError};
+
+use super::call::{Call, CallError, Current};
+use super::capture;
+use super::context::Context;
+use super::dispatch::{blocks_of, dispatch};
+use super::end::{Reason, lock};
+use super::schedule::{Lanes, Place};
+use super::session::Session;
+use super::transfer::{Inbound, Part, Purpose};
+
+/// How long a reader looks for the next frame before it blocks: waking an idle core costs about 25 µs.
+const READ_SPIN: Duration = Duration::from_micros(50);
+
+/// Most executor threads; with all of them in lanes, calls that may block are executed in order.
+const MAX_EXECUTORS: usize = 64;
+
+/// Most bytes of a reply that one executor keeps for the next.
+const KEPT_REPLY_BYTES: usize = 64 << 10;
+
+/// What the holder of the order token has.
+pub(crate) struct Front {
+    receiver: Box<dyn FrameReceiver>,
+    /// The calls being worked off are `payload[at..end]`.
+    payload: Vec<u8>,
+    at: usize,
+    end: usize,
+    /// How many calls there were.
+    calls: u64,
+}
+
+/// A call that waits for its lane, or runs on it.
+struct OwnedCall {
+    record: CallRecord,
+    number: u64,
+    body: Vec<u8>,
+    inbound: Option<Arc<Inbound>>,
+}
+
+/// The executors of a session.
+pub(crate) struct Executors {
+    session: Arc<Session>,
+    pool: Mutex<Pool>,
+    token_is_free: Condvar,
+    lanes: Mutex<Lanes<OwnedCall>>,
+    lane_drained: Condvar,
+}
+
+#[derive(Default)]
+struct Pool {
+    front: Option<Box<Front>>,
+    idle: usize,
+    threads: usize,
+}
+
+/// Why the holder of the token stops holding it.
+enum Stop {
+    /// It has passed it on, to run this.
+    Lane(OwnedCall),
+    /// The session is over.
+    Over(Reason),
+}
+
+impl From<TransportError> for Stop {
+    fn from(error: TransportError) -> Self {
+        Self::Over(match error {
+            TransportError::Frame(error) => Reason::Violation(error.to_string()),
+            other => Reason::Lost(other.to_string()),
+        })
+    }
+}
+
+fn violation(text: impl Into<String>) -> Stop {
+    Stop::Over(Reason::Violation(text.into()))
+}
+
+/// Starts executing what arrives.
+///
+/// # Errors
+/// No thread can be started.
+pub(crate) fn start(
+    session: Arc<Session>,
+    receiver: Box<dyn FrameReceiver>,
+) -> std::io::Result<()> {
+    let executors = Arc::new(Executors {
+        session,
+        pool: Mutex::default(),
+        token_is_free: Condvar::new(),
+        lanes: Mutex::default(),
+        lane_drained: Condvar::new(),
+    });
+    let front = Front {
+        receiver,
+        payload: Vec::new(),
+        at: 0,
+        end: 0,
+        calls: 0,
+    };
+    let mut pool = lock(&executors.pool);
+    pool.front = Some(Box::new(front));
+    Executors::spawn(&executors, &mut pool)
+}
+
+impl Executors {
+    fn spawn(this: &Arc<Self>, pool: &mut Pool) -> std::io::Result<()> {
+        let executors = Arc::clone(this);
+        std::thread::Builder::new()
+            .name(format!("executor {}", pool.threads))
+            .spawn(move || Executor::new(executors).run())?;
+        pool.threads += 1;
+        Ok(())
+    }
+
+    /// Hands the token to an idle thread, or to a new one.
+    fn pass(this: &Arc<Self>, front: Box<Front>) {
+        let mut pool = lock(&this.pool);
+        pool.front = Some(front);
+        if pool.idle > 0 {
+            this.token_is_free.notify_one();
+        } else if let Err(error) = Self::spawn(this, &mut pool) {
+            let reason = format!("cannot start a thread: {error}");
+            this.session.end.finish(Reason::Failed(reason));
+        }
+    }
+
+    /// Waits for the token; nothing if the session is over.
+    fn take(&self) -> Option<Box<Front>> {
+        let mut pool = lock(&self.pool);
+        pool.idle += 1;
+        let front = loop {
+            if self.session.end.is_over() {
+                break None;
+            }
+            if let Some(front) = pool.front.take() {
+                break Some(front);
+            }
+            let waited = self
+                .token_is_free
+                .wait_timeout(pool, Duration::from_secs(1));
+            pool = waited.unwrap_or_else(PoisonError::into_inner).0;
+        };
+        pool.idle -= 1;
+        front
+    }
+
+    /// Decides where the next call runs, and queues it if it has to. Where too much is queued already, waits for lanes to drain:
+    /// nothing more is read until then. One lock covers both, so that the lane cannot drain in between.
+    fn place(&self, thread: u32, may_block: bool, own: impl FnOnce() -> OwnedCall) -> Place {
+        let mut lanes = lock(&self.lanes);
+        loop {
+            let place = lanes.admit(thread, may_block);
+            if place != Place::Queued {
+                return place;
+            }
+            if !lanes.is_full() || self.session.end.is_over() {
+                let call = own();
+                let bytes = call.body.len() + size_of::<OwnedCall>();
+                lanes.queue(thread, bytes, call);
+                return place;
+            }
+            let waited = self
+                .lane_drained
+                .wait_timeout(lanes, Duration::from_millis(100));
+            lanes = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Whether a thread would be there to take the token.
+    fn has_successor(&self) -> bool {
+        let pool = lock(&self.pool);
+        pool.idle > 0 || pool.threads < MAX_EXECUTORS
+    }
+}
+
+/// One thread of the pool.
+struct Executor {
+    executors: Arc<Executors>,
+    session: Arc<Session>,
+    current: Current,
+    /// The reply in the making.
+    reply: Vec<u8>,
+}
+
+impl Executor {
+    fn new(executors: Arc<Executors>) -> Self {
+        Self {
+            session: Arc::clone(&executors.session),
+            executors,
+            current: Current::default(),
+            reply: Vec::new(),
+        }
+    }
+
+    fn run(mut self) {
+        capture::relax(self.session.driver);
+        while let Some(front) = self.executors.take() {
+            match self.hold(front) {
+                Stop::Lane(call) => self.run_lane(call),
+                Stop::Over(reason) => return self.session.end.finish(reason),
+            }
+        }
+    }
+
+    /// Reads and executes until something stops it.
+    fn hold(&mut self, mut front: Box<Front>) -> Stop {
+        loop {
+            match self.step(&mut front) {
+                Ok(None) => {}
+                Ok(Some(call)) => {
+                    Executors::pass(&self.executors, front);
+                    return Stop::Lane(call);
+                }
+                Err(stop) => return stop,
+            }
+        }
+    }
+
+    /// One call, or one frame; a call that belongs on a lane comes back.
+    fn step(&mut self, front: &mut Front) -> Result<Option<OwnedCall>, Stop> {
+        let Some((record, body)) = front.next_call()? else {
+            self.receive(front)?;
+            return Ok(None);
+        };
+        front.calls += 1;
+        let number = front.calls;
+        let bytes = &front.payload[body];
+        let may_block = may_block(&record, bytes)?;
+        let inbound = self.open_transfer(&record, bytes)?;
+        let own = || OwnedCall {
+            record,
+            number,
+            body: bytes.to_vec(),
+            inbound: inbound.clone(),
+        };
+        let may_block = may_block && self.executors.has_successor();
+        match self.executors.place(record.thread, may_block, own) {
+            Place::Here => {
+                self.execute(&record, number, bytes, inbound, false)?;
+                if record.flags.is_asked() && !front.asks_next() {
+                    self.session.outbox.flush();
+                }
+                Ok(None)
+            }
+            Place::Lane => Ok(Some(own())),
+            Place::Queued => Ok(None),
+        }
+    }
+
+    /// Executes a lane's calls until it is drained.
+    fn run_lane(&mut self, first: OwnedCall) {
+        let thread = first.record.thread;
+        let mut next = Some(first);
+        while let Some(call) = next {
+            let executed = self.execute(&call.record, call.number, &call.body, call.inbound, true);
+            self.session.outbox.flush();
+            if let Err(Stop::Over(reason)) = executed {
+                return self.session.end.finish(reason);
+            }
+            next = lock(&self.executors.lanes).next(thread);
+            self.executors.lane_drained.notify_all();
+        }
+    }
+
+    fn execute(
+        &mut self,
+        record: &CallRecord,
+        number: u64,
+        body: &[u8],
+        inbound: Option<Arc<Inbound>>,
+        is_on_lane: bool,
+    ) -> Result<(), Stop> {
+        self.reply.clear();
+        let mut call = Call {
+            session: &self.session,
+            record: *record,
+            number,
+            is_on_lane,
+            inbound: inbound.clone(),
+            current: &mut self.current,
+            body: &mut self.reply,
+            is_deferred: false,
+        };
+        let entered = call.current.enter(&self.session, record.context);
+        let result = entered
+            .map_err(CallError::from)
+            .and_then(|()| dispatch(&mut call, record.number, body));
+        let is_deferred = call.is_deferred;
+        let result = match result {
+            Ok(()) => Ok(()),
+            Err(CallError::Driver(error)) => Err(error),
+            Err(broken) => return Err(violation(broken.to_string())),
+        };
+        if let (Err(_), Some(inbound)) = (result, inbound) {
+            inbound.refuse();
+        }
+        match (record.flags.is_asked(), result) {
+            (true, Ok(())) if is_deferred => {}
+            (true, result) => {
+                let result = result.err().unwrap_or_default();
+                self.session.outbox.reply(number, result, &self.reply);
+            }
+            (false, Ok(())) => {}
+            (false, Err(error)) => self.tell_failure(record, error),
+        }
+        self.reply.shrink_to(KEPT_REPLY_BYTES);
+        Ok(())
+    }
+
+    /// A posted call failed: the client hears of it as a fault of the call's context.
+    fn tell_failure(&self, record: &CallRecord, error: driver_api::result::CUresult) {
+        let name = row_name(record.number);
+        match self.session.contexts.get(record.context) {
+            Some(context) => self.session.fault(&context, error, name),
+            None => {
+                tracing::error!(context = record.context, %error, "{name} failed");
+                let text = format!("{name}: {error}");
+                self.session.outbox.fault(record.context, error, &text);
+            }
+        }
+    }
+
+    /// Opens the transfer that a call names, if it names one.
+    fn open_transfer(
+        &self,
+        record: &CallRecord,
+        body: &[u8],
+    ) -> Result<Option<Arc<Inbound>>, Stop> {
+        let named = match record.number {
+            number::gpurunCopyToDevice => decode_with_rest::<request::GpurunCopyToDevice>(body)
+                .map(|(request, _)| (request.transfer(), request.length(), Purpose::Copy)),
+            number::gpurunModuleLoad => decode_with_rest::<request::GpurunModuleLoad>(body)
+                .map(|(request, _)| (request.transfer(), request.length(), Purpose::Image)),
+            number::gpurunLibraryLoad => decode_with_rest::<request::GpurunLibraryLoad>(body)
+                .map(|(request, _)| (request.transfer(), request.length(), Purpose::Image)),
+            _ => return Ok(None),
+        };
+        let (transfer, length, purpose) = named.map_err(|error| violation(error.to_string()))?;
+        if transfer == 0 {
+            return Ok(None);
+        }
+        let context = self.session.contexts.get(record.context);
+        self.session
+            .transfers
+            .open(transfer, length, purpose, context)
+            .map(Some)
+            .map_err(violation)
+    }
+
+    /// Receives one frame and does what it says; calls are left to be worked off.
+    fn receive(&mut self, front: &mut Front) -> Result<(), Stop> {
+        let header = self.next_header(front)?;
+        let session = Arc::clone(&self.session);
+        let expected = match header.kind {
+            FrameKind::Heartbeat => 0,
+            _ => session.outbox.received().wrapping_add(1),
+        };
+        if header.sequence != expected {
+            return Err(violation("a frame out of order"));
+        }
+        match header.kind {
+            FrameKind::Heartbeat => return Ok(()),
+            FrameKind::Calls => front.read_calls(header.length)?,
+            FrameKind::Bulk => return self.receive_bulk(front, &header),
+            FrameKind::Goodbye => {
+                let text = front.read_text(header.length)?;
+                return Err(Stop::Over(Reason::Goodbye(text)));
+            }
+            FrameKind::Replies | FrameKind::Completions | FrameKind::Output | FrameKind::Fault => {
+                return Err(violation(format!(
+                    "a {:?} frame from a client",
+                    header.kind
+                )));
+            }
+        }
+        session.outbox.note_received(header.sequence, header.length);
+        Ok(())
+    }
+
+    /// Waits for the next frame: spins first, blocks then, and gives a silent client up.
+    fn next_header(&self, front: &mut Front) -> Result<FrameHeader, Stop> {
+        let begin = Instant::now();
+        loop {
+            if let Some(header) = front.receiver.poll_header()? {
+                return Ok(header);
+            }
+            if self.session.end.is_over() {
+                return Err(Stop::Over(Reason::Lost("the session is over".to_owned())));
+            }
+            if begin.elapsed() < READ_SPIN {
+                std::hint::spin_loop();
+                continue;
+            }
+            let left = SILENCE_LIMIT.saturating_sub(begin.elapsed());
+            if left.is_zero() || !front.receiver.wait(Some(left))? {
+                return Err(TransportError::Silent(SILENCE_LIMIT).into());
+            }
+        }
+    }
+
+    fn receive_bulk(&mut self, front: &mut Front, header: &FrameHeader) -> Result<(), Stop> {
+        let session = Arc::clone(&self.session);
+        let (inbound, is_complete) = session
+            .transfers
+            .accept(header.argument, header.offset, header.length)
+            .map_err(violation)?;
+        let length = header.length as usize;
+        match (inbound.purpose, inbound.context.clone()) {
+            (Purpose::Image, _) => {
+                inbound.append(length, |place| front.receiver.read_payload(place))?;
+            }
+            (Purpose::Copy, Some(context)) if !inbound.is_refused() => {
+                self.receive_part(front, &inbound, &context, (header.offset, length))?;
+            }
+            (Purpose::Copy, _) => front.receiver.skip_payload()?,
+        }
+        session.outbox.note_received(header.sequence, header.length);
+        if is_complete {
+            // The client's copy returns on it.
+            session.outbox.acknowledge();
+        }
+        Ok(())
+    }
+
+    /// Reads a part of a copy into staging memory and issues it, or leaves it to who will.
+    fn receive_part(
+        &mut self,
+        front: &mut Front,
+        inbound: &Inbound,
+        context: &Arc<Context>,
+        (offset, length): (u64, usize),
+    ) -> Result<(), Stop> {
+        let entered = self.current.enter(&self.session, context.id);
+        let buffer = entered.and_then(|()| context.staging.take(self.session.driver));
+        let issued = match buffer {
+            Ok(mut buffer) => {
+                buffer.receive(&mut *front.receiver, length)?;
+                let part = Part {
+                    offset,
+                    length,
+                    buffer,
+                };
+                inbound.arrived(&self.session, part)
+            }
+            Err(error) => {
+                front.receiver.skip_payload()?;
+                Err(error)
+            }
+        };
+        if let Err(error) = issued {
+            inbound.refuse();
+            let name = row_name(number::gpurunCopyToDevice);
+            self.session.fault(context, error, name);
+        }
+        Ok(())
+    }
+}
+
+impl Front {
+    /// The next call of the frame, and where its body is; nothing at the frame's end.
+    fn next_call(&mut self) -> Result<Option<(CallRecord, Range<usize>)>, Stop> {
+        let rest = &self.payload[self.at..self.end];
+        let Some(item) = Calls::new(rest).next() else {
+            return Ok(None);
+        };
+        let (record, body) = item.map_err(|error| violation(error.to_string()))?;
+        let start = self.at + RECORD_BYTES;
+        let body = start..start + body.len();
+        self.at = start + body.len().next_multiple_of(RECORD_ALIGNMENT);
+        Ok(Some((record, body)))
+    }
+
+    /// Whether a call follows in this frame that owes a reply: then one frame can take both.
+    fn asks_next(&self) -> bool {
+        let next = Calls::new(&self.payload[self.at..self.end]).next();
+        matches!(next, Some(Ok((record, _))) if record.flags.is_asked())
+    }
+
+    fn read_calls(&mut self, length: u32) -> Result<(), TransportError> {
+        let length = length as usize;
+        if self.payload.len() < length {
+            self.payload.resize(length, 0);
+        }
+        self.receiver.read_payload(&mut self.payload[..length])?;
+        self.at = 0;
+        self.end = length;
+        Ok(())
+    }
+
+    fn read_text(&mut self, length: u32) -> Result<String, TransportError> {
+        let mut bytes = vec![0; length as usize];
+        self.receiver.read_payload(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// Whether a call is executed off the ordered path.
+fn may_block(record: &CallRecord, body: &[u8]) -> Result<bool, Stop> {
+    let blocks = blocks_of(record.number)
+        .ok_or_else(|| violation(CallError::UnknownNumber(record.number).to_string()))?;
+    Ok(match blocks {
+        Blocks::Never => false,
+        Blocks::Device => record.flags.may_block(),
+        Blocks::Unbounded => record.flags.may_block() || !ends_elsewhere(record.number, body),
+    })
+}
+
+/// Whether an unbounded call only begins here: the poller or the janitor ends it, and no executor waits.
+fn ends_elsewhere(call_number: u16, body: &[u8]) -> bool {
+    match call_number {
+        number::gpurunMemoryUnmap => true,
+        number::gpurunCopyFromDevice => decode_with_rest::<request::GpurunCopyFromDevice>(body)
+            .is_ok_and(|(request, _)| request.transfer() == 0),
+        _ => false,
+    }
+}
+
+/// The name of a row by its number, for people.
+fn row_name(call_number: u16) -> &'static str {
+    ROWS.iter()
+        .find(|row| row.number == call_number)
+        .map_or("?", |row| row.name)
+}

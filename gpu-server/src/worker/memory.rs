@@ -1,0 +1,665 @@
+//! Device memory: mapping, giving back, copies, fills: the rows of the `memory` area.
+//!
+//! *What:* [`Memory`] knows every range that this session may name: what it mapped inside its windows, what the driver placed, and
+//! module variables. *Rules:* an address or a length of the client is compared with these ranges before the driver
+//! sees it; memory is given back only when every stream of its context has passed what was posted before
+//! ([`Quarantine`]); a step of a mapping that fails undoes the steps before it.
+//!
+//! *Cost of a small copy to the device:* one look-up of the range, one driver call on the received bytes, no copy of ours. Of a small
+//! copy to the host: one staging buffer, two driver calls; the poller answers, no thread blocks.
+//!
+//! # Safety
+//! Device ranges are checked against this session's own; host pointers are a received body (the driver has taken pageable bytes when
+//! it returns) or a staging buffer whose length bounds the copy and which a point of the same stream keeps.
+#![expect(unsafe_code, reason = "calls the driver")]
+#![expect(non_snake_case, reason = "rows have the driver's names")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use driver_api::Driver;
+use driver_api::abi::{CUmemAccessDesc, CUmemAllocationProp, CUmemLocation};
+use driver_api::result::CUresult;
+use driver_api::wire::{reply, request};
+use protocol::hello::Window;
+use protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_TRANSFER_BYTES};
+
+use super::call::{Call, CallError};
+use super::context::{Context, attribute};
+use super::end::lock;
+use super::janitor::{self, Job};
+use super::point::{Action, Delivery, Flight, Quarantine};
+use super::session::Session;
+use super::staging::BUFFER_BYTES;
+use super::stream::Stream;
+use super::transfer::{Part, Target};
+use crate::driver::cuda;
+
+/// What is mapped in a window has this granularity.
+pub(crate) const CHUNK_BYTES: u64 = 2 << 20;
+
+/// Most ranges of one session.
+pub(crate) const MAX_RANGES: usize = 1 << 20;
+
+/// Parts of an asked copy that are on their way at one time.
+const PARTS_IN_FLIGHT: usize = 4;
+
+/// A device's location kind.
+const ON_DEVICE: u32 = 1;
+
+/// A range that the session may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    pub(crate) address: u64,
+    size: u64,
+    kind: Kind,
+    /// The serial of the context it was made in.
+    context: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Being made.
+    Pending,
+    /// Mapped in a window: the handle of its physical memory.
+    Mapped(u64),
+    /// Placed by the driver.
+    Placed,
+    /// A variable of a module.
+    OfModule(u32),
+    /// A variable of a library.
+    OfLibrary(u32),
+    /// Given back, in quarantine.
+    Leaving,
+}
+
+/// The ranges of a session.
+#[derive(Default)]
+pub(crate) struct Memory {
+    windows: Vec<Window>,
+    ranges: Mutex<BTreeMap<u64, Mapping>>,
+}
+
+impl Memory {
+    pub(crate) fn new(windows: Vec<Window>) -> Self {
+        Self {
+            windows,
+            ranges: Mutex::default(),
+        }
+    }
+
+    /// Whether the session may name all of these bytes; ranges that touch may be crossed.
+    pub(crate) fn check(&self, address: u64, length: u64) -> Result<(), CUresult> {
+        let end = address.checked_add(length).ok_or(CUresult::INVALID_VALUE)?;
+        let ranges = lock(&self.ranges);
+        let mut reached = address;
+        while reached < end {
+            let (_, range) = ranges
+                .range(..=reached)
+                .next_back()
+                .ok_or(CUresult::INVALID_VALUE)?;
+            // Ranges were checked for overflow when they came in.
+            let range_end = range.address + range.size;
+            if reached >= range_end || range.kind == Kind::Pending {
+                return Err(CUresult::INVALID_VALUE);
+            }
+            reached = range_end;
+        }
+        Ok(())
+    }
+
+    /// Notes a free range of a window, so that nobody else takes it while it is being mapped.
+    fn claim(&self, address: u64, size: u64, context: u64) -> Result<(), CUresult> {
+        let end = address.checked_add(size).ok_or(CUresult::INVALID_VALUE)?;
+        let is_whole = size != 0 && (address | size).is_multiple_of(CHUNK_BYTES);
+        let is_inside =
+            |window: &Window| window.base <= address && end - window.base.min(end) <= window.size;
+        if !is_whole || !self.windows.iter().any(is_inside) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let mut ranges = lock(&self.ranges);
+        let before = ranges.range(..end).next_back();
+        if before.is_some_and(|(_, range)| range.address + range.size > address) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        if ranges.len() >= MAX_RANGES {
+            return Err(CUresult::OUT_OF_MEMORY);
+        }
+        let kind = Kind::Pending;
+        ranges.insert(
+            address,
+            Mapping {
+                address,
+                size,
+                kind,
+                context,
+            },
+        );
+        Ok(())
+    }
+
+    fn settle(&self, address: u64, handle: Option<u64>) {
+        let mut ranges = lock(&self.ranges);
+        match handle {
+            Some(handle) => {
+                if let Some(range) = ranges.get_mut(&address) {
+                    range.kind = Kind::Mapped(handle);
+                }
+            }
+            None => {
+                ranges.remove(&address);
+            }
+        }
+    }
+
+    /// Notes what the driver placed.
+    fn add(&self, address: u64, size: u64, kind: Kind, context: u64) -> Result<(), CUresult> {
+        address.checked_add(size).ok_or(CUresult::INVALID_VALUE)?;
+        let mut ranges = lock(&self.ranges);
+        if ranges.len() >= MAX_RANGES {
+            return Err(CUresult::OUT_OF_MEMORY);
+        }
+        ranges.entry(address).or_insert(Mapping {
+            address,
+            size,
+            kind,
+            context,
+        });
+        Ok(())
+    }
+
+    /// Notes a variable of a module or of a library.
+    pub(crate) fn add_global(
+        &self,
+        address: u64,
+        size: u64,
+        owner: u32,
+        is_library: bool,
+        context: u64,
+    ) -> Result<(), CUresult> {
+        let kind = match is_library {
+            true => Kind::OfLibrary(owner),
+            false => Kind::OfModule(owner),
+        };
+        self.add(address, size, kind, context)
+    }
+
+    /// A module or a library is gone, and its variables.
+    pub(crate) fn forget_globals(&self, owner: u32, is_library: bool) {
+        let kind = match is_library {
+            true => Kind::OfLibrary(owner),
+            false => Kind::OfModule(owner),
+        };
+        lock(&self.ranges).retain(|_, range| range.kind != kind);
+    }
+
+    /// Takes a range for giving it back.
+    fn leave(&self, address: u64, size: u64) -> Result<Mapping, CUresult> {
+        let mut ranges = lock(&self.ranges);
+        let range = ranges
+            .get_mut(&address)
+            .filter(|range| {
+                let is_size = range.size == size || matches!(range.kind, Kind::Placed);
+                is_size && matches!(range.kind, Kind::Mapped(_) | Kind::Placed)
+            })
+            .ok_or(CUresult::INVALID_VALUE)?;
+        let taken = *range;
+        range.kind = Kind::Leaving;
+        Ok(taken)
+    }
+
+    /// A range is given back.
+    pub(crate) fn forget(&self, mapping: &Mapping) {
+        lock(&self.ranges).remove(&mapping.address);
+    }
+
+    /// A context is gone: its mappings are given back, the rest went with it.
+    pub(crate) fn give_back_all_of(&self, driver: &Driver, context: u64) {
+        let gone: Vec<Mapping> = {
+            let mut ranges = lock(&self.ranges);
+            let gone = ranges
+                .values()
+                .filter(|range| range.context == context)
+                .copied()
+                .collect();
+            ranges.retain(|_, range| range.context != context);
+            gone
+        };
+        for mapping in gone {
+            if matches!(mapping.kind, Kind::Mapped(_))
+                && let Err(error) = mapping.give_back(driver)
+            {
+                tracing::warn!(address = mapping.address, %error, "giving memory back failed");
+            }
+        }
+    }
+}
+
+impl Mapping {
+    /// Unmaps and releases, or frees.
+    pub(crate) fn give_back(&self, driver: &Driver) -> Result<(), CUresult> {
+        match self.kind {
+            Kind::Mapped(handle) => {
+                let unmapped = cuda!(driver, cuMemUnmap(self.address, self.size as usize));
+                cuda!(driver, cuMemRelease(handle))?;
+                unmapped
+            }
+            Kind::Placed => cuda!(driver, cuMemFree_v2(self.address)),
+            _ => Err(CUresult::INVALID_VALUE),
+        }
+    }
+}
+
+/// Physical memory at an address of a window, or memory where the driver places it.
+pub(crate) fn gpurunMemoryMap(
+    call: &mut Call<'_>,
+    request: &request::GpurunMemoryMap,
+) -> Result<(), CallError> {
+    let (address, size) = (request.address(), request.size());
+    let context = Arc::clone(call.context()?);
+    let driver = call.driver();
+    let memory = &call.session.memory;
+    let mapped = if address == 0 {
+        let mut placed = 0;
+        cuda!(driver, cuMemAlloc_v2(&mut placed, size as usize))?;
+        if let Err(error) = memory.add(placed, size, Kind::Placed, context.serial) {
+            cuda!(driver, cuMemFree_v2(placed))?;
+            return Err(error.into());
+        }
+        placed
+    } else {
+        memory.claim(address, size, context.serial)?;
+        let handle = map(driver, &context, address, size as usize);
+        memory.settle(address, handle.ok());
+        handle?;
+        address
+    };
+    call.reply(&reply::GpurunMemoryMap::new(mapped));
+    Ok(())
+}
+
+/// Creates, maps, gives access; undoes what was done if a step fails.
+fn map(driver: &Driver, context: &Context, address: u64, size: usize) -> Result<u64, CUresult> {
+    let handle = create(driver, context, size)?;
+    let result = cuda!(driver, cuMemMap(address, size, 0, handle, 0)).and_then(|()| {
+        let access = CUmemAccessDesc {
+            location: location(context),
+            flags: 3,
+        };
+        cuda!(driver, cuMemSetAccess(address, size, &access, 1)).inspect_err(|_| {
+            // The first error is the one to tell.
+            let _ = cuda!(driver, cuMemUnmap(address, size));
+        })
+    });
+    match result {
+        Ok(()) => Ok(handle),
+        Err(error) => {
+            let _ = cuda!(driver, cuMemRelease(handle));
+            Err(error)
+        }
+    }
+}
+
+fn location(context: &Context) -> CUmemLocation {
+    CUmemLocation {
+        kind: ON_DEVICE,
+        id: context.device,
+    }
+}
+
+/// Physical memory: exportable and for RDMA where the device can, plain otherwise.
+fn create(driver: &Driver, context: &Context, size: usize) -> Result<u64, CUresult> {
+    const PINNED: u32 = 1;
+    const POSIX_DESCRIPTOR: u32 = 1;
+    const HAS_POSIX_DESCRIPTORS: u32 = 103;
+    const HAS_RDMA: u32 = 110;
+    let has = |number| attribute(driver, context.device, number) == Some(1);
+    let plain = CUmemAllocationProp {
+        kind: PINNED,
+        location: location(context),
+        ..CUmemAllocationProp::default()
+    };
+    let mut best = plain;
+    best.requested_handle_types = u32::from(has(HAS_POSIX_DESCRIPTORS)) * POSIX_DESCRIPTOR;
+    best.gpu_direct_rdma_capable = u8::from(has(HAS_RDMA));
+    let mut handle = 0;
+    match cuda!(driver, cuMemCreate(&mut handle, size, &best, 0)) {
+        Ok(()) => Ok(handle),
+        Err(CUresult::OUT_OF_MEMORY) => Err(CUresult::OUT_OF_MEMORY),
+        Err(_) => {
+            cuda!(driver, cuMemCreate(&mut handle, size, &plain, 0))?;
+            Ok(handle)
+        }
+    }
+}
+
+/// Gives memory back once every stream of its context has passed what was posted before. A refusal is told by the ticket too.
+pub(crate) fn gpurunMemoryUnmap(
+    call: &mut Call<'_>,
+    request: &request::GpurunMemoryUnmap,
+) -> Result<(), CallError> {
+    let result = quarantine(call, request);
+    if let Err(error) = result {
+        let outbox = &call.session.outbox;
+        outbox.completion(janitor::TICKET_STREAM, error, request.ticket());
+        outbox.flush();
+    }
+    result.map_err(CallError::from)
+}
+
+fn quarantine(call: &Call<'_>, request: &request::GpurunMemoryUnmap) -> Result<(), CUresult> {
+    let context = Arc::clone(call.context()?);
+    let session = call.session;
+    let mapping = session.memory.leave(request.address(), request.size())?;
+    let job = Job {
+        context: Arc::clone(&context),
+        mapping,
+        ticket: request.ticket(),
+    };
+    let streams = context.all_streams();
+    // One more than there are streams: ours, so that the job does not start before all are asked.
+    let quarantine = Quarantine::new(streams.len() + 1, job);
+    let count_down = || {
+        if let Some(job) = quarantine.count_down() {
+            janitor::hand_over(&session.janitor, job);
+        }
+    };
+    for stream in streams {
+        let action = Action::CountDown(Arc::clone(&quarantine));
+        if stream.after_all(session, &context, action).is_err() {
+            count_down();
+        }
+    }
+    count_down();
+    Ok(())
+}
+
+/// Bytes to the device.
+pub(crate) fn gpurunCopyToDevice(
+    call: &mut Call<'_>,
+    request: &request::GpurunCopyToDevice,
+    bytes: &[u8],
+) -> Result<(), CallError> {
+    let (destination, length) = (request.destination(), request.length());
+    if let Some(inbound) = call.inbound.clone() {
+        if !bytes.is_empty() {
+            return Err(CallError::Violation("a copy with a transfer and bytes"));
+        }
+        let issued = copy_transfer(call, request, &inbound);
+        if issued.is_err() {
+            inbound.refuse();
+        }
+        return issued.map_err(CallError::from);
+    }
+    if bytes.len() as u64 != length || bytes.len() > MAX_INLINE_COPY_BYTES {
+        return Err(CallError::Violation("an inline copy of another length"));
+    }
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let stream = call.stream(request.stream().0)?;
+    call.session.memory.check(destination, length)?;
+    cuda!(
+        call.driver(),
+        cuMemcpyHtoDAsync_v2(
+            destination,
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            stream.handle
+        )
+    )?;
+    Ok(())
+}
+
+fn copy_transfer(
+    call: &Call<'_>,
+    request: &request::GpurunCopyToDevice,
+    inbound: &super::transfer::Inbound,
+) -> Result<(), CUresult> {
+    let destination = request.destination();
+    let stream = call.stream(request.stream().0)?;
+    call.session.memory.check(destination, request.length())?;
+    let target = Target {
+        stream,
+        destination,
+    };
+    if call.is_on_lane {
+        inbound.pull(call.session, &target)
+    } else {
+        inbound.push_to(call.session, target)
+    }
+}
+
+/// Copies one part of a transfer from its staging buffer, which goes back when the stream has taken it.
+pub(crate) fn issue_part(
+    session: &Session,
+    context: &Context,
+    target: &Target,
+    part: Part,
+) -> Result<(), CUresult> {
+    let stream = &target.stream;
+    stream.touch();
+    // The transfer's whole range was checked, and its parts add up to it.
+    let destination = target.destination + part.offset;
+    let source = part.buffer.address().cast_const().cast();
+    cuda!(
+        session.driver,
+        cuMemcpyHtoDAsync_v2(destination, source, part.length, stream.handle)
+    )?;
+    let release = Action::Release {
+        _buffer: part.buffer,
+    };
+    stream
+        .point(session, context, release)
+        .map_err(|(error, action)| keep(error, action))
+}
+
+/// A point was refused after the copy before it was taken: the device may still use the buffer, which is therefore never
+/// used again.
+fn keep(error: CUresult, action: Action) -> CUresult {
+    std::mem::forget(action);
+    error
+}
+
+/// Checks what a copy to the host names.
+fn check_source(call: &Call<'_>, source: u64, length: u64) -> Result<(), CallError> {
+    if length > MAX_TRANSFER_BYTES {
+        return Err(CUresult::INVALID_VALUE.into());
+    }
+    call.session.memory.check(source, length)?;
+    Ok(())
+}
+
+/// Bytes of the device, complete with the reply.
+pub(crate) fn gpurunCopyFromDevice(
+    call: &mut Call<'_>,
+    request: &request::GpurunCopyFromDevice,
+) -> Result<(), CallError> {
+    let (source, length) = (request.source(), request.length());
+    if request.transfer() == 0 && length > MAX_INLINE_COPY_BYTES as u64 {
+        return Err(CallError::Violation("an inline copy that is too long"));
+    }
+    let stream = call.stream(request.stream().0)?;
+    check_source(call, source, length)?;
+    if length == 0 || !call.record.flags.is_asked() {
+        return Ok(());
+    }
+    if request.transfer() == 0 {
+        copy_small(call, &stream, source, length as usize)?;
+    } else {
+        copy_large(call, &stream, request)?;
+    }
+    call.defer();
+    Ok(())
+}
+
+fn copy_small(
+    call: &Call<'_>,
+    stream: &Arc<Stream>,
+    source: u64,
+    length: usize,
+) -> Result<(), CUresult> {
+    let context = call.context()?;
+    let buffer = context.staging.take(call.driver())?;
+    cuda!(
+        call.driver(),
+        cuMemcpyDtoHAsync_v2(buffer.address().cast(), source, length, stream.handle)
+    )?;
+    let answer = Action::Reply {
+        call: call.number,
+        buffer,
+        length,
+    };
+    stream
+        .point(call.session, context, answer)
+        .map_err(|(error, action)| keep(error, action))
+}
+
+fn copy_large(
+    call: &Call<'_>,
+    stream: &Arc<Stream>,
+    request: &request::GpurunCopyFromDevice,
+) -> Result<(), CUresult> {
+    let flight = Arc::new(Flight::default());
+    let outcome = deliver(
+        call,
+        stream,
+        (request.source(), request.length(), request.transfer()),
+        Some(&flight),
+    );
+    if outcome.is_err() {
+        // The reply with the error comes after the last of what is on its way.
+        flight.settle(|| call.session.end.is_over());
+    }
+    outcome
+}
+
+/// Copies a range to staging buffers, each delivered when the stream has filled it.
+fn deliver(
+    call: &Call<'_>,
+    stream: &Arc<Stream>,
+    (source, length, transfer): (u64, u64, u64),
+    flight: Option<&Arc<Flight>>,
+) -> Result<(), CUresult> {
+    let context = call.context()?;
+    let session = call.session;
+    let mut offset = 0;
+    while offset < length {
+        let part = (length - offset).min(BUFFER_BYTES as u64);
+        if let Some(flight) = flight {
+            flight.take_off(PARTS_IN_FLIGHT, || session.end.is_over())?;
+        }
+        let issued = context.staging.take(session.driver).and_then(|buffer| {
+            stream.touch();
+            cuda!(
+                session.driver,
+                cuMemcpyDtoHAsync_v2(
+                    buffer.address().cast(),
+                    source + offset,
+                    part as usize,
+                    stream.handle
+                )
+            )?;
+            let is_last = offset + part == length;
+            let delivery = Delivery {
+                transfer,
+                offset,
+                buffer,
+                length: part as usize,
+                flight: flight.cloned(),
+                answers: (is_last && flight.is_some()).then_some(call.number),
+            };
+            stream
+                .point(session, context, Action::Deliver(delivery))
+                .map_err(|(error, action)| keep(error, action))
+        });
+        if let (Err(error), Some(flight)) = (issued, flight) {
+            flight.land(Err(error));
+        }
+        issued?;
+        offset += part;
+    }
+    Ok(())
+}
+
+/// Bytes of the device, delivered when the stream has reached the copy and before its next completion.
+pub(crate) fn gpurunFetchFromDevice(
+    call: &mut Call<'_>,
+    request: &request::GpurunFetchFromDevice,
+) -> Result<(), CallError> {
+    let stream = call.stream(request.stream().0)?;
+    check_source(call, request.source(), request.length())?;
+    let range = (request.source(), request.length(), request.transfer());
+    deliver(call, &stream, range, None)?;
+    Ok(())
+}
+
+/// From device memory to device memory.
+pub(crate) fn gpurunCopyOnDevice(
+    call: &mut Call<'_>,
+    request: &request::GpurunCopyOnDevice,
+) -> Result<(), CallError> {
+    let (destination, source, length) = (request.destination(), request.source(), request.length());
+    let stream = call.stream(request.stream().0)?;
+    call.session.memory.check(destination, length)?;
+    call.session.memory.check(source, length)?;
+    cuda!(
+        call.driver(),
+        cuMemcpyDtoDAsync_v2(destination, source, length as usize, stream.handle)
+    )?;
+    Ok(())
+}
+
+/// Fills rows of elements.
+pub(crate) fn gpurunFill(
+    call: &mut Call<'_>,
+    request: &request::GpurunFill,
+) -> Result<(), CallError> {
+    let (destination, pitch) = (request.destination(), request.pitch() as usize);
+    let (width, height) = (request.width() as usize, request.height() as usize);
+    let extent = fill_extent(request).ok_or(CUresult::INVALID_VALUE)?;
+    let stream = call.stream(request.stream().0)?.handle;
+    call.session.memory.check(destination, extent)?;
+    let (driver, value) = (call.driver(), request.value());
+    match (request.element_bytes(), height) {
+        (1, 1) => cuda!(
+            driver,
+            cuMemsetD8Async(destination, value as u8, width, stream)
+        )?,
+        (2, 1) => cuda!(
+            driver,
+            cuMemsetD16Async(destination, value as u16, width, stream)
+        )?,
+        (4, 1) => cuda!(driver, cuMemsetD32Async(destination, value, width, stream))?,
+        (1, _) => cuda!(
+            driver,
+            cuMemsetD2D8Async(destination, pitch, value as u8, width, height, stream)
+        )?,
+        (2, _) => cuda!(
+            driver,
+            cuMemsetD2D16Async(destination, pitch, value as u16, width, height, stream)
+        )?,
+        _ => cuda!(
+            driver,
+            cuMemsetD2D32Async(destination, pitch, value, width, height, stream)
+        )?,
+    }
+    Ok(())
+}
+
+/// Bytes from the first to the last that a fill touches.
+fn fill_extent(request: &request::GpurunFill) -> Option<u64> {
+    let element = u64::from(request.element_bytes());
+    if !matches!(element, 1 | 2 | 4) {
+        return None;
+    }
+    let row = request.width().checked_mul(element)?;
+    match request.height() {
+        0 => Some(0),
+        1 => Some(row),
+        height if request.pitch() >= row => {
+            request.pitch().checked_mul(height - 1)?.checked_add(row)
+        }
+        _ => None,
+    }
+}

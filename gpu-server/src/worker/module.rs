@@ -1,0 +1,439 @@
+//! Modules, libraries, kernels, functions: the rows of the `module` area.
+//!
+//! *What:* images are loaded as they came, once their extent was checked; a function is looked up by name and its parameters are told,
+//! by the driver where it can, else from the image. *Rules:* what the driver reads by its own lengths (an ELF file, a
+//! container) is parsed first, so that it ends inside the bytes there are; PTX text is ended by a NUL.
+//!
+//! A cache of images by hash belongs into [`image_of`]: the request carries the hash already.
+//!
+//! # Safety
+//! Handles come from this session's tables; images and names are live slices that are checked to end where the driver stops reading;
+//! out parameters are locals.
+#![expect(unsafe_code, reason = "calls the driver")]
+#![expect(non_snake_case, reason = "rows have the driver's names")]
+
+use std::ffi::CString;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use driver_api::abi::{CUfunction, CUkernel, CUlibrary, CUmodule};
+use driver_api::image::{Image, MAX_KERNEL_PARAMETERS, elf, fatbin, ptx};
+use driver_api::result::CUresult;
+use driver_api::wire::{reply, request};
+
+use super::call::{Call, CallError};
+use crate::driver::cuda;
+
+/// Most bytes of a symbol's name.
+const MAX_NAME_BYTES: usize = 64 << 10;
+
+/// The function by which device code prints.
+const PRINTS: &[u8] = b"vprintf";
+
+/// A driver's module.
+#[derive(Clone)]
+pub(crate) struct Module {
+    pub(crate) handle: CUmodule,
+    /// The serial of its context.
+    pub(crate) context: u64,
+    /// Its image, where the driver does not tell a function's parameters.
+    pub(crate) image: Option<Arc<[u8]>>,
+}
+
+/// A driver's library.
+#[derive(Clone)]
+pub(crate) struct Library {
+    pub(crate) handle: CUlibrary,
+    image: Option<Arc<[u8]>>,
+    prints: bool,
+}
+
+/// What can be launched.
+pub(crate) struct Function {
+    handle: Handle,
+    owner: Owner,
+    /// The serial of its context; a kernel has none.
+    pub(crate) context: Option<u64>,
+    /// Offset and size of each parameter; none where nobody knows.
+    pub(crate) parameters: Option<Box<[(u32, u32)]>>,
+    /// Bytes that the parameters take together.
+    pub(crate) parameter_bytes: usize,
+    pub(crate) prints: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Handle {
+    Function(CUfunction),
+    Kernel(CUkernel),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Module(u32),
+    Library(u32),
+}
+
+impl Function {
+    fn new(
+        handle: Handle,
+        owner: Owner,
+        context: Option<u64>,
+        parameters: Option<Vec<(u32, u32)>>,
+        prints: bool,
+    ) -> Self {
+        let ends = parameters.iter().flatten();
+        let parameter_bytes = ends
+            .map(|(offset, size)| *offset as usize + *size as usize)
+            .max();
+        Self {
+            handle,
+            owner,
+            context,
+            parameters: parameters.map(Vec::into_boxed_slice),
+            parameter_bytes: parameter_bytes.unwrap_or(0),
+            prints,
+        }
+    }
+
+    /// The function, or the kernel in its place.
+    pub(crate) fn as_function(&self) -> CUfunction {
+        match self.handle {
+            Handle::Function(function) => function,
+            Handle::Kernel(kernel) => CUfunction(kernel.0),
+        }
+    }
+
+    pub(crate) fn as_kernel(&self) -> Option<CUkernel> {
+        match self.handle {
+            Handle::Function(_) => None,
+            Handle::Kernel(kernel) => Some(kernel),
+        }
+    }
+
+    pub(crate) fn is_of_module(&self, module: u32) -> bool {
+        self.owner == Owner::Module(module)
+    }
+
+    pub(crate) fn is_of_library(&self, library: u32) -> bool {
+        self.owner == Owner::Library(library)
+    }
+}
+
+/// The image that a call brings, inline or as its transfer, with a NUL behind it.
+fn image_of(call: &Call<'_>, length: u64, inline: &[u8]) -> Result<Vec<u8>, CallError> {
+    let mut image = match &call.inbound {
+        Some(inbound) => {
+            if !inline.is_empty() {
+                return Err(CallError::Violation("an image with a transfer and bytes"));
+            }
+            inbound.whole_image(call.session)?
+        }
+        None => inline.to_vec(),
+    };
+    if image.len() as u64 != length {
+        return Err(CallError::Violation("an image of another length"));
+    }
+    image.push(0);
+    Ok(image)
+}
+
+/// Checks that the driver will not read beyond the image; whether its code may print.
+fn inspect(image: &[u8]) -> Result<bool, CUresult> {
+    let text_end = image.len() - 1;
+    match Image::parse(image).map_err(|_| CUresult::INVALID_IMAGE)? {
+        Image::Elf(bytes) if bytes.len() <= text_end => Ok(contains(bytes, PRINTS)),
+        Image::Ptx(text) => Ok(contains(text, PRINTS)),
+        Image::Fatbin(fatbin) if fatbin.container.bytes().len() <= text_end => {
+            Ok(entries_print(&fatbin.container))
+        }
+        Image::Elf(_) | Image::Fatbin(_) => Err(CUresult::INVALID_IMAGE),
+    }
+}
+
+fn entries_print(container: &fatbin::Container<'_>) -> bool {
+    container
+        .entries()
+        .map_while(Result::ok)
+        .any(|entry| entry.plain().is_ok_and(|plain| contains(&plain, PRINTS)))
+}
+
+/// Whether `bytes` has `needle` somewhere.
+fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    bytes.windows(needle.len()).any(|window| window == needle)
+}
+
+fn name_of(bytes: &[u8]) -> Result<CString, CUresult> {
+    if bytes.len() > MAX_NAME_BYTES {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    CString::new(bytes).map_err(|_| CUresult::INVALID_VALUE)
+}
+
+/// A module image.
+pub(crate) fn gpurunModuleLoad(
+    call: &mut Call<'_>,
+    request: &request::GpurunModuleLoad,
+    inline: &[u8],
+) -> Result<(), CallError> {
+    let image = image_of(call, request.length(), inline)?;
+    let context = Arc::clone(call.context()?);
+    let id = request.module();
+    call.session.modules.check_free(id)?;
+    let prints = inspect(&image)?;
+    let driver = call.driver();
+    let mut handle = CUmodule(0);
+    cuda!(driver, cuModuleLoadData(&mut handle, image.as_ptr().cast()))?;
+    let module = Module {
+        handle,
+        context: context.serial,
+        image: driver
+            .cuFuncGetParamInfo
+            .is_none()
+            .then(|| Arc::from(image)),
+    };
+    if let Err(error) = call.session.modules.insert(id, module) {
+        cuda!(driver, cuModuleUnload(handle))?;
+        return Err(error.into());
+    }
+    if prints {
+        context.prints.store(true, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// A library's image; it belongs to no context.
+pub(crate) fn gpurunLibraryLoad(
+    call: &mut Call<'_>,
+    request: &request::GpurunLibraryLoad,
+    inline: &[u8],
+) -> Result<(), CallError> {
+    let image = image_of(call, request.length(), inline)?;
+    let id = request.library();
+    call.session.libraries.check_free(id)?;
+    let prints = inspect(&image)?;
+    let driver = call.driver();
+    let none = std::ptr::null_mut;
+    let mut handle = CUlibrary(0);
+    cuda!(
+        driver,
+        cuLibraryLoadData(
+            &mut handle,
+            image.as_ptr().cast(),
+            std::ptr::null_mut(),
+            none(),
+            0,
+            std::ptr::null_mut(),
+            none(),
+            0
+        )
+    )?;
+    let tells = driver.cuKernelGetParamInfo.is_some();
+    let library = Library {
+        handle,
+        image: (!tells).then(|| Arc::from(image)),
+        prints,
+    };
+    if let Err(error) = call.session.libraries.insert(id, library) {
+        cuda!(driver, cuLibraryUnload(handle))?;
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// A function of a module by name.
+pub(crate) fn gpurunFunctionGet(
+    call: &mut Call<'_>,
+    request: &request::GpurunFunctionGet,
+    name: &[u8],
+) -> Result<(), CallError> {
+    let module_id = request.module().0;
+    let module = call
+        .session
+        .modules
+        .get(module_id)
+        .ok_or(CUresult::INVALID_HANDLE)?;
+    let name = name_of(name)?;
+    let driver = call.driver();
+    let mut handle = CUfunction(0);
+    cuda!(
+        driver,
+        cuModuleGetFunction(&mut handle, module.handle, name.as_ptr())
+    )?;
+    let told = told_parameters(|index, offset, size| {
+        cuda!(driver, cuFuncGetParamInfo(handle, index, offset, size))
+    });
+    let parameters = told.or_else(|| image_parameters(module.image.as_deref(), &name));
+    tell(call, parameters.as_deref());
+    let function = Function::new(
+        Handle::Function(handle),
+        Owner::Module(module_id),
+        Some(module.context),
+        parameters,
+        false,
+    );
+    call.session
+        .functions
+        .insert(request.function(), Arc::new(function))?;
+    Ok(())
+}
+
+/// A kernel of a library by name.
+pub(crate) fn gpurunKernelGet(
+    call: &mut Call<'_>,
+    request: &request::GpurunKernelGet,
+    name: &[u8],
+) -> Result<(), CallError> {
+    let library_id = request.library().0;
+    let library = call
+        .session
+        .libraries
+        .get(library_id)
+        .ok_or(CUresult::INVALID_HANDLE)?;
+    let name = name_of(name)?;
+    let driver = call.driver();
+    let mut handle = CUkernel(0);
+    cuda!(
+        driver,
+        cuLibraryGetKernel(&mut handle, library.handle, name.as_ptr())
+    )?;
+    let told = told_parameters(|index, offset, size| {
+        cuda!(driver, cuKernelGetParamInfo(handle, index, offset, size))
+    });
+    let parameters = told.or_else(|| image_parameters(library.image.as_deref(), &name));
+    tell(call, parameters.as_deref());
+    let function = Function::new(
+        Handle::Kernel(handle),
+        Owner::Library(library_id),
+        None,
+        parameters,
+        library.prints,
+    );
+    call.session
+        .functions
+        .insert(request.kernel(), Arc::new(function))?;
+    Ok(())
+}
+
+/// Asks for one parameter after the other until there is none.
+fn told_parameters(
+    mut ask: impl FnMut(usize, *mut usize, *mut usize) -> Result<(), CUresult>,
+) -> Option<Vec<(u32, u32)>> {
+    let mut parameters = Vec::new();
+    while parameters.len() < MAX_KERNEL_PARAMETERS {
+        let (mut offset, mut size) = (0, 0);
+        match ask(parameters.len(), &mut offset, &mut size) {
+            Ok(()) => {
+                parameters.push((u32::try_from(offset).ok()?, u32::try_from(size).ok()?));
+            }
+            Err(CUresult::INVALID_VALUE) => return Some(parameters),
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+/// The parameters that the image tells of a kernel.
+fn image_parameters(image: Option<&[u8]>, name: &CString) -> Option<Vec<(u32, u32)>> {
+    let name = name.to_str().ok()?;
+    let find = |kernels: Vec<elf::Kernel>| {
+        let kernel = kernels.into_iter().find(|kernel| kernel.name == name)?;
+        let parameters = kernel.parameters.iter();
+        Some(
+            parameters
+                .map(|parameter| (parameter.offset, parameter.size))
+                .collect(),
+        )
+    };
+    match Image::parse(image?).ok()? {
+        Image::Elf(bytes) => find(elf::kernels(bytes).ok()?),
+        Image::Ptx(text) => find(ptx::kernels(text).ok()?),
+        Image::Fatbin(fatbin) => {
+            fatbin
+                .container
+                .entries()
+                .map_while(Result::ok)
+                .find_map(|entry| {
+                    let plain = entry.plain().ok()?;
+                    match entry.kind {
+                        fatbin::Kind::Ptx => find(ptx::kernels(&plain).ok()?),
+                        fatbin::Kind::Elf => find(elf::kernels(&plain).ok()?),
+                        _ => None,
+                    }
+                })
+        }
+    }
+}
+
+fn tell(call: &mut Call<'_>, parameters: Option<&[(u32, u32)]>) {
+    for (offset, size) in parameters.unwrap_or_default() {
+        call.reply_bytes(&offset.to_le_bytes());
+        call.reply_bytes(&size.to_le_bytes());
+    }
+}
+
+/// The function that a kernel is in the current context.
+pub(crate) fn gpurunKernelFunction(
+    call: &mut Call<'_>,
+    request: &request::GpurunKernelFunction,
+) -> Result<(), CallError> {
+    let kernel = call
+        .session
+        .functions
+        .get(request.kernel().0)
+        .ok_or(CUresult::INVALID_HANDLE)?;
+    let handle = kernel.as_kernel().ok_or(CUresult::INVALID_HANDLE)?;
+    let context = call.context()?.serial;
+    let mut function = CUfunction(0);
+    cuda!(call.driver(), cuKernelGetFunction(&mut function, handle))?;
+    let function = Function::new(
+        Handle::Function(function),
+        kernel.owner,
+        Some(context),
+        kernel.parameters.as_deref().map(<[_]>::to_vec),
+        kernel.prints,
+    );
+    call.session
+        .functions
+        .insert(request.function(), Arc::new(function))?;
+    Ok(())
+}
+
+/// A variable of a module by name.
+pub(crate) fn gpurunModuleGlobal(
+    call: &mut Call<'_>,
+    request: &request::GpurunModuleGlobal,
+    name: &[u8],
+) -> Result<(), CallError> {
+    let module: CUmodule = call.handle(request.module())?;
+    let name = name_of(name)?;
+    let (mut address, mut size) = (0, 0);
+    cuda!(
+        call.driver(),
+        cuModuleGetGlobal_v2(&mut address, &mut size, module, name.as_ptr())
+    )?;
+    let (owner, context) = (request.module().0, call.context()?.serial);
+    let memory = &call.session.memory;
+    memory.add_global(address, size as u64, owner, false, context)?;
+    call.reply(&reply::GpurunModuleGlobal::new(address, size as u64));
+    Ok(())
+}
+
+/// A variable of a library in the current context by name.
+pub(crate) fn gpurunLibraryGlobal(
+    call: &mut Call<'_>,
+    request: &request::GpurunLibraryGlobal,
+    name: &[u8],
+) -> Result<(), CallError> {
+    let library: CUlibrary = call.handle(request.library())?;
+    let name = name_of(name)?;
+    let (mut address, mut size) = (0, 0);
+    cuda!(
+        call.driver(),
+        cuLibraryGetGlobal(&mut address, &mut size, library, name.as_ptr())
+    )?;
+    let (owner, context) = (request.library().0, call.context()?.serial);
+    let memory = &call.session.memory;
+    memory.add_global(address, size as u64, owner, true, context)?;
+    call.reply(&reply::GpurunLibraryGlobal::new(address, size as u64));
+    Ok(())
+}

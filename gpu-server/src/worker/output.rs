@@ -1,0 +1,79 @@
+//! What device code prints: from the driver's standard output to the client's.
+//!
+//! *What:* a driver prints to the process's standard output when a stream is synchronised. That is a file in memory here,
+//! appended to and read behind; so printing never blocks a driver, whatever the client does. *Rule:* what was read is taken out of
+//! the file, so that it does not grow.
+//!
+//! # Safety
+//! The descriptor is replaced once, at the start; `fflush` of no stream flushes all; stream handles come from the session.
+#![expect(unsafe_code, reason = "fflush, and a synchronise of the driver")]
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
+
+use driver_api::Driver;
+use driver_api::abi::CUstream;
+use driver_api::result::CUresult;
+use protocol::limits::BULK_CHUNK_BYTES;
+use rustix::fs::{FallocateFlags, MemfdFlags, OFlags};
+
+use super::end::lock;
+use super::outbox::Outbox;
+use crate::driver::cuda;
+
+/// The file that stands in for standard output.
+pub(crate) struct Output {
+    file: Option<File>,
+    taken: Mutex<u64>,
+}
+
+impl Output {
+    /// Nothing is taken: standard output stays what it is.
+    #[cfg(test)]
+    pub(crate) fn untouched() -> Self {
+        Self {
+            file: None,
+            taken: Mutex::new(0),
+        }
+    }
+
+    /// Replaces the process's standard output.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn replace_standard_output() -> io::Result<Self> {
+        let file = rustix::fs::memfd_create("gpurun-output", MemfdFlags::CLOEXEC)?;
+        rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
+        rustix::stdio::dup2_stdout(&file)?;
+        Ok(Self {
+            file: Some(File::from(file)),
+            taken: Mutex::new(0),
+        })
+    }
+
+    /// Sends what was printed since the last time.
+    pub(crate) fn drain(&self, outbox: &Outbox) {
+        let Some(file) = &self.file else { return };
+        // SAFETY: a null stream means every open output stream.
+        unsafe { libc::fflush(std::ptr::null_mut()) };
+        let mut taken = lock(&self.taken);
+        let before = *taken;
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = file.read_at(&mut buffer, *taken) {
+            outbox.output(&buffer[..count.min(BULK_CHUNK_BYTES)]);
+            *taken += count as u64;
+        }
+        if *taken > before {
+            let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            // Where it fails the file merely keeps its pages.
+            let _ = rustix::fs::fallocate(file, hole, before, *taken - before);
+        }
+    }
+}
+
+/// Waits for a stream, which makes the driver print what device code of it printed.
+pub(crate) fn synchronize(driver: &Driver, stream: CUstream) -> Result<(), CUresult> {
+    cuda!(driver, cuStreamSynchronize(stream))
+}

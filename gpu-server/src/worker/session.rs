@@ -1,0 +1,91 @@
+//! What the threads of one worker share.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use driver_api::Driver;
+use driver_api::result::CUresult;
+
+use super::context::Context;
+use super::end::End;
+use super::event::Event;
+use super::janitor::Job;
+use super::memory::Memory;
+use super::module::{Function, Library, Module};
+use super::outbox::Outbox;
+use super::output::Output;
+use super::poller::Poller;
+use super::stream::Stream;
+use super::table::{MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_MODULES, MAX_STREAMS, Table};
+use super::transfer::Transfers;
+
+/// One client's session.
+pub(crate) struct Session {
+    pub(crate) driver: &'static Driver,
+    pub(crate) end: Arc<End>,
+    pub(crate) outbox: Outbox,
+    pub(crate) contexts: Table<Arc<Context>>,
+    pub(crate) streams: Table<Arc<Stream>>,
+    pub(crate) events: Table<Event>,
+    pub(crate) modules: Table<Module>,
+    pub(crate) libraries: Table<Library>,
+    pub(crate) functions: Table<Arc<Function>>,
+    pub(crate) memory: Memory,
+    pub(crate) transfers: Transfers,
+    pub(crate) poller: Poller,
+    pub(crate) janitor: Sender<Job>,
+    pub(crate) output: Output,
+}
+
+impl Session {
+    pub(crate) fn new(
+        driver: &'static Driver,
+        end: Arc<End>,
+        outbox: Outbox,
+        memory: Memory,
+        output: Output,
+        janitor: Sender<Job>,
+    ) -> Self {
+        Self {
+            driver,
+            end,
+            outbox,
+            contexts: Table::new(MAX_CONTEXTS),
+            streams: Table::new(MAX_STREAMS),
+            events: Table::new(MAX_EVENTS),
+            modules: Table::new(MAX_MODULES),
+            libraries: Table::new(MAX_MODULES),
+            functions: Table::new(MAX_FUNCTIONS),
+            memory,
+            transfers: Transfers::default(),
+            poller: Poller::default(),
+            janitor,
+            output,
+        }
+    }
+
+    /// Takes what belonged to a context out of the tables; its driver handles are dead.
+    pub(crate) fn forget_context(&self, serial: u64) {
+        let is_elsewhere = |stream: &Arc<Stream>| {
+            stream
+                .context()
+                .is_some_and(|context| context.serial != serial)
+        };
+        self.streams.retain(is_elsewhere);
+        self.events.retain(|event| event.context != serial);
+        self.modules.retain(|module| module.context != serial);
+        self.functions
+            .retain(|function| function.context != Some(serial));
+    }
+
+    /// Tells the client that something failed that it does not wait for: its context is lost, or a posted call was refused.
+    pub(crate) fn fault(&self, context: &Context, result: CUresult, what: &str) {
+        if result.is_sticky() && !context.faults_first() {
+            tracing::debug!(context = context.id, %result, what, "again");
+            return;
+        }
+        tracing::error!(context = context.id, %result, what, "failed");
+        self.outbox
+            .fault(context.id, result, &format!("{what}: {result}"));
+    }
+}

@@ -1,0 +1,229 @@
+//! The start of a worker: the driver, the devices' snapshot, the windows.
+//!
+//! *Rules:* windows are reserved before any context exists, and kept only where the driver put them exactly there; of the client's
+//! variables only [`VARIABLES`] reach the driver; nothing is answered before everything is there.
+//!
+//! # Safety
+//! Out parameters are locals of the rows' types; a name's buffer is longer than the length that is passed. Variables are set
+//! while the process has one thread.
+#![expect(unsafe_code, reason = "calls the driver, sets variables")]
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+
+use driver_api::Driver;
+use driver_api::abi::{CUcontext, CUmemAllocationProp, CUmemLocation, CUuuid};
+use driver_api::result::CUresult;
+use protocol::hello::{DeviceSnapshot, Hello, RefusalCode, Refused, Window, refusal};
+use protocol::limits::MAX_DEVICES;
+
+use super::context::attribute;
+use super::memory::CHUNK_BYTES;
+use crate::driver::cuda;
+use crate::snapshot;
+
+/// The client's variables that the driver here shall see: how it launches and loads, never where it finds files.
+const VARIABLES: [&str; 7] = [
+    "CUDA_AUTO_BOOST",
+    "CUDA_DEVICE_MAX_CONNECTIONS",
+    "CUDA_DISABLE_PTX_JIT",
+    "CUDA_FORCE_PTX_JIT",
+    "CUDA_LAUNCH_BLOCKING",
+    "CUDA_MODULE_LOADING",
+    "CUDA_SCALE_LAUNCH_QUEUES",
+];
+
+/// Sets the variables of the client that the driver shall see.
+///
+/// # Safety
+/// No other thread runs yet.
+pub(crate) unsafe fn set_variables(hello: &Hello) {
+    for name in VARIABLES {
+        if let Some(value) = hello.environment.get(name)
+            && !value.contains('\0')
+        {
+            // SAFETY: by this function's contract no other thread reads or writes the environment.
+            unsafe { std::env::set_var(name, value) };
+        }
+    }
+}
+
+/// What a worker found when it started.
+pub(crate) struct Found {
+    pub(crate) driver_version: i32,
+    pub(crate) devices: Vec<DeviceSnapshot>,
+    pub(crate) windows: Vec<Window>,
+}
+
+/// Initialises the driver and looks at what the client gets.
+pub(crate) fn find(driver: &Driver, hello: &Hello) -> Result<Found, Refused> {
+    let failed = |what: &'static str| {
+        move |error: CUresult| refusal(RefusalCode::Internal, format!("{what}: {error}"))
+    };
+    cuda!(driver, cuInit(0)).map_err(failed("cuInit"))?;
+    let mut driver_version = 0;
+    cuda!(driver, cuDriverGetVersion(&mut driver_version)).map_err(failed("cuDriverGetVersion"))?;
+    let mut there = 0;
+    cuda!(driver, cuDeviceGetCount(&mut there)).map_err(failed("cuDeviceGetCount"))?;
+    let wanted = hello.device_count();
+    if wanted as usize > MAX_DEVICES || i64::from(wanted) > i64::from(there) {
+        let message = format!("{wanted} devices were asked for, this server has {there}");
+        return Err(refusal(RefusalCode::NoDevice, message));
+    }
+    let mut devices = (0..wanted.cast_signed())
+        .map(|ordinal| describe(driver, ordinal))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed("looking at a device"))?;
+    let windows = reserve_windows(driver, &hello.windows, wanted.cast_signed());
+    look_inside(driver, &mut devices);
+    Ok(Found {
+        driver_version,
+        devices,
+        windows,
+    })
+}
+
+fn describe(driver: &Driver, ordinal: i32) -> Result<DeviceSnapshot, CUresult> {
+    let mut name = [0_u8; 256];
+    cuda!(
+        driver,
+        cuDeviceGetName(name.as_mut_ptr().cast(), name.len() as i32 - 1, ordinal)
+    )?;
+    let mut uuid = CUuuid::default();
+    if driver.cuDeviceGetUuid_v2.is_some() {
+        cuda!(driver, cuDeviceGetUuid_v2(&mut uuid, ordinal))?;
+    } else {
+        cuda!(driver, cuDeviceGetUuid(&mut uuid, ordinal))?;
+    }
+    let mut total = 0_usize;
+    cuda!(driver, cuDeviceTotalMem_v2(&mut total, ordinal))?;
+    let mut attributes: BTreeMap<i32, i32> = (1..=snapshot::LAST_ATTRIBUTE)
+        .filter_map(|number| {
+            let value = attribute(driver, ordinal, number.cast_unsigned())?;
+            Some((number, value))
+        })
+        .collect();
+    let number = |attribute: i32| {
+        let value = attributes.get(&attribute).copied().unwrap_or(0);
+        u32::try_from(value).unwrap_or(0)
+    };
+    let (pci_bus, pci_device, pci_domain) = (number(33), number(34), number(50));
+    let (compute_major, compute_minor) = (number(75), number(76));
+    snapshot::edit(&mut attributes);
+    let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
+    Ok(DeviceSnapshot {
+        ordinal: ordinal.cast_unsigned(),
+        name: name.to_string_lossy().into_owned(),
+        uuid: uuid.bytes.to_vec(),
+        pci_domain,
+        pci_bus,
+        pci_device,
+        total_memory: total as u64,
+        usable_memory: total as u64,
+        attributes,
+        compute_major,
+        compute_minor,
+        ..DeviceSnapshot::default()
+    })
+}
+
+/// What only a context tells: asked of the first device's primary context, and of others of another kind.
+fn look_inside(driver: &Driver, devices: &mut [DeviceSnapshot]) {
+    for index in 0..devices.len() {
+        let known = devices[..index]
+            .iter()
+            .find(|other| other.name == devices[index].name)
+            .cloned();
+        let device = &mut devices[index];
+        if let Some(known) = known {
+            device.least_stream_priority = known.least_stream_priority;
+            device.greatest_stream_priority = known.greatest_stream_priority;
+            device.default_limits = known.default_limits;
+        } else if let Err(error) = ask_context(driver, device) {
+            tracing::warn!(device = device.ordinal, %error, "no context to ask");
+        }
+    }
+}
+
+fn ask_context(driver: &Driver, device: &mut DeviceSnapshot) -> Result<(), CUresult> {
+    const LIMITS: u32 = 16;
+    let ordinal = device.ordinal.cast_signed();
+    let mut context = CUcontext(0);
+    cuda!(driver, cuDevicePrimaryCtxRetain(&mut context, ordinal))?;
+    let mut ask = || {
+        cuda!(driver, cuCtxSetCurrent(context))?;
+        let (mut least, mut greatest) = (0, 0);
+        cuda!(
+            driver,
+            cuCtxGetStreamPriorityRange(&mut least, &mut greatest)
+        )?;
+        device.least_stream_priority = least;
+        device.greatest_stream_priority = greatest;
+        for limit in 0..LIMITS {
+            let mut value = 0;
+            if cuda!(driver, cuCtxGetLimit(&mut value, limit)).is_ok() {
+                device
+                    .default_limits
+                    .insert(limit.cast_signed(), value as u64);
+            }
+        }
+        cuda!(driver, cuCtxSetCurrent(CUcontext(0)))
+    };
+    let asked = ask();
+    cuda!(driver, cuDevicePrimaryCtxRelease_v2(ordinal))?;
+    asked
+}
+
+/// The windows that the driver gives at exactly these addresses.
+fn reserve_windows(driver: &Driver, candidates: &[Window], devices: i32) -> Vec<Window> {
+    if !(0..devices).all(|device| can_map(driver, device)) {
+        return Vec::new();
+    }
+    candidates
+        .iter()
+        .filter(|window| (window.base | window.size).is_multiple_of(CHUNK_BYTES))
+        .filter(|window| reserve(driver, window))
+        .copied()
+        .collect()
+}
+
+/// Whether a device maps memory in pieces of our size.
+fn can_map(driver: &Driver, device: i32) -> bool {
+    const HAS_VIRTUAL_MEMORY: u32 = 102;
+    const PINNED: u32 = 1;
+    const MINIMUM: u32 = 0;
+    let property = CUmemAllocationProp {
+        kind: PINNED,
+        location: CUmemLocation {
+            kind: 1,
+            id: device,
+        },
+        ..CUmemAllocationProp::default()
+    };
+    let mut granularity = 0_usize;
+    attribute(driver, device, HAS_VIRTUAL_MEMORY) == Some(1)
+        && cuda!(
+            driver,
+            cuMemGetAllocationGranularity(&mut granularity, &property, MINIMUM)
+        )
+        .is_ok()
+        && granularity != 0
+        && CHUNK_BYTES.is_multiple_of(granularity as u64)
+}
+
+fn reserve(driver: &Driver, window: &Window) -> bool {
+    let Ok(size) = usize::try_from(window.size) else {
+        return false;
+    };
+    let mut address = 0;
+    let reserved = cuda!(
+        driver,
+        cuMemAddressReserve(&mut address, size, 0, window.base, 0)
+    );
+    if reserved.is_ok() && address != window.base {
+        tracing::debug!(wanted = window.base, address, "a window elsewhere");
+        // It is only address space.
+        let _ = cuda!(driver, cuMemAddressFree(address, size));
+    }
+    reserved.is_ok() && address == window.base
+}
