@@ -8,9 +8,37 @@ use quote::{format_ident, quote};
 use crate::model::{Direction, Disposition, Row, Specification, Wire};
 use crate::wire::{has_reply, reply_fields, request_fields, type_name};
 
+/// The body of an exported function.
+struct Body {
+    tokens: TokenStream,
+    uses_arguments: bool,
+}
+
+impl Body {
+    fn using(tokens: TokenStream) -> Self {
+        Self {
+            tokens,
+            uses_arguments: true,
+        }
+    }
+
+    fn without(tokens: TokenStream) -> Self {
+        Self {
+            tokens,
+            uses_arguments: false,
+        }
+    }
+}
+
 /// The shim: every public row, its twin, and the table of their addresses.
 pub(crate) fn client(specification: &Specification) -> TokenStream {
-    exports(specification, client_body)
+    exports(specification, |row| match &row.disposition {
+        Disposition::Refused(reason) => {
+            let index = format_ident!("{}", row.name);
+            Body::without(quote!(crate::entry::refuse(index::#index, #reason)))
+        }
+        _ => Body::using(client_body(row)),
+    })
 }
 
 /// A driver: the rows in `served` call its sources.
@@ -19,14 +47,14 @@ pub(crate) fn driver(specification: &Specification, served: &HashSet<String>) ->
         let index = format_ident!("{}", row.name);
         if served.contains(&row.name) {
             let call = call_area(row);
-            quote!(crate::entry::call(index::#index, || #call))
+            Body::using(quote!(crate::entry::call(index::#index, || #call)))
         } else {
-            quote!(crate::entry::unsupported(index::#index))
+            Body::without(quote!(crate::entry::unsupported(index::#index)))
         }
     })
 }
 
-fn exports(specification: &Specification, body: impl Fn(&Row) -> TokenStream) -> TokenStream {
+fn exports(specification: &Specification, body: impl Fn(&Row) -> Body) -> TokenStream {
     let functions = specification
         .rows
         .iter()
@@ -40,7 +68,7 @@ fn exports(specification: &Specification, body: impl Fn(&Row) -> TokenStream) ->
                     // SAFETY: the caller's promises for this function are those of its twin.
                     unsafe { #name(#(#arguments),*) }
                 }) };
-                function(&twin, row, &inner)
+                function(&twin, row, &Body::using(inner))
             });
             quote! { #exported #twin }
         });
@@ -65,12 +93,19 @@ fn exports(specification: &Specification, body: impl Fn(&Row) -> TokenStream) ->
     }
 }
 
-fn function(name: &str, row: &Row, body: &TokenStream) -> TokenStream {
+fn function(name: &str, row: &Row, body: &Body) -> TokenStream {
     let ident = format_ident!("{name}");
+    // A function that is not served looks at none of its arguments.
     let parameters = row.parameters.iter().map(|parameter| {
-        let (name, ty) = (&parameter.name, &parameter.ty);
+        let ty = &parameter.ty;
+        let name = if !body.uses_arguments {
+            format_ident!("_{}", parameter.name)
+        } else {
+            parameter.name.clone()
+        };
         quote!(#name: #ty)
     });
+    let tokens = &body.tokens;
     let documentation = format!("The driver's `{name}`.");
     quote! {
         #[doc = #documentation]
@@ -78,7 +113,7 @@ fn function(name: &str, row: &Row, body: &TokenStream) -> TokenStream {
         /// # Safety
         /// The arguments are as the CUDA driver API documents them.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn #ident(#(#parameters),*) -> CUresult { #body }
+        pub unsafe extern "C" fn #ident(#(#parameters),*) -> CUresult { #tokens }
     }
 }
 
@@ -102,17 +137,16 @@ fn call_area(row: &Row) -> TokenStream {
 fn client_body(row: &Row) -> TokenStream {
     let index = format_ident!("{}", row.name);
     match &row.disposition {
-        Disposition::Refused(reason) => quote!(crate::entry::refuse(index::#index, #reason)),
         _ if row.custom.client => {
             let call = call_area(row);
             quote!(crate::entry::call(index::#index, || #call))
         }
         Disposition::Posted => {
             let request = client_request(row);
-            quote! { crate::entry::call(index::#index, || { crate::entry::code((|| {
+            quote! { crate::entry::attempt(index::#index, || {
                 #request
-                crate::session::post(index::#index, &request)
-            })()) }) }
+                crate::session::post(&request)
+            }) }
         }
         _ => client_ask(row, &request_with_checks(row)),
     }
@@ -154,12 +188,12 @@ fn client_ask(row: &Row, request: &TokenStream) -> TokenStream {
     } else {
         quote!(_reply)
     };
-    quote! { crate::entry::call(index::#index, || { crate::entry::code((|| {
+    quote! { crate::entry::attempt(index::#index, || {
         #request
-        let #reply = crate::session::ask(index::#index, &request)?;
+        let #reply = crate::session::ask(&request)?;
         #(#outs)*
         Ok(())
-    })()) }) }
+    }) }
 }
 
 fn client_request(row: &Row) -> TokenStream {

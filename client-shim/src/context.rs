@@ -1,0 +1,498 @@
+//! Contexts: primary and created, the stack of each thread, limits, flags.
+//!
+//! Everything but making and ending a context is answered here: the stack is the thread's ([`crate::thread`]), flags and ids are ours.
+//!
+//! # Safety
+//! The functions named like the driver's write through pointers that they have checked for null and that are writable by the API's
+//! contract.
+#![expect(unsafe_code, reason = "out parameters of a C ABI")]
+#![expect(non_snake_case, reason = "these are the driver's names")]
+
+use core::ffi::{c_int, c_uint};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use driver_api::abi::{
+    CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUfunc_cache, CUresult,
+    CUsharedconfig,
+};
+use driver_api::private_tables;
+use driver_api::wire::request::{
+    GpurunContextCreate, GpurunContextDestroy, GpurunPrimaryRelease, GpurunPrimaryReset,
+    GpurunPrimaryRetain,
+};
+
+use crate::entry::code;
+use crate::handles::Handle;
+use crate::memory::out;
+use crate::objects::{Fault, unique};
+use crate::session::{self, Session};
+use crate::stream::{self, Stream};
+use crate::thread;
+
+/// The flags that a context can have: scheduling, mapping, resizing, core dumps, synchronous memory operations.
+const ALL_FLAGS: c_uint = 0xFF;
+
+/// A context.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) id: u32,
+    pub(crate) device: usize,
+    /// The legacy default stream.
+    pub(crate) legacy: Arc<Stream>,
+    pub(crate) fault: Fault,
+    flags: AtomicU32,
+    cache_config: AtomicU32,
+    shared_config: AtomicU32,
+    unique: u64,
+    /// How often it is retained: a primary context exists while it is; a created one always once.
+    retained: Mutex<u32>,
+    active: AtomicBool,
+    primary: bool,
+}
+
+impl Context {
+    /// The primary context of a device, not yet made.
+    pub(crate) fn primary(id: u32, device: usize) -> Self {
+        Self::new(id, device, 0, true)
+    }
+
+    fn new(id: u32, device: usize, flags: c_uint, primary: bool) -> Self {
+        Self {
+            id,
+            device,
+            legacy: Arc::new(Stream::legacy(id)),
+            fault: Fault::default(),
+            flags: AtomicU32::new(flags),
+            cache_config: AtomicU32::new(0),
+            shared_config: AtomicU32::new(0),
+            unique: unique(),
+            retained: Mutex::new(0),
+            active: AtomicBool::new(!primary),
+            primary,
+        }
+    }
+
+    /// True if it has been made and not ended.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active.load(SeqCst)
+    }
+
+    pub(crate) fn handle(&self) -> CUcontext {
+        CUcontext::dress(self.id)
+    }
+
+    fn ended(&self, session: &Session) {
+        self.active.store(false, SeqCst);
+        session.objects.memory.forget_context(self.id);
+        for stream in session
+            .objects
+            .streams
+            .select(|stream| stream.context == self.id)
+        {
+            session.objects.streams.remove(stream.id);
+        }
+        private_tables::context_destroyed(self.handle().0);
+    }
+}
+
+/// The context of a handle; the null handle is none.
+pub(crate) fn of(handle: CUcontext) -> Result<Arc<Context>, CUresult> {
+    let session = session::get()?;
+    let id = handle.undress().ok_or(CUresult::INVALID_CONTEXT)?;
+    session
+        .objects
+        .contexts
+        .get(id)
+        .ok_or(CUresult::INVALID_CONTEXT)
+}
+
+/// The context of a handle, or the current one for null.
+fn of_or_current(handle: CUcontext) -> Result<Arc<Context>, CUresult> {
+    if handle.0 == 0 {
+        Ok(session::current()?.1)
+    } else {
+        of(handle)
+    }
+}
+
+/// The primary context of a device, made or not.
+pub(crate) fn primary_of(session: &Session, device: CUdevice) -> Result<Arc<Context>, CUresult> {
+    session.device(device)?;
+    let found = session
+        .objects
+        .contexts
+        .select(|context| context.primary && c_int::try_from(context.device) == Ok(device));
+    found.into_iter().next().ok_or(CUresult::INVALID_DEVICE)
+}
+
+pub(crate) unsafe fn cuDevicePrimaryCtxRetain(context: *mut CUcontext, dev: CUdevice) -> CUresult {
+    code((|| {
+        let place = out(context)?;
+        let session = session::get()?;
+        let primary = primary_of(session, dev)?;
+        let mut retained = primary
+            .retained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *retained == 0 {
+            let flags = primary.flags.load(SeqCst);
+            session.ask_in(0, &GpurunPrimaryRetain::new(dev, primary.id, flags), &[])?;
+            primary.active.store(true, SeqCst);
+        }
+        *retained += 1;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(primary.handle()) };
+        Ok(())
+    })())
+}
+
+fn release_primary(dev: CUdevice) -> Result<(), CUresult> {
+    let session = session::get()?;
+    let primary = primary_of(session, dev)?;
+    let mut retained = primary
+        .retained
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    *retained = retained.checked_sub(1).ok_or(CUresult::INVALID_CONTEXT)?;
+    if *retained == 0 {
+        session.post_in(0, |_| GpurunPrimaryRelease::new(dev, primary.id), &[])?;
+        primary.ended(session);
+    }
+    Ok(())
+}
+
+pub(crate) unsafe fn cuDevicePrimaryCtxRelease(dev: CUdevice) -> CUresult {
+    code(release_primary(dev))
+}
+
+pub(crate) unsafe fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> CUresult {
+    code(release_primary(dev))
+}
+
+fn reset_primary(dev: CUdevice) -> Result<(), CUresult> {
+    let session = session::get()?;
+    let primary = primary_of(session, dev)?;
+    let mut retained = primary
+        .retained
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if *retained > 0 {
+        session.ask_in(0, &GpurunPrimaryReset::new(dev, primary.id), &[])?;
+        primary.ended(session);
+        *retained = 0;
+    }
+    Ok(())
+}
+
+pub(crate) unsafe fn cuDevicePrimaryCtxReset(dev: CUdevice) -> CUresult {
+    code(reset_primary(dev))
+}
+
+pub(crate) unsafe fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) -> CUresult {
+    code(reset_primary(dev))
+}
+
+fn set_primary_flags(dev: CUdevice, flags: c_uint) -> Result<(), CUresult> {
+    if flags & !ALL_FLAGS != 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    primary_of(session::get()?, dev)?.flags.store(flags, SeqCst);
+    Ok(())
+}
+
+pub(crate) unsafe fn cuDevicePrimaryCtxSetFlags(dev: CUdevice, flags: c_uint) -> CUresult {
+    code(set_primary_flags(dev, flags))
+}
+
+pub(crate) unsafe fn cuDevicePrimaryCtxSetFlags_v2(dev: CUdevice, flags: c_uint) -> CUresult {
+    code(set_primary_flags(dev, flags))
+}
+
+pub(crate) unsafe fn cuDevicePrimaryCtxGetState(
+    dev: CUdevice,
+    flags: *mut c_uint,
+    active: *mut c_int,
+) -> CUresult {
+    code((|| {
+        let (flags, active) = (out(flags)?, out(active)?);
+        let primary = primary_of(session::get()?, dev)?;
+        // SAFETY: checked by `out`.
+        unsafe {
+            flags.write(primary.flags.load(SeqCst));
+            active.write(c_int::from(primary.is_active()));
+        }
+        Ok(())
+    })())
+}
+
+fn create(context: *mut CUcontext, flags: c_uint, dev: CUdevice) -> Result<(), CUresult> {
+    let place = out(context)?;
+    let session = session::get()?;
+    session.device(dev)?;
+    if flags & !ALL_FLAGS != 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let device = usize::try_from(dev).unwrap_or(0);
+    let made = session
+        .objects
+        .contexts
+        .insert_with(|id| Context::new(id, device, flags, false));
+    let asked = session.ask_in(0, &GpurunContextCreate::new(dev, made.id, flags), &[]);
+    if let Err(code) = asked.and_then(|_| thread::push(made.id)) {
+        session.objects.contexts.remove(made.id);
+        return Err(code);
+    }
+    // SAFETY: checked by `out`.
+    unsafe { place.write(made.handle()) };
+    Ok(())
+}
+
+pub(crate) unsafe fn cuCtxCreate_v2(
+    context: *mut CUcontext,
+    flags: c_uint,
+    dev: CUdevice,
+) -> CUresult {
+    code(create(context, flags, dev))
+}
+
+pub(crate) unsafe fn cuCtxCreate_v3(
+    context: *mut CUcontext,
+    params_array: *mut CUexecAffinityParam,
+    num_params: c_int,
+    flags: c_uint,
+    dev: CUdevice,
+) -> CUresult {
+    if num_params != 0 || !params_array.is_null() {
+        return CUresult::UNSUPPORTED_EXEC_AFFINITY;
+    }
+    code(create(context, flags, dev))
+}
+
+pub(crate) unsafe fn cuCtxCreate_v4(
+    context: *mut CUcontext,
+    ctx_create_params: *mut CUctxCreateParams,
+    flags: c_uint,
+    dev: CUdevice,
+) -> CUresult {
+    if !ctx_create_params.is_null() {
+        return CUresult::NOT_SUPPORTED;
+    }
+    code(create(context, flags, dev))
+}
+
+fn destroy(handle: CUcontext) -> Result<(), CUresult> {
+    let session = session::get()?;
+    let context = of(handle)?;
+    if context.primary {
+        return Err(CUresult::INVALID_CONTEXT);
+    }
+    session.ask_in(0, &GpurunContextDestroy::new(context.id), &[])?;
+    context.ended(session);
+    session.objects.contexts.remove(context.id);
+    if thread::current() == context.id {
+        thread::pop();
+    }
+    Ok(())
+}
+
+pub(crate) unsafe fn cuCtxDestroy(ctx: CUcontext) -> CUresult {
+    code(destroy(ctx))
+}
+
+pub(crate) unsafe fn cuCtxDestroy_v2(ctx: CUcontext) -> CUresult {
+    code(destroy(ctx))
+}
+
+fn push_current(handle: CUcontext) -> Result<(), CUresult> {
+    thread::push(of(handle)?.id)
+}
+
+pub(crate) unsafe fn cuCtxPushCurrent(ctx: CUcontext) -> CUresult {
+    code(push_current(ctx))
+}
+
+pub(crate) unsafe fn cuCtxPushCurrent_v2(ctx: CUcontext) -> CUresult {
+    code(push_current(ctx))
+}
+
+fn pop_current(context: *mut CUcontext) -> Result<(), CUresult> {
+    session::get()?;
+    let id = thread::pop().ok_or(CUresult::INVALID_CONTEXT)?;
+    if !context.is_null() {
+        // SAFETY: not null, writable by the API's contract.
+        unsafe { context.write(CUcontext::dress(id)) };
+    }
+    Ok(())
+}
+
+pub(crate) unsafe fn cuCtxPopCurrent(context: *mut CUcontext) -> CUresult {
+    code(pop_current(context))
+}
+
+pub(crate) unsafe fn cuCtxPopCurrent_v2(context: *mut CUcontext) -> CUresult {
+    code(pop_current(context))
+}
+
+pub(crate) unsafe fn cuCtxSetCurrent(ctx: CUcontext) -> CUresult {
+    code((|| {
+        let id = match ctx.0 {
+            0 => 0,
+            _ => of(ctx)?.id,
+        };
+        session::get()?;
+        thread::set_current(id);
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuCtxGetCurrent(context: *mut CUcontext) -> CUresult {
+    code((|| {
+        let place = out(context)?;
+        session::get()?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(current_handle()) };
+        Ok(())
+    })())
+}
+
+/// The handle of the calling thread's current context, null for none.
+pub(crate) fn current_handle() -> CUcontext {
+    match thread::current() {
+        0 => CUcontext(0),
+        id => CUcontext::dress(id),
+    }
+}
+
+pub(crate) unsafe fn cuCtxGetDevice(device: *mut CUdevice) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { cuCtxGetDevice_v2(device, CUcontext(0)) }
+}
+
+pub(crate) unsafe fn cuCtxGetDevice_v2(device: *mut CUdevice, ctx: CUcontext) -> CUresult {
+    code((|| {
+        let place = out(device)?;
+        let context = of_or_current(ctx)?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(c_int::try_from(context.device).unwrap_or(0)) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuCtxGetFlags(flags: *mut c_uint) -> CUresult {
+    code((|| {
+        let place = out(flags)?;
+        let (_, context) = session::current()?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(context.flags.load(SeqCst)) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuCtxSetFlags(flags: c_uint) -> CUresult {
+    code((|| {
+        if flags & !ALL_FLAGS != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        session::current()?.1.flags.store(flags, SeqCst);
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuCtxGetId(ctx: CUcontext, ctx_id: *mut u64) -> CUresult {
+    code((|| {
+        let place = out(ctx_id)?;
+        let id = id_of(ctx)?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(id) };
+        Ok(())
+    })())
+}
+
+/// `cuCtxGetId`; null is the current context.
+pub(crate) fn id_of(ctx: CUcontext) -> Result<u64, CUresult> {
+    Ok(of_or_current(ctx)?.unique)
+}
+
+pub(crate) unsafe fn cuCtxGetApiVersion(ctx: CUcontext, version: *mut c_uint) -> CUresult {
+    code((|| {
+        let place = out(version)?;
+        of_or_current(ctx)?;
+        // SAFETY: checked by `out`. 3020 is what every driver since CUDA 3.2 answers.
+        unsafe { place.write(3020) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuCtxGetCacheConfig(pconfig: *mut CUfunc_cache) -> CUresult {
+    code((|| {
+        let place = out(pconfig)?;
+        let (_, context) = session::current()?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(context.cache_config.load(SeqCst)) };
+        Ok(())
+    })())
+}
+
+/// A preference, which devices since Volta only remember.
+pub(crate) unsafe fn cuCtxSetCacheConfig(config: CUfunc_cache) -> CUresult {
+    code((|| {
+        if config > 3 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        session::current()?.1.cache_config.store(config, SeqCst);
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuCtxGetSharedMemConfig(config: *mut CUsharedconfig) -> CUresult {
+    code((|| {
+        let place = out(config)?;
+        let (_, context) = session::current()?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(context.shared_config.load(SeqCst)) };
+        Ok(())
+    })())
+}
+
+/// A preference, which devices since Maxwell only remember.
+pub(crate) unsafe fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> CUresult {
+    code((|| {
+        if config > 2 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        session::current()?.1.shared_config.store(config, SeqCst);
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuCtxGetStreamPriorityRange(
+    least_priority: *mut c_int,
+    greatest_priority: *mut c_int,
+) -> CUresult {
+    code((|| {
+        let (session, context) = session::current()?;
+        let (least, greatest) = session.devices[context.device].stream_priorities();
+        for (place, value) in [(least_priority, least), (greatest_priority, greatest)] {
+            if !place.is_null() {
+                // SAFETY: not null, writable by the API's contract.
+                unsafe { place.write(value) };
+            }
+        }
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuCtxSynchronize() -> CUresult {
+    code((|| {
+        let (session, context) = session::current()?;
+        stream::synchronise_context(session, &context)
+    })())
+}
+
+pub(crate) unsafe fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
+    code((|| {
+        let context = of_or_current(ctx)?;
+        stream::synchronise_context(session::get()?, &context)
+    })())
+}

@@ -1,0 +1,66 @@
+//! The door of every exported function: fork and exit are noticed, panics are caught, calls are counted.
+//!
+//! Cost of a local call: one load of the process state, one of the thread's answer cell, two if counts are wanted.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use driver_api::ROWS;
+use driver_api::abi::CUresult;
+use protocol::stats::Answered;
+
+use crate::log;
+use crate::process;
+use crate::session;
+
+thread_local! {
+    static ANSWERED: Cell<Answered> = const { Cell::new(Answered::Local) };
+}
+
+/// Runs one exported function.
+pub(crate) fn call(row: usize, body: impl FnOnce() -> CUresult) -> CUresult {
+    if let Some(refusal) = process::refusal() {
+        return refusal;
+    }
+    let outer = ANSWERED.replace(Answered::Local);
+    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
+        log::error!("{}: internal error; please report it", ROWS[row].name);
+        CUresult::UNKNOWN
+    });
+    let answered = ANSWERED.replace(outer);
+    if let Some(stats) = session::stats() {
+        stats.count(row, answered);
+    }
+    log::debug!("{} -> {result}", ROWS[row].name);
+    result
+}
+
+/// [`call`] for generated code, which says what went wrong as an error.
+pub(crate) fn attempt(row: usize, body: impl FnOnce() -> Result<(), CUresult>) -> CUresult {
+    call(row, || code(body()))
+}
+
+/// Notes that the running call went to the server.
+pub(crate) fn answered(how: Answered) {
+    if how == Answered::Asked || ANSWERED.get() == Answered::Local {
+        ANSWERED.set(how);
+    }
+}
+
+/// The code of a result.
+pub(crate) fn code(result: Result<(), CUresult>) -> CUresult {
+    match result {
+        Ok(()) => CUresult::SUCCESS,
+        Err(code) => code,
+    }
+}
+
+/// Answers for a function that is not served, with one line in the log.
+pub(crate) fn refuse(row: usize, reason: &'static str) -> CUresult {
+    if let Some(refusal) = process::refusal() {
+        return refusal;
+    }
+    let name = ROWS[row].name;
+    log::warn_once(name, format_args!("{name} is not supported: {reason}"));
+    CUresult::NOT_SUPPORTED
+}

@@ -1,0 +1,273 @@
+//! The way in: who reads, and where what is read goes.
+//!
+//! There is no dispatcher thread on the way of a reply: a thread that waits for something reads the connection itself and serves the
+//! others who wait. Only while nobody waits does the background thread read; it looks whether someone else does once a
+//! millisecond, so that it is not woken for every reply of theirs.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+use driver_api::abi::CUresult;
+use protocol::frame::{Completions, FrameHeader, FrameKind, HEADER_BYTES, Replies};
+use protocol::transport::{FrameReceiver, TransportError};
+
+use super::Link;
+use crate::log;
+use crate::process;
+
+/// What the session does with what is pushed to it.
+pub(crate) trait Sink: Send + Sync {
+    /// Everything before `mark` of a stream is done, or failed with `result`.
+    fn completed(&self, stream: u32, mark: u64, result: CUresult);
+    /// A context is lost.
+    fn fault(&self, context: u32, result: CUresult, text: &str);
+}
+
+/// The reply to an asked call.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// The driver's result.
+    pub(crate) result: CUresult,
+    /// What was answered; empty if the result is an error.
+    pub(crate) body: Vec<u8>,
+}
+
+/// A thread's place for its reply.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    done: AtomicBool,
+    reply: Mutex<Option<Reply>>,
+}
+
+impl Waiting {
+    pub(super) fn is_done(&self) -> bool {
+        self.done.load(SeqCst)
+    }
+
+    pub(super) fn take(&self) -> Option<Reply> {
+        self.reply
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+pub(super) struct Incoming {
+    receiver: Mutex<Box<dyn FrameReceiver>>,
+    /// Threads of the program that read or want to.
+    readers: AtomicU32,
+    descriptor: Option<RawFd>,
+    waiting: Mutex<HashMap<u64, Arc<Waiting>>>,
+    received: AtomicU64,
+    sink: Box<dyn Sink>,
+}
+
+/// The right to read.
+pub(super) struct Reader<'a> {
+    incoming: &'a Incoming,
+    receiver: MutexGuard<'a, Box<dyn FrameReceiver>>,
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        self.incoming.readers.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Incoming {
+    pub(super) fn new(receiver: Box<dyn FrameReceiver>, sink: Box<dyn Sink>) -> Self {
+        Self {
+            descriptor: receiver
+                .readiness()
+                .map(|descriptor| descriptor.as_raw_fd()),
+            receiver: Mutex::new(receiver),
+            readers: AtomicU32::new(0),
+            waiting: Mutex::new(HashMap::new()),
+            received: AtomicU64::new(0),
+            sink,
+        }
+    }
+
+    /// The highest sequence number received.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(SeqCst)
+    }
+
+    /// Announces that call `number` will be answered.
+    pub(super) fn expect(&self, number: u64, waiting: Arc<Waiting>) {
+        self.waiting().insert(number, waiting);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Arc<Waiting>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to read, if nobody has it.
+    pub(super) fn try_read(&self) -> Option<Reader<'_>> {
+        let receiver = match self.receiver.try_lock() {
+            Ok(receiver) => receiver,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        self.readers.fetch_add(1, SeqCst);
+        Some(Reader {
+            incoming: self,
+            receiver,
+        })
+    }
+
+    /// For the background thread: waits until something is there to be read and nobody reads it.
+    pub(super) fn wait_unread(&self, most: Duration) -> Result<bool, String> {
+        if self.readers.load(SeqCst) > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+            return Ok(false);
+        }
+        let Some(descriptor) = self.descriptor else {
+            // In memory there is nothing to poll.
+            std::thread::sleep(Duration::from_millis(1));
+            return Ok(true);
+        };
+        let readable = poll(descriptor, most)?;
+        Ok(readable && self.readers.load(SeqCst) == 0)
+    }
+}
+
+#[expect(unsafe_code, reason = "polls the descriptor that the receiver owns")]
+fn poll(descriptor: RawFd, most: Duration) -> Result<bool, String> {
+    // SAFETY: the receiver owns the descriptor and lives as long as the link, which the calling thread holds.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let mut poll = [rustix::event::PollFd::new(
+        &descriptor,
+        rustix::event::PollFlags::IN,
+    )];
+    let most = rustix::time::Timespec {
+        tv_sec: most.as_secs().try_into().unwrap_or(1),
+        tv_nsec: most.subsec_nanos().into(),
+    };
+    match rustix::event::poll(&mut poll, Some(&most)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Reader<'_> {
+    /// Blocks until something arrives.
+    pub(super) fn wait(&mut self, most: Duration) -> Result<bool, TransportError> {
+        self.receiver.wait(Some(most))
+    }
+
+    /// Takes in every frame that has arrived; returns how many bytes that were.
+    pub(super) fn drain(&mut self, link: &Link) -> Result<u64, String> {
+        let mut bytes = 0;
+        while let Some(header) = self
+            .receiver
+            .poll_header()
+            .map_err(|error| error.to_string())?
+        {
+            bytes += HEADER_BYTES as u64 + u64::from(header.length);
+            self.frame(link, &header)?;
+            if header.sequence > 0 {
+                self.incoming.received.store(header.sequence, SeqCst);
+            }
+            link.outgoing.note_acknowledged(header.acknowledged);
+        }
+        Ok(bytes)
+    }
+
+    fn frame(&mut self, link: &Link, header: &FrameHeader) -> Result<(), String> {
+        match header.kind {
+            FrameKind::Replies => self.replies(header),
+            FrameKind::Completions => self.completions(header),
+            FrameKind::Bulk => self.bulk(link, header),
+            FrameKind::Output => {
+                let bytes = self.payload(header)?;
+                process::print(&bytes);
+                Ok(())
+            }
+            FrameKind::Fault => self.fault(header),
+            FrameKind::Heartbeat => Ok(()),
+            FrameKind::Goodbye => {
+                let reason = self.payload(header)?;
+                Err(format!(
+                    "the server ended it: {}",
+                    String::from_utf8_lossy(&reason)
+                ))
+            }
+            FrameKind::Calls => Err("the server broke the protocol: it sent calls".to_owned()),
+        }
+    }
+
+    /// The whole payload; its length is bounded by the frame's kind.
+    fn payload(&mut self, header: &FrameHeader) -> Result<Vec<u8>, String> {
+        let mut bytes = vec![0; header.length as usize];
+        self.receiver
+            .read_payload(&mut bytes)
+            .map_err(|error| error.to_string())?;
+        Ok(bytes)
+    }
+
+    fn replies(&mut self, header: &FrameHeader) -> Result<(), String> {
+        let payload = self.payload(header)?;
+        for record in Replies::new(&payload) {
+            let (record, body) = record.map_err(|error| error.to_string())?;
+            let Some(waiting) = self.incoming.waiting().remove(&record.call) else {
+                return Err(format!(
+                    "the server broke the protocol: nobody asked call {}",
+                    record.call
+                ));
+            };
+            let reply = Reply {
+                result: CUresult(record.result),
+                body: body.to_vec(),
+            };
+            *waiting.reply.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
+            waiting.done.store(true, SeqCst);
+        }
+        Ok(())
+    }
+
+    fn completions(&mut self, header: &FrameHeader) -> Result<(), String> {
+        let payload = self.payload(header)?;
+        for record in Completions::new(&payload) {
+            let (record, _) = record.map_err(|error| error.to_string())?;
+            self.incoming
+                .sink
+                .completed(record.stream, record.mark, CUresult(record.result));
+        }
+        Ok(())
+    }
+
+    #[expect(
+        unsafe_code,
+        reason = "the worker's bytes go where the user wants them"
+    )]
+    fn bulk(&mut self, link: &Link, header: &FrameHeader) -> Result<(), String> {
+        let length = header.length as usize;
+        let place = link.transfers.place(header.argument, header.offset, length);
+        let Some((transfer, place)) = place else {
+            return Err(format!(
+                "the server broke the protocol: transfer {} was not asked for",
+                header.argument
+            ));
+        };
+        // SAFETY: the range is inside the memory that whoever expects the transfer keeps writable until it is done.
+        unsafe { self.receiver.read_payload_raw(place, length) }
+            .map_err(|error| error.to_string())?;
+        link.transfers.placed(&transfer, length);
+        Ok(())
+    }
+
+    fn fault(&mut self, header: &FrameHeader) -> Result<(), String> {
+        let text = self.payload(header)?;
+        let context = u32::try_from(header.argument).unwrap_or(0);
+        let result = CUresult(u32::try_from(header.offset).unwrap_or(CUresult::UNKNOWN.0));
+        let text = String::from_utf8_lossy(&text);
+        log::error!("{text}");
+        self.incoming.sink.fault(context, result, &text);
+        Ok(())
+    }
+}

@@ -1,0 +1,398 @@
+//! The connection to the worker, seen from the program's threads.
+//!
+//! ```text
+//! post ──▶ queue (one order) ──▶ wire ──▶ worker
+//! ask  ──▶ queue, flush, wait ◀── reply      ┐
+//! wait ──▶ flush, wait        ◀── completion ┤ incoming: whoever waits reads; else the background thread
+//!          memory of the user ◀── bulk       ┘
+//! ```
+//!
+//! Cost of a post: one lock, one append; a system call only if the sender is asleep (first post after idle). Cost of an ask: one `send`, one
+//! `recv` by the same thread, which spins [`SPIN`] before it blocks: no other thread is woken. Bytes are copied once into
+//! the queue up to 64 KiB, and leave straight from the user's memory above.
+//!
+//! Nothing hangs: every wait ends with its condition, or with [`Lost`] when the connection ends or the worker has been
+//! silent for too long.
+
+mod incoming;
+mod outgoing;
+mod transfers;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use driver_api::abi::CUresult;
+use driver_api::wire::Request;
+use protocol::frame::{FrameHeader, FrameKind};
+use protocol::transport::{Connection, Interrupt};
+
+pub(crate) use incoming::{Reply, Sink};
+pub(crate) use outgoing::{Call, Placed};
+pub(crate) use transfers::Transfer;
+
+use incoming::Incoming;
+use outgoing::Outgoing;
+use transfers::Transfers;
+
+use crate::log;
+use crate::process;
+
+/// How long a waiting thread polls before it blocks: waking an idle core costs about half of this.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// The connection is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Lost;
+
+impl From<Lost> for CUresult {
+    /// What every call answers once the connection is lost; the log says why.
+    fn from(_: Lost) -> Self {
+        Self::DEVICE_UNAVAILABLE
+    }
+}
+
+/// One connection to a worker.
+pub(crate) struct Link {
+    outgoing: Outgoing,
+    incoming: Incoming,
+    transfers: Transfers,
+    interrupt: Interrupt,
+    lost: AtomicBool,
+    reason: OnceLock<String>,
+    ended: AtomicBool,
+    /// Counts what arrived; waiting threads sleep on it.
+    news: AtomicU32,
+    sleepers: AtomicU32,
+    last_heard: Mutex<Instant>,
+    /// Totals for the counts of a run.
+    pub(crate) sent_bytes: AtomicU64,
+    pub(crate) received_bytes: AtomicU64,
+}
+
+impl Link {
+    /// Takes over a connection; completions and faults go to `sink`.
+    pub(crate) fn start(connection: Connection, sink: Box<dyn Sink>) -> std::io::Result<Arc<Self>> {
+        let link = Arc::new(Self {
+            outgoing: Outgoing::new(connection.sender),
+            incoming: Incoming::new(connection.receiver, sink),
+            transfers: Transfers::default(),
+            interrupt: connection.interrupt,
+            lost: AtomicBool::new(false),
+            reason: OnceLock::new(),
+            ended: AtomicBool::new(false),
+            news: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
+            last_heard: Mutex::new(Instant::now()),
+            sent_bytes: AtomicU64::new(0),
+            received_bytes: AtomicU64::new(0),
+        });
+        let sender = Arc::clone(&link);
+        process::spawn("gpurun-send", move || sender.send_in_background())?;
+        let receiver = Arc::clone(&link);
+        process::spawn("gpurun-receive", move || receiver.receive_in_background())?;
+        Ok(link)
+    }
+
+    /// True if the connection is over.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(SeqCst)
+    }
+
+    fn check(&self) -> Result<(), Lost> {
+        if self.is_lost() { Err(Lost) } else { Ok(()) }
+    }
+
+    /// Ends the connection for a reason; only the first counts.
+    fn lose(&self, reason: &str) {
+        if self.lost.swap(true, SeqCst) {
+            return;
+        }
+        let _ = self.reason.set(reason.to_owned());
+        if !self.ended.load(SeqCst) {
+            log::error!(
+                "the session is lost: {reason}; every CUDA call of this program fails from now on"
+            );
+        }
+        self.interrupt.shutdown();
+        self.announce();
+        self.outgoing.wake_sender();
+    }
+
+    /// Wakes every thread that waits for news.
+    fn announce(&self) {
+        self.news.fetch_add(1, SeqCst);
+        if self.sleepers.load(SeqCst) > 0 {
+            wake_all(&self.news);
+        }
+    }
+
+    /// Waits until `done`. While no other thread reads the connection, this one does.
+    pub(crate) fn wait_until(&self, mut done: impl FnMut() -> bool) -> Result<(), Lost> {
+        loop {
+            if done() {
+                return Ok(());
+            }
+            self.check()?;
+            let seen = self.news.load(SeqCst);
+            match self.incoming.try_read() {
+                Some(mut reader) => {
+                    let result = self.read_until(&mut reader, &mut done);
+                    drop(reader);
+                    // Someone else who waits must take over reading.
+                    self.announce();
+                    return result;
+                }
+                None => {
+                    if done() {
+                        return Ok(());
+                    }
+                    self.sleepers.fetch_add(1, SeqCst);
+                    sleep_while(&self.news, seen, Duration::from_millis(100));
+                    self.sleepers.fetch_sub(1, SeqCst);
+                }
+            }
+        }
+    }
+
+    /// Takes in what has arrived, without waiting.
+    pub(crate) fn take_in(&self) -> Result<(), Lost> {
+        self.check()?;
+        if let Some(mut reader) = self.incoming.try_read() {
+            self.drain(&mut reader)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in the frames that have arrived; says whether there were any.
+    fn drain(&self, reader: &mut incoming::Reader<'_>) -> Result<bool, Lost> {
+        match reader.drain(self) {
+            Ok(0) => Ok(false),
+            Ok(bytes) => {
+                self.received_bytes.fetch_add(bytes, SeqCst);
+                *self
+                    .last_heard
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                self.announce();
+                Ok(true)
+            }
+            Err(reason) => {
+                self.lose(&reason);
+                Err(Lost)
+            }
+        }
+    }
+
+    fn read_until(
+        &self,
+        reader: &mut incoming::Reader<'_>,
+        done: &mut impl FnMut() -> bool,
+    ) -> Result<(), Lost> {
+        let mut spinning_since = Instant::now();
+        loop {
+            self.check()?;
+            if self.drain(reader)? {
+                spinning_since = Instant::now();
+            }
+            if done() {
+                return Ok(());
+            }
+            if spinning_since.elapsed() < SPIN {
+                std::hint::spin_loop();
+            } else {
+                self.block(reader)?;
+            }
+        }
+    }
+
+    /// Blocks until something arrives, for a second at most.
+    fn block(&self, reader: &mut incoming::Reader<'_>) -> Result<(), Lost> {
+        if let Err(error) = reader.wait(Duration::from_secs(1)) {
+            self.lose(&error.to_string());
+            return Err(Lost);
+        }
+        self.check_silence()
+    }
+
+    /// A peer that has said nothing for the limit is gone: it would have sent heartbeats.
+    fn check_silence(&self) -> Result<(), Lost> {
+        let heard = *self
+            .last_heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if heard.elapsed() > protocol::limits::SILENCE_LIMIT {
+            self.lose(&format!(
+                "the server was silent for {} s",
+                heard.elapsed().as_secs()
+            ));
+            return Err(Lost);
+        }
+        Ok(())
+    }
+
+    /// Queues a call that is not answered: the request that `place` makes, and `rest` after it. `place` is called with the queue
+    /// locked, so that what it numbers is in wire order.
+    pub(crate) fn post<R: Request>(
+        &self,
+        thread: u32,
+        context: u32,
+        rest: &[u8],
+        place: impl FnOnce(Placed) -> R,
+    ) -> Result<(), Lost> {
+        self.check()?;
+        let call = Call {
+            number: R::NUMBER,
+            thread,
+            context,
+        };
+        self.outgoing.post(self, call, rest, place)
+    }
+
+    /// Sends a call, does `then` (which sends what belongs to it), and waits for its reply. `placed` is called with the queue
+    /// locked.
+    pub(crate) fn ask(
+        &self,
+        call: Call,
+        parts: &[&[u8]],
+        placed: impl FnOnce(Placed),
+        then: impl FnOnce() -> Result<(), Lost>,
+    ) -> Result<Reply, Lost> {
+        self.check()?;
+        let waiting = Arc::new(incoming::Waiting::default());
+        self.outgoing.ask(self, call, parts, |place| {
+            self.incoming.expect(place.call, Arc::clone(&waiting));
+            placed(place);
+        })?;
+        then()?;
+        self.wait_until(|| waiting.is_done())?;
+        waiting.take().ok_or(Lost)
+    }
+
+    /// Sends what is queued.
+    pub(crate) fn flush(&self) -> Result<(), Lost> {
+        self.check()?;
+        self.outgoing.flush(self)
+    }
+
+    /// Sends bytes of the user's memory as a transfer to the worker: chunk by chunk, so that the calls of other threads pass
+    /// between them. Returns the sequence number of the last frame.
+    ///
+    /// # Safety
+    /// `bytes` is readable until the worker has acknowledged the last frame.
+    #[expect(unsafe_code, reason = "the user's memory is read where it is")]
+    pub(crate) unsafe fn send_transfer(
+        &self,
+        transfer: u64,
+        bytes: *const u8,
+        length: usize,
+    ) -> Result<u64, Lost> {
+        // SAFETY: the caller's promise.
+        unsafe { self.outgoing.send_transfer(self, transfer, bytes, length) }
+    }
+
+    /// Waits until the worker has received the frame of this number.
+    pub(crate) fn wait_acknowledged(&self, sequence: u64) -> Result<(), Lost> {
+        self.wait_until(|| self.outgoing.acknowledged() >= sequence)
+    }
+
+    /// Expects the bytes of a transfer from the worker.
+    ///
+    /// # Safety
+    /// `destination` is writable for `length` bytes until the transfer is done or withdrawn.
+    #[expect(
+        unsafe_code,
+        reason = "the worker's bytes go where the user wants them"
+    )]
+    pub(crate) unsafe fn expect_transfer(
+        &self,
+        destination: *mut u8,
+        length: usize,
+    ) -> Arc<Transfer> {
+        self.transfers.expect(destination, length)
+    }
+
+    /// No longer expects a transfer.
+    pub(crate) fn withdraw_transfer(&self, transfer: &Transfer) {
+        self.transfers.withdraw(transfer);
+    }
+
+    /// A number for a transfer to the worker.
+    pub(crate) fn transfer_number(&self) -> u64 {
+        self.transfers.number()
+    }
+
+    /// What this side has received, for the header of every frame.
+    fn header(&self, kind: FrameKind) -> FrameHeader {
+        let mut header = FrameHeader::new(kind);
+        header.acknowledged = self.incoming.received();
+        header
+    }
+
+    /// Says goodbye, after everything queued.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, SeqCst);
+        if self.flush().is_ok() {
+            self.outgoing.goodbye(self);
+        }
+        self.interrupt.shutdown();
+    }
+
+    /// Sends batches while there are any, then rests; see [`outgoing`].
+    fn send_in_background(&self) {
+        while !self.is_lost() {
+            self.outgoing.send_while_busy(self);
+        }
+    }
+
+    /// Reads while no other thread does, and keeps the peer assured that we are there.
+    fn receive_in_background(&self) {
+        let mut last_beat = Instant::now();
+        while !self.is_lost() {
+            match self.incoming.wait_unread(Duration::from_secs(1)) {
+                Ok(true) => {
+                    if self.take_in().is_err() {
+                        return;
+                    }
+                }
+                Ok(false) => {
+                    if self.check_silence().is_err() {
+                        return;
+                    }
+                }
+                Err(error) => return self.lose(&error),
+            }
+            if last_beat.elapsed() >= protocol::limits::HEARTBEAT_INTERVAL {
+                last_beat = Instant::now();
+                if self.outgoing.heartbeat(self).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link")
+            .field("lost", &self.is_lost())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sleeps while `word` is `seen`, at most for `time`.
+pub(crate) fn sleep_while(word: &AtomicU32, seen: u32, time: Duration) {
+    let time = rustix::time::Timespec {
+        tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    };
+    let flags = rustix::thread::futex::Flags::PRIVATE;
+    // Every outcome (woken, changed before, timed out, interrupted) means: look again.
+    let _ = rustix::thread::futex::wait(word, flags, seen, Some(&time));
+}
+
+/// Wakes every thread that sleeps on `word`.
+pub(crate) fn wake_all(word: &AtomicU32) {
+    let flags = rustix::thread::futex::Flags::PRIVATE;
+    let _ = rustix::thread::futex::wake(word, flags, i32::MAX.unsigned_abs());
+}

@@ -1,0 +1,365 @@
+//! The way out: one ordered queue of calls, and the frames on the wire.
+//!
+//! Two locks, always taken in the order wire, queue. The queue's is held for an append. The wire's is held while frames leave, so that the
+//! order of the queue is the order on the wire: a batch is taken out of the queue only by who holds the wire.
+//!
+//! Who sends: the first post after idle is sent by the caller itself. A post soon after it wakes the sender thread, which then takes
+//! what others append until nothing has come for [`AWAKE`]; meanwhile a post is an append and nothing else. Who waits for
+//! something flushes first.
+//!
+//! Frames are retained until the worker has acknowledged them, up to [`MAX_RETAINED_BYTES`]; beyond, senders wait.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use driver_api::wire::Request;
+use protocol::frame::{CallFlags, CallRecord, FrameHeader, FrameKind, HEADER_BYTES, RecordBuffer};
+use protocol::limits::{BATCH_BYTES, BULK_CHUNK_BYTES};
+use protocol::transport::FrameSender;
+
+use super::{Link, Lost, sleep_while, wake_all};
+
+/// How long the sender stays awake after the last batch.
+const AWAKE: Duration = Duration::from_millis(1);
+/// How long it rests between two looks at an empty queue while awake.
+const LOOK_AGAIN: Duration = Duration::from_micros(30);
+/// A post within this time of the one before is one of many: the sender is woken for them.
+const SOON: Duration = Duration::from_micros(100);
+/// Most bytes of frames that the worker has not acknowledged.
+const MAX_RETAINED_BYTES: usize = 16 * 1024 * 1024;
+/// Buffers that are kept for reuse.
+const MAX_SPARE: usize = 8;
+
+/// What a call is, beside its body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    /// The call number.
+    pub(crate) number: u16,
+    /// The program's thread.
+    pub(crate) thread: u32,
+    /// The current context's id; 0 for none.
+    pub(crate) context: u32,
+}
+
+/// A call's place in the wire order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    /// Calls are numbered from 1.
+    pub(crate) call: u64,
+}
+
+pub(super) struct Outgoing {
+    wire: Mutex<Wire>,
+    queue: Mutex<Queue>,
+    acknowledged: AtomicU64,
+    /// 0 asleep, 1 awake; the sender sleeps on it.
+    awake: AtomicU32,
+}
+
+struct Wire {
+    sender: Box<dyn FrameSender>,
+    sequence: u64,
+    retained: VecDeque<(u64, RecordBuffer)>,
+    retained_bytes: usize,
+}
+
+struct Queue {
+    batch: RecordBuffer,
+    spare: Vec<RecordBuffer>,
+    calls: u64,
+    last_post: Instant,
+}
+
+/// What remains to be done after an append, with no lock held.
+enum Next {
+    Nothing,
+    Wake,
+    Flush,
+}
+
+impl Outgoing {
+    pub(super) fn new(sender: Box<dyn FrameSender>) -> Self {
+        Self {
+            wire: Mutex::new(Wire {
+                sender,
+                sequence: 0,
+                retained: VecDeque::new(),
+                retained_bytes: 0,
+            }),
+            queue: Mutex::new(Queue {
+                batch: RecordBuffer::with_capacity(BATCH_BYTES),
+                spare: Vec::new(),
+                calls: 0,
+                last_post: Instant::now(),
+            }),
+            acknowledged: AtomicU64::new(0),
+            awake: AtomicU32::new(0),
+        }
+    }
+
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(SeqCst)
+    }
+
+    /// Notes what the worker says it has received.
+    pub(super) fn note_acknowledged(&self, sequence: u64) {
+        self.acknowledged.fetch_max(sequence, SeqCst);
+    }
+
+    fn wire(&self) -> MutexGuard<'_, Wire> {
+        self.wire.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn post<R: Request>(
+        &self,
+        link: &Link,
+        call: Call,
+        rest: &[u8],
+        place: impl FnOnce(Placed) -> R,
+    ) -> Result<(), Lost> {
+        let mut queue = self.queue();
+        let request = place(Placed {
+            call: queue.calls + 1,
+        });
+        queue.append(call, CallFlags::NONE, &[request.as_bytes(), rest])?;
+        let next = self.after_post(&mut queue);
+        drop(queue);
+        match next {
+            Next::Nothing => Ok(()),
+            Next::Wake => {
+                wake_all(&self.awake);
+                Ok(())
+            }
+            Next::Flush => self.flush(link),
+        }
+    }
+
+    /// Decides who sends what was just appended.
+    fn after_post(&self, queue: &mut Queue) -> Next {
+        if queue.batch.len() >= BATCH_BYTES {
+            return Next::Flush;
+        }
+        if self.awake.load(SeqCst) == 1 {
+            return Next::Nothing;
+        }
+        let now = Instant::now();
+        let soon = now.duration_since(queue.last_post) < SOON;
+        queue.last_post = now;
+        if soon {
+            self.awake.store(1, SeqCst);
+            Next::Wake
+        } else {
+            Next::Flush
+        }
+    }
+
+    /// Appends an asked call; `expect` is told its place before it can be sent. Then sends.
+    pub(super) fn ask(
+        &self,
+        link: &Link,
+        call: Call,
+        parts: &[&[u8]],
+        expect: impl FnOnce(Placed),
+    ) -> Result<(), Lost> {
+        {
+            let mut queue = self.queue();
+            expect(Placed {
+                call: queue.calls + 1,
+            });
+            queue.append(call, CallFlags::ASKED, parts)?;
+        }
+        self.flush(link)
+    }
+
+    /// Sends everything that is queued.
+    pub(super) fn flush(&self, link: &Link) -> Result<(), Lost> {
+        let mut wire = self.wire();
+        while self.send_batch(link, &mut wire)? {}
+        let full = wire.retained_bytes > MAX_RETAINED_BYTES;
+        let oldest = wire.retained.front().map(|(sequence, _)| *sequence);
+        drop(wire);
+        match oldest {
+            Some(oldest) if full => link.wait_until(|| self.acknowledged() >= oldest),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends one batch; says whether there was one.
+    fn send_batch(&self, link: &Link, wire: &mut Wire) -> Result<bool, Lost> {
+        let batch = {
+            let mut queue = self.queue();
+            wire.release(self.acknowledged(), &mut queue.spare);
+            if queue.batch.is_empty() {
+                return Ok(false);
+            }
+            let fresh = queue
+                .spare
+                .pop()
+                .unwrap_or_else(|| RecordBuffer::with_capacity(BATCH_BYTES));
+            std::mem::replace(&mut queue.batch, fresh)
+        };
+        let sequence = wire.send(
+            link,
+            link.header(FrameKind::Calls),
+            &[IoSlice::new(batch.as_bytes())],
+        )?;
+        wire.retained_bytes += batch.len();
+        wire.retained.push_back((sequence, batch));
+        Ok(true)
+    }
+
+    /// The sender thread: takes batches until nothing has come for a while, then sleeps until woken.
+    pub(super) fn send_while_busy(&self, link: &Link) {
+        let mut last_batch = Instant::now();
+        while self.awake.load(SeqCst) == 1 && !link.is_lost() {
+            let sent = {
+                let mut wire = self.wire();
+                match self.send_batch(link, &mut wire) {
+                    Ok(sent) => sent,
+                    Err(Lost) => return,
+                }
+            };
+            if sent {
+                last_batch = Instant::now();
+            } else if last_batch.elapsed() < AWAKE {
+                sleep_while(&self.awake, 1, LOOK_AGAIN);
+            } else {
+                self.fall_asleep();
+            }
+        }
+        if !link.is_lost() {
+            sleep_while(&self.awake, 0, Duration::from_secs(3600));
+        }
+    }
+
+    /// Falls asleep unless something was appended meanwhile: decided under the queue's lock, as every append is.
+    fn fall_asleep(&self) {
+        let queue = self.queue();
+        if queue.batch.is_empty() {
+            self.awake.store(0, SeqCst);
+        }
+    }
+
+    pub(super) fn wake_sender(&self) {
+        self.awake.store(1, SeqCst);
+        wake_all(&self.awake);
+    }
+
+    /// See [`Link::send_transfer`].
+    ///
+    /// # Safety
+    /// As there.
+    #[expect(unsafe_code, reason = "the user's memory is read where it is")]
+    pub(super) unsafe fn send_transfer(
+        &self,
+        link: &Link,
+        transfer: u64,
+        bytes: *const u8,
+        length: usize,
+    ) -> Result<u64, Lost> {
+        let mut sequence = 0;
+        let mut offset = 0;
+        while offset < length {
+            let chunk = BULK_CHUNK_BYTES.min(length - offset);
+            // SAFETY: inside the memory that the caller vouches for. Another thread of the program may write to it meanwhile, which is
+            // the program's race with its own copy: the kernel reads the bytes once, and nothing here looks at them.
+            let piece = unsafe { std::slice::from_raw_parts(bytes.add(offset), chunk) };
+            let mut header = FrameHeader::bulk(transfer, offset as u64);
+            header.acknowledged = link.header(FrameKind::Bulk).acknowledged;
+            let mut wire = self.wire();
+            // The call that names the transfer must be out first.
+            while self.send_batch(link, &mut wire)? {}
+            sequence = wire.send(link, header, &[IoSlice::new(piece)])?;
+            offset += chunk;
+        }
+        Ok(sequence)
+    }
+
+    /// Tells the worker that we are there, and what we have received.
+    pub(super) fn heartbeat(&self, link: &Link) -> Result<(), Lost> {
+        let header = link.header(FrameKind::Heartbeat);
+        // Who is sending now is heard anyway.
+        let Ok(mut wire) = self.wire.try_lock() else {
+            return Ok(());
+        };
+        wire.put(link, &header, &[])
+    }
+
+    /// Says that the end is meant.
+    pub(super) fn goodbye(&self, link: &Link) {
+        let header = link.header(FrameKind::Goodbye);
+        let _ = self.wire().send(link, header, &[]);
+    }
+}
+
+impl Queue {
+    fn append(&mut self, call: Call, flags: CallFlags, parts: &[&[u8]]) -> Result<(), Lost> {
+        let record = CallRecord {
+            number: call.number,
+            flags,
+            length: 0,
+            thread: call.thread,
+            context: call.context,
+        };
+        // Bodies are bounded by the callers and a batch is sent long before it is full.
+        self.batch.push_parts(&record, parts).map_err(|_| Lost)?;
+        self.calls += 1;
+        Ok(())
+    }
+}
+
+impl Wire {
+    /// Sends a numbered frame; returns its number.
+    fn send(
+        &mut self,
+        link: &Link,
+        mut header: FrameHeader,
+        payload: &[IoSlice<'_>],
+    ) -> Result<u64, Lost> {
+        header.sequence = self.sequence + 1;
+        self.put(link, &header, payload)?;
+        self.sequence += 1;
+        Ok(self.sequence)
+    }
+
+    fn put(
+        &mut self,
+        link: &Link,
+        header: &FrameHeader,
+        payload: &[IoSlice<'_>],
+    ) -> Result<(), Lost> {
+        let bytes: usize = payload.iter().map(|piece| piece.len()).sum();
+        match self.sender.send(header, payload) {
+            Ok(()) => {
+                link.sent_bytes
+                    .fetch_add((HEADER_BYTES + bytes) as u64, SeqCst);
+                Ok(())
+            }
+            Err(error) => {
+                link.lose(&error.to_string());
+                Err(Lost)
+            }
+        }
+    }
+
+    /// Lets go of the frames that the worker has.
+    fn release(&mut self, acknowledged: u64, spare: &mut Vec<RecordBuffer>) {
+        while let Some((sequence, _)) = self.retained.front()
+            && *sequence <= acknowledged
+            && let Some((_, mut buffer)) = self.retained.pop_front()
+        {
+            self.retained_bytes -= buffer.len();
+            if spare.len() < MAX_SPARE {
+                buffer.clear();
+                spare.push(buffer);
+            }
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! Copies, and when each may return.
+//!
+//! | from | to | how | returns |
+//! |---|---|---|---|
+//! | pageable | device, asynchronous | ≤ 64 KiB in the call; else from the user's memory | when copied; when the worker has it |
+//! | pinned | device, asynchronous | the same, after what still lands in that memory | the same |
+//! | host | device, synchronous | the same | pageable ≤ 64 KiB as above; else when the device has it |
+//! | device | pageable | asked | with the bytes |
+//! | device | pinned, asynchronous | posted; lands before the stream's next completion is seen | at once |
+//! | device | device | posted | at once |
+//!
+//! No capture, host function or wait on a value exists yet, so nothing before a copy in its stream can wait for the host or write pinned
+//! memory, except other copies: those that will still land in the source are waited for before its bytes leave.
+//!
+//! # Safety
+//! The program's memory is read and written within the ranges that it gave to a copy, by the contract of the CUDA driver API, and
+//! no reference to it is made beyond the piece that a system call reads.
+#![expect(
+    unsafe_code,
+    reason = "the program's memory is where the bytes come from and go to"
+)]
+#![expect(non_snake_case, reason = "these are the driver's names")]
+
+use core::ffi::c_void;
+
+use driver_api::abi::{CUDA_MEMCPY2D, CUdeviceptr, CUresult, CUstream};
+use driver_api::wire::request::{
+    GpurunCopyFromDevice, GpurunCopyOnDevice, GpurunCopyToDevice, GpurunFetchFromDevice,
+};
+use protocol::limits::MAX_INLINE_COPY_BYTES;
+
+use crate::entry::code;
+use crate::session::{self, Session, malformed};
+use crate::stream::{self, Stream};
+
+/// Whether the call returns before the copy is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum When {
+    Now,
+    Later,
+}
+
+/// One copy's surroundings.
+struct Copy<'a> {
+    session: &'a Session,
+    stream: &'a Stream,
+    when: When,
+}
+
+/// Runs a copy in a stream of the current context.
+fn in_stream(
+    stream: CUstream,
+    when: When,
+    body: impl FnOnce(&Copy<'_>) -> Result<(), CUresult>,
+) -> CUresult {
+    code((|| {
+        let (session, context) = session::current()?;
+        let stream = stream::resolve_in(session, &context, stream)?;
+        body(&Copy {
+            session,
+            stream: &stream,
+            when,
+        })
+    })())
+}
+
+impl Copy<'_> {
+    /// From host to device.
+    ///
+    /// # Safety
+    /// `source` is readable for `length` bytes.
+    unsafe fn to_device(
+        &self,
+        destination: u64,
+        source: *const u8,
+        length: usize,
+    ) -> Result<(), CUresult> {
+        if length == 0 {
+            return Ok(());
+        }
+        let memory = &self.session.objects.memory;
+        memory.check(destination, length as u64)?;
+        check_host(source)?;
+        let pinned = memory.host.find(source.addr(), length).is_some();
+        if pinned {
+            self.wait_for_landing(source, length)?;
+        }
+        if length <= MAX_INLINE_COPY_BYTES {
+            // SAFETY: the caller's promise; the bytes are copied into the queue before this returns.
+            let bytes = unsafe { std::slice::from_raw_parts(source, length) };
+            let request =
+                GpurunCopyToDevice::new(destination, length as u64, 0, self.stream.wire_id());
+            self.session.post_work(self.stream, &request, bytes)?;
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.send(destination, source, length) }?;
+        }
+        if self.when == When::Now && (pinned || length > MAX_INLINE_COPY_BYTES) {
+            return self.stream.synchronise(self.session);
+        }
+        Ok(())
+    }
+
+    /// Sends a large copy from where the bytes are, and waits until the worker has them.
+    ///
+    /// # Safety
+    /// As [`Copy::to_device`].
+    unsafe fn send(
+        &self,
+        destination: u64,
+        source: *const u8,
+        length: usize,
+    ) -> Result<(), CUresult> {
+        let transfer = self.session.link.transfer_number();
+        let request =
+            GpurunCopyToDevice::new(destination, length as u64, transfer, self.stream.wire_id());
+        self.session.post_work(self.stream, &request, &[])?;
+        // SAFETY: the caller's promise, and the wait below.
+        let last = unsafe { self.session.link.send_transfer(transfer, source, length) }?;
+        self.session.link.wait_acknowledged(last)?;
+        Ok(())
+    }
+
+    /// What earlier copies will still write into the source must be there before it is read.
+    fn wait_for_landing(&self, source: *const u8, length: usize) -> Result<(), CUresult> {
+        let landing = self
+            .session
+            .objects
+            .memory
+            .host
+            .landing_in(source.addr(), length);
+        if landing.is_empty() {
+            return Ok(());
+        }
+        self.session.wait_until(|| {
+            landing.iter().all(|transfer| transfer.is_done()) || self.stream.fault.is_set()
+        })
+    }
+
+    /// From device to host.
+    ///
+    /// # Safety
+    /// `destination` is writable for `length` bytes, until the stream has completed the copy.
+    unsafe fn to_host(
+        &self,
+        destination: *mut u8,
+        source: u64,
+        length: usize,
+    ) -> Result<(), CUresult> {
+        if length == 0 {
+            return Ok(());
+        }
+        let memory = &self.session.objects.memory;
+        memory.check(source, length as u64)?;
+        check_host(destination)?;
+        let pinned = memory.host.find(destination.addr(), length).is_some();
+        if self.when == When::Later && pinned {
+            // SAFETY: pinned memory stays until it is freed, and freeing waits for what lands in it.
+            return unsafe { self.fetch(destination, source, length) };
+        }
+        if length <= MAX_INLINE_COPY_BYTES {
+            // SAFETY: the caller's promise.
+            return unsafe { self.ask_bytes(destination, source, length) };
+        }
+        // SAFETY: the caller's promise; the transfer is done or withdrawn before this returns.
+        let transfer = unsafe { self.session.link.expect_transfer(destination, length) };
+        let request = GpurunCopyFromDevice::new(
+            source,
+            length as u64,
+            transfer.number,
+            self.stream.wire_id(),
+        );
+        let result = self
+            .session
+            .ask_reply(self.stream.context, &request, &[], || Ok(()));
+        let complete = transfer.is_done();
+        self.session.link.withdraw_transfer(&transfer);
+        match result {
+            Ok(_) if complete => Ok(()),
+            Ok(_) => Err(malformed::<GpurunCopyFromDevice>()),
+            Err(code) => Err(code),
+        }
+    }
+
+    /// A small copy: the bytes come in the reply.
+    ///
+    /// # Safety
+    /// `destination` is writable for `length` bytes.
+    unsafe fn ask_bytes(
+        &self,
+        destination: *mut u8,
+        source: u64,
+        length: usize,
+    ) -> Result<(), CUresult> {
+        let request = GpurunCopyFromDevice::new(source, length as u64, 0, self.stream.wire_id());
+        let reply = self
+            .session
+            .ask_reply(self.stream.context, &request, &[], || Ok(()))?;
+        if reply.body.len() != length {
+            return Err(malformed::<GpurunCopyFromDevice>());
+        }
+        // SAFETY: the caller's promise; the reply has exactly so many bytes.
+        unsafe { destination.copy_from_nonoverlapping(reply.body.as_ptr(), length) };
+        Ok(())
+    }
+
+    /// A posted copy into pinned memory.
+    ///
+    /// # Safety
+    /// `destination` is writable for `length` bytes until the transfer is done.
+    unsafe fn fetch(
+        &self,
+        destination: *mut u8,
+        source: u64,
+        length: usize,
+    ) -> Result<(), CUresult> {
+        // SAFETY: the caller's promise.
+        let transfer = unsafe { self.session.link.expect_transfer(destination, length) };
+        let request = GpurunFetchFromDevice::new(
+            source,
+            length as u64,
+            transfer.number,
+            self.stream.wire_id(),
+        );
+        if let Err(code) = self.session.post_work(self.stream, &request, &[]) {
+            self.session.link.withdraw_transfer(&transfer);
+            return Err(code);
+        }
+        self.session.objects.memory.host.will_land(transfer);
+        Ok(())
+    }
+
+    fn on_device(&self, destination: u64, source: u64, length: usize) -> Result<(), CUresult> {
+        if length == 0 {
+            return Ok(());
+        }
+        let memory = &self.session.objects.memory;
+        memory.check(destination, length as u64)?;
+        memory.check(source, length as u64)?;
+        let request =
+            GpurunCopyOnDevice::new(destination, source, length as u64, self.stream.wire_id());
+        self.session.post_work(self.stream, &request, &[])
+    }
+
+    /// Between any two addresses: what is not device memory is the host's.
+    ///
+    /// # Safety
+    /// Host addresses are readable or writable for `length` bytes.
+    unsafe fn unified(&self, destination: u64, source: u64, length: usize) -> Result<(), CUresult> {
+        let memory = &self.session.objects.memory;
+        let host = |address: u64| core::ptr::with_exposed_provenance_mut::<u8>(address as usize);
+        match (
+            memory.find(destination).is_some(),
+            memory.find(source).is_some(),
+        ) {
+            (true, true) => self.on_device(destination, source, length),
+            // SAFETY: the caller's promise.
+            (true, false) => unsafe { self.to_device(destination, host(source), length) },
+            // SAFETY: the caller's promise.
+            (false, true) => unsafe { self.to_host(host(destination), source, length) },
+            (false, false) => {
+                check_host(host(destination))?;
+                check_host(host(source))?;
+                self.stream.synchronise(self.session)?;
+                // SAFETY: the caller's promise; `copy` allows overlap.
+                unsafe { host(destination).copy_from(host(source), length) };
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The null page is never memory of a program.
+fn check_host(pointer: *const u8) -> Result<(), CUresult> {
+    if pointer.addr() < 4096 {
+        Err(CUresult::INVALID_VALUE)
+    } else {
+        Ok(())
+    }
+}
+
+pub(crate) unsafe fn cuMemcpyHtoD_v2(
+    dst_device: CUdeviceptr,
+    src_host: *const c_void,
+    byte_count: usize,
+) -> CUresult {
+    // SAFETY: the API's contract.
+    in_stream(CUstream(0), When::Now, |copy| unsafe {
+        copy.to_device(dst_device, src_host.cast(), byte_count)
+    })
+}
+
+pub(crate) unsafe fn cuMemcpyHtoDAsync_v2(
+    dst_device: CUdeviceptr,
+    src_host: *const c_void,
+    byte_count: usize,
+    stream: CUstream,
+) -> CUresult {
+    // SAFETY: the API's contract.
+    in_stream(stream, When::Later, |copy| unsafe {
+        copy.to_device(dst_device, src_host.cast(), byte_count)
+    })
+}
+
+pub(crate) unsafe fn cuMemcpyDtoH_v2(
+    dst_host: *mut c_void,
+    src_device: CUdeviceptr,
+    byte_count: usize,
+) -> CUresult {
+    // SAFETY: the API's contract.
+    in_stream(CUstream(0), When::Now, |copy| unsafe {
+        copy.to_host(dst_host.cast(), src_device, byte_count)
+    })
+}
+
+pub(crate) unsafe fn cuMemcpyDtoHAsync_v2(
+    dst_host: *mut c_void,
+    src_device: CUdeviceptr,
+    byte_count: usize,
+    stream: CUstream,
+) -> CUresult {
+    // SAFETY: the API's contract.
+    in_stream(stream, When::Later, |copy| unsafe {
+        copy.to_host(dst_host.cast(), src_device, byte_count)
+    })
+}
+
+/// Asynchronous for the host even in its synchronous form, as the driver documents it.
+pub(crate) unsafe fn cuMemcpyDtoD_v2(
+    dst_device: CUdeviceptr,
+    src_device: CUdeviceptr,
+    byte_count: usize,
+) -> CUresult {
+    in_stream(CUstream(0), When::Now, |copy| {
+        copy.on_device(dst_device, src_device, byte_count)
+    })
+}
+
+pub(crate) unsafe fn cuMemcpyDtoDAsync_v2(
+    dst_device: CUdeviceptr,
+    src_device: CUdeviceptr,
+    byte_count: usize,
+    stream: CUstream,
+) -> CUresult {
+    in_stream(stream, When::Later, |copy| {
+        copy.on_device(dst_device, src_device, byte_count)
+    })
+}
+
+pub(crate) unsafe fn cuMemcpy(dst: CUdeviceptr, src: CUdeviceptr, byte_count: usize) -> CUresult {
+    // SAFETY: the API's contract.
+    in_stream(CUstream(0), When::Now, |copy| unsafe {
+        copy.unified(dst, src, byte_count)
+    })
+}
+
+pub(crate) unsafe fn cuMemcpyAsync(
+    dst: CUdeviceptr,
+    src: CUdeviceptr,
+    byte_count: usize,
+    stream: CUstream,
+) -> CUresult {
+    // SAFETY: the API's contract.
+    in_stream(stream, When::Later, |copy| unsafe {
+        copy.unified(dst, src, byte_count)
+    })
+}
+
+/// `CU_MEMORYTYPE_*`.
+const HOST: u32 = 1;
+const DEVICE: u32 = 2;
+const UNIFIED: u32 = 4;
+
+/// One side of a copy between rectangles.
+#[derive(Clone, Copy)]
+struct Side {
+    first: u64,
+    pitch: u64,
+}
+
+impl Side {
+    fn new(
+        memory_type: u32,
+        host: *const c_void,
+        device: CUdeviceptr,
+        place: (usize, usize),
+        pitch: usize,
+        width: usize,
+    ) -> Result<Self, CUresult> {
+        let base = match memory_type {
+            HOST => host.expose_provenance() as u64,
+            DEVICE | UNIFIED => device,
+            // Arrays are refused where they are made.
+            _ => return Err(CUresult::INVALID_VALUE),
+        };
+        let pitch = if pitch == 0 { width } else { pitch };
+        if pitch < width {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let (x, y) = place;
+        let skipped = y.checked_mul(pitch).and_then(|rows| rows.checked_add(x));
+        let first = skipped.and_then(|skipped| base.checked_add(skipped as u64));
+        Ok(Self {
+            first: first.ok_or(CUresult::INVALID_VALUE)?,
+            pitch: pitch as u64,
+        })
+    }
+
+    fn row(&self, row: usize) -> Result<u64, CUresult> {
+        let offset = self.pitch.checked_mul(row as u64);
+        offset
+            .and_then(|offset| self.first.checked_add(offset))
+            .ok_or(CUresult::INVALID_VALUE)
+    }
+}
+
+/// Row by row, or at once if there are no gaps on either side.
+///
+/// # Safety
+/// The contract of `cuMemcpy2D`.
+unsafe fn copy_2d(copy: *const CUDA_MEMCPY2D, stream: CUstream, when: When) -> CUresult {
+    if copy.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: not null, readable by the API's contract.
+    let shape = unsafe { copy.read() };
+    let (width, height) = (shape.width_in_bytes, shape.height);
+    in_stream(stream, when, |copy| {
+        if width == 0 || height == 0 {
+            return Ok(());
+        }
+        let source = Side::new(
+            shape.src_memory_type,
+            shape.src_host,
+            shape.src_device,
+            (shape.src_x_in_bytes, shape.src_y),
+            shape.src_pitch,
+            width,
+        )?;
+        let destination = Side::new(
+            shape.dst_memory_type,
+            shape.dst_host,
+            shape.dst_device,
+            (shape.dst_x_in_bytes, shape.dst_y),
+            shape.dst_pitch,
+            width,
+        )?;
+        let dense = source.pitch == width as u64 && destination.pitch == width as u64;
+        let (rows, bytes) = if dense {
+            (1, width.checked_mul(height).ok_or(CUresult::INVALID_VALUE)?)
+        } else {
+            (height, width)
+        };
+        for row in 0..rows {
+            // SAFETY: the caller's promise for every row.
+            unsafe { copy.unified(destination.row(row)?, source.row(row)?, bytes) }?;
+        }
+        Ok(())
+    })
+}
+
+pub(crate) unsafe fn cuMemcpy2D_v2(copy: *const CUDA_MEMCPY2D) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { copy_2d(copy, CUstream(0), When::Now) }
+}
+
+pub(crate) unsafe fn cuMemcpy2DUnaligned_v2(copy: *const CUDA_MEMCPY2D) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { copy_2d(copy, CUstream(0), When::Now) }
+}
+
+pub(crate) unsafe fn cuMemcpy2DAsync_v2(copy: *const CUDA_MEMCPY2D, stream: CUstream) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { copy_2d(copy, stream, When::Later) }
+}

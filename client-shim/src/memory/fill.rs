@@ -1,0 +1,112 @@
+//! Fills: posted; the synchronous forms are asynchronous for the host too, as the driver documents it.
+#![expect(unsafe_code, reason = "functions of a C ABI")]
+#![expect(non_snake_case, reason = "these are the driver's names")]
+
+use core::ffi::{c_uchar, c_uint, c_ushort};
+
+use driver_api::abi::{CUdeviceptr, CUresult, CUstream};
+use driver_api::wire::request::GpurunFill;
+
+use crate::entry::code;
+use crate::session;
+use crate::stream;
+
+/// Rows of equal elements.
+struct Fill {
+    destination: u64,
+    pitch: usize,
+    value: u32,
+    element_bytes: u32,
+    width: usize,
+    height: usize,
+}
+
+impl Fill {
+    fn row(destination: u64, value: u32, element_bytes: u32, count: usize) -> Self {
+        Self {
+            destination,
+            pitch: 0,
+            value,
+            element_bytes,
+            width: count,
+            height: 1,
+        }
+    }
+
+    fn post(&self, stream: CUstream) -> Result<(), CUresult> {
+        let (session, context) = session::current()?;
+        let stream = stream::resolve_in(session, &context, stream)?;
+        if self.width == 0 || self.height == 0 {
+            return Ok(());
+        }
+        if !self.destination.is_multiple_of(self.element_bytes.into()) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let row = self
+            .width
+            .checked_mul(self.element_bytes as usize)
+            .ok_or(CUresult::INVALID_VALUE)?;
+        if self.height > 1
+            && (self.pitch < row || !self.pitch.is_multiple_of(self.element_bytes as usize))
+        {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let rows = self
+            .pitch
+            .checked_mul(self.height - 1)
+            .and_then(|rows| rows.checked_add(row));
+        let size = rows.ok_or(CUresult::INVALID_VALUE)? as u64;
+        session.objects.memory.check(self.destination, size)?;
+        let request = GpurunFill::new(
+            self.destination,
+            self.pitch as u64,
+            self.width as u64,
+            self.height as u64,
+            self.value,
+            self.element_bytes,
+            stream.wire_id(),
+        );
+        session.post_work(&stream, &request, &[])
+    }
+}
+
+macro_rules! fills {
+    ($($value:ty, $bytes:literal: $now:ident, $later:ident, $now_2d:ident, $later_2d:ident;)*) => {$(
+        pub(crate) unsafe fn $now(dst: CUdeviceptr, value: $value, n: usize) -> CUresult {
+            code(Fill::row(dst, value.into(), $bytes, n).post(CUstream(0)))
+        }
+
+        pub(crate) unsafe fn $later(dst: CUdeviceptr, value: $value, n: usize, stream: CUstream) -> CUresult {
+            code(Fill::row(dst, value.into(), $bytes, n).post(stream))
+        }
+
+        pub(crate) unsafe fn $now_2d(
+            destination: CUdeviceptr,
+            pitch: usize,
+            value: $value,
+            width: usize,
+            height: usize,
+        ) -> CUresult {
+            let value = value.into();
+            code(Fill { destination, pitch, value, element_bytes: $bytes, width, height }.post(CUstream(0)))
+        }
+
+        pub(crate) unsafe fn $later_2d(
+            destination: CUdeviceptr,
+            pitch: usize,
+            value: $value,
+            width: usize,
+            height: usize,
+            stream: CUstream,
+        ) -> CUresult {
+            let value = value.into();
+            code(Fill { destination, pitch, value, element_bytes: $bytes, width, height }.post(stream))
+        }
+    )*};
+}
+
+fills! {
+    c_uchar, 1: cuMemsetD8_v2, cuMemsetD8Async, cuMemsetD2D8_v2, cuMemsetD2D8Async;
+    c_ushort, 2: cuMemsetD16_v2, cuMemsetD16Async, cuMemsetD2D16_v2, cuMemsetD2D16Async;
+    c_uint, 4: cuMemsetD32_v2, cuMemsetD32Async, cuMemsetD2D32_v2, cuMemsetD2D32Async;
+}

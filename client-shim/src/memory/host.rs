@@ -1,0 +1,255 @@
+//! Pinned host memory: plain memory of this process, remembered as pinned.
+//!
+//! What pinning means at a distance: an asynchronous copy may leave or land after the call has returned. The device cannot reach it by
+//! address (`CAN_MAP_HOST_MEMORY` is reported 0), so asking for its device pointer is refused.
+//!
+//! # Safety
+//! Memory is mapped here and unmapped by the program's own free; the functions named like the driver's write through pointers
+//! that they have checked for null and that are writable by the API's contract.
+#![expect(unsafe_code, reason = "maps memory; out parameters of a C ABI")]
+#![expect(non_snake_case, reason = "these are the driver's names")]
+
+use core::ffi::{c_uint, c_void};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use driver_api::abi::{CUdeviceptr, CUresult};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+use super::out;
+use crate::entry::code;
+use crate::link::Transfer;
+use crate::log;
+use crate::session;
+
+/// Portable, device-mapped, write-combined.
+const ALL_ALLOC_FLAGS: c_uint = 7;
+/// Portable, device-mapped, input-output memory, read-only.
+const ALL_REGISTER_FLAGS: c_uint = 15;
+/// `CU_MEMHOSTALLOC_PORTABLE`, which unified addressing implies.
+const PORTABLE: c_uint = 1;
+
+/// A pinned range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pinned {
+    /// The first address.
+    pub(crate) start: usize,
+    /// The bytes that were asked for.
+    pub(crate) size: usize,
+    /// As the program gave them.
+    pub(crate) flags: c_uint,
+    /// Its number, never given twice.
+    pub(crate) unique: u64,
+    /// The bytes that we have mapped; 0 if the memory is the program's own.
+    mapped: usize,
+}
+
+/// All pinned ranges, and the transfers that will still land in them.
+#[derive(Debug, Default)]
+pub(crate) struct HostMemory {
+    ranges: Mutex<BTreeMap<usize, Pinned>>,
+    landing: Mutex<Vec<Arc<Transfer>>>,
+}
+
+impl HostMemory {
+    fn ranges(&self) -> MutexGuard<'_, BTreeMap<usize, Pinned>> {
+        self.ranges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pinned range that holds all of `start .. start + length`.
+    pub(crate) fn find(&self, start: usize, length: usize) -> Option<Pinned> {
+        let ranges = self.ranges();
+        let (_, pinned) = ranges.range(..=start).next_back()?;
+        let inside =
+            start - pinned.start < pinned.size && length <= pinned.size - (start - pinned.start);
+        inside.then_some(*pinned)
+    }
+
+    fn insert(&self, pinned: Pinned) -> Result<(), CUresult> {
+        let mut ranges = self.ranges();
+        let before = ranges.range(..pinned.start + pinned.size).next_back();
+        if before.is_some_and(|(_, other)| other.start + other.size > pinned.start) {
+            return Err(CUresult::HOST_MEMORY_ALREADY_REGISTERED);
+        }
+        ranges.insert(pinned.start, pinned);
+        Ok(())
+    }
+
+    /// Remembers a transfer that lands in pinned memory later.
+    pub(crate) fn will_land(&self, transfer: Arc<Transfer>) {
+        let mut landing = self.landing.lock().unwrap_or_else(PoisonError::into_inner);
+        landing.retain(|transfer| !transfer.is_done());
+        landing.push(transfer);
+    }
+
+    /// The transfers that will still land in this range.
+    pub(crate) fn landing_in(&self, start: usize, length: usize) -> Vec<Arc<Transfer>> {
+        let landing = self.landing.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted =
+            |transfer: &&Arc<Transfer>| !transfer.is_done() && transfer.overlaps(start, length);
+        landing.iter().filter(wanted).cloned().collect()
+    }
+
+    /// Takes a range out, when nothing lands in it any more.
+    fn remove(&self, start: usize, ours: bool) -> Result<Pinned, CUresult> {
+        let wrong = if ours {
+            CUresult::INVALID_VALUE
+        } else {
+            CUresult::HOST_MEMORY_NOT_REGISTERED
+        };
+        let found = self.ranges().get(&start).copied();
+        let pinned = found
+            .filter(|pinned| (pinned.mapped > 0) == ours)
+            .ok_or(wrong)?;
+        let landing = self.landing_in(pinned.start, pinned.size);
+        if !landing.is_empty() {
+            session::get()?.wait_until(|| landing.iter().all(|transfer| transfer.is_done()))?;
+        }
+        self.ranges().remove(&start).ok_or(wrong)
+    }
+}
+
+fn allocate(place: *mut *mut c_void, size: usize, flags: c_uint) -> Result<(), CUresult> {
+    let place = out(place)?;
+    let (session, _) = session::current()?;
+    if size == 0 || flags & !ALL_ALLOC_FLAGS != 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let mapped = size
+        .checked_next_multiple_of(4096)
+        .ok_or(CUresult::OUT_OF_MEMORY)?;
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: new memory at a place of the kernel's choice.
+    let memory =
+        unsafe { mmap_anonymous(core::ptr::null_mut(), mapped, protection, MapFlags::PRIVATE) };
+    let memory = memory.map_err(|_| CUresult::OUT_OF_MEMORY)?;
+    let unique = crate::objects::unique();
+    session.objects.memory.host.insert(Pinned {
+        start: memory.addr(),
+        size,
+        flags,
+        unique,
+        mapped,
+    })?;
+    // SAFETY: checked by `out`.
+    unsafe { place.write(memory) };
+    Ok(())
+}
+
+pub(crate) unsafe fn cuMemHostAlloc(
+    pp: *mut *mut c_void,
+    bytesize: usize,
+    flags: c_uint,
+) -> CUresult {
+    code(allocate(pp, bytesize, flags))
+}
+
+pub(crate) unsafe fn cuMemAllocHost_v2(pp: *mut *mut c_void, bytesize: usize) -> CUresult {
+    code(allocate(pp, bytesize, 0))
+}
+
+pub(crate) unsafe fn cuMemFreeHost(p: *mut c_void) -> CUresult {
+    code((|| {
+        let (session, _) = session::current()?;
+        let pinned = session.objects.memory.host.remove(p.addr(), true)?;
+        // SAFETY: mapped by `allocate`; the program gives it back, and nothing of ours lands there any more.
+        let _ = unsafe { munmap(p, pinned.mapped) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemHostGetDevicePointer_v2(
+    pdptr: *mut CUdeviceptr,
+    p: *mut c_void,
+    _flags: c_uint,
+) -> CUresult {
+    code((|| {
+        out(pdptr)?;
+        let (session, _) = session::current()?;
+        session
+            .objects
+            .memory
+            .host
+            .find(p.addr(), 1)
+            .ok_or(CUresult::INVALID_VALUE)?;
+        log::warn_once(
+            "cuMemHostGetDevicePointer_v2",
+            format_args!(
+                "cuMemHostGetDevicePointer_v2: the device cannot reach host memory by address yet"
+            ),
+        );
+        Err(CUresult::NOT_SUPPORTED)
+    })())
+}
+
+pub(crate) unsafe fn cuMemHostGetFlags(flags: *mut c_uint, p: *mut c_void) -> CUresult {
+    code((|| {
+        let place = out(flags)?;
+        let (session, _) = session::current()?;
+        let pinned = session
+            .objects
+            .memory
+            .host
+            .find(p.addr(), 1)
+            .ok_or(CUresult::INVALID_VALUE)?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(pinned.flags | PORTABLE) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemHostRegister_v2(
+    p: *mut c_void,
+    bytesize: usize,
+    flags: c_uint,
+) -> CUresult {
+    code((|| {
+        let (session, _) = session::current()?;
+        let range = p.addr().checked_add(bytesize);
+        if p.is_null() || bytesize == 0 || range.is_none() || flags & !ALL_REGISTER_FLAGS != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let unique = crate::objects::unique();
+        session.objects.memory.host.insert(Pinned {
+            start: p.addr(),
+            size: bytesize,
+            flags,
+            unique,
+            mapped: 0,
+        })
+    })())
+}
+
+pub(crate) unsafe fn cuMemHostUnregister(p: *mut c_void) -> CUresult {
+    code((|| {
+        let (session, _) = session::current()?;
+        session
+            .objects
+            .memory
+            .host
+            .remove(p.addr(), false)
+            .map(drop)
+    })())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_do_not_overlap_and_are_found_from_inside() {
+        let host = HostMemory::default();
+        let range = |start, size| Pinned {
+            start,
+            size,
+            flags: 0,
+            unique: 1,
+            mapped: 0,
+        };
+        host.insert(range(1000, 100)).expect("free");
+        assert!(host.insert(range(1099, 1)).is_err() && host.insert(range(900, 101)).is_err());
+        host.insert(range(1100, 10)).expect("beside");
+        assert_eq!(host.find(1050, 50).map(|found| found.start), Some(1000));
+        assert!(host.find(1050, 51).is_none() && host.find(999, 1).is_none());
+    }
+}

@@ -1,0 +1,29 @@
+//! Device and host memory, copies, fills, pointer attributes.
+//!
+//! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`copy`] moves bytes, [`fill`] sets
+//! them, [`pointer`] tells what an address is.
+
+mod copy;
+mod device;
+mod fill;
+mod host;
+mod pointer;
+mod windows;
+
+use driver_api::abi::CUresult;
+
+pub(crate) use copy::*;
+pub(crate) use device::*;
+pub(crate) use fill::*;
+pub(crate) use host::*;
+pub(crate) use pointer::*;
+pub(crate) use windows::Windows;
+
+/// An out parameter, if it is not null.
+pub(crate) fn out<T>(pointer: *mut T) -> Result<*mut T, CUresult> {
+    if pointer.is_null() {
+        Err(CUresult::INVALID_VALUE)
+    } else {
+        Ok(pointer)
+    }
+}

@@ -1,0 +1,101 @@
+//! Everything that the program has made: tables of objects, and where pushed completions find them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+
+use driver_api::abi::CUresult;
+
+use crate::context::Context;
+use crate::event::Event;
+use crate::link::Sink;
+use crate::memory::Memory;
+use crate::module::{Function, Library, Module};
+use crate::stream::Stream;
+use crate::table::Table;
+
+/// In a completion: the bit that says that the rest is a context's id, and its legacy stream is meant.
+const LEGACY_OF_CONTEXT: u32 = 0x8000_0000;
+/// In a completion: the mark is the ticket of an unmapping.
+const TICKETS: u32 = 0xFFFF_FFFF;
+
+/// The tables.
+#[derive(Debug, Default)]
+pub(crate) struct Objects {
+    pub(crate) contexts: Table<Context>,
+    pub(crate) streams: Table<Stream>,
+    pub(crate) events: Table<Event>,
+    pub(crate) modules: Table<Module>,
+    pub(crate) libraries: Table<Library>,
+    pub(crate) functions: Table<Function>,
+    pub(crate) memory: Memory,
+}
+
+impl Objects {
+    /// The stream that a completion names.
+    fn stream(&self, number: u32) -> Option<Arc<Stream>> {
+        if number & LEGACY_OF_CONTEXT == 0 {
+            return self.streams.get(number);
+        }
+        let context = self.contexts.get(number & !LEGACY_OF_CONTEXT)?;
+        Some(Arc::clone(&context.legacy))
+    }
+}
+
+/// What the link pushes completions and faults to.
+pub(crate) struct Pushed(pub(crate) Arc<Objects>);
+
+impl Sink for Pushed {
+    fn completed(&self, stream: u32, mark: u64, result: CUresult) {
+        if stream == TICKETS {
+            return self.0.memory.unmapped(mark);
+        }
+        // A stream that is gone has nobody who waits for it.
+        let Some(stream) = self.0.stream(stream) else {
+            return;
+        };
+        if !result.is_success() {
+            stream.fault.set(result);
+        }
+        stream.completed.fetch_max(mark, SeqCst);
+        if stream.is_finished_for_good() {
+            self.0.streams.remove(stream.id);
+        }
+    }
+
+    fn fault(&self, context: u32, result: CUresult, _text: &str) {
+        if let Some(context) = self.0.contexts.get(context) {
+            context.fault.set(result);
+            context.legacy.fault.set(result);
+        }
+        for stream in self.0.streams.select(|stream| stream.context == context) {
+            stream.fault.set(result);
+        }
+    }
+}
+
+/// A sticky error: the first one stays.
+#[derive(Debug, Default)]
+pub(crate) struct Fault(AtomicU32);
+
+impl Fault {
+    /// Sets the error if there is none.
+    pub(crate) fn set(&self, result: CUresult) {
+        let _ = self.0.compare_exchange(0, result.0, SeqCst, SeqCst);
+    }
+
+    /// The error as a result.
+    pub(crate) fn check(&self) -> Result<(), CUresult> {
+        CUresult(self.0.load(SeqCst)).ok()
+    }
+
+    /// True if there is one.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(SeqCst) != 0
+    }
+}
+
+/// Numbers that are never given twice in a process, such as `cuCtxGetId`'s.
+pub(crate) fn unique() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, SeqCst) + 1
+}

@@ -1,0 +1,433 @@
+//! The session of this process with its worker: begun at the first call whose answer depends on the server, and never freed.
+//!
+//! ```text
+//! (nothing) ──first need──▶ connected ──cuInit──▶ initialised ──exit──▶ ended
+//!     └──────── fails: the reason is logged once, every later need gets the same code
+//! ```
+
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use driver_api::abi::CUresult;
+use driver_api::wire::{self, Request};
+use protocol::config::{STATS_FILE_VARIABLE, Settings, Sources, Texts};
+use protocol::connect::{self, ConnectError};
+use protocol::hello::{Accepted, DeviceKind, Hello, Intent};
+use protocol::stats::{Answered, MappedStats};
+use zerocopy::FromBytes;
+
+use crate::context::Context;
+use crate::device::Device;
+use crate::entry;
+use crate::link::{Call, Link, Lost, Placed, Reply};
+use crate::log;
+use crate::memory::Windows;
+use crate::objects::{Objects, Pushed};
+use crate::process;
+use crate::stream::Stream;
+use crate::thread;
+
+/// A session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) link: Arc<Link>,
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) driver_version: i32,
+    initialised: AtomicBool,
+}
+
+static SESSION: AtomicPtr<Session> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The session, begun if there is none yet; `cuInit` need not have been called.
+pub(crate) fn connected() -> Result<&'static Session, CUresult> {
+    if let Some(session) = existing() {
+        return Ok(session);
+    }
+    static BEGINNING: Mutex<Option<CUresult>> = Mutex::new(None);
+    let mut failed = BEGINNING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(session) = existing() {
+        return Ok(session);
+    }
+    if let Some(code) = *failed {
+        return Err(code);
+    }
+    match begin() {
+        Ok(session) => {
+            let session: &'static Session = Box::leak(Box::new(session));
+            SESSION.store(std::ptr::from_ref(session).cast_mut(), SeqCst);
+            Ok(session)
+        }
+        Err(code) => {
+            *failed = Some(code);
+            Err(code)
+        }
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "the session is leaked on purpose and found by address"
+)]
+fn existing() -> Option<&'static Session> {
+    // SAFETY: null, or the address of a session that is never freed and only shared.
+    unsafe { SESSION.load(SeqCst).as_ref() }
+}
+
+/// The session of an initialised driver.
+pub(crate) fn get() -> Result<&'static Session, CUresult> {
+    match existing() {
+        Some(session) if session.initialised.load(SeqCst) => Ok(session),
+        _ => Err(CUresult::NOT_INITIALIZED),
+    }
+}
+
+/// `cuInit`.
+pub(crate) fn initialise() -> Result<(), CUresult> {
+    let session = connected()?;
+    session.initialised.store(true, SeqCst);
+    Ok(())
+}
+
+/// True if the driver was initialised; for a child after `fork`.
+pub(crate) fn is_initialised() -> bool {
+    existing().is_some_and(|session| session.initialised.load(SeqCst))
+}
+
+/// A child after `fork` begins afresh.
+pub(crate) fn forget() {
+    SESSION.store(std::ptr::null_mut(), SeqCst);
+}
+
+/// The program ends.
+pub(crate) fn end() {
+    if let Some(session) = existing() {
+        session.link.end();
+        count_bytes(session);
+    }
+}
+
+/// The counts of this run, if wanted.
+pub(crate) fn stats() -> Option<&'static MappedStats> {
+    static STATS: OnceLock<Option<MappedStats>> = OnceLock::new();
+    let open = || {
+        let path = std::env::var_os(STATS_FILE_VARIABLE)?;
+        let stats = MappedStats::open(path.as_ref()).ok()?;
+        for (slot, row) in driver_api::ROWS
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| !row.private)
+        {
+            stats.name(slot, row.name);
+        }
+        Some(stats)
+    };
+    STATS.get_or_init(open).as_ref()
+}
+
+/// Brings the totals of the link into the counts.
+fn count_bytes(session: &Session) {
+    if let Some(stats) = stats() {
+        stats.sent(session.link.sent_bytes.swap(0, SeqCst));
+        stats.received(session.link.received_bytes.swap(0, SeqCst));
+    }
+}
+
+/// Connects to the first server that is there.
+fn begin() -> Result<Session, CUresult> {
+    let (address, accepted, connection, windows) = open().map_err(|failure| {
+        log::error!("{}", failure.text);
+        failure.code
+    })?;
+    let objects = Arc::new(Objects::default());
+    objects.memory.use_windows(windows.keep(&accepted.windows));
+    let descriptor = connection
+        .receiver
+        .readiness()
+        .map(|fd| std::os::fd::AsRawFd::as_raw_fd(&fd));
+    let link =
+        Link::start(connection, Box::new(Pushed(Arc::clone(&objects)))).map_err(|error| {
+            log::error!("cannot start a thread: {error}");
+            CUresult::OPERATING_SYSTEM
+        })?;
+    process::session_began(descriptor);
+    let server = accepted.server.unwrap_or_default();
+    let devices: Vec<Device> = accepted.devices.into_iter().map(Device::new).collect();
+    for (ordinal, _) in devices.iter().enumerate() {
+        objects
+            .contexts
+            .insert_with(|id| Context::primary(id, ordinal));
+    }
+    note_session(&address, server.device_kind(), &devices);
+    Ok(Session {
+        link,
+        objects,
+        devices,
+        driver_version: server.driver_version,
+        initialised: AtomicBool::new(false),
+    })
+}
+
+fn note_session(address: &protocol::address::Address, kind: DeviceKind, devices: &[Device]) {
+    log::info!("session with {address}: {} device(s)", devices.len());
+    if let Some(stats) = stats() {
+        let name = devices.first().map_or("", |device| device.name());
+        stats.set_device(name, kind);
+        stats.set_transport(address.transport());
+    }
+}
+
+/// Why no session began: what the program gets, and what the user reads.
+struct Failure {
+    code: CUresult,
+    text: String,
+}
+
+impl Failure {
+    fn new(code: CUresult, text: impl ToString) -> Self {
+        Self {
+            code,
+            text: text.to_string(),
+        }
+    }
+}
+
+type Opened = (
+    protocol::address::Address,
+    Accepted,
+    protocol::transport::Connection,
+    Windows,
+);
+
+fn open() -> Result<Opened, Failure> {
+    let settings = settings()?;
+    let Some((addresses, _)) = settings.servers else {
+        return Err(Failure::new(
+            CUresult::NO_DEVICE,
+            "no server configured: set GPURUN_SERVER, or start the program with gpurun",
+        ));
+    };
+    let addresses: Vec<_> = addresses
+        .into_iter()
+        .filter(|address| settings.transport.allows(address))
+        .collect();
+    let windows = Windows::reserve();
+    let hello = hello(&windows);
+    let opened = connect::first_of(&addresses, |address| {
+        connect::open_session(address, &hello).map(|session| (address.clone(), session))
+    });
+    match opened {
+        Some(Ok((address, session))) => {
+            Ok((address, session.accepted, session.connection, windows))
+        }
+        Some(Err(error)) => Err(Failure::new(code_of(&error), error)),
+        None => Err(Failure::new(
+            CUresult::SYSTEM_NOT_READY,
+            format!(
+                "GPURUN_TRANSPORT={} allows none of the configured servers",
+                settings.transport.name()
+            ),
+        )),
+    }
+}
+
+fn code_of(error: &ConnectError) -> CUresult {
+    use protocol::hello::RefusalCode;
+    match error {
+        ConnectError::Refused {
+            code: RefusalCode::NoDevice,
+            ..
+        } => CUresult::NO_DEVICE,
+        ConnectError::Refused {
+            code: RefusalCode::Version,
+            ..
+        } => CUresult::SYSTEM_DRIVER_MISMATCH,
+        _ => CUresult::SYSTEM_NOT_READY,
+    }
+}
+
+fn settings() -> Result<Settings, Failure> {
+    Sources::of_this_process(Texts::default())
+        .and_then(|sources| protocol::config::resolve(&sources))
+        .map_err(|error| Failure::new(CUresult::SYSTEM_NOT_READY, error))
+}
+
+fn hello(windows: &Windows) -> Hello {
+    let count = std::env::var(protocol::config::DEVICES_VARIABLE).ok();
+    let devices = protocol::hello::DeviceRequest {
+        count: count.and_then(|count| count.parse().ok()).unwrap_or(1),
+        ..Default::default()
+    };
+    Hello {
+        shape_hash: wire::shape_hash().to_vec(),
+        devices: Some(devices),
+        windows: windows.proposed(),
+        environment: environment(),
+        ..Hello::new(Intent::Session)
+    }
+}
+
+/// Variables that change how the driver works and mean the same on the server.
+const ENVIRONMENT: &[&str] = &[
+    "CUDA_MODULE_LOADING",
+    "CUDA_FORCE_PTX_JIT",
+    "CUDA_DISABLE_PTX_JIT",
+    "CUDA_FORCE_JIT",
+    "CUDA_DISABLE_JIT",
+    "CUDA_CACHE_DISABLE",
+    "CUDA_DEVICE_MAX_CONNECTIONS",
+    "CUDA_LAUNCH_BLOCKING",
+];
+
+fn environment() -> std::collections::BTreeMap<String, String> {
+    let value = |name: &&str| Some(((*name).to_owned(), std::env::var(name).ok()?));
+    ENVIRONMENT.iter().filter_map(value).collect()
+}
+
+/// Posts a call of generated code in the current context.
+pub(crate) fn post<R: Request>(request: &R) -> Result<(), CUresult> {
+    let (session, context) = current()?;
+    session.post_in(context.id, |_| *request, &[])
+}
+
+/// Asks a call of generated code in the current context.
+pub(crate) fn ask<R: Request>(request: &R) -> Result<R::Reply, CUresult> {
+    let (session, context) = current()?;
+    session.ask_in(context.id, request, &[])
+}
+
+/// The session and the calling thread's current context.
+pub(crate) fn current() -> Result<(&'static Session, Arc<Context>), CUresult> {
+    let session = get()?;
+    let context = match thread::current() {
+        0 => return Err(CUresult::INVALID_CONTEXT),
+        id => session
+            .objects
+            .contexts
+            .get(id)
+            .ok_or(CUresult::CONTEXT_IS_DESTROYED)?,
+    };
+    if !context.is_active() {
+        return Err(CUresult::CONTEXT_IS_DESTROYED);
+    }
+    context.fault.check()?;
+    Ok((session, context))
+}
+
+impl Session {
+    /// Posts a request.
+    pub(crate) fn post_in<R: Request>(
+        &self,
+        context: u32,
+        place: impl FnOnce(Placed) -> R,
+        rest: &[u8],
+    ) -> Result<(), CUresult> {
+        entry::answered(Answered::Posted);
+        self.link.post(thread::number(), context, rest, place)?;
+        Ok(())
+    }
+
+    /// Posts work for a stream: a later wait for the stream waits for it.
+    pub(crate) fn post_work<R: Request>(
+        &self,
+        stream: &Stream,
+        request: &R,
+        rest: &[u8],
+    ) -> Result<(), CUresult> {
+        stream.fault.check()?;
+        let place = |placed: Placed| {
+            stream.last_work.store(placed.call, SeqCst);
+            *request
+        };
+        self.post_in(stream.context, place, rest)
+    }
+
+    /// Asks a request whose reply is its fixed part and nothing else.
+    pub(crate) fn ask_in<R: Request>(
+        &self,
+        context: u32,
+        request: &R,
+        rest: &[u8],
+    ) -> Result<R::Reply, CUresult> {
+        let reply = self.ask_reply(context, request, rest, || Ok(()))?;
+        R::Reply::read_from_bytes(&reply.body).map_err(|_| malformed::<R>())
+    }
+
+    /// Asks a request; the reply's body is the caller's to read. `then` sends what belongs to the call.
+    pub(crate) fn ask_reply<R: Request>(
+        &self,
+        context: u32,
+        request: &R,
+        rest: &[u8],
+        then: impl FnOnce() -> Result<(), Lost>,
+    ) -> Result<Reply, CUresult> {
+        self.ask_placed(context, request, rest, |_| (), then)
+    }
+
+    /// Asks for work in a stream: a later wait for the stream waits for it.
+    pub(crate) fn ask_work<R: Request>(
+        &self,
+        stream: &Stream,
+        request: &R,
+        rest: &[u8],
+    ) -> Result<(), CUresult> {
+        stream.fault.check()?;
+        let placed = |placed: Placed| stream.last_work.store(placed.call, SeqCst);
+        self.ask_placed(stream.context, request, rest, placed, || Ok(()))?;
+        Ok(())
+    }
+
+    fn ask_placed<R: Request>(
+        &self,
+        context: u32,
+        request: &R,
+        rest: &[u8],
+        placed: impl FnOnce(Placed),
+        then: impl FnOnce() -> Result<(), Lost>,
+    ) -> Result<Reply, CUresult> {
+        entry::answered(Answered::Asked);
+        let call = Call {
+            number: R::NUMBER,
+            thread: thread::number(),
+            context,
+        };
+        let since = std::time::Instant::now();
+        let reply = self
+            .link
+            .ask(call, &[request.as_bytes(), rest], placed, then)?;
+        if let Some(stats) = stats() {
+            stats.waited(R::ROW, since.elapsed());
+        }
+        reply.result.ok()?;
+        Ok(reply)
+    }
+
+    /// Sends what is queued, and waits until `done`.
+    pub(crate) fn wait_until(&self, done: impl FnMut() -> bool) -> Result<(), CUresult> {
+        entry::answered(Answered::Asked);
+        let since = std::time::Instant::now();
+        self.link.flush()?;
+        self.link.wait_until(done)?;
+        if let Some(stats) = stats() {
+            stats.waited(driver_api::index::gpurunMark, since.elapsed());
+        }
+        Ok(())
+    }
+
+    /// The device of a number.
+    pub(crate) fn device(&self, ordinal: i32) -> Result<&Device, CUresult> {
+        let device = usize::try_from(ordinal)
+            .ok()
+            .and_then(|ordinal| self.devices.get(ordinal));
+        device.ok_or(CUresult::INVALID_DEVICE)
+    }
+}
+
+/// A reply whose body is not what its row says: the server is not ours.
+pub(crate) fn malformed<R: Request>() -> CUresult {
+    log::error!(
+        "the server's reply to {} is malformed",
+        driver_api::ROWS[R::ROW].name
+    );
+    CUresult::UNKNOWN
+}

@@ -1,0 +1,412 @@
+//! Streams, and waiting for them.
+//!
+//! A stream counts marks. A mark is posted at its place in the order; the worker makes the stream itself write it, and pushes it when it has
+//! been written. So a wait for a stream is: if work was posted after the last mark, post a mark; flush; wait until the
+//! pushed marks have reached it. A query looks at what has been pushed. Neither asks anybody.
+//!
+//! # Safety
+//! The functions named like the driver's write through pointers that they have checked for null and that are writable by the API's
+//! contract.
+#![expect(unsafe_code, reason = "out parameters of a C ABI")]
+#![expect(non_snake_case, reason = "these are the driver's names")]
+
+use core::ffi::{c_int, c_uint};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use driver_api::abi::{CUcontext, CUdevice, CUevent, CUresult, CUstream};
+use driver_api::id::StreamId;
+use driver_api::per_thread::{self, PER_THREAD};
+use driver_api::wire::request::{
+    CuStreamWaitEvent, GpurunMark, GpurunStreamCreate, GpurunStreamDestroy,
+};
+
+use crate::context::Context;
+use crate::entry::code;
+use crate::event;
+use crate::handles::{self, Handle};
+use crate::link::Placed;
+use crate::memory::out;
+use crate::objects::{Fault, unique};
+use crate::session::{self, Session};
+use crate::thread;
+
+/// `CU_STREAM_NON_BLOCKING`.
+const NON_BLOCKING: c_uint = 1;
+
+/// A mark is posted of its own accord after so many launches, and the second before it is waited for: so many launches at most
+/// are under way in a stream, fewer than a driver's queue holds, so that the worker never blocks in a launch.
+const LAUNCHES_PER_MARK: u64 = 256;
+
+/// A stream.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// The id on the wire; 0 for a legacy default stream.
+    pub(crate) id: u32,
+    pub(crate) context: u32,
+    pub(crate) fault: Fault,
+    /// The highest mark that has been pushed.
+    pub(crate) completed: AtomicU64,
+    /// The call number of the last work.
+    pub(crate) last_work: AtomicU64,
+    /// The highest mark that has been posted, and its call number.
+    marks: AtomicU64,
+    last_mark: AtomicU64,
+    launches: AtomicU64,
+    throttle: AtomicU64,
+    destroyed: AtomicBool,
+    flags: c_uint,
+    priority: c_int,
+    unique: u64,
+}
+
+impl Stream {
+    /// The legacy default stream of a context.
+    pub(crate) fn legacy(context: u32) -> Self {
+        Self::new(0, context, 0, 0)
+    }
+
+    fn new(id: u32, context: u32, flags: c_uint, priority: c_int) -> Self {
+        Self {
+            id,
+            context,
+            fault: Fault::default(),
+            completed: AtomicU64::new(0),
+            last_work: AtomicU64::new(0),
+            marks: AtomicU64::new(0),
+            last_mark: AtomicU64::new(0),
+            launches: AtomicU64::new(0),
+            throttle: AtomicU64::new(0),
+            destroyed: AtomicBool::new(false),
+            flags,
+            priority,
+            unique: unique(),
+        }
+    }
+
+    /// The id for a request.
+    pub(crate) fn wire_id(&self) -> StreamId {
+        StreamId(self.id)
+    }
+
+    /// Takes the next mark. Only with the queue locked, so that marks are in wire order.
+    pub(crate) fn next_mark(&self, placed: Placed) -> u64 {
+        self.last_mark.store(placed.call, SeqCst);
+        self.marks.fetch_add(1, SeqCst) + 1
+    }
+
+    /// True if everything before `mark` is done, or nothing will be any more.
+    pub(crate) fn has_reached(&self, mark: u64) -> bool {
+        self.completed.load(SeqCst) >= mark || self.fault.is_set()
+    }
+
+    /// True if it was destroyed and nothing of it is under way.
+    pub(crate) fn is_finished_for_good(&self) -> bool {
+        self.destroyed.load(SeqCst) && self.has_reached(self.marks.load(SeqCst))
+    }
+
+    fn has_unmarked_work(&self) -> bool {
+        self.last_work.load(SeqCst) > self.last_mark.load(SeqCst)
+    }
+
+    /// True if something of it may be under way.
+    fn is_busy(&self) -> bool {
+        !self.fault.is_set()
+            && (self.has_unmarked_work() || !self.has_reached(self.marks.load(SeqCst)))
+    }
+
+    /// The mark after all work so far, posted if there is none yet.
+    pub(crate) fn mark(&self, session: &Session, urgent: bool) -> Result<u64, CUresult> {
+        if self.has_unmarked_work() {
+            let place = |placed: Placed| {
+                GpurunMark::new(self.wire_id(), u32::from(urgent), self.next_mark(placed))
+            };
+            session.post_in(self.context, place, &[])?;
+        }
+        Ok(self.marks.load(SeqCst))
+    }
+
+    /// Waits for all work so far.
+    pub(crate) fn synchronise(&self, session: &Session) -> Result<(), CUresult> {
+        self.fault.check()?;
+        let mark = self.mark(session, true)?;
+        if !self.has_reached(mark) {
+            session.wait_until(|| self.has_reached(mark))?;
+        }
+        self.fault.check()
+    }
+
+    /// After a launch: keeps the number of launches under way below what a driver's queue holds.
+    pub(crate) fn throttle(&self, session: &Session) -> Result<(), CUresult> {
+        if self.launches.fetch_add(1, SeqCst) % LAUNCHES_PER_MARK != LAUNCHES_PER_MARK - 1 {
+            return Ok(());
+        }
+        let mark = self.mark(session, false)?;
+        let before = self.throttle.swap(mark, SeqCst);
+        if self.has_reached(before) {
+            Ok(())
+        } else {
+            session.wait_until(|| self.has_reached(before))
+        }
+    }
+}
+
+/// Everything that a context has under way: streams, and the mark of each after all its work so far.
+pub(crate) fn marks_of_context(
+    session: &Session,
+    context: &Context,
+    urgent: bool,
+) -> Result<Vec<(Arc<Stream>, u64)>, CUresult> {
+    let mut streams = session
+        .objects
+        .streams
+        .select(|stream| stream.context == context.id && stream.is_busy());
+    if context.legacy.is_busy() {
+        streams.push(Arc::clone(&context.legacy));
+    }
+    streams
+        .into_iter()
+        .map(|stream| stream.mark(session, urgent).map(|mark| (stream, mark)))
+        .collect()
+}
+
+/// Waits for everything that a context has under way.
+pub(crate) fn synchronise_context(session: &Session, context: &Context) -> Result<(), CUresult> {
+    context.fault.check()?;
+    let marks = marks_of_context(session, context, true)?;
+    let done = || marks.iter().all(|(stream, mark)| stream.has_reached(*mark));
+    if !done() {
+        session.wait_until(done)?;
+    }
+    context.fault.check()
+}
+
+/// The stream that the caller means: the legacy stream, the thread's own, or one that it made.
+pub(crate) fn resolve(handle: CUstream) -> Result<Arc<Stream>, CUresult> {
+    let (session, context) = session::current()?;
+    resolve_in(session, &context, handle)
+}
+
+/// [`resolve`] where the current context is at hand.
+pub(crate) fn resolve_in(
+    session: &Session,
+    context: &Context,
+    handle: CUstream,
+) -> Result<Arc<Stream>, CUresult> {
+    match per_thread::effective(handle) {
+        CUstream(0) => Ok(Arc::clone(&context.legacy)),
+        PER_THREAD => per_thread_stream(session, context),
+        handle => {
+            let stream = handle
+                .undress()
+                .and_then(|id| session.objects.streams.get(id));
+            stream
+                .filter(|stream| !stream.destroyed.load(SeqCst))
+                .ok_or(CUresult::INVALID_HANDLE)
+        }
+    }
+}
+
+/// The calling thread's own stream in a context: a real blocking stream, made when first needed.
+fn per_thread_stream(session: &Session, context: &Context) -> Result<Arc<Stream>, CUresult> {
+    static STREAMS: Mutex<Option<HashMap<(u32, u32), u32>>> = Mutex::new(None);
+    let key = (thread::number(), context.id);
+    let known = {
+        let mut streams = STREAMS.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.get_or_insert_default().get(&key).copied()
+    };
+    if let Some(stream) = known.and_then(|id| session.objects.streams.get(id)) {
+        return Ok(stream);
+    }
+    let stream = make(session, context, 0, 0)?;
+    let mut streams = STREAMS.lock().unwrap_or_else(PoisonError::into_inner);
+    streams.get_or_insert_default().insert(key, stream.id);
+    Ok(stream)
+}
+
+fn make(
+    session: &Session,
+    context: &Context,
+    flags: c_uint,
+    priority: c_int,
+) -> Result<Arc<Stream>, CUresult> {
+    let stream = session
+        .objects
+        .streams
+        .insert_with(|id| Stream::new(id, context.id, flags, priority));
+    let asked = session.ask_in(
+        context.id,
+        &GpurunStreamCreate::new(stream.id, flags, priority),
+        &[],
+    );
+    if let Err(code) = asked {
+        session.objects.streams.remove(stream.id);
+        return Err(code);
+    }
+    Ok(stream)
+}
+
+fn create(place: *mut CUstream, flags: c_uint, priority: c_int) -> Result<(), CUresult> {
+    let place = out(place)?;
+    if flags & !NON_BLOCKING != 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let (session, context) = session::current()?;
+    let (least, greatest) = session.devices[context.device].stream_priorities();
+    let stream = make(session, &context, flags, priority.clamp(greatest, least))?;
+    // SAFETY: checked by `out`.
+    unsafe { place.write(CUstream::dress(stream.id)) };
+    Ok(())
+}
+
+pub(crate) unsafe fn cuStreamCreate(stream: *mut CUstream, flags: c_uint) -> CUresult {
+    code(create(stream, flags, 0))
+}
+
+pub(crate) unsafe fn cuStreamCreateWithPriority(
+    stream: *mut CUstream,
+    flags: c_uint,
+    priority: c_int,
+) -> CUresult {
+    code(create(stream, flags, priority))
+}
+
+/// The stream's work goes on; its object stays until the last mark has been pushed.
+fn destroy(handle: CUstream) -> Result<(), CUresult> {
+    let session = session::get()?;
+    let id = handle.undress().ok_or(CUresult::INVALID_HANDLE)?;
+    let stream = session
+        .objects
+        .streams
+        .get(id)
+        .ok_or(CUresult::INVALID_HANDLE)?;
+    if stream.destroyed.load(SeqCst) {
+        return Err(CUresult::INVALID_HANDLE);
+    }
+    stream.mark(session, false)?;
+    session.post_in(
+        stream.context,
+        |_| GpurunStreamDestroy::new(stream.wire_id()),
+        &[],
+    )?;
+    stream.destroyed.store(true, SeqCst);
+    if stream.is_finished_for_good() {
+        session.objects.streams.remove(id);
+    }
+    Ok(())
+}
+
+pub(crate) unsafe fn cuStreamDestroy(stream: CUstream) -> CUresult {
+    code(destroy(stream))
+}
+
+pub(crate) unsafe fn cuStreamDestroy_v2(stream: CUstream) -> CUresult {
+    code(destroy(stream))
+}
+
+pub(crate) unsafe fn cuStreamQuery(stream: CUstream) -> CUresult {
+    code((|| {
+        let (session, context) = session::current()?;
+        let stream = resolve_in(session, &context, stream)?;
+        let mark = stream.mark(session, false)?;
+        query(session, &stream, mark)
+    })())
+}
+
+/// Whether a stream has reached a mark, by what has been pushed.
+pub(crate) fn query(session: &Session, stream: &Stream, mark: u64) -> Result<(), CUresult> {
+    if !stream.has_reached(mark) {
+        session.link.flush()?;
+        session.link.take_in()?;
+    }
+    stream.fault.check()?;
+    if stream.has_reached(mark) {
+        Ok(())
+    } else {
+        Err(CUresult::NOT_READY)
+    }
+}
+
+pub(crate) unsafe fn cuStreamSynchronize(stream: CUstream) -> CUresult {
+    code((|| {
+        let (session, context) = session::current()?;
+        resolve_in(session, &context, stream)?.synchronise(session)
+    })())
+}
+
+pub(crate) unsafe fn cuStreamWaitEvent(
+    stream: CUstream,
+    event: CUevent,
+    flags: c_uint,
+) -> CUresult {
+    code((|| {
+        if flags > 1 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let (session, context) = session::current()?;
+        let stream = resolve_in(session, &context, stream)?;
+        if event::of(event)?.is_recorded() {
+            let request = CuStreamWaitEvent::new(stream.wire_id(), handles::id(event)?, flags);
+            session.post_work(&stream, &request, &[])?;
+        }
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuStreamGetFlags(stream: CUstream, flags: *mut c_uint) -> CUresult {
+    code((|| {
+        let place = out(flags)?;
+        let stream = resolve(stream)?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(stream.flags) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuStreamGetPriority(stream: CUstream, priority: *mut c_int) -> CUresult {
+    code((|| {
+        let place = out(priority)?;
+        let stream = resolve(stream)?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(stream.priority) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuStreamGetCtx(stream: CUstream, pctx: *mut CUcontext) -> CUresult {
+    code((|| {
+        let place = out(pctx)?;
+        let stream = resolve(stream)?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(CUcontext::dress(stream.context)) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuStreamGetDevice(stream: CUstream, device: *mut CUdevice) -> CUresult {
+    code((|| {
+        let place = out(device)?;
+        let stream = resolve(stream)?;
+        let context = session::get()?.objects.contexts.get(stream.context);
+        let device = context.ok_or(CUresult::INVALID_HANDLE)?.device;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(c_int::try_from(device).unwrap_or(0)) };
+        Ok(())
+    })())
+}
+
+/// `cuStreamGetId`.
+pub(crate) fn id_of(stream: CUstream) -> Result<u64, CUresult> {
+    Ok(resolve(stream)?.unique)
+}
+
+pub(crate) unsafe fn cuStreamGetId(stream: CUstream, stream_id: *mut u64) -> CUresult {
+    code((|| {
+        let place = out(stream_id)?;
+        let id = id_of(stream)?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(id) };
+        Ok(())
+    })())
+}
