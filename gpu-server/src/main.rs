@@ -48,17 +48,29 @@ enum Word {
 
 #[derive(Args)]
 struct Serve {
-    /// Where to listen: tcp://HOST[:PORT] or unix:PATH; may be repeated [default: tcp://127.0.0.1:7370]
-    #[arg(long, value_name = "ADDRESS")]
+    /// Where to listen
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        help = "Where to listen: tcp://HOST[:PORT] or unix:PATH; may be repeated [default: tcp://127.0.0.1:7370]"
+    )]
     listen: Vec<String>,
-    /// What to serve: auto (the GPUs, else the software GPU), gpu or soft [default: auto]
-    #[arg(long, value_name = "KIND")]
+    /// What to serve
+    #[arg(
+        long,
+        value_name = "KIND",
+        help = "What to serve: auto (the GPUs, else the software GPU), gpu or soft [default: auto]"
+    )]
     device: Option<String>,
     /// The driver's library, where it is not at one of its usual places
     #[arg(long, value_name = "PATH")]
     driver: Option<PathBuf>,
-    /// The file of settings [default: /etc/gpurun/server.toml, if it is there]
-    #[arg(long, value_name = "FILE")]
+    /// The file of settings
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "The file of settings [default: /etc/gpurun/server.toml, if it is there]"
+    )]
     config: Option<PathBuf>,
     /// Listen on addresses that others can reach, without encryption and without login
     #[arg(long)]

@@ -81,8 +81,13 @@ pub(crate) struct Options {
     #[arg(short = 'n', long, value_name = "N", global = true,
         value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICES as i64))]
     pub(crate) devices: Option<u32>,
-    /// The servers: [tcp://]HOST[:PORT] or unix:PATH, with commas between
-    #[arg(long, value_name = "LIST", global = true)]
+    /// The servers
+    #[arg(
+        long,
+        value_name = "LIST",
+        global = true,
+        help = "The servers: [tcp://]HOST[:PORT] or unix:PATH, with commas between"
+    )]
     pub(crate) server: Option<String>,
     /// How to reach them: auto, tcp or unix
     #[arg(long, value_name = "NAME", global = true)]

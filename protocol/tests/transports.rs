@@ -85,10 +85,15 @@ fn payload_of(receiver: &mut dyn FrameReceiver, header: &FrameHeader) -> Vec<u8>
     payload
 }
 
+/// Bytes that tell their place and whose they are.
 fn pattern(seed: usize, length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|place| ((seed * 31 + place) % 251) as u8)
-        .collect()
+    const PERIOD: usize = 251;
+    let period: Vec<u8> = (0..PERIOD)
+        .map(|place| ((seed * 31 + place) % PERIOD) as u8)
+        .collect();
+    let mut bytes = period.repeat(length / PERIOD + 1);
+    bytes.truncate(length);
+    bytes
 }
 
 fn numbered(sequence: u64) -> FrameHeader {

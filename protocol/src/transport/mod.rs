@@ -2,7 +2,7 @@
 //!
 //! What: a [`Connection`] is a [`FrameSender`], a [`FrameReceiver`] and an [`Interrupt`]. `tcp` and
 //! `unix` make one of a socket, `memory` makes a pair inside one process, with seeded faults for tests. All
-//! three share the framing of `stream`, which sees a transport only as [`endpoint::Endpoint`].
+//! three share the framing of `stream`, which sees a transport only as an `Endpoint`.
 //!
 //! Rules: a frame is sent whole or the connection is over; each half is used by one thread at a time, the
 //! two halves by different ones; every wait ends by [`SILENCE_LIMIT`](crate::limits::SILENCE_LIMIT), its
