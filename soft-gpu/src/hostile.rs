@@ -106,7 +106,7 @@ impl Hostile {
     }
 
     pub(crate) fn fails_launch(&self) -> bool {
-        self.launch && self.random() % LAUNCHES_PER_FAILURE == 0
+        self.launch && self.random().is_multiple_of(LAUNCHES_PER_FAILURE)
     }
 }
 

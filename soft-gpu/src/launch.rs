@@ -135,8 +135,8 @@ unsafe fn from_extra(extra: *mut *mut c_void, buffer: &mut [u8]) -> Result<(), C
         let value = unsafe { extra.add(2 * pair + 1).read_unaligned() };
         match key {
             BUFFER_POINTER => source = value.cast_const().cast(),
-            // SAFETY: by contract, this value points to a size.
             BUFFER_SIZE if !value.is_null() => {
+                // SAFETY: by contract, this value points to a size.
                 size = Some(unsafe { value.cast::<usize>().read_unaligned() });
             }
             _ => return Err(CUresult::INVALID_VALUE),

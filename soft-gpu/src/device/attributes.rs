@@ -89,7 +89,7 @@ pub(super) fn value(driver: &Driver, device: usize, attribute: u32) -> Option<i3
         15 | 19 | 31 | 41 | 78 | 79 | 80 | 90 | 91 | 92 | 93 | 94 | 99 | 102 | 103 | 122 | 123 => 1,
         40 => 2,
         // What it does not.
-        1..=LAST_ATTRIBUTE => 0,
+        _ if (1..=LAST_ATTRIBUTE).contains(&attribute) => 0,
         _ => return None,
     })
 }

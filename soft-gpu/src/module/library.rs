@@ -45,6 +45,7 @@ fn function(handle: CUkernel) -> Result<Arc<Function>, CUresult> {
     kernel(handle)?.function(&*current()?)
 }
 
+#[expect(clippy::too_many_arguments, reason = "the driver's signature")]
 pub(crate) unsafe fn cuLibraryLoadData(
     library: *mut CUlibrary,
     code: *const c_void,
@@ -68,6 +69,7 @@ pub(crate) unsafe fn cuLibraryLoadData(
     unsafe { answer(library, load()) }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the driver's signature")]
 pub(crate) unsafe fn cuLibraryLoadFromFile(
     library: *mut CUlibrary,
     file_name: *const c_char,

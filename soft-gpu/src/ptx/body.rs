@@ -283,6 +283,14 @@ impl<'t> BodyParser<'t> {
             self.lexer.next()?;
             return Ok(Operand::Offset(word, self.lexer.integer()?));
         }
+        // `variable[4]`, as tinygrad writes the address of a byte of a variable.
+        if self.lexer.accept(b'[')? {
+            let offset = self.lexer.integer()?;
+            if !self.lexer.accept(b']')? {
+                return Err(self.lexer.error("expected `]`".into()));
+            }
+            return Ok(Operand::Offset(word, offset));
+        }
         Ok(Operand::Name(word))
     }
 

@@ -57,25 +57,30 @@ impl Word {
 
     fn load(self) -> u64 {
         match self {
-            // SAFETY: checked when the operation was posted: aligned, and mapped until the context is idle.
-            Self::Narrow(address) => unsafe { AtomicU32::from_ptr(address as *mut u32) }
-                .load(Ordering::Acquire)
-                .into(),
-            // SAFETY: as above.
+            Self::Narrow(address) => {
+                // SAFETY: checked when the operation was posted: aligned, and mapped until the context is idle.
+                let word = unsafe { AtomicU32::from_ptr(address as *mut u32) };
+                word.load(Ordering::Acquire).into()
+            }
             Self::Wide(address) => {
-                unsafe { AtomicU64::from_ptr(address as *mut u64) }.load(Ordering::Acquire)
+                // SAFETY: as above.
+                let word = unsafe { AtomicU64::from_ptr(address as *mut u64) };
+                word.load(Ordering::Acquire)
             }
         }
     }
 
     fn store(self, value: u64) {
         match self {
-            // SAFETY: checked when the operation was posted: aligned, and mapped until the context is idle.
-            Self::Narrow(address) => unsafe { AtomicU32::from_ptr(address as *mut u32) }
-                .store(value as u32, Ordering::Release),
-            // SAFETY: as above.
+            Self::Narrow(address) => {
+                // SAFETY: checked when the operation was posted: aligned, and mapped until the context is idle.
+                let word = unsafe { AtomicU32::from_ptr(address as *mut u32) };
+                word.store(value as u32, Ordering::Release);
+            }
             Self::Wide(address) => {
-                unsafe { AtomicU64::from_ptr(address as *mut u64) }.store(value, Ordering::Release)
+                // SAFETY: as above.
+                let word = unsafe { AtomicU64::from_ptr(address as *mut u64) };
+                word.store(value, Ordering::Release);
             }
         }
     }

@@ -1,0 +1,360 @@
+//! The driver through its own exports, in one process: what no CUDA runtime stands between.
+//!
+//! # Safety
+//!
+//! The tests are the callers whose promises the driver's functions rely on: every pointer is to a local or an allocation of the
+//! size that is told.
+
+#![expect(unsafe_code, reason = "the driver's C interface")]
+
+use std::ffi::{CString, c_void};
+use std::ptr::{null, null_mut};
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use driver_api::abi::{
+    CUcontext, CUevent, CUfunction, CUmemAccessDesc, CUmemAllocationProp, CUmemLocation, CUmodule,
+    CUresult, CUstream,
+};
+use soft_gpu::exports::*;
+
+const MIB: usize = 1 << 20;
+const GRANULARITY: usize = 2 * MIB;
+const DEVICE_MEMORY: usize = 256 * MIB;
+
+/// Calls the driver; the block is unsafe because every function of a C interface is.
+macro_rules! cu {
+    ($call:expr) => {{
+        // SAFETY: see the module.
+        unsafe { $call }
+    }};
+}
+
+macro_rules! ok {
+    ($call:expr) => {
+        assert_eq!(cu!($call), CUresult::SUCCESS, stringify!($call))
+    };
+}
+
+/// Initialises the driver once, on a device of the test's own, and makes a context for this thread.
+fn context() -> CUcontext {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let segment = format!("gpurun-test-driver-{}", std::process::id());
+        // SAFETY: no other thread of the tests reads the environment before this has run.
+        unsafe {
+            std::env::set_var("GPURUN_SOFT_SEGMENT", &segment);
+            std::env::set_var("GPURUN_SOFT_MEMORY", "256MiB");
+        }
+        let mut count = 0;
+        assert_eq!(cu!(cuDeviceGetCount(&mut count)), CUresult::NOT_INITIALIZED);
+        ok!(cuInit(0));
+        std::fs::remove_file(format!("/dev/shm/{segment}")).unwrap();
+    });
+    let mut context = CUcontext(0);
+    ok!(cuCtxCreate_v2(&mut context, 0, 0));
+    context
+}
+
+fn allocate(size: usize) -> u64 {
+    let mut address = 0;
+    ok!(cuMemAlloc_v2(&mut address, size));
+    address
+}
+
+fn load(ptx: &str) -> (CUmodule, CUfunction) {
+    let text = CString::new(ptx).unwrap();
+    let (mut module, mut function) = (CUmodule(0), CUfunction(0));
+    ok!(cuModuleLoadData(&mut module, text.as_ptr().cast()));
+    ok!(cuModuleGetFunction(&mut function, module, c"k".as_ptr()));
+    (module, function)
+}
+
+/// Stores its second parameter where the first points to.
+const STORE: &str = "
+.version 7.0
+.target sm_75
+.address_size 64
+.visible .entry k(.param .u64 at, .param .u32 value)
+{
+    .reg .b64 %a; .reg .b32 %v;
+    ld.param.u64 %a, [at];
+    ld.param.u32 %v, [value];
+    st.global.u32 [%a], %v;
+    ret;
+}
+";
+
+fn launch(function: CUfunction, at: u64, value: u32, stream: CUstream) -> CUresult {
+    let (mut at, mut value) = (at, value);
+    let mut parameters = [(&raw mut at).cast::<c_void>(), (&raw mut value).cast()];
+    cu!(cuLaunchKernel(
+        function,
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+        0,
+        stream,
+        parameters.as_mut_ptr(),
+        null_mut()
+    ))
+}
+
+fn read(at: u64) -> u32 {
+    let mut value = 0u32;
+    ok!(cuMemcpyDtoH_v2((&raw mut value).cast(), at, 4));
+    value
+}
+
+#[test]
+fn a_stream_waits_for_a_value_that_another_thread_writes() {
+    let context = context();
+    let (word, target) = (allocate(4), allocate(4));
+    let mut stream = CUstream(0);
+    ok!(cuStreamCreate(&mut stream, 1));
+    ok!(cuMemsetD32_v2(word, 0, 1));
+    ok!(cuMemsetD32_v2(target, 0, 1));
+    ok!(cuCtxSynchronize());
+    ok!(cuStreamWaitValue32_v2(stream, word, 7, 1));
+    let (_, function) = load(STORE);
+    assert_eq!(launch(function, target, 9, stream), CUresult::SUCCESS);
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(cu!(cuStreamQuery(stream)), CUresult::NOT_READY);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            ok!(cuCtxSetCurrent(context));
+            let mut other = CUstream(0);
+            ok!(cuStreamCreate(&mut other, 1));
+            ok!(cuStreamWriteValue32_v2(other, word, 7, 0));
+            ok!(cuStreamDestroy_v2(other));
+        });
+    });
+    ok!(cuStreamSynchronize(stream));
+    assert_eq!(read(target), 9);
+    ok!(cuCtxDestroy_v2(context));
+}
+
+#[test]
+fn the_legacy_stream_is_a_barrier() {
+    let context = context();
+    let (gate, target) = (allocate(4), allocate(4));
+    ok!(cuMemsetD32_v2(gate, 0, 1));
+    ok!(cuCtxSynchronize());
+    let (mut blocking, mut free) = (CUstream(0), CUstream(0));
+    ok!(cuStreamCreate(&mut blocking, 0));
+    ok!(cuStreamCreate(&mut free, 1));
+    ok!(cuStreamWaitValue32_v2(blocking, gate, 1, 1));
+    // Waits for the blocking stream; what the other does is nobody's business.
+    ok!(cuMemsetD32Async(target, 5, 1, CUstream(0)));
+    assert_eq!(cu!(cuStreamQuery(CUstream(0))), CUresult::NOT_READY);
+    ok!(cuStreamWriteValue32_v2(free, gate, 1, 0));
+    ok!(cuStreamSynchronize(CUstream(0)));
+    assert_eq!(read(target), 5);
+    ok!(cuCtxDestroy_v2(context));
+}
+
+#[test]
+fn memory_is_counted_to_the_last_chunk() {
+    let context = context();
+    let (mut free, mut total, mut address) = (0, 0, 0);
+    ok!(cuMemGetInfo_v2(&mut free, &mut total));
+    assert_eq!(total, DEVICE_MEMORY);
+    assert_eq!(
+        cu!(cuMemAlloc_v2(&mut address, DEVICE_MEMORY + 1)),
+        CUresult::OUT_OF_MEMORY
+    );
+    assert_eq!(cu!(cuMemAlloc_v2(&mut address, 0)), CUresult::INVALID_VALUE);
+    let large = allocate(64 * MIB);
+    assert_eq!(
+        cu!(cuMemAlloc_v2(&mut address, DEVICE_MEMORY - 32 * MIB)),
+        CUresult::OUT_OF_MEMORY
+    );
+    assert_eq!(cu!(cuMemFree_v2(large + 4)), CUresult::INVALID_VALUE);
+    ok!(cuMemFree_v2(large));
+    assert_eq!(cu!(cuMemFree_v2(large)), CUresult::INVALID_VALUE);
+    assert_eq!(cu!(cuMemsetD8_v2(large, 0, 1)), CUresult::INVALID_VALUE);
+    ok!(cuCtxDestroy_v2(context));
+}
+
+#[test]
+fn physical_memory_appears_where_it_is_mapped() {
+    let context = context();
+    let here = CUmemLocation { kind: 1, id: 0 };
+    let properties = CUmemAllocationProp {
+        kind: 1,
+        location: here,
+        ..CUmemAllocationProp::default()
+    };
+    let hint = 0x6000_0000_0000u64;
+    let (mut address, mut handle) = (0, 0);
+    ok!(cuMemAddressReserve(
+        &mut address,
+        4 * GRANULARITY,
+        0,
+        hint,
+        0
+    ));
+    assert_eq!(address, hint);
+    // Two handles, side by side: copies cross from one to the other.
+    for part in 0..2 {
+        let place = address + (part * GRANULARITY) as u64;
+        ok!(cuMemCreate(&mut handle, GRANULARITY, &properties, 0));
+        ok!(cuMemMap(place, GRANULARITY, 0, handle, 0));
+        ok!(cuMemRelease(handle));
+        assert_eq!(cu!(cuMemsetD8_v2(place, 1, 1)), CUresult::INVALID_VALUE);
+    }
+    let access = CUmemAccessDesc {
+        location: here,
+        flags: 3,
+    };
+    ok!(cuMemSetAccess(address, 2 * GRANULARITY, &access, 1));
+    ok!(cuMemsetD8_v2(address, 0x11, 2 * GRANULARITY));
+    assert_eq!(
+        cu!(cuMemsetD8_v2(address, 0, 2 * GRANULARITY + 1)),
+        CUresult::INVALID_VALUE
+    );
+    assert_eq!(read(address + GRANULARITY as u64 - 2), 0x1111_1111);
+    assert_eq!(
+        cu!(cuMemAddressFree(address, 4 * GRANULARITY)),
+        CUresult::INVALID_VALUE
+    );
+    ok!(cuMemUnmap(address, 2 * GRANULARITY));
+    assert_eq!(cu!(cuMemsetD8_v2(address, 0, 1)), CUresult::INVALID_VALUE);
+    ok!(cuMemAddressFree(address, 4 * GRANULARITY));
+    ok!(cuCtxDestroy_v2(context));
+}
+
+#[test]
+fn a_fault_stays_with_its_context() {
+    let faulty = context();
+    let (_, function) = load(STORE);
+    assert_eq!(launch(function, 0x10000, 1, CUstream(0)), CUresult::SUCCESS);
+    assert_eq!(cu!(cuCtxSynchronize()), CUresult::ILLEGAL_ADDRESS);
+    let mut address = 0;
+    assert_eq!(
+        cu!(cuMemAlloc_v2(&mut address, 16)),
+        CUresult::ILLEGAL_ADDRESS
+    );
+    assert_eq!(
+        launch(function, 0x10000, 1, CUstream(0)),
+        CUresult::ILLEGAL_ADDRESS
+    );
+    ok!(cuCtxDestroy_v2(faulty));
+    let healthy = context();
+    let at = allocate(8);
+    let (_, function) = load(STORE);
+    assert_eq!(launch(function, at, 3, CUstream(0)), CUresult::SUCCESS);
+    assert_eq!(read(at), 3);
+    assert_eq!(launch(function, at + 2, 3, CUstream(0)), CUresult::SUCCESS);
+    assert_eq!(cu!(cuCtxSynchronize()), CUresult::MISALIGNED_ADDRESS);
+    ok!(cuCtxDestroy_v2(healthy));
+}
+
+#[test]
+fn wrong_calls_are_answered_and_forgotten() {
+    let context = context();
+    let at = allocate(4);
+    let (module, function) = load(STORE);
+    let mut found = CUfunction(0);
+    let mut event = CUevent(0);
+    for (answer, expected) in [
+        (
+            cu!(cuModuleGetFunction(&mut found, module, c"no".as_ptr())),
+            CUresult::NOT_FOUND,
+        ),
+        (
+            cu!(cuModuleGetFunction(&mut found, CUmodule(1), c"k".as_ptr())),
+            CUresult::INVALID_HANDLE,
+        ),
+        (
+            cu!(cuStreamSynchronize(CUstream(12345))),
+            CUresult::INVALID_HANDLE,
+        ),
+        (
+            cu!(cuStreamSynchronize(CUstream(module.0))),
+            CUresult::INVALID_HANDLE,
+        ),
+        (
+            cu!(cuEventSynchronize(CUevent(0))),
+            CUresult::INVALID_HANDLE,
+        ),
+        (
+            cu!(cuEventCreate(&mut event, 0x1000)),
+            CUresult::INVALID_VALUE,
+        ),
+        (
+            cu!(cuMemcpyDtoH_v2(null_mut(), at, 4)),
+            CUresult::INVALID_VALUE,
+        ),
+        (cu!(cuMemcpyHtoD_v2(at, null(), 4)), CUresult::INVALID_VALUE),
+        (
+            cu!(cuMemcpyDtoD_v2(at, at, 1 << 40)),
+            CUresult::INVALID_VALUE,
+        ),
+        (
+            cu!(cuLaunchKernel(
+                function,
+                1,
+                1,
+                1,
+                2048,
+                1,
+                1,
+                0,
+                CUstream(0),
+                null_mut(),
+                null_mut()
+            )),
+            CUresult::INVALID_VALUE,
+        ),
+        (
+            cu!(cuModuleLoadData(&mut CUmodule(0), c"\x01".as_ptr().cast())),
+            CUresult::INVALID_IMAGE,
+        ),
+        (
+            cu!(cuModuleLoadData(&mut CUmodule(0), c"what?".as_ptr().cast())),
+            CUresult::INVALID_PTX,
+        ),
+        (cu!(cuGraphCreate(null_mut(), 0)), CUresult::NOT_SUPPORTED),
+    ] {
+        assert_eq!(answer, expected);
+    }
+    assert_eq!(launch(function, at, 1, CUstream(0)), CUresult::SUCCESS);
+    assert_eq!(read(at), 1);
+    ok!(cuCtxDestroy_v2(context));
+    assert_eq!(cu!(cuCtxSynchronize()), CUresult::INVALID_CONTEXT);
+}
+
+#[test]
+fn events_measure_what_lies_between_them() {
+    let context = context();
+    let (mut start, mut end) = (CUevent(0), CUevent(0));
+    ok!(cuEventCreate(&mut start, 0));
+    ok!(cuEventCreate(&mut end, 0));
+    let word = allocate(4);
+    ok!(cuMemsetD32_v2(word, 0, 1));
+    ok!(cuCtxSynchronize());
+    let mut side = CUstream(0);
+    ok!(cuStreamCreate(&mut side, 1));
+    ok!(cuEventRecord(start, CUstream(0)));
+    ok!(cuStreamWaitValue32_v2(CUstream(0), word, 1, 0));
+    ok!(cuEventRecord(end, CUstream(0)));
+    let mut milliseconds = 0.0;
+    assert_eq!(
+        cu!(cuEventElapsedTime(&mut milliseconds, start, end)),
+        CUresult::NOT_READY
+    );
+    let began = Instant::now();
+    std::thread::sleep(Duration::from_millis(30));
+    ok!(cuStreamWriteValue32_v2(side, word, 1, 0));
+    ok!(cuEventSynchronize(end));
+    ok!(cuEventElapsedTime(&mut milliseconds, start, end));
+    assert!(
+        milliseconds >= 25.0
+            && f64::from(milliseconds) < began.elapsed().as_secs_f64() * 1e3 + 25.0
+    );
+    ok!(cuCtxDestroy_v2(context));
+}
