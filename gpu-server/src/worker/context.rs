@@ -124,6 +124,12 @@ impl Context {
         })
     }
 
+    /// The driver's handle, for tests that talk to a driver behind our back.
+    #[cfg(test)]
+    pub(crate) fn raw(&self) -> usize {
+        self.handle.0
+    }
+
     pub(crate) fn is_alive(&self) -> bool {
         self.is_alive.load(Ordering::Acquire)
     }

@@ -12,7 +12,9 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use driver_api::wire::{decode_with_rest, request};
+use driver_api::id::StreamId;
+use driver_api::result::CUresult;
+use driver_api::wire::{decode, decode_with_rest, request};
 use driver_api::{Blocks, ROWS, number};
 use protocol::frame::{CallRecord, Calls, FrameHeader, FrameKind, RECORD_ALIGNMENT, RECORD_BYTES};
 use protocol::limits::SILENCE_LIMIT;
@@ -23,8 +25,10 @@ use super::capture;
 use super::context::Context;
 use super::dispatch::{blocks_of, dispatch};
 use super::end::{Reason, lock};
+use super::janitor::TICKET_STREAM;
 use super::schedule::{Lanes, Place};
 use super::session::Session;
+use super::stream::LEGACY_STREAMS;
 use super::transfer::{Inbound, Part, Purpose};
 
 /// How long a reader looks for the next frame before it blocks: waking an idle core costs about 25 µs.
@@ -299,6 +303,9 @@ impl Executor {
             is_deferred: false,
         };
         let entered = call.current.enter(&self.session, record.context);
+        if let Err(error) = entered {
+            tell_who_waits(&self.session, record, body, error);
+        }
         let result = entered
             .map_err(CallError::from)
             .and_then(|()| dispatch(&mut call, record.number, body));
@@ -325,7 +332,7 @@ impl Executor {
     }
 
     /// A posted call failed: the client hears of it as a fault of the call's context.
-    fn tell_failure(&self, record: &CallRecord, error: driver_api::result::CUresult) {
+    fn tell_failure(&self, record: &CallRecord, error: CUresult) {
         let name = row_name(record.number);
         match self.session.contexts.get(record.context) {
             Some(context) => self.session.fault(&context, error, name),
@@ -520,6 +527,27 @@ fn may_block(record: &CallRecord, body: &[u8]) -> Result<bool, Stop> {
         Blocks::Device => record.flags.may_block(),
         Blocks::Unbounded => record.flags.may_block() || !ends_elsewhere(record.number, body),
     })
+}
+
+/// A call whose context is gone was not begun: a completion that it would have brought comes with the error.
+fn tell_who_waits(session: &Session, record: &CallRecord, body: &[u8], error: CUresult) {
+    let legacy = |stream: StreamId| match stream.0 {
+        0 => LEGACY_STREAMS.wrapping_add(record.context),
+        id => id,
+    };
+    let awaited = match record.number {
+        number::gpurunMark => decode::<request::GpurunMark>(body)
+            .map(|request| (legacy(request.stream()), request.mark())),
+        number::gpurunEventRecord => decode::<request::GpurunEventRecord>(body)
+            .map(|request| (legacy(request.stream()), request.mark())),
+        number::gpurunMemoryUnmap => decode::<request::GpurunMemoryUnmap>(body)
+            .map(|request| (TICKET_STREAM, request.ticket())),
+        _ => return,
+    };
+    if let Ok((stream, mark @ 1..)) = awaited {
+        session.outbox.completion(stream, error, mark);
+        session.outbox.flush();
+    }
 }
 
 /// Whether an unbounded call only begins here: the poller or the janitor ends it, and no executor waits.

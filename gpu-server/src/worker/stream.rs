@@ -323,7 +323,8 @@ pub(crate) fn gpurunMark(
     )
 }
 
-/// Puts a mark into a stream. One that cannot be put is completed at once with the error: someone may wait for it.
+/// Puts a mark into a stream. One that cannot be put is completed at once with the error, after the fault that says why: someone may
+/// wait for it.
 pub(crate) fn mark(
     call: &mut Call<'_>,
     stream_id: u32,
@@ -338,13 +339,21 @@ pub(crate) fn mark(
         },
         Err(error) => error,
     };
+    if let Ok(context) = call.context() {
+        call.session.fault(context, error, "a mark");
+    }
+    complete_at_once(call, stream_id, mark, error);
+    Ok(())
+}
+
+/// Completes a mark that was never put, or whose call was not even begun.
+fn complete_at_once(call: &Call<'_>, stream_id: u32, mark: u64, error: CUresult) {
     let wire_id = match stream_id {
         0 => LEGACY_STREAMS.wrapping_add(call.record.context),
         id => id,
     };
     call.session.outbox.completion(wire_id, error, mark);
     call.session.outbox.flush();
-    Err(error.into())
 }
 
 /// A stream named by the client.

@@ -1,0 +1,438 @@
+//! A driver made of a few functions in this process, for tests.
+//!
+//! *What:* device memory is host memory; a stream executes at once, or queues while a test holds it; three kernels: `store` writes a
+//! number, `pair` wants two parameters, `fault` breaks its context. An image `hold N` blocks its load until the test
+//! releases N. *Rule:* state is global, as a driver's is; tests differ by the handles they get.
+//!
+//! # Safety
+//! Addresses are of allocations made here and never freed, or of windows mapped here; the worker under test vouches for the rest.
+#![expect(unsafe_code, reason = "functions of the C ABI over raw memory")]
+#![expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "a test's driver: the argument is above"
+)]
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::{CStr, c_char, c_void};
+use std::sync::{Condvar, LazyLock, Mutex};
+
+use driver_api::Driver;
+use driver_api::abi::{CUcontext, CUevent, CUfunction, CUmodule, CUstream};
+use driver_api::result::CUresult;
+
+use crate::worker::end::lock;
+
+/// Where windows of tests may be.
+pub(super) const WINDOWS: u64 = 0x7100_0000_0000;
+
+enum Op {
+    Copy(usize, usize, usize),
+    CopyOwned(usize, Vec<u8>),
+    Fill(usize, u8, usize),
+    Write64(usize, u64),
+    Write32(usize, u32),
+    Record(usize),
+    Fault,
+}
+
+#[derive(Default)]
+struct Stream {
+    is_held: bool,
+    ops: VecDeque<Op>,
+}
+
+#[derive(Default)]
+struct State {
+    next: usize,
+    /// By context and handle.
+    streams: HashMap<(usize, usize), Stream>,
+    faulted: HashMap<usize, CUresult>,
+    host: Vec<(usize, usize)>,
+    done_events: HashSet<usize>,
+    functions: HashMap<usize, &'static str>,
+    released: HashSet<u32>,
+    unmapped: Vec<u64>,
+}
+
+static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
+static RELEASED: Condvar = Condvar::new();
+
+thread_local! {
+    static CURRENT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+impl State {
+    fn handle(&mut self) -> usize {
+        self.next += 1;
+        0x1000 + self.next * 16
+    }
+
+    fn put(&mut self, stream: CUstream, op: Op) -> CUresult {
+        let context = CURRENT.get();
+        if let Some(fault) = self.faulted.get(&context) {
+            return *fault;
+        }
+        self.streams
+            .entry((context, stream.0))
+            .or_default()
+            .ops
+            .push_back(op);
+        self.advance(context, stream.0);
+        CUresult::SUCCESS
+    }
+
+    fn advance(&mut self, context: usize, stream: usize) {
+        loop {
+            let entry = self.streams.entry((context, stream)).or_default();
+            if entry.is_held || self.faulted.contains_key(&context) {
+                return;
+            }
+            let Some(op) = entry.ops.pop_front() else {
+                return;
+            };
+            self.execute(context, op);
+        }
+    }
+
+    fn execute(&mut self, context: usize, op: Op) {
+        unsafe {
+            match op {
+                Op::Copy(to, from, length) => {
+                    std::ptr::copy(from as *const u8, to as *mut u8, length);
+                }
+                Op::CopyOwned(to, bytes) => {
+                    std::ptr::copy(bytes.as_ptr(), to as *mut u8, bytes.len());
+                }
+                Op::Fill(to, value, length) => std::ptr::write_bytes(to as *mut u8, value, length),
+                Op::Write64(to, value) => std::ptr::write_volatile(to as *mut u64, value),
+                Op::Write32(to, value) => std::ptr::write_volatile(to as *mut u32, value),
+                Op::Record(event) => {
+                    self.done_events.insert(event);
+                }
+                Op::Fault => {
+                    self.faulted.insert(context, CUresult::ILLEGAL_ADDRESS);
+                }
+            }
+        }
+    }
+}
+
+/// Holds every stream that the driver made last, until [`resume`].
+pub(super) fn hold(context: usize, stream: usize) {
+    let mut state = lock(&STATE);
+    state.streams.entry((context, stream)).or_default().is_held = true;
+}
+
+/// Lets a held stream go on.
+pub(super) fn resume(context: usize, stream: usize) {
+    let mut state = lock(&STATE);
+    state.streams.entry((context, stream)).or_default().is_held = false;
+    state.advance(context, stream);
+}
+
+/// Lets the load of image `hold N` go on.
+pub(super) fn release(number: u32) {
+    lock(&STATE).released.insert(number);
+    RELEASED.notify_all();
+}
+
+/// Whether this address was unmapped or freed.
+pub(super) fn is_unmapped(address: u64) -> bool {
+    lock(&STATE).unmapped.contains(&address)
+}
+
+unsafe extern "C" fn set_current(context: CUcontext) -> CUresult {
+    CURRENT.set(context.0);
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn primary_retain(context: *mut CUcontext, _: i32) -> CUresult {
+    // Each retain is a context of its own here, so that tests do not meet.
+    let handle = lock(&STATE).handle();
+    unsafe { *context = CUcontext(handle) };
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn primary_release(_: i32) -> CUresult {
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn synchronize_context() -> CUresult {
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn attribute(value: *mut i32, number: u32, _: i32) -> CUresult {
+    unsafe { *value = i32::from(matches!(number, 102 | 122)) };
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn host_alloc(address: *mut *mut c_void, bytes: usize, _: u32) -> CUresult {
+    let memory = Box::leak(vec![0_u64; bytes.div_ceil(8)].into_boxed_slice());
+    lock(&STATE).host.push((memory.as_ptr() as usize, bytes));
+    unsafe { *address = memory.as_mut_ptr().cast() };
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn host_device_pointer(device: *mut u64, host: *mut c_void, _: u32) -> CUresult {
+    unsafe { *device = host as u64 };
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn alloc(address: *mut u64, bytes: usize) -> CUresult {
+    if bytes > 1 << 40 {
+        return CUresult::OUT_OF_MEMORY;
+    }
+    let memory = Box::leak(vec![0_u64; bytes.div_ceil(8)].into_boxed_slice());
+    unsafe { *address = memory.as_ptr() as u64 };
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn free(address: u64) -> CUresult {
+    lock(&STATE).unmapped.push(address);
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn create(
+    handle: *mut u64,
+    size: usize,
+    _: *const driver_api::abi::CUmemAllocationProp,
+    _: u64,
+) -> CUresult {
+    if size > 1 << 30 {
+        return CUresult::OUT_OF_MEMORY;
+    }
+    unsafe { *handle = lock(&STATE).handle() as u64 };
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn map(address: u64, size: usize, _: usize, _: u64, _: u64) -> CUresult {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let mapped = unsafe { libc::mmap(address as *mut c_void, size, access, flags, -1, 0) };
+    if mapped as u64 == address {
+        CUresult::SUCCESS
+    } else {
+        CUresult::MAP_FAILED
+    }
+}
+
+unsafe extern "C" fn set_access(
+    _: u64,
+    _: usize,
+    _: *const driver_api::abi::CUmemAccessDesc,
+    _: usize,
+) -> CUresult {
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn unmap(address: u64, _: usize) -> CUresult {
+    lock(&STATE).unmapped.push(address);
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn release_handle(_: u64) -> CUresult {
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn stream_create(stream: *mut CUstream, _: u32, _: i32) -> CUresult {
+    unsafe { *stream = CUstream(lock(&STATE).handle()) };
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn stream_destroy(_: CUstream) -> CUresult {
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn stream_query(_: CUstream) -> CUresult {
+    let state = lock(&STATE);
+    let fault = state.faulted.get(&CURRENT.get());
+    fault.copied().unwrap_or(CUresult::NOT_READY)
+}
+
+unsafe extern "C" fn write64(stream: CUstream, address: u64, value: u64, _: u32) -> CUresult {
+    lock(&STATE).put(stream, Op::Write64(address as usize, value))
+}
+
+unsafe extern "C" fn write32(stream: CUstream, address: u64, value: u32, _: u32) -> CUresult {
+    lock(&STATE).put(stream, Op::Write32(address as usize, value))
+}
+
+unsafe extern "C" fn copy_to(
+    to: u64,
+    from: *const c_void,
+    bytes: usize,
+    stream: CUstream,
+) -> CUresult {
+    let mut state = lock(&STATE);
+    let from = from as usize;
+    let is_pinned = state
+        .host
+        .iter()
+        .any(|(start, length)| (*start..start + length).contains(&from));
+    if is_pinned {
+        return state.put(stream, Op::Copy(to as usize, from, bytes));
+    }
+    let owned = unsafe { std::slice::from_raw_parts(from as *const u8, bytes) }.to_vec();
+    state.put(stream, Op::CopyOwned(to as usize, owned))
+}
+
+unsafe extern "C" fn copy_from(
+    to: *mut c_void,
+    from: u64,
+    bytes: usize,
+    stream: CUstream,
+) -> CUresult {
+    lock(&STATE).put(stream, Op::Copy(to as usize, from as usize, bytes))
+}
+
+unsafe extern "C" fn copy_on(to: u64, from: u64, bytes: usize, stream: CUstream) -> CUresult {
+    lock(&STATE).put(stream, Op::Copy(to as usize, from as usize, bytes))
+}
+
+unsafe extern "C" fn fill8(to: u64, value: u8, count: usize, stream: CUstream) -> CUresult {
+    lock(&STATE).put(stream, Op::Fill(to as usize, value, count))
+}
+
+unsafe extern "C" fn event_create(event: *mut CUevent, _: u32) -> CUresult {
+    unsafe { *event = CUevent(lock(&STATE).handle()) };
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn event_record(event: CUevent, stream: CUstream) -> CUresult {
+    let mut state = lock(&STATE);
+    state.done_events.remove(&event.0);
+    state.put(stream, Op::Record(event.0))
+}
+
+unsafe extern "C" fn event_query(event: CUevent) -> CUresult {
+    if lock(&STATE).done_events.contains(&event.0) {
+        CUresult::SUCCESS
+    } else {
+        CUresult::NOT_READY
+    }
+}
+
+unsafe extern "C" fn event_destroy(_: CUevent) -> CUresult {
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn module_load(module: *mut CUmodule, image: *const c_void) -> CUresult {
+    let text = unsafe { CStr::from_ptr(image.cast()) }.to_string_lossy();
+    let held = text.split("hold ").nth(1).and_then(|rest| {
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    });
+    let mut state = lock(&STATE);
+    while let Some(number) = held
+        && !state.released.contains(&number)
+    {
+        state = RELEASED
+            .wait(state)
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+    }
+    unsafe { *module = CUmodule(state.handle()) };
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn get_function(
+    function: *mut CUfunction,
+    _: CUmodule,
+    name: *const c_char,
+) -> CUresult {
+    let name = unsafe { CStr::from_ptr(name) };
+    let Some(known) = ["store", "pair", "fault"]
+        .into_iter()
+        .find(|known| name.to_bytes() == known.as_bytes())
+    else {
+        return CUresult::NOT_FOUND;
+    };
+    let mut state = lock(&STATE);
+    let handle = state.handle();
+    state.functions.insert(handle, known);
+    unsafe { *function = CUfunction(handle) };
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn parameter_info(
+    _: CUfunction,
+    index: usize,
+    offset: *mut usize,
+    size: *mut usize,
+) -> CUresult {
+    let Some((at, bytes)) = [(0, 8), (8, 4)].get(index).copied() else {
+        return CUresult::INVALID_VALUE;
+    };
+    unsafe {
+        *offset = at;
+        *size = bytes;
+    }
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn launch(
+    function: CUfunction,
+    _: u32,
+    _: u32,
+    _: u32,
+    _: u32,
+    _: u32,
+    _: u32,
+    _: u32,
+    stream: CUstream,
+    parameters: *mut *mut c_void,
+    _: *mut *mut c_void,
+) -> CUresult {
+    let mut state = lock(&STATE);
+    match state.functions.get(&function.0).copied() {
+        Some("fault") => state.put(stream, Op::Fault),
+        Some(_) => {
+            let (address, value) = unsafe {
+                let address = (*parameters).cast::<u64>().read_unaligned();
+                (address, (*parameters.add(1)).cast::<u32>().read_unaligned())
+            };
+            state.put(stream, Op::Write32(address as usize, value))
+        }
+        None => CUresult::INVALID_HANDLE,
+    }
+}
+
+/// The driver's table; without 64-bit writes, streams record events.
+pub(super) fn driver(writes: bool) -> &'static Driver {
+    let find = move |name: &str| -> Option<*const ()> {
+        Some(match name {
+            "cuCtxSetCurrent" => set_current as *const (),
+            "cuDevicePrimaryCtxRetain" => primary_retain as *const (),
+            "cuDevicePrimaryCtxRelease_v2" => primary_release as *const (),
+            "cuCtxSynchronize" => synchronize_context as *const (),
+            "cuDeviceGetAttribute" => attribute as *const (),
+            "cuMemHostAlloc" => host_alloc as *const (),
+            "cuMemHostGetDevicePointer_v2" => host_device_pointer as *const (),
+            "cuMemAlloc_v2" => alloc as *const (),
+            "cuMemFree_v2" => free as *const (),
+            "cuMemCreate" => create as *const (),
+            "cuMemMap" => map as *const (),
+            "cuMemSetAccess" => set_access as *const (),
+            "cuMemUnmap" => unmap as *const (),
+            "cuMemRelease" => release_handle as *const (),
+            "cuStreamCreateWithPriority" => stream_create as *const (),
+            "cuStreamDestroy_v2" => stream_destroy as *const (),
+            "cuStreamQuery" => stream_query as *const (),
+            "cuStreamWriteValue64_v2" if writes => write64 as *const (),
+            "cuStreamWriteValue32_v2" if writes => write32 as *const (),
+            "cuMemcpyHtoDAsync_v2" => copy_to as *const (),
+            "cuMemcpyDtoHAsync_v2" => copy_from as *const (),
+            "cuMemcpyDtoDAsync_v2" => copy_on as *const (),
+            "cuMemsetD8Async" => fill8 as *const (),
+            "cuEventCreate" => event_create as *const (),
+            "cuEventRecord" => event_record as *const (),
+            "cuEventQuery" => event_query as *const (),
+            "cuEventDestroy_v2" => event_destroy as *const (),
+            "cuModuleLoadData" => module_load as *const (),
+            "cuModuleGetFunction" => get_function as *const (),
+            "cuFuncGetParamInfo" => parameter_info as *const (),
+            "cuLaunchKernel" => launch as *const (),
+            _ => return None,
+        })
+    };
+    Box::leak(Box::new(unsafe { Driver::load(find) }))
+}

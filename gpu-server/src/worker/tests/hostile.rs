@@ -1,0 +1,146 @@
+//! What no client should send: it ends the session, and nothing else.
+
+use std::time::Duration;
+
+use driver_api::id::StreamId;
+use driver_api::wire::Request;
+use driver_api::wire::{RequestVisitor, request as r, visit_requests};
+use proptest::prelude::*;
+use protocol::frame::{CallFlags, CallRecord, FrameHeader, FrameKind, RecordBuffer};
+use protocol::transport::memory::Faults;
+
+use super::super::end::Reason;
+use super::client::{Client, Got};
+use super::{client, fake, map};
+
+fn violates(client: &Client) {
+    assert!(matches!(client.session.end.wait(), Reason::Violation(_)));
+}
+
+#[test]
+fn transfers_follow_their_rules() {
+    let attempts: [fn(&mut Client, u64); 5] = [
+        |client, _| client.frame(FrameHeader::bulk(9, 0), b"never opened"),
+        |client, base| {
+            client.post(&r::GpurunCopyToDevice::new(base, 8, 9, StreamId(0)), &[]);
+            client.frame(FrameHeader::bulk(9, 4), b"gap!");
+        },
+        |client, base| {
+            client.post(&r::GpurunCopyToDevice::new(base, 8, 9, StreamId(0)), &[]);
+            client.frame(FrameHeader::bulk(9, 0), b"too long!");
+        },
+        |client, base| {
+            client.post(
+                &r::GpurunCopyToDevice::new(base, 8, 9, StreamId(0)),
+                b"both",
+            );
+        },
+        |client, base| {
+            for _ in 0..2 {
+                client.post(&r::GpurunCopyToDevice::new(base, 8, 9, StreamId(0)), &[]);
+            }
+        },
+    ];
+    for attempt in attempts {
+        let (mut client, base) = client();
+        map(&mut client, base, super::CHUNK_BYTES);
+        attempt(&mut client, base);
+        violates(&client);
+    }
+}
+
+#[test]
+fn a_refused_copy_is_read_over() {
+    let (mut client, base) = client();
+    client.post(&r::GpurunCopyToDevice::new(base, 8, 9, StreamId(0)), &[]);
+    client.frame(FrameHeader::bulk(9, 0), b"nowhere!");
+    client.until(|got| matches!(got, Got::Fault(..)));
+    map(&mut client, base, super::CHUNK_BYTES);
+}
+
+#[test]
+fn frames_of_the_other_direction_end_it() {
+    for kind in [FrameKind::Replies, FrameKind::Fault, FrameKind::Output] {
+        let (mut client, _) = client();
+        client.frame(FrameHeader::new(kind), b"");
+        violates(&client);
+    }
+}
+
+/// Sends bodies of chosen bytes for every row.
+struct Garbage<'a> {
+    records: RecordBuffer,
+    bytes: &'a [u8],
+    asked: bool,
+}
+
+impl RequestVisitor for Garbage<'_> {
+    fn visit<R: Request + PartialEq + core::fmt::Debug>(&mut self) {
+        let mut body = self.bytes.to_vec();
+        body.resize(size_of::<R>(), 1);
+        let flags = match self.asked {
+            true => CallFlags::ASKED,
+            false => CallFlags::NONE,
+        };
+        let record = CallRecord {
+            number: R::NUMBER,
+            flags,
+            length: 0,
+            thread: 1,
+            context: 1,
+        };
+        self.records.push_parts(&record, &[&body]).expect("fits");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Bodies of the right length with any content never end the worker otherwise than by a violation.
+    #[test]
+    fn any_fields_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..64), asked: bool) {
+        let (mut client, _) = client();
+        let mut garbage = Garbage { records: RecordBuffer::new(), bytes: &bytes, asked };
+        visit_requests(&mut garbage);
+        client.frame(FrameHeader::new(FrameKind::Calls), garbage.records.as_bytes());
+        client.frame(FrameHeader::new(FrameKind::Goodbye), b"");
+        let reason = client.session.end.wait();
+        prop_assert!(!matches!(reason, Reason::Failed(_)), "{reason:?}");
+    }
+
+    /// Payloads of any bytes end in a violation, or in nothing.
+    #[test]
+    fn any_payload_is_survived(bytes in prop::collection::vec(any::<u8>(), 0..300), number in 0_u16..320) {
+        let mut client = Client::new(fake::driver(true), Vec::new());
+        let mut records = RecordBuffer::new();
+        let record = CallRecord { number, flags: CallFlags::NONE, length: 0, thread: 0, context: 0 };
+        records.push_parts(&record, &[&bytes]).expect("fits");
+        client.frame(FrameHeader::new(FrameKind::Calls), records.as_bytes());
+        client.frame(FrameHeader::new(FrameKind::Calls), &bytes);
+        client.frame(FrameHeader::new(FrameKind::Goodbye), b"");
+        let reason = client.session.end.wait();
+        prop_assert!(!matches!(reason, Reason::Failed(_)), "{reason:?}");
+    }
+
+    /// However a connection delays, splits and cuts, a session ends by its goodbye or by the loss.
+    #[test]
+    fn cuts_are_survived(seed: u64, cut in prop::option::of(200_u64..20_000)) {
+        let faults = Faults {
+            seed,
+            max_delay: Duration::from_micros(50),
+            max_piece_bytes: 700,
+            cut_after_sent_by_first: cut,
+            cut_after_sent_by_second: None,
+        };
+        let mut client = Client::with_faults(fake::driver(true), Vec::new(), &faults);
+        client.begin(&r::GpurunPrimaryRetain::new(0, 1, 0), &[]);
+        client.context = 1;
+        for mark in 1..200 {
+            client.post(&r::GpurunMark::new(StreamId(0), 1, mark), &[]);
+        }
+        client.frame(FrameHeader::new(FrameKind::Goodbye), b"");
+        let reason = client.session.end.wait();
+        let is_expected = matches!(reason, Reason::Goodbye(_) | Reason::Lost(_));
+        prop_assert!(is_expected, "seed {seed}: {reason:?}");
+    }
+}
