@@ -15,7 +15,7 @@ use super::half::{Bf16, F16, Half};
 use super::memory::{Device, Local, Memory, Shared, SharedShort, Target};
 use super::op::{NONE, Op};
 use super::path::Path;
-use super::rows::{Context, Handler, Isa, LANES, Lane, Operation, Outcome, handler};
+use super::rows::{Context, Handler, Isa, LANES, Lane, Operation, Outcome, rare_handler};
 
 /// A word that atomics exist for.
 pub(crate) trait Word: Lane + PartialEq {
@@ -94,17 +94,16 @@ impl<M: Memory, T: Word, F: Change<T>> Operation for Atomic<M, T, F> {
 fn atomic<T: Word, F: Fn(T, T, T) -> T + Copy>(_: Path, target: Target, _change: F) -> Handler {
     // Atomics are bound by memory, not by vector width: one build for all paths.
     match target {
-        Target::Device => handler::<Atomic<Device, T, F>>(Path::Plain),
-        Target::Shared => handler::<Atomic<Shared, T, F>>(Path::Plain),
-        Target::SharedShort => handler::<Atomic<SharedShort, T, F>>(Path::Plain),
-        Target::Local => handler::<Atomic<Local, T, F>>(Path::Plain),
+        Target::Device => rare_handler::<Atomic<Device, T, F>>(),
+        Target::Shared => rare_handler::<Atomic<Shared, T, F>>(),
+        Target::SharedShort => rare_handler::<Atomic<SharedShort, T, F>>(),
+        Target::Local => rare_handler::<Atomic<Local, T, F>>(),
     }
 }
 
 /// What an atomic operation does, and on what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the PTX operation of the same name")]
-pub enum Action {
+pub(crate) enum Action {
     Add,
     Exchange,
     CompareAndSwap,

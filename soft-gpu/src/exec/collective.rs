@@ -7,7 +7,7 @@
 
 use super::op::{NONE, Op};
 use super::path::Path;
-use super::rows::{Context, Flag, Handler, Isa, LANES, Operation, Outcome, handler};
+use super::rows::{Context, Flag, Handler, Isa, LANES, Operation, Outcome, handler, rare_handler};
 
 /// `shfl` modes, in [`Op::count`].
 pub(crate) const UP: u8 = 0;
@@ -174,6 +174,6 @@ unsafe fn matching(context: &mut Context<'_>, op: &Op, group: u32) {
 }
 
 /// The handler of everything in [`Gather`].
-pub(crate) fn gathering(path: Path) -> Handler {
-    handler::<Gathering>(path)
+pub(crate) fn gathering(_: Path) -> Handler {
+    rare_handler::<Gathering>()
 }

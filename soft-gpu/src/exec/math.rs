@@ -101,17 +101,6 @@ pub(crate) fn tanh(x: f32) -> f32 {
     if x.is_nan() { f32::NAN } else { value.copysign(x) }
 }
 
-/// A rounding of PTX other than to nearest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    /// `.rz`
-    Zero,
-    /// `.rm`
-    Down,
-    /// `.rp`
-    Up,
-}
-
 /// Moves `nearest`, the rounding to nearest of a value that exceeds it by something with the sign of `residue`,
 /// to the rounding in direction `D` (0 zero, 1 down, 2 up).
 #[inline(always)]

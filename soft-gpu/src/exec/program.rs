@@ -76,7 +76,6 @@ pub(crate) struct FixedRow {
 /// A function's place in the code and its frame.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Function {
-    pub(crate) name: String,
     pub(crate) entry: u32,
     pub(crate) frame_bytes: u32,
     pub(crate) local_bytes: u32,

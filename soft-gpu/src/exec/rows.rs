@@ -321,6 +321,11 @@ pub(crate) fn handler<O: Operation>(path: Path) -> Handler {
     }
 }
 
+/// The handler of `O` in one build for all paths: for operations that are rare or gain nothing from vectors.
+pub(crate) fn rare_handler<O: Operation>() -> Handler {
+    plain::<O>
+}
+
 /// A handler that does nothing.
 ///
 /// # Safety
@@ -339,7 +344,7 @@ pub(crate) fn conjure<F: Copy>() -> F {
 }
 
 macro_rules! lane_functions {
-    ($($(#[$doc:meta])* $name:ident, $operation:ident: $($type:ident $row:ident $value:ident),*;)*) => { $(
+    ($($(#[$doc:meta])* $name:ident, $rare:ident, $operation:ident: $($type:ident $row:ident $value:ident),*;)*) => { $(
         struct $operation<$($type,)* R, F>(PhantomData<($($type,)* R, F)>);
         impl<$($type: Lane,)* R: Lane, F: Fn($($type),*) -> R + Copy> Operation for $operation<$($type,)* R, F> {
             #[inline(always)]
@@ -364,17 +369,25 @@ macro_rules! lane_functions {
         ) -> Handler {
             handler::<$operation<$($type,)* R, F>>(path)
         }
+        $(#[$doc])*
+        /// In one build for all paths.
+        pub(crate) fn $rare<$($type: Lane,)* R: Lane, F: Fn($($type),*) -> R + Copy>(
+            _: Path,
+            _function: F,
+        ) -> Handler {
+            rare_handler::<$operation<$($type,)* R, F>>()
+        }
     )* };
 }
 lane_functions! {
     /// `d = function(a)` in every lane.
-    unary, Unary: A a first;
+    unary, rare_unary, Unary: A a first;
     /// `d = function(a, b)` in every lane.
-    binary, Binary: A a first, B b second;
+    binary, rare_binary, Binary: A a first, B b second;
     /// `d = function(a, b, c)` in every lane.
-    ternary, Ternary: A a first, B b second, C c third;
+    ternary, rare_ternary, Ternary: A a first, B b second, C c third;
     /// `d = function(a, b, c, e)` in every lane.
-    quaternary, Quaternary: A a first, B b second, C c third, E e fourth;
+    quaternary, rare_quaternary, Quaternary: A a first, B b second, C c third, E e fourth;
 }
 
 struct Doubled<A, B, C, R, S, F>(PhantomData<(A, B, C, R, S, F)>);

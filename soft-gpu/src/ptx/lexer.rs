@@ -32,7 +32,6 @@ pub(crate) struct Lexer<'t> {
     line: u32,
     token: Token<'t>,
     token_line: u32,
-    token_start: usize,
 }
 
 fn starts_word(byte: u8) -> bool {
@@ -52,7 +51,6 @@ impl<'t> Lexer<'t> {
             line,
             token: Token::End,
             token_line: line,
-            token_start: 0,
         };
         lexer.advance()?;
         Ok(lexer)
@@ -68,11 +66,6 @@ impl<'t> Lexer<'t> {
         self.token_line
     }
 
-    /// The byte offset of the token ahead.
-    pub(crate) fn start(&self) -> usize {
-        self.token_start
-    }
-
     /// Takes the token ahead.
     pub(crate) fn next(&mut self) -> Result<Token<'t>, PtxError> {
         let token = self.token;
@@ -83,15 +76,6 @@ impl<'t> Lexer<'t> {
     /// Takes the mark `mark` if it is ahead.
     pub(crate) fn accept(&mut self, mark: u8) -> Result<bool, PtxError> {
         let found = self.token == Token::Mark(mark);
-        if found {
-            self.advance()?;
-        }
-        Ok(found)
-    }
-
-    /// Takes the word `word` if it is ahead.
-    pub(crate) fn accept_word(&mut self, word: &str) -> Result<bool, PtxError> {
-        let found = self.token == Token::Word(word);
         if found {
             self.advance()?;
         }
@@ -213,7 +197,6 @@ impl<'t> Lexer<'t> {
     fn advance(&mut self) -> Result<(), PtxError> {
         self.skip_blank();
         self.token_line = self.line;
-        self.token_start = self.position;
         self.token = if self.position >= self.text.len() {
             Token::End
         } else {

@@ -1,5 +1,4 @@
 //! What the executor's tests share: buffers in place of device memory, and launches on every path.
-#![expect(dead_code, reason = "each test binary uses a part")]
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -8,19 +7,19 @@ use soft_gpu::exec::{Allocations, Fault, HostServices, Launch, Path, Pool, Progr
 use soft_gpu::ptx;
 
 /// A kernel of a module, decoded for one path.
-pub struct Kernel {
-    pub program: Program,
-    pub entry: ptx::Entry,
-    pub path: Path,
+pub(crate) struct Kernel {
+    pub(crate) program: Program,
+    pub(crate) entry: ptx::Entry,
+    pub(crate) path: Path,
 }
 
 /// Decodes `kernel` of `text` for every path of this machine.
-pub fn kernels(text: &str, kernel: &str) -> Vec<Kernel> {
+pub(crate) fn kernels(text: &str, kernel: &str) -> Vec<Kernel> {
     kernels_with(text, kernel, &|_| None)
 }
 
 /// As [`kernels`], with addresses of variables.
-pub fn kernels_with(text: &str, kernel: &str, addresses: &dyn Fn(&str) -> Option<u64>) -> Vec<Kernel> {
+pub(crate) fn kernels_with(text: &str, kernel: &str, addresses: &dyn Fn(&str) -> Option<u64>) -> Vec<Kernel> {
     let module = ptx::parse(text).expect("module parses");
     let entry = module.kernel(kernel).expect("kernel exists").clone();
     let decode = |path: &Path| Kernel {
@@ -33,26 +32,26 @@ pub fn kernels_with(text: &str, kernel: &str, addresses: &dyn Fn(&str) -> Option
 
 /// A kernel argument.
 #[derive(Clone, Copy, Debug)]
-pub enum Argument {
+pub(crate) enum Argument {
     U32(u32),
     U64(u64),
     F32(f32),
 }
 
 /// A launch in the making.
-pub struct Run<'k> {
-    pub kernel: &'k Kernel,
-    pub grid: [u32; 3],
-    pub block: [u32; 3],
-    pub shared: u32,
-    pub threads: usize,
-    pub budget: Option<u64>,
-    pub ranges: Vec<std::ops::Range<u64>>,
-    pub printed: Mutex<Vec<u8>>,
+pub(crate) struct Run<'k> {
+    pub(crate) kernel: &'k Kernel,
+    pub(crate) grid: [u32; 3],
+    pub(crate) block: [u32; 3],
+    pub(crate) shared: u32,
+    pub(crate) threads: usize,
+    pub(crate) budget: Option<u64>,
+    pub(crate) ranges: Vec<std::ops::Range<u64>>,
+    pub(crate) printed: Mutex<Vec<u8>>,
 }
 
 impl<'k> Run<'k> {
-    pub fn new(kernel: &'k Kernel, grid: u32, block: u32) -> Run<'k> {
+    pub(crate) fn new(kernel: &'k Kernel, grid: u32, block: u32) -> Run<'k> {
         Run {
             kernel,
             grid: [grid, 1, 1],
@@ -66,13 +65,13 @@ impl<'k> Run<'k> {
     }
 
     /// Makes `buffer` device memory and gives its address.
-    pub fn buffer<T>(&mut self, buffer: &mut [T]) -> Argument {
+    pub(crate) fn buffer<T>(&mut self, buffer: &mut [T]) -> Argument {
         let start = buffer.as_mut_ptr() as u64;
         self.ranges.push(start..start + size_of_val(buffer) as u64);
         Argument::U64(start)
     }
 
-    pub fn launch(&self, arguments: &[Argument]) -> Result<Statistics, Fault> {
+    pub(crate) fn launch(&self, arguments: &[Argument]) -> Result<Statistics, Fault> {
         let mut params = vec![0u8; self.kernel.entry.param_bytes() as usize];
         for (param, argument) in self.kernel.entry.params.iter().zip(arguments) {
             let bytes = match argument {

@@ -6,7 +6,7 @@ use super::super::half::{Bf16, F16, Half};
 use super::super::math::flush;
 use super::super::op::Row;
 use super::super::path::Path;
-use super::super::rows::{Flag, Handler, binary, ternary, unary};
+use super::super::rows::{Flag, Handler, binary, rare_binary, rare_unary, ternary, unary};
 use super::form::Form;
 use super::function::FunctionDecoder;
 use super::integer::{simple, sources};
@@ -86,20 +86,20 @@ fn single(path: Path, operator: &str) -> Option<Handler> {
 /// Comparisons of anything that a double holds exactly. NaN makes the plain ones false, those with `u` true.
 fn float<T: super::super::rows::Lane, F: Fn(T) -> f64 + Copy>(path: Path, operator: &str, widen: F) -> Option<Handler> {
     Some(match operator {
-        "eq" => binary(path, move |a: T, b: T| Flag(widen(a) == widen(b))),
-        "ne" => binary(path, move |a: T, b: T| Flag(widen(a) < widen(b) || widen(a) > widen(b))),
-        "lt" => binary(path, move |a: T, b: T| Flag(widen(a) < widen(b))),
-        "le" => binary(path, move |a: T, b: T| Flag(widen(a) <= widen(b))),
-        "gt" => binary(path, move |a: T, b: T| Flag(widen(a) > widen(b))),
-        "ge" => binary(path, move |a: T, b: T| Flag(widen(a) >= widen(b))),
-        "equ" => binary(path, move |a: T, b: T| Flag(!(widen(a) < widen(b) || widen(a) > widen(b)))),
-        "neu" => binary(path, move |a: T, b: T| Flag(widen(a) != widen(b))),
-        "ltu" => binary(path, move |a: T, b: T| Flag(widen(a) < widen(b) || unordered(widen(a), widen(b)))),
-        "leu" => binary(path, move |a: T, b: T| Flag(widen(a) <= widen(b) || unordered(widen(a), widen(b)))),
-        "gtu" => binary(path, move |a: T, b: T| Flag(widen(a) > widen(b) || unordered(widen(a), widen(b)))),
-        "geu" => binary(path, move |a: T, b: T| Flag(widen(a) >= widen(b) || unordered(widen(a), widen(b)))),
-        "num" => binary(path, move |a: T, b: T| Flag(!unordered(widen(a), widen(b)))),
-        "nan" => binary(path, move |a: T, b: T| Flag(unordered(widen(a), widen(b)))),
+        "eq" => rare_binary(path, move |a: T, b: T| Flag(widen(a) == widen(b))),
+        "ne" => rare_binary(path, move |a: T, b: T| Flag(widen(a) < widen(b) || widen(a) > widen(b))),
+        "lt" => rare_binary(path, move |a: T, b: T| Flag(widen(a) < widen(b))),
+        "le" => rare_binary(path, move |a: T, b: T| Flag(widen(a) <= widen(b))),
+        "gt" => rare_binary(path, move |a: T, b: T| Flag(widen(a) > widen(b))),
+        "ge" => rare_binary(path, move |a: T, b: T| Flag(widen(a) >= widen(b))),
+        "equ" => rare_binary(path, move |a: T, b: T| Flag(!(widen(a) < widen(b) || widen(a) > widen(b)))),
+        "neu" => rare_binary(path, move |a: T, b: T| Flag(widen(a) != widen(b))),
+        "ltu" => rare_binary(path, move |a: T, b: T| Flag(widen(a) < widen(b) || unordered(widen(a), widen(b)))),
+        "leu" => rare_binary(path, move |a: T, b: T| Flag(widen(a) <= widen(b) || unordered(widen(a), widen(b)))),
+        "gtu" => rare_binary(path, move |a: T, b: T| Flag(widen(a) > widen(b) || unordered(widen(a), widen(b)))),
+        "geu" => rare_binary(path, move |a: T, b: T| Flag(widen(a) >= widen(b) || unordered(widen(a), widen(b)))),
+        "num" => rare_binary(path, move |a: T, b: T| Flag(!unordered(widen(a), widen(b)))),
+        "nan" => rare_binary(path, move |a: T, b: T| Flag(unordered(widen(a), widen(b)))),
         _ => return None,
     })
 }
@@ -277,13 +277,13 @@ fn test<'t>(
     macro_rules! property {
         ($type:ty) => {
             match kind {
-                0 => unary(path, |a: $type| Flag(a.is_finite())),
-                1 => unary(path, |a: $type| Flag(a.is_infinite())),
-                2 => unary(path, |a: $type| Flag(!a.is_nan())),
-                3 => unary(path, |a: $type| Flag(a.is_nan())),
+                0 => rare_unary(path, |a: $type| Flag(a.is_finite())),
+                1 => rare_unary(path, |a: $type| Flag(a.is_infinite())),
+                2 => rare_unary(path, |a: $type| Flag(!a.is_nan())),
+                3 => rare_unary(path, |a: $type| Flag(a.is_nan())),
                 // PTX counts zero as normal.
-                4 => unary(path, |a: $type| Flag(a.is_normal() || a == 0.0)),
-                _ => unary(path, |a: $type| Flag(a.is_subnormal())),
+                4 => rare_unary(path, |a: $type| Flag(a.is_normal() || a == 0.0)),
+                _ => rare_unary(path, |a: $type| Flag(a.is_subnormal())),
             }
         };
     }

@@ -6,7 +6,7 @@ use super::super::half::{self, Bf16, F16, Half};
 use super::super::math::{self, flush};
 use super::super::op::{Kind, Op, Row};
 use super::super::path::Path;
-use super::super::rows::{Flag, Handler, Lane, binary, unary};
+use super::super::rows::{Flag, Handler, Lane, binary, rare_unary, unary};
 use super::super::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 use super::form::Form;
 use super::function::FunctionDecoder;
@@ -258,7 +258,7 @@ fn integers_from<F: Whole>(path: Path, to: Type, saturate: bool) -> Option<Handl
 
 fn integers_to<T: Whole, F: Whole>(path: Path, saturate: bool) -> Option<Handler> {
     Some(if saturate {
-        unary(path, |a: F| T::clamp_from(a.widen()))
+        rare_unary(path, |a: F| T::clamp_from(a.widen()))
     } else {
         unary(path, |a: F| T::from_low(a.low()))
     })
@@ -273,12 +273,12 @@ fn to_float(path: Path, to: Type, from: Type, rounding: Rounding) -> Option<Hand
             match (to, from, rounding.direction) {
                 $(
                     (Type::F32, Type::$variant, 0) => unary(path, |a: $type| a as f32),
-                    (Type::F32, Type::$variant, 1) => unary(path, |a: $type| integer_to_single::<0>(i128::from(a))),
-                    (Type::F32, Type::$variant, 2) => unary(path, |a: $type| integer_to_single::<1>(i128::from(a))),
-                    (Type::F32, Type::$variant, _) => unary(path, |a: $type| integer_to_single::<2>(i128::from(a))),
+                    (Type::F32, Type::$variant, 1) => rare_unary(path, |a: $type| integer_to_single::<0>(i128::from(a))),
+                    (Type::F32, Type::$variant, 2) => rare_unary(path, |a: $type| integer_to_single::<1>(i128::from(a))),
+                    (Type::F32, Type::$variant, _) => rare_unary(path, |a: $type| integer_to_single::<2>(i128::from(a))),
                     (Type::F64, Type::$variant, 0) => unary(path, |a: $type| a as f64),
-                    (Type::F16, Type::$variant, 0) => unary(path, |a: $type| F16::nearest(integer_to_odd(i128::from(a)))),
-                    (Type::Bf16, Type::$variant, 0) => unary(path, |a: $type| Bf16::nearest(integer_to_odd(i128::from(a)))),
+                    (Type::F16, Type::$variant, 0) => rare_unary(path, |a: $type| F16::nearest(integer_to_odd(i128::from(a)))),
+                    (Type::Bf16, Type::$variant, 0) => rare_unary(path, |a: $type| Bf16::nearest(integer_to_odd(i128::from(a)))),
                 )*
                 _ => return None,
             }
@@ -335,12 +335,12 @@ fn to_integer_from(path: Path, to: Type, from: Type, rounding: Rounding, ftz: bo
     // A flushed subnormal matters only where it would be rounded away from zero.
     let flushed = ftz && from == Type::F32 && rounding.direction >= 2;
     macro_rules! rounded {
-        ($source:ty, $type:ty, $round:ident, |$a:ident| $value:expr) => {
+        ($make:ident, $source:ty, $type:ty, $round:ident, |$a:ident| $value:expr) => {
             match rounding.direction {
-                0 => unary(path, |$a: $source| $round::<0>($value) as $type),
-                1 => unary(path, |$a: $source| $round::<1>($value) as $type),
-                2 => unary(path, |$a: $source| $round::<2>($value) as $type),
-                _ => unary(path, |$a: $source| $round::<3>($value) as $type),
+                0 => $make(path, |$a: $source| $round::<0>($value) as $type),
+                1 => $make(path, |$a: $source| $round::<1>($value) as $type),
+                2 => $make(path, |$a: $source| $round::<2>($value) as $type),
+                _ => $make(path, |$a: $source| $round::<3>($value) as $type),
             }
         };
     }
@@ -348,11 +348,11 @@ fn to_integer_from(path: Path, to: Type, from: Type, rounding: Rounding, ftz: bo
         ($($variant:ident $type:ty),*) => {
             match (from, to, flushed) {
                 $(
-                    (Type::F32, Type::$variant, false) => rounded!(f32, $type, round_single, |a| a),
-                    (Type::F32, Type::$variant, true) => rounded!(f32, $type, round_single, |a| flush(a)),
-                    (Type::F64, Type::$variant, _) => rounded!(f64, $type, round_double, |a| a),
-                    (Type::F16, Type::$variant, _) => rounded!(F16, $type, round_single, |a| a.to_f32()),
-                    (Type::Bf16, Type::$variant, _) => rounded!(Bf16, $type, round_single, |a| a.to_f32()),
+                    (Type::F32, Type::$variant, false) => rounded!(unary, f32, $type, round_single, |a| a),
+                    (Type::F32, Type::$variant, true) => rounded!(rare_unary, f32, $type, round_single, |a| flush(a)),
+                    (Type::F64, Type::$variant, _) => rounded!(rare_unary, f64, $type, round_double, |a| a),
+                    (Type::F16, Type::$variant, _) => rounded!(rare_unary, F16, $type, round_single, |a| a.to_f32()),
+                    (Type::Bf16, Type::$variant, _) => rounded!(rare_unary, Bf16, $type, round_single, |a| a.to_f32()),
                 )*
                 _ => return None,
             }
@@ -381,19 +381,19 @@ fn between_floats(path: Path, to: Type, from: Type, rounding: Rounding, ftz: boo
         (Type::F16, Type::F16, 0) | (Type::Bf16, Type::Bf16, 0) => unary(path, |a: u16| a),
         (Type::F64, Type::F32, 0) => unary(path, |a: f32| f64::from(a)),
         (Type::F32, Type::F64, 0) => unary(path, |a: f64| a as f32),
-        (Type::F32, Type::F64, 1) => unary(path, |a: f64| math::narrow::<0>(a)),
-        (Type::F32, Type::F64, 2) => unary(path, |a: f64| math::narrow::<1>(a)),
-        (Type::F32, Type::F64, _) => unary(path, |a: f64| math::narrow::<2>(a)),
+        (Type::F32, Type::F64, 1) => rare_unary(path, |a: f64| math::narrow::<0>(a)),
+        (Type::F32, Type::F64, 2) => rare_unary(path, |a: f64| math::narrow::<1>(a)),
+        (Type::F32, Type::F64, _) => rare_unary(path, |a: f64| math::narrow::<2>(a)),
         (Type::F32, Type::F16, 0) => unary(path, |a: F16| a.to_f32()),
         (Type::F32, Type::Bf16, 0) => unary(path, |a: Bf16| a.to_f32()),
         (Type::F64, Type::F16, 0) => unary(path, |a: F16| f64::from(a.to_f32())),
         (Type::F64, Type::Bf16, 0) => unary(path, |a: Bf16| f64::from(a.to_f32())),
         (Type::F16, Type::F32, 0) => unary(path, |a: f32| F16::nearest(a)),
-        (Type::F16, Type::F32, 1) => unary(path, |a: f32| half_to_zero(a)),
+        (Type::F16, Type::F32, 1) => rare_unary(path, |a: f32| half_to_zero(a)),
         (Type::Bf16, Type::F32, 0) => unary(path, |a: f32| Bf16::nearest(a)),
-        (Type::Bf16, Type::F32, 1) => unary(path, |a: f32| brain_to_zero(a)),
-        (Type::F16, Type::F64, 0) => unary(path, |a: f64| F16::nearest(half::round_to_odd(a))),
-        (Type::Bf16, Type::F64, 0) => unary(path, |a: f64| Bf16::nearest(half::round_to_odd(a))),
+        (Type::Bf16, Type::F32, 1) => rare_unary(path, |a: f32| brain_to_zero(a)),
+        (Type::F16, Type::F64, 0) => rare_unary(path, |a: f64| F16::nearest(half::round_to_odd(a))),
+        (Type::Bf16, Type::F64, 0) => rare_unary(path, |a: f64| Bf16::nearest(half::round_to_odd(a))),
         (Type::Bf16, Type::F16, 0) => unary(path, |a: F16| Bf16::nearest(a.to_f32())),
         (Type::F16, Type::Bf16, 0) => unary(path, |a: Bf16| F16::nearest(a.to_f32())),
         _ => return None,
@@ -426,14 +426,14 @@ fn whole_floats(path: Path, to: Type, from: Type, direction: usize, ftz: bool) -
         (Type::F64, Type::F64, 1) => unary(path, |a: f64| a.trunc()),
         (Type::F64, Type::F64, 2) => unary(path, |a: f64| a.floor()),
         (Type::F64, Type::F64, _) => unary(path, |a: f64| a.ceil()),
-        (Type::F16, Type::F16, 0) => unary(path, |a: F16| F16::nearest(a.to_f32().round_ties_even())),
-        (Type::F16, Type::F16, 1) => unary(path, |a: F16| F16::nearest(a.to_f32().trunc())),
-        (Type::F16, Type::F16, 2) => unary(path, |a: F16| F16::nearest(a.to_f32().floor())),
-        (Type::F16, Type::F16, _) => unary(path, |a: F16| F16::nearest(a.to_f32().ceil())),
-        (Type::Bf16, Type::Bf16, 0) => unary(path, |a: Bf16| Bf16::nearest(a.to_f32().round_ties_even())),
-        (Type::Bf16, Type::Bf16, 1) => unary(path, |a: Bf16| Bf16::nearest(a.to_f32().trunc())),
-        (Type::Bf16, Type::Bf16, 2) => unary(path, |a: Bf16| Bf16::nearest(a.to_f32().floor())),
-        (Type::Bf16, Type::Bf16, _) => unary(path, |a: Bf16| Bf16::nearest(a.to_f32().ceil())),
+        (Type::F16, Type::F16, 0) => rare_unary(path, |a: F16| F16::nearest(a.to_f32().round_ties_even())),
+        (Type::F16, Type::F16, 1) => rare_unary(path, |a: F16| F16::nearest(a.to_f32().trunc())),
+        (Type::F16, Type::F16, 2) => rare_unary(path, |a: F16| F16::nearest(a.to_f32().floor())),
+        (Type::F16, Type::F16, _) => rare_unary(path, |a: F16| F16::nearest(a.to_f32().ceil())),
+        (Type::Bf16, Type::Bf16, 0) => rare_unary(path, |a: Bf16| Bf16::nearest(a.to_f32().round_ties_even())),
+        (Type::Bf16, Type::Bf16, 1) => rare_unary(path, |a: Bf16| Bf16::nearest(a.to_f32().trunc())),
+        (Type::Bf16, Type::Bf16, 2) => rare_unary(path, |a: Bf16| Bf16::nearest(a.to_f32().floor())),
+        (Type::Bf16, Type::Bf16, _) => rare_unary(path, |a: Bf16| Bf16::nearest(a.to_f32().ceil())),
         _ => return None,
     })
 }

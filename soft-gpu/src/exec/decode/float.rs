@@ -6,7 +6,7 @@ use super::super::half::{self, Bf16, F16, Half};
 use super::super::math::{self, flush};
 use super::super::op::Row;
 use super::super::path::Path;
-use super::super::rows::{Handler, binary, ternary, unary};
+use super::super::rows::{Handler, binary, rare_binary, rare_ternary, rare_unary, ternary, unary};
 use super::form::Form;
 use super::function::FunctionDecoder;
 use super::integer::sources;
@@ -166,25 +166,25 @@ fn single_directed(path: Path, base: &str, mode: Mode) -> Option<Handler> {
         return None;
     }
     Some(match base {
-        "add" => directed!(path, mode.rounding, binary, f32, narrow, |a, b| math::add_to_odd(
+        "add" => directed!(path, mode.rounding, rare_binary, f32, narrow, |a, b| math::add_to_odd(
             f64::from(a),
             f64::from(b)
         )),
-        "sub" => directed!(path, mode.rounding, binary, f32, narrow, |a, b| math::add_to_odd(
+        "sub" => directed!(path, mode.rounding, rare_binary, f32, narrow, |a, b| math::add_to_odd(
             f64::from(a),
             -f64::from(b)
         )),
-        "mul" => directed!(path, mode.rounding, binary, f32, narrow, |a, b| f64::from(a) * f64::from(b)),
-        "fma" | "mad" => directed!(path, mode.rounding, ternary, f32, narrow, |a, b, c| math::add_to_odd(
+        "mul" => directed!(path, mode.rounding, rare_binary, f32, narrow, |a, b| f64::from(a) * f64::from(b)),
+        "fma" | "mad" => directed!(path, mode.rounding, rare_ternary, f32, narrow, |a, b, c| math::add_to_odd(
             f64::from(a) * f64::from(b),
             f64::from(c)
         )),
-        "div" => directed!(path, mode.rounding, binary, f32, narrow, |a, b| divide_to_odd(
+        "div" => directed!(path, mode.rounding, rare_binary, f32, narrow, |a, b| divide_to_odd(
             f64::from(a),
             f64::from(b)
         )),
-        "rcp" => directed!(path, mode.rounding, unary, f32, narrow, |a| divide_to_odd(1.0, f64::from(a))),
-        "sqrt" => directed!(path, mode.rounding, unary, f32, narrow, |a| {
+        "rcp" => directed!(path, mode.rounding, rare_unary, f32, narrow, |a| divide_to_odd(1.0, f64::from(a))),
+        "sqrt" => directed!(path, mode.rounding, rare_unary, f32, narrow, |a| {
             let root = f64::from(a).sqrt();
             to_odd(root, root.mul_add(-root, f64::from(a)))
         }),
@@ -251,23 +251,23 @@ fn double_directed(path: Path, base: &str, rounding: usize) -> Option<Handler> {
         };
     }
     Some(match base {
-        "add" => corrected!(binary, |a, b| sum_and_loss(a, b)),
-        "sub" => corrected!(binary, |a, b| sum_and_loss(a, -b)),
-        "mul" => corrected!(binary, |a, b| {
+        "add" => corrected!(rare_binary, |a, b| sum_and_loss(a, b)),
+        "sub" => corrected!(rare_binary, |a, b| sum_and_loss(a, -b)),
+        "mul" => corrected!(rare_binary, |a, b| {
             let product = a * b;
             (product, a.mul_add(b, -product))
         }),
-        "div" => corrected!(binary, |a, b| {
+        "div" => corrected!(rare_binary, |a, b| {
             let quotient = a / b;
             let loss = (-quotient).mul_add(b, a);
             (quotient, if b < 0.0 { -loss } else { loss })
         }),
-        "rcp" => corrected!(unary, |a| {
+        "rcp" => corrected!(rare_unary, |a| {
             let quotient = 1.0 / a;
             let loss = (-quotient).mul_add(a, 1.0);
             (quotient, if a < 0.0 { -loss } else { loss })
         }),
-        "sqrt" => corrected!(unary, |a| {
+        "sqrt" => corrected!(rare_unary, |a| {
             let root = a.sqrt();
             (root, root.mul_add(-root, a))
         }),

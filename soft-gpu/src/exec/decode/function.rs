@@ -576,7 +576,6 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             _ => (0, 0),
         };
         let layout = Function {
-            name: self.entry.name.clone(),
             entry: 0,
             frame_bytes: frame_bytes.bytes,
             local_bytes: (self.local_bytes as u32).next_multiple_of(16),
