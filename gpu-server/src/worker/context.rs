@@ -255,16 +255,27 @@ pub(crate) fn gpurunPrimaryRetain(
 ) -> Result<(), CallError> {
     let (id, device) = (request.context(), request.device());
     check_id(id)?;
+    call.session.devices.check(device)?;
     call.session.contexts.check_free(id)?;
     let driver = call.driver();
+    let was_retained = call.session.devices.take_retained(device);
+    let mut handle = CUcontext(0);
     if request.flags() != 0 {
+        // Flags are for a context that is not there yet.
+        if was_retained {
+            cuda!(driver, cuDevicePrimaryCtxRelease_v2(device))?;
+        }
         cuda!(
             driver,
             cuDevicePrimaryCtxSetFlags_v2(device, request.flags())
         )?;
+        cuda!(driver, cuDevicePrimaryCtxRetain(&mut handle, device))?;
+    } else {
+        cuda!(driver, cuDevicePrimaryCtxRetain(&mut handle, device))?;
+        if was_retained {
+            cuda!(driver, cuDevicePrimaryCtxRelease_v2(device))?;
+        }
     }
-    let mut handle = CUcontext(0);
-    cuda!(driver, cuDevicePrimaryCtxRetain(&mut handle, device))?;
     if let Err(error) = add(call, id, handle, device, true) {
         cuda!(driver, cuDevicePrimaryCtxRelease_v2(device))?;
         return Err(error.into());
@@ -325,6 +336,7 @@ pub(crate) fn gpurunContextCreate(
 ) -> Result<(), CallError> {
     let (id, device) = (request.context(), request.device());
     check_id(id)?;
+    call.session.devices.check(device)?;
     call.session.contexts.check_free(id)?;
     let driver = call.driver();
     let mut handle = CUcontext(0);

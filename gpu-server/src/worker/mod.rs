@@ -41,7 +41,7 @@ mod transfer;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use driver_api::Driver;
@@ -55,7 +55,7 @@ use end::{End, Reason};
 use memory::Memory;
 use outbox::Outbox;
 use output::Output;
-use session::Session;
+use session::{Devices, Session};
 
 /// How long a goodbye may take when the worker ends a session.
 const GOODBYE_TIME: Duration = Duration::from_millis(500);
@@ -117,9 +117,9 @@ fn begin(arguments: WorkerArguments) -> Result<Arc<Session>, Reason> {
     let output = Output::replace_standard_output()
         .map_err(|error| Reason::Failed(format!("standard output: {error}")))?;
     let (reply, prepared) = match prepare(&arguments) {
-        Ok((driver, accepted)) => (
+        Ok((driver, devices, accepted)) => (
             HelloReply::from(accepted.clone()),
-            Ok((driver, accepted.windows)),
+            Ok((driver, devices, accepted.windows)),
         ),
         Err(refused) => (
             HelloReply::from(refused.clone()),
@@ -129,18 +129,22 @@ fn begin(arguments: WorkerArguments) -> Result<Arc<Session>, Reason> {
     let deadline = Instant::now() + HELLO_TIMEOUT;
     let mut stream = HandshakeStream::new(arguments.connection.as_fd(), deadline);
     hello::write(&mut stream, &reply).map_err(|error| Reason::Lost(error.to_string()))?;
-    let (driver, windows) = prepared?;
+    let (driver, devices, windows) = prepared?;
     let connection = Connection::from_fd(arguments.connection)
         .map_err(|error| Reason::Failed(format!("the connection: {error}")))?;
-    start(driver, connection, Memory::new(windows), output)
+    start(driver, devices, connection, Memory::new(windows), output)
         .map_err(|error| Reason::Failed(format!("cannot start a thread: {error}")))
 }
 
-fn prepare(arguments: &WorkerArguments) -> Result<(&'static Driver, Accepted), Refused> {
+fn prepare(arguments: &WorkerArguments) -> Result<(&'static Driver, Devices, Accepted), Refused> {
     hello::check_shape(&arguments.hello, &driver_api::wire::shape_hash())?;
     let driver = crate::driver::load(&arguments.driver)
         .map_err(|error| hello::refusal(RefusalCode::Internal, error.to_string()))?;
     let found = startup::find(driver, &arguments.hello)?;
+    let devices = Devices {
+        count: i32::try_from(found.devices.len()).unwrap_or(i32::MAX),
+        retained: Mutex::new(found.retained),
+    };
     let accepted = Accepted {
         version: arguments.version,
         session: arguments.session,
@@ -156,12 +160,13 @@ fn prepare(arguments: &WorkerArguments) -> Result<(&'static Driver, Accepted), R
         devices: found.devices,
         windows: found.windows,
     };
-    Ok((driver, accepted))
+    Ok((driver, devices, accepted))
 }
 
 /// Starts the threads of a session.
 fn start(
     driver: &'static Driver,
+    devices: Devices,
     connection: Connection,
     memory: Memory,
     output: Output,
@@ -169,7 +174,7 @@ fn start(
     let end = Arc::new(End::new(connection.interrupt));
     let outbox = Outbox::new(connection.sender, Arc::clone(&end));
     let (jobs, orders) = mpsc::channel();
-    let session = Session::new(driver, end, outbox, memory, output, jobs);
+    let session = Session::new(driver, devices, end, outbox, memory, output, jobs);
     let session = Arc::new(session);
     spawn("poller", &session, poller::run)?;
     spawn("janitor", &session, move |session| {

@@ -10,7 +10,7 @@
 //!
 //! *Cost:* a look at a stream is one lock and one read; an urgent point wakes a sleeping poller once.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ pub(crate) struct Poller {
     wake: Condvar,
     is_asleep: AtomicBool,
     urgent: AtomicUsize,
+    /// How many urgent points there ever were: the poller does not sleep on one that it has not looked for.
+    urgent_ever: AtomicU64,
 }
 
 #[derive(Default)]
@@ -60,6 +62,7 @@ impl Poller {
     pub(crate) fn expect(&self, stream: &Arc<Stream>, is_news: bool, is_urgent: bool) {
         if is_urgent {
             self.urgent.fetch_add(1, Ordering::SeqCst);
+            self.urgent_ever.fetch_add(1, Ordering::SeqCst);
         }
         if is_news {
             lock(&self.news).streams.push(Arc::clone(stream));
@@ -89,10 +92,12 @@ impl Poller {
         self.wake.notify_one();
     }
 
-    fn sleep(&self, longest: Duration) {
+    /// Sleeps, unless something has come since `urgent_seen` was read.
+    fn sleep(&self, longest: Duration, urgent_seen: u64) {
         let mut news = lock(&self.news);
         self.is_asleep.store(true, Ordering::SeqCst);
-        if !news.is_awaited && news.streams.is_empty() {
+        let is_urgent = self.urgent_ever.load(Ordering::SeqCst) != urgent_seen;
+        if !is_urgent && !news.is_awaited && news.streams.is_empty() {
             let waited = self.wake.wait_timeout(news, longest);
             news = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
@@ -111,8 +116,13 @@ pub(crate) fn run(session: &Session) {
     };
     let mut since = Instant::now();
     let mut checked = since;
+    let mut urgent_seen = 0;
     while !session.end.is_over() {
-        let arrived = watch.take_news();
+        let urgent_before = std::mem::replace(
+            &mut urgent_seen,
+            session.poller.urgent_ever.load(Ordering::SeqCst),
+        );
+        let arrived = watch.take_news() || urgent_seen != urgent_before;
         let advanced = watch.look();
         if advanced {
             session.outbox.flush();
@@ -120,24 +130,27 @@ pub(crate) fn run(session: &Session) {
         let now = Instant::now();
         if arrived || advanced {
             since = now;
-            checked = now;
+            if advanced {
+                checked = now;
+            }
         } else if watch.streams.is_empty() {
-            session.poller.sleep(PARK);
+            session.poller.sleep(PARK, urgent_seen);
             since = Instant::now();
         } else if now.duration_since(checked) >= HEALTH_INTERVAL {
             watch.check_health();
             checked = Instant::now();
         } else {
-            pause(&session.poller, now.duration_since(since));
+            pause(&session.poller, now.duration_since(since), urgent_seen);
         }
     }
 }
 
-fn pause(poller: &Poller, waited: Duration) {
+fn pause(poller: &Poller, waited: Duration, urgent_seen: u64) {
     if waited < SPIN && poller.urgent.load(Ordering::Relaxed) > 0 {
         std::hint::spin_loop();
     } else {
-        poller.sleep((waited / 20).clamp(SHORTEST_SLEEP, LONGEST_SLEEP));
+        let longest = (waited / 20).clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+        poller.sleep(longest, urgent_seen);
     }
 }
 

@@ -1,13 +1,13 @@
 //! What the threads of one worker share.
 
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
 
 use driver_api::Driver;
 use driver_api::result::CUresult;
 
 use super::context::Context;
-use super::end::End;
+use super::end::{End, lock};
 use super::event::Event;
 use super::janitor::Job;
 use super::memory::Memory;
@@ -19,9 +19,38 @@ use super::stream::Stream;
 use super::table::{MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_MODULES, MAX_STREAMS, Table};
 use super::transfer::Transfers;
 
+/// The devices of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Devices {
+    /// How many there are: ordinals are below.
+    pub(crate) count: i32,
+    /// Those whose primary context the start has retained, which the client's first retain takes over: making one takes a driver
+    /// a tenth of a second and more.
+    pub(crate) retained: Mutex<Vec<i32>>,
+}
+
+impl Devices {
+    /// Checks an ordinal of the client.
+    pub(crate) fn check(&self, device: i32) -> Result<(), CUresult> {
+        if (0..self.count).contains(&device) {
+            Ok(())
+        } else {
+            Err(CUresult::INVALID_DEVICE)
+        }
+    }
+
+    /// Whether the start has retained this device's primary context; it has not, from now on.
+    pub(crate) fn take_retained(&self, device: i32) -> bool {
+        let mut retained = lock(&self.retained);
+        let place = retained.iter().position(|other| *other == device);
+        place.map(|place| retained.swap_remove(place)).is_some()
+    }
+}
+
 /// One client's session.
 pub(crate) struct Session {
     pub(crate) driver: &'static Driver,
+    pub(crate) devices: Devices,
     pub(crate) end: Arc<End>,
     pub(crate) outbox: Outbox,
     pub(crate) contexts: Table<Arc<Context>>,
@@ -40,6 +69,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(
         driver: &'static Driver,
+        devices: Devices,
         end: Arc<End>,
         outbox: Outbox,
         memory: Memory,
@@ -48,6 +78,7 @@ impl Session {
     ) -> Self {
         Self {
             driver,
+            devices,
             end,
             outbox,
             contexts: Table::new(MAX_CONTEXTS),

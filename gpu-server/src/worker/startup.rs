@@ -53,6 +53,8 @@ pub(crate) struct Found {
     pub(crate) driver_version: i32,
     pub(crate) devices: Vec<DeviceSnapshot>,
     pub(crate) windows: Vec<Window>,
+    /// The devices whose primary context is retained.
+    pub(crate) retained: Vec<i32>,
 }
 
 /// Initialises the driver and looks at what the client gets.
@@ -75,11 +77,12 @@ pub(crate) fn find(driver: &Driver, hello: &Hello) -> Result<Found, Refused> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed("looking at a device"))?;
     let windows = reserve_windows(driver, &hello.windows, wanted.cast_signed());
-    look_inside(driver, &mut devices);
+    let retained = look_inside(driver, &mut devices);
     Ok(Found {
         driver_version,
         devices,
         windows,
+        retained,
     })
 }
 
@@ -127,8 +130,10 @@ fn describe(driver: &Driver, ordinal: i32) -> Result<DeviceSnapshot, CUresult> {
     })
 }
 
-/// What only a context tells: asked of the first device's primary context, and of others of another kind.
-fn look_inside(driver: &Driver, devices: &mut [DeviceSnapshot]) {
+/// What only a context tells: asked of the first device's primary context, and of others of another kind. These stay retained for
+/// the client, which says so.
+fn look_inside(driver: &Driver, devices: &mut [DeviceSnapshot]) -> Vec<i32> {
+    let mut retained = Vec::new();
     for index in 0..devices.len() {
         let known = devices[..index]
             .iter()
@@ -139,10 +144,16 @@ fn look_inside(driver: &Driver, devices: &mut [DeviceSnapshot]) {
             device.least_stream_priority = known.least_stream_priority;
             device.greatest_stream_priority = known.greatest_stream_priority;
             device.default_limits = known.default_limits;
-        } else if let Err(error) = ask_context(driver, device) {
-            tracing::warn!(device = device.ordinal, %error, "no context to ask");
+        } else {
+            match ask_context(driver, device) {
+                Ok(()) => retained.push(device.ordinal.cast_signed()),
+                Err(error) => {
+                    tracing::warn!(device = device.ordinal, %error, "no context to ask");
+                }
+            }
         }
     }
+    retained
 }
 
 fn ask_context(driver: &Driver, device: &mut DeviceSnapshot) -> Result<(), CUresult> {
@@ -169,9 +180,10 @@ fn ask_context(driver: &Driver, device: &mut DeviceSnapshot) -> Result<(), CUres
         }
         cuda!(driver, cuCtxSetCurrent(CUcontext(0)))
     };
-    let asked = ask();
-    cuda!(driver, cuDevicePrimaryCtxRelease_v2(ordinal))?;
-    asked
+    ask().inspect_err(|_| {
+        // The first error is the one to tell.
+        let _ = cuda!(driver, cuDevicePrimaryCtxRelease_v2(ordinal));
+    })
 }
 
 /// The windows that the driver gives at exactly these addresses.

@@ -17,7 +17,7 @@ use protocol::transport::{Connection, FrameReceiver, FrameSender, Interrupt};
 
 use super::super::memory::Memory;
 use super::super::output::Output;
-use super::super::session::Session;
+use super::super::session::{Devices, Session};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,7 +59,13 @@ impl Client {
     ) -> Self {
         let (ours, theirs) = pair(faults);
         let memory = Memory::new(windows);
-        let session = super::super::start(driver, theirs, memory, Output::untouched());
+        let session = {
+            let devices = Devices {
+                count: 1,
+                ..Devices::default()
+            };
+            super::super::start(driver, devices, theirs, memory, Output::untouched())
+        };
         let Connection {
             sender,
             receiver,
