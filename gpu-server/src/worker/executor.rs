@@ -9,6 +9,7 @@
 //! driver, one `sendmsg`: no other thread is woken. A call that may block wakes one thread, which then blocks in reading.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ use super::context::Context;
 use super::dispatch::{blocks_of, dispatch};
 use super::end::{Reason, lock};
 use super::janitor::TICKET_STREAM;
-use super::schedule::{Lanes, Place};
+use super::schedule::Place;
 use super::session::Session;
 use super::stream::LEGACY_STREAMS;
 use super::transfer::{Inbound, Part, Purpose};
@@ -51,8 +52,59 @@ pub(crate) struct Front {
     calls: u64,
 }
 
+/// What a lane does.
+pub(crate) enum Work {
+    /// Executes a call.
+    Call(OwnedCall),
+    /// Tells that it has come so far.
+    Fence(Arc<Fence>),
+}
+
+/// Something to be done once several lanes have come so far.
+pub(crate) struct Fence {
+    left: AtomicUsize,
+    /// The client's id of the context that it is done in.
+    context: u32,
+    then: Mutex<Option<Box<Then>>>,
+}
+
+/// What a fence does in the end.
+type Then = dyn FnOnce(&Session) + Send;
+
+/// Does something, in a context, once every other lane has run what is queued on it now; at once, if no other is busy. The context is
+/// current.
+pub(crate) fn after_other_lanes(call: &Call<'_>, then: impl FnOnce(&Session) + Send + 'static) {
+    let session = call.session;
+    let mut lanes = lock(&session.lanes);
+    let fence = Arc::new(Fence {
+        left: AtomicUsize::new(1),
+        context: call.record.context,
+        then: Mutex::new(Some(Box::new(then))),
+    });
+    let others = lanes.fence(call.record.thread, || {
+        fence.left.fetch_add(1, Ordering::AcqRel);
+        Work::Fence(Arc::clone(&fence))
+    });
+    drop(lanes);
+    tracing::trace!(others, "a fence");
+    if let Some(then) = fence.pass() {
+        then(session);
+    }
+}
+
+impl Fence {
+    /// One lane has come so far; the last gets what is to be done.
+    fn pass(&self) -> Option<Box<Then>> {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            lock(&self.then).take()
+        } else {
+            None
+        }
+    }
+}
+
 /// A call that waits for its lane, or runs on it.
-struct OwnedCall {
+pub(crate) struct OwnedCall {
     record: CallRecord,
     number: u64,
     body: Vec<u8>,
@@ -64,7 +116,6 @@ pub(crate) struct Executors {
     session: Arc<Session>,
     pool: Mutex<Pool>,
     token_is_free: Condvar,
-    lanes: Mutex<Lanes<OwnedCall>>,
     lane_drained: Condvar,
 }
 
@@ -108,7 +159,6 @@ pub(crate) fn start(
         session,
         pool: Mutex::default(),
         token_is_free: Condvar::new(),
-        lanes: Mutex::default(),
         lane_drained: Condvar::new(),
     });
     let front = Front {
@@ -168,7 +218,7 @@ impl Executors {
     /// Decides where the next call runs, and queues it if it has to. Where too much is queued already, waits for lanes to drain:
     /// nothing more is read until then. One lock covers both, so that the lane cannot drain in between.
     fn place(&self, thread: u32, may_block: bool, own: impl FnOnce() -> OwnedCall) -> Place {
-        let mut lanes = lock(&self.lanes);
+        let mut lanes = lock(&self.session.lanes);
         loop {
             let place = lanes.admit(thread, may_block);
             if place != Place::Queued {
@@ -177,7 +227,7 @@ impl Executors {
             if !lanes.is_full() || self.session.end.is_over() {
                 let call = own();
                 let bytes = call.body.len() + size_of::<OwnedCall>();
-                lanes.queue(thread, bytes, call);
+                lanes.queue(thread, bytes, Work::Call(call));
                 return place;
             }
             let waited = self
@@ -271,16 +321,31 @@ impl Executor {
     /// Executes a lane's calls until it is drained.
     fn run_lane(&mut self, first: OwnedCall) {
         let thread = first.record.thread;
-        let mut next = Some(first);
-        while let Some(call) = next {
-            let executed = self.execute(&call.record, call.number, &call.body, call.inbound, true);
-            self.session.outbox.flush();
-            if let Err(Stop::Over(reason)) = executed {
+        let mut next = Some(Work::Call(first));
+        while let Some(work) = next {
+            if let Err(Stop::Over(reason)) = self.work_off(work) {
                 return self.session.end.finish(reason);
             }
-            next = lock(&self.executors.lanes).next(thread);
+            next = lock(&self.session.lanes).next(thread);
             self.executors.lane_drained.notify_all();
         }
+    }
+
+    fn work_off(&mut self, work: Work) -> Result<(), Stop> {
+        match work {
+            Work::Call(call) => {
+                self.execute(&call.record, call.number, &call.body, call.inbound, true)?;
+            }
+            Work::Fence(fence) => {
+                if let Some(then) = fence.pass() {
+                    // In a context that is gone there is nothing to wait for.
+                    let _ = self.current.enter(&self.session, fence.context);
+                    then(&self.session);
+                }
+            }
+        }
+        self.session.outbox.flush();
+        Ok(())
     }
 
     fn execute(

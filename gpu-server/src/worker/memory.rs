@@ -27,6 +27,7 @@ use protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_TRANSFER_BYTES};
 use super::call::{Call, CallError};
 use super::context::{Context, attribute};
 use super::end::lock;
+use super::executor;
 use super::janitor::{self, Job};
 use super::point::{Action, Delivery, Flight, Quarantine};
 use super::session::Session;
@@ -349,13 +350,23 @@ pub(crate) fn gpurunMemoryUnmap(
 
 fn quarantine(call: &Call<'_>, request: &request::GpurunMemoryUnmap) -> Result<(), CUresult> {
     let context = Arc::clone(call.context()?);
-    let session = call.session;
-    let mapping = session.memory.leave(request.address(), request.size())?;
+    let mapping = call
+        .session
+        .memory
+        .leave(request.address(), request.size())?;
     let job = Job {
-        context: Arc::clone(&context),
+        context,
         mapping,
         ticket: request.ticket(),
     };
+    // Calls that came before on other lanes are put into their streams first.
+    executor::after_other_lanes(call, move |session| follow_streams(session, job));
+    Ok(())
+}
+
+/// Hands a job to the janitor once every stream of its context has passed what is in it now.
+fn follow_streams(session: &Session, job: Job) {
+    let context = Arc::clone(&job.context);
     let streams = context.all_streams();
     // One more than there are streams: ours, so that the job does not start before all are asked.
     let quarantine = Quarantine::new(streams.len() + 1, job);
@@ -371,7 +382,6 @@ fn quarantine(call: &Call<'_>, request: &request::GpurunMemoryUnmap) -> Result<(
         }
     }
     count_down();
-    Ok(())
 }
 
 /// Bytes to the device.

@@ -77,6 +77,16 @@ impl<T> Lanes<T> {
         None
     }
 
+    /// Puts something behind every busy lane but this thread's: it is reached when all that is queued now has run. Says how many
+    /// lanes these are.
+    pub(crate) fn fence(&mut self, except: u32, item: impl Fn() -> T) -> usize {
+        let others = self.queues.iter_mut();
+        let others = others.filter(|(thread, _)| **thread != except);
+        others
+            .map(|(_, queue)| queue.push_back((0, item())))
+            .count()
+    }
+
     /// How many lanes are busy.
     #[cfg(test)]
     pub(crate) fn busy(&self) -> usize {
@@ -108,6 +118,21 @@ mod tests {
         assert_eq!(lanes.next(1), None);
         assert_eq!(lanes.admit(1, false), Place::Here);
         assert_eq!(lanes.busy(), 0);
+    }
+
+    #[test]
+    fn a_fence_is_behind_what_other_lanes_hold() {
+        let mut lanes = Lanes::default();
+        assert_eq!(lanes.fence(9, || "fence"), 0);
+        lanes.admit(1, true);
+        lanes.queue(1, 1, "before");
+        lanes.admit(2, true);
+        assert_eq!(lanes.fence(2, || "fence"), 1);
+        lanes.queue(1, 1, "after");
+        assert_eq!(lanes.next(1), Some("before"));
+        assert_eq!(lanes.next(1), Some("fence"));
+        assert_eq!(lanes.next(1), Some("after"));
+        assert_eq!(lanes.next(2), None);
     }
 
     #[test]

@@ -9,12 +9,14 @@ use driver_api::result::CUresult;
 use super::context::Context;
 use super::end::{End, lock};
 use super::event::Event;
+use super::executor::Work;
 use super::janitor::Job;
 use super::memory::Memory;
 use super::module::{Function, Library, Module};
 use super::outbox::Outbox;
 use super::output::Output;
 use super::poller::Poller;
+use super::schedule::Lanes;
 use super::stream::Stream;
 use super::table::{MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_MODULES, MAX_STREAMS, Table};
 use super::transfer::Transfers;
@@ -64,6 +66,7 @@ pub(crate) struct Session {
     pub(crate) poller: Poller,
     pub(crate) janitor: Sender<Job>,
     pub(crate) output: Output,
+    pub(crate) lanes: Mutex<Lanes<Work>>,
 }
 
 impl Session {
@@ -92,6 +95,7 @@ impl Session {
             poller: Poller::default(),
             janitor,
             output,
+            lanes: Mutex::default(),
         }
     }
 

@@ -315,6 +315,26 @@ fn memory_stays_until_every_stream_has_passed() {
 }
 
 #[test]
+fn memory_stays_until_other_lanes_have_come_so_far() {
+    let (mut client, base) = client();
+    map(&mut client, base, CHUNK_BYTES);
+    let image = b".version 7.0\n.target sm_70\n// hold 1002\n";
+    let load = r::GpurunModuleLoad::new(50, [0; 32], image.len() as u64, 0);
+    client.begin(&load, image);
+    client.post(
+        &r::GpurunFill::new(base, 0, 9, 1, 1, 1, StreamId(STREAM)),
+        &[],
+    );
+    client.thread = 2;
+    client.post(&r::GpurunMemoryUnmap::new(base, CHUNK_BYTES, 44), &[]);
+    assert!(client.not_within(MOMENT, is_mark(44)));
+    assert!(!fake::is_unmapped(base));
+    fake::release(1002);
+    client.until(is_mark(44));
+    assert!(fake::is_unmapped(base));
+}
+
+#[test]
 fn ranges_of_others_are_refused() {
     let (mut client, base) = client();
     map(&mut client, base, CHUNK_BYTES);
