@@ -262,7 +262,7 @@ impl Watch<'_> {
 
     fn flush_printed(&mut self, stream: &Stream, context: &Context) {
         if self.make_current(context)
-            && let Err(error) = output::synchronize(self.session.driver, stream.handle)
+            && let Err(error) = output::synchronize(self.session.driver, stream.live_handle())
         {
             tracing::debug!(%error, "flushing what device code printed");
         }

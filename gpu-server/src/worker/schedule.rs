@@ -88,7 +88,6 @@ impl<T> Lanes<T> {
     }
 
     /// How many lanes are busy.
-    #[cfg(test)]
     pub(crate) fn busy(&self) -> usize {
         self.queues.len()
     }

@@ -127,11 +127,18 @@ impl Stream {
             if let Some(lost) = state.lost {
                 return Err((lost, action));
             }
+            if !state.is_open {
+                return Err((CUresult::INVALID_HANDLE, action));
+            }
             let sequence = state.points.issue(event, action);
             let is_news = !std::mem::replace(&mut state.is_watched, true);
             (sequence, state.slot, is_news)
         };
-        self.is_used.store(false, Ordering::Release);
+        // With a lane busy, another thread may be between its `touch` and its call of the driver: the stream then stays used, which
+        // costs a point more at worst.
+        if lock(&session.lanes).busy() == 0 {
+            self.is_used.store(false, Ordering::Release);
+        }
         session.poller.expect(self, is_news, is_urgent);
         let Err(error) = self.write(session.driver, context.marking, slot, event, sequence) else {
             return Ok(());
@@ -188,11 +195,15 @@ impl Stream {
         context: &Context,
         action: Action,
     ) -> Result<(), Action> {
-        if self.is_used() {
-            return self
-                .point(session, context, action)
-                .map_err(|(_, action)| action);
-        }
+        let action = if self.is_used() {
+            match self.point(session, context, action) {
+                Ok(()) => return Ok(()),
+                Err((_, action)) => action,
+            }
+        } else {
+            action
+        };
+        // A stream that the driver no longer has, too, has its last point behind its last work.
         let mut state = lock(&self.state);
         if state.lost.is_some() {
             return Err(action);
@@ -278,6 +289,14 @@ impl Stream {
     /// Whether no point is pending.
     pub(crate) fn is_idle(&self) -> bool {
         lock(&self.state).points.is_empty()
+    }
+
+    /// The driver's handle, or the legacy default stream in its place once the driver has it no longer.
+    pub(crate) fn live_handle(&self) -> CUstream {
+        match lock(&self.state).is_open {
+            true => self.handle,
+            false => CUstream(0),
+        }
     }
 
     /// The error that the driver tells of this stream, if it is not merely busy.
