@@ -10,7 +10,6 @@
     clippy::undocumented_unsafe_blocks,
     reason = "generated: all blocks pass on a caller's arguments, as said above"
 )]
-#![expect(clippy::too_many_arguments, reason = "the driver's own signatures")]
 use core::ffi::*;
 
 use driver_api::abi::*;
