@@ -136,6 +136,7 @@ pub(crate) fn run(session: &Session) {
         } else if watch.streams.is_empty() {
             session.poller.sleep(PARK, urgent_seen);
             since = Instant::now();
+            checked = since;
         } else if now.duration_since(checked) >= HEALTH_INTERVAL {
             watch.check_health();
             checked = Instant::now();
