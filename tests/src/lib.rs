@@ -1,1 +1,299 @@
-//! Placeholder, replaced by the first commit of this crate.
+//! Real programs down the whole road: what the tests share.
+//!
+//! *What:* a [`Server`] of its own for each test, and the [`Way`]s in which a program can be started. *Rules:* the programs know nothing of
+//! us and check their own results; everything that waits has a deadline; processes are ended by the handle that started them.
+//! Needs `scripts/build` and `scripts/build-programs` to have run.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Most time for one program, on a busy machine.
+pub const PROGRAM_LIMIT: Duration = Duration::from_secs(120);
+/// Most time for a server to be ready, or to notice that a client is gone (promised: 2 s).
+pub const LIVENESS_LIMIT: Duration = Duration::from_secs(10);
+
+/// The root of the repository.
+#[must_use]
+pub fn repository() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_owned()
+}
+
+/// An artefact of `scripts/build`.
+///
+/// # Panics
+/// It is not there.
+#[must_use]
+pub fn release(name: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| repository().join("target"), PathBuf::from);
+    let path = target.join("release").join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run scripts/build",
+        path.display()
+    );
+    path
+}
+
+/// A program of `scripts/build-programs`.
+///
+/// # Panics
+/// It is not there.
+#[must_use]
+pub fn program(variant: &str, name: &str) -> PathBuf {
+    let path = repository()
+        .join("target/programs")
+        .join(variant)
+        .join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run scripts/build-programs",
+        path.display()
+    );
+    path
+}
+
+/// How a program gets to a device.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// The software GPU loaded into the program.
+    Direct,
+    /// Our library, by `LD_PRELOAD` alone.
+    Preload(String),
+    /// Our library, by `LD_LIBRARY_PATH` alone.
+    LibraryPath(String),
+    /// `gpurun --server`.
+    Gpurun(String),
+    /// `gpurun` with no server configured.
+    Embedded,
+}
+
+impl Way {
+    /// The command that starts a program this way.
+    #[must_use]
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = match self {
+            Self::Gpurun(_) | Self::Embedded => Command::new(release("gpurun")),
+            _ => Command::new(program),
+        };
+        for variable in [
+            "GPURUN_SERVER",
+            "LD_PRELOAD",
+            "LD_LIBRARY_PATH",
+            "GPURUN_LOG",
+        ] {
+            command.env_remove(variable);
+        }
+        // No configuration of whoever runs the tests.
+        command.env("XDG_CONFIG_HOME", "/nonexistent");
+        match self {
+            Self::Direct => command.env("LD_LIBRARY_PATH", folder_of("soft/libcuda.so.1")),
+            Self::Preload(server) => command
+                .env("LD_PRELOAD", release("libgpurun_cuda.so"))
+                .env("GPURUN_SERVER", server),
+            Self::LibraryPath(server) => command
+                .env("LD_LIBRARY_PATH", folder_of("guest/libcuda.so.1"))
+                .env("GPURUN_SERVER", server),
+            Self::Gpurun(server) => command.args(["--server", server]).arg(program),
+            Self::Embedded => command.args(["--device", "soft"]).arg(program),
+        };
+        command
+    }
+}
+
+fn folder_of(artefact: &str) -> PathBuf {
+    let path = release(artefact);
+    path.parent().map(Path::to_owned).unwrap_or(path)
+}
+
+/// What a program did.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Fails the test unless the program passed its own checks.
+    ///
+    /// # Panics
+    /// It did not.
+    pub fn assert_passed(&self, what: &str) {
+        assert!(
+            self.status.success() && self.stdout.contains("PASS "),
+            "{what}: {}\n{}\n{}",
+            self.status,
+            self.stdout,
+            self.stderr
+        );
+    }
+}
+
+/// Runs a command to its end, at most for [`PROGRAM_LIMIT`].
+///
+/// # Panics
+/// It cannot be started, or does not end.
+#[must_use]
+pub fn run(mut command: Command) -> Outcome {
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    finish(child.expect("the program can be started"))
+}
+
+/// Waits for a started program with piped output.
+///
+/// # Panics
+/// It does not end within [`PROGRAM_LIMIT`].
+#[must_use]
+pub fn finish(mut child: Child) -> Outcome {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let read = |pipe: Option<Box<dyn Read + Send>>| {
+        std::thread::spawn(move || {
+            let mut text = Vec::new();
+            if let Some(mut pipe) = pipe {
+                let _ = pipe.read_to_end(&mut text);
+            }
+            String::from_utf8_lossy(&text).into_owned()
+        })
+    };
+    let stdout = read(stdout.map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
+    let stderr = read(stderr.map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
+    let status = wait(&mut child, PROGRAM_LIMIT);
+    let Some(status) = status else {
+        let _ = child.kill();
+        let _ = child.wait();
+        let (stdout, stderr) = (stdout.join(), stderr.join());
+        panic!("the program did not end in time: {stdout:?} {stderr:?}");
+    };
+    Outcome {
+        status,
+        stdout: stdout.join().unwrap_or_default(),
+        stderr: stderr.join().unwrap_or_default(),
+    }
+}
+
+/// Waits for a child, at most for `limit`.
+pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    // A process can be waited for as a descriptor, so nothing sleeps and looks.
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).ok()?)?;
+    let descriptor = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+    let end = Instant::now() + limit;
+    loop {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
+        }
+        let left = end.checked_duration_since(Instant::now())?;
+        let left = rustix::time::Timespec {
+            tv_sec: i64::try_from(left.as_secs()).ok()?,
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        let mut poll = [rustix::event::PollFd::new(
+            &descriptor,
+            rustix::event::PollFlags::IN,
+        )];
+        let _ = rustix::event::poll(&mut poll, Some(&left));
+    }
+}
+
+/// A gpu-server on the software GPU, ended with the value.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: String,
+    _folder: tempfile::TempDir,
+}
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// On a free port of the loopback device.
+    Tcp,
+    /// On a socket in a folder of its own.
+    Unix,
+}
+
+impl Server {
+    /// Starts one and waits until it accepts. Its device is its own: no other test's memory counts.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    #[must_use]
+    pub fn start(transport: Transport) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let listen = match transport {
+            Transport::Tcp => "tcp://127.0.0.1:0".to_owned(),
+            Transport::Unix => format!("unix:{}", folder.path().join("server.sock").display()),
+        };
+        let segment = folder.path().file_name().unwrap_or_default();
+        let mut child = Command::new(release("gpu-server"))
+            .args(["serve", "--device", "soft", "--listen", &listen])
+            .env("GPURUN_SOFT_SEGMENT", segment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("gpu-server can be started");
+        let lines = lines_of(child.stdout.take().expect("piped"));
+        let line = lines
+            .recv_timeout(LIVENESS_LIMIT)
+            .expect("gpu-server says where it listens");
+        let address = line.strip_prefix("listening on ").expect(&line).to_owned();
+        Self {
+            child,
+            address,
+            _folder: folder,
+        }
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it as a crash would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let id = i32::try_from(self.child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        if let Some(id) = id {
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        }
+        if wait(&mut self.child, LIVENESS_LIMIT).is_none() {
+            self.kill();
+        }
+    }
+}
+
+/// The lines of a stream, as they come.
+#[must_use]
+pub fn lines_of(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}

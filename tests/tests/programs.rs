@@ -1,0 +1,136 @@
+//! The CUDA C++ programs: the same results directly and by every way, for every runtime and every form of device code.
+
+use tests::{Outcome, Server, Transport, Way, program, repository, run};
+
+/// Those that take no arguments and check themselves.
+const PROGRAMS: [&str; 8] = [
+    "vector_add",
+    "tiled_matmul",
+    "shuffle_reduction",
+    "atomic_histogram",
+    "stream_overlap",
+    "memory",
+    "multi_thread",
+    "driver_api",
+];
+
+fn run_program(way: &Way, variant: &str, name: &str) -> Outcome {
+    run(way.command(&program(variant, name)))
+}
+
+fn all_pass(way: &Way, variant: &str) {
+    for name in PROGRAMS {
+        run_program(way, variant, name).assert_passed(&format!("{name} ({variant}, {way:?})"));
+    }
+}
+
+#[test]
+fn directly_on_the_software_gpu() {
+    for variant in ["static13", "dynamic13", "dynamic12"] {
+        all_pass(&Way::Direct, variant);
+    }
+}
+
+#[test]
+fn static_runtime_13_by_every_way_over_tcp() {
+    let server = Server::start(Transport::Tcp);
+    for way in [Way::Preload, Way::LibraryPath, Way::Gpurun] {
+        all_pass(&way(server.address.clone()), "static13");
+    }
+}
+
+#[test]
+fn dynamic_runtimes_by_every_way() {
+    let server = Server::start(Transport::Tcp);
+    for variant in ["dynamic13", "dynamic12"] {
+        for way in [Way::Preload, Way::LibraryPath, Way::Gpurun] {
+            all_pass(&way(server.address.clone()), variant);
+        }
+    }
+}
+
+#[test]
+fn every_form_of_device_code_over_unix_sockets() {
+    let server = Server::start(Transport::Unix);
+    for variant in ["static13", "zstd13", "lz4_13", "lineinfo13"] {
+        all_pass(&Way::Gpurun(server.address.clone()), variant);
+    }
+}
+
+#[test]
+fn with_no_server_configured() {
+    let outcome = run_program(&Way::Embedded, "static13", "vector_add");
+    outcome.assert_passed("vector_add");
+    assert!(
+        outcome
+            .stderr
+            .contains("running on the SOFTWARE GPU (slow, CPU only)"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn device_output_arrives_in_order() {
+    let expected =
+        std::fs::read_to_string(repository().join("tests/programs/device_printf.expected"));
+    let expected = expected.expect("the expected output");
+    let server = Server::start(Transport::Tcp);
+    for way in [Way::Direct, Way::Gpurun(server.address.clone())] {
+        for variant in ["static13", "dynamic12"] {
+            let outcome = run_program(&way, variant, "device_printf");
+            assert!(outcome.status.success(), "{way:?}: {}", outcome.stderr);
+            assert_eq!(outcome.stdout, expected, "{way:?}");
+        }
+    }
+}
+
+/// What the snapshot's editing makes different at a distance, on purpose.
+fn without_differences(text: &str, edited: &[&str]) -> Vec<String> {
+    let differs =
+        |line: &&str| line.starts_with('~') || edited.iter().any(|word| line.starts_with(word));
+    text.lines()
+        .filter(|line| !differs(line))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn a_device_describes_itself_the_same_at_a_distance() {
+    let edited = [
+        "canMapHostMemory",
+        "memoryPoolsSupported",
+        "hostRegisterSupported",
+        "ipcEventSupported",
+    ];
+    let server = Server::start(Transport::Tcp);
+    let direct = run_program(&Way::Direct, "static13", "device_query");
+    let remote = run_program(
+        &Way::Gpurun(server.address.clone()),
+        "static13",
+        "device_query",
+    );
+    assert!(
+        direct.status.success() && remote.status.success(),
+        "{} {}",
+        direct.stderr,
+        remote.stderr
+    );
+    assert_eq!(
+        without_differences(&direct.stdout, &edited),
+        without_differences(&remote.stdout, &edited)
+    );
+    assert!(without_differences(&direct.stdout, &edited).len() > 20);
+}
+
+#[test]
+fn errors_are_the_same_at_a_distance() {
+    let server = Server::start(Transport::Tcp);
+    for argument in [None, Some("trap"), Some("assert")] {
+        for way in [Way::Direct, Way::Gpurun(server.address.clone())] {
+            let mut command = way.command(&program("static13", "error_paths"));
+            command.args(argument);
+            run(command).assert_passed(&format!("error_paths {argument:?} ({way:?})"));
+        }
+    }
+}
