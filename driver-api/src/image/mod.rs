@@ -6,7 +6,7 @@
 //! PTX text. The shim needs its extent to send it, the worker and the software GPU need what is inside; so
 //! it is all here, once.
 //!
-//! Rules: everything except [`extent`] is safe code on byte slices, accepts any bytes without
+//! Rules: everything except [`extent()`] is safe code on byte slices, accepts any bytes without
 //! panicking, and is bounded by the constants below.
 
 pub mod elf;
