@@ -1,5 +1,5 @@
 //! The exported functions, generated from the table of the driver API: each row that this library's sources serve calls them
-//! through [`crate::entry`], every other answers that it is not supported.
+//! through `entry`, every other answers that it is not supported.
 //!
 //! # Safety
 //!
