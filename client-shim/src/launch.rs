@@ -138,7 +138,7 @@ unsafe fn pack(
         (false, false) => Err(CUresult::INVALID_VALUE),
         // SAFETY: the caller's promise.
         (true, false) => unsafe { pack_buffer(bytes, extra, packed) },
-        (true, true) if bytes == 0 => Ok(()),
+        (true, true) if module::known_parameters(function)?.is_empty() => Ok(()),
         (true, true) => Err(CUresult::INVALID_VALUE),
         // SAFETY: the caller's promise.
         (false, true) => unsafe { pack_each(function, bytes, kernel_params, packed) },
@@ -155,7 +155,7 @@ unsafe fn pack_each(
 ) -> Result<(), CUresult> {
     let base = packed.len();
     packed.resize(base + bytes, 0);
-    for (index, (offset, size)) in function.parameters.iter().enumerate() {
+    for (index, (offset, size)) in module::known_parameters(function)?.iter().enumerate() {
         // SAFETY: the caller's promise.
         let parameter = out(unsafe { kernel_params.add(index).read() })?;
         let place = base + *offset as usize..base + *offset as usize + *size as usize;

@@ -21,13 +21,14 @@ use driver_api::abi::{
 };
 use driver_api::id::{FunctionId, LibraryId, ModuleId};
 use driver_api::image::{self, Image};
-use driver_api::wire::Request;
 use driver_api::wire::request::{
     CuFuncGetAttribute, CuFuncSetAttribute, CuKernelGetAttribute, CuKernelSetAttribute,
     CuLibraryGetModule, CuLibraryUnload, CuModuleUnload, GpurunFunctionGet, GpurunKernelFunction,
     GpurunKernelGet, GpurunLibraryGlobal, GpurunLibraryLoad, GpurunModuleGlobal, GpurunModuleLoad,
 };
+use driver_api::wire::{Request, reply};
 use protocol::limits::MAX_INLINE_COPY_BYTES;
+use zerocopy::FromBytes;
 
 use crate::entry::code;
 use crate::handles::Handle;
@@ -58,8 +59,8 @@ pub(crate) struct Function {
     pub(crate) id: u32,
     name: CString,
     owner: Owner,
-    /// Offset and size of each parameter.
-    pub(crate) parameters: Vec<(u32, u32)>,
+    /// Offset and size of each parameter; none where nobody knows.
+    pub(crate) parameters: Option<Vec<(u32, u32)>>,
     /// Configurations that the driver has accepted once: later launches in them are posted.
     accepted: Mutex<HashSet<LaunchShape>>,
     attributes: Mutex<HashMap<CUfunction_attribute, c_int>>,
@@ -83,7 +84,7 @@ enum Owner {
 }
 
 impl Function {
-    fn new(id: u32, name: CString, owner: Owner, parameters: Vec<(u32, u32)>) -> Self {
+    fn new(id: u32, name: CString, owner: Owner, parameters: Option<Vec<(u32, u32)>>) -> Self {
         Self {
             id,
             name,
@@ -97,7 +98,8 @@ impl Function {
 
     /// Bytes from the first parameter to the end of the last.
     pub(crate) fn parameter_bytes(&self) -> usize {
-        self.parameters
+        let parameters = self.parameters.as_deref().unwrap_or_default();
+        parameters
             .iter()
             .map(|(offset, size)| *offset as usize + *size as usize)
             .max()
@@ -382,18 +384,23 @@ fn forget_functions(session: &Session, owner: Owner) {
 }
 
 /// The parameters of a function as the worker tells them.
-fn parameters(body: &[u8]) -> Result<Vec<(u32, u32)>, CUresult> {
-    let (pairs, rest) = body.as_chunks::<8>();
+fn parameters(body: &[u8]) -> Result<Option<Vec<(u32, u32)>>, CUresult> {
+    let malformed = session::malformed::<GpurunFunctionGet>;
+    // Both look-ups answer in the same form.
+    let (reply, pairs) =
+        reply::GpurunFunctionGet::read_from_prefix(body).map_err(|_| malformed())?;
+    let (pairs, rest) = pairs.as_chunks::<8>();
     if !rest.is_empty() {
-        return Err(session::malformed::<GpurunFunctionGet>());
+        return Err(malformed());
     }
     let word = |pair: &[u8; 8], at: usize| {
         u32::from_le_bytes([pair[at], pair[at + 1], pair[at + 2], pair[at + 3]])
     };
-    Ok(pairs
+    let pairs = pairs
         .iter()
         .map(|pair| (word(pair, 0), word(pair, 4)))
-        .collect())
+        .collect();
+    Ok((reply.known() == 1).then_some(pairs))
 }
 
 /// # Safety
@@ -423,7 +430,7 @@ fn look_up(
         let asked = ask(id, name.as_bytes()).and_then(|body| parameters(&body));
         let parameters = asked.unwrap_or_else(|code| {
             failed = Some(code);
-            Vec::new()
+            None
         });
         Function::new(id, name.clone(), owner, parameters)
     });
@@ -776,6 +783,20 @@ pub(crate) unsafe fn cuKernelGetName(name: *mut *const c_char, function: CUkerne
     code(write_name(name, CUfunction(function.0)))
 }
 
+/// The parameters, or an error where nobody knows them.
+pub(crate) fn known_parameters(function: &Function) -> Result<&[(u32, u32)], CUresult> {
+    function.parameters.as_deref().ok_or_else(|| {
+        log::warn_once(
+            "parameters",
+            format_args!(
+                "{}: the server's driver does not tell its parameters, nor does its image",
+                function.name.to_string_lossy()
+            ),
+        );
+        CUresult::NOT_SUPPORTED
+    })
+}
+
 fn write_parameter(
     function: CUfunction,
     index: usize,
@@ -784,8 +805,7 @@ fn write_parameter(
 ) -> Result<(), CUresult> {
     let place = out(offset)?;
     let function = function_of(function)?;
-    let (at, bytes) = *function
-        .parameters
+    let (at, bytes) = *known_parameters(&function)?
         .get(index)
         .ok_or(CUresult::INVALID_VALUE)?;
     // SAFETY: checked by `out`, or for null here.
@@ -823,9 +843,9 @@ pub(crate) unsafe fn cuKernelGetParamInfo(
 
 fn write_parameter_count(function: CUfunction, count: *mut usize) -> Result<(), CUresult> {
     let place = out(count)?;
-    let function = function_of(function)?;
+    let count = known_parameters(&*function_of(function)?)?.len();
     // SAFETY: checked by `out`.
-    unsafe { place.write(function.parameters.len()) };
+    unsafe { place.write(count) };
     Ok(())
 }
 

@@ -23,9 +23,10 @@ unsafe extern "C" {
         #[rest] image: &[u8],
     ) -> CUresult;
 
-    /// A function of a module by name. The reply tells its parameters: `u32` offset and `u32` size of each.
+    /// A function of a module by name. The reply tells its parameters: `u32` offset and `u32` size of each, if `known` is 1.
     #[row(22, private, asked, custom = worker, blocks = device)]
     fn gpurunFunctionGet(
+        #[out] known: *mut u32,
         module: CUmodule,
         function: u32,
         #[rest] name: &[u8],
@@ -35,6 +36,7 @@ unsafe extern "C" {
     /// A kernel of a library by name, with the same reply.
     #[row(23, private, asked, custom = worker, blocks = device)]
     fn gpurunKernelGet(
+        #[out] known: *mut u32,
         library: CUlibrary,
         kernel: u32,
         #[rest] name: &[u8],

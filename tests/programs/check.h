@@ -51,6 +51,15 @@ __attribute__((format(printf, 1, 2))) inline int pass(const char *format, ...) {
                  cudaGetErrorName(expected));                                                               \
     } while (0)
 
+// A CUDA call that must fail in one of two ways: where releases of CUDA differ.
+#define EXPECT_EITHER(call, one, other)                                                                    \
+    do {                                                                                                   \
+        cudaError_t expect_error = (call);                                                                 \
+        if (expect_error != (one) && expect_error != (other))                                              \
+            fail("line %d: %s: %s, expected %s or %s", __LINE__, #call, cudaGetErrorName(expect_error),     \
+                 cudaGetErrorName(one), cudaGetErrorName(other));                                          \
+    } while (0)
+
 // Anything else that must hold.
 #define REQUIRE(condition, ...)                                                                            \
     do {                                                                                                   \

@@ -14,11 +14,12 @@ __global__ void trap_here() { __trap(); }
 __global__ void assert_here(int value) { assert(value == 0); }
 
 static void recoverable(int *good) {
+    // The runtimes of CUDA 12 and 13 translate the driver's answer to a wrong shape differently.
     write_at<<<1, 2048>>>(good, 1);
-    EXPECT(cudaGetLastError(), cudaErrorInvalidConfiguration);
+    EXPECT_EITHER(cudaGetLastError(), cudaErrorInvalidConfiguration, cudaErrorInvalidValue);
     CHECK(cudaGetLastError());
     write_at<<<0, 1>>>(good, 1);
-    EXPECT(cudaGetLastError(), cudaErrorInvalidConfiguration);
+    EXPECT_EITHER(cudaGetLastError(), cudaErrorInvalidConfiguration, cudaErrorInvalidValue);
     write_at<<<1, 1, 100 << 20>>>(good, 1);
     EXPECT(cudaGetLastError(), cudaErrorInvalidValue);
     EXPECT(cudaMalloc((void **)nullptr, 16), cudaErrorInvalidValue);
@@ -30,7 +31,7 @@ static void recoverable(int *good) {
     EXPECT(cudaSetDevice(-1), cudaErrorInvalidDevice);
     void *pinned = nullptr;
     CHECK(cudaMallocHost(&pinned, 64));
-    EXPECT(cudaEventElapsedTime(nullptr, nullptr, nullptr), cudaErrorInvalidResourceHandle);
+    EXPECT_EITHER(cudaEventElapsedTime(nullptr, nullptr, nullptr), cudaErrorInvalidResourceHandle, cudaErrorInvalidValue);
     CHECK(cudaFreeHost(pinned));
     // The last error is remembered until it is asked for; peeking leaves it.
     EXPECT(cudaSetDevice(12345), cudaErrorInvalidDevice);

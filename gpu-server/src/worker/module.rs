@@ -16,7 +16,7 @@ use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use driver_api::abi::{CUfunction, CUkernel, CUlibrary, CUmodule};
+use driver_api::abi::{CUcontext, CUfunction, CUkernel, CUlibrary, CUmodule};
 use driver_api::image::{Image, MAX_KERNEL_PARAMETERS, elf, fatbin, ptx};
 use driver_api::result::CUresult;
 use driver_api::wire::{reply, request};
@@ -263,6 +263,7 @@ pub(crate) fn gpurunFunctionGet(
         cuda!(driver, cuFuncGetParamInfo(handle, index, offset, size))
     });
     let parameters = told.or_else(|| image_parameters(module.image.as_deref(), &name));
+    call.reply(&reply::GpurunFunctionGet::new(parameters.is_some().into()));
     tell(call, parameters.as_deref());
     let function = Function::new(
         Handle::Function(handle),
@@ -296,10 +297,15 @@ pub(crate) fn gpurunKernelGet(
         driver,
         cuLibraryGetKernel(&mut handle, library.handle, name.as_ptr())
     )?;
-    let told = told_parameters(|index, offset, size| {
-        cuda!(driver, cuKernelGetParamInfo(handle, index, offset, size))
-    });
-    let parameters = told.or_else(|| image_parameters(library.image.as_deref(), &name));
+    let ask = || {
+        told_parameters(|index, offset, size| {
+            cuda!(driver, cuKernelGetParamInfo(handle, index, offset, size))
+        })
+    };
+    let parameters = ask()
+        .or_else(|| in_some_context(call, ask))
+        .or_else(|| image_parameters(library.image.as_deref(), &name));
+    call.reply(&reply::GpurunKernelGet::new(parameters.is_some().into()));
     tell(call, parameters.as_deref());
     let function = Function::new(
         Handle::Kernel(handle),
@@ -330,6 +336,24 @@ fn told_parameters(
         }
     }
     None
+}
+
+/// Asks again with a context current, if there is none: a driver may load a kernel only there.
+fn in_some_context<T>(call: &Call<'_>, ask: impl Fn() -> Option<T>) -> Option<T> {
+    if call.record.context != 0 {
+        return None;
+    }
+    let (driver, device) = (call.driver(), 0);
+    let (mut context, mut popped) = (CUcontext(0), CUcontext(0));
+    cuda!(driver, cuDevicePrimaryCtxRetain(&mut context, device)).ok()?;
+    let pushed = cuda!(driver, cuCtxPushCurrent_v2(context));
+    let told = pushed.ok().and_then(|()| {
+        let told = ask();
+        cuda!(driver, cuCtxPopCurrent_v2(&mut popped)).ok()?;
+        told
+    });
+    cuda!(driver, cuDevicePrimaryCtxRelease_v2(device)).ok()?;
+    told
 }
 
 /// The parameters that the image tells of a kernel.
