@@ -7,13 +7,20 @@ use support::{Argument, Kernel, Run, kernels};
 
 const SAXPY: &str = include_str!("../kernels/saxpy.ptx");
 
-fn saxpy(kernel: &Kernel, count: u32, held: usize, threads: usize) -> (Vec<f32>, Result<(), soft_gpu::exec::Fault>) {
+fn saxpy(
+    kernel: &Kernel,
+    count: u32,
+    held: usize,
+    threads: usize,
+) -> (Vec<f32>, Result<(), soft_gpu::exec::Fault>) {
     let mut x: Vec<f32> = (0..held).map(|i| i as f32 * 0.5).collect();
     let mut y: Vec<f32> = (0..held).map(|i| (i % 17) as f32).collect();
     let mut run = Run::new(kernel, count.div_ceil(96), 96);
     run.threads = threads;
     let (xs, ys) = (run.buffer(&mut x), run.buffer(&mut y));
-    let result = run.launch(&[Argument::F32(2.5), xs, ys, Argument::U32(count)]).map(|_| ());
+    let result = run
+        .launch(&[Argument::F32(2.5), xs, ys, Argument::U32(count)])
+        .map(|_| ());
     (y, result)
 }
 
@@ -23,7 +30,12 @@ fn saxpy_is_exact_on_every_path() {
         let (y, result) = saxpy(&kernel, 1001, 1001, 2);
         result.unwrap();
         for (i, value) in y.iter().enumerate() {
-            assert_eq!(*value, 2.5f32.mul_add(i as f32 * 0.5, (i % 17) as f32), "{:?} at {i}", kernel.path);
+            assert_eq!(
+                *value,
+                2.5f32.mul_add(i as f32 * 0.5, (i % 17) as f32),
+                "{:?} at {i}",
+                kernel.path
+            );
         }
     }
 }
@@ -47,12 +59,24 @@ fn matmul(text: &str, grid: [u32; 3], block: [u32; 3]) {
         let mut c = vec![0f32; n * n];
         let mut run = Run::new(&kernel, 1, 1);
         (run.grid, run.block) = (grid, block);
-        let arguments = [run.buffer(&mut a), run.buffer(&mut b), run.buffer(&mut c), Argument::U32(n as u32)];
+        let arguments = [
+            run.buffer(&mut a),
+            run.buffer(&mut b),
+            run.buffer(&mut c),
+            Argument::U32(n as u32),
+        ];
         run.launch(&arguments).unwrap();
         for row in 0..n {
             for column in 0..n {
-                let want = (0..n).fold(0f32, |sum, i| a[row * n + i].mul_add(b[i * n + column], sum));
-                assert_eq!(c[row * n + column], want, "{:?} at {row},{column}", kernel.path);
+                let want = (0..n).fold(0f32, |sum, i| {
+                    a[row * n + i].mul_add(b[i * n + column], sum)
+                });
+                assert_eq!(
+                    c[row * n + column],
+                    want,
+                    "{:?} at {row},{column}",
+                    kernel.path
+                );
             }
         }
     }
@@ -60,11 +84,23 @@ fn matmul(text: &str, grid: [u32; 3], block: [u32; 3]) {
 
 #[test]
 fn naive_matmul_in_two_block_shapes() {
-    matmul(include_str!("../kernels/matmul_naive.ptx"), [2, 8, 1], [32, 8, 1]);
-    matmul(include_str!("../kernels/matmul_naive.ptx"), [4, 4, 1], [16, 16, 1]);
+    matmul(
+        include_str!("../kernels/matmul_naive.ptx"),
+        [2, 8, 1],
+        [32, 8, 1],
+    );
+    matmul(
+        include_str!("../kernels/matmul_naive.ptx"),
+        [4, 4, 1],
+        [16, 16, 1],
+    );
 }
 
 #[test]
 fn tiled_matmul_with_barriers() {
-    matmul(include_str!("../kernels/matmul_tiled.ptx"), [2, 2, 1], [32, 32, 1]);
+    matmul(
+        include_str!("../kernels/matmul_tiled.ptx"),
+        [2, 2, 1],
+        [32, 32, 1],
+    );
 }

@@ -70,18 +70,24 @@ impl<M: Memory, T: Word, F: Change<T>> Operation for Atomic<M, T, F> {
         let mut addresses = [0; LANES];
         // SAFETY: the decoder gave rows of these types; `place` checks every address.
         unsafe {
-            if let Err(outcome) = M::place::<P>(context, op, &mut addresses, size_of::<T>() as u64) {
+            if let Err(outcome) = M::place::<P>(context, op, &mut addresses, size_of::<T>() as u64)
+            {
                 return outcome;
             }
             let first: [T; LANES] = context.load(op.b);
-            let second: [T; LANES] = if op.c == NONE { first } else { context.load(op.c) };
+            let second: [T; LANES] = if op.c == NONE {
+                first
+            } else {
+                context.load(op.c)
+            };
             let mut results = [T::default(); LANES];
             let mut left = context.active;
             while left != 0 {
                 let lane = left.trailing_zeros() as usize;
                 left &= left - 1;
-                results[lane] =
-                    T::update(addresses[lane], |old| change.apply(old, first[lane], second[lane]));
+                results[lane] = T::update(addresses[lane], |old| {
+                    change.apply(old, first[lane], second[lane])
+                });
             }
             if op.d != NONE {
                 context.store(op.d, results);
@@ -125,7 +131,12 @@ pub(crate) enum Action {
 }
 
 /// The handler of `action` on words of `bytes` bytes.
-pub(crate) fn handler_of(path: Path, target: Target, action: Action, bytes: u32) -> Option<Handler> {
+pub(crate) fn handler_of(
+    path: Path,
+    target: Target,
+    action: Action,
+    bytes: u32,
+) -> Option<Handler> {
     macro_rules! either {
         (|$old:ident, $a:ident, $b:ident| $value:expr) => {
             match bytes {
@@ -138,22 +149,40 @@ pub(crate) fn handler_of(path: Path, target: Target, action: Action, bytes: u32)
     Some(match (action, bytes) {
         (Action::Add, _) => either!(|old, a, _b| old.wrapping_add(a)),
         (Action::Exchange, _) => either!(|_old, a, _b| a),
-        (Action::CompareAndSwap, 2) => {
-            atomic(path, target, |old: u16, a: u16, b: u16| if old == a { b } else { old })
-        }
+        (Action::CompareAndSwap, 2) => atomic(
+            path,
+            target,
+            |old: u16, a: u16, b: u16| if old == a { b } else { old },
+        ),
         (Action::CompareAndSwap, _) => either!(|old, a, b| if old == a { b } else { old }),
         (Action::And, _) => either!(|old, a, _b| old & a),
         (Action::Or, _) => either!(|old, a, _b| old | a),
         (Action::Xor, _) => either!(|old, a, _b| old ^ a),
         (Action::Min, _) => either!(|old, a, _b| old.min(a)),
         (Action::Max, _) => either!(|old, a, _b| old.max(a)),
-        (Action::MinSigned, 4) => atomic(path, target, |old: u32, a: u32, _: u32| (old as i32).min(a as i32) as u32),
-        (Action::MaxSigned, 4) => atomic(path, target, |old: u32, a: u32, _: u32| (old as i32).max(a as i32) as u32),
-        (Action::MinSigned, 8) => atomic(path, target, |old: u64, a: u64, _: u64| (old as i64).min(a as i64) as u64),
-        (Action::MaxSigned, 8) => atomic(path, target, |old: u64, a: u64, _: u64| (old as i64).max(a as i64) as u64),
-        (Action::Increment, 4) => atomic(path, target, |old: u32, a: u32, _: u32| if old >= a { 0 } else { old + 1 }),
+        (Action::MinSigned, 4) => atomic(path, target, |old: u32, a: u32, _: u32| {
+            (old as i32).min(a as i32) as u32
+        }),
+        (Action::MaxSigned, 4) => atomic(path, target, |old: u32, a: u32, _: u32| {
+            (old as i32).max(a as i32) as u32
+        }),
+        (Action::MinSigned, 8) => atomic(path, target, |old: u64, a: u64, _: u64| {
+            (old as i64).min(a as i64) as u64
+        }),
+        (Action::MaxSigned, 8) => atomic(path, target, |old: u64, a: u64, _: u64| {
+            (old as i64).max(a as i64) as u64
+        }),
+        (Action::Increment, 4) => atomic(
+            path,
+            target,
+            |old: u32, a: u32, _: u32| if old >= a { 0 } else { old + 1 },
+        ),
         (Action::Decrement, 4) => {
-            atomic(path, target, |old: u32, a: u32, _: u32| if old == 0 || old > a { a } else { old - 1 })
+            atomic(
+                path,
+                target,
+                |old: u32, a: u32, _: u32| if old == 0 || old > a { a } else { old - 1 },
+            )
         }
         (Action::AddSingle, 4) => atomic(path, target, |old: u32, a: u32, _: u32| {
             (f32::from_bits(old) + f32::from_bits(a)).to_bits()
@@ -168,10 +197,14 @@ pub(crate) fn handler_of(path: Path, target: Target, action: Action, bytes: u32)
             Bf16::nearest(Bf16(old).to_f32() + Bf16(a).to_f32()).0
         }),
         (Action::AddHalves, 4) => atomic(path, target, |old: u32, a: u32, _: u32| {
-            super::half::pair(old, a, |x: F16, y: F16| F16::nearest(x.to_f32() + y.to_f32()))
+            super::half::pair(old, a, |x: F16, y: F16| {
+                F16::nearest(x.to_f32() + y.to_f32())
+            })
         }),
         (Action::AddBrains, 4) => atomic(path, target, |old: u32, a: u32, _: u32| {
-            super::half::pair(old, a, |x: Bf16, y: Bf16| Bf16::nearest(x.to_f32() + y.to_f32()))
+            super::half::pair(old, a, |x: Bf16, y: Bf16| {
+                Bf16::nearest(x.to_f32() + y.to_f32())
+            })
         }),
         _ => return None,
     })

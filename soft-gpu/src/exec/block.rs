@@ -37,8 +37,15 @@ struct Barrier {
 }
 
 /// A barrier before anyone has arrived.
-const FRESH: Barrier =
-    Barrier { expected: 0, arrived: 0, reduction: Reduction { count: 0, all: true, any: false } };
+const FRESH: Barrier = Barrier {
+    expected: 0,
+    arrived: 0,
+    reduction: Reduction {
+        count: 0,
+        all: true,
+        any: false,
+    },
+};
 
 /// The barriers of a block.
 pub(crate) struct Barriers {
@@ -49,8 +56,17 @@ pub(crate) struct Barriers {
 
 impl Barriers {
     /// Notes `lanes` of a warp at barrier `number`, with their predicates in `bits`. False for a wrong number.
-    pub(crate) fn arrive(&mut self, number: u32, expected: u32, arrive_only: bool, lanes: u32, bits: u32) -> bool {
-        let Some(barrier) = self.barriers.get_mut(number as usize) else { return false };
+    pub(crate) fn arrive(
+        &mut self,
+        number: u32,
+        expected: u32,
+        arrive_only: bool,
+        lanes: u32,
+        bits: u32,
+    ) -> bool {
+        let Some(barrier) = self.barriers.get_mut(number as usize) else {
+            return false;
+        };
         self.used |= 1 << number;
         barrier.expected = expected;
         barrier.arrived += if arrive_only { LANES as u32 } else { 0 };
@@ -70,7 +86,9 @@ struct Memory {
 impl Memory {
     fn new(bytes: usize) -> Memory {
         let size = bytes.max(1).next_multiple_of(256);
-        let Ok(layout) = Layout::from_size_align(size, 256) else { handle_alloc_error(Layout::new::<u64>()) };
+        let Ok(layout) = Layout::from_size_align(size, 256) else {
+            handle_alloc_error(Layout::new::<u64>())
+        };
         // SAFETY: the size is not zero.
         let start = unsafe { alloc_zeroed(layout) };
         if start.is_null() {
@@ -99,6 +117,8 @@ pub(crate) struct BlockRunner<'a> {
     /// Local memory of each warp that was started, by warp number; one for all when none is needed.
     locals: Vec<Memory>,
     cache: Vec<(u64, u64)>,
+    /// Warps that have ended, for the next block.
+    spare: Vec<Warp>,
     /// Warp operations so far.
     pub(crate) executed: u64,
 }
@@ -123,6 +143,7 @@ impl<'a> BlockRunner<'a> {
             shared_bytes,
             locals: Vec::new(),
             cache: vec![(1, 0); code.cache_slots as usize],
+            spare: Vec::new(),
             executed: 0,
         }
     }
@@ -130,11 +151,19 @@ impl<'a> BlockRunner<'a> {
     /// Runs block number `index`. `spent` gives the operations of all threads so far.
     pub(crate) fn run(&mut self, index: u64, spent: &dyn Fn(u64) -> u64) -> Result<(), Box<Fault>> {
         let grid = self.launch.grid.map(u64::from);
-        let block =
-            [index % grid[0], index / grid[0] % grid[1], index / grid[0] / grid[1]].map(|number| number as u32);
+        let block = [
+            index % grid[0],
+            index / grid[0] % grid[1],
+            index / grid[0] / grid[1],
+        ]
+        .map(|number| number as u32);
         let threads = self.launch.block.iter().product::<u32>();
-        let mut warps: Vec<Option<Warp>> = (0..threads.div_ceil(LANES as u32)).map(|_| None).collect();
-        let mut barriers = Barriers { barriers: [FRESH; BARRIERS], used: 0 };
+        let mut warps: Vec<Option<Warp>> =
+            (0..threads.div_ceil(LANES as u32)).map(|_| None).collect();
+        let mut barriers = Barriers {
+            barriers: [FRESH; BARRIERS],
+            used: 0,
+        };
         let mut pending = warps.len();
         let mut done = vec![false; warps.len()];
         while pending > 0 {
@@ -143,17 +172,32 @@ impl<'a> BlockRunner<'a> {
                 if done[number] {
                     continue;
                 }
-                let stop = self.turn(&mut warps[number], number as u32, block, threads, &mut barriers, &mut progress)?;
+                let stop = self.turn(
+                    &mut warps[number],
+                    number as u32,
+                    block,
+                    threads,
+                    &mut barriers,
+                    &mut progress,
+                )?;
                 if stop == Stop::Done {
                     done[number] = true;
                     pending -= 1;
+                    self.spare.extend(warps[number].take());
                 } else if stop == Stop::Turn {
                     self.check_limits(spent, block)?;
                 }
             }
-            progress |= self.open_barriers(&mut warps, &mut barriers, &done, threads);
+            if barriers.used != 0 {
+                progress |= self.open_barriers(&mut warps, &mut barriers, &done, threads);
+            }
             if !progress && pending > 0 {
-                return Err(Box::new(self.fault_at(FaultKind::Deadlock, block, [0; 3], 0)));
+                return Err(Box::new(self.fault_at(
+                    FaultKind::Deadlock,
+                    block,
+                    [0; 3],
+                    0,
+                )));
             }
         }
         Ok(())
@@ -171,8 +215,21 @@ impl<'a> BlockRunner<'a> {
     ) -> Result<Stop, Box<Fault>> {
         let warp = slot.get_or_insert_with(|| {
             let left = threads - number * LANES as u32;
-            let live = if left >= LANES as u32 { u32::MAX } else { (1 << left) - 1 };
-            Warp::new(Identity { block, warp: number }, live, &mut self.frames)
+            let live = if left >= LANES as u32 {
+                u32::MAX
+            } else {
+                (1 << left) - 1
+            };
+            let mut warp = self.spare.pop().unwrap_or_else(Warp::idle);
+            warp.begin(
+                Identity {
+                    block,
+                    warp: number,
+                },
+                live,
+                &mut self.frames,
+            );
+            warp
         });
         let before = warp.executed;
         let program = self.launch.program;
@@ -192,12 +249,21 @@ impl<'a> BlockRunner<'a> {
             local_stride: stride,
             cache: &mut self.cache,
             allocations: self.allocations,
-            params: (self.params.as_ptr() as u64, self.params.as_ptr() as u64 + self.params.len() as u64),
+            params: (
+                self.params.as_ptr() as u64,
+                self.params.as_ptr() as u64 + self.params.len() as u64,
+            ),
             program,
             fault: None,
             detail: String::new(),
         };
-        let mut runner = Runner { warp, context: &mut context, frames: &mut self.frames, barriers, host: &self.host };
+        let mut runner = Runner {
+            warp,
+            context: &mut context,
+            frames: &mut self.frames,
+            barriers,
+            host: &self.host,
+        };
         let stop = runner.run();
         let (fault, detail) = (context.fault, context.detail);
         self.executed += warp.executed - before;
@@ -212,9 +278,22 @@ impl<'a> BlockRunner<'a> {
         Ok(stop)
     }
 
-    fn describe(&self, warp: &Warp, kind: FaultKind, address: Option<u64>, detail: String) -> Fault {
+    fn describe(
+        &self,
+        warp: &Warp,
+        kind: FaultKind,
+        address: Option<u64>,
+        detail: String,
+    ) -> Fault {
         let (pc, lane) = warp.position();
-        let line = self.launch.program.code.lines.get(pc as usize).copied().unwrap_or(0);
+        let line = self
+            .launch
+            .program
+            .code
+            .lines
+            .get(pc as usize)
+            .copied()
+            .unwrap_or(0);
         let thread = warp.identity.warp * LANES as u32 + lane;
         let [x, y, _] = self.launch.block;
         let thread = [thread % x, thread / x % y, thread / x / y];
@@ -226,17 +305,35 @@ impl<'a> BlockRunner<'a> {
     }
 
     fn fault_at(&self, kind: FaultKind, block: [u32; 3], thread: [u32; 3], ptx_line: u32) -> Fault {
-        Fault { ptx_line, block, thread, ..Fault::of_launch(kind, self.launch.program.kernel()) }
+        Fault {
+            ptx_line,
+            block,
+            thread,
+            ..Fault::of_launch(kind, self.launch.program.kernel())
+        }
     }
 
     /// Whether the budget is spent or somebody gave up.
     fn check_limits(&self, spent: &dyn Fn(u64) -> u64, block: [u32; 3]) -> Result<(), Box<Fault>> {
         let services = self.host.services;
         if services.cancelled.load(Ordering::Relaxed) {
-            return Err(Box::new(self.fault_at(FaultKind::Cancelled, block, [0; 3], 0)));
+            return Err(Box::new(self.fault_at(
+                FaultKind::Cancelled,
+                block,
+                [0; 3],
+                0,
+            )));
         }
-        if services.operation_budget.is_some_and(|budget| spent(self.executed) > budget) {
-            return Err(Box::new(self.fault_at(FaultKind::LaunchTimeout, block, [0; 3], 0)));
+        if services
+            .operation_budget
+            .is_some_and(|budget| spent(self.executed) > budget)
+        {
+            return Err(Box::new(self.fault_at(
+                FaultKind::LaunchTimeout,
+                block,
+                [0; 3],
+                0,
+            )));
         }
         Ok(())
     }
@@ -254,7 +351,11 @@ impl<'a> BlockRunner<'a> {
         for number in (0..BARRIERS as u8).filter(|number| used >> number & 1 != 0) {
             let barrier = &mut barriers.barriers[usize::from(number)];
             let arrived = barrier.arrived + arrivals(warps, number, barrier.expected != 0);
-            let needed = if barrier.expected == 0 { living(warps, done, threads) } else { barrier.expected };
+            let needed = if barrier.expected == 0 {
+                living(warps, done, threads)
+            } else {
+                barrier.expected
+            };
             if arrived < needed {
                 continue;
             }
@@ -274,7 +375,11 @@ impl<'a> BlockRunner<'a> {
 fn arrivals(warps: &[Option<Warp>], number: u8, by_warp: bool) -> u32 {
     let count = |warp: &Warp| {
         let waiting = warp.waiting_at(number);
-        if by_warp && waiting != 0 && waiting == warp.live { LANES as u32 } else { waiting.count_ones() }
+        if by_warp && waiting != 0 && waiting == warp.live {
+            LANES as u32
+        } else {
+            waiting.count_ones()
+        }
     };
     warps.iter().flatten().map(count).sum()
 }
@@ -286,7 +391,9 @@ fn living(warps: &[Option<Warp>], done: &[bool], threads: u32) -> u32 {
         living += match warp {
             _ if *done => 0,
             Some(warp) => warp.live.count_ones(),
-            None => threads.saturating_sub(number as u32 * LANES as u32).min(LANES as u32),
+            None => threads
+                .saturating_sub(number as u32 * LANES as u32)
+                .min(LANES as u32),
         };
     }
     living

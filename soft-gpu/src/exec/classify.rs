@@ -3,7 +3,8 @@
 //!
 //! # Safety
 //!
-//! The vector versions are only reached through a path that the machine has.
+//! The vector versions are only reached through a path that the machine has. They are always inlined into handlers
+//! that are compiled for that path, which a function with features of its own would not be.
 #![expect(unsafe_code, reason = "vector intrinsics")]
 
 use super::path::Path;
@@ -70,111 +71,154 @@ fn portable(addresses: &[u64; LANES], active: u32, size: u64) -> Bounds {
     } else {
         Shape::Scattered
     };
-    Bounds { low, high, union, shape }
+    Bounds {
+        low,
+        high,
+        union,
+        shape,
+    }
 }
 
 /// The bounds of a contiguous access that starts at `first`.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn contiguous(first: u64, size: u64) -> Bounds {
-    Bounds { low: first, high: first.wrapping_add(31 * size), union: first, shape: Shape::Contiguous }
+    Bounds {
+        low: first,
+        high: first.wrapping_add(31 * size),
+        union: first,
+        shape: Shape::Contiguous,
+    }
 }
 
 /// The bounds of a uniform access to `first`.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn uniform(first: u64) -> Bounds {
-    Bounds { low: first, high: first, union: first, shape: Shape::Uniform }
+    Bounds {
+        low: first,
+        high: first,
+        union: first,
+        shape: Shape::Uniform,
+    }
 }
 
 /// # Safety
 ///
 /// The machine has AVX-512.
 #[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw")]
+#[inline(always)]
 unsafe fn avx512(addresses: &[u64; LANES], active: u32, size: u64) -> Bounds {
-    use std::arch::x86_64::*;
-    // SAFETY: 32 addresses are four vectors.
-    let vectors: [__m512i; 4] = unsafe { std::mem::transmute_copy(addresses) };
-    let first = addresses[0];
-    if active == u32::MAX {
-        let base = _mm512_set1_epi64(first as i64);
-        let step = _mm512_mullo_epi64(_mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0), _mm512_set1_epi64(size as i64));
-        let next = _mm512_set1_epi64(8 * size as i64);
-        let (mut expected, mut steps, mut spread) =
-            (_mm512_add_epi64(base, step), _mm512_setzero_si512(), _mm512_setzero_si512());
-        for vector in vectors {
-            steps = _mm512_or_si512(steps, _mm512_xor_si512(vector, expected));
-            spread = _mm512_or_si512(spread, _mm512_xor_si512(vector, base));
-            expected = _mm512_add_epi64(expected, next);
+    // SAFETY: the machine has the instructions, and 32 addresses are four vectors.
+    unsafe {
+        use std::arch::x86_64::*;
+        let vectors: [__m512i; 4] = std::mem::transmute_copy(addresses);
+        let first = addresses[0];
+        if active == u32::MAX {
+            let base = _mm512_set1_epi64(first as i64);
+            let step = _mm512_mullo_epi64(
+                _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0),
+                _mm512_set1_epi64(size as i64),
+            );
+            let next = _mm512_set1_epi64(8 * size as i64);
+            let (mut expected, mut steps, mut spread) = (
+                _mm512_add_epi64(base, step),
+                _mm512_setzero_si512(),
+                _mm512_setzero_si512(),
+            );
+            for vector in vectors {
+                steps = _mm512_or_si512(steps, _mm512_xor_si512(vector, expected));
+                spread = _mm512_or_si512(spread, _mm512_xor_si512(vector, base));
+                expected = _mm512_add_epi64(expected, next);
+            }
+            if _mm512_test_epi64_mask(steps, steps) == 0 {
+                return contiguous(first, size);
+            }
+            if _mm512_test_epi64_mask(spread, spread) == 0 {
+                return uniform(first);
+            }
         }
-        if _mm512_test_epi64_mask(steps, steps) == 0 {
-            return contiguous(first, size);
+        let (mut low, mut high, mut union) = (
+            _mm512_set1_epi64(-1),
+            _mm512_setzero_si512(),
+            _mm512_setzero_si512(),
+        );
+        for (index, vector) in vectors.into_iter().enumerate() {
+            let lanes = (active >> (8 * index)) as u8;
+            low = _mm512_mask_min_epu64(low, lanes, low, vector);
+            high = _mm512_mask_max_epu64(high, lanes, high, vector);
+            union = _mm512_mask_or_epi64(union, lanes, union, vector);
         }
-        if _mm512_test_epi64_mask(spread, spread) == 0 {
-            return uniform(first);
+        let (low, high) = (_mm512_reduce_min_epu64(low), _mm512_reduce_max_epu64(high));
+        let shape = if low == high {
+            Shape::Uniform
+        } else {
+            Shape::Scattered
+        };
+        Bounds {
+            low,
+            high,
+            union: _mm512_reduce_or_epi64(union) as u64,
+            shape,
         }
     }
-    let (mut low, mut high, mut union) =
-        (_mm512_set1_epi64(-1), _mm512_setzero_si512(), _mm512_setzero_si512());
-    for (index, vector) in vectors.into_iter().enumerate() {
-        let lanes = (active >> (8 * index)) as u8;
-        low = _mm512_mask_min_epu64(low, lanes, low, vector);
-        high = _mm512_mask_max_epu64(high, lanes, high, vector);
-        union = _mm512_mask_or_epi64(union, lanes, union, vector);
-    }
-    let (low, high) = (_mm512_reduce_min_epu64(low), _mm512_reduce_max_epu64(high));
-    let shape = if low == high { Shape::Uniform } else { Shape::Scattered };
-    Bounds { low, high, union: _mm512_reduce_or_epi64(union) as u64, shape }
 }
 
 /// # Safety
 ///
 /// The machine has AVX2.
 #[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx2")]
+#[inline(always)]
 unsafe fn avx2(addresses: &[u64; LANES], size: u64) -> Bounds {
-    use std::arch::x86_64::*;
-    // SAFETY: 32 addresses are eight vectors.
-    let vectors: [__m256i; 8] = unsafe { std::mem::transmute_copy(addresses) };
-    let first = addresses[0];
-    let base = _mm256_set1_epi64x(first as i64);
-    let stride = size as i64;
-    let next = _mm256_set1_epi64x(4 * stride);
-    let mut expected = _mm256_add_epi64(base, _mm256_set_epi64x(3 * stride, 2 * stride, stride, 0));
-    let (mut steps, mut spread) = (_mm256_setzero_si256(), _mm256_setzero_si256());
-    for vector in vectors {
-        steps = _mm256_or_si256(steps, _mm256_xor_si256(vector, expected));
-        spread = _mm256_or_si256(spread, _mm256_xor_si256(vector, base));
-        expected = _mm256_add_epi64(expected, next);
-    }
-    if _mm256_testz_si256(steps, steps) != 0 {
-        return contiguous(first, size);
-    }
-    if _mm256_testz_si256(spread, spread) != 0 {
-        return uniform(first);
-    }
-    // Signed comparison of addresses with the top bit flipped orders them as unsigned numbers.
-    let flip = _mm256_set1_epi64x(i64::MIN);
-    let (mut low, mut high, mut union) =
-        (_mm256_set1_epi64x(i64::MAX), _mm256_set1_epi64x(i64::MIN), _mm256_setzero_si256());
-    for vector in vectors {
-        let signed = _mm256_xor_si256(vector, flip);
-        low = _mm256_blendv_epi8(low, signed, _mm256_cmpgt_epi64(low, signed));
-        high = _mm256_blendv_epi8(high, signed, _mm256_cmpgt_epi64(signed, high));
-        union = _mm256_or_si256(union, vector);
-    }
-    // SAFETY: vectors and arrays have the same size.
-    let [low, high, union]: [[u64; 4]; 3] =
-        unsafe { std::mem::transmute([_mm256_xor_si256(low, flip), _mm256_xor_si256(high, flip), union]) };
-    let fold = |lanes: [u64; 4], join: fn(u64, u64) -> u64| lanes.into_iter().reduce(join).unwrap_or(0);
-    Bounds {
-        low: fold(low, u64::min),
-        high: fold(high, u64::max),
-        union: fold(union, |a, b| a | b),
-        shape: Shape::Scattered,
+    // SAFETY: the machine has the instructions; 32 addresses are eight vectors, and four lanes are one.
+    unsafe {
+        use std::arch::x86_64::*;
+        let vectors: [__m256i; 8] = std::mem::transmute_copy(addresses);
+        let first = addresses[0];
+        let base = _mm256_set1_epi64x(first as i64);
+        let stride = size as i64;
+        let next = _mm256_set1_epi64x(4 * stride);
+        let mut expected =
+            _mm256_add_epi64(base, _mm256_set_epi64x(3 * stride, 2 * stride, stride, 0));
+        let (mut steps, mut spread) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+        for vector in vectors {
+            steps = _mm256_or_si256(steps, _mm256_xor_si256(vector, expected));
+            spread = _mm256_or_si256(spread, _mm256_xor_si256(vector, base));
+            expected = _mm256_add_epi64(expected, next);
+        }
+        if _mm256_testz_si256(steps, steps) != 0 {
+            return contiguous(first, size);
+        }
+        if _mm256_testz_si256(spread, spread) != 0 {
+            return uniform(first);
+        }
+        // Signed comparison of addresses with the top bit flipped orders them as unsigned numbers.
+        let flip = _mm256_set1_epi64x(i64::MIN);
+        let (mut low, mut high, mut union) = (
+            _mm256_set1_epi64x(i64::MAX),
+            _mm256_set1_epi64x(i64::MIN),
+            _mm256_setzero_si256(),
+        );
+        for vector in vectors {
+            let signed = _mm256_xor_si256(vector, flip);
+            low = _mm256_blendv_epi8(low, signed, _mm256_cmpgt_epi64(low, signed));
+            high = _mm256_blendv_epi8(high, signed, _mm256_cmpgt_epi64(signed, high));
+            union = _mm256_or_si256(union, vector);
+        }
+        let [low, high, union]: [[u64; 4]; 3] = std::mem::transmute([
+            _mm256_xor_si256(low, flip),
+            _mm256_xor_si256(high, flip),
+            union,
+        ]);
+        let fold = |lanes: [u64; 4], join: fn(u64, u64) -> u64| {
+            lanes.into_iter().reduce(join).unwrap_or(0)
+        };
+        Bounds {
+            low: fold(low, u64::min),
+            high: fold(high, u64::max),
+            union: fold(union, |a, b| a | b),
+            shape: Shape::Scattered,
+        }
     }
 }
 

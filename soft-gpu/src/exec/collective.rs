@@ -25,7 +25,8 @@ impl Operation for Shuffle {
             let mut results = values;
             let mut valid = [Flag(false); LANES];
             for lane in 0..LANES {
-                let (source, inside) = shuffle_source(op.count, lane as u32, offsets[lane], limits[lane]);
+                let (source, inside) =
+                    shuffle_source(op.count, lane as u32, offsets[lane], limits[lane]);
                 results[lane] = values[source as usize % LANES];
                 valid[lane] = Flag(inside);
             }
@@ -44,7 +45,10 @@ fn shuffle_source(mode: u8, lane: u32, offset: u32, limit: u32) -> (u32, bool) {
     let (offset, segment, clamp) = (offset & 31, limit >> 8 & 31, limit & 31);
     let highest = (lane & segment) | (clamp & !segment);
     let (source, inside) = match mode {
-        UP => (lane.wrapping_sub(offset), lane as i32 - offset as i32 >= highest as i32),
+        UP => (
+            lane.wrapping_sub(offset),
+            lane as i32 - offset as i32 >= highest as i32,
+        ),
         DOWN => (lane + offset, lane + offset <= highest),
         BUTTERFLY => (lane ^ offset, lane ^ offset <= highest),
         _ => {
@@ -52,7 +56,11 @@ fn shuffle_source(mode: u8, lane: u32, offset: u32, limit: u32) -> (u32, bool) {
             (source, source <= highest)
         }
     };
-    if inside { (source, true) } else { (lane, false) }
+    if inside {
+        (source, true)
+    } else {
+        (lane, false)
+    }
 }
 
 /// The handler of `shfl`.
@@ -106,8 +114,11 @@ unsafe fn gather(context: &mut Context<'_>, op: &Op) {
     // SAFETY: the caller's promise.
     unsafe {
         // Only the members that this lane names count; with one mask for all, these are the active lanes.
-        let members: [u32; LANES] =
-            if op.e == NONE { [u32::MAX; LANES] } else { context.load(op.e) };
+        let members: [u32; LANES] = if op.e == NONE {
+            [u32::MAX; LANES]
+        } else {
+            context.load(op.e)
+        };
         let first = active.trailing_zeros() as usize % LANES;
         let group = active & members[first];
         if op.count == Gather::Nothing as u8 {
@@ -133,7 +144,9 @@ unsafe fn gather(context: &mut Context<'_>, op: &Op) {
             return matching(context, op, group);
         }
         let values: [u32; LANES] = context.load(op.a);
-        let lanes = (0..LANES).filter(|&lane| group >> lane & 1 != 0).map(|lane| values[lane]);
+        let lanes = (0..LANES)
+            .filter(|&lane| group >> lane & 1 != 0)
+            .map(|lane| values[lane]);
         let signed = lanes.clone().map(|value| value as i32);
         let value = match op.count {
             count if count == Gather::Add as u8 => lanes.fold(0, u32::wrapping_add),
@@ -156,10 +169,15 @@ unsafe fn matching(context: &mut Context<'_>, op: &Op, group: u32) {
     let wide = op.count >= Gather::MatchAnyWide as u8;
     // SAFETY: the caller's promise.
     unsafe {
-        let values: [u64; LANES] =
-            if wide { context.load(op.a) } else { context.load::<u32>(op.a).map(u64::from) };
+        let values: [u64; LANES] = if wide {
+            context.load(op.a)
+        } else {
+            context.load::<u32>(op.a).map(u64::from)
+        };
         let equal = |value: u64| {
-            (0..LANES).filter(|&lane| group >> lane & 1 != 0 && values[lane] == value).fold(0, |set, lane| set | 1 << lane)
+            (0..LANES)
+                .filter(|&lane| group >> lane & 1 != 0 && values[lane] == value)
+                .fold(0, |set, lane| set | 1 << lane)
         };
         if op.count == Gather::MatchAny as u8 || op.count == Gather::MatchAnyWide as u8 {
             let masks: [u32; LANES] = std::array::from_fn(|lane| equal(values[lane]));

@@ -46,8 +46,18 @@ pub(crate) struct Frames<'a> {
 impl<'a> Frames<'a> {
     /// Frames for `launch`, whose parameters are at `params`.
     pub(crate) fn new(launch: Launch<'a>, params: &'a [u8]) -> Frames<'a> {
-        let unused = launch.program.code.functions.iter().map(|_| Vec::new()).collect();
-        Frames { launch, params, unused }
+        let unused = launch
+            .program
+            .code
+            .functions
+            .iter()
+            .map(|_| Vec::new())
+            .collect();
+        Frames {
+            launch,
+            params,
+            unused,
+        }
     }
 
     /// A frame of `function` for a warp, its fixed rows filled in. `local_base` is where its part of local
@@ -59,7 +69,16 @@ impl<'a> Frames<'a> {
         let mut storage = storage.unwrap_or_else(|| Self::allocate(layout));
         for fixed in &layout.fixed {
             match fixed.value {
-                Fixed::Special(special) => self.special(&mut storage, fixed, special, identity),
+                Fixed::Special(Special::Block(dimension)) => {
+                    fill(
+                        &mut storage,
+                        fixed,
+                        u64::from(identity.block[usize::from(dimension)]),
+                    );
+                }
+                Fixed::Special(special) if fresh || varies(special) => {
+                    self.special(&mut storage, fixed, special, identity);
+                }
                 Fixed::Local(offset) => fill(&mut storage, fixed, u64::from(local_base + offset)),
                 value if fresh => fill(&mut storage, fixed, self.constant(value)),
                 _ => {}
@@ -74,15 +93,23 @@ impl<'a> Frames<'a> {
     }
 
     fn allocate(layout: &Function) -> Storage {
-        let count = (layout.frame_bytes as usize).div_ceil(size_of::<Line>()).max(1);
-        Storage { lines: vec![Line([0; 128]); count].into_boxed_slice() }
+        let count = (layout.frame_bytes as usize)
+            .div_ceil(size_of::<Line>())
+            .max(1);
+        Storage {
+            lines: vec![Line([0; 128]); count].into_boxed_slice(),
+        }
     }
 
     fn constant(&self, value: Fixed) -> u64 {
         match value {
             Fixed::Constant(bits) => bits,
             Fixed::ParamAddress(offset) => self.params.as_ptr() as u64 + u64::from(offset),
-            Fixed::Param { offset, bytes, signed } => self.param(offset as usize, usize::from(bytes), signed),
+            Fixed::Param {
+                offset,
+                bytes,
+                signed,
+            } => self.param(offset as usize, usize::from(bytes), signed),
             Fixed::Special(_) | Fixed::Local(_) | Fixed::DynamicShared => 0,
         }
     }
@@ -94,35 +121,49 @@ impl<'a> Frames<'a> {
         word[..count].copy_from_slice(&available[..count]);
         let value = u64::from_le_bytes(word);
         let unused_bits = 64 - 8 * bytes.clamp(1, 8) as u32;
-        if signed { ((value << unused_bits) as i64 >> unused_bits) as u64 } else { value }
+        if signed {
+            ((value << unused_bits) as i64 >> unused_bits) as u64
+        } else {
+            value
+        }
     }
 
-    fn special(&self, storage: &mut Storage, fixed: &FixedRow, special: Special, identity: Identity) {
+    fn special_of_lane(&self, special: Special, identity: Identity, lane: u32) -> u32 {
         let block = self.launch.block;
-        let lanes: [u32; LANES] = std::array::from_fn(|lane| {
-            let thread = identity.warp * LANES as u32 + lane as u32;
-            match special {
-                Special::Thread(0) => thread % block[0],
-                Special::Thread(1) => thread / block[0] % block[1],
-                Special::Thread(_) => thread / block[0] / block[1],
-                Special::BlockSize(dimension) => block[usize::from(dimension)],
-                Special::Block(dimension) => identity.block[usize::from(dimension)],
-                Special::GridSize(dimension) => self.launch.grid[usize::from(dimension)],
-                Special::LaneId => lane as u32,
-                Special::WarpId => identity.warp,
-                Special::WarpCount => (block[0] * block[1] * block[2]).div_ceil(LANES as u32),
-                Special::MaskEqual => 1 << lane,
-                Special::MaskLess => (1 << lane) - 1,
-                Special::MaskLessEqual => ((2u64 << lane) - 1) as u32,
-                Special::MaskGreaterEqual => !((1 << lane) - 1),
-                Special::MaskGreater => !(((2u64 << lane) - 1) as u32),
-                Special::DynamicSharedBytes => self.launch.dynamic_shared_bytes,
-                Special::TotalSharedBytes => {
-                    self.launch.program.code.static_shared + self.launch.dynamic_shared_bytes
-                }
-                Special::GridId => 0,
+        let below = ((1u64 << lane) - 1) as u32;
+        match special {
+            Special::Thread(_) | Special::Block(_) | Special::GridId => 0,
+            Special::BlockSize(dimension) => block[usize::from(dimension)],
+            Special::GridSize(dimension) => self.launch.grid[usize::from(dimension)],
+            Special::LaneId => lane,
+            Special::WarpId => identity.warp,
+            Special::WarpCount => (block[0] * block[1] * block[2]).div_ceil(LANES as u32),
+            Special::MaskEqual => 1 << lane,
+            Special::MaskLess => below,
+            Special::MaskLessEqual => below | 1 << lane,
+            Special::MaskGreaterEqual => !below,
+            Special::MaskGreater => !(below | 1 << lane),
+            Special::DynamicSharedBytes => self.launch.dynamic_shared_bytes,
+            Special::TotalSharedBytes => {
+                self.launch.program.code.static_shared + self.launch.dynamic_shared_bytes
             }
-        });
+        }
+    }
+
+    fn special(
+        &self,
+        storage: &mut Storage,
+        fixed: &FixedRow,
+        special: Special,
+        identity: Identity,
+    ) {
+        let block = self.launch.block;
+        let lanes: [u32; LANES] = match special {
+            Special::Thread(dimension) => {
+                thread_indices(block, identity.warp, usize::from(dimension))
+            }
+            _ => std::array::from_fn(|lane| self.special_of_lane(special, identity, lane as u32)),
+        };
         let place = storage.base().wrapping_add(fixed.row as usize);
         // SAFETY: the row lies in the frame and has the width that the decoder noted.
         unsafe {
@@ -133,6 +174,35 @@ impl<'a> Frames<'a> {
             }
         }
     }
+}
+
+/// Whether a special register differs between the warps of a launch.
+fn varies(special: Special) -> bool {
+    matches!(special, Special::Thread(_) | Special::WarpId)
+}
+
+/// One dimension of the indices of a warp's threads. Counts up, since divisions are slow.
+fn thread_indices(block: [u32; 3], warp: u32, dimension: usize) -> [u32; LANES] {
+    let first = warp * LANES as u32;
+    let mut index = [
+        first % block[0],
+        first / block[0] % block[1],
+        first / block[0] / block[1],
+    ];
+    let mut lanes = [0; LANES];
+    for lane in &mut lanes {
+        *lane = index[dimension];
+        index[0] += 1;
+        if index[0] == block[0] {
+            index[0] = 0;
+            index[1] += 1;
+        }
+        if index[1] == block[1] {
+            index[1] = 0;
+            index[2] += 1;
+        }
+    }
+    lanes
 }
 
 /// The same bits in every lane of a row.

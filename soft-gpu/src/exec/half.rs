@@ -42,12 +42,29 @@ impl Half for F16 {
     fn nearest(value: f32) -> F16 {
         let bits = value.to_bits();
         let (sign, magnitude) = ((bits >> 16) & 0x8000, bits & 0x7fff_ffff);
-        let special = if magnitude > 0x7f80_0000 { 0x7fff } else { 0x7c00 };
+        let special = if magnitude > 0x7f80_0000 {
+            0x7fff
+        } else {
+            0x7c00
+        };
         // Adding 0.5 rounds a subnormal result into the low bits.
-        let subnormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0x3f00_0000);
-        let normal = magnitude.wrapping_add(0xc800_0fff).wrapping_add((magnitude >> 13) & 1) >> 13;
-        let finite = if magnitude < 0x3880_0000 { subnormal } else { normal };
-        let result = if magnitude >= 0x4780_0000 { special } else { finite };
+        let subnormal = (f32::from_bits(magnitude) + 0.5)
+            .to_bits()
+            .wrapping_sub(0x3f00_0000);
+        let normal = magnitude
+            .wrapping_add(0xc800_0fff)
+            .wrapping_add((magnitude >> 13) & 1)
+            >> 13;
+        let finite = if magnitude < 0x3880_0000 {
+            subnormal
+        } else {
+            normal
+        };
+        let result = if magnitude >= 0x4780_0000 {
+            special
+        } else {
+            finite
+        };
         let sign = if magnitude > 0x7f80_0000 { 0 } else { sign };
         F16((result | sign) as u16)
     }
@@ -83,16 +100,28 @@ pub(crate) fn round_to_odd(value: f64) -> f32 {
     let back = f64::from(nearest);
     let bits = nearest.to_bits();
     let away = (back > value) == (value > 0.0);
-    let truncated = if back != value && away { bits.wrapping_sub(1) } else { bits };
+    let truncated = if back != value && away {
+        bits.wrapping_sub(1)
+    } else {
+        bits
+    };
     let odd = if back != value { truncated | 1 } else { bits };
-    if value.is_finite() && nearest.is_finite() { f32::from_bits(odd) } else { nearest }
+    if value.is_finite() && nearest.is_finite() {
+        f32::from_bits(odd)
+    } else {
+        nearest
+    }
 }
 
 /// Applies `function` to both halves of a packed pair.
 #[inline(always)]
 pub(crate) fn pair<H: Half>(a: u32, b: u32, function: impl Fn(H, H) -> H) -> u32 {
     let low = function(H::from_bits(a as u16), H::from_bits(b as u16)).bits();
-    let high = function(H::from_bits((a >> 16) as u16), H::from_bits((b >> 16) as u16)).bits();
+    let high = function(
+        H::from_bits((a >> 16) as u16),
+        H::from_bits((b >> 16) as u16),
+    )
+    .bits();
     u32::from(low) | u32::from(high) << 16
 }
 

@@ -5,7 +5,11 @@
 #[inline(always)]
 pub(crate) fn flush(value: f32) -> f32 {
     let bits = value.to_bits();
-    f32::from_bits(if bits & 0x7f80_0000 == 0 { bits & 0x8000_0000 } else { bits })
+    f32::from_bits(if bits & 0x7f80_0000 == 0 {
+        bits & 0x8000_0000
+    } else {
+        bits
+    })
 }
 
 /// 2 to the power `x`, within 2 units of the last place.
@@ -16,7 +20,14 @@ pub(crate) fn exp2(x: f32) -> f32 {
     let whole = bounded.round_ties_even();
     let f = bounded - whole;
     let mut p = 1.535_336_2e-4_f32;
-    for coefficient in [1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 0.240_226_48, 0.693_147_2, 1.0] {
+    for coefficient in [
+        1.339_887_4e-3,
+        9.618_437e-3,
+        5.550_332_5e-2,
+        0.240_226_48,
+        0.693_147_2,
+        1.0,
+    ] {
         p = p.mul_add(f, coefficient);
     }
     // Two factors, because the exponent alone can be out of range.
@@ -51,8 +62,16 @@ pub(crate) fn log2(x: f32) -> f32 {
     let whole = exponent as f32 - if subnormal { 23.0 } else { 0.0 };
     let result = whole + fraction;
     let result = if x == 0.0 { f32::NEG_INFINITY } else { result };
-    let result = if x == f32::INFINITY { f32::INFINITY } else { result };
-    if x < 0.0 || x.is_nan() { f32::NAN } else { result }
+    let result = if x == f32::INFINITY {
+        f32::INFINITY
+    } else {
+        result
+    };
+    if x < 0.0 || x.is_nan() {
+        f32::NAN
+    } else {
+        result
+    }
 }
 
 /// `x` less the nearest multiple of pi/2, and which multiple it is.
@@ -70,7 +89,8 @@ fn reduce(x: f32) -> (f32, i32) {
 fn quarter(rest: f32, multiple: i32) -> f32 {
     let z = rest * rest;
     let sine = rest * (z * (z * (z * -1.951_529_6e-4 + 8.332_161e-3) - 0.166_666_55) + 1.0);
-    let cosine = z * z * (z * (z * 2.443_315_7e-5 - 1.388_731_6e-3) + 4.166_664_6e-2) - 0.5 * z + 1.0;
+    let cosine =
+        z * z * (z * (z * 2.443_315_7e-5 - 1.388_731_6e-3) + 4.166_664_6e-2) - 0.5 * z + 1.0;
     let value = if multiple & 1 == 0 { sine } else { cosine };
     f32::from_bits(value.to_bits() ^ (((multiple as u32) & 2) << 30))
 }
@@ -98,7 +118,11 @@ pub(crate) fn tanh(x: f32) -> f32 {
     let z = x * x;
     let small = magnitude * (1.0 + z * (-0.333_333_34 + z * (0.133_333_34 + z * -0.053_968_254)));
     let value = if magnitude < 0.25 { small } else { large };
-    if x.is_nan() { f32::NAN } else { value.copysign(x) }
+    if x.is_nan() {
+        f32::NAN
+    } else {
+        value.copysign(x)
+    }
 }
 
 /// Moves `nearest`, the rounding to nearest of a value that exceeds it by something with the sign of `residue`,
@@ -138,7 +162,11 @@ pub(crate) fn add_to_odd(a: f64, b: f64) -> f64 {
         return sum;
     }
     let inward = (residue < 0.0) == (sum > 0.0);
-    let truncated = if inward { sum.to_bits() - 1 } else { sum.to_bits() };
+    let truncated = if inward {
+        sum.to_bits() - 1
+    } else {
+        sum.to_bits()
+    };
     f64::from_bits(truncated | 1)
 }
 
@@ -146,12 +174,22 @@ pub(crate) fn add_to_odd(a: f64, b: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn sweep(function: fn(f32) -> f32, exact: fn(f64) -> f64, from: f32, to: f32, error: f64, relative: bool) {
+    fn sweep(
+        function: fn(f32) -> f32,
+        exact: fn(f64) -> f64,
+        from: f32,
+        to: f32,
+        error: f64,
+        relative: bool,
+    ) {
         for step in 0..20_000 {
             let x = from + (to - from) * (step as f32 / 20_000.0);
             let (got, want) = (f64::from(function(x)), exact(f64::from(x)));
             let scale = if relative { want.abs().max(1e-30) } else { 1.0 };
-            assert!((got - want).abs() / scale <= error, "f({x}) = {got}, not {want}");
+            assert!(
+                (got - want).abs() / scale <= error,
+                "f({x}) = {got}, not {want}"
+            );
         }
     }
 

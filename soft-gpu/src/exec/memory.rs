@@ -81,7 +81,10 @@ fn refill(
     size: u64,
     bounds: Bounds,
 ) -> Result<Bounds, Outcome> {
-    if let Some(range) = context.allocations.find(bounds.low, bounds.high.wrapping_add(size)) {
+    if let Some(range) = context
+        .allocations
+        .find(bounds.low, bounds.high.wrapping_add(size))
+    {
         context.cache[op.link as usize] = range;
         return Ok(bounds);
     }
@@ -95,7 +98,12 @@ fn scattered(
     addresses: &mut [u64; LANES],
     size: u64,
 ) -> Result<Bounds, Outcome> {
-    let mut bounds = Bounds { low: u64::MAX, high: 0, union: 0, shape: Shape::Scattered };
+    let mut bounds = Bounds {
+        low: u64::MAX,
+        high: 0,
+        union: 0,
+        shape: Shape::Scattered,
+    };
     for (lane, address) in addresses.iter_mut().enumerate() {
         if context.active >> lane & 1 == 0 {
             continue;
@@ -133,7 +141,8 @@ pub(crate) fn locate(context: &Context<'_>, lane: usize, address: u64, size: u64
 #[cold]
 #[inline(never)]
 fn misaligned(context: &mut Context<'_>, addresses: &[u64; LANES], size: u64) -> Outcome {
-    let wrong = (0..LANES).find(|&lane| context.active >> lane & 1 != 0 && addresses[lane] & (size - 1) != 0);
+    let wrong = (0..LANES)
+        .find(|&lane| context.active >> lane & 1 != 0 && addresses[lane] & (size - 1) != 0);
     context.fail(FaultKind::Misaligned, wrong.map(|lane| addresses[lane]))
 }
 
@@ -155,7 +164,10 @@ fn place_shared<P: Isa>(
     }
     // Offsets are below 2^32 here, so that neither sum wraps.
     if bounds.high + size > base + context.shared_bytes {
-        return Err(context.fail(FaultKind::IllegalAddress, Some(SHARED_WINDOW + (bounds.high - base))));
+        return Err(context.fail(
+            FaultKind::IllegalAddress,
+            Some(SHARED_WINDOW + (bounds.high - base)),
+        ));
     }
     Ok(bounds)
 }
@@ -210,7 +222,11 @@ impl Memory for Local {
         for lane in 0..LANES {
             let offset = base[lane].wrapping_add(op.immediate as u64) & u64::from(u32::MAX);
             let on = context.mask[lane] != 0;
-            highest = if on && offset > highest { offset } else { highest };
+            highest = if on && offset > highest {
+                offset
+            } else {
+                highest
+            };
             addresses[lane] = start + lane as u64 * stride + offset;
         }
         if highest + size > stride {
@@ -290,7 +306,9 @@ impl<M: Memory, T: Element> Operation for Load<M, T> {
                     }
                 }
                 Shape::Uniform => lanes = [(bounds.low as *const T).read().widen(); LANES],
-                Shape::Scattered if context.active == u32::MAX => gather::<T>(&addresses, &mut lanes),
+                Shape::Scattered if context.active == u32::MAX => {
+                    gather::<T>(&addresses, &mut lanes)
+                }
                 Shape::Scattered => {
                     for lane in 0..LANES {
                         if context.active >> lane & 1 != 0 {
@@ -343,7 +361,10 @@ impl<M: Memory, T: Element> Operation for Store<M, T> {
             };
             let lanes: [T::Register; LANES] = context.load(op.b);
             if bounds.shape == Shape::Contiguous {
-                let elements: [T; LANES] = std::array::from_fn(|lane| T::narrow(lanes[lane]));
+                let mut elements = [T::narrow(lanes[0]); LANES];
+                for lane in 1..LANES {
+                    elements[lane] = T::narrow(lanes[lane]);
+                }
                 (bounds.low as *mut [T; LANES]).write(elements);
                 return Outcome::Continue;
             }
@@ -404,7 +425,9 @@ impl<M: Memory, T: Element> Operation for StoreVector<M, T> {
                 let lanes: [T::Register; LANES] = context.load(op.extra[element]);
                 for lane in 0..LANES {
                     if context.active >> lane & 1 != 0 {
-                        (addresses[lane] as *mut T).add(element).write(T::narrow(lanes[lane]));
+                        (addresses[lane] as *mut T)
+                            .add(element)
+                            .write(T::narrow(lanes[lane]));
                     }
                 }
             }

@@ -19,6 +19,7 @@ mod fault;
 mod frame;
 mod half;
 mod math;
+mod matrix;
 mod memory;
 mod op;
 mod path;
@@ -94,18 +95,40 @@ pub fn run(
 ) -> Result<Statistics, Fault> {
     let blocks = check_shape(launch)?;
     // Eight-byte words keep the parameters' alignment; unwritten ones are zero.
-    let bytes = launch.params.len().max(launch.program.code.param_bytes as usize);
+    let bytes = launch
+        .params
+        .len()
+        .max(launch.program.code.param_bytes as usize);
     let mut params = vec![0u128; bytes.div_ceil(16).max(1)];
     let params = params_bytes(&mut params);
     params[..launch.params.len()].copy_from_slice(launch.params);
     let params = &*params;
-    let progress = Progress { next: AtomicU64::new(0), executed: AtomicU64::new(0), fault: Mutex::new(None) };
-    let helpers = pool.threads().min(usize::try_from(blocks).unwrap_or(usize::MAX)) - 1;
-    pool.execute(helpers, &|| progress.work(blocks, block::BlockRunner::new(*launch, allocations, host, params)));
-    if let Some(fault) = progress.fault.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+    let progress = Progress {
+        next: AtomicU64::new(0),
+        executed: AtomicU64::new(0),
+        fault: Mutex::new(None),
+    };
+    let helpers = pool
+        .threads()
+        .min(usize::try_from(blocks).unwrap_or(usize::MAX))
+        - 1;
+    pool.execute(helpers, &|| {
+        progress.work(
+            blocks,
+            block::BlockRunner::new(*launch, allocations, host, params),
+        )
+    });
+    if let Some(fault) = progress
+        .fault
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    {
         return Err(fault);
     }
-    Ok(Statistics { warp_operations: progress.executed.into_inner(), blocks })
+    Ok(Statistics {
+        warp_operations: progress.executed.into_inner(),
+        blocks,
+    })
 }
 
 /// The bytes of `words`.
@@ -120,7 +143,10 @@ fn check_shape(launch: &Launch<'_>) -> Result<u64, Fault> {
         fault.detail = detail.to_owned();
         Err(fault)
     };
-    let product = |dims: [u32; 3]| dims.iter().try_fold(1u64, |all, &dim| all.checked_mul(u64::from(dim)));
+    let product = |dims: [u32; 3]| {
+        dims.iter()
+            .try_fold(1u64, |all, &dim| all.checked_mul(u64::from(dim)))
+    };
     match product(launch.block) {
         Some(threads) if (1..=u64::from(MAX_BLOCK_THREADS)).contains(&threads) => {}
         _ => return refuse("block of no or too many threads"),
@@ -149,18 +175,24 @@ impl Progress {
             }
             let before = std::cell::Cell::new(published);
             let spent = |executed: u64| {
-                let all = self.executed.fetch_add(executed - before.get(), Ordering::Relaxed);
+                let all = self
+                    .executed
+                    .fetch_add(executed - before.get(), Ordering::Relaxed);
                 all + executed - before.replace(executed)
             };
             if let Err(fault) = runner.run(index, &spent) {
                 // Nobody begins another block.
                 self.next.store(blocks, Ordering::Relaxed);
-                let mut first = self.fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut first = self
+                    .fault
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
                 first.get_or_insert(*fault);
                 break;
             }
             published = before.get();
         }
-        self.executed.fetch_add(runner.executed - published, Ordering::Relaxed);
+        self.executed
+            .fetch_add(runner.executed - published, Ordering::Relaxed);
     }
 }

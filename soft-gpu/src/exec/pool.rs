@@ -8,7 +8,10 @@
 //! A job borrows from the stack of the thread in `execute`, which does not return before every thread that took
 //! the job has left it: a thread takes a job by raising `inside` while it holds the queue's lock, and `execute`
 //! removes the job from the queue under the same lock before it waits for `inside` to fall to zero.
-#![expect(unsafe_code, reason = "jobs borrow from the caller's stack; pool threads block signals")]
+#![expect(
+    unsafe_code,
+    reason = "jobs borrow from the caller's stack; pool threads block signals"
+)]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -56,7 +59,9 @@ fn lock(shared: &Shared) -> MutexGuard<'_, State> {
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool").field("threads", &self.threads).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,14 +69,22 @@ impl Pool {
     /// A pool of `threads` threads, counting the one that calls [`super::run`].
     pub fn new(threads: usize) -> Pool {
         let threads = threads.max(1);
-        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), left: Condvar::new() });
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            left: Condvar::new(),
+        });
         let spawn = |number: usize| {
             let shared = Arc::clone(&shared);
             let builder = std::thread::Builder::new().name(format!("soft-gpu-{number}"));
             builder.spawn(move || work(&shared)).ok()
         };
         let handles = with_signals_blocked(|| (1..threads).filter_map(spawn).collect());
-        Pool { threads, shared, handles }
+        Pool {
+            threads,
+            shared,
+            handles,
+        }
     }
 
     /// A pool as wide as the machine.
@@ -103,7 +116,11 @@ impl Pool {
         let pointer: *const (dyn Fn() + Sync + '_) = function;
         // SAFETY: only the lifetime changes; the job is withdrawn before the borrow ends.
         let function: *const (dyn Fn() + Sync + 'static) = unsafe { std::mem::transmute(pointer) };
-        state.jobs.push_back(Job { id, wanted: helpers, function });
+        state.jobs.push_back(Job {
+            id,
+            wanted: helpers,
+            function,
+        });
         drop(state);
         if helpers == 1 {
             self.shared.work.notify_one();
@@ -125,8 +142,15 @@ impl Drop for Withdraw<'_> {
         let shared = &self.pool.shared;
         let mut state = lock(shared);
         state.jobs.retain(|job| job.id != self.id);
-        while state.inside.iter().any(|(id, count)| *id == self.id && *count > 0) {
-            state = shared.left.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while state
+            .inside
+            .iter()
+            .any(|(id, count)| *id == self.id && *count > 0)
+        {
+            state = shared
+                .left
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         state.inside.retain(|(id, _)| *id != self.id);
     }
@@ -148,7 +172,10 @@ fn work(shared: &Shared) {
     let mut state = lock(shared);
     while !state.stopping {
         let Some(job) = take(&mut state) else {
-            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = shared
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
             continue;
         };
         drop(state);

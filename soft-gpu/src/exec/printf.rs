@@ -14,7 +14,10 @@ pub(crate) struct Arguments<'v, 'c, 'a> {
 impl<'v, 'c, 'a> Arguments<'v, 'c, 'a> {
     /// Arguments at generic address `buffer`.
     pub(crate) fn new(view: &'v View<'c, 'a>, buffer: u64) -> Self {
-        Arguments { view, position: buffer }
+        Arguments {
+            view,
+            position: buffer,
+        }
     }
 
     /// How many arguments `text` takes: what `printf` returns on a device.
@@ -164,7 +167,11 @@ impl Directive {
         let sign = self.sign(value.is_sign_negative());
         let magnitude = value.abs();
         let finite = magnitude.is_finite();
-        let precision = if let Size::Number(precision) = self.precision { precision } else { 6 };
+        let precision = if let Size::Number(precision) = self.precision {
+            precision
+        } else {
+            6
+        };
         let mut text = match self.conversion.to_ascii_lowercase() {
             _ if magnitude.is_nan() => "nan".to_owned(),
             _ if !finite => "inf".to_owned(),
@@ -191,20 +198,29 @@ fn size(text: &[u8], at: &mut usize) -> Size {
         number = (number * 10 + usize::from(digit - b'0')).min(MAX_FIELD);
         *at += 1;
     }
-    if *at == start { Size::Absent } else { Size::Number(number) }
+    if *at == start {
+        Size::Absent
+    } else {
+        Size::Number(number)
+    }
 }
 
 fn exponent_form(value: f64, precision: usize) -> String {
     let text = format!("{value:.precision$e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
+    let (sign, digits) = exponent
+        .strip_prefix('-')
+        .map_or(('+', exponent), |digits| ('-', digits));
     format!("{mantissa}e{sign}{digits:0>2}")
 }
 
 fn general_form(value: f64, precision: usize, alternate: bool) -> String {
     let precision = precision.max(1);
     let scientific = format!("{value:.*e}", precision - 1);
-    let exponent: i32 = scientific.split_once('e').and_then(|(_, digits)| digits.parse().ok()).unwrap_or(0);
+    let exponent: i32 = scientific
+        .split_once('e')
+        .and_then(|(_, digits)| digits.parse().ok())
+        .unwrap_or(0);
     let trim = |text: &str| -> String {
         if alternate || !text.contains('.') {
             return text.to_owned();
@@ -267,7 +283,11 @@ fn convert(
                 (false, 1) => i64::from(arguments.word()? as i16),
                 (false, _) => i64::from(arguments.word()? as i8),
             };
-            directive.integer(directive.sign(value < 0), value.unsigned_abs().to_string(), output);
+            directive.integer(
+                directive.sign(value < 0),
+                value.unsigned_abs().to_string(),
+                output,
+            );
         }
         b'u' | b'x' | b'X' | b'o' => unsigned(directive, arguments, output)?,
         b'f' | b'F' | b'e' | b'E' | b'g' | b'G' | b'a' | b'A' => {
@@ -276,13 +296,25 @@ fn convert(
         b'c' => directive.pad("", &[arguments.word()? as u8], false, output),
         b's' => {
             let address = arguments.long()?;
-            let text = if address == 0 { b"(null)".to_vec() } else { arguments.view.string(address)? };
-            let length = if let Size::Number(precision) = directive.precision { precision } else { text.len() };
+            let text = if address == 0 {
+                b"(null)".to_vec()
+            } else {
+                arguments.view.string(address)?
+            };
+            let length = if let Size::Number(precision) = directive.precision {
+                precision
+            } else {
+                text.len()
+            };
             directive.pad("", &text[..length.min(text.len())], false, output);
         }
         b'p' => {
             let address = arguments.long()?;
-            let text = if address == 0 { "(nil)".to_owned() } else { format!("{address:#x}") };
+            let text = if address == 0 {
+                "(nil)".to_owned()
+            } else {
+                format!("{address:#x}")
+            };
             directive.pad("", text.as_bytes(), false, output);
         }
         _ => output.extend_from_slice(source),
@@ -290,7 +322,11 @@ fn convert(
     Some(())
 }
 
-fn unsigned(directive: Directive, arguments: &mut Arguments<'_, '_, '_>, output: &mut Vec<u8>) -> Option<()> {
+fn unsigned(
+    directive: Directive,
+    arguments: &mut Arguments<'_, '_, '_>,
+    output: &mut Vec<u8>,
+) -> Option<()> {
     let value = match (directive.long, directive.short) {
         (true, _) => arguments.long()?,
         (false, 0) => u64::from(arguments.word()?),
@@ -303,7 +339,11 @@ fn unsigned(directive: Directive, arguments: &mut Arguments<'_, '_, '_>, output:
         b'o' => ("0", format!("{value:o}")),
         _ => ("", value.to_string()),
     };
-    let prefix = if directive.alternate && value != 0 { prefix } else { "" };
+    let prefix = if directive.alternate && value != 0 {
+        prefix
+    } else {
+        ""
+    };
     directive.integer(prefix, digits, output);
     Some(())
 }
@@ -317,8 +357,8 @@ fn resolve_sizes(directive: &mut Directive, arguments: &mut Arguments<'_, '_, '_
     }
     if directive.precision == Size::Argument {
         let precision = arguments.word()? as i32;
-        directive.precision =
-            usize::try_from(precision).map_or(Size::Absent, |number| Size::Number(number.min(MAX_FIELD)));
+        directive.precision = usize::try_from(precision)
+            .map_or(Size::Absent, |number| Size::Number(number.min(MAX_FIELD)));
     }
     Some(())
 }

@@ -56,7 +56,11 @@ pub(crate) enum Fixed {
     Constant(u64),
     Special(Special),
     /// Bytes of the kernel's parameter buffer, zero-extended or sign-extended.
-    Param { offset: u32, bytes: u8, signed: bool },
+    Param {
+        offset: u32,
+        bytes: u8,
+        signed: bool,
+    },
     /// The address of a byte of the parameter buffer.
     ParamAddress(u32),
     /// An offset in local memory, from the start of the frame's part.
@@ -164,7 +168,11 @@ impl Program {
     ) -> Result<Program, DecodeError> {
         if !Path::available().contains(&path) {
             let message = format!("this machine has no {path:?}");
-            return Err(DecodeError { kernel: kernel.to_owned(), line: 0, message });
+            return Err(DecodeError {
+                kernel: kernel.to_owned(),
+                line: 0,
+                message,
+            });
         }
         decode::decode(module, kernel, global_addresses, path)
     }

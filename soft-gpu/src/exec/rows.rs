@@ -12,7 +12,10 @@
 //! Handlers trust their [`Op`]: every row offset in it lies within the frame that [`Context::registers`] points
 //! to, is a multiple of 128, and has room for the lanes of the type that the handler reads or writes there. The
 //! register allocator guarantees that. A handler of a path is only chosen where [`Path::available`] has it.
-#![expect(unsafe_code, reason = "rows are reached through a frame pointer and unchecked offsets")]
+#![expect(
+    unsafe_code,
+    reason = "rows are reached through a frame pointer and unchecked offsets"
+)]
 
 use std::marker::PhantomData;
 
@@ -100,7 +103,11 @@ impl Context<'_> {
         // SAFETY: the caller names a row of the frame.
         unsafe {
             let place = self.registers.add(row as usize);
-            if self.whole { T::store(place, value) } else { T::store_masked(place, &self.mask, value) }
+            if self.whole {
+                T::store(place, value)
+            } else {
+                T::store_masked(place, &self.mask, value)
+            }
         }
     }
 
@@ -132,7 +139,10 @@ impl Context<'_> {
 unsafe fn predicate_bits(row: *const u8) -> u32 {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_mm_castsi128_ps, _mm_loadu_si128, _mm_movemask_ps, _mm_packs_epi16, _mm_packs_epi32, _mm_movemask_epi8};
+        use std::arch::x86_64::{
+            _mm_castsi128_ps, _mm_loadu_si128, _mm_movemask_epi8, _mm_movemask_ps, _mm_packs_epi16,
+            _mm_packs_epi32,
+        };
         let _ = (_mm_castsi128_ps, _mm_movemask_ps);
         // SAFETY: the row holds eight groups of sixteen bytes, and SSE2 is part of the architecture.
         unsafe {
@@ -149,7 +159,10 @@ unsafe fn predicate_bits(row: *const u8) -> u32 {
     {
         // SAFETY: the row holds thirty-two words.
         let words = unsafe { *row.cast::<[u32; LANES]>() };
-        words.iter().enumerate().fold(0, |bits, (lane, word)| bits | (word & 1) << lane)
+        words
+            .iter()
+            .enumerate()
+            .fold(0, |bits, (lane, word)| bits | (word & 1) << lane)
     }
 }
 
@@ -404,7 +417,8 @@ impl<A: Lane, B: Lane, C: Lane, R: Lane, S: Lane, F: Fn(A, B, C) -> (R, S) + Cop
             let third: [C; LANES] = context.load(op.c);
             let mut results = ([R::default(); LANES], [S::default(); LANES]);
             for lane in 0..LANES {
-                (results.0[lane], results.1[lane]) = function(first[lane], second[lane], third[lane]);
+                (results.0[lane], results.1[lane]) =
+                    function(first[lane], second[lane], third[lane]);
             }
             context.store(op.d, results.0);
             context.store(op.extra[0], results.1);
@@ -414,7 +428,14 @@ impl<A: Lane, B: Lane, C: Lane, R: Lane, S: Lane, F: Fn(A, B, C) -> (R, S) + Cop
 }
 
 /// `(d, extra[0]) = function(a, b, c)` in every lane.
-pub(crate) fn doubled<A: Lane, B: Lane, C: Lane, R: Lane, S: Lane, F: Fn(A, B, C) -> (R, S) + Copy>(
+pub(crate) fn doubled<
+    A: Lane,
+    B: Lane,
+    C: Lane,
+    R: Lane,
+    S: Lane,
+    F: Fn(A, B, C) -> (R, S) + Copy,
+>(
     path: Path,
     _function: F,
 ) -> Handler {

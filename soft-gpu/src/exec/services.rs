@@ -49,7 +49,13 @@ impl View<'_, '_> {
 
 impl Host<'_> {
     /// Serves `site` for `lanes`. Whether the warp may go on.
-    pub(crate) fn serve(&self, context: &mut Context<'_>, site: &ServiceSite, lanes: u32, local_base: u32) -> bool {
+    pub(crate) fn serve(
+        &self,
+        context: &mut Context<'_>,
+        site: &ServiceSite,
+        lanes: u32,
+        local_base: u32,
+    ) -> bool {
         for lane in (0..LANES).filter(|&lane| lanes >> lane & 1 != 0) {
             let served = match site.service {
                 Service::Printf => self.printf(context, site, lane, local_base),
@@ -66,11 +72,21 @@ impl Host<'_> {
         true
     }
 
-    fn printf(&self, context: &Context<'_>, site: &ServiceSite, lane: usize, local_base: u32) -> bool {
+    fn printf(
+        &self,
+        context: &Context<'_>,
+        site: &ServiceSite,
+        lane: usize,
+        local_base: u32,
+    ) -> bool {
         let view = View { context, lane };
-        let Some(pointer) = argument(context, site, lane, local_base, 0) else { return false };
+        let Some(pointer) = argument(context, site, lane, local_base, 0) else {
+            return false;
+        };
         let buffer = argument(context, site, lane, local_base, 1).unwrap_or(0);
-        let Some(text) = view.string(pointer) else { return false };
+        let Some(text) = view.string(pointer) else {
+            return false;
+        };
         let mut arguments = Arguments::new(&view, buffer);
         let written = arguments.count_in(&text);
         let output = format(&text, &mut arguments);
@@ -82,25 +98,45 @@ impl Host<'_> {
     }
 
     /// Leaves the assertion's words in the context's fault.
-    fn assert_fail(&self, context: &mut Context<'_>, site: &ServiceSite, lane: usize, local_base: u32) {
+    fn assert_fail(
+        &self,
+        context: &mut Context<'_>,
+        site: &ServiceSite,
+        lane: usize,
+        local_base: u32,
+    ) {
         let text = |index: usize| -> String {
             let view = View { context, lane };
             let address = argument(context, site, lane, local_base, index);
-            let bytes = address.and_then(|address| view.string(address)).unwrap_or_default();
+            let bytes = address
+                .and_then(|address| view.string(address))
+                .unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
         let line = argument(context, site, lane, local_base, 2).unwrap_or(0) as u32;
-        let detail = format!("{}:{line}: {}: Assertion `{}` failed.", text(1), text(3), text(0));
+        let detail = format!(
+            "{}:{line}: {}: Assertion `{}` failed.",
+            text(1),
+            text(3),
+            text(0)
+        );
         context.fail(FaultKind::Assert, None);
         context.detail = detail;
     }
 }
 
 /// The eight bytes of argument `index`.
-fn argument(context: &Context<'_>, site: &ServiceSite, lane: usize, local_base: u32, index: usize) -> Option<u64> {
+fn argument(
+    context: &Context<'_>,
+    site: &ServiceSite,
+    lane: usize,
+    local_base: u32,
+    index: usize,
+) -> Option<u64> {
     let offset = local_base + *site.arguments.get(index)?;
     let view = View { context, lane };
-    view.read::<8>(super::LOCAL_WINDOW + u64::from(offset)).map(u64::from_le_bytes)
+    view.read::<8>(super::LOCAL_WINDOW + u64::from(offset))
+        .map(u64::from_le_bytes)
 }
 
 fn store_word(context: &Context<'_>, lane: usize, offset: u32, value: u32) {

@@ -16,7 +16,10 @@
 //!
 //! Calls handlers as [`super::rows`] demands: the frame pointer is that of the running split's frame, which
 //! belongs to the function that holds the program counter. Branch targets were checked by the decoder.
-#![expect(unsafe_code, reason = "calls handlers and indexes operations without a check")]
+#![expect(
+    unsafe_code,
+    reason = "calls handlers and indexes operations without a check"
+)]
 
 use super::block::Barriers;
 use super::fault::FaultKind;
@@ -91,8 +94,31 @@ pub(crate) struct Warp {
 }
 
 impl Warp {
-    /// A warp with the lanes `live`, before the kernel's first operation.
-    pub(crate) fn new(identity: Identity, live: u32, frames: &mut Frames<'_>) -> Warp {
+    /// A warp that has not begun.
+    pub(crate) fn idle() -> Warp {
+        let identity = Identity {
+            block: [0; 3],
+            warp: 0,
+        };
+        let current = Split {
+            pc: 0,
+            frame: 0,
+            depth: 0,
+            mask: 0,
+            wait: Wait::Nothing,
+        };
+        Warp {
+            identity,
+            live: 0,
+            current,
+            others: Vec::new(),
+            frames: Vec::new(),
+            executed: 0,
+        }
+    }
+
+    /// Puts the lanes `live` before the kernel's first operation.
+    pub(crate) fn begin(&mut self, identity: Identity, live: u32, frames: &mut Frames<'_>) {
         let root = Frame {
             function: 0,
             storage: frames.take(0, identity, 0),
@@ -103,18 +129,31 @@ impl Warp {
             local_base: 0,
             lanes: live,
         };
-        let current = Split { pc: 0, frame: 0, depth: 0, mask: live, wait: Wait::Nothing };
-        Warp { identity, live, current, others: Vec::new(), frames: vec![Some(root)], executed: 0 }
+        (self.identity, self.live, self.executed) = (identity, live, 0);
+        self.current = Split {
+            pc: 0,
+            frame: 0,
+            depth: 0,
+            mask: live,
+            wait: Wait::Nothing,
+        };
+        self.others.clear();
+        self.frames.push(Some(root));
     }
 
     /// The operation and the first lane that ran last, for a fault's description.
     pub(crate) fn position(&self) -> (u32, u32) {
-        (self.current.pc, self.current.mask.trailing_zeros().min(LANES as u32 - 1))
+        (
+            self.current.pc,
+            self.current.mask.trailing_zeros().min(LANES as u32 - 1),
+        )
     }
 
     /// Lanes that wait at barrier `number`.
     pub(crate) fn waiting_at(&self, number: u8) -> u32 {
-        self.splits().filter(|split| split.wait == Wait::Barrier(number)).fold(0, |lanes, split| lanes | split.mask)
+        self.splits()
+            .filter(|split| split.wait == Wait::Barrier(number))
+            .fold(0, |lanes, split| lanes | split.mask)
     }
 
     fn splits(&self) -> impl Iterator<Item = &Split> {
@@ -143,7 +182,11 @@ impl Warp {
             _ => return,
         };
         if let Some(frame) = self.frames[split.frame as usize].as_mut() {
-            let row = frame.storage.base().wrapping_add(op.d as usize).cast::<[u32; LANES]>();
+            let row = frame
+                .storage
+                .base()
+                .wrapping_add(op.d as usize)
+                .cast::<[u32; LANES]>();
             // SAFETY: the barrier's destination is a row of the frame that the split is in.
             let lanes = unsafe { &mut *row };
             for (lane, word) in lanes.iter_mut().enumerate() {
@@ -293,9 +336,16 @@ impl Runner<'_, '_, '_> {
     /// Parts the running split at a branch; the part with the lower program counter goes on.
     fn part(&mut self, next: usize, target: usize, taken: u32) -> usize {
         let rest = self.warp.current.mask & !taken;
-        let (low, low_mask, high, high_mask) =
-            if target < next { (target, taken, next, rest) } else { (next, rest, target, taken) };
-        let parked = Split { pc: high as u32, mask: high_mask, ..self.warp.current };
+        let (low, low_mask, high, high_mask) = if target < next {
+            (target, taken, next, rest)
+        } else {
+            (next, rest, target, taken)
+        };
+        let parked = Split {
+            pc: high as u32,
+            mask: high_mask,
+            ..self.warp.current
+        };
         self.warp.others.push(parked);
         self.warp.current.mask = low_mask;
         self.context.activate(low_mask, self.warp.live);
@@ -309,7 +359,8 @@ impl Runner<'_, '_, '_> {
         let mut mask = warp.current.mask;
         let frame = warp.current.frame;
         warp.others.retain(|split| {
-            let here = split.pc as usize == pc && split.frame == frame && split.wait == Wait::Nothing;
+            let here =
+                split.pc as usize == pc && split.frame == frame && split.wait == Wait::Nothing;
             mask |= if here { split.mask } else { 0 };
             !here
         });
@@ -334,14 +385,22 @@ impl Runner<'_, '_, '_> {
         let current = self.warp.current;
         let index = self.best(Wait::Nothing)?;
         let other = self.warp.others[index];
-        let first = (std::cmp::Reverse(other.depth), other.pc) < (std::cmp::Reverse(current.depth), current.pc);
+        let first = (std::cmp::Reverse(other.depth), other.pc)
+            < (std::cmp::Reverse(current.depth), current.pc);
         first.then_some(index)
     }
 
     /// The first in order of those other splits that wait for `wait`.
     fn best(&self, wait: Wait) -> Option<usize> {
-        let candidates = self.warp.others.iter().enumerate().filter(|(_, split)| split.wait == wait);
-        candidates.min_by_key(|(_, split)| (std::cmp::Reverse(split.depth), split.pc)).map(|(index, _)| index)
+        let candidates = self
+            .warp
+            .others
+            .iter()
+            .enumerate()
+            .filter(|(_, split)| split.wait == wait);
+        candidates
+            .min_by_key(|(_, split)| (std::cmp::Reverse(split.depth), split.pc))
+            .map(|(index, _)| index)
     }
 
     /// Leaves the running split, which is empty or waits, for another one.
@@ -352,7 +411,9 @@ impl Runner<'_, '_, '_> {
             self.warp.current.mask = 0;
         }
         // When only members of collectives are left, those whom they wait for will not come.
-        let next = self.best(Wait::Nothing).or_else(|| self.best(Wait::Members));
+        let next = self
+            .best(Wait::Nothing)
+            .or_else(|| self.best(Wait::Members));
         let Some(index) = next else {
             let blocked = !self.warp.others.is_empty();
             return Err(if blocked { Stop::Blocked } else { Stop::Done });
@@ -372,7 +433,12 @@ impl Runner<'_, '_, '_> {
 
     /// Gives the longest-waiting ready split its turn, if there is one.
     fn rotate(&mut self) -> bool {
-        let Some(index) = self.warp.others.iter().position(|split| split.wait == Wait::Nothing) else {
+        let Some(index) = self
+            .warp
+            .others
+            .iter()
+            .position(|split| split.wait == Wait::Nothing)
+        else {
             return false;
         };
         let split = self.warp.others.remove(index);
@@ -410,7 +476,9 @@ impl Runner<'_, '_, '_> {
         let current = self.warp.current;
         let mut mask = current.mask;
         self.warp.others.retain(|split| {
-            let here = split.pc == current.pc && split.frame == current.frame && split.mask & mask == 0
+            let here = split.pc == current.pc
+                && split.frame == current.frame
+                && split.mask & mask == 0
                 && !matches!(split.wait, Wait::Barrier(_));
             mask |= if here { split.mask } else { 0 };
             !here
@@ -434,7 +502,9 @@ impl Runner<'_, '_, '_> {
         }
         // SAFETY: the member mask is a row of the frame.
         let members: [u32; LANES] = unsafe { self.context.load(op.e) };
-        let named = (0..LANES).filter(|&lane| lanes >> lane & 1 != 0).fold(0, |all, lane| all | members[lane]);
+        let named = (0..LANES)
+            .filter(|&lane| lanes >> lane & 1 != 0)
+            .fold(0, |all, lane| all | members[lane]);
         // Lanes of this split that the guard switched off will not come either.
         named & self.warp.live & !self.warp.current.mask != 0
     }
@@ -462,12 +532,18 @@ impl Runner<'_, '_, '_> {
         let mut left = lanes;
         while left != 0 {
             let index = indices[left.trailing_zeros() as usize];
-            let same = (0..LANES).filter(|&lane| indices[lane] == index).fold(0, |set, lane| set | 1 << lane);
+            let same = (0..LANES)
+                .filter(|&lane| indices[lane] == index)
+                .fold(0, |set, lane| set | 1 << lane);
             let Some(&target) = targets.get(index as usize) else {
                 self.context.fail(FaultKind::InvalidPc, None);
                 return Err(Stop::Fault);
             };
-            self.warp.others.push(Split { pc: target, mask: left & same, ..current });
+            self.warp.others.push(Split {
+                pc: target,
+                mask: left & same,
+                ..current
+            });
             left &= !same;
         }
         self.warp.current.mask &= !lanes;
@@ -483,7 +559,9 @@ impl Runner<'_, '_, '_> {
     fn leave(&mut self, op: &Op, exit: bool) -> Result<(), Stop> {
         let lanes = self.guard_lanes(op);
         let current = self.warp.current;
-        let parent = self.warp.frames[current.frame as usize].as_ref().map_or(NONE, |frame| frame.parent);
+        let parent = self.warp.frames[current.frame as usize]
+            .as_ref()
+            .map_or(NONE, |frame| frame.parent);
         if exit || parent == NONE {
             self.end_lanes(lanes);
         } else {
@@ -494,7 +572,8 @@ impl Runner<'_, '_, '_> {
         if self.warp.current.mask == 0 {
             return self.switch();
         }
-        self.context.activate(self.warp.current.mask, self.warp.live);
+        self.context
+            .activate(self.warp.current.mask, self.warp.live);
         Ok(())
     }
 
@@ -520,9 +599,10 @@ impl Runner<'_, '_, '_> {
 
     fn return_lanes(&mut self, lanes: u32, index: u32, parent: u32) {
         let program = self.context.program;
-        let (Some(frame), Some(caller)) =
-            (&self.warp.frames[index as usize], &self.warp.frames[parent as usize])
-        else {
+        let (Some(frame), Some(caller)) = (
+            &self.warp.frames[index as usize],
+            &self.warp.frames[parent as usize],
+        ) else {
             return;
         };
         let site = &program.code.calls[frame.site as usize];
@@ -530,8 +610,13 @@ impl Runner<'_, '_, '_> {
         for (&to, &(from, size)) in site.returns.iter().zip(&callee.returns) {
             self.copy_local(lanes, frame.local_base + from, caller.local_base + to, size);
         }
-        let split =
-            Split { pc: frame.return_pc, frame: parent, depth: caller.depth, mask: lanes, wait: Wait::Nothing };
+        let split = Split {
+            pc: frame.return_pc,
+            frame: parent,
+            depth: caller.depth,
+            mask: lanes,
+            wait: Wait::Nothing,
+        };
         self.warp.others.push(split);
         self.remove_lanes(index as usize, lanes);
     }
@@ -546,7 +631,13 @@ impl Runner<'_, '_, '_> {
         for lane in (0..LANES as u64).filter(|lane| lanes >> lane & 1 != 0) {
             let base = self.context.local.wrapping_add((lane * stride) as usize);
             // SAFETY: both places lie in the lane's local memory.
-            unsafe { std::ptr::copy(base.add(from as usize), base.add(to as usize), size as usize) };
+            unsafe {
+                std::ptr::copy(
+                    base.add(from as usize),
+                    base.add(to as usize),
+                    size as usize,
+                )
+            };
         }
     }
 
@@ -560,7 +651,9 @@ impl Runner<'_, '_, '_> {
         let program = self.context.program;
         let site = &program.code.calls[op.link as usize];
         let callee = &program.code.functions[site.function as usize];
-        let Some(caller) = &self.warp.frames[current.frame as usize] else { return Err(Stop::Fault) };
+        let Some(caller) = &self.warp.frames[current.frame as usize] else {
+            return Err(Stop::Fault);
+        };
         let caller_base = caller.local_base;
         let local_base = caller_base + program.code.functions[caller.function as usize].local_bytes;
         let needed = u64::from(local_base) + u64::from(callee.local_bytes);
@@ -574,7 +667,9 @@ impl Runner<'_, '_, '_> {
         let depth = current.depth + 1;
         let frame = Frame {
             function: site.function,
-            storage: self.frames.take(site.function, self.warp.identity, local_base),
+            storage: self
+                .frames
+                .take(site.function, self.warp.identity, local_base),
             parent: current.frame,
             return_pc: current.pc + 1,
             depth,
@@ -584,9 +679,19 @@ impl Runner<'_, '_, '_> {
         };
         let index = self.add_frame(frame);
         if current.mask != lanes {
-            self.warp.others.push(Split { pc: current.pc + 1, mask: current.mask & !lanes, ..current });
+            self.warp.others.push(Split {
+                pc: current.pc + 1,
+                mask: current.mask & !lanes,
+                ..current
+            });
         }
-        self.warp.current = Split { pc: callee.entry, frame: index, depth, mask: lanes, wait: Wait::Nothing };
+        self.warp.current = Split {
+            pc: callee.entry,
+            frame: index,
+            depth,
+            mask: lanes,
+            wait: Wait::Nothing,
+        };
         self.enter();
         Ok(())
     }
@@ -603,7 +708,9 @@ impl Runner<'_, '_, '_> {
 
     fn service(&mut self, op: &Op) -> Result<(), Stop> {
         let lanes = self.guard_lanes(op);
-        let base = self.warp.frames[self.warp.current.frame as usize].as_ref().map_or(0, |frame| frame.local_base);
+        let base = self.warp.frames[self.warp.current.frame as usize]
+            .as_ref()
+            .map_or(0, |frame| frame.local_base);
         let program = self.context.program;
         let site = &program.code.services[op.link as usize];
         if !self.host.serve(self.context, site, lanes, base) {
@@ -619,7 +726,11 @@ impl Runner<'_, '_, '_> {
         let current = self.warp.current;
         // SAFETY: the operands are rows of the frame.
         let (numbers, counts, bits): ([u32; LANES], [u32; LANES], u32) = unsafe {
-            let predicate = if op.c == NONE { 0 } else { self.context.bits(op.c) };
+            let predicate = if op.c == NONE {
+                0
+            } else {
+                self.context.bits(op.c)
+            };
             (self.context.load(op.a), self.context.load(op.b), predicate)
         };
         let arrive_only = op.count == 4;
@@ -627,14 +738,24 @@ impl Runner<'_, '_, '_> {
         while left != 0 {
             let first = left.trailing_zeros() as usize;
             let number = numbers[first];
-            let same = (0..LANES).filter(|&lane| numbers[lane] == number).fold(0, |set, lane| set | 1 << lane);
-            if !self.barriers.arrive(number, counts[first], arrive_only, left & same, bits) {
+            let same = (0..LANES)
+                .filter(|&lane| numbers[lane] == number)
+                .fold(0, |set, lane| set | 1 << lane);
+            if !self
+                .barriers
+                .arrive(number, counts[first], arrive_only, left & same, bits)
+            {
                 self.context.fail(FaultKind::IllegalInstruction, None);
                 return Err(Stop::Fault);
             }
             if !arrive_only {
                 let wait = Wait::Barrier(number as u8);
-                self.warp.others.push(Split { pc: current.pc + 1, mask: left & same, wait, ..current });
+                self.warp.others.push(Split {
+                    pc: current.pc + 1,
+                    mask: left & same,
+                    wait,
+                    ..current
+                });
             }
             left &= !same;
         }
@@ -644,7 +765,8 @@ impl Runner<'_, '_, '_> {
         }
         self.warp.current.mask &= !lanes;
         if self.warp.current.mask != 0 {
-            self.context.activate(self.warp.current.mask, self.warp.live);
+            self.context
+                .activate(self.warp.current.mask, self.warp.live);
             return Ok(());
         }
         self.switch()

@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use soft_gpu::exec::{Allocations, Fault, HostServices, Launch, Path, Pool, Program, Statistics, run};
+use soft_gpu::exec::{
+    Allocations, Fault, HostServices, Launch, Path, Pool, Program, Statistics, run,
+};
 use soft_gpu::ptx;
 
 /// A kernel of a module, decoded for one path.
@@ -19,7 +21,11 @@ pub(crate) fn kernels(text: &str, kernel: &str) -> Vec<Kernel> {
 }
 
 /// As [`kernels`], with addresses of variables.
-pub(crate) fn kernels_with(text: &str, kernel: &str, addresses: &dyn Fn(&str) -> Option<u64>) -> Vec<Kernel> {
+pub(crate) fn kernels_with(
+    text: &str,
+    kernel: &str,
+    addresses: &dyn Fn(&str) -> Option<u64>,
+) -> Vec<Kernel> {
     let module = ptx::parse(text).expect("module parses");
     let entry = module.kernel(kernel).expect("kernel exists").clone();
     let decode = |path: &Path| Kernel {
@@ -85,7 +91,11 @@ impl<'k> Run<'k> {
         }
         let printf = |bytes: &[u8]| self.printed.lock().unwrap().extend_from_slice(bytes);
         let cancelled = AtomicBool::new(false);
-        let host = HostServices { printf: &printf, operation_budget: self.budget, cancelled: &cancelled };
+        let host = HostServices {
+            printf: &printf,
+            operation_budget: self.budget,
+            cancelled: &cancelled,
+        };
         let launch = Launch {
             program: &self.kernel.program,
             grid: self.grid,
@@ -93,6 +103,11 @@ impl<'k> Run<'k> {
             dynamic_shared_bytes: self.shared,
             params: &params,
         };
-        run(&Pool::new(self.threads), &launch, &Allocations::new(self.ranges.clone()), &host)
+        run(
+            &Pool::new(self.threads),
+            &launch,
+            &Allocations::new(self.ranges.clone()),
+            &host,
+        )
     }
 }

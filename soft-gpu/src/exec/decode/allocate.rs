@@ -36,8 +36,14 @@ pub(super) struct Frame {
 
 impl Code<'_> {
     /// The rows with fixed contents.
-    pub(super) fn virtuals_fixed(&self, fixed: &HashMap<(Fixed, bool), Row>) -> Vec<(Row, bool, Fixed)> {
-        let mut all: Vec<_> = fixed.iter().map(|(&(value, wide), &row)| (row, wide, value)).collect();
+    pub(super) fn virtuals_fixed(
+        &self,
+        fixed: &HashMap<(Fixed, bool), Row>,
+    ) -> Vec<(Row, bool, Fixed)> {
+        let mut all: Vec<_> = fixed
+            .iter()
+            .map(|(&(value, wide), &row)| (row, wide, value))
+            .collect();
         all.sort_unstable_by_key(|(row, ..)| *row);
         all
     }
@@ -73,11 +79,17 @@ impl Code<'_> {
         let op = &self.ops[index];
         let mut next = match op.kind {
             Kind::Branch => vec![op.link as usize],
-            Kind::BranchTable => self.targets[op.link as usize].iter().map(|&target| target as usize).collect(),
+            Kind::BranchTable => self.targets[op.link as usize]
+                .iter()
+                .map(|&target| target as usize)
+                .collect(),
             Kind::Return | Kind::Exit => Vec::new(),
             _ => vec![index + 1],
         };
-        let jumps = matches!(op.kind, Kind::Branch | Kind::BranchTable | Kind::Return | Kind::Exit);
+        let jumps = matches!(
+            op.kind,
+            Kind::Branch | Kind::BranchTable | Kind::Return | Kind::Exit
+        );
         if jumps && op.guard != NONE {
             next.push(index + 1);
         }
@@ -101,7 +113,9 @@ pub(super) fn allocate(code: &mut Code<'_>) -> Result<Frame, String> {
 fn remove_copies(code: &mut Code<'_>) {
     let mut writes = vec![0u32; code.virtuals.len()];
     for index in 0..code.ops.len() {
-        code.operands(index, |row, written| writes[*row as usize] += u32::from(written));
+        code.operands(index, |row, written| {
+            writes[*row as usize] += u32::from(written)
+        });
     }
     let mut alias: Vec<Row> = (0..code.virtuals.len() as Row).collect();
     // A copy of a copy may come before its source in the text.
@@ -111,14 +125,21 @@ fn remove_copies(code: &mut Code<'_>) {
         for op in code.ops.iter_mut().filter(|op| op.kind == Kind::Copy) {
             let (source, d) = (alias[op.a as usize], op.d as usize);
             let (from, to) = (code.virtuals[source as usize], code.virtuals[d]);
-            if from.fixed.is_some() && from.wide == to.wide && writes[d] == 1 && alias[d] == d as Row {
+            if from.fixed.is_some()
+                && from.wide == to.wide
+                && writes[d] == 1
+                && alias[d] == d as Row
+            {
                 alias[d] = source;
                 changed = true;
             }
         }
     }
-    let keep: Vec<bool> =
-        code.ops.iter().map(|op| op.kind != Kind::Copy || alias[op.d as usize] == op.d).collect();
+    let keep: Vec<bool> = code
+        .ops
+        .iter()
+        .map(|op| op.kind != Kind::Copy || alias[op.d as usize] == op.d)
+        .collect();
     compact(code, &keep);
     for index in 0..code.ops.len() {
         code.operands(index, |row, _| *row = alias[*row as usize]);
@@ -156,7 +177,10 @@ struct Interval {
     end: u32,
 }
 
-const NEVER: Interval = Interval { start: u32::MAX, end: 0 };
+const NEVER: Interval = Interval {
+    start: u32::MAX,
+    end: 0,
+};
 
 impl Interval {
     fn include(&mut self, index: usize) {
@@ -192,8 +216,16 @@ fn blocks(code: &Code<'_>) -> Vec<Block> {
     let make = |(block, &start): (usize, &usize)| {
         let end = end_of(block);
         // Targets are labels, which lead blocks.
-        let successors = code.successors(end - 1).into_iter().map(|target| number[target]).collect();
-        Block { start, end, successors }
+        let successors = code
+            .successors(end - 1)
+            .into_iter()
+            .map(|target| number[target])
+            .collect();
+        Block {
+            start,
+            end,
+            successors,
+        }
     };
     starts.iter().enumerate().map(make).collect()
 }
@@ -212,8 +244,14 @@ fn intervals(code: &mut Code<'_>) -> Vec<Interval> {
     let words = code.virtuals.len().div_ceil(64);
     if words.saturating_mul(blocks.len()) > MAX_LIVENESS_WORDS {
         let last = code.ops.len().saturating_sub(1);
-        for interval in intervals.iter_mut().filter(|interval| interval.start != u32::MAX) {
-            *interval = Interval { start: 0, end: last as u32 };
+        for interval in intervals
+            .iter_mut()
+            .filter(|interval| interval.start != u32::MAX)
+        {
+            *interval = Interval {
+                start: 0,
+                end: last as u32,
+            };
         }
         return intervals;
     }
@@ -295,7 +333,11 @@ struct Places {
 
 impl Places {
     fn take(&mut self, wide: bool) -> Row {
-        let pool = if wide { &mut self.wide } else { &mut self.narrow };
+        let pool = if wide {
+            &mut self.wide
+        } else {
+            &mut self.narrow
+        };
         if let Some(row) = pool.pop() {
             return row;
         }
@@ -322,7 +364,8 @@ fn assign(code: &Code<'_>, intervals: &[Interval]) -> Result<Frame, String> {
     let mut order: Vec<usize> = (0..code.virtuals.len()).filter(used).collect();
     order.retain(|&index| code.virtuals[index].fixed.is_none());
     order.sort_unstable_by_key(|&index| (intervals[index].start, index));
-    let mut active: std::collections::BinaryHeap<std::cmp::Reverse<(u32, usize)>> = Default::default();
+    let mut active: std::collections::BinaryHeap<std::cmp::Reverse<(u32, usize)>> =
+        Default::default();
     for index in order {
         // A row read for the last time can be written by the same operation: handlers read before they write.
         while let Some(&std::cmp::Reverse((end, old))) = active.peek() {
@@ -331,7 +374,11 @@ fn assign(code: &Code<'_>, intervals: &[Interval]) -> Result<Frame, String> {
                 break;
             }
             active.pop();
-            let pool = if code.virtuals[old].wide { &mut places.wide } else { &mut places.narrow };
+            let pool = if code.virtuals[old].wide {
+                &mut places.wide
+            } else {
+                &mut places.narrow
+            };
             pool.push(rows[old]);
         }
         rows[index] = places.take(code.virtuals[index].wide);
@@ -340,5 +387,8 @@ fn assign(code: &Code<'_>, intervals: &[Interval]) -> Result<Frame, String> {
             return Err("too many registers are alive at a time".into());
         }
     }
-    Ok(Frame { bytes: places.end as u32, rows })
+    Ok(Frame {
+        bytes: places.end as u32,
+        rows,
+    })
 }

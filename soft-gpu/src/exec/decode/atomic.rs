@@ -22,20 +22,27 @@ pub(super) fn decode<'t>(
     form.take_all(is_hint);
     form.take("noftz");
     let space = take_space(form);
-    let names = ["add", "exch", "cas", "and", "or", "xor", "min", "max", "inc", "dec"];
+    let names = [
+        "add", "exch", "cas", "and", "or", "xor", "min", "max", "inc", "dec",
+    ];
     let name = form.take_one(&names).ok_or("atomic without operation")?;
     let ty = form.take_type()?;
-    let Some(action) = action(name, ty) else { return form.refuse() };
+    let Some(action) = action(name, ty) else {
+        return form.refuse();
+    };
     let returns = form.base == "atom";
     let first = usize::from(returns);
     let wanted = first + 2 + usize::from(action == Action::CompareAndSwap);
-    if operands.len() != wanted || !matches!(space, Space::Global | Space::Shared | Space::Generic) {
+    if operands.len() != wanted || !matches!(space, Space::Global | Space::Shared | Space::Generic)
+    {
         return form.refuse();
     }
     let mut address = decoder.address(&operands[first])?;
     let target = target(decoder, space, &mut address)?;
     let handler = handler_of(decoder.path, target, action, ty.bytes());
-    let Some(handler) = handler else { return form.refuse() };
+    let Some(handler) = handler else {
+        return form.refuse();
+    };
     let mut op = Op::new(Kind::Straight, handler);
     (op.a, op.immediate, op.link) = (address.base, address.offset, decoder.cache_slot());
     op.b = decoder.source(&operands[first + 1], ty)?;

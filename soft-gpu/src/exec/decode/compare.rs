@@ -15,7 +15,8 @@ type Decoder<'a, 't, 'l> = &'a mut FunctionDecoder<'t, 'l>;
 
 /// The comparisons of PTX; those after `Geu` only of floats.
 const OPERATORS: [&str; 18] = [
-    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan",
+    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu",
+    "geu", "num", "nan",
 ];
 
 /// Decodes `form` if it belongs here.
@@ -58,7 +59,10 @@ fn comparison(path: Path, operator: &str, ty: Type, ftz: bool) -> Option<Handler
     }
 }
 
-fn integer<T: super::super::rows::Lane + PartialOrd>(path: Path, operator: &str) -> Option<Handler> {
+fn integer<T: super::super::rows::Lane + PartialOrd>(
+    path: Path,
+    operator: &str,
+) -> Option<Handler> {
     Some(match operator {
         "eq" => binary(path, |a: T, b: T| Flag(a == b)),
         "ne" => binary(path, |a: T, b: T| Flag(a != b)),
@@ -84,20 +88,36 @@ fn single(path: Path, operator: &str) -> Option<Handler> {
 }
 
 /// Comparisons of anything that a double holds exactly. NaN makes the plain ones false, those with `u` true.
-fn float<T: super::super::rows::Lane, F: Fn(T) -> f64 + Copy>(path: Path, operator: &str, widen: F) -> Option<Handler> {
+fn float<T: super::super::rows::Lane, F: Fn(T) -> f64 + Copy>(
+    path: Path,
+    operator: &str,
+    widen: F,
+) -> Option<Handler> {
     Some(match operator {
         "eq" => rare_binary(path, move |a: T, b: T| Flag(widen(a) == widen(b))),
-        "ne" => rare_binary(path, move |a: T, b: T| Flag(widen(a) < widen(b) || widen(a) > widen(b))),
+        "ne" => rare_binary(path, move |a: T, b: T| {
+            Flag(widen(a) < widen(b) || widen(a) > widen(b))
+        }),
         "lt" => rare_binary(path, move |a: T, b: T| Flag(widen(a) < widen(b))),
         "le" => rare_binary(path, move |a: T, b: T| Flag(widen(a) <= widen(b))),
         "gt" => rare_binary(path, move |a: T, b: T| Flag(widen(a) > widen(b))),
         "ge" => rare_binary(path, move |a: T, b: T| Flag(widen(a) >= widen(b))),
-        "equ" => rare_binary(path, move |a: T, b: T| Flag(!(widen(a) < widen(b) || widen(a) > widen(b)))),
+        "equ" => rare_binary(path, move |a: T, b: T| {
+            Flag(!(widen(a) < widen(b) || widen(a) > widen(b)))
+        }),
         "neu" => rare_binary(path, move |a: T, b: T| Flag(widen(a) != widen(b))),
-        "ltu" => rare_binary(path, move |a: T, b: T| Flag(widen(a) < widen(b) || unordered(widen(a), widen(b)))),
-        "leu" => rare_binary(path, move |a: T, b: T| Flag(widen(a) <= widen(b) || unordered(widen(a), widen(b)))),
-        "gtu" => rare_binary(path, move |a: T, b: T| Flag(widen(a) > widen(b) || unordered(widen(a), widen(b)))),
-        "geu" => rare_binary(path, move |a: T, b: T| Flag(widen(a) >= widen(b) || unordered(widen(a), widen(b)))),
+        "ltu" => rare_binary(path, move |a: T, b: T| {
+            Flag(widen(a) < widen(b) || unordered(widen(a), widen(b)))
+        }),
+        "leu" => rare_binary(path, move |a: T, b: T| {
+            Flag(widen(a) <= widen(b) || unordered(widen(a), widen(b)))
+        }),
+        "gtu" => rare_binary(path, move |a: T, b: T| {
+            Flag(widen(a) > widen(b) || unordered(widen(a), widen(b)))
+        }),
+        "geu" => rare_binary(path, move |a: T, b: T| {
+            Flag(widen(a) >= widen(b) || unordered(widen(a), widen(b)))
+        }),
         "num" => rare_binary(path, move |a: T, b: T| Flag(!unordered(widen(a), widen(b)))),
         "nan" => rare_binary(path, move |a: T, b: T| Flag(unordered(widen(a), widen(b)))),
         _ => return None,
@@ -111,7 +131,9 @@ fn unordered(a: f64, b: f64) -> bool {
 
 /// The operator, the boolean that joins it with a further predicate, and the type.
 fn parse<'t>(form: &mut Form<'t>) -> Result<(&'static str, Option<usize>, bool), String> {
-    let index = form.take_one(&OPERATORS).ok_or("comparison without operator")?;
+    let index = form
+        .take_one(&OPERATORS)
+        .ok_or("comparison without operator")?;
     let join = form.take_one(&["and", "or", "xor"]);
     Ok((OPERATORS[index], join, form.take("ftz")))
 }
@@ -126,7 +148,9 @@ fn compared<'t>(
     result: Row,
 ) -> Result<Option<(Row, Row)>, String> {
     let path = decoder.path;
-    let Some(handler) = comparison(path, operator, ty, ftz) else { return form.refuse() };
+    let Some(handler) = comparison(path, operator, ty, ftz) else {
+        return form.refuse();
+    };
     let Some(join) = join else {
         let rows = sources(decoder, &[ty, ty], operands)?;
         decoder.apply(handler, result, &rows);
@@ -175,7 +199,9 @@ fn set_predicate<'t>(
     let opposite = decoder.temporary(false);
     let path = decoder.path;
     match (joined, parsed.1) {
-        (Some((plain, other)), Some(join)) => decoder.apply(joining(path, join, true), opposite, &[plain, other]),
+        (Some((plain, other)), Some(join)) => {
+            decoder.apply(joining(path, join, true), opposite, &[plain, other])
+        }
         _ => decoder.apply(unary(path, |a: u32| !a), opposite, &[result]),
     }
     for (operand, value) in [(first, result), (second, opposite)] {
@@ -240,7 +266,13 @@ fn set_pair<'t>(
         "neu" => pair!(|a, b| a != b),
         _ => return form.refuse(),
     };
-    simple(decoder, handler, Type::F16x2, &[Type::F16x2, Type::F16x2], operands)
+    simple(
+        decoder,
+        handler,
+        Type::F16x2,
+        &[Type::F16x2, Type::F16x2],
+        operands,
+    )
 }
 
 /// `slct`: by the sign of the third source.
@@ -256,8 +288,14 @@ fn select_by_sign<'t>(
         _ if ty.bytes() < 2 || ty == Type::Pred => return form.refuse(),
         (false, Type::S32) => ternary(path, |a: u32, b: u32, c: i32| if c >= 0 { a } else { b }),
         (true, Type::S32) => ternary(path, |a: u64, b: u64, c: i32| if c >= 0 { a } else { b }),
-        (false, Type::F32) if ftz => ternary(path, |a: u32, b: u32, c: f32| if flush(c) >= 0.0 { a } else { b }),
-        (true, Type::F32) if ftz => ternary(path, |a: u64, b: u64, c: f32| if flush(c) >= 0.0 { a } else { b }),
+        (false, Type::F32) if ftz => ternary(
+            path,
+            |a: u32, b: u32, c: f32| if flush(c) >= 0.0 { a } else { b },
+        ),
+        (true, Type::F32) if ftz => ternary(
+            path,
+            |a: u64, b: u64, c: f32| if flush(c) >= 0.0 { a } else { b },
+        ),
         (false, Type::F32) => ternary(path, |a: u32, b: u32, c: f32| if c >= 0.0 { a } else { b }),
         (true, Type::F32) => ternary(path, |a: u64, b: u64, c: f32| if c >= 0.0 { a } else { b }),
         _ => return form.refuse(),
@@ -270,7 +308,14 @@ fn test<'t>(
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
-    let kinds = ["finite", "infinite", "number", "notanumber", "normal", "subnormal"];
+    let kinds = [
+        "finite",
+        "infinite",
+        "number",
+        "notanumber",
+        "normal",
+        "subnormal",
+    ];
     let kind = form.take_one(&kinds).ok_or("testp without property")?;
     let ty = form.take_type()?;
     let path = decoder.path;

@@ -21,7 +21,9 @@ pub(super) fn decode<'t>(
     match form.base {
         "bra" => {
             form.take("uni");
-            let [Operand::Name(label)] = operands else { return form.refuse() };
+            let [Operand::Name(label)] = operands else {
+                return form.refuse();
+            };
             decoder.jump(label);
             // Lanes that leave a loop one after the other meet behind it.
             decoder.emit_always(Op::new(Kind::Join, nothing));
@@ -50,7 +52,9 @@ pub(super) fn decode<'t>(
 
 /// Blocks run on one thread each; between them, x86 orders stores, and atomics order the rest.
 fn fence(form: &mut Form<'_>) {
-    form.take_all(|part| super::memory::is_hint(part) || matches!(part, "gl" | "proxy" | "alias" | "async"));
+    form.take_all(|part| {
+        super::memory::is_hint(part) || matches!(part, "gl" | "proxy" | "alias" | "async")
+    });
 }
 
 fn branch_table<'t>(
@@ -59,11 +63,17 @@ fn branch_table<'t>(
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
     form.take("uni");
-    let [index, Operand::Name(list)] = operands else { return form.refuse() };
+    let [index, Operand::Name(list)] = operands else {
+        return form.refuse();
+    };
     if !form.take("idx") {
         return form.refuse();
     }
-    let labels = decoder.target_lists.get(list).cloned().ok_or_else(|| format!("unknown list `{list}`"))?;
+    let labels = decoder
+        .target_lists
+        .get(list)
+        .cloned()
+        .ok_or_else(|| format!("unknown list `{list}`"))?;
     let mut op = Op::new(Kind::BranchTable, nothing);
     op.a = decoder.source(index, Type::U32)?;
     op.link = decoder.table(labels);
@@ -91,12 +101,31 @@ fn call<'t>(
         return Err("an indirect call is not executed by this device".into());
     }
     let variables = |operands: &[Operand<'t>]| -> Result<Vec<(u32, u32)>, String> {
-        operands.iter().map(|operand| decoder.local_variable(operand)).collect()
+        operands
+            .iter()
+            .map(|operand| decoder.local_variable(operand))
+            .collect()
     };
     let (returns, arguments) = (variables(returns)?, variables(arguments)?);
-    let offsets = |variables: &[(u32, u32)]| variables.iter().map(|variable| variable.0).collect::<Vec<_>>();
-    if let Some(service) = service(name, decoder.linker.module.function(name).is_some_and(|f| f.body.is_some())) {
-        let site = ServiceSite { service, arguments: offsets(&arguments), returns: offsets(&returns) };
+    let offsets = |variables: &[(u32, u32)]| {
+        variables
+            .iter()
+            .map(|variable| variable.0)
+            .collect::<Vec<_>>()
+    };
+    if let Some(service) = service(
+        name,
+        decoder
+            .linker
+            .module
+            .function(name)
+            .is_some_and(|f| f.body.is_some()),
+    ) {
+        let site = ServiceSite {
+            service,
+            arguments: offsets(&arguments),
+            returns: offsets(&returns),
+        };
         decoder.linker.services.push(site);
         let mut op = Op::new(Kind::Service, nothing);
         op.link = decoder.linker.services.len() as u32 - 1;
@@ -105,13 +134,25 @@ fn call<'t>(
     }
     let number = decoder.linker.function(name)?;
     let module = decoder.linker.module;
-    let callee = module.function(name).ok_or_else(|| format!("call of unknown `{name}`"))?;
-    let sizes = |params: &[crate::ptx::Param]| params.iter().map(|param| param.size).collect::<Vec<_>>();
-    let given = |variables: &[(u32, u32)]| variables.iter().map(|variable| variable.1).collect::<Vec<_>>();
+    let callee = module
+        .function(name)
+        .ok_or_else(|| format!("call of unknown `{name}`"))?;
+    let sizes =
+        |params: &[crate::ptx::Param]| params.iter().map(|param| param.size).collect::<Vec<_>>();
+    let given = |variables: &[(u32, u32)]| {
+        variables
+            .iter()
+            .map(|variable| variable.1)
+            .collect::<Vec<_>>()
+    };
     if sizes(&callee.params) != given(&arguments) || sizes(&callee.returns) != given(&returns) {
         return Err(format!("call of `{name}` does not fit its declaration"));
     }
-    let site = CallSite { function: number, arguments: offsets(&arguments), returns: offsets(&returns) };
+    let site = CallSite {
+        function: number,
+        arguments: offsets(&arguments),
+        returns: offsets(&returns),
+    };
     decoder.linker.calls.push(site);
     let mut op = Op::new(Kind::Call, nothing);
     op.link = decoder.linker.calls.len() as u32 - 1;
@@ -141,7 +182,9 @@ fn barrier<'t>(
     }
     form.take("cta");
     form.take("aligned");
-    let action = form.take_one(&["sync", "red", "arrive"]).ok_or("barrier without action")?;
+    let action = form
+        .take_one(&["sync", "red", "arrive"])
+        .ok_or("barrier without action")?;
     let mut op = Op::new(Kind::Barrier, nothing);
     op.count = 0;
     let mut rest = operands;
@@ -151,8 +194,12 @@ fn barrier<'t>(
         op.count = 4;
     }
     let number = decoder.constant(0, false);
-    op.a = rest.first().map_or(Ok(number), |operand| decoder.source(operand, Type::U32))?;
-    op.b = rest.get(1).map_or(Ok(number), |operand| decoder.source(operand, Type::U32))?;
+    op.a = rest
+        .first()
+        .map_or(Ok(number), |operand| decoder.source(operand, Type::U32))?;
+    op.b = rest
+        .get(1)
+        .map_or(Ok(number), |operand| decoder.source(operand, Type::U32))?;
     if rest.len() > 2 {
         return Err("too many operands of a barrier".into());
     }
@@ -170,9 +217,13 @@ fn reduction<'o, 't>(
     op: &mut Op,
     rest: &mut &'o [Operand<'t>],
 ) -> Result<(), String> {
-    let kind = form.take_one(&["popc", "and", "or"]).ok_or("bar.red without operation")?;
+    let kind = form
+        .take_one(&["popc", "and", "or"])
+        .ok_or("bar.red without operation")?;
     let ty = form.take_type()?;
-    let ([d, middle @ ..], true) = (*rest, rest.len() >= 3) else { return form.refuse() };
+    let ([d, middle @ ..], true) = (*rest, rest.len() >= 3) else {
+        return form.refuse();
+    };
     let (numbers, predicate) = middle.split_at(middle.len() - 1);
     op.count = kind as u8 + 1;
     op.c = decoder.predicate(&predicate[0])?;
@@ -187,7 +238,9 @@ fn reduction<'o, 't>(
 
 /// The nanoseconds since some time ago.
 fn nanoseconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos() as u64)
 }
 
 /// A row with the present value of a clock, if `name` is one.
@@ -200,7 +253,9 @@ pub(super) fn changing_special(
     let zero = decoder.constant(0, true);
     let handler = match (name, wide) {
         ("%clock64" | "%globaltimer", true) => unary(path, |_: u64| nanoseconds()),
-        ("%clock" | "%clock_hi" | "%globaltimer_lo", false) => unary(path, |_: u64| nanoseconds() as u32),
+        ("%clock" | "%clock_hi" | "%globaltimer_lo", false) => {
+            unary(path, |_: u64| nanoseconds() as u32)
+        }
         ("%globaltimer_hi", false) => unary(path, |_: u64| (nanoseconds() >> 32) as u32),
         // Where a block runs is not to be known from its results.
         ("%smid" | "%nsmid", false) => {

@@ -6,7 +6,7 @@ use super::super::half::{self, Bf16, F16, Half};
 use super::super::math::{self, flush};
 use super::super::op::{Kind, Op, Row};
 use super::super::path::Path;
-use super::super::rows::{Flag, Handler, Lane, binary, rare_unary, unary};
+use super::super::rows::{Flag, Handler, Lane, binary, rare_quaternary, rare_unary, unary};
 use super::super::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 use super::form::Form;
 use super::function::FunctionDecoder;
@@ -33,7 +33,11 @@ pub(super) fn decode<'t>(
 /// Adds a copy, which vanishes where the source never changes.
 pub(super) fn copy(decoder: Decoder<'_, '_, '_>, wide: bool, d: Row, source: Row) {
     let path = decoder.path;
-    let handler = if wide { unary(path, |a: u64| a) } else { unary(path, |a: u32| a) };
+    let handler = if wide {
+        unary(path, |a: u64| a)
+    } else {
+        unary(path, |a: u32| a)
+    };
     let mut op = Op::new(Kind::Copy, handler);
     (op.d, op.a) = (d, source);
     decoder.emit(op);
@@ -45,7 +49,9 @@ fn transport<'t>(
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
     let ty = form.take_type()?;
-    let [d, source] = operands else { return form.refuse() };
+    let [d, source] = operands else {
+        return form.refuse();
+    };
     match (d, source) {
         (_, Operand::Vector(parts)) => pack(decoder, form, ty, d, parts),
         (Operand::Vector(parts), _) => unpack(decoder, form, ty, parts, source),
@@ -68,21 +74,33 @@ fn pack<'t>(
 ) -> Result<(), String> {
     let path = decoder.path;
     let d = decoder.destination(d, ty)?;
-    let element = part_type(ty, parts.len()).ok_or(()).or_else(|()| form.refuse())?;
+    let element = part_type(ty, parts.len())
+        .ok_or(())
+        .or_else(|()| form.refuse())?;
     let mut rows = Vec::new();
     for part in parts {
         rows.push(decoder.source(part, element)?);
     }
     match (ty.bytes(), parts.len()) {
-        (4, 2) => decoder.apply(binary(path, |a: u16, b: u16| u32::from(a) | u32::from(b) << 16), d, &rows),
-        (8, 2) => decoder.apply(binary(path, |a: u32, b: u32| u64::from(a) | u64::from(b) << 32), d, &rows),
+        (4, 2) => decoder.apply(
+            binary(path, |a: u16, b: u16| u32::from(a) | u32::from(b) << 16),
+            d,
+            &rows,
+        ),
+        (8, 2) => decoder.apply(
+            binary(path, |a: u32, b: u32| u64::from(a) | u64::from(b) << 32),
+            d,
+            &rows,
+        ),
         (4, 4) => decoder.apply(
-            super::super::rows::quaternary(path, |a: u8, b: u8, c: u8, e: u8| u32::from_le_bytes([a, b, c, e])),
+            rare_quaternary(path, |a: u8, b: u8, c: u8, e: u8| {
+                u32::from_le_bytes([a, b, c, e])
+            }),
             d,
             &rows,
         ),
         _ => decoder.apply(
-            super::super::rows::quaternary(path, |a: u16, b: u16, c: u16, e: u16| {
+            rare_quaternary(path, |a: u16, b: u16, c: u16, e: u16| {
                 u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(e) << 48
             }),
             d,
@@ -110,7 +128,9 @@ fn unpack<'t>(
     source: &Operand<'t>,
 ) -> Result<(), String> {
     let path = decoder.path;
-    let element = part_type(ty, parts.len()).ok_or(()).or_else(|()| form.refuse())?;
+    let element = part_type(ty, parts.len())
+        .ok_or(())
+        .or_else(|()| form.refuse())?;
     let row = decoder.source(source, ty)?;
     // The source can be among the destinations.
     let mut values = Vec::new();
@@ -149,8 +169,10 @@ fn convert<'t>(
     let to_integer = form.take_one(&["rni", "rzi", "rmi", "rpi"]);
     let plain = form.take_one(&["rn", "rz", "rm", "rp"]);
     let rna = form.take("rna");
-    let rounding =
-        Rounding { direction: to_integer.or(plain).unwrap_or(0), to_integer: to_integer.is_some() };
+    let rounding = Rounding {
+        direction: to_integer.or(plain).unwrap_or(0),
+        to_integer: to_integer.is_some(),
+    };
     let (ftz, saturate, relu) = (form.take("ftz"), form.take("sat"), form.take("relu"));
     let (to, from) = (form.take_type()?, form.take_type()?);
     if relu {
@@ -166,10 +188,20 @@ fn convert<'t>(
         }
         // To ten bits of mantissa.
         let handler = if rna {
-            unary(path, |a: u32| if a & 0x7f80_0000 == 0x7f80_0000 { a } else { a.wrapping_add(0x1000) & !0x1fff })
+            unary(path, |a: u32| {
+                if a & 0x7f80_0000 == 0x7f80_0000 {
+                    a
+                } else {
+                    a.wrapping_add(0x1000) & !0x1fff
+                }
+            })
         } else if plain == Some(0) {
             unary(path, |a: u32| {
-                if a & 0x7f80_0000 == 0x7f80_0000 { a } else { a.wrapping_add(0x0fff + (a >> 13 & 1)) & !0x1fff }
+                if a & 0x7f80_0000 == 0x7f80_0000 {
+                    a
+                } else {
+                    a.wrapping_add(0x0fff + (a >> 13 & 1)) & !0x1fff
+                }
             })
         } else {
             return form.refuse();
@@ -186,12 +218,16 @@ fn convert<'t>(
         (true, false) => to_integer_from(path, to, from, rounding, ftz),
         (true, true) => between_floats(path, to, from, rounding, ftz),
     };
-    let Some(handler) = handler else { return form.refuse() };
+    let Some(handler) = handler else {
+        return form.refuse();
+    };
     let rows = sources(decoder, &[from], operands)?;
     let d = decoder.destination(&operands[0], to)?;
     decoder.apply(handler, d, &rows);
     if saturate && is_float(to) {
-        super::float::saturate(decoder, to, d).ok_or(()).or_else(|()| form.refuse())?;
+        super::float::saturate(decoder, to, d)
+            .ok_or(())
+            .or_else(|()| form.refuse())?;
     }
     decoder.settle(&operands[0], d, to)
 }
@@ -304,7 +340,11 @@ fn integer_to_single<const D: u8>(value: i128) -> f32 {
 #[inline(always)]
 fn integer_to_odd(value: i128) -> f32 {
     let truncated = integer_to_single::<0>(value);
-    if truncated as i128 == value { truncated } else { f32::from_bits(truncated.to_bits() | 1) }
+    if truncated as i128 == value {
+        truncated
+    } else {
+        f32::from_bits(truncated.to_bits() | 1)
+    }
 }
 
 #[inline(always)]
@@ -328,7 +368,13 @@ fn round_double<const R: u8>(value: f64) -> f64 {
 }
 
 /// Rust's `as` saturates and turns NaN into zero, as PTX does.
-fn to_integer_from(path: Path, to: Type, from: Type, rounding: Rounding, ftz: bool) -> Option<Handler> {
+fn to_integer_from(
+    path: Path,
+    to: Type,
+    from: Type,
+    rounding: Rounding,
+    ftz: bool,
+) -> Option<Handler> {
     if !rounding.to_integer {
         return None;
     }
@@ -361,7 +407,13 @@ fn to_integer_from(path: Path, to: Type, from: Type, rounding: Rounding, ftz: bo
     Some(to_each!(U8 u8, S8 i8, U16 u16, S16 i16, U32 u32, S32 i32, U64 u64, S64 i64))
 }
 
-fn between_floats(path: Path, to: Type, from: Type, rounding: Rounding, ftz: bool) -> Option<Handler> {
+fn between_floats(
+    path: Path,
+    to: Type,
+    from: Type,
+    rounding: Rounding,
+    ftz: bool,
+) -> Option<Handler> {
     if rounding.to_integer {
         return whole_floats(path, to, from, rounding.direction, ftz);
     }
@@ -393,7 +445,9 @@ fn between_floats(path: Path, to: Type, from: Type, rounding: Rounding, ftz: boo
         (Type::Bf16, Type::F32, 0) => unary(path, |a: f32| Bf16::nearest(a)),
         (Type::Bf16, Type::F32, 1) => rare_unary(path, |a: f32| brain_to_zero(a)),
         (Type::F16, Type::F64, 0) => rare_unary(path, |a: f64| F16::nearest(half::round_to_odd(a))),
-        (Type::Bf16, Type::F64, 0) => rare_unary(path, |a: f64| Bf16::nearest(half::round_to_odd(a))),
+        (Type::Bf16, Type::F64, 0) => {
+            rare_unary(path, |a: f64| Bf16::nearest(half::round_to_odd(a)))
+        }
         (Type::Bf16, Type::F16, 0) => unary(path, |a: F16| Bf16::nearest(a.to_f32())),
         (Type::F16, Type::Bf16, 0) => unary(path, |a: Bf16| F16::nearest(a.to_f32())),
         _ => return None,
@@ -410,7 +464,11 @@ fn half_to_zero(value: f32) -> F16 {
 
 #[inline(always)]
 fn brain_to_zero(value: f32) -> Bf16 {
-    if value.is_nan() { Bf16(0x7fff) } else { Bf16((value.to_bits() >> 16) as u16) }
+    if value.is_nan() {
+        Bf16(0x7fff)
+    } else {
+        Bf16((value.to_bits() >> 16) as u16)
+    }
 }
 
 /// Rounds to a whole number of the same type.
@@ -426,13 +484,21 @@ fn whole_floats(path: Path, to: Type, from: Type, direction: usize, ftz: bool) -
         (Type::F64, Type::F64, 1) => unary(path, |a: f64| a.trunc()),
         (Type::F64, Type::F64, 2) => unary(path, |a: f64| a.floor()),
         (Type::F64, Type::F64, _) => unary(path, |a: f64| a.ceil()),
-        (Type::F16, Type::F16, 0) => rare_unary(path, |a: F16| F16::nearest(a.to_f32().round_ties_even())),
+        (Type::F16, Type::F16, 0) => {
+            rare_unary(path, |a: F16| F16::nearest(a.to_f32().round_ties_even()))
+        }
         (Type::F16, Type::F16, 1) => rare_unary(path, |a: F16| F16::nearest(a.to_f32().trunc())),
         (Type::F16, Type::F16, 2) => rare_unary(path, |a: F16| F16::nearest(a.to_f32().floor())),
         (Type::F16, Type::F16, _) => rare_unary(path, |a: F16| F16::nearest(a.to_f32().ceil())),
-        (Type::Bf16, Type::Bf16, 0) => rare_unary(path, |a: Bf16| Bf16::nearest(a.to_f32().round_ties_even())),
-        (Type::Bf16, Type::Bf16, 1) => rare_unary(path, |a: Bf16| Bf16::nearest(a.to_f32().trunc())),
-        (Type::Bf16, Type::Bf16, 2) => rare_unary(path, |a: Bf16| Bf16::nearest(a.to_f32().floor())),
+        (Type::Bf16, Type::Bf16, 0) => {
+            rare_unary(path, |a: Bf16| Bf16::nearest(a.to_f32().round_ties_even()))
+        }
+        (Type::Bf16, Type::Bf16, 1) => {
+            rare_unary(path, |a: Bf16| Bf16::nearest(a.to_f32().trunc()))
+        }
+        (Type::Bf16, Type::Bf16, 2) => {
+            rare_unary(path, |a: Bf16| Bf16::nearest(a.to_f32().floor()))
+        }
         (Type::Bf16, Type::Bf16, _) => rare_unary(path, |a: Bf16| Bf16::nearest(a.to_f32().ceil())),
         _ => return None,
     })
@@ -446,14 +512,22 @@ fn convert_pair<'t>(
     rounding: Rounding,
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
-    if rounding.direction != 0 || rounding.to_integer || operands.len() != 3 || form.last_type() != Some(Type::F32) {
+    if rounding.direction != 0
+        || rounding.to_integer
+        || operands.len() != 3
+        || form.last_type() != Some(Type::F32)
+    {
         return form.refuse();
     }
     let path = decoder.path;
     let handler = if to == Type::F16x2 {
-        binary(path, |a: f32, b: f32| u32::from(F16::nearest(a).0) << 16 | u32::from(F16::nearest(b).0))
+        binary(path, |a: f32, b: f32| {
+            u32::from(F16::nearest(a).0) << 16 | u32::from(F16::nearest(b).0)
+        })
     } else {
-        binary(path, |a: f32, b: f32| u32::from(Bf16::nearest(a).0) << 16 | u32::from(Bf16::nearest(b).0))
+        binary(path, |a: f32, b: f32| {
+            u32::from(Bf16::nearest(a).0) << 16 | u32::from(Bf16::nearest(b).0)
+        })
     };
     simple(decoder, handler, to, &[Type::F32, Type::F32], operands)
 }
@@ -468,7 +542,15 @@ fn window(space: Space) -> u64 {
 }
 
 fn take_space(form: &mut Form<'_>) -> Result<Space, String> {
-    let names = ["global", "const", "shared", "local", "param", "shared::cta", "param::entry"];
+    let names = [
+        "global",
+        "const",
+        "shared",
+        "local",
+        "param",
+        "shared::cta",
+        "param::entry",
+    ];
     match form.take_one(&names) {
         Some(index) => Space::from_name(names[index]).ok_or_else(|| "unknown space".to_owned()),
         None => form.refuse(),
@@ -497,7 +579,11 @@ fn change_space<'t>(
     let path = decoder.path;
     let addend = if to { start.wrapping_neg() } else { start };
     let constant = decoder.constant(addend, true);
-    decoder.apply(binary(path, |a: u64, b: u64| a.wrapping_add(b)), d, &[rows[0], constant]);
+    decoder.apply(
+        binary(path, |a: u64, b: u64| a.wrapping_add(b)),
+        d,
+        &[rows[0], constant],
+    );
     Ok(())
 }
 
@@ -509,10 +595,17 @@ fn is_in_space<'t>(
     let space = take_space(form)?;
     let path = decoder.path;
     let handler = match space {
-        Space::Shared => unary(path, |a: u64| Flag(a.wrapping_sub(SHARED_WINDOW) < WINDOW_BYTES)),
-        Space::Local => unary(path, |a: u64| Flag(a.wrapping_sub(LOCAL_WINDOW) < WINDOW_BYTES)),
+        Space::Shared => unary(path, |a: u64| {
+            Flag(a.wrapping_sub(SHARED_WINDOW) < WINDOW_BYTES)
+        }),
+        Space::Local => unary(path, |a: u64| {
+            Flag(a.wrapping_sub(LOCAL_WINDOW) < WINDOW_BYTES)
+        }),
         Space::Global => unary(path, |a: u64| {
-            Flag(a.wrapping_sub(SHARED_WINDOW) >= WINDOW_BYTES && a.wrapping_sub(LOCAL_WINDOW) >= WINDOW_BYTES)
+            Flag(
+                a.wrapping_sub(SHARED_WINDOW) >= WINDOW_BYTES
+                    && a.wrapping_sub(LOCAL_WINDOW) >= WINDOW_BYTES,
+            )
         }),
         _ => return form.refuse(),
     };

@@ -60,13 +60,17 @@ pub(super) fn decode<'t>(
         Type::Bf16x2 => pairs::<Bf16>(decoder.path, form.base, mode),
         _ => None,
     };
-    let Some(handler) = handler else { return form.refuse() };
+    let Some(handler) = handler else {
+        return form.refuse();
+    };
     let types = [ty; 3];
     let rows = sources(decoder, &types[..arity], operands)?;
     let d = decoder.destination(&operands[0], ty)?;
     decoder.apply(handler, d, &rows);
     if mode.saturate {
-        saturate(decoder, ty, d).ok_or(()).or_else(|()| form.refuse())?;
+        saturate(decoder, ty, d)
+            .ok_or(())
+            .or_else(|()| form.refuse())?;
     }
     Ok(true)
 }
@@ -145,7 +149,11 @@ fn single(path: Path, base: &str, mode: Mode) -> Option<Handler> {
 /// The lesser of two numbers; a number before NaN unless `nan` wins; -0 before +0.
 #[inline(always)]
 fn lesser(a: f32, b: f32, nan: bool) -> f32 {
-    let least = if a < b || (a == b && a.is_sign_negative()) { a } else { b };
+    let least = if a < b || (a == b && a.is_sign_negative()) {
+        a
+    } else {
+        b
+    };
     let (left, right) = if nan { (a, b) } else { (b, a) };
     let least = if a.is_nan() { left } else { least };
     if b.is_nan() { right } else { least }
@@ -154,7 +162,11 @@ fn lesser(a: f32, b: f32, nan: bool) -> f32 {
 /// [`lesser`] of doubles.
 #[inline(always)]
 fn lesser_double(a: f64, b: f64) -> f64 {
-    let least = if a < b || (a == b && a.is_sign_negative()) { a } else { b };
+    let least = if a < b || (a == b && a.is_sign_negative()) {
+        a
+    } else {
+        b
+    };
     let least = if a.is_nan() { b } else { least };
     if b.is_nan() { a } else { least }
 }
@@ -166,24 +178,29 @@ fn single_directed(path: Path, base: &str, mode: Mode) -> Option<Handler> {
         return None;
     }
     Some(match base {
-        "add" => directed!(path, mode.rounding, rare_binary, f32, narrow, |a, b| math::add_to_odd(
-            f64::from(a),
-            f64::from(b)
-        )),
-        "sub" => directed!(path, mode.rounding, rare_binary, f32, narrow, |a, b| math::add_to_odd(
-            f64::from(a),
-            -f64::from(b)
-        )),
-        "mul" => directed!(path, mode.rounding, rare_binary, f32, narrow, |a, b| f64::from(a) * f64::from(b)),
-        "fma" | "mad" => directed!(path, mode.rounding, rare_ternary, f32, narrow, |a, b, c| math::add_to_odd(
-            f64::from(a) * f64::from(b),
-            f64::from(c)
-        )),
-        "div" => directed!(path, mode.rounding, rare_binary, f32, narrow, |a, b| divide_to_odd(
-            f64::from(a),
-            f64::from(b)
-        )),
-        "rcp" => directed!(path, mode.rounding, rare_unary, f32, narrow, |a| divide_to_odd(1.0, f64::from(a))),
+        "add" => directed!(path, mode.rounding, rare_binary, f32, narrow, |a, b| {
+            math::add_to_odd(f64::from(a), f64::from(b))
+        }),
+        "sub" => directed!(path, mode.rounding, rare_binary, f32, narrow, |a, b| {
+            math::add_to_odd(f64::from(a), -f64::from(b))
+        }),
+        "mul" => directed!(
+            path,
+            mode.rounding,
+            rare_binary,
+            f32,
+            narrow,
+            |a, b| f64::from(a) * f64::from(b)
+        ),
+        "fma" | "mad" => directed!(path, mode.rounding, rare_ternary, f32, narrow, |a, b, c| {
+            math::add_to_odd(f64::from(a) * f64::from(b), f64::from(c))
+        }),
+        "div" => directed!(path, mode.rounding, rare_binary, f32, narrow, |a, b| {
+            divide_to_odd(f64::from(a), f64::from(b))
+        }),
+        "rcp" => directed!(path, mode.rounding, rare_unary, f32, narrow, |a| {
+            divide_to_odd(1.0, f64::from(a))
+        }),
         "sqrt" => directed!(path, mode.rounding, rare_unary, f32, narrow, |a| {
             let root = f64::from(a).sqrt();
             to_odd(root, root.mul_add(-root, f64::from(a)))
@@ -289,12 +306,28 @@ macro_rules! half_operations {
             "add" => $binary!($path, |a, b| H::nearest(a.to_f32() + b.to_f32())),
             "sub" => $binary!($path, |a, b| H::nearest(a.to_f32() - b.to_f32())),
             "mul" => $binary!($path, |a, b| H::nearest(a.to_f32() * b.to_f32())),
-            "min" if $mode.nan => $binary!($path, |a, b| H::nearest(lesser(a.to_f32(), b.to_f32(), true))),
-            "min" => $binary!($path, |a, b| H::nearest(lesser(a.to_f32(), b.to_f32(), false))),
+            "min" if $mode.nan => $binary!($path, |a, b| H::nearest(lesser(
+                a.to_f32(),
+                b.to_f32(),
+                true
+            ))),
+            "min" => $binary!($path, |a, b| H::nearest(lesser(
+                a.to_f32(),
+                b.to_f32(),
+                false
+            ))),
             "max" if $mode.nan => {
-                $binary!($path, |a, b| H::nearest(-lesser(-a.to_f32(), -b.to_f32(), true)))
+                $binary!($path, |a, b| H::nearest(-lesser(
+                    -a.to_f32(),
+                    -b.to_f32(),
+                    true
+                )))
             }
-            "max" => $binary!($path, |a, b| H::nearest(-lesser(-a.to_f32(), -b.to_f32(), false))),
+            "max" => $binary!($path, |a, b| H::nearest(-lesser(
+                -a.to_f32(),
+                -b.to_f32(),
+                false
+            ))),
             "abs" => $unary!($path, |a| H::from_bits(a.bits() & 0x7fff)),
             "neg" => $unary!($path, |a| H::from_bits(a.bits() ^ 0x8000)),
             "ex2" => $unary!($path, |a| H::nearest(math::exp2(a.to_f32()))),
@@ -304,7 +337,11 @@ macro_rules! half_operations {
     };
 }
 
-fn halves<H: Half + super::super::rows::Lane>(path: Path, base: &str, mode: Mode) -> Option<Handler> {
+fn halves<H: Half + super::super::rows::Lane>(
+    path: Path,
+    base: &str,
+    mode: Mode,
+) -> Option<Handler> {
     if mode.rounding != 0 || mode.ftz {
         return None;
     }
@@ -312,10 +349,14 @@ fn halves<H: Half + super::super::rows::Lane>(path: Path, base: &str, mode: Mode
         return Some(ternary(path, |a: H, b: H, c: H| half::fused(a, b, c)));
     }
     macro_rules! one {
-        ($path:expr, |$a:ident| $body:expr) => { unary($path, |$a: H| $body) };
+        ($path:expr, |$a:ident| $body:expr) => {
+            unary($path, |$a: H| $body)
+        };
     }
     macro_rules! two {
-        ($path:expr, |$a:ident, $b:ident| $body:expr) => { binary($path, |$a: H, $b: H| $body) };
+        ($path:expr, |$a:ident, $b:ident| $body:expr) => {
+            binary($path, |$a: H, $b: H| $body)
+        };
     }
     Some(half_operations!(path, base, mode, one, two))
 }
@@ -325,16 +366,22 @@ fn pairs<H: Half>(path: Path, base: &str, mode: Mode) -> Option<Handler> {
         return None;
     }
     if matches!(base, "fma" | "mad") {
-        return Some(ternary(path, |a: u32, b: u32, c: u32| half::fused_pair::<H>(a, b, c)));
+        return Some(ternary(path, |a: u32, b: u32, c: u32| {
+            half::fused_pair::<H>(a, b, c)
+        }));
     }
     macro_rules! one {
         ($path:expr, |$a:ident| $body:expr) => {
-            unary($path, |word: u32| half::pair(word, word, |$a: H, _: H| $body))
+            unary($path, |word: u32| {
+                half::pair(word, word, |$a: H, _: H| $body)
+            })
         };
     }
     macro_rules! two {
         ($path:expr, |$a:ident, $b:ident| $body:expr) => {
-            binary($path, |first: u32, second: u32| half::pair(first, second, |$a: H, $b: H| $body))
+            binary($path, |first: u32, second: u32| {
+                half::pair(first, second, |$a: H, $b: H| $body)
+            })
         };
     }
     Some(half_operations!(path, base, mode, one, two))

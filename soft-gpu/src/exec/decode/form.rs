@@ -14,12 +14,20 @@ impl<'t> Form<'t> {
     pub(super) fn new(text: &'t str) -> Form<'t> {
         let mut parts = text.split('.');
         let base = parts.next().unwrap_or("");
-        Form { text, base, parts: parts.map(|part| (part, false)).collect() }
+        Form {
+            text,
+            base,
+            parts: parts.map(|part| (part, false)).collect(),
+        }
     }
 
     /// Uses the modifier `name` if it is there.
     pub(super) fn take(&mut self, name: &str) -> bool {
-        match self.parts.iter_mut().find(|(part, used)| !used && *part == name) {
+        match self
+            .parts
+            .iter_mut()
+            .find(|(part, used)| !used && *part == name)
+        {
             Some(part) => {
                 part.1 = true;
                 true
@@ -58,7 +66,10 @@ impl<'t> Form<'t> {
 
     /// The last type, used or not.
     pub(super) fn last_type(&self) -> Option<Type> {
-        self.parts.iter().rev().find_map(|(part, _)| Type::from_name(part))
+        self.parts
+            .iter()
+            .rev()
+            .find_map(|(part, _)| Type::from_name(part))
     }
 
     /// That this form is not executed here.
@@ -69,9 +80,10 @@ impl<'t> Form<'t> {
     /// Refuses the form unless every modifier has been used.
     pub(super) fn finish(&self) -> Result<(), String> {
         match self.parts.iter().find(|(_, used)| !used) {
-            Some((part, _)) => {
-                Err(format!("`{}` is not executed by this device: modifier `.{part}`", self.text))
-            }
+            Some((part, _)) => Err(format!(
+                "`{}` is not executed by this device: modifier `.{part}`",
+                self.text
+            )),
             None => Ok(()),
         }
     }

@@ -10,7 +10,9 @@ use super::super::program::{Fixed, FixedRow, Function};
 use super::super::rows::{Handler, nothing, unary};
 use super::form::Form;
 use super::names::{Binding, Names, Register, special};
-use super::{Linker, Place, allocate, atomic, compare, control, convert, float, integer, memory, warp};
+use super::{
+    Linker, Place, allocate, atomic, compare, control, convert, float, integer, memory, warp,
+};
 
 /// Largest frame-local memory of one function.
 const MAX_FRAME_LOCAL: u64 = 512 << 10;
@@ -76,19 +78,29 @@ pub(super) struct FunctionDecoder<'t, 'l> {
 }
 
 /// Decodes `entry`. Errors carry the PTX line.
-pub(super) fn decode<'m>(linker: &mut Linker<'m>, entry: &'m Entry) -> Result<Decoded, (u32, String)> {
+pub(super) fn decode<'m>(
+    linker: &mut Linker<'m>,
+    entry: &'m Entry,
+) -> Result<Decoded, (u32, String)> {
     let module = linker.module;
-    let (text, line) =
-        module.body(entry).ok_or_else(|| (entry.line, format!("`{}` has no body", entry.name)))?;
+    let (text, line) = module
+        .body(entry)
+        .ok_or_else(|| (entry.line, format!("`{}` has no body", entry.name)))?;
     let statements = parse_body(text, line).map_err(|error| (error.line, error.message))?;
     let mut decoder = FunctionDecoder::new(linker, entry);
-    decoder.bind_params().map_err(|message| (entry.line, message))?;
+    decoder
+        .bind_params()
+        .map_err(|message| (entry.line, message))?;
     decoder.collect_targets(&statements);
     for (line, statement) in &statements {
         decoder.line = *line;
-        decoder.statement(statement).map_err(|message| (*line, message))?;
+        decoder
+            .statement(statement)
+            .map_err(|message| (*line, message))?;
     }
-    decoder.finish().map_err(|message| (decoder_line(&statements), message))
+    decoder
+        .finish()
+        .map_err(|message| (decoder_line(&statements), message))
 }
 
 fn decoder_line(statements: &[Scoped<'_>]) -> u32 {
@@ -130,7 +142,10 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             let binding = if entry.is_kernel {
                 Binding::KernelParam(param.offset)
             } else {
-                Binding::Local(self.place_local(u64::from(param.size), param.align)?, param.size)
+                Binding::Local(
+                    self.place_local(u64::from(param.size), param.align)?,
+                    param.size,
+                )
             };
             self.names.bind(&param.name, binding);
         }
@@ -158,7 +173,11 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
                 self.scope = self.parents[self.scope as usize];
             }
             Statement::Label(name) => {
-                if self.labels.insert((self.scope, name), self.ops.len() as u32).is_some() {
+                if self
+                    .labels
+                    .insert((self.scope, name), self.ops.len() as u32)
+                    .is_some()
+                {
                     return Err(format!("label `{name}` twice"));
                 }
                 self.emit(Op::new(Kind::Join, nothing));
@@ -168,13 +187,25 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
                     self.declare(*ty, name, count)?;
                 }
             }
-            Statement::Variable { space, name, align, size } => self.variable(*space, name, *align, *size)?,
+            Statement::Variable {
+                space,
+                name,
+                align,
+                size,
+            } => self.variable(*space, name, *align, *size)?,
             Statement::Targets { .. } | Statement::Prototype { .. } => {}
-            Statement::Instruction { guard, opcode, operands } => {
+            Statement::Instruction {
+                guard,
+                opcode,
+                operands,
+            } => {
                 self.guard = match guard {
                     Some(guard) => {
                         let row = self.predicate(&Operand::Name(guard.register))?;
-                        Some(Guard { row, negated: guard.negated })
+                        Some(Guard {
+                            row,
+                            negated: guard.negated,
+                        })
                     }
                     None => None,
                 };
@@ -194,15 +225,25 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             .checked_add(count.unwrap_or(1))
             .filter(|&all| all <= crate::ptx::MAX_REGISTERS)
             .ok_or("too many registers")?;
-        self.names.bind(name, Binding::Registers { first, count, ty });
+        self.names
+            .bind(name, Binding::Registers { first, count, ty });
         Ok(())
     }
 
-    fn variable(&mut self, space: Space, name: &'t str, align: u32, size: Option<u64>) -> Result<(), String> {
+    fn variable(
+        &mut self,
+        space: Space,
+        name: &'t str,
+        align: u32,
+        size: Option<u64>,
+    ) -> Result<(), String> {
         let size = size.ok_or_else(|| format!("`{name}` has no size"))?;
         let binding = match space {
             Space::Shared => Binding::Shared(self.linker.place_shared(size, align)?),
-            _ => Binding::Local(self.place_local(size, align)?, size.min(u64::from(u32::MAX)) as u32),
+            _ => Binding::Local(
+                self.place_local(size, align)?,
+                size.min(u64::from(u32::MAX)) as u32,
+            ),
         };
         self.names.bind(name, binding);
         Ok(())
@@ -214,7 +255,10 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
         let offset = align_up(self.local_bytes, u64::from(align.max(8)));
         self.local_bytes = offset + size.max(8);
         if self.local_bytes > MAX_FRAME_LOCAL {
-            return Err(format!("{} bytes of local memory are too many", self.local_bytes));
+            return Err(format!(
+                "{} bytes of local memory are too many",
+                self.local_bytes
+            ));
         }
         Ok(offset as u32)
     }
@@ -279,7 +323,10 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
         if let Some(&row) = self.fixed.get(&(value, wide)) {
             return row;
         }
-        self.virtuals.push(Virtual { wide, fixed: Some(value) });
+        self.virtuals.push(Virtual {
+            wide,
+            fixed: Some(value),
+        });
         let row = self.virtuals.len() as Row - 1;
         self.fixed.insert((value, wide), row);
         row
@@ -287,7 +334,11 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
 
     /// The virtual register that holds the number `bits`.
     pub(super) fn constant(&mut self, bits: u64, wide: bool) -> Row {
-        let bits = if wide { bits } else { bits & u64::from(u32::MAX) };
+        let bits = if wide {
+            bits
+        } else {
+            bits & u64::from(u32::MAX)
+        };
         self.fixed(Fixed::Constant(bits), wide)
     }
 
@@ -312,8 +363,13 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
 
     /// A register, with its type.
     pub(super) fn register(&mut self, operand: &Operand<'t>) -> Result<(Row, Type), String> {
-        let Operand::Name(name) = operand else { return Err(format!("{operand:?} is not a register")) };
-        let register = self.names.register(name).ok_or_else(|| format!("unknown register `{name}`"))?;
+        let Operand::Name(name) = operand else {
+            return Err(format!("{operand:?} is not a register"));
+        };
+        let register = self
+            .names
+            .register(name)
+            .ok_or_else(|| format!("unknown register `{name}`"))?;
         Ok((self.register_row(register), register.ty))
     }
 
@@ -382,7 +438,9 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             return Ok(row);
         }
         if ty.is_wide() {
-            return Err(format!("a register of type {actual:?} is too narrow for {ty:?}"));
+            return Err(format!(
+                "a register of type {actual:?} is too narrow for {ty:?}"
+            ));
         }
         let narrow = self.temporary(false);
         let path = self.path;
@@ -417,10 +475,18 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
     }
 
     /// The row that holds the address of variable `name` in its space.
-    pub(super) fn variable_address(&mut self, name: &str, wide: bool) -> Result<(Row, Space), String> {
+    pub(super) fn variable_address(
+        &mut self,
+        name: &str,
+        wide: bool,
+    ) -> Result<(Row, Space), String> {
         match self.names.find(name) {
-            Some(Binding::Shared(offset)) => return Ok((self.constant(u64::from(offset), wide), Space::Shared)),
-            Some(Binding::Local(offset, _)) => return Ok((self.fixed(Fixed::Local(offset), wide), Space::Local)),
+            Some(Binding::Shared(offset)) => {
+                return Ok((self.constant(u64::from(offset), wide), Space::Shared));
+            }
+            Some(Binding::Local(offset, _)) => {
+                return Ok((self.fixed(Fixed::Local(offset), wide), Space::Local));
+            }
             Some(Binding::KernelParam(offset)) => {
                 return Ok((self.fixed(Fixed::ParamAddress(offset), wide), Space::Param));
             }
@@ -428,8 +494,12 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
         }
         match self.linker.variable(name)? {
             Some(Place::Device(address)) => Ok((self.constant(address, wide), Space::Global)),
-            Some(Place::Shared(offset)) => Ok((self.constant(u64::from(offset), wide), Space::Shared)),
-            Some(Place::DynamicShared) => Ok((self.fixed(Fixed::DynamicShared, wide), Space::Shared)),
+            Some(Place::Shared(offset)) => {
+                Ok((self.constant(u64::from(offset), wide), Space::Shared))
+            }
+            Some(Place::DynamicShared) => {
+                Ok((self.fixed(Fixed::DynamicShared, wide), Space::Shared))
+            }
             None => Err(format!("unknown name `{name}`")),
         }
     }
@@ -442,7 +512,9 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
         }
         let (row, actual) = self.register(operand)?;
         if (actual == Type::Pred) != (ty == Type::Pred) {
-            return Err(format!("destination {operand:?} is of type {actual:?}, not {ty:?}"));
+            return Err(format!(
+                "destination {operand:?} is of type {actual:?}, not {ty:?}"
+            ));
         }
         if actual.is_wide() == ty.is_wide() {
             return Ok(row);
@@ -454,7 +526,12 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
     }
 
     /// Extends the value in `row` to the register `operand` where that is wider.
-    pub(super) fn settle(&mut self, operand: &Operand<'t>, row: Row, ty: Type) -> Result<(), String> {
+    pub(super) fn settle(
+        &mut self,
+        operand: &Operand<'t>,
+        row: Row,
+        ty: Type,
+    ) -> Result<(), String> {
         if *operand == Operand::Name("_") {
             return Ok(());
         }
@@ -481,15 +558,28 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
         match base.as_ref() {
             Operand::Name(name) if self.names.register(name).is_some() => {
                 let (base, ty) = self.register(base)?;
-                Ok(Address { base, wide: ty.is_wide(), offset, space: None })
+                Ok(Address {
+                    base,
+                    wide: ty.is_wide(),
+                    offset,
+                    space: None,
+                })
             }
             Operand::Name(name) => {
                 let (base, space) = self.variable_address(name, true)?;
-                Ok(Address { base, wide: true, offset, space: Some(space) })
+                Ok(Address {
+                    base,
+                    wide: true,
+                    offset,
+                    space: Some(space),
+                })
             }
-            Operand::Integer(value) => {
-                Ok(Address { base: self.constant(*value, true), wide: true, offset, space: None })
-            }
+            Operand::Integer(value) => Ok(Address {
+                base: self.constant(*value, true),
+                wide: true,
+                offset,
+                space: None,
+            }),
             other => Err(format!("{other:?} is not an address")),
         }
     }
@@ -506,12 +596,14 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
 
     /// The offset in the parameter buffer, if `operand` addresses a kernel parameter by name.
     pub(super) fn kernel_param(&self, operand: &Operand<'t>) -> Option<u32> {
-        let Operand::Address(base, offset) = operand else { return None };
-        let Operand::Name(name) = base.as_ref() else { return None };
+        let Operand::Address(base, offset) = operand else {
+            return None;
+        };
+        let Operand::Name(name) = base.as_ref() else {
+            return None;
+        };
         match self.names.find(name) {
-            Some(Binding::KernelParam(start)) => {
-                u32::try_from(i64::from(start) + offset).ok()
-            }
+            Some(Binding::KernelParam(start)) => u32::try_from(i64::from(start) + offset).ok(),
             _ => None,
         }
     }
@@ -560,7 +652,12 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
         }
         let mut targets = Vec::new();
         for (scope, labels) in &self.tables {
-            targets.push(labels.iter().map(|label| self.label(*scope, label)).collect::<Result<_, _>>()?);
+            targets.push(
+                labels
+                    .iter()
+                    .map(|label| self.label(*scope, label))
+                    .collect::<Result<_, _>>()?,
+            );
         }
         let mut code = allocate::Code {
             ops: self.ops,
@@ -581,12 +678,31 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             local_bytes: (self.local_bytes as u32).next_multiple_of(16),
             fixed: fixed
                 .into_iter()
-                .map(|(row, wide, value)| FixedRow { row: frame_bytes.rows[row as usize], wide, value })
+                .map(|(row, wide, value)| FixedRow {
+                    row: frame_bytes.rows[row as usize],
+                    wide,
+                    value,
+                })
                 .filter(|fixed| fixed.row != NONE)
                 .collect(),
-            params: self.entry.params.iter().map(|param| local(&param.name)).collect(),
-            returns: self.entry.returns.iter().map(|param| local(&param.name)).collect(),
+            params: self
+                .entry
+                .params
+                .iter()
+                .map(|param| local(&param.name))
+                .collect(),
+            returns: self
+                .entry
+                .returns
+                .iter()
+                .map(|param| local(&param.name))
+                .collect(),
         };
-        Ok(Decoded { ops: code.ops, lines: code.lines, targets: code.targets, layout })
+        Ok(Decoded {
+            ops: code.ops,
+            lines: code.lines,
+            targets: code.targets,
+            layout,
+        })
     }
 }

@@ -51,12 +51,18 @@ pub(super) fn decode<'t>(
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<bool, String> {
-    let Some(last) = form.last_type() else { return Ok(false) };
+    let Some(last) = form.last_type() else {
+        return Ok(false);
+    };
     match form.base {
-        "add" | "sub" | "addc" | "subc" if is_integer(last) || last == Type::B32 || last == Type::B64 => {
+        "add" | "sub" | "addc" | "subc"
+            if is_integer(last) || last == Type::B32 || last == Type::B64 =>
+        {
             sum(decoder, form, operands)?;
         }
-        "mul" | "mad" | "madc" | "mul24" | "mad24" if is_integer(last) => product(decoder, form, operands)?,
+        "mul" | "mad" | "madc" | "mul24" | "mad24" if is_integer(last) => {
+            product(decoder, form, operands)?
+        }
         "div" | "rem" | "min" | "max" if is_integer(last) => {
             let ty = form.take_type()?;
             let handler = pairwise(decoder, form, ty);
@@ -100,9 +106,17 @@ pub(super) fn sources<'t>(
     operands: &[Operand<'t>],
 ) -> Result<Vec<Row>, String> {
     if operands.len() != types.len() + 1 {
-        return Err(format!("{} operands where {} should be", operands.len(), types.len() + 1));
+        return Err(format!(
+            "{} operands where {} should be",
+            operands.len(),
+            types.len() + 1
+        ));
     }
-    types.iter().zip(&operands[1..]).map(|(&ty, operand)| decoder.source(operand, ty)).collect()
+    types
+        .iter()
+        .zip(&operands[1..])
+        .map(|(&ty, operand)| decoder.source(operand, ty))
+        .collect()
 }
 
 /// `d = handler(sources)` with a destination of type `ty`.
@@ -125,8 +139,16 @@ fn pairwise(decoder: Decoder<'_, '_, '_>, form: &Form<'_>, ty: Type) -> Handler 
         "min" => by_sign!(path, ty, binary, |a, b| a.min(b)),
         "max" => by_sign!(path, ty, binary, |a, b| a.max(b)),
         // Division by zero is unspecified; hardware gives all ones, and the dividend as the remainder.
-        "div" => by_sign!(path, ty, binary, |a, b| if b == 0 { !0 } else { a.wrapping_div(b) }),
-        _ => by_sign!(path, ty, binary, |a, b| if b == 0 { a } else { a.wrapping_rem(b) }),
+        "div" => by_sign!(path, ty, binary, |a, b| if b == 0 {
+            !0
+        } else {
+            a.wrapping_div(b)
+        }),
+        _ => by_sign!(path, ty, binary, |a, b| if b == 0 {
+            a
+        } else {
+            a.wrapping_rem(b)
+        }),
     }
 }
 
@@ -156,7 +178,15 @@ fn sum<'t>(
         }
         let rows = sources(decoder, &[ty, ty], operands)?;
         let d = decoder.destination(&operands[0], ty)?;
-        return carrying(decoder, ty, subtract, (carry_in, carry_out), d, rows[0], rows[1]);
+        return carrying(
+            decoder,
+            ty,
+            subtract,
+            (carry_in, carry_out),
+            d,
+            rows[0],
+            rows[1],
+        );
     }
     let path = decoder.path;
     let handler = match (subtract, saturate, ty) {
@@ -181,14 +211,20 @@ fn carrying(
 ) -> Result<(), String> {
     let path = decoder.path;
     let flag = decoder.carry();
-    let carry = if carry_in { flag } else { decoder.constant(0, false) };
+    let carry = if carry_in {
+        flag
+    } else {
+        decoder.constant(0, false)
+    };
     let handler = match (subtract, ty.is_wide()) {
         (false, false) => doubled(path, |a: u32, b: u32, c: Flag| {
             let sum = u64::from(a) + u64::from(b) + u64::from(c.0);
             (sum as u32, Flag(sum >> 32 != 0))
         }),
         (true, false) => doubled(path, |a: u32, b: u32, c: Flag| {
-            let difference = u64::from(a).wrapping_sub(u64::from(b)).wrapping_sub(u64::from(c.0));
+            let difference = u64::from(a)
+                .wrapping_sub(u64::from(b))
+                .wrapping_sub(u64::from(c.0));
             (difference as u32, Flag(difference >> 32 != 0))
         }),
         (false, true) => doubled(path, |a: u64, b: u64, c: Flag| {
@@ -202,7 +238,11 @@ fn carrying(
             (difference, Flag(first | second))
         }),
     };
-    let out = if carry_out { flag } else { decoder.temporary(false) };
+    let out = if carry_out {
+        flag
+    } else {
+        decoder.temporary(false)
+    };
     apply_doubled(decoder, handler, d, out, &[a, b, carry]);
     Ok(())
 }
@@ -228,7 +268,9 @@ fn product<'t>(
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
-    let part = form.take_one(&["lo", "hi", "wide"]).ok_or("product without .lo, .hi or .wide")?;
+    let part = form
+        .take_one(&["lo", "hi", "wide"])
+        .ok_or("product without .lo, .hi or .wide")?;
     let (carry_out, saturate) = (form.take("cc"), form.take("sat"));
     let ty = form.take_type()?;
     let is_24 = form.base.ends_with("24");
@@ -274,7 +316,15 @@ fn carried_product<'t>(
     let product = decoder.temporary(ty.is_wide());
     let handler = multiply(decoder, part, ty, false);
     decoder.apply(handler, product, &rows[..2]);
-    carrying(decoder, ty, false, (form.base == "madc", carry_out), d, product, rows[2])
+    carrying(
+        decoder,
+        ty,
+        false,
+        (form.base == "madc", carry_out),
+        d,
+        product,
+        rows[2],
+    )
 }
 
 /// The type of twice the width.
@@ -292,21 +342,37 @@ fn multiply(decoder: Decoder<'_, '_, '_>, part: usize, ty: Type, is_24: bool) ->
     use Type::*;
     let path = decoder.path;
     match (is_24, part, ty) {
-        (true, 0, S32) => binary(path, |a: i32, b: i32| (a << 8 >> 8).wrapping_mul(b << 8 >> 8)),
-        (true, 0, _) => binary(path, |a: u32, b: u32| (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff)),
-        (true, _, S32) => {
-            binary(path, |a: i32, b: i32| (i64::from(a << 8 >> 8) * i64::from(b << 8 >> 8) >> 16) as i32)
-        }
-        (true, ..) => {
-            binary(path, |a: u32, b: u32| (u64::from(a & 0xff_ffff) * u64::from(b & 0xff_ffff) >> 16) as u32)
-        }
+        (true, 0, S32) => binary(path, |a: i32, b: i32| {
+            (a << 8 >> 8).wrapping_mul(b << 8 >> 8)
+        }),
+        (true, 0, _) => binary(path, |a: u32, b: u32| {
+            (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff)
+        }),
+        (true, _, S32) => binary(path, |a: i32, b: i32| {
+            (i64::from(a << 8 >> 8) * i64::from(b << 8 >> 8) >> 16) as i32
+        }),
+        (true, ..) => binary(path, |a: u32, b: u32| {
+            (u64::from(a & 0xff_ffff) * u64::from(b & 0xff_ffff) >> 16) as u32
+        }),
         (_, 0, _) => by_width!(path, ty, binary, |a, b| a.wrapping_mul(b)),
-        (_, 1, U16) => binary(path, |a: u16, b: u16| (u32::from(a) * u32::from(b) >> 16) as u16),
-        (_, 1, S16) => binary(path, |a: i16, b: i16| (i32::from(a) * i32::from(b) >> 16) as i16),
-        (_, 1, U32) => binary(path, |a: u32, b: u32| (u64::from(a) * u64::from(b) >> 32) as u32),
-        (_, 1, S32) => binary(path, |a: i32, b: i32| (i64::from(a) * i64::from(b) >> 32) as i32),
-        (_, 1, S64) => binary(path, |a: i64, b: i64| (i128::from(a) * i128::from(b) >> 64) as i64),
-        (_, 1, _) => binary(path, |a: u64, b: u64| (u128::from(a) * u128::from(b) >> 64) as u64),
+        (_, 1, U16) => binary(path, |a: u16, b: u16| {
+            (u32::from(a) * u32::from(b) >> 16) as u16
+        }),
+        (_, 1, S16) => binary(path, |a: i16, b: i16| {
+            (i32::from(a) * i32::from(b) >> 16) as i16
+        }),
+        (_, 1, U32) => binary(path, |a: u32, b: u32| {
+            (u64::from(a) * u64::from(b) >> 32) as u32
+        }),
+        (_, 1, S32) => binary(path, |a: i32, b: i32| {
+            (i64::from(a) * i64::from(b) >> 32) as i32
+        }),
+        (_, 1, S64) => binary(path, |a: i64, b: i64| {
+            (i128::from(a) * i128::from(b) >> 64) as i64
+        }),
+        (_, 1, _) => binary(path, |a: u64, b: u64| {
+            (u128::from(a) * u128::from(b) >> 64) as u64
+        }),
         (_, _, U16) => binary(path, |a: u16, b: u16| u32::from(a) * u32::from(b)),
         (_, _, S16) => binary(path, |a: i16, b: i16| i32::from(a) * i32::from(b)),
         (_, _, S32) => binary(path, |a: i32, b: i32| i64::from(a) * i64::from(b)),
@@ -315,17 +381,24 @@ fn multiply(decoder: Decoder<'_, '_, '_>, part: usize, ty: Type, is_24: bool) ->
 }
 
 /// The common fused forms.
-fn multiply_add(decoder: Decoder<'_, '_, '_>, part: usize, ty: Type, is_24: bool) -> Option<Handler> {
+fn multiply_add(
+    decoder: Decoder<'_, '_, '_>,
+    part: usize,
+    ty: Type,
+    is_24: bool,
+) -> Option<Handler> {
     use Type::*;
     let path = decoder.path;
     Some(match (is_24, part, ty) {
-        (false, 0, _) => by_width!(path, ty, ternary, |a, b, c| a.wrapping_mul(b).wrapping_add(c)),
-        (false, 2, S32) => {
-            ternary(path, |a: i32, b: i32, c: i64| (i64::from(a) * i64::from(b)).wrapping_add(c))
-        }
-        (false, 2, U32) => {
-            ternary(path, |a: u32, b: u32, c: u64| (u64::from(a) * u64::from(b)).wrapping_add(c))
-        }
+        (false, 0, _) => by_width!(path, ty, ternary, |a, b, c| a
+            .wrapping_mul(b)
+            .wrapping_add(c)),
+        (false, 2, S32) => ternary(path, |a: i32, b: i32, c: i64| {
+            (i64::from(a) * i64::from(b)).wrapping_add(c)
+        }),
+        (false, 2, U32) => ternary(path, |a: u32, b: u32, c: u64| {
+            (u64::from(a) * u64::from(b)).wrapping_add(c)
+        }),
         _ => return None,
     })
 }
@@ -354,7 +427,11 @@ fn logic<'t>(
         (_, false) => unary(path, |a: u32| u32::from(a == 0)),
         (_, true) => unary(path, |a: u64| u64::from(a == 0)),
     };
-    let types: &[Type] = if matches!(form.base, "not" | "cnot") { &[ty] } else { &[ty, ty] };
+    let types: &[Type] = if matches!(form.base, "not" | "cnot") {
+        &[ty]
+    } else {
+        &[ty, ty]
+    };
     simple(decoder, handler, ty, types, operands)
 }
 
@@ -393,7 +470,10 @@ fn funnel<'t>(
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
     let left = form.take_one(&["r", "l"]).ok_or("shf without direction")? == 1;
-    let clamp = form.take_one(&["wrap", "clamp"]).ok_or("shf without mode")? == 1;
+    let clamp = form
+        .take_one(&["wrap", "clamp"])
+        .ok_or("shf without mode")?
+        == 1;
     let ty = form.take_type()?;
     if ty != Type::B32 {
         return form.refuse();
@@ -437,9 +517,13 @@ fn count<'t>(
         ("brev", true, _) => unary(path, |a: u64| a.reverse_bits()),
         // `bfind` gives -1 where there is no bit; 31 less a number of leading zeros wraps to that.
         (_, false, false) => unary(path, |a: u32| 31u32.wrapping_sub(a.leading_zeros())),
-        (_, false, true) => unary(path, |a: i32| 31u32.wrapping_sub((a ^ (a >> 31)).leading_zeros())),
+        (_, false, true) => unary(path, |a: i32| {
+            31u32.wrapping_sub((a ^ (a >> 31)).leading_zeros())
+        }),
         (_, true, false) => unary(path, |a: u64| 63u32.wrapping_sub(a.leading_zeros())),
-        (_, true, true) => unary(path, |a: i64| 63u32.wrapping_sub((a ^ (a >> 63)).leading_zeros())),
+        (_, true, true) => unary(path, |a: i64| {
+            63u32.wrapping_sub((a ^ (a >> 63)).leading_zeros())
+        }),
     };
     let result = if base == "brev" { ty } else { Type::U32 };
     if !amount {
@@ -463,17 +547,31 @@ fn count<'t>(
 fn extract(value: u64, position: u32, length: u32, bits: u32, signed: bool) -> u64 {
     let (position, length) = (position & 255, length & 255);
     let available = bits.saturating_sub(position);
-    let extended = if signed { ((value << (64 - bits)) as i64 >> (64 - bits)) as u64 } else { value };
+    let extended = if signed {
+        ((value << (64 - bits)) as i64 >> (64 - bits)) as u64
+    } else {
+        value
+    };
     if length == 0 {
         return 0;
     }
     // The sign is the field's last bit, or the value's where the field reaches beyond.
-    let shifted = if signed { (extended as i64 >> position.min(63)) as u64 } else if position < 64 { extended >> position } else { 0 };
+    let shifted = if signed {
+        (extended as i64 >> position.min(63)) as u64
+    } else if position < 64 {
+        extended >> position
+    } else {
+        0
+    };
     if length >= available || length >= 64 {
         return shifted;
     }
     let unused = 64 - length;
-    if signed { ((shifted << unused) as i64 >> unused) as u64 } else { shifted << unused >> unused }
+    if signed {
+        ((shifted << unused) as i64 >> unused) as u64
+    } else {
+        shifted << unused >> unused
+    }
 }
 
 fn field<'t>(
@@ -497,8 +595,12 @@ fn field<'t>(
     let ty = form.take_type()?;
     if form.base == "bfe" {
         let handler = match ty {
-            Type::U32 => ternary(path, |a: u32, b: u32, c: u32| extract(u64::from(a), b, c, 32, false) as u32),
-            Type::S32 => ternary(path, |a: u32, b: u32, c: u32| extract(u64::from(a), b, c, 32, true) as u32),
+            Type::U32 => ternary(path, |a: u32, b: u32, c: u32| {
+                extract(u64::from(a), b, c, 32, false) as u32
+            }),
+            Type::S32 => ternary(path, |a: u32, b: u32, c: u32| {
+                extract(u64::from(a), b, c, 32, true) as u32
+            }),
             Type::U64 => ternary(path, |a: u64, b: u32, c: u32| extract(a, b, c, 64, false)),
             Type::S64 => ternary(path, |a: u64, b: u32, c: u32| extract(a, b, c, 64, true)),
             _ => return form.refuse(),
@@ -509,10 +611,18 @@ fn field<'t>(
         Type::B32 => quaternary(path, |a: u32, b: u32, c: u32, d: u32| {
             insert(u64::from(a), u64::from(b), c, d, 32) as u32
         }),
-        Type::B64 => quaternary(path, |a: u64, b: u64, c: u32, d: u32| insert(a, b, c, d, 64)),
+        Type::B64 => quaternary(path, |a: u64, b: u64, c: u32, d: u32| {
+            insert(a, b, c, d, 64)
+        }),
         _ => return form.refuse(),
     };
-    simple(decoder, handler, ty, &[ty, ty, Type::U32, Type::U32], operands)
+    simple(
+        decoder,
+        handler,
+        ty,
+        &[ty, ty, Type::U32, Type::U32],
+        operands,
+    )
 }
 
 /// `base` with `length` bits from `position` replaced by the low bits of `value`.
@@ -522,7 +632,11 @@ fn insert(value: u64, base: u64, position: u32, length: u32, bits: u32) -> u64 {
     if position >= bits || length == 0 {
         return base;
     }
-    let ones = if length >= 64 { u64::MAX } else { (1 << length) - 1 };
+    let ones = if length >= 64 {
+        u64::MAX
+    } else {
+        (1 << length) - 1
+    };
     let mask = ones << position;
     base & !mask | (value << position) & mask
 }
@@ -534,7 +648,9 @@ fn lop3<'t>(
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
     let ty = form.take_type()?;
-    let Some(Operand::Integer(table)) = operands.get(4) else { return form.refuse() };
+    let Some(Operand::Integer(table)) = operands.get(4) else {
+        return form.refuse();
+    };
     if ty != Type::B32 || operands.len() != 5 {
         return form.refuse();
     }
@@ -587,9 +703,15 @@ fn permute<'t>(
                 | select_byte(bytes, c >> 8) << 16
                 | select_byte(bytes, c >> 12) << 24
         }),
-        Some(0) => ternary(path, |a: u32, b: u32, c: u32| ((u64::from(b) << 32 | u64::from(a)) >> (8 * (c & 3))) as u32),
-        Some(2) => ternary(path, |a: u32, _b: u32, c: u32| (a >> (8 * (c & 3)) & 0xff).wrapping_mul(0x0101_0101)),
-        Some(5) => ternary(path, |a: u32, _b: u32, c: u32| (a >> (16 * (c & 1)) & 0xffff).wrapping_mul(0x0001_0001)),
+        Some(0) => ternary(path, |a: u32, b: u32, c: u32| {
+            ((u64::from(b) << 32 | u64::from(a)) >> (8 * (c & 3))) as u32
+        }),
+        Some(2) => ternary(path, |a: u32, _b: u32, c: u32| {
+            (a >> (8 * (c & 3)) & 0xff).wrapping_mul(0x0101_0101)
+        }),
+        Some(5) => ternary(path, |a: u32, _b: u32, c: u32| {
+            (a >> (16 * (c & 1)) & 0xffff).wrapping_mul(0x0001_0001)
+        }),
         _ => return form.refuse(),
     };
     simple(decoder, handler, ty, &[ty, ty, Type::U32], operands)
@@ -605,24 +727,48 @@ fn dot<'t>(
     let (a_type, b_type) = (form.take_type()?, form.take_type()?);
     let path = decoder.path;
     let signed = |ty: Type| ty == Type::S32;
-    let result = if signed(a_type) || signed(b_type) { Type::S32 } else { Type::U32 };
+    let result = if signed(a_type) || signed(b_type) {
+        Type::S32
+    } else {
+        Type::U32
+    };
     let handler = match (form.base, half, signed(a_type), signed(b_type)) {
-        ("dp4a", None, false, false) => ternary(path, |a: u32, b: u32, c: u32| dot4::<false, false>(a, b, c)),
-        ("dp4a", None, false, true) => ternary(path, |a: u32, b: u32, c: u32| dot4::<false, true>(a, b, c)),
-        ("dp4a", None, true, false) => ternary(path, |a: u32, b: u32, c: u32| dot4::<true, false>(a, b, c)),
-        ("dp4a", None, true, true) => ternary(path, |a: u32, b: u32, c: u32| dot4::<true, true>(a, b, c)),
+        ("dp4a", None, false, false) => {
+            ternary(path, |a: u32, b: u32, c: u32| dot4::<false, false>(a, b, c))
+        }
+        ("dp4a", None, false, true) => {
+            ternary(path, |a: u32, b: u32, c: u32| dot4::<false, true>(a, b, c))
+        }
+        ("dp4a", None, true, false) => {
+            ternary(path, |a: u32, b: u32, c: u32| dot4::<true, false>(a, b, c))
+        }
+        ("dp4a", None, true, true) => {
+            ternary(path, |a: u32, b: u32, c: u32| dot4::<true, true>(a, b, c))
+        }
         _ => return form.refuse(),
     };
-    simple(decoder, handler, result, &[a_type, b_type, result], operands)
+    simple(
+        decoder,
+        handler,
+        result,
+        &[a_type, b_type, result],
+        operands,
+    )
 }
 
 #[inline(always)]
 fn dot4<const A: bool, const B: bool>(a: u32, b: u32, c: u32) -> u32 {
     let byte = |word: u32, index: u32, signed: bool| {
         let byte = (word >> (8 * index)) as u8;
-        if signed { i32::from(byte as i8) } else { i32::from(byte) }
+        if signed {
+            i32::from(byte as i8)
+        } else {
+            i32::from(byte)
+        }
     };
-    (0..4).fold(c, |sum, index| sum.wrapping_add(byte(a, index, A).wrapping_mul(byte(b, index, B)) as u32))
+    (0..4).fold(c, |sum, index| {
+        sum.wrapping_add(byte(a, index, A).wrapping_mul(byte(b, index, B)) as u32)
+    })
 }
 
 /// `selp`: by predicate.

@@ -14,8 +14,27 @@ type Decoder<'a, 't, 'l> = &'a mut FunctionDecoder<'t, 'l>;
 pub(super) fn is_hint(part: &str) -> bool {
     matches!(
         part,
-        "volatile" | "relaxed" | "acquire" | "release" | "acq_rel" | "weak" | "sc" | "cta" | "cluster" | "gpu"
-            | "sys" | "nc" | "ca" | "cg" | "cs" | "lu" | "cv" | "wb" | "wt" | "mmio" | "unified"
+        "volatile"
+            | "relaxed"
+            | "acquire"
+            | "release"
+            | "acq_rel"
+            | "weak"
+            | "sc"
+            | "cta"
+            | "cluster"
+            | "gpu"
+            | "sys"
+            | "nc"
+            | "ca"
+            | "cg"
+            | "cs"
+            | "lu"
+            | "cv"
+            | "wb"
+            | "wt"
+            | "mmio"
+            | "unified"
     ) || part.starts_with("L1::")
         || (part.starts_with("L2::") && part != "L2::cache_hint")
 }
@@ -39,9 +58,19 @@ pub(super) fn decode<'t>(
 
 /// The space that a form says.
 pub(super) fn take_space(form: &mut Form<'_>) -> Space {
-    const NAMES: [&str; 8] =
-        ["global", "const", "shared", "shared::cta", "local", "param", "param::entry", "param::func"];
-    form.take_one(&NAMES).and_then(|index| Space::from_name(NAMES[index])).unwrap_or(Space::Generic)
+    const NAMES: [&str; 8] = [
+        "global",
+        "const",
+        "shared",
+        "shared::cta",
+        "local",
+        "param",
+        "param::entry",
+        "param::func",
+    ];
+    form.take_one(&NAMES)
+        .and_then(|index| Space::from_name(NAMES[index]))
+        .unwrap_or(Space::Generic)
 }
 
 /// The memory that an address in `space` reaches, and the address's row.
@@ -59,11 +88,17 @@ pub(super) fn target(
     match space {
         Space::Shared if address.wide => Ok(Target::Shared),
         Space::Shared => Ok(Target::SharedShort),
-        Space::Global | Space::Const | Space::Generic | Space::Param if address.wide => Ok(Target::Device),
+        Space::Global | Space::Const | Space::Generic | Space::Param if address.wide => {
+            Ok(Target::Device)
+        }
         Space::Local => {
             if !address.wide {
                 let (wide, path) = (decoder.temporary(true), decoder.path);
-                decoder.apply(super::super::rows::unary(path, |a: u32| u64::from(a)), wide, &[address.base]);
+                decoder.apply(
+                    super::super::rows::unary(path, |a: u32| u64::from(a)),
+                    wide,
+                    &[address.base],
+                );
                 (address.base, address.wide) = (wide, true);
             }
             Ok(Target::Local)
@@ -87,7 +122,10 @@ pub(super) fn width(ty: Type) -> Option<Width> {
 }
 
 /// The operands of a transfer's registers: one, or a vector of two or four.
-fn elements<'o, 't>(form: &mut Form<'t>, operand: &'o Operand<'t>) -> Result<&'o [Operand<'t>], String> {
+fn elements<'o, 't>(
+    form: &mut Form<'t>,
+    operand: &'o Operand<'t>,
+) -> Result<&'o [Operand<'t>], String> {
     let count = match form.take_one(&["v2", "v4"]) {
         Some(0) => 2,
         Some(_) => 4,
@@ -107,10 +145,14 @@ fn load<'t>(
 ) -> Result<(), String> {
     form.take_all(is_hint);
     let space = take_space(form);
-    let [destination, source] = operands else { return form.refuse() };
+    let [destination, source] = operands else {
+        return form.refuse();
+    };
     let parts = elements(form, destination)?;
     let ty = form.take_type()?;
-    let Some(width) = width(ty) else { return form.refuse() };
+    let Some(width) = width(ty) else {
+        return form.refuse();
+    };
     if space == Space::Param {
         if let Some(offset) = decoder.kernel_param(source) {
             return load_param(decoder, ty, offset, parts);
@@ -118,9 +160,15 @@ fn load<'t>(
     }
     let mut address = decoder.address(source)?;
     let target = target(decoder, space, &mut address)?;
-    let rows: Vec<Row> =
-        parts.iter().map(|part| decoder.destination(part, ty)).collect::<Result<_, _>>()?;
-    let kind = if rows.len() == 1 { Transfer::Load } else { Transfer::LoadVector };
+    let rows: Vec<Row> = parts
+        .iter()
+        .map(|part| decoder.destination(part, ty))
+        .collect::<Result<_, _>>()?;
+    let kind = if rows.len() == 1 {
+        Transfer::Load
+    } else {
+        Transfer::LoadVector
+    };
     let mut op = Op::new(Kind::Straight, transfer(decoder.path, target, kind, width));
     (op.a, op.immediate, op.link) = (address.base, address.offset, decoder.cache_slot());
     if rows.len() == 1 {
@@ -165,17 +213,28 @@ fn store<'t>(
 ) -> Result<(), String> {
     form.take_all(is_hint);
     let space = take_space(form);
-    let [destination, source] = operands else { return form.refuse() };
+    let [destination, source] = operands else {
+        return form.refuse();
+    };
     let parts = elements(form, source)?;
     let ty = form.take_type()?;
-    let Some(width) = width(ty) else { return form.refuse() };
+    let Some(width) = width(ty) else {
+        return form.refuse();
+    };
     let mut address = decoder.address(destination)?;
     if space == Space::Param && address.space == Some(Space::Param) {
         return Err("a store to a kernel parameter".into());
     }
     let target = target(decoder, space, &mut address)?;
-    let rows: Vec<Row> = parts.iter().map(|part| decoder.source(part, ty)).collect::<Result<_, _>>()?;
-    let kind = if rows.len() == 1 { Transfer::Store } else { Transfer::StoreVector };
+    let rows: Vec<Row> = parts
+        .iter()
+        .map(|part| decoder.source(part, ty))
+        .collect::<Result<_, _>>()?;
+    let kind = if rows.len() == 1 {
+        Transfer::Store
+    } else {
+        Transfer::StoreVector
+    };
     let mut op = Op::new(Kind::Straight, transfer(decoder.path, target, kind, width));
     (op.a, op.immediate, op.link) = (address.base, address.offset, decoder.cache_slot());
     if rows.len() == 1 {

@@ -70,9 +70,14 @@ impl Linker<'_> {
         if let Some(&number) = self.numbers.get(name) {
             return Ok(number);
         }
-        let known = self.module.function(name).filter(|entry| entry.body.is_some());
+        let known = self
+            .module
+            .function(name)
+            .filter(|entry| entry.body.is_some());
         if known.is_none() {
-            return Err(format!("call of `{name}`, which the module does not define"));
+            return Err(format!(
+                "call of `{name}`, which the module does not define"
+            ));
         }
         let number = self.functions.len() as u32;
         self.functions.push(name.to_owned());
@@ -93,7 +98,9 @@ impl Linker<'_> {
 
     /// Where the module's variable called `name` lies.
     pub(super) fn variable(&mut self, name: &str) -> Result<Option<Place>, String> {
-        let Some(variable) = self.module.variable(name) else { return Ok(None) };
+        let Some(variable) = self.module.variable(name) else {
+            return Ok(None);
+        };
         if variable.space != Space::Shared {
             return match (self.global_addresses)(name) {
                 Some(address) => Ok(Some(Place::Device(address))),
@@ -120,8 +127,14 @@ pub(super) fn decode(
     global_addresses: &dyn Fn(&str) -> Option<u64>,
     path: Path,
 ) -> Result<Program, DecodeError> {
-    let error = |line: u32, message: String| DecodeError { kernel: kernel.to_owned(), line, message };
-    let entry = module.kernel(kernel).ok_or_else(|| error(0, "the module has no such kernel".into()))?;
+    let error = |line: u32, message: String| DecodeError {
+        kernel: kernel.to_owned(),
+        line,
+        message,
+    };
+    let entry = module
+        .kernel(kernel)
+        .ok_or_else(|| error(0, "the module has no such kernel".into()))?;
     let mut linker = Linker {
         module,
         global_addresses,
@@ -136,11 +149,17 @@ pub(super) fn decode(
         lists: Vec::new(),
         cache_slots: 0,
     };
-    let mut code = Code { param_bytes: entry.param_bytes(), ..Code::default() };
+    let mut code = Code {
+        param_bytes: entry.param_bytes(),
+        ..Code::default()
+    };
     let mut index = 0;
     while let Some(name) = linker.functions.get(index).cloned() {
-        let entry = module.function(&name).ok_or_else(|| error(0, format!("no function `{name}`")))?;
-        let decoded = function::decode(&mut linker, entry).map_err(|(line, message)| error(line, message))?;
+        let entry = module
+            .function(&name)
+            .ok_or_else(|| error(0, format!("no function `{name}`")))?;
+        let decoded =
+            function::decode(&mut linker, entry).map_err(|(line, message)| error(line, message))?;
         append(&mut code, decoded);
         if code.ops.len() > MAX_OPERATIONS {
             return Err(error(entry.line, "too many instructions".into()));
@@ -150,7 +169,11 @@ pub(super) fn decode(
     finish(linker, &mut code);
     code.local_stride = local_stride(&code).map_err(|message| error(entry.line, message))?;
     let attributes = attributes(module, entry, &code);
-    Ok(Program { kernel: kernel.to_owned(), attributes, code })
+    Ok(Program {
+        kernel: kernel.to_owned(),
+        attributes,
+        code,
+    })
 }
 
 /// Adds a function's code behind what is there.
@@ -168,14 +191,24 @@ fn append(code: &mut Code, decoded: function::Decoded) {
     code.lines.extend(decoded.lines);
     let shift = |list: Vec<u32>| list.into_iter().map(|target| target + base).collect();
     code.targets.extend(decoded.targets.into_iter().map(shift));
-    code.functions.push(Function { entry: base, ..decoded.layout });
+    code.functions.push(Function {
+        entry: base,
+        ..decoded.layout
+    });
 }
 
 /// Puts dynamic shared memory behind the static part, and takes over the linker's tables.
 fn finish(linker: Linker<'_>, code: &mut Code) {
-    code.static_shared =
-        if linker.uses_dynamic_shared { linker.shared_bytes.next_multiple_of(16) } else { linker.shared_bytes };
-    for fixed in code.functions.iter_mut().flat_map(|function| &mut function.fixed) {
+    code.static_shared = if linker.uses_dynamic_shared {
+        linker.shared_bytes.next_multiple_of(16)
+    } else {
+        linker.shared_bytes
+    };
+    for fixed in code
+        .functions
+        .iter_mut()
+        .flat_map(|function| &mut function.fixed)
+    {
         if fixed.value == Fixed::DynamicShared {
             fixed.value = Fixed::Constant(u64::from(code.static_shared));
         }
@@ -188,18 +221,38 @@ fn finish(linker: Linker<'_>, code: &mut Code) {
 
 /// The local memory of a lane: that of the deepest chain of calls, and more where functions call themselves.
 fn local_stride(code: &Code) -> Result<u32, String> {
-    let callees: Vec<Vec<u32>> = code.functions.iter().enumerate().map(|(index, function)| {
-        let end = code.functions.get(index + 1).map_or(code.ops.len(), |next| next.entry as usize);
-        let calls = code.ops[function.entry as usize..end].iter().filter(|op| op.kind == Kind::Call);
-        calls.map(|op| code.calls[op.link as usize].function).collect()
-    }).collect();
+    let callees: Vec<Vec<u32>> = code
+        .functions
+        .iter()
+        .enumerate()
+        .map(|(index, function)| {
+            let end = code
+                .functions
+                .get(index + 1)
+                .map_or(code.ops.len(), |next| next.entry as usize);
+            let calls = code.ops[function.entry as usize..end]
+                .iter()
+                .filter(|op| op.kind == Kind::Call);
+            calls
+                .map(|op| code.calls[op.link as usize].function)
+                .collect()
+        })
+        .collect();
     // Longest paths by repeated relaxation; still growing after as many rounds as functions means a cycle.
-    let mut depth: Vec<u64> = code.functions.iter().map(|function| u64::from(function.local_bytes)).collect();
+    let mut depth: Vec<u64> = code
+        .functions
+        .iter()
+        .map(|function| u64::from(function.local_bytes))
+        .collect();
     let mut recursive = false;
     for round in 0..=code.functions.len().min(64) {
         let mut changed = false;
         for (index, function) in code.functions.iter().enumerate() {
-            let below = callees[index].iter().map(|&callee| depth[callee as usize]).max().unwrap_or(0);
+            let below = callees[index]
+                .iter()
+                .map(|&callee| depth[callee as usize])
+                .max()
+                .unwrap_or(0);
             let all = (u64::from(function.local_bytes) + below).min(u64::from(MAX_LOCAL_BYTES) + 1);
             changed |= all != depth[index];
             depth[index] = all;
@@ -210,7 +263,11 @@ fn local_stride(code: &Code) -> Result<u32, String> {
         recursive = round == code.functions.len().min(64);
     }
     let bytes = if recursive {
-        let once: u64 = code.functions.iter().map(|function| u64::from(function.local_bytes)).sum();
+        let once: u64 = code
+            .functions
+            .iter()
+            .map(|function| u64::from(function.local_bytes))
+            .sum();
         once + u64::from(RECURSION_BYTES)
     } else {
         depth.first().copied().unwrap_or(0)
@@ -222,10 +279,17 @@ fn local_stride(code: &Code) -> Result<u32, String> {
 }
 
 fn attributes(module: &ptx::Module, entry: &ptx::Entry, code: &Code) -> ProgramAttributes {
-    let consts = module.globals().filter(|global| global.space == Space::Const);
+    let consts = module
+        .globals()
+        .filter(|global| global.space == Space::Const);
     let const_bytes = consts.map(|global| global.size).sum::<u64>();
-    let rows = code.functions.first().map_or(0, |function| function.frame_bytes / super::rows::ROW_BYTES);
-    let required = entry.required_threads.map(|dims| dims.iter().product::<u32>());
+    let rows = code
+        .functions
+        .first()
+        .map_or(0, |function| function.frame_bytes / super::rows::ROW_BYTES);
+    let required = entry
+        .required_threads
+        .map(|dims| dims.iter().product::<u32>());
     let max_threads = required.or(entry.max_threads).unwrap_or(MAX_BLOCK_THREADS);
     ProgramAttributes {
         shared_bytes: code.static_shared,
@@ -234,6 +298,9 @@ fn attributes(module: &ptx::Module, entry: &ptx::Entry, code: &Code) -> ProgramA
         const_bytes: u32::try_from(const_bytes).unwrap_or(u32::MAX),
         max_threads: max_threads.clamp(1, MAX_BLOCK_THREADS),
         param_bytes: code.param_bytes,
-        uses_printf: code.services.iter().any(|site| site.service == super::program::Service::Printf),
+        uses_printf: code
+            .services
+            .iter()
+            .any(|site| site.service == super::program::Service::Printf),
     }
 }

@@ -10,7 +10,11 @@ use super::super::program::Special;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Binding {
     /// A range of registers `name0 … name(count-1)`, or a single one.
-    Registers { first: u32, count: Option<u32>, ty: Type },
+    Registers {
+        first: u32,
+        count: Option<u32>,
+        ty: Type,
+    },
     /// A variable in shared memory, by offset.
     Shared(u32),
     /// A variable or parameter in the frame's local memory, by offset, with its size.
@@ -48,7 +52,11 @@ impl<'t> Names<'t> {
     /// Binds `name` in the innermost scope.
     pub(super) fn bind(&mut self, name: &'t str, binding: Binding) {
         let is_range = matches!(binding, Binding::Registers { count: Some(_), .. });
-        let scopes = if is_range { &mut self.ranges } else { &mut self.scopes };
+        let scopes = if is_range {
+            &mut self.ranges
+        } else {
+            &mut self.scopes
+        };
         if let Some(scope) = scopes.last_mut() {
             scope.insert(name, binding);
         }
@@ -83,12 +91,26 @@ impl<'t> Names<'t> {
 /// The register of a range whose name is `name`, taken apart at `split`.
 fn numbered(ranges: &HashMap<&str, Binding>, name: &str, split: usize) -> Option<Binding> {
     let (prefix, digits) = name.split_at(split);
-    let Binding::Registers { first, count: Some(count), ty } = *ranges.get(prefix)? else { return None };
+    let Binding::Registers {
+        first,
+        count: Some(count),
+        ty,
+    } = *ranges.get(prefix)?
+    else {
+        return None;
+    };
     if digits.len() > 1 && digits.starts_with('0') {
         return None;
     }
-    let number = digits.parse::<u32>().ok().filter(|&number| number < count)?;
-    Some(Binding::Registers { first: first + number, count: None, ty })
+    let number = digits
+        .parse::<u32>()
+        .ok()
+        .filter(|&number| number < count)?;
+    Some(Binding::Registers {
+        first: first + number,
+        count: None,
+        ty,
+    })
 }
 
 /// A special register that stays the same, with whether it is 64 bits wide.

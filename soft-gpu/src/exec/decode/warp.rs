@@ -3,7 +3,8 @@
 use crate::ptx::{Operand, Type};
 
 use super::super::collective::{BUTTERFLY, DOWN, Gather, UP, gathering, shuffle};
-use super::super::op::{Kind, Op, Role};
+use super::super::matrix::{Factor, Shape, multiply};
+use super::super::op::{Kind, Op, OperandList, Role};
 use super::form::Form;
 use super::function::FunctionDecoder;
 
@@ -20,6 +21,7 @@ pub(super) fn decode<'t>(
         "vote" => vote(decoder, form, operands)?,
         "match" => matches(decoder, form, operands)?,
         "redux" => reduce(decoder, form, operands)?,
+        "mma" => matrix(decoder, form, operands)?,
         "activemask" => {
             let ty = form.take_type()?;
             let [d] = operands else { return form.refuse() };
@@ -30,7 +32,9 @@ pub(super) fn decode<'t>(
         }
         "elect" => {
             form.take("sync");
-            let [Operand::Pair(d, leader), members] = operands else { return form.refuse() };
+            let [Operand::Pair(d, leader), members] = operands else {
+                return form.refuse();
+            };
             let mut op = Op::new(Kind::Collective, gathering(decoder.path));
             op.count = Gather::Elect as u8;
             op.e = decoder.source(members, Type::B32)?;
@@ -43,7 +47,9 @@ pub(super) fn decode<'t>(
             form.take("warp");
             form.take("sync");
             form.take("aligned");
-            let [members] = operands else { return form.refuse() };
+            let [members] = operands else {
+                return form.refuse();
+            };
             let mut op = Op::new(Kind::Collective, gathering(decoder.path));
             op.count = Gather::Nothing as u8;
             op.e = decoder.source(members, Type::B32)?;
@@ -60,12 +66,21 @@ fn shuffles<'t>(
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
     let sync = form.take("sync");
-    let mode = form.take_one(&["up", "down", "bfly", "idx"]).ok_or("shfl without mode")?;
+    let mode = form
+        .take_one(&["up", "down", "bfly", "idx"])
+        .ok_or("shfl without mode")?;
     let ty = form.take_type()?;
     if ty != Type::B32 || operands.len() != 4 + usize::from(sync) {
         return form.refuse();
     }
-    let mut op = Op::new(if sync { Kind::Collective } else { Kind::Straight }, shuffle(decoder.path));
+    let mut op = Op::new(
+        if sync {
+            Kind::Collective
+        } else {
+            Kind::Straight
+        },
+        shuffle(decoder.path),
+    );
     op.count = [UP, DOWN, BUTTERFLY, BUTTERFLY + 1][mode];
     op.a = decoder.source(&operands[1], ty)?;
     op.b = decoder.source(&operands[2], Type::B32)?;
@@ -92,12 +107,21 @@ fn vote<'t>(
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
     let sync = form.take("sync");
-    let mode = form.take_one(&["all", "any", "uni", "ballot"]).ok_or("vote without mode")?;
+    let mode = form
+        .take_one(&["all", "any", "uni", "ballot"])
+        .ok_or("vote without mode")?;
     let ty = form.take_type()?;
     if operands.len() != 2 + usize::from(sync) {
         return form.refuse();
     }
-    let mut op = Op::new(if sync { Kind::Collective } else { Kind::Straight }, gathering(decoder.path));
+    let mut op = Op::new(
+        if sync {
+            Kind::Collective
+        } else {
+            Kind::Straight
+        },
+        gathering(decoder.path),
+    );
     op.count = [Gather::All, Gather::Any, Gather::Uniform, Gather::Ballot][mode] as u8;
     op.a = decoder.predicate(&operands[1])?;
     if sync {
@@ -116,7 +140,9 @@ fn matches<'t>(
     let all = form.take_one(&["any", "all"]).ok_or("match without mode")? == 1;
     form.take("sync");
     let ty = form.take_type()?;
-    let [d, value, members] = operands else { return form.refuse() };
+    let [d, value, members] = operands else {
+        return form.refuse();
+    };
     let mut op = Op::new(Kind::Collective, gathering(decoder.path));
     op.count = match (all, ty.is_wide()) {
         (false, false) => Gather::MatchAny,
@@ -145,9 +171,13 @@ fn reduce<'t>(
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
     form.take("sync");
-    let mode = form.take_one(&["add", "min", "max", "and", "or", "xor"]).ok_or("redux without operation")?;
+    let mode = form
+        .take_one(&["add", "min", "max", "and", "or", "xor"])
+        .ok_or("redux without operation")?;
     let ty = form.take_type()?;
-    let [d, value, members] = operands else { return form.refuse() };
+    let [d, value, members] = operands else {
+        return form.refuse();
+    };
     let signed = ty == Type::S32;
     let mut op = Op::new(Kind::Collective, gathering(decoder.path));
     op.count = match mode {
@@ -164,6 +194,68 @@ fn reduce<'t>(
     op.a = decoder.source(value, ty)?;
     op.e = decoder.source(members, Type::B32)?;
     op.d = decoder.destination(d, ty)?;
+    decoder.emit(op);
+    Ok(())
+}
+
+/// `mma.sync` with sixteen rows and eight columns.
+fn matrix<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    form.take("sync");
+    form.take("aligned");
+    let k = match form.take_one(&["m16n8k16", "m16n8k8"]) {
+        Some(0) => 16,
+        Some(_) => 8,
+        None => return form.refuse(),
+    };
+    if !form.take("row") || !form.take("col") {
+        return form.refuse();
+    }
+    let types = [
+        form.take_type()?,
+        form.take_type()?,
+        form.take_type()?,
+        form.take_type()?,
+    ];
+    let (factor, half_result) = match types {
+        [Type::F32, Type::F16, Type::F16, Type::F32] => (Factor::F16, false),
+        [Type::F16, Type::F16, Type::F16, Type::F16] => (Factor::F16, true),
+        [Type::F32, Type::Bf16, Type::Bf16, Type::F32] => (Factor::Bf16, false),
+        [Type::F32, Type::Tf32, Type::Tf32, Type::F32] if k == 8 => (Factor::Tf32, false),
+        _ => return form.refuse(),
+    };
+    let shape = Shape {
+        factor,
+        k,
+        half_result,
+    };
+    let [
+        Operand::Vector(d),
+        Operand::Vector(a),
+        Operand::Vector(b),
+        Operand::Vector(c),
+    ] = operands
+    else {
+        return form.refuse();
+    };
+    if [a.len(), b.len(), c.len()] != shape.registers() || d.len() != c.len() {
+        return form.refuse();
+    }
+    let mut list = OperandList::default();
+    for operand in a.iter().chain(b).chain(c) {
+        list.reads.push(decoder.source(operand, Type::B32)?);
+    }
+    for operand in d {
+        list.writes.push(decoder.destination(operand, Type::B32)?);
+    }
+    let mut op = Op::new(Kind::Collective, multiply(decoder.path));
+    op.count = shape.encode();
+    op.e = decoder.constant(u64::from(u32::MAX), false);
+    op.extra_role = Role::List;
+    op.link = decoder.list(list);
     decoder.emit(op);
     Ok(())
 }
