@@ -19,7 +19,12 @@ fn saxpy(
     run.threads = threads;
     let (xs, ys) = (run.buffer(&mut x), run.buffer(&mut y));
     let result = run
-        .launch(&[Argument::F32(2.5), xs, ys, Argument::U32(count)])
+        .launch(&[
+            Argument::U32(2.5f32.to_bits()),
+            xs,
+            ys,
+            Argument::U32(count),
+        ])
         .map(|_| ());
     (y, result)
 }

@@ -230,7 +230,7 @@ fn functions_recursion_and_local_memory() {
         for t in 0..40u32 {
             assert_eq!(
                 out[t as usize],
-                (0..16).map(|i| (i * 3 & 15) * t * (i + 1)).sum::<u32>()
+                (0..16).map(|i| ((i * 3) & 15) * t * (i + 1)).sum::<u32>()
             );
         }
     }

@@ -5,14 +5,15 @@
 //!
 //! # Safety
 //!
-//! Addresses were found accessible and aligned by [`Memory::place`].
+//! Addresses were found accessible and aligned by [`place`].
 #![expect(unsafe_code, reason = "device memory is reached by address")]
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
 
+use super::classify::Shape;
 use super::half::{Bf16, F16, Half};
-use super::memory::{Device, Local, Memory, Shared, SharedShort, Target};
+use super::memory::{Device, Local, Memory, Shared, SharedShort, Target, each, place};
 use super::op::{NONE, Op};
 use super::path::Path;
 use super::rows::{Context, Handler, Isa, LANES, Lane, Operation, Outcome, rare_handler};
@@ -67,13 +68,13 @@ impl<M: Memory, T: Word, F: Change<T>> Operation for Atomic<M, T, F> {
     #[inline(always)]
     unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
         let change: F = super::rows::conjure();
-        let mut addresses = [0; LANES];
         // SAFETY: the decoder gave rows of these types; `place` checks every address.
         unsafe {
-            if let Err(outcome) = M::place::<P>(context, op, &mut addresses, size_of::<T>() as u64)
-            {
-                return outcome;
+            let bounds = place::<M, P>(context, op, size_of::<T>() as u64);
+            if bounds.shape == Shape::Refused {
+                return Outcome::Fault;
             }
+            let addresses = each::<M>(context, op, bounds);
             let first: [T; LANES] = context.load(op.b);
             let second: [T; LANES] = if op.c == NONE {
                 first

@@ -254,6 +254,7 @@ impl<'a> BlockRunner<'a> {
                 self.params.as_ptr() as u64 + self.params.len() as u64,
             ),
             program,
+            translated: [0; LANES],
             fault: None,
             detail: String::new(),
         };

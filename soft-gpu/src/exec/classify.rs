@@ -19,6 +19,10 @@ pub(crate) enum Shape {
     Uniform,
     /// Anything else.
     Scattered,
+    /// Good, but elsewhere: the host addresses are in the context.
+    Translated,
+    /// Not allowed: the context holds the fault.
+    Refused,
 }
 
 /// What [`classify`] finds about the active lanes.

@@ -25,7 +25,7 @@ pub(crate) fn exp2(x: f32) -> f32 {
         9.618_437e-3,
         5.550_332_5e-2,
         0.240_226_48,
-        0.693_147_2,
+        std::f32::consts::LN_2,
         1.0,
     ] {
         p = p.mul_add(f, coefficient);
@@ -54,11 +54,11 @@ pub(crate) fn log2(x: f32) -> f32 {
     let z = s * s;
     // 2/ln(2) * artanh(s) by its series.
     let mut p = 0.262_308_1_f32;
-    for coefficient in [0.320_598_98, 0.412_198_6, 0.577_078_04, 0.961_796_7] {
+    for coefficient in [0.320_599, 0.412_198_6, 0.577_078_04, 0.961_796_7] {
         p = p.mul_add(z, coefficient);
     }
     let tail = p * z * s;
-    let fraction = s.mul_add(2.885_390_1, tail);
+    let fraction = s.mul_add(2.885_39, tail);
     let whole = exponent as f32 - if subnormal { 23.0 } else { 0.0 };
     let result = whole + fraction;
     let result = if x == 0.0 { f32::NEG_INFINITY } else { result };
@@ -113,7 +113,7 @@ pub(crate) fn cos(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn tanh(x: f32) -> f32 {
     let magnitude = x.abs();
-    let e = exp2(magnitude * -2.885_390_1);
+    let e = exp2(magnitude * -2.885_39);
     let large = (1.0 - e) / (1.0 + e);
     let z = x * x;
     let small = magnitude * (1.0 + z * (-0.333_333_34 + z * (0.133_333_34 + z * -0.053_968_254)));

@@ -107,8 +107,8 @@ impl Operation for Multiply {
             let mut sums = [[0f32; N]; M];
             for register in 0..c_count {
                 let words = row(a_count + b_count + register);
-                for lane in 0..LANES {
-                    place_result(shape, &mut sums, register, lane, words[lane]);
+                for (lane, word) in words.into_iter().enumerate() {
+                    place_result(shape, &mut sums, register, lane, word);
                 }
             }
             for i in 0..M {

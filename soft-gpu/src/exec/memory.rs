@@ -22,18 +22,77 @@ use super::rows::{Context, Handler, Isa, LANES, Lane, Operation, Outcome, handle
 use super::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 
 /// A kind of memory, as a type.
+///
+/// Addresses are computed again where they are needed one by one: as long as nothing refers to them in memory they
+/// stay in vector registers, which is what makes the common shapes fast.
 pub(crate) trait Memory {
-    /// Host addresses of the active lanes of `op`, each good for `size` bytes, or a fault.
+    /// The lanes' addresses: host addresses, or generic ones of device memory. Not checked.
     ///
     /// # Safety
     ///
     /// Row `a` of `op` holds addresses of this kind.
-    unsafe fn place<P: Isa>(
-        context: &mut Context<'_>,
-        op: &Op,
-        addresses: &mut [u64; LANES],
-        size: u64,
-    ) -> Result<Bounds, Outcome>;
+    unsafe fn addresses(context: &Context<'_>, op: &Op) -> [u64; LANES];
+
+    /// Whether `size` bytes at each of the active lanes' addresses, which lie within `bounds`, may be touched: the
+    /// shape of the access, [`Shape::Refused`] after a fault.
+    fn check(context: &mut Context<'_>, op: &Op, bounds: Bounds, size: u64) -> Shape;
+}
+
+/// The bounds of an access of `size` bytes to `M`, checked.
+///
+/// # Safety
+///
+/// As [`Memory::addresses`].
+#[inline(always)]
+pub(crate) unsafe fn place<M: Memory, P: Isa>(
+    context: &mut Context<'_>,
+    op: &Op,
+    size: u64,
+) -> Bounds {
+    // SAFETY: the caller's promise.
+    let addresses = unsafe { M::addresses(context, op) };
+    let mut bounds = classify::<P>(&addresses, context.active, size);
+    if bounds.union & (size - 1) != 0 {
+        // SAFETY: as above.
+        unsafe { misaligned::<M>(context, op, size) };
+        bounds.shape = Shape::Refused;
+        return bounds;
+    }
+    bounds.shape = M::check(context, op, bounds, size);
+    bounds
+}
+
+/// The host addresses of an access that [`place`] found good, one by one.
+///
+/// # Safety
+///
+/// As [`Memory::addresses`].
+#[inline(always)]
+pub(crate) unsafe fn each<M: Memory>(
+    context: &Context<'_>,
+    op: &Op,
+    bounds: Bounds,
+) -> [u64; LANES] {
+    if bounds.shape == Shape::Translated {
+        return context.translated;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { M::addresses(context, op) }
+}
+
+/// Notes the first active lane whose address is no multiple of `size`.
+///
+/// # Safety
+///
+/// As [`Memory::addresses`].
+#[cold]
+#[inline(never)]
+unsafe fn misaligned<M: Memory>(context: &mut Context<'_>, op: &Op, size: u64) {
+    // SAFETY: the caller's promise.
+    let addresses = unsafe { M::addresses(context, op) };
+    let wrong = (0..LANES)
+        .find(|&lane| context.active >> lane & 1 != 0 && addresses[lane] & (size - 1) != 0);
+    context.fail(FaultKind::Misaligned, wrong.map(|lane| addresses[lane]));
 }
 
 /// Device memory, or any memory by generic address.
@@ -47,27 +106,23 @@ pub(crate) struct Local;
 
 impl Memory for Device {
     #[inline(always)]
-    unsafe fn place<P: Isa>(
-        context: &mut Context<'_>,
-        op: &Op,
-        addresses: &mut [u64; LANES],
-        size: u64,
-    ) -> Result<Bounds, Outcome> {
+    unsafe fn addresses(context: &Context<'_>, op: &Op) -> [u64; LANES] {
         // SAFETY: the decoder gave a wide row.
-        let base: [u64; LANES] = unsafe { context.load(op.a) };
-        for lane in 0..LANES {
-            addresses[lane] = base[lane].wrapping_add(op.immediate as u64);
+        let mut addresses: [u64; LANES] = unsafe { context.load(op.a) };
+        for address in &mut addresses {
+            *address = address.wrapping_add(op.immediate as u64);
         }
-        let bounds = classify::<P>(addresses, context.active, size);
-        if bounds.union & (size - 1) != 0 {
-            return Err(misaligned(context, addresses, size));
-        }
+        addresses
+    }
+
+    #[inline(always)]
+    fn check(context: &mut Context<'_>, op: &Op, bounds: Bounds, size: u64) -> Shape {
         let end = bounds.high.wrapping_add(size);
         let cached = context.cache[op.link as usize];
         if bounds.low >= cached.0 && end <= cached.1 && bounds.low < end {
-            return Ok(bounds);
+            return bounds.shape;
         }
-        refill(context, op, addresses, size, bounds)
+        refill(context, op, size, bounds.low, bounds.high, bounds.shape)
     }
 }
 
@@ -77,49 +132,33 @@ impl Memory for Device {
 fn refill(
     context: &mut Context<'_>,
     op: &Op,
-    addresses: &mut [u64; LANES],
     size: u64,
-    bounds: Bounds,
-) -> Result<Bounds, Outcome> {
-    if let Some(range) = context
-        .allocations
-        .find(bounds.low, bounds.high.wrapping_add(size))
-    {
+    low: u64,
+    high: u64,
+    shape: Shape,
+) -> Shape {
+    if let Some(range) = context.allocations.find(low, high.wrapping_add(size)) {
         context.cache[op.link as usize] = range;
-        return Ok(bounds);
+        return shape;
     }
-    scattered(context, addresses, size)
+    // SAFETY: this is an access to device memory.
+    translate(context, unsafe { Device::addresses(context, op) }, size)
 }
 
 /// Every lane on its own: several allocations, or windows of shared and local memory.
 #[cold]
-fn scattered(
-    context: &mut Context<'_>,
-    addresses: &mut [u64; LANES],
-    size: u64,
-) -> Result<Bounds, Outcome> {
-    let mut bounds = Bounds {
-        low: u64::MAX,
-        high: 0,
-        union: 0,
-        shape: Shape::Scattered,
-    };
-    for (lane, address) in addresses.iter_mut().enumerate() {
+fn translate(context: &mut Context<'_>, addresses: [u64; LANES], size: u64) -> Shape {
+    for (lane, address) in addresses.into_iter().enumerate() {
         if context.active >> lane & 1 == 0 {
             continue;
         }
-        let Some(host) = locate(context, lane, *address, size) else {
-            return Err(context.fail(FaultKind::IllegalAddress, Some(*address)));
+        let Some(host) = locate(context, lane, address, size) else {
+            context.fail(FaultKind::IllegalAddress, Some(address));
+            return Shape::Refused;
         };
-        *address = host;
-        bounds.low = bounds.low.min(host);
-        bounds.high = bounds.high.max(host);
-        bounds.union |= host;
+        context.translated[lane] = host;
     }
-    if bounds.low == bounds.high {
-        bounds.shape = Shape::Uniform;
-    }
-    Ok(bounds)
+    Shape::Translated
 }
 
 /// The host address of `size` bytes at a lane's generic address, if the lane may touch them.
@@ -138,105 +177,92 @@ pub(crate) fn locate(context: &Context<'_>, lane: usize, address: u64, size: u64
     (in_params || context.allocations.find(address, end).is_some()).then_some(address)
 }
 
-#[cold]
-#[inline(never)]
-fn misaligned(context: &mut Context<'_>, addresses: &[u64; LANES], size: u64) -> Outcome {
-    let wrong = (0..LANES)
-        .find(|&lane| context.active >> lane & 1 != 0 && addresses[lane] & (size - 1) != 0);
-    context.fail(FaultKind::Misaligned, wrong.map(|lane| addresses[lane]))
-}
-
-/// Checks shared-memory offsets in `addresses` and makes them host addresses.
+/// Whether an access to shared memory stays inside.
 #[inline(always)]
-fn place_shared<P: Isa>(
-    context: &mut Context<'_>,
-    addresses: &mut [u64; LANES],
-    size: u64,
-) -> Result<Bounds, Outcome> {
+fn check_shared(context: &mut Context<'_>, bounds: Bounds, size: u64) -> Shape {
     let base = context.shared as u64;
-    for address in addresses.iter_mut() {
-        *address += base;
-    }
-    let bounds = classify::<P>(addresses, context.active, size);
-    // The block's memory starts at a multiple of the largest access.
-    if bounds.union & (size - 1) != 0 {
-        return Err(misaligned(context, addresses, size));
-    }
-    // Offsets are below 2^32 here, so that neither sum wraps.
+    // Offsets are below 2^32, so that neither sum wraps.
     if bounds.high + size > base + context.shared_bytes {
-        return Err(context.fail(
+        context.fail(
             FaultKind::IllegalAddress,
             Some(SHARED_WINDOW + (bounds.high - base)),
-        ));
+        );
+        return Shape::Refused;
     }
-    Ok(bounds)
+    bounds.shape
 }
 
 impl Memory for Shared {
     #[inline(always)]
-    unsafe fn place<P: Isa>(
-        context: &mut Context<'_>,
-        op: &Op,
-        addresses: &mut [u64; LANES],
-        size: u64,
-    ) -> Result<Bounds, Outcome> {
+    unsafe fn addresses(context: &Context<'_>, op: &Op) -> [u64; LANES] {
         // SAFETY: the decoder gave a wide row.
-        let base: [u64; LANES] = unsafe { context.load(op.a) };
-        for lane in 0..LANES {
+        let mut addresses: [u64; LANES] = unsafe { context.load(op.a) };
+        let base = context.shared as u64;
+        for address in &mut addresses {
             // Shared addresses have 32 significant bits.
-            addresses[lane] = base[lane].wrapping_add(op.immediate as u64) & u64::from(u32::MAX);
+            *address = base + (address.wrapping_add(op.immediate as u64) & u64::from(u32::MAX));
         }
-        place_shared::<P>(context, addresses, size)
+        addresses
+    }
+
+    #[inline(always)]
+    fn check(context: &mut Context<'_>, _: &Op, bounds: Bounds, size: u64) -> Shape {
+        check_shared(context, bounds, size)
     }
 }
 
 impl Memory for SharedShort {
     #[inline(always)]
-    unsafe fn place<P: Isa>(
-        context: &mut Context<'_>,
-        op: &Op,
-        addresses: &mut [u64; LANES],
-        size: u64,
-    ) -> Result<Bounds, Outcome> {
+    unsafe fn addresses(context: &Context<'_>, op: &Op) -> [u64; LANES] {
         // SAFETY: the decoder gave a row of 32-bit lanes.
-        let base: [u32; LANES] = unsafe { context.load(op.a) };
+        let offsets: [u32; LANES] = unsafe { context.load(op.a) };
+        let base = context.shared as u64;
+        let mut addresses = [0; LANES];
         for lane in 0..LANES {
-            addresses[lane] = u64::from(base[lane].wrapping_add(op.immediate as u32));
+            addresses[lane] = base + u64::from(offsets[lane].wrapping_add(op.immediate as u32));
         }
-        place_shared::<P>(context, addresses, size)
+        addresses
+    }
+
+    #[inline(always)]
+    fn check(context: &mut Context<'_>, _: &Op, bounds: Bounds, size: u64) -> Shape {
+        check_shared(context, bounds, size)
     }
 }
 
 impl Memory for Local {
     #[inline(always)]
-    unsafe fn place<P: Isa>(
-        context: &mut Context<'_>,
-        op: &Op,
-        addresses: &mut [u64; LANES],
-        size: u64,
-    ) -> Result<Bounds, Outcome> {
+    unsafe fn addresses(context: &Context<'_>, op: &Op) -> [u64; LANES] {
         // SAFETY: the decoder gave a wide row.
-        let base: [u64; LANES] = unsafe { context.load(op.a) };
+        let mut addresses: [u64; LANES] = unsafe { context.load(op.a) };
         let (start, stride) = (context.local as u64, context.local_stride);
+        for (lane, address) in addresses.iter_mut().enumerate() {
+            let offset = address.wrapping_add(op.immediate as u64) & u64::from(u32::MAX);
+            *address = start + lane as u64 * stride + offset;
+        }
+        addresses
+    }
+
+    /// Each lane has bounds of its own.
+    #[inline(always)]
+    fn check(context: &mut Context<'_>, op: &Op, bounds: Bounds, size: u64) -> Shape {
+        // SAFETY: the decoder gave a wide row.
+        let offsets: [u64; LANES] = unsafe { context.load(op.a) };
         let mut highest = 0;
-        for lane in 0..LANES {
-            let offset = base[lane].wrapping_add(op.immediate as u64) & u64::from(u32::MAX);
+        for (lane, offset) in offsets.into_iter().enumerate() {
+            let offset = offset.wrapping_add(op.immediate as u64) & u64::from(u32::MAX);
             let on = context.mask[lane] != 0;
             highest = if on && offset > highest {
                 offset
             } else {
                 highest
             };
-            addresses[lane] = start + lane as u64 * stride + offset;
         }
-        if highest + size > stride {
-            return Err(context.fail(FaultKind::IllegalAddress, Some(LOCAL_WINDOW + highest)));
+        if highest + size > context.local_stride {
+            context.fail(FaultKind::IllegalAddress, Some(LOCAL_WINDOW + highest));
+            return Shape::Refused;
         }
-        let bounds = classify::<P>(addresses, context.active, size);
-        if bounds.union & (size - 1) != 0 {
-            return Err(misaligned(context, addresses, size));
-        }
-        Ok(bounds)
+        bounds.shape
     }
 }
 
@@ -274,50 +300,54 @@ elements! {
     u64 => u64;
 }
 
-/// Neighbouring elements of eight lanes from lane `first`, if that is how they lie.
+/// Whether eight lanes from lane `first` access neighbouring elements, and whether all the same one.
 #[inline(always)]
-fn is_run(addresses: &[u64; LANES], first: usize, size: u64) -> bool {
+fn eight(addresses: &[u64; LANES], first: usize, size: u64) -> (bool, bool) {
     let start = addresses[first];
-    let mut steps = 0;
+    let (mut steps, mut spread) = (0, 0);
     for lane in 0..8 {
         steps |= addresses[first + lane] ^ start.wrapping_add(lane as u64 * size);
+        spread |= addresses[first + lane] ^ start;
     }
-    steps == 0
+    (steps == 0, spread == 0)
 }
 
 struct Load<M, T>(PhantomData<(M, T)>);
 impl<M: Memory, T: Element> Operation for Load<M, T> {
     #[inline(always)]
     unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
-        let size = size_of::<T>() as u64;
-        let mut addresses = [0; LANES];
         // SAFETY: the decoder gave address and destination rows; `place` checks every address.
         unsafe {
-            let bounds = match M::place::<P>(context, op, &mut addresses, size) {
-                Ok(bounds) => bounds,
-                Err(outcome) => return outcome,
-            };
+            let bounds = place::<M, P>(context, op, size_of::<T>() as u64);
             let mut lanes = [T::Register::default(); LANES];
+            // Every arm stores for itself, which keeps the lanes in vector registers.
             match bounds.shape {
                 Shape::Contiguous => {
                     let elements = (bounds.low as *const [T; LANES]).read();
                     for lane in 0..LANES {
                         lanes[lane] = elements[lane].widen();
                     }
+                    context.store(op.d, lanes);
                 }
-                Shape::Uniform => lanes = [(bounds.low as *const T).read().widen(); LANES],
-                Shape::Scattered if context.active == u32::MAX => {
-                    gather::<T>(&addresses, &mut lanes)
+                Shape::Uniform => {
+                    let element = (bounds.low as *const T).read().widen();
+                    context.store(op.d, [element; LANES]);
                 }
-                Shape::Scattered => {
+                Shape::Scattered | Shape::Translated if context.active == u32::MAX => {
+                    gather::<T>(&each::<M>(context, op, bounds), &mut lanes);
+                    context.store(op.d, lanes);
+                }
+                Shape::Scattered | Shape::Translated => {
+                    let addresses = each::<M>(context, op, bounds);
                     for lane in 0..LANES {
                         if context.active >> lane & 1 != 0 {
                             lanes[lane] = (addresses[lane] as *const T).read().widen();
                         }
                     }
+                    context.store(op.d, lanes);
                 }
+                Shape::Refused => return Outcome::Fault,
             }
-            context.store(op.d, lanes);
         }
         Outcome::Continue
     }
@@ -333,11 +363,15 @@ unsafe fn gather<T: Element>(addresses: &[u64; LANES], lanes: &mut [T::Register;
     for first in (0..LANES).step_by(8) {
         // SAFETY: the caller's promise.
         unsafe {
-            if is_run(addresses, first, size_of::<T>() as u64) {
+            let (neighbours, same) = eight(addresses, first, size_of::<T>() as u64);
+            if neighbours {
                 let elements = (addresses[first] as *const [T; 8]).read();
                 for lane in 0..8 {
                     lanes[first + lane] = elements[lane].widen();
                 }
+            } else if same {
+                let element = (addresses[first] as *const T).read().widen();
+                lanes[first..first + 8].fill(element);
             } else {
                 for lane in first..first + 8 {
                     lanes[lane] = (addresses[lane] as *const T).read().widen();
@@ -351,14 +385,12 @@ struct Store<M, T>(PhantomData<(M, T)>);
 impl<M: Memory, T: Element> Operation for Store<M, T> {
     #[inline(always)]
     unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
-        let size = size_of::<T>() as u64;
-        let mut addresses = [0; LANES];
         // SAFETY: the decoder gave address and source rows; `place` checks every address.
         unsafe {
-            let bounds = match M::place::<P>(context, op, &mut addresses, size) {
-                Ok(bounds) => bounds,
-                Err(outcome) => return outcome,
-            };
+            let bounds = place::<M, P>(context, op, size_of::<T>() as u64);
+            if bounds.shape == Shape::Refused {
+                return Outcome::Fault;
+            }
             let lanes: [T::Register; LANES] = context.load(op.b);
             if bounds.shape == Shape::Contiguous {
                 let mut elements = [T::narrow(lanes[0]); LANES];
@@ -368,6 +400,7 @@ impl<M: Memory, T: Element> Operation for Store<M, T> {
                 (bounds.low as *mut [T; LANES]).write(elements);
                 return Outcome::Continue;
             }
+            let addresses = each::<M>(context, op, bounds);
             for lane in 0..LANES {
                 if context.active >> lane & 1 != 0 {
                     (addresses[lane] as *mut T).write(T::narrow(lanes[lane]));
@@ -383,14 +416,14 @@ impl<M: Memory, T: Element> Operation for LoadVector<M, T> {
     #[inline(always)]
     unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
         let count = usize::from(op.count).min(4);
-        let mut addresses = [0; LANES];
         // SAFETY: the decoder gave address and destination rows; `place` checks every address.
         unsafe {
             let size = (size_of::<T>() * count) as u64;
-            let bounds = match M::place::<P>(context, op, &mut addresses, size) {
-                Ok(bounds) => bounds,
-                Err(outcome) => return outcome,
-            };
+            let bounds = place::<M, P>(context, op, size);
+            if bounds.shape == Shape::Refused {
+                return Outcome::Fault;
+            }
+            let addresses = each::<M>(context, op, bounds);
             for element in 0..count {
                 let mut lanes = [T::Register::default(); LANES];
                 if bounds.shape == Shape::Uniform {
@@ -414,13 +447,14 @@ impl<M: Memory, T: Element> Operation for StoreVector<M, T> {
     #[inline(always)]
     unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
         let count = usize::from(op.count).min(4);
-        let mut addresses = [0; LANES];
         // SAFETY: the decoder gave address and source rows; `place` checks every address.
         unsafe {
             let size = (size_of::<T>() * count) as u64;
-            if let Err(outcome) = M::place::<P>(context, op, &mut addresses, size) {
-                return outcome;
+            let bounds = place::<M, P>(context, op, size);
+            if bounds.shape == Shape::Refused {
+                return Outcome::Fault;
             }
+            let addresses = each::<M>(context, op, bounds);
             for element in 0..count {
                 let lanes: [T::Register; LANES] = context.load(op.extra[element]);
                 for lane in 0..LANES {

@@ -62,6 +62,8 @@ pub(crate) struct Context<'a> {
     /// The allocation that each memory operation met last.
     pub(crate) cache: &'a mut [(u64, u64)],
     pub(crate) allocations: &'a Allocations,
+    /// Host addresses of an access that was translated lane by lane.
+    pub(crate) translated: [u64; LANES],
     /// The parameter buffer, readable by address.
     pub(crate) params: (u64, u64),
     pub(crate) program: &'a Program,
@@ -140,10 +142,8 @@ unsafe fn predicate_bits(row: *const u8) -> u32 {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{
-            _mm_castsi128_ps, _mm_loadu_si128, _mm_movemask_epi8, _mm_movemask_ps, _mm_packs_epi16,
-            _mm_packs_epi32,
+            _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16, _mm_packs_epi32,
         };
-        let _ = (_mm_castsi128_ps, _mm_movemask_ps);
         // SAFETY: the row holds eight groups of sixteen bytes, and SSE2 is part of the architecture.
         unsafe {
             let group = |index: usize| _mm_loadu_si128(row.add(index * 16).cast());
@@ -353,7 +353,7 @@ pub(crate) unsafe fn nothing(_: &mut Context<'_>, _: &Op) -> Outcome {
 pub(crate) fn conjure<F: Copy>() -> F {
     const { assert!(size_of::<F>() == 0, "lane functions capture nothing") };
     // SAFETY: `F` has no bytes, is `Copy`, and a value of it was given to the function that named the type.
-    unsafe { std::mem::MaybeUninit::<F>::uninit().assume_init() }
+    unsafe { std::ptr::NonNull::<F>::dangling().read() }
 }
 
 macro_rules! lane_functions {

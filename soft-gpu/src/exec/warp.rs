@@ -217,10 +217,10 @@ pub(crate) struct Runner<'r, 'c, 'a> {
 impl Runner<'_, '_, '_> {
     /// Runs until something stops the warp.
     pub(crate) fn run(&mut self) -> Stop {
-        if self.warp.current.wait != Wait::Nothing || self.warp.current.mask == 0 {
-            if let Err(stop) = self.switch() {
-                return stop;
-            }
+        if (self.warp.current.wait != Wait::Nothing || self.warp.current.mask == 0)
+            && let Err(stop) = self.switch()
+        {
+            return stop;
         }
         self.enter();
         let ops = self.context.program.code.ops.as_ptr();
@@ -233,15 +233,16 @@ impl Runner<'_, '_, '_> {
             // SAFETY: program counters stay in the code: its last operation returns, and targets were checked.
             let op = unsafe { &*ops.add(pc) };
             executed += 1;
-            match op.kind {
-                Kind::Straight => {
-                    // SAFETY: as the module says.
-                    if unsafe { (op.handler)(self.context, op) } != Outcome::Continue {
-                        self.warp.current.pc = pc as u32;
-                        break Stop::Fault;
-                    }
-                    pc += 1;
+            if op.kind == Kind::Straight {
+                // SAFETY: as the module says.
+                if unsafe { (op.handler)(self.context, op) } != Outcome::Continue {
+                    self.warp.current.pc = pc as u32;
+                    break Stop::Fault;
                 }
+                pc += 1;
+                continue;
+            }
+            match op.kind {
                 Kind::Guarded => {
                     if self.guarded(op) != Outcome::Continue {
                         self.warp.current.pc = pc as u32;
@@ -366,15 +367,11 @@ impl Runner<'_, '_, '_> {
         });
         warp.current.mask = mask;
         warp.current.pc = pc as u32;
-        if !patient {
-            if let Some(index) = self.ahead() {
-                let other = self.warp.others[index];
-                self.warp.others[index] = self.warp.current;
-                self.warp.current = other;
-                self.enter();
-                // The caller adds one.
-                return (other.pc as usize).wrapping_sub(1);
-            }
+        if !patient && let Some(index) = self.ahead() {
+            std::mem::swap(&mut self.warp.others[index], &mut self.warp.current);
+            self.enter();
+            // The caller adds one.
+            return (self.warp.current.pc as usize).wrapping_sub(1);
         }
         self.enter();
         pc
@@ -589,10 +586,10 @@ impl Runner<'_, '_, '_> {
         let slot = &mut self.warp.frames[index];
         if let Some(frame) = slot {
             frame.lanes &= !lanes;
-            if frame.lanes == 0 {
-                if let Some(frame) = slot.take() {
-                    self.frames.give_back(frame.function, frame.storage);
-                }
+            if frame.lanes == 0
+                && let Some(frame) = slot.take()
+            {
+                self.frames.give_back(frame.function, frame.storage);
             }
         }
     }

@@ -82,7 +82,7 @@ pub(crate) fn parse_body(text: &str, line: u32) -> Result<Vec<Scoped<'_>>, PtxEr
     };
     let mut depth = 0u32;
     while parser.lexer.peek() != Token::End {
-        let line = parser.lexer.line();
+        let line = parser.lexer.ahead();
         if parser.lexer.accept(b'{')? {
             depth += 1;
             if depth > MAX_NESTING {
@@ -217,7 +217,7 @@ impl<'t> BodyParser<'t> {
     }
 
     fn skip_line(&mut self, line: u32) -> Result<(), PtxError> {
-        while self.lexer.line() == line && self.lexer.peek() != Token::End {
+        while self.lexer.ahead() == line && self.lexer.peek() != Token::End {
             self.lexer.next()?;
         }
         Ok(())

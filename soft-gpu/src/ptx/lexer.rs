@@ -31,7 +31,7 @@ pub(crate) struct Lexer<'t> {
     position: usize,
     line: u32,
     token: Token<'t>,
-    token_line: u32,
+    ahead_line: u32,
 }
 
 fn starts_word(byte: u8) -> bool {
@@ -50,7 +50,7 @@ impl<'t> Lexer<'t> {
             position: 0,
             line,
             token: Token::End,
-            token_line: line,
+            ahead_line: line,
         };
         lexer.advance()?;
         Ok(lexer)
@@ -62,8 +62,8 @@ impl<'t> Lexer<'t> {
     }
 
     /// The line of the token ahead.
-    pub(crate) fn line(&self) -> u32 {
-        self.token_line
+    pub(crate) fn ahead(&self) -> u32 {
+        self.ahead_line
     }
 
     /// Takes the token ahead.
@@ -114,7 +114,7 @@ impl<'t> Lexer<'t> {
     /// An error at the token ahead.
     pub(crate) fn error(&self, message: String) -> PtxError {
         PtxError {
-            line: self.token_line,
+            line: self.ahead_line,
             message,
         }
     }
@@ -196,7 +196,7 @@ impl<'t> Lexer<'t> {
 
     fn advance(&mut self) -> Result<(), PtxError> {
         self.skip_blank();
-        self.token_line = self.line;
+        self.ahead_line = self.line;
         self.token = if self.position >= self.text.len() {
             Token::End
         } else {

@@ -48,7 +48,7 @@ impl<'t> Parser<'t> {
     fn declaration(&mut self, module: &mut Module) -> Result<(), PtxError> {
         let mut is_extern = false;
         loop {
-            let line = self.lexer.line();
+            let line = self.lexer.ahead();
             if self.lexer.accept(b';')? {
                 return Ok(());
             }
@@ -122,7 +122,7 @@ impl<'t> Parser<'t> {
     }
 
     fn skip_line(&mut self, line: u32) -> Result<(), PtxError> {
-        while self.lexer.line() == line && self.lexer.peek() != Token::End {
+        while self.lexer.ahead() == line && self.lexer.peek() != Token::End {
             self.lexer.next()?;
         }
         Ok(())
@@ -321,7 +321,7 @@ impl<'t> Parser<'t> {
     }
 
     fn element(&mut self, global: &mut Global, ty: Type) -> Result<(), PtxError> {
-        let line = self.lexer.line();
+        let line = self.lexer.ahead();
         let negative = self.lexer.accept(b'-')?;
         let scalar = match self.lexer.next()? {
             Token::Integer(bits) if negative => Scalar::Integer(bits.wrapping_neg()),
@@ -360,7 +360,7 @@ impl<'t> Parser<'t> {
             symbol: symbol.to_owned(),
             addend,
         });
-        append_scalar(&mut global.init, ty, Scalar::Integer(0), self.lexer.line())
+        append_scalar(&mut global.init, ty, Scalar::Integer(0), self.lexer.ahead())
     }
 }
 

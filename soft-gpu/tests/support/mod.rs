@@ -41,7 +41,6 @@ pub(crate) fn kernels_with(
 pub(crate) enum Argument {
     U32(u32),
     U64(u64),
-    F32(f32),
 }
 
 /// A launch in the making.
@@ -83,7 +82,6 @@ impl<'k> Run<'k> {
             let bytes = match argument {
                 Argument::U32(value) => value.to_le_bytes().to_vec(),
                 Argument::U64(value) => value.to_le_bytes().to_vec(),
-                Argument::F32(value) => value.to_le_bytes().to_vec(),
             };
             let start = param.offset as usize;
             assert_eq!(bytes.len(), param.size as usize, "argument {}", param.name);

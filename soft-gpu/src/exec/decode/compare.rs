@@ -13,7 +13,7 @@ use super::integer::{simple, sources};
 
 type Decoder<'a, 't, 'l> = &'a mut FunctionDecoder<'t, 'l>;
 
-/// The comparisons of PTX; those after `Geu` only of floats.
+/// The comparisons of PTX.
 const OPERATORS: [&str; 18] = [
     "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu",
     "geu", "num", "nan",
@@ -77,7 +77,7 @@ fn integer<T: super::super::rows::Lane + PartialOrd>(
 fn single(path: Path, operator: &str) -> Option<Handler> {
     Some(match operator {
         "eq" => binary(path, |a: f32, b: f32| Flag(a == b)),
-        "ne" => binary(path, |a: f32, b: f32| Flag(a < b || a > b)),
+        "ne" => binary(path, |a: f32, b: f32| Flag(a != b)),
         "lt" => binary(path, |a: f32, b: f32| Flag(a < b)),
         "le" => binary(path, |a: f32, b: f32| Flag(a <= b)),
         "gt" => binary(path, |a: f32, b: f32| Flag(a > b)),
@@ -258,7 +258,7 @@ fn set_pair<'t>(
     }
     let handler = match operator {
         "eq" => pair!(|a, b| a == b),
-        "ne" => pair!(|a, b| a < b || a > b),
+        "ne" => pair!(|a, b| a != b),
         "lt" => pair!(|a, b| a < b),
         "le" => pair!(|a, b| a <= b),
         "gt" => pair!(|a, b| a > b),

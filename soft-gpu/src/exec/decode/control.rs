@@ -211,11 +211,11 @@ fn barrier<'t>(
 }
 
 /// The destination and predicate of `bar.red`; leaves the barrier's number and count in `rest`.
-fn reduction<'o, 't>(
+fn reduction<'t>(
     decoder: Decoder<'_, 't, '_>,
     form: &mut Form<'t>,
     op: &mut Op,
-    rest: &mut &'o [Operand<'t>],
+    rest: &mut &[Operand<'t>],
 ) -> Result<(), String> {
     let kind = form
         .take_one(&["popc", "and", "or"])

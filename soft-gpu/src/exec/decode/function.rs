@@ -586,10 +586,10 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
 
     /// The offset and size in local memory of the variable `operand`.
     pub(super) fn local_variable(&self, operand: &Operand<'t>) -> Result<(u32, u32), String> {
-        if let Operand::Name(name) = operand {
-            if let Some(Binding::Local(offset, size)) = self.names.find(name) {
-                return Ok((offset, size));
-            }
+        if let Operand::Name(name) = operand
+            && let Some(Binding::Local(offset, size)) = self.names.find(name)
+        {
+            return Ok((offset, size));
         }
         Err(format!("{operand:?} is not a parameter variable"))
     }

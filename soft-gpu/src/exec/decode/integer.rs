@@ -349,29 +349,29 @@ fn multiply(decoder: Decoder<'_, '_, '_>, part: usize, ty: Type, is_24: bool) ->
             (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff)
         }),
         (true, _, S32) => binary(path, |a: i32, b: i32| {
-            (i64::from(a << 8 >> 8) * i64::from(b << 8 >> 8) >> 16) as i32
+            ((i64::from(a << 8 >> 8) * i64::from(b << 8 >> 8)) >> 16) as i32
         }),
         (true, ..) => binary(path, |a: u32, b: u32| {
-            (u64::from(a & 0xff_ffff) * u64::from(b & 0xff_ffff) >> 16) as u32
+            ((u64::from(a & 0xff_ffff) * u64::from(b & 0xff_ffff)) >> 16) as u32
         }),
         (_, 0, _) => by_width!(path, ty, binary, |a, b| a.wrapping_mul(b)),
         (_, 1, U16) => binary(path, |a: u16, b: u16| {
-            (u32::from(a) * u32::from(b) >> 16) as u16
+            ((u32::from(a) * u32::from(b)) >> 16) as u16
         }),
         (_, 1, S16) => binary(path, |a: i16, b: i16| {
-            (i32::from(a) * i32::from(b) >> 16) as i16
+            ((i32::from(a) * i32::from(b)) >> 16) as i16
         }),
         (_, 1, U32) => binary(path, |a: u32, b: u32| {
-            (u64::from(a) * u64::from(b) >> 32) as u32
+            ((u64::from(a) * u64::from(b)) >> 32) as u32
         }),
         (_, 1, S32) => binary(path, |a: i32, b: i32| {
-            (i64::from(a) * i64::from(b) >> 32) as i32
+            ((i64::from(a) * i64::from(b)) >> 32) as i32
         }),
         (_, 1, S64) => binary(path, |a: i64, b: i64| {
-            (i128::from(a) * i128::from(b) >> 64) as i64
+            ((i128::from(a) * i128::from(b)) >> 64) as i64
         }),
         (_, 1, _) => binary(path, |a: u64, b: u64| {
-            (u128::from(a) * u128::from(b) >> 64) as u64
+            ((u128::from(a) * u128::from(b)) >> 64) as u64
         }),
         (_, _, U16) => binary(path, |a: u16, b: u16| u32::from(a) * u32::from(b)),
         (_, _, S16) => binary(path, |a: i16, b: i16| i32::from(a) * i32::from(b)),

@@ -153,10 +153,10 @@ fn load<'t>(
     let Some(width) = width(ty) else {
         return form.refuse();
     };
-    if space == Space::Param {
-        if let Some(offset) = decoder.kernel_param(source) {
-            return load_param(decoder, ty, offset, parts);
-        }
+    if space == Space::Param
+        && let Some(offset) = decoder.kernel_param(source)
+    {
+        return load_param(decoder, ty, offset, parts);
     }
     let mut address = decoder.address(source)?;
     let target = target(decoder, space, &mut address)?;
