@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use driver_api::ROWS;
 use driver_api::abi::CUresult;
@@ -15,6 +16,8 @@ use crate::session;
 
 thread_local! {
     static ANSWERED: Cell<Answered> = const { Cell::new(Answered::Local) };
+    /// The exported function that runs, for the counts.
+    static ROW: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Runs one exported function.
@@ -22,12 +25,13 @@ pub(crate) fn call(row: usize, body: impl FnOnce() -> CUresult) -> CUresult {
     if let Some(refusal) = process::refusal() {
         return refusal;
     }
-    let outer = ANSWERED.replace(Answered::Local);
+    let outer = (ANSWERED.replace(Answered::Local), ROW.replace(row));
     let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         log::error!("{}: internal error; please report it", ROWS[row].name);
         CUresult::UNKNOWN
     });
-    let answered = ANSWERED.replace(outer);
+    let answered = ANSWERED.replace(outer.0);
+    ROW.set(outer.1);
     if let Some(stats) = session::stats() {
         stats.count(row, answered);
     }
@@ -44,6 +48,13 @@ pub(crate) fn attempt(row: usize, body: impl FnOnce() -> Result<(), CUresult>) -
 pub(crate) fn answered(how: Answered) {
     if how == Answered::Asked || ANSWERED.get() == Answered::Local {
         ANSWERED.set(how);
+    }
+}
+
+/// Adds time that the running call has waited for the server.
+pub(crate) fn waited(since: Instant) {
+    if let Some(stats) = session::stats() {
+        stats.waited(ROW.get(), since.elapsed());
     }
 }
 

@@ -395,9 +395,7 @@ impl Session {
         let reply = self
             .link
             .ask(call, &[request.as_bytes(), rest], placed, then)?;
-        if let Some(stats) = stats() {
-            stats.waited(R::ROW, since.elapsed());
-        }
+        entry::waited(since);
         reply.result.ok()?;
         Ok(reply)
     }
@@ -408,9 +406,7 @@ impl Session {
         let since = std::time::Instant::now();
         self.link.flush()?;
         self.link.wait_until(done)?;
-        if let Some(stats) = stats() {
-            stats.waited(driver_api::index::gpurunMark, since.elapsed());
-        }
+        entry::waited(since);
         Ok(())
     }
 

@@ -185,6 +185,9 @@ pub fn finish(mut child: Child) -> Outcome {
 
 /// Waits for a child, at most for `limit`.
 pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    if let Ok(Some(status)) = child.try_wait() {
+        return Some(status);
+    }
     // A process can be waited for as a descriptor, so nothing sleeps and looks.
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).ok()?)?;
     let descriptor = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
@@ -212,7 +215,7 @@ pub struct Server {
     child: Child,
     /// Where it listens.
     pub address: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// Where a server listens.
@@ -231,7 +234,10 @@ impl Server {
     /// It does not become ready.
     #[must_use]
     pub fn start(transport: Transport) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::Builder::new()
+            .prefix("gpurun-test-")
+            .tempdir()
+            .expect("a temporary folder");
         let listen = match transport {
             Transport::Tcp => "tcp://127.0.0.1:0".to_owned(),
             Transport::Unix => format!("unix:{}", folder.path().join("server.sock").display()),
@@ -253,7 +259,7 @@ impl Server {
         Self {
             child,
             address,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -280,6 +286,10 @@ impl Drop for Server {
         }
         if wait(&mut self.child, LIVENESS_LIMIT).is_none() {
             self.kill();
+        }
+        // Its device was its own, and nobody else will use it.
+        if let Some(segment) = self.folder.path().file_name() {
+            let _ = std::fs::remove_file(Path::new("/dev/shm").join(segment));
         }
     }
 }

@@ -11,7 +11,6 @@
 #![expect(non_snake_case, reason = "rows have the driver's names")]
 
 use std::ffi::c_void;
-use std::sync::atomic::Ordering;
 
 use driver_api::abi::{CUfunction, CUlaunchAttribute, CUlaunchConfig, CUstream};
 use driver_api::result::CUresult;
@@ -58,9 +57,6 @@ pub(crate) fn gpurunLaunch(
         .get(request.function().0)
         .ok_or(CUresult::INVALID_HANDLE)?;
     let stream = call.stream(request.stream().0)?.handle;
-    if function.prints {
-        call.context()?.prints.store(true, Ordering::Relaxed);
-    }
     with_parameters(&function, parameters, |kernel_parameters, extra| {
         let handle = function.as_function();
         if attributes.is_empty() && request.cooperative() == 0 {

@@ -45,7 +45,6 @@ pub(crate) struct Module {
 pub(crate) struct Library {
     pub(crate) handle: CUlibrary,
     image: Option<Arc<[u8]>>,
-    prints: bool,
 }
 
 /// What can be launched.
@@ -58,7 +57,6 @@ pub(crate) struct Function {
     pub(crate) parameters: Option<Box<[(u32, u32)]>>,
     /// Bytes that the parameters take together.
     pub(crate) parameter_bytes: usize,
-    pub(crate) prints: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -79,7 +77,6 @@ impl Function {
         owner: Owner,
         context: Option<u64>,
         parameters: Option<Vec<(u32, u32)>>,
-        prints: bool,
     ) -> Self {
         let ends = parameters.iter().flatten();
         let parameter_bytes = ends
@@ -91,7 +88,6 @@ impl Function {
             context,
             parameters: parameters.map(Vec::into_boxed_slice),
             parameter_bytes: parameter_bytes.unwrap_or(0),
-            prints,
         }
     }
 
@@ -231,11 +227,13 @@ pub(crate) fn gpurunLibraryLoad(
     let library = Library {
         handle,
         image: (!tells).then(|| Arc::from(image)),
-        prints,
     };
     if let Err(error) = call.session.libraries.insert(id, library) {
         cuda!(driver, cuLibraryUnload(handle))?;
         return Err(error.into());
+    }
+    if prints {
+        call.session.output.expect_from_libraries();
     }
     Ok(())
 }
@@ -270,7 +268,6 @@ pub(crate) fn gpurunFunctionGet(
         Owner::Module(module_id),
         Some(module.context),
         parameters,
-        false,
     );
     call.session
         .functions
@@ -312,7 +309,6 @@ pub(crate) fn gpurunKernelGet(
         Owner::Library(library_id),
         None,
         parameters,
-        library.prints,
     );
     call.session
         .functions
@@ -414,7 +410,6 @@ pub(crate) fn gpurunKernelFunction(
         kernel.owner,
         Some(context),
         kernel.parameters.as_deref().map(<[_]>::to_vec),
-        kernel.prints,
     );
     call.session
         .functions

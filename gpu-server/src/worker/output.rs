@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use driver_api::Driver;
 use driver_api::abi::CUstream;
@@ -27,6 +28,8 @@ use crate::driver::cuda;
 pub(crate) struct Output {
     file: Option<File>,
     taken: Mutex<u64>,
+    /// A library with code that prints was loaded: it may run in any context.
+    from_libraries: AtomicBool,
 }
 
 impl Output {
@@ -36,6 +39,7 @@ impl Output {
         Self {
             file: None,
             taken: Mutex::new(0),
+            from_libraries: AtomicBool::new(false),
         }
     }
 
@@ -50,7 +54,18 @@ impl Output {
         Ok(Self {
             file: Some(File::from(file)),
             taken: Mutex::new(0),
+            from_libraries: AtomicBool::new(false),
         })
+    }
+
+    /// Notes that code of a library prints; a library belongs to no context.
+    pub(crate) fn expect_from_libraries(&self) {
+        self.from_libraries.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether code of some library prints.
+    pub(crate) fn is_expected_from_libraries(&self) -> bool {
+        self.from_libraries.load(Ordering::Relaxed)
     }
 
     /// Sends what was printed since the last time.

@@ -214,11 +214,16 @@ impl Watch<'_> {
         self.session.poller.expect_no_more(action.is_urgent());
     }
 
+    /// Whether device code that prints can have run in a context.
+    fn may_print(&self, context: &Context) -> bool {
+        context.prints.load(Ordering::Relaxed) || self.session.output.is_expected_from_libraries()
+    }
+
     fn run(&mut self, stream: &Stream, context: &Context, action: Action) {
         let outbox = &self.session.outbox;
         match action {
             Action::Complete { mark, is_urgent } => {
-                if is_urgent && context.prints.load(Ordering::Relaxed) {
+                if is_urgent && self.may_print(context) {
                     self.flush_printed(stream, context);
                 }
                 outbox.completion(stream.wire_id, CUresult::SUCCESS, mark);
