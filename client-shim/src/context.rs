@@ -90,8 +90,10 @@ impl Context {
             .streams
             .select(|stream| stream.context == self.id)
         {
+            stream.end();
             session.objects.streams.remove(stream.id);
         }
+        self.legacy.end();
         private_tables::context_destroyed(self.handle().0);
     }
 }
@@ -138,6 +140,8 @@ pub(crate) unsafe fn cuDevicePrimaryCtxRetain(context: *mut CUcontext, dev: CUde
         if *retained == 0 {
             let flags = primary.flags.load(SeqCst);
             session.ask_in(0, &GpurunPrimaryRetain::new(dev, primary.id, flags), &[])?;
+            primary.fault.clear();
+            primary.legacy.begin_anew();
             primary.active.store(true, SeqCst);
         }
         *retained += 1;

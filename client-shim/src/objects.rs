@@ -47,7 +47,7 @@ pub(crate) struct Pushed(pub(crate) Arc<Objects>);
 impl Sink for Pushed {
     fn completed(&self, stream: u32, mark: u64, result: CUresult) {
         if stream == TICKETS {
-            return self.0.memory.unmapped(mark);
+            return self.0.memory.unmapped(mark, result);
         }
         // A stream that is gone has nobody who waits for it.
         let Some(stream) = self.0.stream(stream) else {
@@ -81,6 +81,11 @@ impl Fault {
     /// Sets the error if there is none.
     pub(crate) fn set(&self, result: CUresult) {
         let _ = self.0.compare_exchange(0, result.0, SeqCst, SeqCst);
+    }
+
+    /// A primary context begins anew.
+    pub(crate) fn clear(&self) {
+        self.0.store(0, SeqCst);
     }
 
     /// The error as a result.

@@ -101,6 +101,19 @@ impl Stream {
         self.completed.load(SeqCst) >= mark || self.fault.is_set()
     }
 
+    /// Its context has ended: who waits for it goes on, with this error.
+    pub(crate) fn end(&self) {
+        self.fault.set(CUresult::CONTEXT_IS_DESTROYED);
+    }
+
+    /// Its context, a primary one, begins anew: nothing is under way.
+    pub(crate) fn begin_anew(&self) {
+        self.completed.store(self.marks.load(SeqCst), SeqCst);
+        self.last_work.store(0, SeqCst);
+        self.last_mark.store(0, SeqCst);
+        self.fault.clear();
+    }
+
     /// True if it was destroyed and nothing of it is under way.
     pub(crate) fn is_finished_for_good(&self) -> bool {
         self.destroyed.load(SeqCst) && self.has_reached(self.marks.load(SeqCst))

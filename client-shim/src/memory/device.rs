@@ -182,11 +182,12 @@ impl Memory {
         inner.windows = windows;
     }
 
-    /// The ticket of an unmapping was pushed: its range can be used again.
-    pub(crate) fn unmapped(&self, ticket: u64) {
+    /// The ticket of an unmapping was pushed: its range can be used again, unless the worker could not unmap it.
+    pub(crate) fn unmapped(&self, ticket: u64, result: CUresult) {
         let mut inner = self.lock();
         if let Some(range) = inner.unmapping.remove(&ticket)
             && !range.is_empty()
+            && result.is_success()
         {
             give(&mut inner.free, &range);
         }

@@ -3,7 +3,7 @@
 //! *What:* a small pool of threads passes the *order token* around ([`Front`]: the receiving half and the frame being
 //! worked off). Who holds it reads and executes calls in wire order. A call that may block is copied out, the token passed
 //! on, and the call executed by the thread that had it, which becomes the lane of the call's client thread until that is drained
-//! ([`Lanes`]). *Rules:* what a client sends ends its session at worst; no lock is held while a call is executed.
+//! ([`Lanes`](super::schedule::Lanes)). *Rules:* what a client sends ends its session at worst; no lock is held while a call is executed.
 //!
 //! *Cost of an asked call of a single-threaded client:* one `recvmsg` after spinning (one `poll` more after [`READ_SPIN`]), a parse, the
 //! driver, one `sendmsg`: no other thread is woken. A call that may block wakes one thread, which then blocks in reading.
