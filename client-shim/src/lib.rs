@@ -3,8 +3,8 @@
 //! *What:* this library is loaded into a CUDA program in the place of NVIDIA's driver. It answers what it can by itself, posts or asks the
 //! rest to a worker process on a GPU server, and delivers what comes back.
 //!
-//! *The road of a call:* an exported function ([`exports`], generated from `driver-api/spec`) enters through [`entry`]; the area's
-//! file (`memory`, `stream`, `launch` …) checks what can be checked here and hands a request to [`session`]; [`link`]
+//! *The road of a call:* an exported function (`exports`, generated from `driver-api/spec`) enters through `entry`; the area's
+//! file (`memory`, `stream`, `launch` …) checks what can be checked here and hands a request to `session`; `link`
 //! puts it into the one ordered queue of this process and sends it; replies, data and completions come back through the
 //! same module.
 //!

@@ -1,7 +1,7 @@
 //! Device and host memory, copies, fills, pointer attributes.
 //!
 //! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`copy`] moves bytes, [`fill`] sets
-//! them, [`pointer`] tells what an address is.
+//! them, [`mod@pointer`] tells what an address is.
 
 mod copy;
 mod device;

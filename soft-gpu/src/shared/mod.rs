@@ -1,6 +1,6 @@
 //! What all processes on one device share: a named segment in `/dev/shm`.
 //!
-//! It holds the [ledger](ledger) of memory and the [scheduler](scheduler)'s turn. Each process has a *place* in it.
+//! It holds the [ledger] of memory and the [scheduler]'s turn. Each process has a *place* in it.
 //!
 //! Nobody cleans up after a process that was killed, so the kernel has to: a process holds a POSIX record lock on one byte of
 //! the file for as long as it lives, and the ledger's own lock is one too. Both vanish with their owner,
