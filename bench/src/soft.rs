@@ -1,6 +1,6 @@
 //! Speed of the software GPU's executor: three kernels on every path of the machine.
 //!
-//! `cargo run --release -p bench --bin soft [THREADS]`. Best of several runs; expected on one core of 2.5 GHz is
+//! `bench soft [THREADS]`. Best of several runs; expected on one core of 2.5 GHz is
 //! 5 to 15 ns for an operation of a warp, most of it in loads.
 
 use std::ops::Range;
@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use soft_gpu::exec::{Allocations, HostServices, Launch, Path, Pool, Program, Statistics, run};
 
-const SAXPY: &str = include_str!("../../../soft-gpu/kernels/saxpy.ptx");
-const NAIVE: &str = include_str!("../../../soft-gpu/kernels/matmul_naive.ptx");
-const TILED: &str = include_str!("../../../soft-gpu/kernels/matmul_tiled.ptx");
+const SAXPY: &str = include_str!("../../soft-gpu/kernels/saxpy.ptx");
+const NAIVE: &str = include_str!("../../soft-gpu/kernels/matmul_naive.ptx");
+const TILED: &str = include_str!("../../soft-gpu/kernels/matmul_tiled.ptx");
 /// Rows and columns of the matrices.
 const MATRIX: usize = 256;
 /// Elements of the vectors.
@@ -99,8 +99,11 @@ fn measure(
     Ok(best)
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let threads = std::env::args().nth(1).map_or(Ok(1), |text| text.parse())?;
+/// Runs every kernel on every path with so many threads.
+///
+/// # Errors
+/// A kernel does not decode, or faults.
+pub(crate) fn run_all(threads: usize) -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::new(threads);
     let sizes = [
         VECTOR,
