@@ -122,7 +122,12 @@ impl<'t> BodyParser<'t> {
             return self.labelled(line, word);
         }
         match word {
-            ".reg" => self.registers(line),
+            ".reg" => {
+                let ty = self.lexer.word()?;
+                self.registers(line, ty)
+            }
+            // NVRTC's inline assembly writes `.reg.b32` in one.
+            _ if word.starts_with(".reg.") => self.registers(line, &word[4..]),
             ".local" | ".shared" | ".param" => {
                 let space = Space::from_name(&word[1..]).unwrap_or(Space::Local);
                 self.variables(line, space)
@@ -168,8 +173,7 @@ impl<'t> BodyParser<'t> {
         Ok(())
     }
 
-    fn registers(&mut self, line: u32) -> Result<(), PtxError> {
-        let word = self.lexer.word()?;
+    fn registers(&mut self, line: u32, word: &str) -> Result<(), PtxError> {
         let ty = word.strip_prefix('.').and_then(Type::from_name);
         let ty = ty.ok_or_else(|| self.lexer.error(format!("register type `{word}`")))?;
         let mut names = Vec::new();
@@ -282,6 +286,15 @@ impl<'t> BodyParser<'t> {
         if self.lexer.peek() == Token::Mark(b'+') {
             self.lexer.next()?;
             return Ok(Operand::Offset(word, self.lexer.integer()?));
+        }
+        // `array[0]` is the array's address; other elements would need their size here.
+        if self.lexer.accept(b'[')? {
+            if self.lexer.integer()? != 0 {
+                return Err(self
+                    .lexer
+                    .error(format!("element of `{word}` other than the first")));
+            }
+            self.lexer.expect(b']')?;
         }
         // `variable[4]`, as tinygrad writes the address of a byte of a variable.
         if self.lexer.accept(b'[')? {
