@@ -1,7 +1,8 @@
 //! Modules, libraries, kernels, functions and their attributes.
 //!
-//! An image is cut to what the device can use, hashed, and sent once. Names are looked up by the worker, once each; with the answer comes the layout of the
-//! parameters, so that launching needs no further question.
+//! An image is cut to what the device can use, hashed and sent; the hash travels so that a server can one day keep images. Names
+//! are looked up by the worker, once each; with the answer comes the layout of the parameters, so that launching needs no further
+//! question.
 //!
 //! # Safety
 //! Images and names are read as far as their own headers say, by the contract of the CUDA driver API; out parameters are checked for null.

@@ -12,7 +12,7 @@ use driver_api::abi::CUresult;
 use driver_api::wire::{self, Request};
 use protocol::config::{STATS_FILE_VARIABLE, Settings, Sources, Texts};
 use protocol::connect::{self, ConnectError};
-use protocol::hello::{Accepted, DeviceKind, Hello, Intent};
+use protocol::hello::{Accepted, DRIVER_VARIABLES, DeviceKind, Hello, Intent};
 use protocol::stats::{Answered, MappedStats};
 use zerocopy::FromBytes;
 
@@ -267,21 +267,9 @@ fn hello(windows: &Windows) -> Hello {
     }
 }
 
-/// Variables that change how the driver works and mean the same on the server.
-const ENVIRONMENT: &[&str] = &[
-    "CUDA_MODULE_LOADING",
-    "CUDA_FORCE_PTX_JIT",
-    "CUDA_DISABLE_PTX_JIT",
-    "CUDA_FORCE_JIT",
-    "CUDA_DISABLE_JIT",
-    "CUDA_CACHE_DISABLE",
-    "CUDA_DEVICE_MAX_CONNECTIONS",
-    "CUDA_LAUNCH_BLOCKING",
-];
-
 fn environment() -> std::collections::BTreeMap<String, String> {
     let value = |name: &&str| Some(((*name).to_owned(), std::env::var(name).ok()?));
-    ENVIRONMENT.iter().filter_map(value).collect()
+    DRIVER_VARIABLES.iter().filter_map(value).collect()
 }
 
 /// Posts a call of generated code in the current context.

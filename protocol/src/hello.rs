@@ -36,6 +36,18 @@ pub const MAGIC: [u8; 8] = *b"GPURUN\x00\x01";
 /// Bytes before a message: the magic and the message's length.
 pub const PREAMBLE_BYTES: usize = MAGIC.len() + size_of::<u32>();
 
+/// The program's variables that the driver on the server shall see: how it launches and loads, never where it finds files. The
+/// client sends only these, the worker takes only these.
+pub const DRIVER_VARIABLES: [&str; 7] = [
+    "CUDA_AUTO_BOOST",
+    "CUDA_DEVICE_MAX_CONNECTIONS",
+    "CUDA_DISABLE_PTX_JIT",
+    "CUDA_FORCE_PTX_JIT",
+    "CUDA_LAUNCH_BLOCKING",
+    "CUDA_MODULE_LOADING",
+    "CUDA_SCALE_LAUNCH_QUEUES",
+];
+
 /// Bytes of a device's UUID.
 pub const UUID_BYTES: usize = 16;
 

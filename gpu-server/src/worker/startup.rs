@@ -1,7 +1,7 @@
 //! The start of a worker: the driver, the devices' snapshot, the windows.
 //!
 //! *Rules:* windows are reserved before any context exists, and kept only where the driver put them exactly there; of the client's
-//! variables only [`VARIABLES`] reach the driver; nothing is answered before everything is there.
+//! variables only [`DRIVER_VARIABLES`] reach the driver; nothing is answered before everything is there.
 //!
 //! # Safety
 //! Out parameters are locals of the rows' types; a name's buffer is longer than the length that is passed. Variables are set
@@ -14,7 +14,9 @@ use std::ffi::CStr;
 use driver_api::Driver;
 use driver_api::abi::{CUcontext, CUmemAllocationProp, CUmemLocation, CUuuid};
 use driver_api::result::CUresult;
-use protocol::hello::{DeviceSnapshot, Hello, RefusalCode, Refused, Window, refusal};
+use protocol::hello::{
+    DRIVER_VARIABLES, DeviceSnapshot, Hello, RefusalCode, Refused, Window, refusal,
+};
 use protocol::limits::MAX_DEVICES;
 
 use super::context::attribute;
@@ -22,23 +24,12 @@ use super::memory::CHUNK_BYTES;
 use crate::driver::cuda;
 use crate::snapshot;
 
-/// The client's variables that the driver here shall see: how it launches and loads, never where it finds files.
-const VARIABLES: [&str; 7] = [
-    "CUDA_AUTO_BOOST",
-    "CUDA_DEVICE_MAX_CONNECTIONS",
-    "CUDA_DISABLE_PTX_JIT",
-    "CUDA_FORCE_PTX_JIT",
-    "CUDA_LAUNCH_BLOCKING",
-    "CUDA_MODULE_LOADING",
-    "CUDA_SCALE_LAUNCH_QUEUES",
-];
-
 /// Sets the variables of the client that the driver shall see.
 ///
 /// # Safety
 /// No other thread runs yet.
 pub(crate) unsafe fn set_variables(hello: &Hello) {
-    for name in VARIABLES {
+    for name in DRIVER_VARIABLES {
         if let Some(value) = hello.environment.get(name)
             && !value.contains('\0')
         {
