@@ -109,3 +109,38 @@ fn tiled_matmul_with_barriers() {
         [32, 32, 1],
     );
 }
+
+/// What `reuse.ptx` computes for a thread.
+fn reused(tid: u32) -> u32 {
+    let word = |index: u32| index % 32 + index / 32 * 100;
+    let at = |index: u32, row: u32| word(index) + row * 100;
+    let branch = if tid < 16 {
+        at(tid, 0) + at(tid, 2)
+    } else {
+        at(tid, 1) + at(tid, 2) + at(tid - 16, 0) + at(tid - 16, 1)
+    };
+    let rounds = [tid, tid * 7 % 32, 3].map(|index| at(index, 0) + at(index, 1));
+    branch + rounds.iter().sum::<u32>() + at(tid, 0)
+}
+
+#[test]
+fn what_is_known_of_addresses_is_taken_over_only_where_it_holds() {
+    let text = include_str!("../kernels/reuse.ptx");
+    for kernel in kernels(text, "k") {
+        for (offset, expected) in [
+            (0, None),
+            (1, Some(FaultKind::Misaligned)),
+            (4096, Some(FaultKind::IllegalAddress)),
+        ] {
+            let mut out = vec![0u32; 32];
+            let mut run = Run::new(&kernel, 1, 32);
+            let arguments = [run.buffer(&mut out), Argument::U32(offset)];
+            let result = run.launch(&arguments).map(drop).map_err(|fault| fault.kind);
+            assert_eq!(result.err(), expected, "{:?}", kernel.path);
+            if expected.is_none() {
+                let want: Vec<u32> = (0..32).map(reused).collect();
+                assert_eq!(out, want, "{:?}", kernel.path);
+            }
+        }
+    }
+}

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use super::fault::{Fault, FaultKind};
 use super::frame::{Frames, Identity};
+use super::memory::{KNOWN, Known};
 use super::rows::{Context, LANES};
 use super::services::Host;
 use super::warp::{Runner, Stop, Warp};
@@ -244,6 +245,8 @@ impl<'a> BlockRunner<'a> {
             active: 0,
             whole: false,
             shared: self.shared.start,
+            epoch: 1,
+            known: [Known::NOTHING; KNOWN],
             shared_bytes: self.shared_bytes as u64,
             local: self.locals[memory].start,
             local_stride: stride,

@@ -16,10 +16,38 @@ use std::marker::PhantomData;
 
 use super::classify::{Bounds, Shape, classify};
 use super::fault::FaultKind;
-use super::op::Op;
+use super::op::{NONE, Op};
 use super::path::Path;
 use super::rows::{Context, Handler, Isa, LANES, Lane, Operation, Outcome, handler};
 use super::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
+
+/// How many addresses are remembered at a time.
+pub(crate) const KNOWN: usize = 8;
+
+/// What an access found about the addresses in a register, for later accesses by the same register with other offsets:
+/// in unrolled loops most are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// When it was found: it holds as long as [`Context::epoch`] is this.
+    epoch: u64,
+    /// The offset of the access.
+    immediate: i64,
+    low: u64,
+    high: u64,
+    /// Contiguous or uniform.
+    shape: Shape,
+}
+
+impl Known {
+    /// Nothing is known.
+    pub(crate) const NOTHING: Known = Known {
+        epoch: 0,
+        immediate: 0,
+        low: 0,
+        high: 0,
+        shape: Shape::Refused,
+    };
+}
 
 /// A kind of memory, as a type.
 ///
@@ -32,6 +60,9 @@ pub(crate) trait Memory {
     ///
     /// Row `a` of `op` holds addresses of this kind.
     unsafe fn addresses(context: &Context<'_>, op: &Op) -> [u64; LANES];
+
+    /// The lowest address of this kind.
+    fn floor(context: &Context<'_>) -> u64;
 
     /// Whether `size` bytes at each of the active lanes' addresses, which lie within `bounds`, may be touched: the
     /// shape of the access, [`Shape::Refused`] after a fault.
@@ -59,6 +90,47 @@ pub(crate) unsafe fn place<M: Memory, P: Isa>(
         return bounds;
     }
     bounds.shape = M::check(context, op, bounds, size);
+    bounds
+}
+
+/// [`place`], which takes over or leaves behind what is [`Known`] about the addresses, where the decoder says so
+/// ([`reuse`](super::decode)).
+///
+/// # Safety
+///
+/// As [`Memory::addresses`]; `op` is a transfer of one element.
+#[inline(always)]
+unsafe fn place_again<M: Memory, P: Isa>(context: &mut Context<'_>, op: &Op, size: u64) -> Bounds {
+    let slot = op.known_slot() as usize % KNOWN;
+    if op.takes_over() {
+        let known = context.known[slot];
+        let shift = op.immediate.wrapping_sub(known.immediate) as u64;
+        let low = known.low.wrapping_add(shift);
+        let high = known.high.wrapping_add(shift);
+        let holds = known.epoch == context.epoch && low <= high && low >= M::floor(context);
+        if holds && shift & (size - 1) == 0 {
+            let mut bounds = Bounds {
+                low,
+                high,
+                union: 0,
+                shape: known.shape,
+            };
+            bounds.shape = M::check(context, op, bounds, size);
+            return bounds;
+        }
+    }
+    // SAFETY: the caller's promise.
+    let bounds = unsafe { place::<M, P>(context, op, size) };
+    if op.known_slot() != NONE {
+        let simple = matches!(bounds.shape, Shape::Contiguous | Shape::Uniform);
+        context.known[slot] = Known {
+            epoch: if simple { context.epoch } else { 0 },
+            immediate: op.immediate,
+            low: bounds.low,
+            high: bounds.high,
+            shape: bounds.shape,
+        };
+    }
     bounds
 }
 
@@ -105,6 +177,11 @@ pub(crate) struct SharedShort;
 pub(crate) struct Local;
 
 impl Memory for Device {
+    #[inline(always)]
+    fn floor(_: &Context<'_>) -> u64 {
+        0
+    }
+
     #[inline(always)]
     unsafe fn addresses(context: &Context<'_>, op: &Op) -> [u64; LANES] {
         // SAFETY: the decoder gave a wide row.
@@ -194,6 +271,11 @@ fn check_shared(context: &mut Context<'_>, bounds: Bounds, size: u64) -> Shape {
 
 impl Memory for Shared {
     #[inline(always)]
+    fn floor(context: &Context<'_>) -> u64 {
+        context.shared as u64
+    }
+
+    #[inline(always)]
     unsafe fn addresses(context: &Context<'_>, op: &Op) -> [u64; LANES] {
         // SAFETY: the decoder gave a wide row.
         let mut addresses: [u64; LANES] = unsafe { context.load(op.a) };
@@ -213,6 +295,11 @@ impl Memory for Shared {
 
 impl Memory for SharedShort {
     #[inline(always)]
+    fn floor(context: &Context<'_>) -> u64 {
+        context.shared as u64
+    }
+
+    #[inline(always)]
     unsafe fn addresses(context: &Context<'_>, op: &Op) -> [u64; LANES] {
         // SAFETY: the decoder gave a row of 32-bit lanes.
         let offsets: [u32; LANES] = unsafe { context.load(op.a) };
@@ -231,6 +318,11 @@ impl Memory for SharedShort {
 }
 
 impl Memory for Local {
+    #[inline(always)]
+    fn floor(_: &Context<'_>) -> u64 {
+        0
+    }
+
     #[inline(always)]
     unsafe fn addresses(context: &Context<'_>, op: &Op) -> [u64; LANES] {
         // SAFETY: the decoder gave a wide row.
@@ -318,7 +410,7 @@ impl<M: Memory, T: Element> Operation for Load<M, T> {
     unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
         // SAFETY: the decoder gave address and destination rows; `place` checks every address.
         unsafe {
-            let bounds = place::<M, P>(context, op, size_of::<T>() as u64);
+            let bounds = place_again::<M, P>(context, op, size_of::<T>() as u64);
             let mut lanes = [T::Register::default(); LANES];
             // Every arm stores for itself, which keeps the lanes in vector registers.
             match bounds.shape {
@@ -387,7 +479,7 @@ impl<M: Memory, T: Element> Operation for Store<M, T> {
     unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
         // SAFETY: the decoder gave address and source rows; `place` checks every address.
         unsafe {
-            let bounds = place::<M, P>(context, op, size_of::<T>() as u64);
+            let bounds = place_again::<M, P>(context, op, size_of::<T>() as u64);
             if bounds.shape == Shape::Refused {
                 return Outcome::Fault;
             }

@@ -100,6 +100,42 @@ impl Op {
     }
 }
 
+/// A transfer of one element has no rows in `extra`: it holds what [`reuse`](super::decode) decides.
+impl Op {
+    /// Makes the op a candidate: `kind` tells accesses apart that cannot take over from each other.
+    pub(crate) fn set_reusable(&mut self, kind: u32) {
+        self.extra[2] = kind;
+    }
+
+    /// The kind of a candidate.
+    pub(crate) fn reusable(&self) -> Option<u32> {
+        let is_candidate = self.extra_role == Role::Unused && self.kind == Kind::Straight;
+        (is_candidate && self.extra[2] != NONE).then_some(self.extra[2])
+    }
+
+    /// The slot that the op fills, or takes over from; [`NONE`] for neither.
+    #[inline(always)]
+    pub(crate) fn known_slot(&self) -> u32 {
+        self.extra[0]
+    }
+
+    /// Sets the slot.
+    pub(crate) fn set_known_slot(&mut self, slot: u32) {
+        self.extra[0] = slot;
+    }
+
+    /// Whether the op takes over what an earlier one found.
+    #[inline(always)]
+    pub(crate) fn takes_over(&self) -> bool {
+        self.extra[1] != NONE
+    }
+
+    /// Says that it does.
+    pub(crate) fn set_takes_over(&mut self) {
+        self.extra[1] = 1;
+    }
+}
+
 /// Rows of an operation that has more of them than an [`Op`] holds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OperandList {

@@ -20,6 +20,7 @@
 use std::marker::PhantomData;
 
 use super::fault::FaultKind;
+use super::memory::{KNOWN, Known};
 use super::op::{Op, Row};
 use super::path::Path;
 use super::program::Program;
@@ -53,6 +54,10 @@ pub(crate) struct Context<'a> {
     pub(crate) active: u32,
     /// Whether no living lane is inactive, so that whole rows may be written.
     pub(crate) whole: bool,
+    /// Counts changes of the active lanes, and of the warp: what was found about addresses holds for one count.
+    pub(crate) epoch: u64,
+    /// What accesses found that later ones take over.
+    pub(crate) known: [Known; KNOWN],
     /// The block's shared memory.
     pub(crate) shared: *mut u8,
     pub(crate) shared_bytes: u64,
@@ -79,6 +84,7 @@ impl Context<'_> {
     pub(crate) fn activate(&mut self, active: u32, live: u32) {
         self.active = active;
         self.whole = active == live;
+        self.epoch += 1;
         for (lane, word) in self.mask.iter_mut().enumerate() {
             *word = 0u32.wrapping_sub((active >> lane) & 1);
         }

@@ -11,6 +11,7 @@ use super::super::op::{Kind, NONE, Op, OperandList, Role, Row};
 use super::super::program::Fixed;
 use super::super::rows::ROW_BYTES;
 use super::function::Virtual;
+use super::reuse;
 
 /// Largest frame.
 const MAX_FRAME_BYTES: u64 = 64 << 20;
@@ -49,7 +50,7 @@ impl Code<'_> {
     }
 
     /// Calls `visit` with every operand of operation `index` and whether it is written.
-    fn operands(&mut self, index: usize, mut visit: impl FnMut(&mut Row, bool)) {
+    pub(super) fn operands(&mut self, index: usize, mut visit: impl FnMut(&mut Row, bool)) {
         let op = &mut self.ops[index];
         if op.extra_role == Role::List {
             let list = &mut self.lists[op.link as usize];
@@ -101,6 +102,7 @@ impl Code<'_> {
 /// Gives rows to all virtual registers and rewrites the operations to use them.
 pub(super) fn allocate(code: &mut Code<'_>) -> Result<Frame, String> {
     remove_copies(code);
+    reuse::mark(code);
     let intervals = intervals(code);
     let frame = assign(code, &intervals)?;
     for index in 0..code.ops.len() {

@@ -173,6 +173,7 @@ fn load<'t>(
     (op.a, op.immediate, op.link) = (address.base, address.offset, decoder.cache_slot());
     if rows.len() == 1 {
         op.d = rows[0];
+        offer(&mut op, target, ty);
     } else {
         op.count = rows.len() as u8;
         op.extra[..rows.len()].copy_from_slice(&rows);
@@ -183,6 +184,14 @@ fn load<'t>(
         decoder.settle(part, row, ty)?;
     }
     Ok(())
+}
+
+/// Lets accesses of the same kind and size take over from each other. Local memory is laid out by lanes, so its
+/// accesses are never simple.
+fn offer(op: &mut Op, target: Target, ty: Type) {
+    if target != Target::Local {
+        op.set_reusable((target as u32) << 8 | ty.bytes());
+    }
 }
 
 /// A kernel parameter by name never changes: a copy of a fixed row.
@@ -239,6 +248,7 @@ fn store<'t>(
     (op.a, op.immediate, op.link) = (address.base, address.offset, decoder.cache_slot());
     if rows.len() == 1 {
         op.b = rows[0];
+        offer(&mut op, target, ty);
     } else {
         op.count = rows.len() as u8;
         op.extra[..rows.len()].copy_from_slice(&rows);

@@ -15,6 +15,7 @@ mod function;
 mod integer;
 mod memory;
 mod names;
+mod reuse;
 mod warp;
 
 use std::collections::HashMap;
