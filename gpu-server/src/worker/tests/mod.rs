@@ -98,7 +98,14 @@ fn function(client: &mut Client, name: &str) -> FunctionId {
             name.as_bytes(),
         )
         .expect("found");
-    assert_eq!(parameters, [0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0, 0, 4, 0, 0, 0]);
+    // They are known: 8 bytes at 0, 4 bytes at 8.
+    let words: Vec<u32> = parameters
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|word| u32::from_le_bytes(*word))
+        .collect();
+    assert_eq!(words, [1, 0, 8, 8, 4]);
     FunctionId(function)
 }
 
