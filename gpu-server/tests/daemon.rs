@@ -23,7 +23,11 @@ fn fake_driver(shim: bool) -> PathBuf {
     };
     cell.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/fake_driver.rs");
-        let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        // A folder of this process's own: a runner may start each test as a process.
+        let folder = format!("drivers-{}", std::process::id());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
+        std::fs::create_dir_all(&folder).expect("made");
+        let output = folder.join(name);
         let mut rustc = Command::new("rustc");
         rustc.args(["--edition=2024", "--crate-type=cdylib", "-Awarnings", "-o"]);
         rustc.arg(&output).arg(source);
