@@ -9,9 +9,9 @@
 //! ptx::Module ──decode──▶ Program ──run──▶ pool ──▶ block ──▶ warp ──▶ handlers (plain | AVX2 | AVX-512)
 //! ```
 //!
-//! Speed, one core of a Xeon at 2.5 GHz (Cascade Lake), `cargo run --release -p bench -- soft`: saxpy of 2^20
-//! elements 8.5 ms; a product of 256 × 256 matrices 28 ms with blocks of 32 × 8, 57 ms with 16 × 16, 24.5 ms tiled
-//! through shared memory: 9 to 20 ns for an operation of a warp.
+//! Speed, one core of a Xeon at 2.5 GHz (Cascade Lake), `cargo run --release -p bench -- soft`, AVX-512: saxpy of 2^20
+//! elements 9.6 ms; a product of 256 × 256 matrices 28 ms with blocks of 32 × 8, 60 ms with 16 × 16, 20.6 ms tiled
+//! through shared memory: 9 to 24 ns for an operation of a warp. Two cores: 5.9, 16, 33 and 12.1 ms.
 
 mod allocations;
 mod atomic;
