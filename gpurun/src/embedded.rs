@@ -46,7 +46,7 @@ impl Embedded {
             .args(["--listen", &listen, "--device", device.name()])
             .env_remove("LD_PRELOAD")
             .env_remove("LD_LIBRARY_PATH")
-            // The program's choice among its devices is made on its side.
+            // The variable is meant for the program, not for what the server offers.
             .env_remove("CUDA_VISIBLE_DEVICES")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -10,7 +10,7 @@
 //! | `capture` | reserved for per-thread capture modes: stream capture is refused so far |
 //! | `unmap` | `cuMemUnmap` does not wait for kernels; what they still touch there is scratch memory |
 //! | `delay` | operations complete up to two milliseconds late |
-//! | `poison` | memory is filled with 0xCD when it is handed out and when it is freed |
+//! | `poison` | memory is filled with 0xCD when it is handed out, small allocations also when they are freed |
 //! | `launch` | one launch of 64 fails at the call with LAUNCH_OUT_OF_RESOURCES |
 
 use std::sync::atomic::{AtomicU64, Ordering};
