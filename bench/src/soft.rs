@@ -70,11 +70,7 @@ fn matmul(name: &'static str, text: &'static str, block: [u32; 3], buffers: &[Ve
     }
 }
 
-fn measure(
-    case: &Case,
-    path: Path,
-    pool: &Pool,
-) -> Result<(f64, Statistics), Box<dyn std::error::Error>> {
+fn measure(case: &Case, path: Path, pool: &Pool) -> Result<(f64, Statistics), crate::Failure> {
     let program = Program::decode_for(&soft_gpu::ptx::parse(case.text)?, "k", &|_| None, path)?;
     let cancelled = AtomicBool::new(false);
     let host = HostServices {
@@ -103,7 +99,7 @@ fn measure(
 ///
 /// # Errors
 /// A kernel does not decode, or faults.
-pub(crate) fn run_all(threads: usize) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn run_all(threads: usize) -> Result<(), crate::Failure> {
     let pool = Pool::new(threads);
     let sizes = [
         VECTOR,

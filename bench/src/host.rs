@@ -1,0 +1,262 @@
+//! The processes of one placement: the server, the raw peer, and the measured clients.
+//!
+//! All are started after this process has been confined to the placement's cores, and end with their handles.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde::Serialize;
+
+use crate::Failure;
+use crate::client::{Answer, Round, Work};
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Subject {
+    /// The null driver, loaded directly.
+    Native,
+    /// The client library over a unix socket.
+    Unix,
+    /// The client library over TCP.
+    Tcp,
+    /// A bare unix socket.
+    RawUnix,
+    /// A bare TCP socket.
+    RawTcp,
+    /// A process that loads no library.
+    Bare,
+    /// A process into which the client library is preloaded, and that does not use it.
+    Preloaded,
+}
+
+impl Subject {
+    /// What cases are measured on.
+    pub(crate) const MEASURED: [Self; 5] = [
+        Self::Native,
+        Self::Unix,
+        Self::Tcp,
+        Self::RawUnix,
+        Self::RawTcp,
+    ];
+
+    /// Its name in tables.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Unix => "unix",
+            Self::Tcp => "tcp",
+            Self::RawUnix => "raw unix",
+            Self::RawTcp => "raw tcp",
+            Self::Bare => "bare process",
+            Self::Preloaded => "preloaded, unused",
+        }
+    }
+
+    /// Whether it is a floor.
+    pub(crate) const fn is_raw(self) -> bool {
+        matches!(self, Self::RawUnix | Self::RawTcp)
+    }
+}
+
+/// A process that ends with this value.
+struct Owned(Child);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // It may have ended already; either way it is reaped.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The folder of the artefacts.
+pub(crate) struct Artefacts(PathBuf);
+
+impl Artefacts {
+    /// # Errors
+    /// One is missing.
+    pub(crate) fn find(folder: Option<&Path>) -> Result<Self, Failure> {
+        let own = std::env::current_exe()?;
+        let folder = folder.or(own.parent()).unwrap_or(Path::new("."));
+        let found = Self(folder.canonicalize()?);
+        for path in [found.shim(), found.null_driver(), found.server()] {
+            if !path.exists() {
+                return Err(format!("{} is missing: run scripts/build", path.display()).into());
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn shim(&self) -> PathBuf {
+        self.0.join("libgpurun_cuda.so")
+    }
+
+    pub(crate) fn null_driver(&self) -> PathBuf {
+        self.0.join("libnull_driver.so")
+    }
+
+    fn server(&self) -> PathBuf {
+        self.0.join("gpu-server")
+    }
+}
+
+/// Server and raw peer.
+pub(crate) struct Host {
+    addresses: BTreeMap<Subject, String>,
+    _processes: Vec<Owned>,
+    _folder: tempfile::TempDir,
+}
+
+impl Host {
+    /// Starts both and waits until they listen.
+    ///
+    /// # Errors
+    /// One does not come up.
+    pub(crate) fn start(artefacts: &Artefacts) -> Result<Self, Failure> {
+        let folder = tempfile::tempdir()?;
+        let socket = folder.path().join("server");
+        let (server, lines) = begin(
+            Command::new(artefacts.server())
+                .args(["serve", "--device", "soft", "--listen", "tcp://127.0.0.1:0"])
+                .args(["--listen", &format!("unix:{}", socket.display())])
+                .arg("--driver")
+                .arg(artefacts.null_driver())
+                .env("GPURUN_LOG", "error"),
+        )?;
+        let mut addresses = BTreeMap::new();
+        for line in lines.lines().take(2) {
+            let line = line?;
+            let address = line.strip_prefix("listening on ").ok_or("no server")?;
+            let subject = if address.starts_with("tcp") {
+                Subject::Tcp
+            } else {
+                Subject::Unix
+            };
+            addresses.insert(subject, address.to_owned());
+        }
+        let (peer, mut lines) = begin(
+            Command::new(std::env::current_exe()?)
+                .arg("peer")
+                .arg(folder.path().join("peer")),
+        )?;
+        let mut line = String::new();
+        lines.read_line(&mut line)?;
+        let (unix, tcp) = line.trim().split_once(' ').ok_or("no raw peer")?;
+        addresses.insert(Subject::RawUnix, unix.to_owned());
+        addresses.insert(Subject::RawTcp, tcp.to_owned());
+        if addresses.len() != 4 {
+            return Err("the server does not listen on both transports".into());
+        }
+        Ok(Self {
+            addresses,
+            _processes: vec![server, peer],
+            _folder: folder,
+        })
+    }
+
+    /// The command of a client process of a subject; nothing of the caller's own configuration reaches it.
+    ///
+    /// # Errors
+    /// This program cannot be found.
+    pub(crate) fn client(
+        &self,
+        artefacts: &Artefacts,
+        subject: Subject,
+    ) -> Result<Command, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("client").env("XDG_CONFIG_HOME", "/nonexistent");
+        for variable in [
+            "LD_PRELOAD",
+            "LD_LIBRARY_PATH",
+            "GPURUN_SERVER",
+            "GPURUN_STATS_FILE",
+        ] {
+            command.env_remove(variable);
+        }
+        let address = self.addresses.get(&subject);
+        match subject {
+            Subject::Native => command.arg("--library").arg(artefacts.null_driver()),
+            Subject::Unix | Subject::Tcp => {
+                command.arg("--library").arg(artefacts.shim());
+                command.env("GPURUN_SERVER", address.map_or("", String::as_str))
+            }
+            Subject::RawUnix | Subject::RawTcp => {
+                command.args(["--peer", address.map_or("", String::as_str)])
+            }
+            Subject::Bare => &mut command,
+            Subject::Preloaded => command.env("LD_PRELOAD", artefacts.shim()),
+        };
+        Ok(command)
+    }
+}
+
+fn begin(command: &mut Command) -> Result<(Owned, BufReader<ChildStdout>), Failure> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let output = child.stdout.take();
+    let owned = Owned(child);
+    Ok((owned, BufReader::new(output.ok_or("no output")?)))
+}
+
+/// A measured process.
+pub(crate) struct Client {
+    subject: Subject,
+    // The pipe is closed before the process is waited for.
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    _process: Owned,
+}
+
+impl Client {
+    /// Starts one and waits until it is ready.
+    ///
+    /// # Errors
+    /// It does not come up; what is wrong it has said on standard error.
+    pub(crate) fn start(
+        host: &Host,
+        artefacts: &Artefacts,
+        subject: Subject,
+    ) -> Result<Self, Failure> {
+        let mut command = host.client(artefacts, subject)?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (orders, answers) = (child.stdin.take(), child.stdout.take());
+        let process = Owned(child);
+        let mut client = Self {
+            subject,
+            orders: orders.ok_or("no input")?,
+            answers: BufReader::new(answers.ok_or("no output")?),
+            _process: process,
+        };
+        if client.line()?.trim() != "ready" {
+            return Err(format!("the {} client is not ready", subject.name()).into());
+        }
+        Ok(client)
+    }
+
+    fn line(&mut self) -> Result<String, Failure> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        Ok(line)
+    }
+
+    /// One round of one case.
+    ///
+    /// # Errors
+    /// What failed in the process.
+    pub(crate) fn run(&mut self, work: &Work) -> Result<Round, Failure> {
+        serde_json::to_writer(&mut self.orders, work)?;
+        writeln!(self.orders)?;
+        let line = self.line()?;
+        let answer: Answer = serde_json::from_str(&line)
+            .map_err(|error| format!("the {} client has ended: {error}", self.subject.name()))?;
+        answer.map_err(|error| format!("{}: {error}", self.subject.name()).into())
+    }
+}

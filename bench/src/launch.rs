@@ -1,0 +1,134 @@
+//! `bench launch`: what a launch costs its caller, and how many there are in a second.
+//!
+//! A *burst* is what an inference step looks like: a few launches, then a wait; only the launches are timed, 64 together, so that the clock
+//! does not count. *Sustained* is many launches with the wait for the last in the time: what the whole road can take.
+
+use std::ffi::c_void;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::client::{Round, Work, thread_cpu_ns};
+use crate::driver::{Gpu, PARAMETERS};
+use crate::plan::Case;
+
+/// Launches of a burst.
+const BURST: usize = 64;
+
+/// A round of launches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Launches {
+    parameters: usize,
+    threads: usize,
+    /// Bursts, or sustained launches of each thread.
+    count: usize,
+    is_burst: bool,
+}
+
+/// The cases.
+pub(crate) fn cases(is_quick: bool) -> Vec<Case> {
+    let case = |name: String, launches| Case {
+        name,
+        work: Work::Launch(launches),
+        floor: None,
+        bytes: 0,
+        spins: false,
+    };
+    let mut cases = Vec::new();
+    for parameters in PARAMETERS {
+        let name = format!("burst, {parameters} parameters");
+        let count = if is_quick { 2 } else { 100 };
+        cases.push(case(
+            name,
+            Launches {
+                parameters,
+                threads: 1,
+                count,
+                is_burst: true,
+            },
+        ));
+    }
+    for (parameters, threads) in [(4, 1), (16, 1), (4, 2), (4, 4)] {
+        let name = format!("sustained, {parameters} parameters, {threads} threads");
+        let count = if is_quick { 200 } else { 100_000 / threads };
+        cases.push(case(
+            name,
+            Launches {
+                parameters,
+                threads,
+                count,
+                is_burst: false,
+            },
+        ));
+    }
+    cases
+}
+
+/// Pointers to parameters, as a launch wants them.
+pub(crate) fn parameters(values: &mut [u64]) -> Vec<*mut c_void> {
+    values
+        .iter_mut()
+        .map(|value| std::ptr::from_mut(value).cast())
+        .collect()
+}
+
+/// One round.
+///
+/// # Errors
+/// The driver's.
+pub(crate) fn measure(gpu: &Gpu, launches: &Launches) -> Result<Round, String> {
+    if launches.is_burst {
+        return bursts(gpu, launches);
+    }
+    let begin = Instant::now();
+    let cpu_ns = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..launches.threads)
+            .map(|_| scope.spawn(|| sustain(gpu, launches)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| "a thread failed".to_owned())?)
+            .sum::<Result<f64, String>>()
+    })?;
+    let total = (launches.threads * launches.count) as f64;
+    Ok(Round {
+        samples_ns: vec![begin.elapsed().as_nanos() as f64 / total],
+        caller_cpu_ns: cpu_ns / total,
+    })
+}
+
+/// One thread's launches; its CPU time.
+fn sustain(gpu: &Gpu, launches: &Launches) -> Result<f64, String> {
+    gpu.enter()?;
+    let stream = gpu.stream()?;
+    let mut values = vec![0; launches.parameters];
+    let mut pointers = parameters(&mut values);
+    let cpu = thread_cpu_ns();
+    for _ in 0..launches.count {
+        gpu.launch(stream, &mut pointers)?;
+    }
+    gpu.synchronise(stream)?;
+    let cpu = thread_cpu_ns() - cpu;
+    gpu.destroy(stream)?;
+    Ok(cpu)
+}
+
+fn bursts(gpu: &Gpu, launches: &Launches) -> Result<Round, String> {
+    let stream = gpu.stream()?;
+    let mut values = vec![0; launches.parameters];
+    let mut pointers = parameters(&mut values);
+    let mut round = Round::default();
+    for _ in 0..launches.count {
+        let (begin, cpu) = (Instant::now(), thread_cpu_ns());
+        for _ in 0..BURST {
+            gpu.launch(stream, &mut pointers)?;
+        }
+        round.caller_cpu_ns += (thread_cpu_ns() - cpu) / (BURST * launches.count) as f64;
+        round
+            .samples_ns
+            .push(begin.elapsed().as_nanos() as f64 / BURST as f64);
+        gpu.synchronise(stream)?;
+    }
+    gpu.destroy(stream)?;
+    Ok(round)
+}
