@@ -76,6 +76,7 @@ pub(crate) fn warn_once(key: &'static str, text: Arguments<'_>) {
 }
 
 macro_rules! error { ($($text:tt)*) => { $crate::log::line($crate::log::Level::Error, format_args!($($text)*)) } }
+macro_rules! warning { ($($text:tt)*) => { $crate::log::line($crate::log::Level::Warn, format_args!($($text)*)) } }
 macro_rules! info { ($($text:tt)*) => { $crate::log::line($crate::log::Level::Info, format_args!($($text)*)) } }
 macro_rules! debug { ($($text:tt)*) => { if $crate::log::enabled($crate::log::Level::Debug) { $crate::log::line($crate::log::Level::Debug, format_args!($($text)*)) } } }
-pub(crate) use {debug, error, info};
+pub(crate) use {debug, error, info, warning};

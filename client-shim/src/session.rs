@@ -14,6 +14,7 @@ use protocol::config::{STATS_FILE_VARIABLE, Settings, Sources, Texts};
 use protocol::connect::{self, ConnectError};
 use protocol::hello::{Accepted, DRIVER_VARIABLES, DeviceKind, Hello, Intent};
 use protocol::stats::{Answered, MappedStats};
+use protocol::transport::Patience;
 use zerocopy::FromBytes;
 
 use crate::context::Context;
@@ -213,8 +214,14 @@ fn open() -> Result<Opened, Failure> {
         .collect();
     let windows = Windows::reserve();
     let hello = hello(&windows);
+    let patience = Patience {
+        grace: settings.silence_grace,
+        told: Arc::new(|notice| log::warning!("the server: {notice}")),
+        ..Patience::default()
+    };
     let opened = connect::first_of(&addresses, |address| {
-        connect::open_session(address, &hello).map(|session| (address.clone(), session))
+        connect::open_session(address, &hello, patience.clone())
+            .map(|session| (address.clone(), session))
     });
     match opened {
         Some(Ok((address, session))) => {
@@ -238,7 +245,8 @@ fn code_of(error: &ConnectError) -> CUresult {
             code: RefusalCode::NoDevice,
             ..
         } => CUresult::NO_DEVICE,
-        ConnectError::Refused {
+        ConnectError::Version { .. }
+        | ConnectError::Refused {
             code: RefusalCode::Version,
             ..
         } => CUresult::SYSTEM_DRIVER_MISMATCH,

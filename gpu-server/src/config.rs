@@ -6,10 +6,11 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use protocol::address::{Address, AddressError};
-use protocol::config::{DeviceChoice, UnknownChoice};
-use protocol::limits::DEFAULT_PORT;
+use protocol::config::{DeviceChoice, GraceError, UnknownChoice, parse_grace};
+use protocol::limits::{DEFAULT_PORT, DEFAULT_SILENCE_GRACE};
 use serde::Deserialize;
 
 /// The file that is read if none is named.
@@ -49,6 +50,9 @@ pub enum ConfigError {
     /// No session could ever be served.
     #[error("max_sessions: must be at least 1")]
     NoSessions,
+    /// A grace that is too short or too long.
+    #[error("silence_grace: {0}")]
+    Grace(#[from] GraceError),
     /// An address that others can reach, without encryption.
     #[error(
         "will not listen on {0}: there is no encryption and no login yet, so whoever reaches that address can use \
@@ -83,6 +87,7 @@ struct File {
     #[serde(default)]
     insecure: bool,
     max_sessions: Option<usize>,
+    silence_grace: Option<u64>,
 }
 
 /// The server's settings.
@@ -98,6 +103,8 @@ pub struct Config {
     pub insecure: bool,
     /// Most sessions at once.
     pub max_sessions: usize,
+    /// How long a client may be silent before its session ends.
+    pub silence_grace: Duration,
 }
 
 /// Reads the file and puts the flags over it.
@@ -152,12 +159,17 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
     if max_sessions == 0 {
         return Err(ConfigError::NoSessions);
     }
+    let silence_grace = match file.silence_grace {
+        Some(seconds) => parse_grace(&seconds.to_string())?,
+        None => DEFAULT_SILENCE_GRACE,
+    };
     Ok(Config {
         listen: addresses,
         device,
         driver,
         insecure: flags.insecure || file.insecure,
         max_sessions,
+        silence_grace,
     })
 }
 
@@ -187,14 +199,16 @@ mod tests {
         assert_eq!(Address::format_list(&config.listen), "tcp://127.0.0.1:7370");
         assert_eq!(config.device, DeviceChoice::Auto);
         assert!(!config.insecure);
+        assert_eq!(config.silence_grace, DEFAULT_SILENCE_GRACE);
     }
 
     #[test]
     fn flags_come_before_the_file() {
-        let text = "listen = ['unix:/a']\ndevice = 'gpu'\ndriver = '/d'\nmax_sessions = 3";
+        let text = "listen = ['unix:/a']\ndevice = 'gpu'\ndriver = '/d'\nmax_sessions = 3\nsilence_grace = 9";
         let config = from_text(text, &Flags::default()).expect("a config");
         assert_eq!(Address::format_list(&config.listen), "unix:/a");
         assert_eq!((config.device, config.max_sessions), (DeviceChoice::Gpu, 3));
+        assert_eq!(config.silence_grace, Duration::from_secs(9));
         let flags = Flags {
             listen: vec!["tcp://[::1]:0".to_owned(), "unix:/b".to_owned()],
             device: Some("soft".to_owned()),
@@ -221,6 +235,7 @@ mod tests {
         assert!(error("device = 'cpu'").contains("'cpu' is not one of auto, gpu, soft"));
         assert!(error("driver = 'libcuda.so.1'").contains("not an absolute path"));
         assert!(error("max_sessions = 0").contains("at least 1"));
+        assert!(error("silence_grace = 1").contains("silence_grace: '1' is not a time"));
         let flags = Flags {
             config: Some(PathBuf::from("/nowhere.toml")),
             ..Flags::default()

@@ -3,6 +3,7 @@
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gpu_server::config::Flags;
@@ -103,6 +104,9 @@ struct Worker {
     /// The session's number
     #[arg(long)]
     session: u64,
+    /// How many seconds the client may be silent
+    #[arg(long)]
+    silence_grace: u64,
     /// The daemon's process id
     #[arg(long)]
     daemon: u32,
@@ -196,6 +200,7 @@ fn run_worker(arguments: Worker) -> Result<ExitCode, String> {
         session: arguments.session,
         driver: arguments.driver,
         kind: arguments.device_kind.into(),
+        silence_grace: Duration::from_secs(arguments.silence_grace),
     }))
 }
 

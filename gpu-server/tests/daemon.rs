@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use protocol::address::Address;
 use protocol::connect::{self, ConnectError};
 use protocol::hello::{DeviceKind, DeviceRequest, Hello, Intent, RefusalCode};
+use protocol::transport::Patience;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Compiles the stand-in driver once; with `shim`, the one that carries our client's mark.
@@ -147,7 +148,11 @@ fn snapshots_over_both_transports_and_a_clean_end() {
 fn a_session_is_answered_by_a_worker_and_logged() {
     let daemon = Daemon::start(command(&fake_driver(false), &["tcp://127.0.0.1:0"]), 1);
     // The stand-in driver cannot serve a session, so the worker refuses, or ends.
-    let error = connect::open_session(&daemon.addresses[0], &Hello::new(Intent::Session));
+    let error = connect::open_session(
+        &daemon.addresses[0],
+        &Hello::new(Intent::Session),
+        Patience::default(),
+    );
     let error = error.expect_err("no session");
     assert!(!error.is_unreachable(), "{error}");
     let greedy = Hello {
@@ -157,7 +162,7 @@ fn a_session_is_answered_by_a_worker_and_logged() {
         }),
         ..Hello::new(Intent::Session)
     };
-    match connect::open_session(&daemon.addresses[0], &greedy) {
+    match connect::open_session(&daemon.addresses[0], &greedy, Patience::default()) {
         Err(ConnectError::Refused { code, message, .. }) => {
             assert_eq!(code, RefusalCode::NoDevice);
             assert_eq!(message, "3 devices were asked for, this server has 2");

@@ -17,8 +17,8 @@ use protocol::frame::{
     CallFlags, CallRecord, Completions, FrameHeader, FrameKind, RecordBuffer, Replies,
 };
 use protocol::hello::{self, Accepted, Answer, Hello, HelloReply, Intent, Window};
-use protocol::limits::{BULK_CHUNK_BYTES, CLEAN_UP_LIMIT, SILENCE_LIMIT};
-use protocol::transport::Connection;
+use protocol::limits::{BULK_CHUNK_BYTES, CLEAN_UP_LIMIT};
+use protocol::transport::{Connection, Patience};
 
 const WINDOW: Window = Window {
     base: 0x7200_0000_0000,
@@ -26,6 +26,8 @@ const WINDOW: Window = Window {
 };
 const CHUNK: u64 = 2 << 20;
 const STREAM: StreamId = StreamId(3);
+/// How long an answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 const PTX: &[u8] = br#"
 .version 7.0
@@ -112,6 +114,7 @@ impl Worker {
             .arg("worker")
             .args(["--connection-fd", "3", "--hello-fd", "4"])
             .args(["--device-kind", "soft", "--protocol-version", "1"])
+            .args(["--silence-grace", "300"])
             .args(["--session", "1", "--daemon"])
             .arg(std::process::id().to_string())
             .arg("--driver")
@@ -136,7 +139,8 @@ impl Worker {
         };
         Self {
             child,
-            connection: Connection::from_fd(ours.into()).expect("a connection"),
+            connection: Connection::from_fd(ours.into(), Patience::default())
+                .expect("a connection"),
             accepted,
             sequence: 0,
             calls: 0,
@@ -194,7 +198,7 @@ impl Worker {
         let header = loop {
             match receiver.poll_header().expect("a header") {
                 Some(header) => break header,
-                None => assert!(receiver.wait(Some(SILENCE_LIMIT)).expect("alive")),
+                None => assert!(receiver.wait(Some(ANSWER_LIMIT)).expect("alive")),
             }
         };
         let mut bytes = vec![0; header.length as usize];

@@ -104,6 +104,7 @@ impl Options {
             server: self.server.clone(),
             transport: self.transport.clone(),
             device: self.device.clone(),
+            silence_grace: None,
         }
     }
 }

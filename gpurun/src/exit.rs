@@ -70,7 +70,7 @@ impl From<ConfigError> for Failure {
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let status = match error {
-            ConnectError::Refused { .. } => REFUSED,
+            ConnectError::Refused { .. } | ConnectError::Version { .. } => REFUSED,
             ConnectError::Unreachable { .. } | ConnectError::Hello { .. } => NO_SERVER,
         };
         Self::new(status, error.to_string())

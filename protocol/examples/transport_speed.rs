@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use protocol::frame::{FrameHeader, FrameKind};
 use protocol::limits::BULK_CHUNK_BYTES;
-use protocol::transport::{Connection, FrameReceiver, TransportError};
+use protocol::transport::{Connection, FrameReceiver, Patience, TransportError};
 
 const ROUND_TRIPS: usize = 20_000;
 const SMALL_FRAMES: usize = 1_000_000;
@@ -40,7 +40,10 @@ fn pair(name: &str) -> std::io::Result<(Connection, Connection)> {
         let (one, other) = UnixStream::pair()?;
         (one.into(), other.into())
     };
-    Ok((Connection::from_fd(one)?, Connection::from_fd(other)?))
+    Ok((
+        Connection::from_fd(one, Patience::default())?,
+        Connection::from_fd(other, Patience::default())?,
+    ))
 }
 
 fn next(

@@ -9,10 +9,12 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::address::{Address, AddressError};
+use crate::limits::{DEFAULT_SILENCE_GRACE, LEAST_SILENCE_GRACE, MOST_SILENCE_GRACE};
 
 /// The environment variable with the list of servers.
 pub const SERVER_VARIABLE: &str = "GPURUN_SERVER";
@@ -22,6 +24,8 @@ pub const TRANSPORT_VARIABLE: &str = "GPURUN_TRANSPORT";
 pub const DEVICE_VARIABLE: &str = "GPURUN_DEVICE";
 /// The environment variable with the number of devices.
 pub const DEVICES_VARIABLE: &str = "GPURUN_DEVICES";
+/// The environment variable with the grace for a silent server.
+pub const SILENCE_GRACE_VARIABLE: &str = "GPURUN_SILENCE_GRACE";
 /// The environment variable with the file of [`crate::stats`].
 pub const STATS_FILE_VARIABLE: &str = "GPURUN_STATS_FILE";
 /// The environment variable that asks the launcher for a table of what was called.
@@ -131,6 +135,26 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
+/// A grace for silence that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "'{0}' is not a time in whole seconds from {least} to {most}",
+    least = LEAST_SILENCE_GRACE.as_secs(),
+    most = MOST_SILENCE_GRACE.as_secs()
+)]
+pub struct GraceError(String);
+
+/// A grace for silence, in seconds.
+///
+/// # Errors
+/// No number, or one that is too small or too large.
+pub fn parse_grace(text: &str) -> Result<Duration, GraceError> {
+    let grace = text.trim().parse().map(Duration::from_secs).ok();
+    grace
+        .filter(|grace| (LEAST_SILENCE_GRACE..=MOST_SILENCE_GRACE).contains(grace))
+        .ok_or_else(|| GraceError(text.to_owned()))
+}
+
 /// Who decided a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -170,6 +194,14 @@ pub enum ConfigError {
         /// What is wrong.
         source: UnknownChoice,
     },
+    /// A time that is none, or out of bounds.
+    #[error("{origin}: {source}")]
+    Grace {
+        /// Who said it.
+        origin: Origin,
+        /// What is wrong.
+        source: GraceError,
+    },
     /// A file that cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Unreadable {
@@ -197,6 +229,8 @@ pub struct Texts {
     pub transport: Option<String>,
     /// The device.
     pub device: Option<String>,
+    /// How long the server may be silent, in seconds.
+    pub silence_grace: Option<String>,
 }
 
 /// Everything that settings are decided from.
@@ -211,7 +245,7 @@ pub struct Sources {
 }
 
 /// The settings.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The servers, in order of preference, and who named them; none are configured otherwise.
     pub servers: Option<(Vec<Address>, Origin)>,
@@ -219,6 +253,19 @@ pub struct Settings {
     pub transport: TransportChoice,
     /// The device.
     pub device: DeviceChoice,
+    /// How long the server may be silent.
+    pub silence_grace: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            servers: None,
+            transport: TransportChoice::default(),
+            device: DeviceChoice::default(),
+            silence_grace: DEFAULT_SILENCE_GRACE,
+        }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -227,6 +274,7 @@ struct File {
     server: Option<OneOrMore>,
     transport: Option<String>,
     device: Option<String>,
+    silence_grace: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -258,6 +306,7 @@ impl Sources {
                 server: variable(SERVER_VARIABLE),
                 transport: variable(TRANSPORT_VARIABLE),
                 device: variable(DEVICE_VARIABLE),
+                silence_grace: variable(SILENCE_GRACE_VARIABLE),
             },
             files,
         })
@@ -300,6 +349,7 @@ fn parse_file(path: &Path, text: &str) -> Result<Texts, ConfigError> {
         server,
         transport: file.transport,
         device: file.device,
+        silence_grace: file.silence_grace.map(|seconds| seconds.to_string()),
     })
 }
 
@@ -308,28 +358,33 @@ fn parse_file(path: &Path, text: &str) -> Result<Texts, ConfigError> {
 /// # Errors
 /// The deciding text of a setting, or a file, cannot be understood.
 pub fn resolve(sources: &Sources) -> Result<Settings, ConfigError> {
-    let named = |texts: &Texts, origin: fn(&'static str) -> Origin, names: [&'static str; 3]| {
+    let named = |texts: &Texts, origin: fn(&'static str) -> Origin, names: [&'static str; 4]| {
         (texts.clone(), names.map(origin))
     };
     let mut all = vec![
         named(
             &sources.flags,
             Origin::Flag,
-            ["--server", "--transport", "--device"],
+            ["--server", "--transport", "--device", "--silence-grace"],
         ),
         named(
             &sources.variables,
             Origin::Variable,
-            [SERVER_VARIABLE, TRANSPORT_VARIABLE, DEVICE_VARIABLE],
+            [
+                SERVER_VARIABLE,
+                TRANSPORT_VARIABLE,
+                DEVICE_VARIABLE,
+                SILENCE_GRACE_VARIABLE,
+            ],
         ),
     ];
     for (path, text) in &sources.files {
-        let origins = [(); 3].map(|()| Origin::File(path.clone()));
+        let origins = [(); 4].map(|()| Origin::File(path.clone()));
         all.push((parse_file(path, text)?, origins));
     }
     let mut settings = Settings::default();
-    let (mut has_transport, mut has_device) = (false, false);
-    for (texts, [of_server, of_transport, of_device]) in all {
+    let (mut has_transport, mut has_device, mut has_grace) = (false, false, false);
+    for (texts, [of_server, of_transport, of_device, of_grace]) in all {
         if let (None, Some(text)) = (&settings.servers, texts.server) {
             match Address::parse_list(&text) {
                 Ok(list) => settings.servers = Some((list, of_server)),
@@ -353,6 +408,13 @@ pub fn resolve(sources: &Sources) -> Result<Settings, ConfigError> {
             texts.device,
             of_device,
         )?;
+        if let (false, Some(text)) = (has_grace, texts.silence_grace) {
+            settings.silence_grace = parse_grace(&text).map_err(|source| ConfigError::Grace {
+                origin: of_grace,
+                source,
+            })?;
+            has_grace = true;
+        }
     }
     Ok(settings)
 }
@@ -383,6 +445,7 @@ mod tests {
             server: text(server),
             transport: text(transport),
             device: text(device),
+            silence_grace: None,
         }
     }
 
@@ -460,6 +523,27 @@ mod tests {
         };
         assert!(error(&file("sever = 'a'")).contains("unknown field `sever`"));
         assert!(error(&file("device = 'cpu'")).starts_with("/f: 'cpu'"));
+    }
+
+    #[test]
+    fn the_grace_is_a_number_of_seconds() {
+        let mut sources = Sources {
+            files: vec![(PathBuf::from("/f"), "silence_grace = 60".to_owned())],
+            ..Sources::default()
+        };
+        let grace = |sources: &Sources| resolve(sources).map(|settings| settings.silence_grace);
+        assert_eq!(grace(&Sources::default()).ok(), Some(DEFAULT_SILENCE_GRACE));
+        assert_eq!(grace(&sources).ok(), Some(Duration::from_secs(60)));
+        sources.variables.silence_grace = Some("3600".to_owned());
+        assert_eq!(grace(&sources).ok(), Some(Duration::from_secs(3600)));
+        for wrong in ["0", "4", "-1", "5.5", "soon", "99999999999999999999"] {
+            sources.variables.silence_grace = Some(wrong.to_owned());
+            let error = grace(&sources).expect_err(wrong).to_string();
+            let expected = format!(
+                "GPURUN_SILENCE_GRACE: '{wrong}' is not a time in whole seconds from 5 to 31536000"
+            );
+            assert_eq!(error, expected);
+        }
     }
 
     #[test]

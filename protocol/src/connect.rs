@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::address::Address;
 use crate::hello::{self, Accepted, Answer, Hello, HelloError, HelloReply, Intent, RefusalCode};
 use crate::limits::{CONNECT_TIMEOUT, HELLO_REPLY_TIMEOUT};
-use crate::transport::{Connection, HandshakeStream, tcp, unix};
+use crate::transport::{Connection, HandshakeStream, Patience, tcp, unix};
 
 /// Why there is no session, or no list.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,14 @@ pub enum ConnectError {
         address: Address,
         /// What went wrong.
         source: HelloError,
+    },
+    /// The server chose a protocol version that was not offered.
+    #[error("{address} cannot be used: {message}")]
+    Version {
+        /// Who.
+        address: Address,
+        /// Both sides' versions, for people.
+        message: String,
     },
     /// The server says no.
     #[error("{address} refused: {message}")]
@@ -125,7 +133,13 @@ pub fn say_hello(
     hello::write(&mut stream, hello).map_err(failed)?;
     let reply: HelloReply = hello::read(&mut stream).map_err(failed)?;
     match reply.answer {
-        Some(Answer::Accepted(accepted)) => Ok(accepted),
+        Some(Answer::Accepted(accepted)) => {
+            hello::check_version(&accepted).map_err(|message| ConnectError::Version {
+                address: address.clone(),
+                message,
+            })?;
+            Ok(accepted)
+        }
         Some(Answer::Refused(refused)) => Err(ConnectError::Refused {
             address: address.clone(),
             code: refused.code(),
@@ -135,15 +149,19 @@ pub fn say_hello(
     }
 }
 
-/// Opens a session: `hello` says what is asked for.
+/// Opens a session: `hello` says what is asked for, `patience` how long the server may be silent.
 ///
 /// # Errors
 /// Nobody there, no proper answer, or a refusal.
-pub fn open_session(address: &Address, hello: &Hello) -> Result<Session, ConnectError> {
+pub fn open_session(
+    address: &Address,
+    hello: &Hello,
+    patience: Patience,
+) -> Result<Session, ConnectError> {
     let socket = connect(address)?;
     let accepted = say_hello(address, &socket, hello)?;
     let mut connection =
-        Connection::from_fd(socket).map_err(|error| ConnectError::Unreachable {
+        Connection::from_fd(socket, patience).map_err(|error| ConnectError::Unreachable {
             address: address.clone(),
             reason: reason(&error),
         })?;

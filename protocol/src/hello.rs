@@ -195,6 +195,22 @@ fn choose_among(hello: &Hello, oldest: u32, newest: u32) -> Result<u32, Refused>
     Err(refusal(RefusalCode::Version, message))
 }
 
+/// Whether the server chose a version that this code offers.
+///
+/// # Errors
+/// A sentence that names both sides' versions.
+pub fn check_version(accepted: &Accepted) -> Result<(), String> {
+    let chosen = accepted.version;
+    if (OLDEST_VERSION..=NEWEST_VERSION).contains(&chosen) {
+        return Ok(());
+    }
+    let server = accepted.server.as_ref();
+    let release = server.map_or("", |server| server.version.as_str());
+    Err(format!(
+        "the server {release} speaks protocol version {chosen}, the client {RELEASE} speaks {OLDEST_VERSION} to {NEWEST_VERSION}"
+    ))
+}
+
 /// Whether both sides give calls the same shapes.
 ///
 /// # Errors

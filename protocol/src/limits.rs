@@ -95,8 +95,24 @@ pub const HELLO_REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Each side sends something at least this often.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A peer that is silent for this long, or takes nothing for this long, is gone.
-pub const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+/// A peer that has been silent for this long is told of, once.
+pub const QUIET_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a peer's process may be silent, if the settings do not say: its memory is held meanwhile. A stopped program, or
+/// one in a debugger, is silent; a program that ended is not, since its connection is closed.
+pub const DEFAULT_SILENCE_GRACE: Duration = Duration::from_secs(300);
+
+/// The shortest grace that the settings may say: a few heartbeats.
+pub const LEAST_SILENCE_GRACE: Duration = Duration::from_secs(5);
+
+/// The longest grace that the settings may say: a year.
+pub const MOST_SILENCE_GRACE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A peer's machine that acknowledges nothing for this long, although something is on its way to it, is gone.
+pub const HOST_LOSS_LIMIT: Duration = Duration::from_secs(30);
+
+/// Who waits for a peer looks at least this often how long it has been silent.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A worker whose client is gone has given everything back within this time.
 pub const CLEAN_UP_LIMIT: Duration = Duration::from_secs(2);
@@ -106,4 +122,6 @@ const _: () = assert!(BULK_CHUNK_BYTES <= MAX_FRAME_BYTES);
 const _: () = assert!(MAX_INLINE_COPY_BYTES < MAX_CALL_BYTES && MAX_CALL_BYTES < MAX_FRAME_BYTES);
 const _: () = assert!(MAX_INLINE_COPY_BYTES < MAX_REPLY_BYTES && MAX_REPLY_BYTES < MAX_FRAME_BYTES);
 const _: () = assert!(DIRECT_READ_BYTES < RECEIVE_BUFFER_BYTES);
+const _: () = assert!(HEARTBEAT_INTERVAL.as_nanos() * 2 < LEAST_SILENCE_GRACE.as_nanos());
+const _: () = assert!(LOOK_INTERVAL.as_nanos() < HEARTBEAT_INTERVAL.as_nanos());
 const _: () = assert!(READ_AHEAD_BYTES <= RECEIVE_BUFFER_BYTES);

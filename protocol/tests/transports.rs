@@ -11,7 +11,7 @@ use protocol::frame::{FrameHeader, FrameKind, HEADER_BYTES};
 use protocol::hello::{self, Hello, HelloError, Intent};
 use protocol::limits::{BULK_CHUNK_BYTES, MAX_FRAME_BYTES};
 use protocol::transport::memory::{self, Faults};
-use protocol::transport::{Connection, FrameReceiver, HandshakeStream, TransportError};
+use protocol::transport::{Connection, FrameReceiver, HandshakeStream, Patience, TransportError};
 
 type Pair = (Connection, Connection);
 
@@ -31,7 +31,8 @@ fn unix_sockets() -> (OwnedFd, OwnedFd) {
 }
 
 fn connections((one, other): (OwnedFd, OwnedFd)) -> Pair {
-    let connection = |socket| Connection::from_fd(socket).expect("a connection");
+    let connection =
+        |socket| Connection::from_fd(socket, Patience::default()).expect("a connection");
     (connection(one), connection(other))
 }
 
@@ -345,7 +346,7 @@ fn idle_poll((client, mut server): Pair) {
 #[test]
 fn garbage() {
     for sockets in [tcp_sockets(), unix_sockets()] {
-        let mut server = Connection::from_fd(sockets.1).expect("a connection");
+        let mut server = Connection::from_fd(sockets.1, Patience::default()).expect("a connection");
         rustix::io::write(&sockets.0, &[0xFF; HEADER_BYTES]).expect("written");
         let error = next(&mut *server.receiver).expect_err("garbage");
         assert!(matches!(error, TransportError::Frame(_)), "{error:?}");
@@ -358,7 +359,7 @@ fn garbage() {
 fn cut_inside_a_frame() {
     for sent in [20, HEADER_BYTES + 1] {
         let sockets = unix_sockets();
-        let mut server = Connection::from_fd(sockets.1).expect("a connection");
+        let mut server = Connection::from_fd(sockets.1, Patience::default()).expect("a connection");
         let header = FrameHeader {
             length: 5,
             ..FrameHeader::new(FrameKind::Output)
@@ -465,7 +466,7 @@ fn hello_then_frames() {
     let mut stream = HandshakeStream::new(server.as_fd(), deadline);
     let read: Hello = hello::read(&mut stream).expect("a hello");
     assert_eq!(read.intent(), Intent::Session);
-    let mut connection = Connection::from_fd(server).expect("a connection");
+    let mut connection = Connection::from_fd(server, Patience::default()).expect("a connection");
     assert_eq!(
         next(&mut *connection.receiver).expect("a header").kind,
         FrameKind::Heartbeat

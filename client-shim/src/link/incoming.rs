@@ -14,7 +14,7 @@ use driver_api::abi::CUresult;
 use protocol::frame::{Completions, FrameHeader, FrameKind, HEADER_BYTES, Replies};
 use protocol::transport::{FrameReceiver, TransportError};
 
-use super::Link;
+use super::{Link, reason};
 use crate::log;
 use crate::process;
 
@@ -166,16 +166,29 @@ impl Reader<'_> {
         while let Some(header) = self
             .receiver
             .poll_header()
-            .map_err(|error| error.to_string())?
+            .map_err(|error| reason(&error))?
         {
+            self.check_order(&header)?;
             bytes += HEADER_BYTES as u64 + u64::from(header.length);
             self.frame(link, &header)?;
             if header.sequence > 0 {
                 self.incoming.received.store(header.sequence, SeqCst);
             }
-            link.outgoing.note_acknowledged(header.acknowledged);
+            link.outgoing.note_acknowledged(header.acknowledged)?;
         }
         Ok(bytes)
+    }
+
+    /// Frames are numbered without a gap; heartbeats are not.
+    fn check_order(&self, header: &FrameHeader) -> Result<(), String> {
+        let expected = match header.kind {
+            FrameKind::Heartbeat => 0,
+            _ => self.incoming.received() + 1,
+        };
+        if header.sequence == expected {
+            return Ok(());
+        }
+        Err("the server broke the protocol: a frame out of order".to_owned())
     }
 
     fn frame(&mut self, link: &Link, header: &FrameHeader) -> Result<(), String> {
@@ -206,7 +219,7 @@ impl Reader<'_> {
         let mut bytes = vec![0; header.length as usize];
         self.receiver
             .read_payload(&mut bytes)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| reason(&error))?;
         Ok(bytes)
     }
 
@@ -254,11 +267,12 @@ impl Reader<'_> {
                 header.argument
             ));
         };
-        // SAFETY: the range is inside the memory that whoever expects the transfer keeps writable until it is done.
-        unsafe { self.receiver.read_payload_raw(place, length) }
-            .map_err(|error| error.to_string())?;
-        link.transfers.placed(&transfer, length);
-        Ok(())
+        // SAFETY: the range is inside the memory that whoever expects the transfer keeps writable until it is done or withdrawn, and
+        // it is neither before `placed`.
+        let read = unsafe { self.receiver.read_payload_raw(place, length) };
+        link.transfers
+            .placed(&transfer, read.is_ok().then_some(length));
+        read.map_err(|error| reason(&error))
     }
 
     fn fault(&mut self, header: &FrameHeader) -> Result<(), String> {

@@ -12,20 +12,20 @@
 //! the queue up to 64 KiB, and leave straight from the user's memory above.
 //!
 //! Nothing hangs: every wait ends with its condition, or with [`Lost`] when the connection ends or the worker has been
-//! silent for too long.
+//! silent for longer than the settings allow.
 
 mod incoming;
 mod outgoing;
 mod transfers;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use driver_api::abi::CUresult;
 use driver_api::wire::Request;
 use protocol::frame::{FrameHeader, FrameKind};
-use protocol::transport::{Connection, Interrupt};
+use protocol::transport::{Connection, Interrupt, TransportError, Watch};
 
 pub(crate) use incoming::{Reply, Sink};
 pub(crate) use outgoing::{Call, Placed};
@@ -40,6 +40,9 @@ use crate::process;
 
 /// How long a waiting thread polls before it blocks: waking an idle core costs about half of this.
 const SPIN: Duration = Duration::from_micros(50);
+
+/// How long a connection that takes nothing more is read to its end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// The connection is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +67,7 @@ pub(crate) struct Link {
     /// Counts what arrived; waiting threads sleep on it.
     news: AtomicU32,
     sleepers: AtomicU32,
-    last_heard: Mutex<Instant>,
+    watch: Watch,
     /// Totals for the counts of a run.
     pub(crate) sent_bytes: AtomicU64,
     pub(crate) received_bytes: AtomicU64,
@@ -83,7 +86,7 @@ impl Link {
             ended: AtomicBool::new(false),
             news: AtomicU32::new(0),
             sleepers: AtomicU32::new(0),
-            last_heard: Mutex::new(Instant::now()),
+            watch: connection.watch,
             sent_bytes: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
         });
@@ -117,6 +120,24 @@ impl Link {
         self.interrupt.shutdown();
         self.announce();
         self.outgoing.wake_sender();
+    }
+
+    /// Ends the connection because it takes nothing more; the server may have said why before that.
+    fn lose_after_reading(&self, reason: &str) {
+        let end = Instant::now() + LAST_WORDS;
+        while !self.is_lost() && Instant::now() < end {
+            match self.incoming.try_read() {
+                // What has arrived is read to its end, which loses the connection for what it says.
+                Some(mut reader) => match self.drain(&mut reader) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(Lost) => return,
+                },
+                // Whoever reads comes to the end as well.
+                None => sleep_while(&self.news, self.news.load(SeqCst), Duration::from_millis(5)),
+            }
+        }
+        self.lose(reason);
     }
 
     /// Wakes every thread that waits for news.
@@ -170,10 +191,6 @@ impl Link {
             Ok(0) => Ok(false),
             Ok(bytes) => {
                 self.received_bytes.fetch_add(bytes, SeqCst);
-                *self
-                    .last_heard
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner) = Instant::now();
                 self.announce();
                 Ok(true)
             }
@@ -208,27 +225,21 @@ impl Link {
 
     /// Blocks until something arrives, for a second at most.
     fn block(&self, reader: &mut incoming::Reader<'_>) -> Result<(), Lost> {
-        if let Err(error) = reader.wait(Duration::from_secs(1)) {
-            self.lose(&error.to_string());
-            return Err(Lost);
+        match reader.wait(Duration::from_secs(1)) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.lose(&reason(&error));
+                Err(Lost)
+            }
         }
-        self.check_silence()
     }
 
-    /// A peer that has said nothing for the limit is gone: it would have sent heartbeats.
+    /// A server that has said nothing for the grace is given up: it would have sent heartbeats.
     fn check_silence(&self) -> Result<(), Lost> {
-        let heard = *self
-            .last_heard
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if heard.elapsed() > protocol::limits::SILENCE_LIMIT {
-            self.lose(&format!(
-                "the server was silent for {} s",
-                heard.elapsed().as_secs()
-            ));
-            return Err(Lost);
-        }
-        Ok(())
+        self.watch.look().map_err(|error| {
+            self.lose(&reason(&error));
+            Lost
+        })
     }
 
     /// Queues a call that is not answered: the request that `place` makes, and `rest` after it. `place` is called with the queue
@@ -377,6 +388,21 @@ impl std::fmt::Debug for Link {
         f.debug_struct("Link")
             .field("lost", &self.is_lost())
             .finish_non_exhaustive()
+    }
+}
+
+/// Why the connection is over, as a user of the program reads it.
+fn reason(error: &TransportError) -> String {
+    match error {
+        TransportError::Silent(time) => format!("the server was silent for {} s", time.as_secs()),
+        TransportError::HostLost(time) => {
+            format!(
+                "the server's machine has answered nothing for {} s",
+                time.as_secs()
+            )
+        }
+        TransportError::Frame(error) => format!("the server broke the protocol: {error}"),
+        other => other.to_string(),
     }
 }
 

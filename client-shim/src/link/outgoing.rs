@@ -20,7 +20,7 @@ use protocol::frame::{CallFlags, CallRecord, FrameHeader, FrameKind, HEADER_BYTE
 use protocol::limits::{BATCH_BYTES, BULK_CHUNK_BYTES};
 use protocol::transport::FrameSender;
 
-use super::{Link, Lost, sleep_while, wake_all};
+use super::{Link, Lost, reason, sleep_while, wake_all};
 
 /// How long the sender stays awake after the last batch.
 const AWAKE: Duration = Duration::from_millis(1);
@@ -55,6 +55,8 @@ pub(super) struct Outgoing {
     wire: Mutex<Wire>,
     queue: Mutex<Queue>,
     acknowledged: AtomicU64,
+    /// The number of the last frame that was sent, or is being sent.
+    sent: AtomicU64,
     /// 0 asleep, 1 awake; the sender sleeps on it.
     awake: AtomicU32,
 }
@@ -96,6 +98,7 @@ impl Outgoing {
                 last_post: Instant::now(),
             }),
             acknowledged: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             awake: AtomicU32::new(0),
         }
     }
@@ -105,8 +108,14 @@ impl Outgoing {
     }
 
     /// Notes what the worker says it has received.
-    pub(super) fn note_acknowledged(&self, sequence: u64) {
+    pub(super) fn note_acknowledged(&self, sequence: u64) -> Result<(), String> {
+        if sequence > self.sent.load(SeqCst) {
+            return Err(
+                "the server broke the protocol: it has received more than was sent".to_owned(),
+            );
+        }
         self.acknowledged.fetch_max(sequence, SeqCst);
+        Ok(())
     }
 
     fn wire(&self) -> MutexGuard<'_, Wire> {
@@ -324,6 +333,8 @@ impl Wire {
         payload: &[IoSlice<'_>],
     ) -> Result<u64, Lost> {
         header.sequence = self.sequence + 1;
+        // Known before it can be acknowledged.
+        link.outgoing.sent.store(header.sequence, SeqCst);
         self.put(link, &header, payload)?;
         self.sequence += 1;
         Ok(self.sequence)
@@ -343,7 +354,7 @@ impl Wire {
                 Ok(())
             }
             Err(error) => {
-                link.lose(&error.to_string());
+                link.lose_after_reading(&reason(&error));
                 Err(Lost)
             }
         }

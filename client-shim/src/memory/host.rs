@@ -103,7 +103,15 @@ impl HostMemory {
             .ok_or(wrong)?;
         let landing = self.landing_in(pinned.start, pinned.size);
         if !landing.is_empty() {
-            session::get()?.wait_until(|| landing.iter().all(|transfer| transfer.is_done()))?;
+            let session = session::get()?;
+            let landed = session.wait_until(|| landing.iter().all(|transfer| transfer.is_done()));
+            if landed.is_err() {
+                // Whatever the program does with its memory now, nothing is written to it any more.
+                for transfer in &landing {
+                    session.link.withdraw_transfer(transfer);
+                }
+            }
+            landed?;
         }
         self.ranges().remove(&start).ok_or(wrong)
     }

@@ -187,6 +187,7 @@ impl Daemon {
                 version,
                 client: name,
                 devices: Arc::clone(&self.devices),
+                silence_grace: self.config.silence_grace,
             },
             self.events.clone(),
         );

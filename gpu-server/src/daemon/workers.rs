@@ -43,6 +43,7 @@ pub(super) struct Order {
     pub(super) version: u32,
     pub(super) client: String,
     pub(super) devices: Arc<Devices>,
+    pub(super) silence_grace: Duration,
 }
 
 /// A session that is over.
@@ -212,6 +213,10 @@ fn command(session: u64, order: Order) -> io::Result<Command> {
         .args(["--device-kind", devices::name(order.devices.kind)])
         .args(["--protocol-version", &order.version.to_string()])
         .args(["--session", &session.to_string()])
+        .args([
+            "--silence-grace",
+            &order.silence_grace.as_secs().to_string(),
+        ])
         .args(["--daemon", &std::process::id().to_string()])
         .arg("--driver")
         .arg(&order.devices.driver)

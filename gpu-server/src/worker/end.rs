@@ -4,8 +4,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use protocol::transport::Interrupt;
+use protocol::transport::{Interrupt, TransportError};
 
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(crate) enum Reason {
     Goodbye(String),
     /// The connection is lost.
     Lost(String),
+    /// The client has been silent for too long.
+    Silent(Duration),
     /// The client broke the protocol.
     Violation(String),
     /// The worker cannot go on.
@@ -26,8 +29,21 @@ impl std::fmt::Display for Reason {
             Self::Goodbye(text) if text.is_empty() => formatter.write_str("the client left"),
             Self::Goodbye(text) => write!(formatter, "the client left: {text}"),
             Self::Lost(text) => write!(formatter, "the client is gone: {text}"),
+            Self::Silent(time) => {
+                write!(formatter, "the client was silent for {} s", time.as_secs())
+            }
             Self::Violation(text) => write!(formatter, "the client broke the protocol: {text}"),
             Self::Failed(text) => write!(formatter, "the worker failed: {text}"),
+        }
+    }
+}
+
+impl From<TransportError> for Reason {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::Frame(error) => Self::Violation(error.to_string()),
+            TransportError::Silent(time) => Self::Silent(time),
+            other => Self::Lost(other.to_string()),
         }
     }
 }
@@ -78,6 +94,15 @@ impl End {
                 .wait(current)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Blocks until the session is over, at most for `time`; says whether it is.
+    pub(crate) fn comes_within(&self, time: Duration) -> bool {
+        let current = lock(&self.reason);
+        let waited = self
+            .changed
+            .wait_timeout_while(current, time, |reason| reason.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_some()
     }
 
     /// Ends the connection, so that whoever blocks in it returns.

@@ -18,7 +18,7 @@ use driver_api::result::CUresult;
 use driver_api::wire::{decode, decode_with_rest, request};
 use driver_api::{Blocks, ROWS, number};
 use protocol::frame::{CallRecord, Calls, FrameHeader, FrameKind, RECORD_ALIGNMENT, RECORD_BYTES};
-use protocol::limits::SILENCE_LIMIT;
+use protocol::limits::LOOK_INTERVAL;
 use protocol::transport::{FrameReceiver, TransportError};
 
 use super::call::{Call, CallError, Current};
@@ -136,10 +136,7 @@ enum Stop {
 
 impl From<TransportError> for Stop {
     fn from(error: TransportError) -> Self {
-        Self::Over(match error {
-            TransportError::Frame(error) => Reason::Violation(error.to_string()),
-            other => Reason::Lost(other.to_string()),
-        })
+        Self::Over(error.into())
     }
 }
 
@@ -447,6 +444,9 @@ impl Executor {
         if header.sequence != expected {
             return Err(violation("a frame out of order"));
         }
+        if !session.outbox.has_sent(header.acknowledged) {
+            return Err(violation("an acknowledgement of what was not sent"));
+        }
         match header.kind {
             FrameKind::Heartbeat => return Ok(()),
             FrameKind::Calls => front.read_calls(header.length)?,
@@ -480,10 +480,8 @@ impl Executor {
                 std::hint::spin_loop();
                 continue;
             }
-            let left = SILENCE_LIMIT.saturating_sub(begin.elapsed());
-            if left.is_zero() || !front.receiver.wait(Some(left))? {
-                return Err(TransportError::Silent(SILENCE_LIMIT).into());
-            }
+            // Whether something came or not: look again.
+            front.receiver.wait(Some(LOOK_INTERVAL))?;
         }
     }
 

@@ -3,7 +3,8 @@
 //! What: [`main`] is all that the daemon starts; it gets the client's connection, unread beyond the hello, and
 //! the hello itself. Rules: the worker answers the hello (the daemon has not), and from then on the connection is its
 //! own: it ends when the client ends, within [`CLEAN_UP_LIMIT`](protocol::limits::CLEAN_UP_LIMIT), by leaving the process: the
-//! operating system and the driver give everything back. The daemon dies first only by a crash, and then the kernel
+//! operating system and the driver give everything back. A client that is only silent (stopped, say) is waited for, its memory held,
+//! for as long as the daemon's settings say. The daemon dies first only by a crash, and then the kernel
 //! ends the worker. No environment variable of the daemon's loader is set.
 //!
 //! ```text
@@ -49,7 +50,7 @@ use protocol::hello::{
     self, Accepted, DeviceKind, Hello, HelloReply, RELEASE, RefusalCode, Refused, ServerInfo,
 };
 use protocol::limits::{HEARTBEAT_INTERVAL, HELLO_TIMEOUT};
-use protocol::transport::{Connection, HandshakeStream};
+use protocol::transport::{Connection, HandshakeStream, Patience};
 
 use end::{End, Reason};
 use memory::Memory;
@@ -76,6 +77,8 @@ pub struct WorkerArguments {
     pub driver: PathBuf,
     /// What the driver's devices are made of.
     pub kind: DeviceKind,
+    /// How long the client may be silent.
+    pub silence_grace: Duration,
 }
 
 /// Serves the session to its end, and then leaves the process without running what a driver would run at exit.
@@ -96,7 +99,7 @@ pub fn main(arguments: WorkerArguments) -> ExitCode {
             tracing::info!(session = number, "{reason}");
             leave(0)
         }
-        Reason::Lost(_) => {
+        Reason::Lost(_) | Reason::Silent(_) => {
             tracing::warn!(session = number, "{reason}");
             leave(0)
         }
@@ -109,6 +112,7 @@ pub fn main(arguments: WorkerArguments) -> ExitCode {
 
 /// Prepares everything, answers the hello, starts the threads.
 fn begin(arguments: WorkerArguments) -> Result<Arc<Session>, Reason> {
+    let session = arguments.session;
     // SAFETY: the worker has started no thread yet.
     #[expect(unsafe_code, reason = "the environment is set before any thread runs")]
     unsafe {
@@ -130,7 +134,12 @@ fn begin(arguments: WorkerArguments) -> Result<Arc<Session>, Reason> {
     let mut stream = HandshakeStream::new(arguments.connection.as_fd(), deadline);
     hello::write(&mut stream, &reply).map_err(|error| Reason::Lost(error.to_string()))?;
     let (driver, devices, windows) = prepared?;
-    let connection = Connection::from_fd(arguments.connection)
+    let patience = Patience {
+        grace: arguments.silence_grace,
+        told: Arc::new(move |notice| tracing::warn!(session, "the client: {notice}")),
+        ..Patience::default()
+    };
+    let connection = Connection::from_fd(arguments.connection, patience)
         .map_err(|error| Reason::Failed(format!("the connection: {error}")))?;
     start(driver, devices, connection, Memory::new(windows), output)
         .map_err(|error| Reason::Failed(format!("cannot start a thread: {error}")))
@@ -199,16 +208,23 @@ fn spawn(
 
 /// Sends something at least every heartbeat interval, whatever the executors are busy with.
 fn beat(session: &Session) {
-    while !session.end.is_over() {
-        std::thread::sleep(HEARTBEAT_INTERVAL / 4);
+    while !session.end.comes_within(HEARTBEAT_INTERVAL / 4) {
         session.outbox.pulse();
     }
 }
 
 /// Tells the client why the worker ends the session, if it will take it soon.
 fn say_goodbye(session: &Arc<Session>, reason: &Reason) {
-    if let Reason::Violation(text) | Reason::Failed(text) = reason {
-        let text = text.clone();
+    let text = match reason {
+        Reason::Violation(text) | Reason::Failed(text) => Some(text.clone()),
+        // Should it be continued one day, it shall read why.
+        Reason::Silent(time) => Some(format!(
+            "this program was silent for {} s, longer than the server waits",
+            time.as_secs()
+        )),
+        Reason::Goodbye(_) | Reason::Lost(_) => None,
+    };
+    if let Some(text) = text {
         let (said, wait) = mpsc::channel();
         let spawned = spawn("goodbye", session, move |session| {
             session.outbox.goodbye(&text);

@@ -30,6 +30,8 @@ const ACKNOWLEDGE_BYTES: u32 = 256 << 10;
 pub(crate) struct Outbox {
     state: Mutex<State>,
     received: AtomicU64,
+    /// The number of the last frame that was sent, or is being sent.
+    sent: AtomicU64,
     owed_frames: AtomicU32,
     owed_bytes: AtomicU32,
     end: Arc<End>,
@@ -55,6 +57,7 @@ impl Outbox {
                 last_sent: Instant::now(),
             }),
             received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             owed_frames: AtomicU32::new(0),
             owed_bytes: AtomicU32::new(0),
             end,
@@ -64,6 +67,11 @@ impl Outbox {
     /// The highest sequence received.
     pub(crate) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
+    }
+
+    /// Whether a client may acknowledge so many frames.
+    pub(crate) fn has_sent(&self, sequence: u64) -> bool {
+        sequence <= self.sent.load(Ordering::Acquire)
     }
 
     /// A whole frame was received: only the order token's holder says so.
@@ -192,13 +200,15 @@ impl Outbox {
         if header.kind != FrameKind::Heartbeat {
             state.sequence += 1;
             header.sequence = state.sequence;
+            // Known before it can be acknowledged.
+            self.sent.store(state.sequence, Ordering::Release);
         }
         self.owed_frames.store(0, Ordering::Relaxed);
         self.owed_bytes.store(0, Ordering::Relaxed);
         header.acknowledged = self.received.load(Ordering::Acquire);
         state.last_sent = Instant::now();
         if let Err(error) = state.sender.send(&header, &[IoSlice::new(bytes)]) {
-            self.end.finish(Reason::Lost(error.to_string()));
+            self.end.finish(error.into());
         }
     }
 }

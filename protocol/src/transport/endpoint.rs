@@ -87,4 +87,7 @@ pub(super) trait Endpoint: Send + Sync + 'static {
 
     /// What to poll for readability.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// How long the peer's machine has acknowledged nothing, if it owes us something; nothing where no machine can be lost.
+    fn unanswered_for(&self) -> Option<Duration>;
 }

@@ -10,14 +10,14 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Connection;
 use super::endpoint::{Endpoint, Interest, Span};
+use super::{Connection, Patience};
 
 /// Bytes that one direction holds before its sender has to wait.
 const CAPACITY_BYTES: usize = 1024 * 1024;
 
 /// What goes wrong on a connection in memory.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Faults {
     /// Decides delays and pieces. Print it when a test fails.
     pub seed: u64,
@@ -29,6 +29,8 @@ pub struct Faults {
     pub cut_after_sent_by_first: Option<u64>,
     /// The connection is lost, both ways, after the second end has sent so many bytes.
     pub cut_after_sent_by_second: Option<u64>,
+    /// How long each end may be silent.
+    pub patience: Patience,
 }
 
 /// Two connected ends.
@@ -40,7 +42,8 @@ pub fn pair(faults: &Faults) -> (Connection, Connection) {
             link: Arc::clone(&link),
             side,
         };
-        Connection::over(endpoint, format!("memory (seed {})", faults.seed))
+        let description = format!("memory (seed {})", faults.seed);
+        Connection::over(endpoint, faults.patience.clone(), description)
     };
     (end(0), end(1))
 }
@@ -264,6 +267,10 @@ impl Endpoint for End {
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn unanswered_for(&self) -> Option<Duration> {
         None
     }
 }

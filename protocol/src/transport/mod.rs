@@ -5,12 +5,13 @@
 //! three share the framing of `stream`, which sees a transport only as an `Endpoint`.
 //!
 //! Rules: a frame is sent whole or the connection is over; each half is used by one thread at a time, the
-//! two halves by different ones; every wait ends by [`SILENCE_LIMIT`](crate::limits::SILENCE_LIMIT), its
-//! timeout or the interrupt; nothing raises SIGPIPE; a file descriptor that another process hands over
+//! two halves by different ones; every wait ends by the [`Patience`] with a silent peer, its timeout or the
+//! interrupt; nothing raises SIGPIPE; a file descriptor that another process hands over
 //! works whether it is non-blocking or not.
 
 mod endpoint;
 pub mod memory;
+mod silence;
 mod socket;
 mod stream;
 pub mod tcp;
@@ -23,7 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::frame::{FrameError, FrameHeader};
+use silence::Silence;
 
+pub use silence::{Notice, Patience, Watch};
 pub use socket::HandshakeStream;
 
 /// Why a connection is over. Whatever it is, neither half works afterwards.
@@ -38,6 +41,9 @@ pub enum TransportError {
     /// The peer sent nothing, or took nothing, for too long.
     #[error("the peer was silent for {} s", .0.as_secs())]
     Silent(Duration),
+    /// The peer's machine acknowledges nothing.
+    #[error("the peer's machine has answered nothing for {} s", .0.as_secs())]
+    HostLost(Duration),
     /// What the peer sent is no frame.
     #[error("the peer broke the protocol: {0}")]
     Frame(#[from] FrameError),
@@ -52,7 +58,7 @@ pub enum TransportError {
 /// The sending half.
 pub trait FrameSender: Send {
     /// Sends one frame: the header, then all pieces, in one go. The header's `length` is taken from the
-    /// pieces. Blocks while the peer takes nothing, up to the silence limit.
+    /// pieces. Blocks while the peer takes nothing, up to the grace for silence.
     ///
     /// Cost: one `sendmsg` per 64 pieces, no copy, no allocation.
     ///
@@ -109,7 +115,7 @@ pub trait FrameReceiver: Send {
     /// the connection can be read too. What was received already returns at once.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The peer has been silent for too long; the operating system's.
     fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, TransportError>;
 
     /// The descriptor that becomes readable when something arrives, for a poll of the caller's own; none in
@@ -125,6 +131,8 @@ pub struct Connection {
     pub receiver: Box<dyn FrameReceiver>,
     /// Ends both.
     pub interrupt: Interrupt,
+    /// Looks how long the peer has been silent.
+    pub watch: Watch,
     /// Where it goes, for people: `tcp://h:7370`.
     pub description: String,
 }
@@ -143,19 +151,30 @@ impl Connection {
     ///
     /// # Errors
     /// The descriptor is not a connected stream socket.
-    pub fn from_fd(socket: OwnedFd) -> io::Result<Self> {
+    pub fn from_fd(socket: OwnedFd, patience: Patience) -> io::Result<Self> {
         match rustix::net::sockopt::socket_domain(&socket)? {
-            rustix::net::AddressFamily::UNIX => unix::from_fd(socket),
-            _ => tcp::from_fd(socket),
+            rustix::net::AddressFamily::UNIX => unix::from_fd(socket, patience),
+            _ => tcp::from_fd(socket, patience),
         }
     }
 
-    fn over<E: endpoint::Endpoint>(endpoint: E, description: String) -> Self {
+    fn over<E: endpoint::Endpoint>(endpoint: E, patience: Patience, description: String) -> Self {
         let endpoint = Arc::new(endpoint);
+        let silence = Arc::new(Silence::new(
+            Arc::clone(&endpoint) as Arc<dyn endpoint::Endpoint>,
+            patience,
+        ));
         Self {
-            sender: Box::new(stream::StreamSender::new(Arc::clone(&endpoint))),
-            receiver: Box::new(stream::StreamReceiver::new(Arc::clone(&endpoint))),
+            sender: Box::new(stream::StreamSender::new(
+                Arc::clone(&endpoint),
+                Arc::clone(&silence),
+            )),
+            receiver: Box::new(stream::StreamReceiver::new(
+                Arc::clone(&endpoint),
+                Arc::clone(&silence),
+            )),
             interrupt: Interrupt(endpoint),
+            watch: Watch(silence),
             description,
         }
     }

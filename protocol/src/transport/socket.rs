@@ -4,8 +4,8 @@
 //! whether the descriptor is in blocking mode: that mode is shared with whoever else holds it.
 //!
 //! # Safety
-//! `recvmsg` writes into spans, whose maker vouched for them; everything else is safe calls.
-#![expect(unsafe_code, reason = "recvmsg into raw spans")]
+//! `recvmsg` writes into spans, whose maker vouched for them, and `getsockopt` into a local struct; everything else is safe calls.
+#![expect(unsafe_code, reason = "recvmsg into raw spans, getsockopt of TCP_INFO")]
 
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -19,11 +19,44 @@ use super::endpoint::{Endpoint, Interest, Span};
 const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// A connected stream socket.
-pub(super) struct Socket(OwnedFd);
+pub(super) struct Socket {
+    descriptor: OwnedFd,
+    is_tcp: bool,
+}
 
 impl Socket {
+    /// A socket whose peer is on this machine.
     pub(super) fn new(descriptor: OwnedFd) -> Self {
-        Self(descriptor)
+        Self {
+            descriptor,
+            is_tcp: false,
+        }
+    }
+
+    /// A TCP socket.
+    pub(super) fn tcp(descriptor: OwnedFd) -> Self {
+        Self {
+            descriptor,
+            is_tcp: true,
+        }
+    }
+
+    /// What the kernel knows of the connection.
+    fn tcp_info(&self) -> Option<libc::tcp_info> {
+        // SAFETY: a `tcp_info` of zeros is a valid one: it is numbers only.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let mut length = libc::socklen_t::try_from(size_of_val(&info)).unwrap_or(0);
+        // SAFETY: the kernel writes at most `length` bytes, the size of `info`, and the length it wrote.
+        let result = unsafe {
+            libc::getsockopt(
+                self.descriptor.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                (&raw mut info).cast(),
+                &raw mut length,
+            )
+        };
+        (result == 0).then_some(info)
     }
 }
 
@@ -31,7 +64,7 @@ impl Endpoint for Socket {
     fn send_some(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut control = SendAncillaryBuffer::default();
         Ok(rustix::net::sendmsg(
-            &self.0,
+            &self.descriptor,
             pieces,
             &mut control,
             SEND_FLAGS,
@@ -48,21 +81,34 @@ impl Endpoint for Socket {
         message.msg_iov = vectors.as_mut_ptr();
         message.msg_iovlen = vectors.len();
         // SAFETY: the message names two vectors, each valid for writes of its length by its span.
-        let count = unsafe { libc::recvmsg(self.0.as_raw_fd(), &mut message, libc::MSG_DONTWAIT) };
+        let count = unsafe {
+            libc::recvmsg(
+                self.descriptor.as_raw_fd(),
+                &mut message,
+                libc::MSG_DONTWAIT,
+            )
+        };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
 
     fn wait(&self, interest: Interest, timeout: Option<Duration>) -> io::Result<bool> {
-        wait_for(self.0.as_fd(), interest, timeout)
+        wait_for(self.descriptor.as_fd(), interest, timeout)
     }
 
     fn shutdown(&self) {
         // It fails only where the connection is over already.
-        let _ = rustix::net::shutdown(&self.0, Shutdown::Both);
+        let _ = rustix::net::shutdown(&self.descriptor, Shutdown::Both);
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.0.as_fd())
+        Some(self.descriptor.as_fd())
+    }
+
+    fn unanswered_for(&self) -> Option<Duration> {
+        let info = self.is_tcp.then(|| self.tcp_info()).flatten()?;
+        // A retransmission or two probes without an answer; one probe may still be under way.
+        let owes_an_answer = info.tcpi_retransmits > 0 || info.tcpi_probes > 1;
+        owes_an_answer.then(|| Duration::from_millis(info.tcpi_last_ack_recv.into()))
     }
 }
 

@@ -14,14 +14,15 @@
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::endpoint::{Endpoint, Interest, Span};
+use super::silence::Silence;
 use super::{FrameReceiver, FrameSender, TransportError};
 use crate::frame::{FrameHeader, HEADER_BYTES, WireHeader};
-use crate::limits::{DIRECT_READ_BYTES, READ_AHEAD_BYTES, RECEIVE_BUFFER_BYTES, SILENCE_LIMIT};
+use crate::limits::{DIRECT_READ_BYTES, LOOK_INTERVAL, READ_AHEAD_BYTES, RECEIVE_BUFFER_BYTES};
 
 /// Pieces of one system call; more are sent by several.
 const PIECES: usize = 64;
@@ -29,13 +30,15 @@ const PIECES: usize = 64;
 /// The sending half over an endpoint.
 pub(super) struct StreamSender<E> {
     endpoint: Arc<E>,
+    silence: Arc<Silence>,
     is_over: bool,
 }
 
 impl<E: Endpoint> StreamSender<E> {
-    pub(super) fn new(endpoint: Arc<E>) -> Self {
+    pub(super) fn new(endpoint: Arc<E>, silence: Arc<Silence>) -> Self {
         Self {
             endpoint,
+            silence,
             is_over: false,
         }
     }
@@ -61,10 +64,15 @@ impl<E: Endpoint> StreamSender<E> {
     }
 
     fn wait_writable(&self) -> Result<(), TransportError> {
-        match self.endpoint.wait(Interest::Write, Some(SILENCE_LIMIT)) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(TransportError::Silent(SILENCE_LIMIT)),
-            Err(error) => Err(ended(error)),
+        loop {
+            match self.endpoint.wait(Interest::Write, Some(LOOK_INTERVAL)) {
+                Ok(true) => {
+                    self.silence.heard();
+                    return Ok(());
+                }
+                Ok(false) => self.silence.look()?,
+                Err(error) => return Err(ended(error)),
+            }
         }
     }
 }
@@ -151,6 +159,7 @@ impl<'a> Cursor<'a> {
 /// The receiving half over an endpoint.
 pub(super) struct StreamReceiver<E> {
     endpoint: Arc<E>,
+    silence: Arc<Silence>,
     buffer: Box<[u8]>,
     /// The received and unread bytes are `buffer[start..end]`.
     start: usize,
@@ -163,9 +172,10 @@ pub(super) struct StreamReceiver<E> {
 }
 
 impl<E: Endpoint> StreamReceiver<E> {
-    pub(super) fn new(endpoint: Arc<E>) -> Self {
+    pub(super) fn new(endpoint: Arc<E>, silence: Arc<Silence>) -> Self {
         Self {
             endpoint,
+            silence,
             buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
             start: 0,
             end: 0,
@@ -208,6 +218,7 @@ impl<E: Endpoint> StreamReceiver<E> {
             match self.endpoint.receive_some([wanted, behind]) {
                 Ok(0) => return Err(self.end_of_stream()),
                 Ok(count) => {
+                    self.silence.heard();
                     let direct = count.min(wanted.length());
                     self.end += count - direct;
                     return Ok(Some(direct));
@@ -263,9 +274,9 @@ impl<E: Endpoint> StreamReceiver<E> {
             if let Some(count) = self.receive(direct, appetite)? {
                 return Ok(count);
             }
-            match self.endpoint.wait(Interest::Read, Some(SILENCE_LIMIT)) {
+            match self.endpoint.wait(Interest::Read, Some(LOOK_INTERVAL)) {
                 Ok(true) => {}
-                Ok(false) => return Err(TransportError::Silent(SILENCE_LIMIT)),
+                Ok(false) => self.silence.look()?,
                 Err(error) => return Err(ended(error)),
             }
         }
@@ -355,7 +366,20 @@ impl<E: Endpoint> FrameReceiver for StreamReceiver<E> {
         if is_ready || self.is_over {
             return Ok(true);
         }
-        self.endpoint.wait(Interest::Read, timeout).map_err(ended)
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            let left = deadline.map_or(LOOK_INTERVAL, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
+            let moment = Some(left.min(LOOK_INTERVAL));
+            if self.endpoint.wait(Interest::Read, moment).map_err(ended)? {
+                return Ok(true);
+            }
+            self.silence.look()?;
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ok(false);
+            }
+        }
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 
-use super::Connection;
 use super::socket::Socket;
-use crate::limits::SILENCE_LIMIT;
+use super::{Connection, Patience};
 
 /// Keepalive begins after so long a silence, and repeats so often; heartbeats normally come first.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -33,8 +32,11 @@ pub fn connect(addresses: &[SocketAddr], deadline: Instant) -> io::Result<OwnedF
     Err(failure)
 }
 
-/// Sets what a connection wants of its socket: no delay of small frames, keepalive, and an end of waiting for
-/// acknowledgements by the silence limit.
+/// Sets what a connection wants of its socket: no delay of small frames, and keepalive.
+///
+/// There is no `TCP_USER_TIMEOUT`: it would also end a connection whose peer's process takes nothing while its machine answers
+/// every probe, and such a process may be silent for as long as the [`Patience`] with it says. What the option is meant for, a
+/// machine that answers nothing, the connection sees itself.
 ///
 /// # Errors
 /// The descriptor is no TCP socket.
@@ -44,8 +46,6 @@ pub fn tune(socket: &OwnedFd) -> io::Result<()> {
     sockopt::set_tcp_keepidle(socket, KEEPALIVE)?;
     sockopt::set_tcp_keepintvl(socket, KEEPALIVE)?;
     sockopt::set_tcp_keepcnt(socket, 3)?;
-    let milliseconds = u32::try_from(SILENCE_LIMIT.as_millis()).unwrap_or(u32::MAX);
-    sockopt::set_tcp_user_timeout(socket, milliseconds)?;
     Ok(())
 }
 
@@ -53,10 +53,10 @@ pub fn tune(socket: &OwnedFd) -> io::Result<()> {
 ///
 /// # Errors
 /// The descriptor is no connected TCP socket.
-pub fn from_fd(socket: OwnedFd) -> io::Result<Connection> {
+pub fn from_fd(socket: OwnedFd, patience: Patience) -> io::Result<Connection> {
     tune(&socket)?;
     let peer = rustix::net::getpeername(&socket)?.ok_or(io::ErrorKind::NotConnected)?;
     let peer = SocketAddr::try_from(peer)?;
     let description = format!("tcp://{peer}");
-    Ok(Connection::over(Socket::new(socket), description))
+    Ok(Connection::over(Socket::tcp(socket), patience, description))
 }

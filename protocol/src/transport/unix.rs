@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use super::Connection;
 use super::socket::Socket;
+use super::{Connection, Patience};
 
 /// Connects to the socket at `path`.
 ///
@@ -20,10 +20,11 @@ pub fn connect(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// The descriptor is no connected socket.
-pub fn from_fd(socket: OwnedFd) -> io::Result<Connection> {
+pub fn from_fd(socket: OwnedFd, patience: Patience) -> io::Result<Connection> {
     rustix::net::getpeername(&socket)?;
     Ok(Connection::over(
         Socket::new(socket),
+        patience,
         "unix socket".to_owned(),
     ))
 }

@@ -130,7 +130,7 @@ proptest! {
             max_delay: Duration::from_micros(50),
             max_piece_bytes: 700,
             cut_after_sent_by_first: cut,
-            cut_after_sent_by_second: None,
+            ..Faults::default()
         };
         let mut client = Client::with_faults(fake::driver(true), Vec::new(), &faults);
         client.begin(&r::GpurunPrimaryRetain::new(0, 1, 0), &[]);
