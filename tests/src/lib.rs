@@ -4,6 +4,10 @@
 //! us and check their own results; everything that waits has a deadline; processes are ended by the handle that started them.
 //! Needs `scripts/build` and `scripts/build-programs` to have run.
 
+pub mod processes;
+pub mod proxy;
+pub mod random;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -234,6 +238,15 @@ impl Server {
     /// It does not become ready.
     #[must_use]
     pub fn start(transport: Transport) -> Self {
+        Self::configured(transport, "")
+    }
+
+    /// Starts one with these lines in its file of settings.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    #[must_use]
+    pub fn configured(transport: Transport, settings: &str) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("gpurun-test-")
             .tempdir()
@@ -243,12 +256,18 @@ impl Server {
             Transport::Unix => format!("unix:{}", folder.path().join("server.sock").display()),
         };
         let segment = folder.path().file_name().unwrap_or_default();
+        let file = folder.path().join("server.toml");
+        std::fs::write(&file, settings).expect("written");
+        let log = std::fs::File::create(folder.path().join("server.log")).expect("a log");
+        std::fs::create_dir(folder.path().join("scratch")).expect("a folder");
         let mut child = Command::new(release("gpu-server"))
-            .args(["serve", "--device", "soft", "--listen", &listen])
+            .args(["serve", "--device", "soft", "--listen", &listen, "--config"])
+            .arg(&file)
             .env("GPURUN_SOFT_SEGMENT", segment)
+            .env("TMPDIR", folder.path().join("scratch"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::from(log))
             .spawn()
             .expect("gpu-server can be started");
         let lines = lines_of(child.stdout.take().expect("piped"));
@@ -267,6 +286,55 @@ impl Server {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
+    }
+
+    /// Where it puts temporary files.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.folder.path().join("scratch")
+    }
+
+    /// How many pieces of named shared memory its device has.
+    #[must_use]
+    pub fn segments(&self) -> usize {
+        let own = self.folder.path().file_name().unwrap_or_default();
+        let entries = std::fs::read_dir("/dev/shm")
+            .into_iter()
+            .flatten()
+            .flatten();
+        let is_ours = |name: std::ffi::OsString| {
+            name.to_string_lossy()
+                .contains(own.to_string_lossy().as_ref())
+        };
+        entries.filter(|entry| is_ours(entry.file_name())).count()
+    }
+
+    /// The processes of its sessions.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        processes::children(self.id()).len()
+    }
+
+    /// Bytes free on its device, as a program sees them.
+    ///
+    /// # Panics
+    /// No program sees them.
+    #[must_use]
+    pub fn free_bytes(&self) -> u64 {
+        let way = Way::Preload(self.address.clone());
+        let outcome = run(way.command(&program("static13", "device_query")));
+        let free = outcome
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix("~free "));
+        free.and_then(|free| free.parse().ok())
+            .expect("device_query tells the free memory")
     }
 
     /// Kills it as a crash would.
