@@ -17,6 +17,7 @@ pub mod per_thread;
 pub mod private_tables;
 pub mod proc_address;
 pub mod result;
+pub mod soft_usage;
 pub mod wire;
 
 mod generated;

@@ -169,7 +169,8 @@ fn post(
         return Err(CUresult::LAUNCH_OUT_OF_RESOURCES);
     }
     let fate = Arc::clone(&context.fate);
-    let work = move || execute(driver, &program, shape, &parameters, &fate);
+    let device = context.device;
+    let work = move || execute(driver, device, &program, shape, &parameters, &fate);
     context.post(&stream, work);
     Ok(())
 }
@@ -177,6 +178,7 @@ fn post(
 /// Runs a kernel to its end, on the stream's thread and the pool's.
 fn execute(
     driver: &Driver,
+    device: usize,
     program: &Program,
     shape: Shape,
     parameters: &[u8],
@@ -198,7 +200,7 @@ fn execute(
         std::thread::sleep(delay);
     }
     let snapshot = driver.memory.snapshot();
-    let turn = driver.segment.turn();
+    let turn = driver.segment.turn(device);
     let result = exec::run(&driver.pool, &launch, &snapshot, &host);
     drop(turn);
     match result {

@@ -1,6 +1,7 @@
 //! What all processes on one device share: a named segment in `/dev/shm`.
 //!
-//! It holds the [ledger] of memory and the [scheduler]'s turn. Each process has a *place* in it.
+//! It holds the [ledger] of memory, the [scheduler]'s turn and the times in which kernels ran ([busy]). Each process has a *place* in it;
+//! [usage] tells it all to who has none.
 //!
 //! Nobody cleans up after a process that was killed, so the kernel has to: a process holds a POSIX record lock on one byte of
 //! the file for as long as it lives, and the ledger's own lock is one too. Both vanish with their owner,
@@ -16,8 +17,10 @@
     reason = "a mapping shared with other processes, and record locks"
 )]
 
+mod busy;
 mod ledger;
 mod scheduler;
+mod usage;
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -34,7 +37,7 @@ use crate::log::warn;
 pub(crate) const MAX_PROCESSES: usize = 512;
 
 /// Changes with the layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"gpurun01");
+const MAGIC: u64 = u64::from_le_bytes(*b"gpurun02");
 
 #[repr(C)]
 struct Header {
@@ -44,6 +47,7 @@ struct Header {
     /// See [`scheduler`].
     turn: AtomicU64,
     waiting: AtomicU64,
+    busy: [busy::Ring; MAX_DEVICES],
 }
 
 /// What one process has taken.
@@ -53,6 +57,8 @@ struct Place {
     process: AtomicU32,
     reserved: AtomicU32,
     used_bytes: [AtomicU64; MAX_DEVICES],
+    /// Since when it runs kernels; 0: it runs none. See [`busy`].
+    busy_since_us: [AtomicU64; MAX_DEVICES],
 }
 
 #[repr(C)]
@@ -61,7 +67,8 @@ struct Layout {
     places: [Place; MAX_PROCESSES],
 }
 
-const _: () = assert!(size_of::<Header>() == 32 && size_of::<Place>() == 8 + 8 * MAX_DEVICES);
+const _: () = assert!(size_of::<Header>() == 32 + 64 * MAX_DEVICES);
+const _: () = assert!(size_of::<Place>() == 8 + 16 * MAX_DEVICES);
 
 /// Why there is no segment.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +101,7 @@ pub(crate) struct Segment {
     /// Record locks do not exclude threads of one process from each other.
     threads: Mutex<()>,
     turn: scheduler::Own,
+    busy: busy::Own,
 }
 
 // SAFETY: the layout behind the pointer consists of atomics and is never unmapped.
@@ -115,6 +123,7 @@ impl Segment {
             place: 0,
             threads: Mutex::new(()),
             turn: scheduler::Own::default(),
+            busy: busy::Own::default(),
         };
         let lock_error = |source| SegmentError::Lock {
             path: path.clone(),
@@ -167,6 +176,7 @@ impl Segment {
         header.memory_bytes.store(memory_bytes, Ordering::Relaxed);
         header.turn.store(0, Ordering::Relaxed);
         header.waiting.store(0, Ordering::Relaxed);
+        header.busy.iter().for_each(busy::Ring::clear);
         self.layout().places.iter().for_each(|place| place.clear(0));
         header.magic.store(MAGIC, Ordering::Release);
     }
@@ -210,7 +220,8 @@ impl Place {
         self.process.store(process, Ordering::Relaxed);
         self.used_bytes
             .iter()
-            .for_each(|used| used.store(0, Ordering::Relaxed));
+            .chain(&self.busy_since_us)
+            .for_each(|number| number.store(0, Ordering::Relaxed));
     }
 }
 

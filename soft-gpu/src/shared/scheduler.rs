@@ -11,7 +11,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::Segment;
+use super::{Segment, busy};
 
 const SLICE: u64 = 20;
 const POLL: Duration = Duration::from_micros(100);
@@ -26,11 +26,14 @@ pub(super) struct Own {
 }
 
 /// The right to run a kernel, until dropped.
-pub(crate) struct Turn<'a>(&'a Segment);
+pub(crate) struct Turn<'a> {
+    segment: &'a Segment,
+    _kernel: busy::Kernel<'a>,
+}
 
 impl Segment {
-    /// Waits for this process's turn.
-    pub(crate) fn turn(&self) -> Turn<'_> {
+    /// Waits for this process's turn to run a kernel on a device.
+    pub(crate) fn turn(&self, device: usize) -> Turn<'_> {
         let header = self.header();
         if self.slice_is_over() {
             self.step_back();
@@ -41,7 +44,10 @@ impl Segment {
             header.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         self.turn.running.fetch_add(1, Ordering::Relaxed);
-        Turn(self)
+        Turn {
+            segment: self,
+            _kernel: self.begin(device),
+        }
     }
 
     fn mine(&self) -> u64 {
@@ -92,8 +98,8 @@ impl Segment {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if self.0.turn.running.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.release();
+        if self.segment.turn.running.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.segment.release();
         }
     }
 }
@@ -113,7 +119,7 @@ mod tests {
         let segment = Segment::attach(&name, 100).unwrap();
         let dead = 9u64 << TIME_BITS | now_ms();
         segment.header().turn.store(dead, Ordering::Relaxed);
-        drop(segment.turn());
+        drop(segment.turn(0));
         assert_eq!(segment.header().turn.load(Ordering::Relaxed), 0);
         std::fs::remove_file(format!("/dev/shm/{name}")).unwrap();
     }

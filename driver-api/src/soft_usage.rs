@@ -1,0 +1,72 @@
+//! How the software GPU tells who does not use it how it is used.
+//!
+//! *What:* one function beside the driver's own, [`SYMBOL`] of type [`Function`], and the structure that it fills. *Why here:* the software GPU's
+//! library exports it, a server's monitor calls it, and neither knows the other's sources. *Rules:* the structure says its own size, so
+//! either side notices another release; the function looks at the shared segment only, takes no place in it, and is for processes that
+//! do not use the device themselves.
+
+use crate::abi::CUresult;
+
+/// The function's name.
+pub const SYMBOL: &str = "gpurun_soft_gpu_usage";
+
+/// `device` by number; `usage` is a place for a [`Usage`] whose `size` is set.
+pub type Function = unsafe extern "C" fn(device: u32, usage: *mut Usage) -> CUresult;
+
+/// The most processes that can use one device at a time.
+pub const MAX_PROCESSES: usize = 512;
+
+/// How a device is used.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Usage {
+    /// Bytes of this structure.
+    pub size: u64,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Bytes of them that are taken.
+    pub used_bytes: u64,
+    /// Percent of the last second in which kernels ran.
+    pub busy_percent: u32,
+    /// How many of `processes` are filled.
+    pub process_count: u32,
+    /// Who uses the device.
+    pub processes: [ProcessUsage; MAX_PROCESSES],
+}
+
+/// What one process has of a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ProcessUsage {
+    /// Its process id, as it knows itself.
+    pub process: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Bytes that it has taken.
+    pub used_bytes: u64,
+}
+
+const _: () = assert!(size_of::<Usage>() == 32 + 16 * MAX_PROCESSES);
+
+impl Usage {
+    /// An empty one, its size set.
+    pub const EMPTY: Self = Self {
+        size: size_of::<Self>() as u64,
+        memory_bytes: 0,
+        used_bytes: 0,
+        busy_percent: 0,
+        process_count: 0,
+        processes: [ProcessUsage {
+            process: 0,
+            reserved: 0,
+            used_bytes: 0,
+        }; MAX_PROCESSES],
+    };
+
+    /// Who uses the device.
+    #[must_use]
+    pub fn processes(&self) -> &[ProcessUsage] {
+        let count = (self.process_count as usize).min(MAX_PROCESSES);
+        &self.processes[..count]
+    }
+}
