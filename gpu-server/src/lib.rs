@@ -9,12 +9,14 @@
 //! config    flags and file             probe     what a driver has, found by a child process
 //! daemon    listen, hello, workers     snapshot  which attributes are true at a distance
 //! inherited descriptors by number      worker    the calls of one session
+//! monitor   how devices are used, seen by a child process
 //! ```
 
 pub mod config;
 pub mod daemon;
 pub(crate) mod driver;
 pub mod inherited;
+pub mod monitor;
 pub mod probe;
 pub mod snapshot;
 pub mod worker;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gpu_server::config::Flags;
-use gpu_server::{config, daemon, inherited, probe, worker};
+use gpu_server::{config, daemon, inherited, monitor, probe, worker};
 use protocol::hello::{DeviceKind, Hello};
 use protocol::limits::MAX_HELLO_BYTES;
 use tracing_subscriber::EnvFilter;
@@ -41,6 +41,19 @@ enum Word {
         /// The driver's library
         #[arg(long)]
         driver: PathBuf,
+    },
+    /// Tell how devices are used (started by the server itself)
+    #[command(hide = true)]
+    Monitor {
+        /// The driver's library
+        #[arg(long)]
+        driver: PathBuf,
+        /// What its devices are made of
+        #[arg(long)]
+        device_kind: Kind,
+        /// The daemon's process id
+        #[arg(long)]
+        daemon: u32,
     },
     /// Serve one session (started by the server itself)
     #[command(hide = true)]
@@ -139,6 +152,15 @@ fn main() -> ExitCode {
         Word::Probe { driver } => probe::main(&driver)
             .map(|()| ExitCode::SUCCESS)
             .map_err(|error| error.to_string()),
+        Word::Monitor {
+            driver,
+            device_kind,
+            daemon,
+        } => die_with(daemon).and_then(|()| {
+            monitor::main(&driver, device_kind.into())
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(|error| format!("monitor: {error}"))
+        }),
         Word::Worker(worker) => run_worker(worker),
     };
     result.unwrap_or_else(|error| {

@@ -77,7 +77,7 @@ fn table<'a>(rows: impl Iterator<Item = (String, &'a Accepted, &'a DeviceSnapsho
             (device.usable_memory >> 20).to_string(),
             compute(device),
             driver(accepted),
-            uuid(device),
+            device.uuid_text(),
         ]);
     }
     for column in [1, 4] {
@@ -98,7 +98,7 @@ fn value(server: &str, accepted: &Accepted, device: &DeviceSnapshot) -> Value {
         "usable_memory_bytes": device.usable_memory,
         "compute_capability": compute(device),
         "cuda_version": driver(accepted),
-        "uuid": uuid(device),
+        "uuid": device.uuid_text(),
         "pci": format!("{:04x}:{:02x}:{:02x}.0", device.pci_domain, device.pci_bus, device.pci_device),
         "server_version": accepted.server.as_ref().map(|server| server.version.as_str()),
     })
@@ -118,17 +118,6 @@ fn driver(accepted: &Accepted) -> String {
 }
 
 /// As NVIDIA's tools write it.
-fn uuid(device: &DeviceSnapshot) -> String {
-    let mut text = "GPU".to_owned();
-    for (place, byte) in device.uuid.iter().enumerate() {
-        if [0, 4, 6, 8, 10].contains(&place) {
-            text.push('-');
-        }
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +131,10 @@ mod tests {
             compute_minor: 6,
             ..DeviceSnapshot::default()
         };
-        assert_eq!(uuid(&device), "GPU-00010203-0405-0607-0809-0a0b0c0d0e0f");
+        assert_eq!(
+            device.uuid_text(),
+            "GPU-00010203-0405-0607-0809-0a0b0c0d0e0f"
+        );
         assert_eq!(compute(&device), "8.6");
         let server = ServerInfo {
             driver_version: 12080,

@@ -124,11 +124,23 @@ pub fn say_hello(
     socket: &OwnedFd,
     hello: &Hello,
 ) -> Result<Accepted, ConnectError> {
+    say_hello_until(address, socket, hello, Instant::now() + HELLO_REPLY_TIMEOUT)
+}
+
+/// [`say_hello`] with a deadline of the caller's.
+///
+/// # Errors
+/// As [`say_hello`].
+pub fn say_hello_until(
+    address: &Address,
+    socket: &OwnedFd,
+    hello: &Hello,
+    deadline: Instant,
+) -> Result<Accepted, ConnectError> {
     let failed = |source| ConnectError::Hello {
         address: address.clone(),
         source,
     };
-    let deadline = Instant::now() + HELLO_REPLY_TIMEOUT;
     let mut stream = HandshakeStream::new(socket.as_fd(), deadline);
     hello::write(&mut stream, hello).map_err(failed)?;
     let reply: HelloReply = hello::read(&mut stream).map_err(failed)?;

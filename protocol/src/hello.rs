@@ -15,8 +15,9 @@ use prost::Message;
 
 use crate::bounded::Reader;
 use crate::limits::{
-    MAX_ATTRIBUTES, MAX_DEVICES, MAX_ENVIRONMENT, MAX_HELLO_BYTES, MAX_SHAPE_HASH_BYTES,
-    MAX_STRING_BYTES, MAX_WINDOWS, NEWEST_VERSION, OLDEST_VERSION,
+    MAX_ATTRIBUTES, MAX_DEVICES, MAX_ENVIRONMENT, MAX_HELLO_BYTES, MAX_READINGS,
+    MAX_SHAPE_HASH_BYTES, MAX_STRING_BYTES, MAX_USAGE_PROCESSES, MAX_WINDOWS, NEWEST_VERSION,
+    OLDEST_VERSION,
 };
 
 pub mod control {
@@ -26,8 +27,9 @@ pub mod control {
 
 pub use control::hello_reply::Answer;
 pub use control::{
-    Accepted, DeviceKind, DeviceRequest, DeviceSnapshot, Hello, HelloReply, Identity, Intent,
-    ProbeReport, RefusalCode, Refused, ServerInfo, Window,
+    Accepted, DeviceKind, DeviceRequest, DeviceSnapshot, DeviceUsage, Hello, HelloReply, Identity,
+    Intent, ProbeReport, ProcessUsage, Reading, RefusalCode, Refused, ServerInfo, UsageReport,
+    Window,
 };
 
 /// The first bytes of each direction: a name and the version of this way of beginning.
@@ -295,8 +297,21 @@ impl Identity {
             user: shortened(&user),
             process: std::process::id(),
             program: shortened(&program),
+            process_namespace: process_namespace().unwrap_or_default(),
         }
     }
+}
+
+/// What names this process's namespace of process ids on any machine: which boot of which kernel, and which namespace
+/// of it.
+fn process_namespace() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(shortened(&format!(
+        "{} {}",
+        boot.trim(),
+        namespace.display()
+    )))
 }
 
 fn shortened(text: &str) -> String {
@@ -345,6 +360,7 @@ impl HelloMessage for Hello {
             check_text(&identity.host)?;
             check_text(&identity.user)?;
             check_text(&identity.program)?;
+            check_text(&identity.process_namespace)?;
         }
         if let Some(request) = &self.devices {
             require(request.count as usize <= MAX_DEVICES, "too many devices")?;
@@ -380,6 +396,7 @@ impl Accepted {
         };
         check_text(&server.host)?;
         check_text(&server.version)?;
+        check_text(&server.driver_release)?;
         check_windows(&self.windows)?;
         check_devices(&self.devices)
     }
@@ -401,7 +418,49 @@ fn check_devices(devices: &[DeviceSnapshot]) -> Result<(), HelloError> {
             device.default_limits.len() <= MAX_ATTRIBUTES,
             "too many limits",
         )
-    })
+    })?;
+    check_usages(devices.iter().filter_map(|device| device.usage.as_ref()))
+}
+
+fn check_usages<'a>(usages: impl Iterator<Item = &'a DeviceUsage>) -> Result<(), HelloError> {
+    let mut processes = 0;
+    for usage in usages {
+        check_text(&usage.serial)?;
+        require(usage.readings.len() <= MAX_READINGS, "too many readings")?;
+        processes += usage.processes.len();
+    }
+    require(processes <= MAX_USAGE_PROCESSES, "too many processes")
+}
+
+impl HelloMessage for UsageReport {
+    fn check(&self) -> Result<(), HelloError> {
+        check_text(&self.driver_release)?;
+        require(self.devices.len() <= MAX_DEVICES, "too many devices")?;
+        check_usages(self.devices.iter())
+    }
+}
+
+impl DeviceSnapshot {
+    /// The UUID as NVIDIA's tools write it: `GPU-` and five groups of hexadecimal digits.
+    #[must_use]
+    pub fn uuid_text(&self) -> String {
+        let mut text = "GPU-".to_owned();
+        for (place, byte) in self.uuid.iter().enumerate() {
+            if matches!(place, 4 | 6 | 8 | 10) {
+                text.push('-');
+            }
+            text.push_str(&format!("{byte:02x}"));
+        }
+        text
+    }
+}
+
+impl DeviceUsage {
+    /// What this sensor or counter says, if the device has it.
+    #[must_use]
+    pub fn reading(&self, reading: Reading) -> Option<u64> {
+        self.readings.get(&reading.into()).copied()
+    }
 }
 
 impl HelloMessage for ProbeReport {

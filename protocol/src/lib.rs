@@ -9,6 +9,7 @@
 //! address, config  where to go          frame    headers, records
 //! connect          going there          bounded  reading without trusting
 //! hello            the first words      limits   every maximum
+//! nvml             what is read of devices
 //! transport        bytes across         stats    what a run counted
 //! ```
 
@@ -19,5 +20,6 @@ pub mod connect;
 pub mod frame;
 pub mod hello;
 pub mod limits;
+pub mod nvml;
 pub mod stats;
 pub mod transport;

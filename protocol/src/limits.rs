@@ -58,6 +58,13 @@ pub const MAX_DEVICES: usize = 64;
 /// Most attributes, or limits, of one device.
 pub const MAX_ATTRIBUTES: usize = 512;
 
+/// Most readings of one device's usage.
+pub const MAX_READINGS: usize = 128;
+
+/// Most processes in one report of usage, over all its devices: with them, and 64 devices of 44 readings, it stays
+/// within [`MAX_HELLO_BYTES`].
+pub const MAX_USAGE_PROCESSES: usize = 1024;
+
 /// Most address windows in a hello or its reply.
 pub const MAX_WINDOWS: usize = 16;
 
@@ -92,6 +99,10 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most time for a HelloReply: a worker starts, loads a driver and makes contexts meanwhile.
 pub const HELLO_REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Most time for a device's usage to be known to the daemon, and so to the client that asks for it: the driver's
+/// management library may have to be initialised first.
+pub const USAGE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Each side sends something at least this often.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -118,6 +129,7 @@ pub const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 pub const CLEAN_UP_LIMIT: Duration = Duration::from_secs(2);
 
 const _: () = assert!(OLDEST_VERSION <= NEWEST_VERSION);
+const _: () = assert!(USAGE_TIMEOUT.as_secs() < CONNECT_TIMEOUT.as_secs());
 const _: () = assert!(BULK_CHUNK_BYTES <= MAX_FRAME_BYTES);
 const _: () = assert!(MAX_INLINE_COPY_BYTES < MAX_CALL_BYTES && MAX_CALL_BYTES < MAX_FRAME_BYTES);
 const _: () = assert!(MAX_INLINE_COPY_BYTES < MAX_REPLY_BYTES && MAX_REPLY_BYTES < MAX_FRAME_BYTES);

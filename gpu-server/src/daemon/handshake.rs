@@ -4,7 +4,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use protocol::hello::{self, Hello, HelloError, HelloReply, PREAMBLE_BYTES, RefusalCode};
+use protocol::hello::{
+    self, Hello, HelloError, HelloMessage, HelloReply, PREAMBLE_BYTES, RefusalCode,
+};
 use protocol::limits::HELLO_TIMEOUT;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -76,8 +78,10 @@ impl Client {
     }
 }
 
-/// Reads exactly one hello.
-async fn read_from(stream: &mut (impl AsyncRead + Unpin)) -> Result<Hello, HelloError> {
+/// Reads exactly one message.
+pub(super) async fn read_from<M: HelloMessage>(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<M, HelloError> {
     let mut preamble = [0; PREAMBLE_BYTES];
     stream.read_exact(&mut preamble).await?;
     let mut bytes = vec![0; hello::parse_preamble(&preamble)?];

@@ -13,6 +13,7 @@
 mod devices;
 mod handshake;
 mod listener;
+mod usage;
 mod workers;
 
 use std::collections::VecDeque;
@@ -32,6 +33,7 @@ use crate::config::{Config, ConfigError};
 use devices::{Devices, DevicesError};
 use handshake::Client;
 use listener::{ListenError, Listener};
+use usage::Usage;
 use workers::{Ended, Order, Workers};
 
 /// Most connections whose hello is not complete. Where there are more, the oldest is dropped: an honest client's is
@@ -88,6 +90,7 @@ async fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (events, mut incoming) = mpsc::channel(MAX_PENDING_HELLOS);
     announce(&listeners, ready)?;
+    let devices = Arc::new(devices);
     let accepting: Vec<_> = listeners
         .iter()
         .map(|listener| tokio::spawn(listener.accept_all(events.clone())).abort_handle())
@@ -96,7 +99,8 @@ async fn run(
         workers: Workers::default(),
         pending: VecDeque::new(),
         events,
-        devices: Arc::new(devices),
+        usage: Usage::of(Arc::clone(&devices)),
+        devices,
         config,
     };
     loop {
@@ -131,6 +135,7 @@ struct Daemon {
     pending: VecDeque<AbortHandle>,
     events: mpsc::Sender<Event>,
     devices: Arc<Devices>,
+    usage: Usage,
     config: Config,
 }
 
@@ -165,6 +170,9 @@ impl Daemon {
     fn answer(&mut self, client: Client, hello: Hello) {
         let reply = match decide(&hello, &self.devices, self.workers.len(), &self.config) {
             Ok(Decision::Session(version)) => return self.start_worker(client, hello, version),
+            Ok(Decision::Snapshot(accepted)) if hello.with_usage => {
+                return self.answer_with_usage(client, &hello, *accepted);
+            }
             Ok(Decision::Snapshot(accepted)) => HelloReply::from(*accepted),
             Err(refused) => {
                 tracing::warn!(client = client.name(), "refused: {}", refused.message);
@@ -172,6 +180,20 @@ impl Daemon {
             }
         };
         tokio::spawn(handshake::reply(client, reply));
+    }
+
+    /// Answers with the devices and how they are used, as soon as that is known.
+    fn answer_with_usage(&self, client: Client, hello: &Hello, mut accepted: Accepted) {
+        let report = self.usage.ask();
+        let programs = self.workers.programs();
+        let identity = hello.identity.as_ref();
+        let namespace =
+            identity.map_or_else(String::new, |identity| identity.process_namespace.clone());
+        tokio::spawn(async move {
+            let report = report.await;
+            usage::describe(&mut accepted, report.as_deref(), &programs, &namespace);
+            handshake::reply(client, accepted.into()).await;
+        });
     }
 
     fn start_worker(&mut self, client: Client, hello: Hello, version: u32) {
@@ -264,6 +286,7 @@ fn server_info(devices: &Devices) -> ServerInfo {
         version: hello::RELEASE.to_owned(),
         device_kind: devices.kind.into(),
         driver_version: devices.report.driver_version,
+        driver_release: String::new(),
     }
 }
 

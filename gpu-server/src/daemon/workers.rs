@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 
 use super::Event;
 use super::devices::{self, Devices};
+use super::usage::Program;
 
 /// The worker's descriptor of its client's connection.
 const CONNECTION: RawFd = 3;
@@ -59,8 +60,11 @@ pub(super) struct Workers {
 }
 
 /// A worker, once its process exists.
-#[derive(Default)]
-struct Worker(Mutex<State>);
+struct Worker {
+    state: Mutex<State>,
+    /// Whom it serves.
+    program: Program,
+}
 
 #[derive(Default)]
 enum State {
@@ -75,7 +79,19 @@ enum State {
 
 impl Worker {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom it serves, and as which process.
+    fn program(&self) -> Program {
+        let worker = match &*self.state() {
+            State::Running(child) => Some(child.id()),
+            State::Coming | State::Over => None,
+        };
+        Program {
+            worker,
+            ..self.program.clone()
+        }
     }
 
     /// Signals the process, if there is one; a worker that is still coming will not begin.
@@ -104,7 +120,10 @@ impl Workers {
     pub(super) fn start(&mut self, order: Order, events: mpsc::Sender<Event>) {
         self.last_session += 1;
         let session = self.last_session;
-        let worker = Arc::new(Worker::default());
+        let worker = Arc::new(Worker {
+            state: Mutex::default(),
+            program: program(&order.hello),
+        });
         self.alive.insert(session, Arc::clone(&worker));
         let ended = move || {
             // It fails only when the daemon is ending.
@@ -121,6 +140,13 @@ impl Workers {
             tracing::error!(session, "cannot start a thread: {error}");
             self.alive.remove(&session);
         }
+    }
+
+    /// Whom the sessions serve.
+    pub(super) fn programs(&self) -> Vec<Program> {
+        let mut alive: Vec<_> = self.alive.iter().collect();
+        alive.sort_by_key(|(session, _)| **session);
+        alive.iter().map(|(_, worker)| worker.program()).collect()
     }
 
     /// Forgets a session that is over.
@@ -140,6 +166,17 @@ impl Workers {
         self.alive
             .values()
             .for_each(|worker| worker.signal(Signal::KILL));
+    }
+}
+
+/// Who says this hello.
+fn program(hello: &Hello) -> Program {
+    let identity = hello.identity.as_ref();
+    Program {
+        process: identity.map_or(0, |identity| identity.process),
+        namespace: identity.map_or_else(String::new, |identity| identity.process_namespace.clone()),
+        devices: hello.device_count(),
+        worker: None,
     }
 }
 

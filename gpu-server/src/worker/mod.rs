@@ -165,6 +165,7 @@ fn prepare(arguments: &WorkerArguments) -> Result<(&'static Driver, Devices, Acc
             version: RELEASE.to_owned(),
             device_kind: arguments.kind.into(),
             driver_version: found.driver_version,
+            driver_release: String::new(),
         }),
         devices: found.devices,
         windows: found.windows,
