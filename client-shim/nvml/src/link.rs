@@ -1,0 +1,52 @@
+//! Asking the daemon: a connection, one question, one answer, the end.
+
+use std::time::Instant;
+
+use protocol::address::Address;
+use protocol::config::{DEVICES_VARIABLE, Sources, Texts, resolve};
+use protocol::connect::{ConnectError, connect_until, first_of, say_hello_until};
+use protocol::hello::{Accepted, Hello, Intent};
+use protocol::limits::CONNECT_TIMEOUT;
+
+use crate::fork::Open;
+
+/// Asks the first of the configured servers that is there who its devices are; of them, those that this program may see.
+pub(crate) fn devices() -> Option<(Address, Accepted)> {
+    let settings = Sources::of_this_process(Texts::default())
+        .and_then(|sources| resolve(&sources))
+        .ok()?;
+    let (addresses, _) = settings.servers?;
+    let allowed: Vec<_> = addresses
+        .into_iter()
+        .filter(|address| settings.transport.allows(address))
+        .collect();
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let asked = first_of(&allowed, |address| {
+        let accepted = ask(address, false, deadline)?;
+        Ok((address.clone(), accepted))
+    });
+    let (address, mut accepted) = asked?.ok()?;
+    accepted.devices.truncate(visible());
+    Some((address, accepted))
+}
+
+/// Asks how the devices are used.
+pub(crate) fn usage(address: &Address) -> Result<Accepted, ConnectError> {
+    ask(address, true, Instant::now() + CONNECT_TIMEOUT)
+}
+
+fn ask(address: &Address, with_usage: bool, deadline: Instant) -> Result<Accepted, ConnectError> {
+    let open = Open::new(connect_until(address, deadline)?);
+    let hello = Hello {
+        with_usage,
+        ..Hello::new(Intent::Snapshot)
+    };
+    say_hello_until(address, &open.socket, &hello, deadline)
+}
+
+/// How many devices CUDA shows this program.
+fn visible() -> usize {
+    let count = std::env::var(DEVICES_VARIABLE).ok();
+    let count = count.and_then(|count| count.parse().ok()).unwrap_or(1);
+    std::cmp::max(count, 1)
+}
