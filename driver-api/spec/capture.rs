@@ -1,94 +1,94 @@
 //! Stream capture.
 
 unsafe extern "C" {
-    #[row(464, refused = "not served yet", since = 10000, ptsz = 10000)]
+    #[row(464, refused = "not served yet: graphs", blocks = never, since = 10000, ptsz = 10000)]
     fn cuStreamBeginCapture(stream: CUstream) -> CUresult;
 
-    #[row(465, refused = "not served yet", since = 13010, ptsz = 13010)]
+    #[row(465, refused = "not served yet: graphs", blocks = never, since = 13010, ptsz = 13010)]
     fn cuStreamBeginCaptureToCig(
         stream: CUstream,
-        stream_cig_capture_params: *mut CUstreamCigCaptureParams,
+        #[input] stream_cig_capture_params: *mut CUstreamCigCaptureParams,
     ) -> CUresult;
 
-    #[row(466, refused = "not served yet", since = 12030, ptsz = 12030)]
+    #[row(466, refused = "not served yet: graphs", blocks = never, since = 12030, ptsz = 12030)]
     fn cuStreamBeginCaptureToGraph(
         stream: CUstream,
         graph: CUgraph,
-        dependencies: *const CUgraphNode,
-        dependency_data: *const CUgraphEdgeData,
+        #[input(count = num_dependencies)] dependencies: *const CUgraphNode,
+        #[input(count = num_dependencies, nullable)] dependency_data: *const CUgraphEdgeData,
         num_dependencies: usize,
         mode: CUstreamCaptureMode,
     ) -> CUresult;
 
-    #[row(467, refused = "not served yet", since = 10010, ptsz = 10010)]
+    #[row(467, refused = "not served yet: graphs", blocks = never, since = 10010, ptsz = 10010)]
     fn cuStreamBeginCapture_v2(stream: CUstream, mode: CUstreamCaptureMode) -> CUresult;
 
-    #[row(468, refused = "not served yet", since = 13030, ptsz = 13030)]
+    #[row(468, refused = "not served yet: graphs", blocks = never, since = 13030, ptsz = 13030)]
     fn cuStreamBeginRecaptureToGraph(
         stream: CUstream,
         mode: CUstreamCaptureMode,
         graph: CUgraph,
         callback_func: CUgraphRecaptureCallback,
-        user_data: *mut c_void,
+        #[address] user_data: *mut c_void,
     ) -> CUresult;
 
-    #[row(469, refused = "not served yet", since = 10000, ptsz = 10000)]
-    fn cuStreamEndCapture(stream: CUstream, graph: *mut CUgraph) -> CUresult;
+    #[row(469, refused = "not served yet: graphs", blocks = never, since = 10000, ptsz = 10000)]
+    fn cuStreamEndCapture(stream: CUstream, #[creates] graph: *mut CUgraph) -> CUresult;
 
-    #[row(470, refused = "not served yet", since = 13010, ptsz = 13010)]
+    #[row(470, refused = "not served yet: graphs", blocks = never, since = 13010, ptsz = 13010)]
     fn cuStreamEndCaptureToCig(stream: CUstream) -> CUresult;
 
-    #[row(471, local, since = 10010, ptsz = 10010)]
+    #[row(471, local, blocks = never, since = 10010, ptsz = 10010)]
     fn cuStreamGetCaptureInfo(
         stream: CUstream,
-        capture_status_out: *mut CUstreamCaptureStatus,
-        id_out: *mut u64,
+        #[out] capture_status_out: *mut CUstreamCaptureStatus,
+        #[out(nullable)] id_out: *mut u64,
     ) -> CUresult;
 
-    #[row(472, local, since = 11030, ptsz = 11030)]
+    #[row(472, local, blocks = never, since = 11030, ptsz = 11030)]
     fn cuStreamGetCaptureInfo_v2(
         stream: CUstream,
-        capture_status_out: *mut CUstreamCaptureStatus,
-        id_out: *mut u64,
-        graph_out: *mut CUgraph,
-        dependencies_out: *mut *const CUgraphNode,
-        num_dependencies_out: *mut usize,
+        #[out] capture_status_out: *mut CUstreamCaptureStatus,
+        #[out(nullable)] id_out: *mut u64,
+        #[out(nullable)] graph_out: *mut CUgraph,
+        #[out(nullable)] dependencies_out: *mut *const CUgraphNode,
+        #[out(nullable)] num_dependencies_out: *mut usize,
     ) -> CUresult;
 
-    #[row(473, refused = "not served yet", since = 12030, ptsz = 12030)]
+    #[row(473, refused = "not served yet: graphs", blocks = never, since = 12030, ptsz = 12030)]
     fn cuStreamGetCaptureInfo_v3(
         stream: CUstream,
-        capture_status_out: *mut CUstreamCaptureStatus,
-        id_out: *mut u64,
-        graph_out: *mut CUgraph,
-        dependencies_out: *mut *const CUgraphNode,
-        edge_data_out: *mut *const CUgraphEdgeData,
-        num_dependencies_out: *mut usize,
+        #[out] capture_status_out: *mut CUstreamCaptureStatus,
+        #[out(nullable)] id_out: *mut u64,
+        #[out(nullable)] graph_out: *mut CUgraph,
+        #[out(nullable)] dependencies_out: *mut *const CUgraphNode,
+        #[out(nullable)] edge_data_out: *mut *const CUgraphEdgeData,
+        #[out(nullable)] num_dependencies_out: *mut usize,
     ) -> CUresult;
 
-    #[row(474, local, since = 10000, ptsz = 10000)]
+    #[row(474, local, blocks = never, since = 10000, ptsz = 10000)]
     fn cuStreamIsCapturing(
         stream: CUstream,
-        capture_status: *mut CUstreamCaptureStatus,
+        #[out] capture_status: *mut CUstreamCaptureStatus,
     ) -> CUresult;
 
-    #[row(475, refused = "not served yet", since = 11030, ptsz = 11030)]
+    #[row(475, refused = "not served yet: graphs", blocks = never, since = 11030, ptsz = 11030)]
     fn cuStreamUpdateCaptureDependencies(
         stream: CUstream,
-        dependencies: *mut CUgraphNode,
+        #[input(count = num_dependencies)] dependencies: *mut CUgraphNode,
         num_dependencies: usize,
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(476, refused = "not served yet", since = 12030, ptsz = 12030)]
+    #[row(476, refused = "not served yet: graphs", blocks = never, since = 12030, ptsz = 12030)]
     fn cuStreamUpdateCaptureDependencies_v2(
         stream: CUstream,
-        dependencies: *mut CUgraphNode,
-        dependency_data: *const CUgraphEdgeData,
+        #[input(count = num_dependencies)] dependencies: *mut CUgraphNode,
+        #[input(count = num_dependencies, nullable)] dependency_data: *const CUgraphEdgeData,
         num_dependencies: usize,
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(477, local, since = 10010)]
-    fn cuThreadExchangeStreamCaptureMode(mode: *mut CUstreamCaptureMode) -> CUresult;
+    #[row(477, local, blocks = never, since = 10010)]
+    fn cuThreadExchangeStreamCaptureMode(#[inout] mode: *mut CUstreamCaptureMode) -> CUresult;
 }

@@ -4,6 +4,7 @@ unsafe extern "C" {
     #[row(
         709,
         refused = "checkpointing a process whose device is remote is not possible yet",
+        blocks = unbounded,
         since = 13040
     )]
     fn cuCheckpointOperationComplete(handle: CUcheckpointOperationHandle) -> CUresult;
@@ -11,43 +12,60 @@ unsafe extern "C" {
     #[row(
         710,
         refused = "checkpointing a process whose device is remote is not possible yet",
+        blocks = unbounded,
         since = 12080
     )]
-    fn cuCheckpointProcessCheckpoint(pid: c_int, args: *mut CUcheckpointCheckpointArgs)
-    -> CUresult;
+    fn cuCheckpointProcessCheckpoint(
+        pid: c_int,
+        #[inout(nullable)] args: *mut CUcheckpointCheckpointArgs,
+    ) -> CUresult;
 
     #[row(
         711,
         refused = "checkpointing a process whose device is remote is not possible yet",
+        blocks = never,
         since = 12080
     )]
-    fn cuCheckpointProcessGetRestoreThreadId(pid: c_int, tid: *mut c_int) -> CUresult;
+    fn cuCheckpointProcessGetRestoreThreadId(pid: c_int, #[out] tid: *mut c_int) -> CUresult;
 
     #[row(
         712,
         refused = "checkpointing a process whose device is remote is not possible yet",
+        blocks = never,
         since = 12080
     )]
-    fn cuCheckpointProcessGetState(pid: c_int, state: *mut CUprocessState) -> CUresult;
+    fn cuCheckpointProcessGetState(pid: c_int, #[out] state: *mut CUprocessState) -> CUresult;
 
     #[row(
         713,
         refused = "checkpointing a process whose device is remote is not possible yet",
+        blocks = unbounded,
         since = 12080
     )]
-    fn cuCheckpointProcessLock(pid: c_int, args: *mut CUcheckpointLockArgs) -> CUresult;
+    fn cuCheckpointProcessLock(
+        pid: c_int,
+        #[inout(nullable)] args: *mut CUcheckpointLockArgs,
+    ) -> CUresult;
 
     #[row(
         714,
         refused = "checkpointing a process whose device is remote is not possible yet",
+        blocks = unbounded,
         since = 12080
     )]
-    fn cuCheckpointProcessRestore(pid: c_int, args: *mut CUcheckpointRestoreArgs) -> CUresult;
+    fn cuCheckpointProcessRestore(
+        pid: c_int,
+        #[inout(nullable)] args: *mut CUcheckpointRestoreArgs,
+    ) -> CUresult;
 
     #[row(
         715,
         refused = "checkpointing a process whose device is remote is not possible yet",
+        blocks = unbounded,
         since = 12080
     )]
-    fn cuCheckpointProcessUnlock(pid: c_int, args: *mut CUcheckpointUnlockArgs) -> CUresult;
+    fn cuCheckpointProcessUnlock(
+        pid: c_int,
+        #[inout(nullable)] args: *mut CUcheckpointUnlockArgs,
+    ) -> CUresult;
 }

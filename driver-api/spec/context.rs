@@ -23,153 +23,168 @@ unsafe extern "C" {
     #[row(5, private, asked, custom = worker, blocks = unbounded)]
     fn gpurunContextDestroy(context: u32) -> CUresult;
 
-    #[row(132, refused = "not served yet", since = 2000)]
-    fn cuCtxAttach(pctx: *mut CUcontext, flags: c_uint) -> CUresult;
+    #[row(
+        132,
+        refused = "the counting of contexts that CUDA 4.0 replaced",
+        blocks = never,
+        since = 2000
+    )]
+    fn cuCtxAttach(#[out] pctx: *mut CUcontext, flags: c_uint) -> CUresult;
 
-    #[row(133, refused = "not served yet", since = 2000)]
-    fn cuCtxCreate(pctx: *mut CUcontext, flags: c_uint, dev: CUdevice) -> CUresult;
+    #[row(
+        133,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
+    fn cuCtxCreate(#[creates] pctx: *mut CUcontext, flags: c_uint, dev: CUdevice) -> CUresult;
 
-    #[row(134, asked, via = gpurunContextCreate, since = 3020)]
-    fn cuCtxCreate_v2(pctx: *mut CUcontext, flags: c_uint, dev: CUdevice) -> CUresult;
+    #[row(134, asked, via = gpurunContextCreate, blocks = unbounded, since = 3020)]
+    fn cuCtxCreate_v2(#[creates] pctx: *mut CUcontext, flags: c_uint, dev: CUdevice) -> CUresult;
 
-    #[row(135, asked, via = gpurunContextCreate, since = 11040)]
+    #[row(135, asked, via = gpurunContextCreate, blocks = unbounded, since = 11040)]
     fn cuCtxCreate_v3(
-        pctx: *mut CUcontext,
-        params_array: *mut CUexecAffinityParam,
+        #[creates] pctx: *mut CUcontext,
+        #[input(count = num_params)] params_array: *mut CUexecAffinityParam,
         num_params: c_int,
         flags: c_uint,
         dev: CUdevice,
     ) -> CUresult;
 
-    #[row(136, asked, via = gpurunContextCreate, since = 12050)]
+    #[row(136, asked, via = gpurunContextCreate, blocks = unbounded, since = 12050)]
     fn cuCtxCreate_v4(
-        pctx: *mut CUcontext,
-        ctx_create_params: *mut CUctxCreateParams,
+        #[creates] pctx: *mut CUcontext,
+        #[input(nullable)] ctx_create_params: *mut CUctxCreateParams,
         flags: c_uint,
         dev: CUdevice,
     ) -> CUresult;
 
-    #[row(137, asked, via = gpurunContextDestroy, since = 2000)]
-    fn cuCtxDestroy(ctx: CUcontext) -> CUresult;
+    #[row(137, asked, via = gpurunContextDestroy, blocks = unbounded, since = 2000)]
+    fn cuCtxDestroy(#[destroys] ctx: CUcontext) -> CUresult;
 
-    #[row(138, asked, via = gpurunContextDestroy, since = 4000)]
-    fn cuCtxDestroy_v2(ctx: CUcontext) -> CUresult;
+    #[row(138, asked, via = gpurunContextDestroy, blocks = unbounded, since = 4000)]
+    fn cuCtxDestroy_v2(#[destroys] ctx: CUcontext) -> CUresult;
 
-    #[row(139, refused = "not served yet", since = 2000)]
-    fn cuCtxDetach(ctx: CUcontext) -> CUresult;
+    #[row(
+        139,
+        refused = "the counting of contexts that CUDA 4.0 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
+    fn cuCtxDetach(#[destroys] ctx: CUcontext) -> CUresult;
 
-    #[row(140, refused = "not served yet", since = 4000)]
+    #[row(140, refused = "not served yet: access between devices", blocks = device, since = 4000)]
     fn cuCtxDisablePeerAccess(peer_context: CUcontext) -> CUresult;
 
-    #[row(141, refused = "not served yet", since = 4000)]
+    #[row(141, refused = "not served yet: access between devices", blocks = device, since = 4000)]
     fn cuCtxEnablePeerAccess(peer_context: CUcontext, flags: c_uint) -> CUresult;
 
-    #[row(142, local, since = 3020)]
-    fn cuCtxGetApiVersion(ctx: CUcontext, version: *mut c_uint) -> CUresult;
+    #[row(142, local, blocks = never, since = 3020)]
+    fn cuCtxGetApiVersion(ctx: CUcontext, #[out] version: *mut c_uint) -> CUresult;
 
-    #[row(143, local, since = 3020)]
-    fn cuCtxGetCacheConfig(pconfig: *mut CUfunc_cache) -> CUresult;
+    #[row(143, local, blocks = never, since = 3020)]
+    fn cuCtxGetCacheConfig(#[out] pconfig: *mut CUfunc_cache) -> CUresult;
 
-    #[row(144, local, since = 4000)]
-    fn cuCtxGetCurrent(pctx: *mut CUcontext) -> CUresult;
+    #[row(144, local, blocks = never, since = 4000)]
+    fn cuCtxGetCurrent(#[out] pctx: *mut CUcontext) -> CUresult;
 
-    #[row(145, local, since = 2000)]
-    fn cuCtxGetDevice(device: *mut CUdevice) -> CUresult;
+    #[row(145, local, blocks = never, since = 2000)]
+    fn cuCtxGetDevice(#[out] device: *mut CUdevice) -> CUresult;
 
-    #[row(146, local, since = 13000)]
-    fn cuCtxGetDevice_v2(device: *mut CUdevice, ctx: CUcontext) -> CUresult;
+    #[row(146, local, blocks = never, since = 13000)]
+    fn cuCtxGetDevice_v2(#[out] device: *mut CUdevice, ctx: CUcontext) -> CUresult;
 
-    #[row(147, refused = "not served yet", since = 11040)]
+    #[row(147, refused = "not served yet", blocks = never, since = 11040)]
     fn cuCtxGetExecAffinity(
-        exec_affinity: *mut CUexecAffinityParam,
+        #[out] exec_affinity: *mut CUexecAffinityParam,
         kind: CUexecAffinityType,
     ) -> CUresult;
 
-    #[row(148, local, since = 7000)]
-    fn cuCtxGetFlags(flags: *mut c_uint) -> CUresult;
+    #[row(148, local, blocks = never, since = 7000)]
+    fn cuCtxGetFlags(#[out] flags: *mut c_uint) -> CUresult;
 
-    #[row(149, local, since = 12000)]
-    fn cuCtxGetId(ctx: CUcontext, ctx_id: *mut c_ulonglong) -> CUresult;
+    #[row(149, local, blocks = never, since = 12000)]
+    fn cuCtxGetId(ctx: CUcontext, #[out] ctx_id: *mut c_ulonglong) -> CUresult;
 
     #[row(150, asked, blocks = never, since = 3010)]
     fn cuCtxGetLimit(#[out] pvalue: *mut usize, limit: CUlimit) -> CUresult;
 
-    #[row(151, local, since = 4020)]
-    fn cuCtxGetSharedMemConfig(config: *mut CUsharedconfig) -> CUresult;
+    #[row(151, local, blocks = never, since = 4020)]
+    fn cuCtxGetSharedMemConfig(#[out] config: *mut CUsharedconfig) -> CUresult;
 
-    #[row(152, local, since = 5050)]
+    #[row(152, local, blocks = never, since = 5050)]
     fn cuCtxGetStreamPriorityRange(
-        least_priority: *mut c_int,
-        greatest_priority: *mut c_int,
+        #[out(nullable)] least_priority: *mut c_int,
+        #[out(nullable)] greatest_priority: *mut c_int,
     ) -> CUresult;
 
-    #[row(153, local, since = 2000)]
-    fn cuCtxPopCurrent(pctx: *mut CUcontext) -> CUresult;
+    #[row(153, local, blocks = never, since = 2000)]
+    fn cuCtxPopCurrent(#[out(nullable)] pctx: *mut CUcontext) -> CUresult;
 
-    #[row(154, local, since = 4000)]
-    fn cuCtxPopCurrent_v2(pctx: *mut CUcontext) -> CUresult;
+    #[row(154, local, blocks = never, since = 4000)]
+    fn cuCtxPopCurrent_v2(#[out(nullable)] pctx: *mut CUcontext) -> CUresult;
 
-    #[row(155, local, since = 2000)]
+    #[row(155, local, blocks = never, since = 2000)]
     fn cuCtxPushCurrent(ctx: CUcontext) -> CUresult;
 
-    #[row(156, local, since = 4000)]
+    #[row(156, local, blocks = never, since = 4000)]
     fn cuCtxPushCurrent_v2(ctx: CUcontext) -> CUresult;
 
-    #[row(157, refused = "not served yet", since = 12050)]
+    #[row(157, refused = "not served yet", blocks = device, since = 12050)]
     fn cuCtxRecordEvent(ctx: CUcontext, event: CUevent) -> CUresult;
 
     #[row(158, posted, blocks = never, since = 11000)]
     fn cuCtxResetPersistingL2Cache() -> CUresult;
 
-    #[row(159, local, since = 3020)]
+    #[row(159, local, blocks = never, since = 3020)]
     fn cuCtxSetCacheConfig(config: CUfunc_cache) -> CUresult;
 
-    #[row(160, local, since = 4000)]
+    #[row(160, local, blocks = never, since = 4000)]
     fn cuCtxSetCurrent(ctx: CUcontext) -> CUresult;
 
-    #[row(161, local, since = 12010)]
+    #[row(161, local, blocks = never, since = 12010)]
     fn cuCtxSetFlags(flags: c_uint) -> CUresult;
 
     #[row(162, asked, blocks = device, since = 3010)]
     fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult;
 
-    #[row(163, local, since = 4020)]
+    #[row(163, local, blocks = never, since = 4020)]
     fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> CUresult;
 
-    #[row(164, asked, via = gpurunMark, since = 2000)]
+    #[row(164, asked, via = gpurunMark, blocks = unbounded, since = 2000)]
     fn cuCtxSynchronize() -> CUresult;
 
-    #[row(165, asked, via = gpurunMark, since = 13000)]
+    #[row(165, asked, via = gpurunMark, blocks = unbounded, since = 13000)]
     fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult;
 
-    #[row(166, refused = "not served yet", since = 12050)]
+    #[row(166, refused = "not served yet", blocks = device, since = 12050)]
     fn cuCtxWaitEvent(ctx: CUcontext, event: CUevent) -> CUresult;
 
-    #[row(167, local, since = 7000)]
+    #[row(167, local, blocks = never, since = 7000)]
     fn cuDevicePrimaryCtxGetState(
         dev: CUdevice,
-        flags: *mut c_uint,
-        active: *mut c_int,
+        #[out] flags: *mut c_uint,
+        #[out] active: *mut c_int,
     ) -> CUresult;
 
-    #[row(168, posted, via = gpurunPrimaryRelease, since = 7000)]
+    #[row(168, posted, via = gpurunPrimaryRelease, blocks = unbounded, since = 7000)]
     fn cuDevicePrimaryCtxRelease(dev: CUdevice) -> CUresult;
 
-    #[row(169, posted, via = gpurunPrimaryRelease, since = 11000)]
+    #[row(169, posted, via = gpurunPrimaryRelease, blocks = unbounded, since = 11000)]
     fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> CUresult;
 
-    #[row(170, asked, via = gpurunPrimaryReset, since = 7000)]
+    #[row(170, asked, via = gpurunPrimaryReset, blocks = unbounded, since = 7000)]
     fn cuDevicePrimaryCtxReset(dev: CUdevice) -> CUresult;
 
-    #[row(171, asked, via = gpurunPrimaryReset, since = 11000)]
+    #[row(171, asked, via = gpurunPrimaryReset, blocks = unbounded, since = 11000)]
     fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) -> CUresult;
 
-    #[row(172, asked, via = gpurunPrimaryRetain, since = 7000)]
-    fn cuDevicePrimaryCtxRetain(pctx: *mut CUcontext, dev: CUdevice) -> CUresult;
+    #[row(172, asked, via = gpurunPrimaryRetain, blocks = unbounded, since = 7000)]
+    fn cuDevicePrimaryCtxRetain(#[out] pctx: *mut CUcontext, dev: CUdevice) -> CUresult;
 
-    #[row(173, local, since = 7000)]
+    #[row(173, local, blocks = never, since = 7000)]
     fn cuDevicePrimaryCtxSetFlags(dev: CUdevice, flags: c_uint) -> CUresult;
 
-    #[row(174, local, since = 11000)]
+    #[row(174, local, blocks = never, since = 11000)]
     fn cuDevicePrimaryCtxSetFlags_v2(dev: CUdevice, flags: c_uint) -> CUresult;
 }

@@ -4,62 +4,68 @@ unsafe extern "C" {
     #[row(
         650,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 7000
     )]
     fn cuEGLStreamConsumerAcquireFrame(
-        conn: *mut CUeglStreamConnection,
-        cuda_resource: *mut CUgraphicsResource,
-        stream: *mut CUstream,
+        #[inout] conn: *mut CUeglStreamConnection,
+        #[out] cuda_resource: *mut CUgraphicsResource,
+        #[input(nullable)] stream: *mut CUstream,
         timeout: c_uint,
     ) -> CUresult;
 
     #[row(
         651,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 7000
     )]
     fn cuEGLStreamConsumerConnect(
-        conn: *mut CUeglStreamConnection,
-        stream: *mut c_void,
+        #[creates] conn: *mut CUeglStreamConnection,
+        #[address] stream: *mut c_void,
     ) -> CUresult;
 
     #[row(
         652,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 8000
     )]
     fn cuEGLStreamConsumerConnectWithFlags(
-        conn: *mut CUeglStreamConnection,
-        stream: *mut c_void,
+        #[creates] conn: *mut CUeglStreamConnection,
+        #[address] stream: *mut c_void,
         flags: c_uint,
     ) -> CUresult;
 
     #[row(
         653,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 7000
     )]
-    fn cuEGLStreamConsumerDisconnect(conn: *mut CUeglStreamConnection) -> CUresult;
+    fn cuEGLStreamConsumerDisconnect(#[inout] conn: *mut CUeglStreamConnection) -> CUresult;
 
     #[row(
         654,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 7000
     )]
     fn cuEGLStreamConsumerReleaseFrame(
-        conn: *mut CUeglStreamConnection,
+        #[inout] conn: *mut CUeglStreamConnection,
         cuda_resource: CUgraphicsResource,
-        stream: *mut CUstream,
+        #[input(nullable)] stream: *mut CUstream,
     ) -> CUresult;
 
     #[row(
         655,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 7000
     )]
     fn cuEGLStreamProducerConnect(
-        conn: *mut CUeglStreamConnection,
-        stream: *mut c_void,
+        #[creates] conn: *mut CUeglStreamConnection,
+        #[address] stream: *mut c_void,
         width: c_int,
         height: c_int,
     ) -> CUresult;
@@ -67,65 +73,77 @@ unsafe extern "C" {
     #[row(
         656,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 7000
     )]
-    fn cuEGLStreamProducerDisconnect(conn: *mut CUeglStreamConnection) -> CUresult;
+    fn cuEGLStreamProducerDisconnect(#[inout] conn: *mut CUeglStreamConnection) -> CUresult;
 
     #[row(
         657,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 7000
     )]
     fn cuEGLStreamProducerPresentFrame(
-        conn: *mut CUeglStreamConnection,
+        #[inout] conn: *mut CUeglStreamConnection,
         eglframe: CUeglFrame,
-        stream: *mut CUstream,
+        #[input(nullable)] stream: *mut CUstream,
     ) -> CUresult;
 
     #[row(
         658,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 7000
     )]
     fn cuEGLStreamProducerReturnFrame(
-        conn: *mut CUeglStreamConnection,
-        eglframe: *mut CUeglFrame,
-        stream: *mut CUstream,
+        #[inout] conn: *mut CUeglStreamConnection,
+        #[out] eglframe: *mut CUeglFrame,
+        #[input(nullable)] stream: *mut CUstream,
     ) -> CUresult;
 
     #[row(
         659,
+        elsewhere,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = device,
         since = 9000
     )]
     fn cuEventCreateFromEGLSync(
-        event: *mut CUevent,
-        egl_sync: *mut c_void,
+        #[creates] event: *mut CUevent,
+        #[address] egl_sync: *mut c_void,
         flags: c_uint,
     ) -> CUresult;
 
     #[row(
         660,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 2000
     )]
-    fn cuGLCtxCreate(ctx: *mut CUcontext, flags: c_uint, device: CUdevice) -> CUresult;
+    fn cuGLCtxCreate(#[creates] ctx: *mut CUcontext, flags: c_uint, device: CUdevice) -> CUresult;
 
     #[row(
         661,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 3020
     )]
-    fn cuGLCtxCreate_v2(ctx: *mut CUcontext, flags: c_uint, device: CUdevice) -> CUresult;
+    fn cuGLCtxCreate_v2(
+        #[creates] ctx: *mut CUcontext,
+        flags: c_uint,
+        device: CUdevice,
+    ) -> CUresult;
 
     #[row(
         662,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = never,
         since = 4010
     )]
     fn cuGLGetDevices(
-        cuda_device_count_out: *mut c_uint,
-        cuda_devices: *mut CUdevice,
+        #[out] cuda_device_count_out: *mut c_uint,
+        #[out(count = cuda_device_count)] cuda_devices: *mut CUdevice,
         cuda_device_count: c_uint,
         device_list: CUGLDeviceList,
     ) -> CUresult;
@@ -133,11 +151,12 @@ unsafe extern "C" {
     #[row(
         663,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = never,
         since = 6050
     )]
     fn cuGLGetDevices_v2(
-        cuda_device_count_out: *mut c_uint,
-        cuda_devices: *mut CUdevice,
+        #[out] cuda_device_count_out: *mut c_uint,
+        #[out(count = cuda_device_count)] cuda_devices: *mut CUdevice,
         cuda_device_count: c_uint,
         device_list: CUGLDeviceList,
     ) -> CUresult;
@@ -145,6 +164,7 @@ unsafe extern "C" {
     #[row(
         664,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = never,
         since = 2000
     )]
     fn cuGLInit() -> CUresult;
@@ -152,22 +172,24 @@ unsafe extern "C" {
     #[row(
         665,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 2000
     )]
     fn cuGLMapBufferObject(
-        dptr: *mut CUdeviceptr_v1,
-        size: *mut c_uint,
+        #[out] dptr: *mut CUdeviceptr_v1,
+        #[out] size: *mut c_uint,
         buffer: c_uint,
     ) -> CUresult;
 
     #[row(
         666,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 2030
     )]
     fn cuGLMapBufferObjectAsync(
-        dptr: *mut CUdeviceptr_v1,
-        size: *mut c_uint,
+        #[out] dptr: *mut CUdeviceptr_v1,
+        #[out] size: *mut c_uint,
         buffer: c_uint,
         stream: CUstream,
     ) -> CUresult;
@@ -175,12 +197,13 @@ unsafe extern "C" {
     #[row(
         667,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 3020,
         ptsz = 7000
     )]
     fn cuGLMapBufferObjectAsync_v2(
-        dptr: *mut CUdeviceptr,
-        size: *mut usize,
+        #[out] dptr: *mut CUdeviceptr,
+        #[out] size: *mut usize,
         buffer: c_uint,
         stream: CUstream,
     ) -> CUresult;
@@ -188,15 +211,20 @@ unsafe extern "C" {
     #[row(
         668,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 3020,
         ptds = 7000
     )]
-    fn cuGLMapBufferObject_v2(dptr: *mut CUdeviceptr, size: *mut usize, buffer: c_uint)
-    -> CUresult;
+    fn cuGLMapBufferObject_v2(
+        #[out] dptr: *mut CUdeviceptr,
+        #[out] size: *mut usize,
+        buffer: c_uint,
+    ) -> CUresult;
 
     #[row(
         669,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = device,
         since = 2000
     )]
     fn cuGLRegisterBufferObject(buffer: c_uint) -> CUresult;
@@ -204,6 +232,7 @@ unsafe extern "C" {
     #[row(
         670,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = never,
         since = 2030
     )]
     fn cuGLSetBufferObjectMapFlags(buffer: c_uint, flags: c_uint) -> CUresult;
@@ -211,6 +240,7 @@ unsafe extern "C" {
     #[row(
         671,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 2000
     )]
     fn cuGLUnmapBufferObject(buffer: c_uint) -> CUresult;
@@ -218,6 +248,7 @@ unsafe extern "C" {
     #[row(
         672,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 2030
     )]
     fn cuGLUnmapBufferObjectAsync(buffer: c_uint, stream: CUstream) -> CUresult;
@@ -225,6 +256,7 @@ unsafe extern "C" {
     #[row(
         673,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 2000
     )]
     fn cuGLUnregisterBufferObject(buffer: c_uint) -> CUresult;
@@ -232,21 +264,23 @@ unsafe extern "C" {
     #[row(
         674,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = device,
         since = 7000
     )]
     fn cuGraphicsEGLRegisterImage(
-        cuda_resource: *mut CUgraphicsResource,
-        image: *mut c_void,
+        #[creates] cuda_resource: *mut CUgraphicsResource,
+        #[address] image: *mut c_void,
         flags: c_uint,
     ) -> CUresult;
 
     #[row(
         675,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = device,
         since = 3000
     )]
     fn cuGraphicsGLRegisterBuffer(
-        cuda_resource: *mut CUgraphicsResource,
+        #[creates] cuda_resource: *mut CUgraphicsResource,
         buffer: c_uint,
         flags: c_uint,
     ) -> CUresult;
@@ -254,10 +288,11 @@ unsafe extern "C" {
     #[row(
         676,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = device,
         since = 3000
     )]
     fn cuGraphicsGLRegisterImage(
-        cuda_resource: *mut CUgraphicsResource,
+        #[creates] cuda_resource: *mut CUgraphicsResource,
         image: c_uint,
         target: c_uint,
         flags: c_uint,
@@ -266,22 +301,24 @@ unsafe extern "C" {
     #[row(
         677,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 3000,
         ptsz = 7000
     )]
     fn cuGraphicsMapResources(
         count: c_uint,
-        resources: *mut CUgraphicsResource,
+        #[input(count = count)] resources: *mut CUgraphicsResource,
         stream: CUstream,
     ) -> CUresult;
 
     #[row(
         678,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = never,
         since = 7000
     )]
     fn cuGraphicsResourceGetMappedEglFrame(
-        egl_frame: *mut CUeglFrame,
+        #[out] egl_frame: *mut CUeglFrame,
         resource: CUgraphicsResource,
         index: c_uint,
         mip_level: c_uint,
@@ -290,38 +327,42 @@ unsafe extern "C" {
     #[row(
         679,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = never,
         since = 5000
     )]
     fn cuGraphicsResourceGetMappedMipmappedArray(
-        mipmapped_array: *mut CUmipmappedArray,
+        #[out] mipmapped_array: *mut CUmipmappedArray,
         resource: CUgraphicsResource,
     ) -> CUresult;
 
     #[row(
         680,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = never,
         since = 3000
     )]
     fn cuGraphicsResourceGetMappedPointer(
-        dev_ptr: *mut CUdeviceptr_v1,
-        size: *mut c_uint,
+        #[out] dev_ptr: *mut CUdeviceptr_v1,
+        #[out] size: *mut c_uint,
         resource: CUgraphicsResource,
     ) -> CUresult;
 
     #[row(
         681,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = never,
         since = 3020
     )]
     fn cuGraphicsResourceGetMappedPointer_v2(
-        dev_ptr: *mut CUdeviceptr,
-        size: *mut usize,
+        #[out] dev_ptr: *mut CUdeviceptr,
+        #[out] size: *mut usize,
         resource: CUgraphicsResource,
     ) -> CUresult;
 
     #[row(
         682,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = never,
         since = 3000
     )]
     fn cuGraphicsResourceSetMapFlags(resource: CUgraphicsResource, flags: c_uint) -> CUresult;
@@ -329,6 +370,7 @@ unsafe extern "C" {
     #[row(
         683,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = never,
         since = 6050
     )]
     fn cuGraphicsResourceSetMapFlags_v2(resource: CUgraphicsResource, flags: c_uint) -> CUresult;
@@ -336,10 +378,11 @@ unsafe extern "C" {
     #[row(
         684,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = never,
         since = 3000
     )]
     fn cuGraphicsSubResourceGetMappedArray(
-        array: *mut CUarray,
+        #[out] array: *mut CUarray,
         resource: CUgraphicsResource,
         array_index: c_uint,
         mip_level: c_uint,
@@ -348,29 +391,32 @@ unsafe extern "C" {
     #[row(
         685,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 3000,
         ptsz = 7000
     )]
     fn cuGraphicsUnmapResources(
         count: c_uint,
-        resources: *mut CUgraphicsResource,
+        #[input(count = count)] resources: *mut CUgraphicsResource,
         stream: CUstream,
     ) -> CUresult;
 
     #[row(
         686,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 3000
     )]
-    fn cuGraphicsUnregisterResource(resource: CUgraphicsResource) -> CUresult;
+    fn cuGraphicsUnregisterResource(#[destroys] resource: CUgraphicsResource) -> CUresult;
 
     #[row(
         687,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = device,
         since = 3010
     )]
     fn cuGraphicsVDPAURegisterOutputSurface(
-        cuda_resource: *mut CUgraphicsResource,
+        #[creates] cuda_resource: *mut CUgraphicsResource,
         vdp_surface: c_uint,
         flags: c_uint,
     ) -> CUresult;
@@ -378,10 +424,11 @@ unsafe extern "C" {
     #[row(
         688,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = device,
         since = 3010
     )]
     fn cuGraphicsVDPAURegisterVideoSurface(
-        cuda_resource: *mut CUgraphicsResource,
+        #[creates] cuda_resource: *mut CUgraphicsResource,
         vdp_surface: c_uint,
         flags: c_uint,
     ) -> CUresult;
@@ -389,44 +436,59 @@ unsafe extern "C" {
     #[row(
         689,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 3010
     )]
     fn cuVDPAUCtxCreate(
-        ctx: *mut CUcontext,
+        #[creates] ctx: *mut CUcontext,
         flags: c_uint,
         device: CUdevice,
         vdp_device: c_uint,
-        vdp_get_proc_address: *mut VdpGetProcAddress,
+        #[address] vdp_get_proc_address: *mut VdpGetProcAddress,
     ) -> CUresult;
 
     #[row(
         690,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = unbounded,
         since = 3020
     )]
     fn cuVDPAUCtxCreate_v2(
-        ctx: *mut CUcontext,
+        #[creates] ctx: *mut CUcontext,
         flags: c_uint,
         device: CUdevice,
         vdp_device: c_uint,
-        vdp_get_proc_address: *mut VdpGetProcAddress,
+        #[address] vdp_get_proc_address: *mut VdpGetProcAddress,
     ) -> CUresult;
 
     #[row(
         691,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = never,
         since = 3010
     )]
     fn cuVDPAUGetDevice(
-        device: *mut CUdevice,
+        #[out] device: *mut CUdevice,
         vdp_device: c_uint,
-        vdp_get_proc_address: *mut VdpGetProcAddress,
+        #[address] vdp_get_proc_address: *mut VdpGetProcAddress,
     ) -> CUresult;
 
     #[row(
         692,
+        elsewhere,
         refused = "graphics interoperation needs a display device on this machine",
+        blocks = never,
         since = 2020
     )]
-    fn cuWGLGetDevice(device: *mut CUdevice, gpu: *mut c_void) -> CUresult;
+    fn cuWGLGetDevice(#[out] device: *mut CUdevice, #[address] gpu: *mut c_void) -> CUresult;
+
+    /// Exported, but in no header: its arguments are not known.
+    #[row(
+        717,
+        unlisted,
+        refused = "graphics interoperation needs a display device on this machine",
+        blocks = never,
+        since = 11000
+    )]
+    fn cuEGLApiInit() -> CUresult;
 }

@@ -1,92 +1,108 @@
 //! Green contexts and device resources.
 
 unsafe extern "C" {
-    #[row(581, refused = "not served yet", since = 12040)]
-    fn cuCtxFromGreenCtx(context: *mut CUcontext, ctx: CUgreenCtx) -> CUresult;
+    #[row(581, refused = "not served yet: partitions of a device", blocks = never, since = 12040)]
+    fn cuCtxFromGreenCtx(#[out] context: *mut CUcontext, ctx: CUgreenCtx) -> CUresult;
 
-    #[row(582, refused = "not served yet", since = 12040)]
+    #[row(582, refused = "not served yet: partitions of a device", blocks = never, since = 12040)]
     fn cuCtxGetDevResource(
         ctx: CUcontext,
-        result: *mut CUdevResource,
+        #[out] result: *mut CUdevResource,
         kind: CUdevResourceType,
     ) -> CUresult;
 
-    #[row(583, refused = "not served yet", since = 12040)]
+    #[row(583, refused = "not served yet: partitions of a device", blocks = never, since = 12040)]
     fn cuDevResourceGenerateDesc(
-        desc: *mut CUdevResourceDesc,
-        resources: *mut CUdevResource,
+        #[creates] desc: *mut CUdevResourceDesc,
+        #[input(count = nb_resources)] resources: *mut CUdevResource,
         nb_resources: c_uint,
     ) -> CUresult;
 
-    #[row(584, refused = "not served yet", since = 13010)]
+    #[row(584, refused = "not served yet: partitions of a device", blocks = never, since = 13010)]
     fn cuDevSmResourceSplit(
-        result: *mut CUdevResource,
+        #[out(count = nb_groups, nullable)] result: *mut CUdevResource,
         nb_groups: c_uint,
-        input: *const CUdevResource,
-        remainder: *mut CUdevResource,
+        #[input] input: *const CUdevResource,
+        #[out(nullable)] remainder: *mut CUdevResource,
         flags: c_uint,
-        group_params: *mut CU_DEV_SM_RESOURCE_GROUP_PARAMS,
+        #[inout(count = nb_groups)] group_params: *mut CU_DEV_SM_RESOURCE_GROUP_PARAMS,
     ) -> CUresult;
 
-    #[row(585, refused = "not served yet", since = 12040)]
+    #[row(585, refused = "not served yet: partitions of a device", blocks = never, since = 12040)]
     fn cuDevSmResourceSplitByCount(
-        result: *mut CUdevResource,
-        nb_groups: *mut c_uint,
-        input: *const CUdevResource,
-        remaining: *mut CUdevResource,
+        #[out(count = nb_groups, nullable)] result: *mut CUdevResource,
+        #[inout] nb_groups: *mut c_uint,
+        #[input] input: *const CUdevResource,
+        #[out(nullable)] remaining: *mut CUdevResource,
         use_flags: c_uint,
         min_count: c_uint,
     ) -> CUresult;
 
-    #[row(586, refused = "not served yet", since = 12040)]
+    #[row(586, refused = "not served yet: partitions of a device", blocks = never, since = 12040)]
     fn cuDeviceGetDevResource(
         dev: CUdevice,
-        result: *mut CUdevResource,
+        #[out] result: *mut CUdevResource,
         kind: CUdevResourceType,
     ) -> CUresult;
 
-    #[row(587, refused = "not served yet", since = 12040)]
+    #[row(
+        587,
+        refused = "not served yet: partitions of a device",
+        blocks = unbounded,
+        since = 12040
+    )]
     fn cuGreenCtxCreate(
-        ctx: *mut CUgreenCtx,
+        #[creates] ctx: *mut CUgreenCtx,
         desc: CUdevResourceDesc,
         dev: CUdevice,
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(588, refused = "not served yet", since = 12040)]
-    fn cuGreenCtxDestroy(ctx: CUgreenCtx) -> CUresult;
+    #[row(
+        588,
+        refused = "not served yet: partitions of a device",
+        blocks = unbounded,
+        since = 12040
+    )]
+    fn cuGreenCtxDestroy(#[destroys] ctx: CUgreenCtx) -> CUresult;
 
-    #[row(589, refused = "not served yet", since = 12040)]
+    #[row(589, refused = "not served yet: partitions of a device", blocks = never, since = 12040)]
     fn cuGreenCtxGetDevResource(
         ctx: CUgreenCtx,
-        result: *mut CUdevResource,
+        #[out] result: *mut CUdevResource,
         kind: CUdevResourceType,
     ) -> CUresult;
 
-    #[row(590, refused = "not served yet", since = 12090)]
-    fn cuGreenCtxGetId(green_ctx: CUgreenCtx, green_ctx_id: *mut c_ulonglong) -> CUresult;
+    #[row(590, refused = "not served yet: partitions of a device", blocks = never, since = 12090)]
+    fn cuGreenCtxGetId(green_ctx: CUgreenCtx, #[out] green_ctx_id: *mut c_ulonglong) -> CUresult;
 
-    #[row(591, refused = "not served yet", since = 12040)]
+    #[row(591, refused = "not served yet: partitions of a device", blocks = device, since = 12040)]
     fn cuGreenCtxRecordEvent(ctx: CUgreenCtx, event: CUevent) -> CUresult;
 
-    #[row(592, refused = "not served yet", since = 12050)]
+    #[row(592, refused = "not served yet: partitions of a device", blocks = device, since = 12050)]
     fn cuGreenCtxStreamCreate(
-        stream: *mut CUstream,
+        #[creates] stream: *mut CUstream,
         green_ctx: CUgreenCtx,
         flags: c_uint,
         priority: c_int,
     ) -> CUresult;
 
-    #[row(593, refused = "not served yet", since = 12040)]
+    #[row(593, refused = "not served yet: partitions of a device", blocks = device, since = 12040)]
     fn cuGreenCtxWaitEvent(ctx: CUgreenCtx, event: CUevent) -> CUresult;
 
-    #[row(594, refused = "not served yet", since = 13010, ptsz = 13010)]
+    #[row(
+        594,
+        refused = "not served yet: partitions of a device",
+        blocks = never,
+        since = 13010,
+        ptsz = 13010
+    )]
     fn cuStreamGetDevResource(
         stream: CUstream,
-        result: *mut CUdevResource,
+        #[out] result: *mut CUdevResource,
         kind: CUdevResourceType,
     ) -> CUresult;
 
-    #[row(595, refused = "not served yet", since = 12040)]
-    fn cuStreamGetGreenCtx(stream: CUstream, ctx: *mut CUgreenCtx) -> CUresult;
+    #[row(595, refused = "not served yet: partitions of a device", blocks = never, since = 12040)]
+    fn cuStreamGetGreenCtx(stream: CUstream, #[out] ctx: *mut CUgreenCtx) -> CUresult;
 }

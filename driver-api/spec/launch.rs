@@ -17,10 +17,15 @@ unsafe extern "C" {
         #[rest] attributes_and_parameters: &[u8],
     ) -> CUresult;
 
-    #[row(226, refused = "not served yet", since = 2000)]
+    #[row(
+        226,
+        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
+        blocks = device,
+        since = 2000
+    )]
     fn cuLaunch(f: CUfunction) -> CUresult;
 
-    #[row(227, posted, via = gpurunLaunch, since = 9000, ptsz = 9000)]
+    #[row(227, posted, via = gpurunLaunch, blocks = device, since = 9000, ptsz = 9000)]
     fn cuLaunchCooperativeKernel(
         f: CUfunction,
         grid_dim_x: c_uint,
@@ -31,20 +36,30 @@ unsafe extern "C" {
         block_dim_z: c_uint,
         shared_mem_bytes: c_uint,
         stream: CUstream,
-        kernel_params: *mut *mut c_void,
+        #[input(parameters_of = f, nullable)] kernel_params: *mut *mut c_void,
     ) -> CUresult;
 
-    #[row(228, refused = "not served yet", since = 9000)]
+    #[row(228, refused = "not served yet", blocks = device, since = 9000)]
     fn cuLaunchCooperativeKernelMultiDevice(
-        launch_params_list: *mut CUDA_LAUNCH_PARAMS,
+        #[input(count = num_devices)] launch_params_list: *mut CUDA_LAUNCH_PARAMS,
         num_devices: c_uint,
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(229, refused = "not served yet", since = 2000)]
+    #[row(
+        229,
+        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
+        blocks = device,
+        since = 2000
+    )]
     fn cuLaunchGrid(f: CUfunction, grid_width: c_int, grid_height: c_int) -> CUresult;
 
-    #[row(230, refused = "not served yet", since = 2000)]
+    #[row(
+        230,
+        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
+        blocks = device,
+        since = 2000
+    )]
     fn cuLaunchGridAsync(
         f: CUfunction,
         grid_width: c_int,
@@ -52,18 +67,34 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(231, refused = "not served yet", since = 10000, ptsz = 10000)]
-    fn cuLaunchHostFunc(stream: CUstream, function: CUhostFn, user_data: *mut c_void) -> CUresult;
+    #[row(
+        231,
+        refused = "not served yet: callbacks from a stream",
+        blocks = device,
+        since = 10000,
+        ptsz = 10000
+    )]
+    fn cuLaunchHostFunc(
+        stream: CUstream,
+        function: CUhostFn,
+        #[address] user_data: *mut c_void,
+    ) -> CUresult;
 
-    #[row(232, refused = "not served yet", since = 13010, ptsz = 13010)]
+    #[row(
+        232,
+        refused = "not served yet: callbacks from a stream",
+        blocks = device,
+        since = 13010,
+        ptsz = 13010
+    )]
     fn cuLaunchHostFunc_v2(
         stream: CUstream,
         function: CUhostFn,
-        user_data: *mut c_void,
+        #[address] user_data: *mut c_void,
         sync_mode: c_uint,
     ) -> CUresult;
 
-    #[row(233, posted, via = gpurunLaunch, since = 4000, ptsz = 7000)]
+    #[row(233, posted, via = gpurunLaunch, blocks = device, since = 4000, ptsz = 7000)]
     fn cuLaunchKernel(
         f: CUfunction,
         grid_dim_x: c_uint,
@@ -74,35 +105,60 @@ unsafe extern "C" {
         block_dim_z: c_uint,
         shared_mem_bytes: c_uint,
         stream: CUstream,
-        kernel_params: *mut *mut c_void,
-        extra: *mut *mut c_void,
+        #[input(parameters_of = f, nullable)] kernel_params: *mut *mut c_void,
+        #[input(ended, nullable)] extra: *mut *mut c_void,
     ) -> CUresult;
 
-    #[row(234, posted, via = gpurunLaunch, since = 11060, ptsz = 11060)]
+    #[row(234, posted, via = gpurunLaunch, blocks = device, since = 11060, ptsz = 11060)]
     fn cuLaunchKernelEx(
-        config: *const CUlaunchConfig,
+        #[input] config: *const CUlaunchConfig,
         f: CUfunction,
-        kernel_params: *mut *mut c_void,
-        extra: *mut *mut c_void,
+        #[input(parameters_of = f, nullable)] kernel_params: *mut *mut c_void,
+        #[input(ended, nullable)] extra: *mut *mut c_void,
     ) -> CUresult;
 
-    #[row(235, refused = "not served yet", since = 2000)]
+    #[row(
+        235,
+        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
+        blocks = never,
+        since = 2000
+    )]
     fn cuParamSetSize(function: CUfunction, numbytes: c_uint) -> CUresult;
 
-    #[row(236, refused = "not served yet", since = 2000)]
+    #[row(
+        236,
+        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
+        blocks = never,
+        since = 2000
+    )]
     fn cuParamSetTexRef(function: CUfunction, texunit: c_int, tex_ref: CUtexref) -> CUresult;
 
-    #[row(237, refused = "not served yet", since = 2000)]
+    #[row(
+        237,
+        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
+        blocks = never,
+        since = 2000
+    )]
     fn cuParamSetf(function: CUfunction, offset: c_int, value: f32) -> CUresult;
 
-    #[row(238, refused = "not served yet", since = 2000)]
+    #[row(
+        238,
+        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
+        blocks = never,
+        since = 2000
+    )]
     fn cuParamSeti(function: CUfunction, offset: c_int, value: c_uint) -> CUresult;
 
-    #[row(239, refused = "not served yet", since = 2000)]
+    #[row(
+        239,
+        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
+        blocks = never,
+        since = 2000
+    )]
     fn cuParamSetv(
         function: CUfunction,
         offset: c_int,
-        ptr: *mut c_void,
+        #[input(bytes = numbytes)] ptr: *mut c_void,
         numbytes: c_uint,
     ) -> CUresult;
 }

@@ -1,7 +1,7 @@
 //! Managed memory, prefetch and advice.
 
 unsafe extern "C" {
-    #[row(448, refused = "not served yet", since = 8000)]
+    #[row(448, refused = "not served yet: managed memory", blocks = device, since = 8000)]
     fn cuMemAdvise(
         dev_ptr: CUdeviceptr,
         count: usize,
@@ -9,7 +9,7 @@ unsafe extern "C" {
         device: CUdevice,
     ) -> CUresult;
 
-    #[row(449, refused = "not served yet", since = 12020)]
+    #[row(449, refused = "not served yet: managed memory", blocks = device, since = 12020)]
     fn cuMemAdvise_v2(
         dev_ptr: CUdeviceptr,
         count: usize,
@@ -17,31 +17,53 @@ unsafe extern "C" {
         location: CUmemLocation,
     ) -> CUresult;
 
-    #[row(450, refused = "not served yet", since = 6000)]
-    fn cuMemAllocManaged(dptr: *mut CUdeviceptr, bytesize: usize, flags: c_uint) -> CUresult;
+    #[row(450, refused = "not served yet: managed memory", blocks = device, since = 6000)]
+    fn cuMemAllocManaged(
+        #[creates] dptr: *mut CUdeviceptr,
+        bytesize: usize,
+        flags: c_uint,
+    ) -> CUresult;
 
-    #[row(451, refused = "not served yet", since = 13000, ptsz = 13000)]
+    #[row(
+        451,
+        refused = "not served yet: managed memory",
+        blocks = device,
+        since = 13000,
+        ptsz = 13000
+    )]
     fn cuMemDiscardAndPrefetchBatchAsync(
-        dptrs: *mut CUdeviceptr,
-        sizes: *mut usize,
+        #[input(count = count)] dptrs: *mut CUdeviceptr,
+        #[input(count = count)] sizes: *mut usize,
         count: usize,
-        prefetch_locs: *mut CUmemLocation,
-        prefetch_loc_idxs: *mut usize,
+        #[input(count = num_prefetch_locs)] prefetch_locs: *mut CUmemLocation,
+        #[input(count = num_prefetch_locs)] prefetch_loc_idxs: *mut usize,
         num_prefetch_locs: usize,
         flags: c_ulonglong,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(452, refused = "not served yet", since = 13000, ptsz = 13000)]
+    #[row(
+        452,
+        refused = "not served yet: managed memory",
+        blocks = device,
+        since = 13000,
+        ptsz = 13000
+    )]
     fn cuMemDiscardBatchAsync(
-        dptrs: *mut CUdeviceptr,
-        sizes: *mut usize,
+        #[input(count = count)] dptrs: *mut CUdeviceptr,
+        #[input(count = count)] sizes: *mut usize,
         count: usize,
         flags: c_ulonglong,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(453, refused = "not served yet", since = 8000, ptsz = 8000)]
+    #[row(
+        453,
+        refused = "not served yet: managed memory",
+        blocks = device,
+        since = 8000,
+        ptsz = 8000
+    )]
     fn cuMemPrefetchAsync(
         dev_ptr: CUdeviceptr,
         count: usize,
@@ -49,7 +71,13 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(454, refused = "not served yet", since = 12020, ptsz = 12020)]
+    #[row(
+        454,
+        refused = "not served yet: managed memory",
+        blocks = device,
+        since = 12020,
+        ptsz = 12020
+    )]
     fn cuMemPrefetchAsync_v2(
         dev_ptr: CUdeviceptr,
         count: usize,
@@ -58,32 +86,38 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(455, refused = "not served yet", since = 13000, ptsz = 13000)]
+    #[row(
+        455,
+        refused = "not served yet: managed memory",
+        blocks = device,
+        since = 13000,
+        ptsz = 13000
+    )]
     fn cuMemPrefetchBatchAsync(
-        dptrs: *mut CUdeviceptr,
-        sizes: *mut usize,
+        #[input(count = count)] dptrs: *mut CUdeviceptr,
+        #[input(count = count)] sizes: *mut usize,
         count: usize,
-        prefetch_locs: *mut CUmemLocation,
-        prefetch_loc_idxs: *mut usize,
+        #[input(count = num_prefetch_locs)] prefetch_locs: *mut CUmemLocation,
+        #[input(count = num_prefetch_locs)] prefetch_loc_idxs: *mut usize,
         num_prefetch_locs: usize,
         flags: c_ulonglong,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(456, refused = "not served yet", since = 8000)]
+    #[row(456, refused = "not served yet: managed memory", blocks = never, since = 8000)]
     fn cuMemRangeGetAttribute(
-        data: *mut c_void,
+        #[out(bytes = data_size)] data: *mut c_void,
         data_size: usize,
         attribute: CUmem_range_attribute,
         dev_ptr: CUdeviceptr,
         count: usize,
     ) -> CUresult;
 
-    #[row(457, refused = "not served yet", since = 8000)]
+    #[row(457, refused = "not served yet: managed memory", blocks = never, since = 8000)]
     fn cuMemRangeGetAttributes(
-        data: *mut *mut c_void,
-        data_sizes: *mut usize,
-        attributes: *mut CUmem_range_attribute,
+        #[out(count = num_attributes)] data: *mut *mut c_void,
+        #[input(count = num_attributes)] data_sizes: *mut usize,
+        #[input(count = num_attributes)] attributes: *mut CUmem_range_attribute,
         num_attributes: usize,
         dev_ptr: CUdeviceptr,
         count: usize,

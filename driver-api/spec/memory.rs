@@ -63,182 +63,295 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(284, refused = "not served yet", since = 11030)]
+    #[row(284, refused = "not served yet", blocks = device, since = 11030)]
     fn cuFlushGPUDirectRDMAWrites(
         target: CUflushGPUDirectRDMAWritesTarget,
         scope: CUflushGPUDirectRDMAWritesScope,
     ) -> CUresult;
 
-    #[row(285, refused = "not served yet", since = 2000)]
-    fn cuMemAlloc(dptr: *mut CUdeviceptr_v1, bytesize: c_uint) -> CUresult;
+    #[row(
+        285,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
+    fn cuMemAlloc(#[creates] dptr: *mut CUdeviceptr_v1, bytesize: c_uint) -> CUresult;
 
-    #[row(286, refused = "not served yet", since = 2000)]
-    fn cuMemAllocHost(pp: *mut *mut c_void, bytesize: c_uint) -> CUresult;
+    #[row(
+        286,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
+    fn cuMemAllocHost(#[creates] pp: *mut *mut c_void, bytesize: c_uint) -> CUresult;
 
-    #[row(287, local, since = 3020)]
-    fn cuMemAllocHost_v2(pp: *mut *mut c_void, bytesize: usize) -> CUresult;
+    #[row(287, local, blocks = device, since = 3020)]
+    fn cuMemAllocHost_v2(#[creates] pp: *mut *mut c_void, bytesize: usize) -> CUresult;
 
-    #[row(288, refused = "not served yet", since = 2000)]
+    #[row(
+        288,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
     fn cuMemAllocPitch(
-        dptr: *mut CUdeviceptr_v1,
-        pitch: *mut c_uint,
+        #[creates] dptr: *mut CUdeviceptr_v1,
+        #[out] pitch: *mut c_uint,
         width_in_bytes: c_uint,
         height: c_uint,
         element_size_bytes: c_uint,
     ) -> CUresult;
 
-    #[row(289, asked, via = gpurunMemoryMap, since = 3020)]
+    #[row(289, asked, via = gpurunMemoryMap, blocks = device, since = 3020)]
     fn cuMemAllocPitch_v2(
-        dptr: *mut CUdeviceptr,
-        pitch: *mut usize,
+        #[creates] dptr: *mut CUdeviceptr,
+        #[out] pitch: *mut usize,
         width_in_bytes: usize,
         height: usize,
         element_size_bytes: c_uint,
     ) -> CUresult;
 
-    #[row(290, asked, via = gpurunMemoryMap, since = 3020)]
-    fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytesize: usize) -> CUresult;
+    #[row(290, asked, via = gpurunMemoryMap, blocks = device, since = 3020)]
+    fn cuMemAlloc_v2(#[creates] dptr: *mut CUdeviceptr, bytesize: usize) -> CUresult;
 
-    #[row(291, refused = "not served yet", since = 12060, ptsz = 12060)]
+    #[row(
+        291,
+        refused = "not served yet: batches of copies",
+        blocks = device,
+        since = 12060,
+        ptsz = 12060
+    )]
     fn cuMemBatchDecompressAsync(
-        params_array: *mut CUmemDecompressParams,
+        #[input(count = count)] params_array: *mut CUmemDecompressParams,
         count: usize,
         flags: c_uint,
-        error_index: *mut usize,
+        #[out(nullable)] error_index: *mut usize,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(292, refused = "not served yet", since = 2000)]
-    fn cuMemFree(dptr: CUdeviceptr_v1) -> CUresult;
+    #[row(
+        292,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
+    fn cuMemFree(#[destroys] dptr: CUdeviceptr_v1) -> CUresult;
 
-    #[row(293, local, since = 2000)]
-    fn cuMemFreeHost(p: *mut c_void) -> CUresult;
+    #[row(293, local, blocks = unbounded, since = 2000)]
+    fn cuMemFreeHost(#[destroys] p: *mut c_void) -> CUresult;
 
-    #[row(294, posted, via = gpurunMemoryUnmap, since = 3020)]
-    fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult;
+    #[row(294, posted, via = gpurunMemoryUnmap, blocks = unbounded, since = 3020)]
+    fn cuMemFree_v2(#[destroys] dptr: CUdeviceptr) -> CUresult;
 
-    #[row(295, refused = "not served yet", since = 2000)]
+    #[row(
+        295,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = never,
+        since = 2000
+    )]
     fn cuMemGetAddressRange(
-        pbase: *mut CUdeviceptr_v1,
-        psize: *mut c_uint,
+        #[out(nullable)] pbase: *mut CUdeviceptr_v1,
+        #[out(nullable)] psize: *mut c_uint,
         dptr: CUdeviceptr_v1,
     ) -> CUresult;
 
-    #[row(296, local, since = 3020)]
+    #[row(296, local, blocks = never, since = 3020)]
     fn cuMemGetAddressRange_v2(
-        pbase: *mut CUdeviceptr,
-        psize: *mut usize,
+        #[out(nullable)] pbase: *mut CUdeviceptr,
+        #[out(nullable)] psize: *mut usize,
         dptr: CUdeviceptr,
     ) -> CUresult;
 
-    #[row(297, refused = "not served yet", since = 2000)]
-    fn cuMemGetInfo(free: *mut c_uint, total: *mut c_uint) -> CUresult;
+    #[row(
+        297,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = never,
+        since = 2000
+    )]
+    fn cuMemGetInfo(#[out] free: *mut c_uint, #[out] total: *mut c_uint) -> CUresult;
 
     #[row(298, asked, custom = client, blocks = never, since = 3020)]
     fn cuMemGetInfo_v2(#[out] free: *mut usize, #[out] total: *mut usize) -> CUresult;
 
-    #[row(299, refused = "not served yet", since = 13040)]
+    #[row(299, refused = "not served yet", blocks = never, since = 13040)]
     fn cuMemGetLocationInfo(
         ptr: CUdeviceptr,
         size: usize,
         summary_granularity: usize,
         sampling_granularity: usize,
-        location_out: *mut CUmemLocation,
+        #[out] location_out: *mut CUmemLocation,
     ) -> CUresult;
 
-    #[row(300, local, since = 2020)]
-    fn cuMemHostAlloc(pp: *mut *mut c_void, bytesize: usize, flags: c_uint) -> CUresult;
+    #[row(300, local, blocks = device, since = 2020)]
+    fn cuMemHostAlloc(#[creates] pp: *mut *mut c_void, bytesize: usize, flags: c_uint) -> CUresult;
 
-    #[row(301, refused = "not served yet", since = 2020)]
+    #[row(
+        301,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = never,
+        since = 2020
+    )]
     fn cuMemHostGetDevicePointer(
-        pdptr: *mut CUdeviceptr_v1,
-        p: *mut c_void,
+        #[out] pdptr: *mut CUdeviceptr_v1,
+        #[address] p: *mut c_void,
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(302, local, since = 3020)]
+    #[row(302, local, blocks = never, since = 3020)]
     fn cuMemHostGetDevicePointer_v2(
-        pdptr: *mut CUdeviceptr,
-        p: *mut c_void,
+        #[out] pdptr: *mut CUdeviceptr,
+        #[address] p: *mut c_void,
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(303, local, since = 2030)]
-    fn cuMemHostGetFlags(flags: *mut c_uint, p: *mut c_void) -> CUresult;
+    #[row(303, local, blocks = never, since = 2030)]
+    fn cuMemHostGetFlags(#[out] flags: *mut c_uint, #[address] p: *mut c_void) -> CUresult;
 
-    #[row(304, refused = "not served yet", since = 4000)]
-    fn cuMemHostRegister(p: *mut c_void, bytesize: usize, flags: c_uint) -> CUresult;
+    #[row(
+        304,
+        refused = "not served yet: the form of before CUDA 6.5",
+        blocks = device,
+        since = 4000
+    )]
+    fn cuMemHostRegister(#[address] p: *mut c_void, bytesize: usize, flags: c_uint) -> CUresult;
 
-    #[row(305, local, since = 6050)]
-    fn cuMemHostRegister_v2(p: *mut c_void, bytesize: usize, flags: c_uint) -> CUresult;
+    #[row(305, local, blocks = device, since = 6050)]
+    fn cuMemHostRegister_v2(#[address] p: *mut c_void, bytesize: usize, flags: c_uint) -> CUresult;
 
-    #[row(306, local, since = 4000)]
-    fn cuMemHostUnregister(p: *mut c_void) -> CUresult;
+    #[row(306, local, blocks = unbounded, since = 4000)]
+    fn cuMemHostUnregister(#[address] p: *mut c_void) -> CUresult;
 
-    #[row(307, posted, via = gpurunCopyToDevice, since = 4000, ptds = 7000)]
+    #[row(307, posted, via = gpurunCopyToDevice, blocks = unbounded, since = 4000, ptds = 7000)]
     fn cuMemcpy(dst: CUdeviceptr, src: CUdeviceptr, byte_count: usize) -> CUresult;
 
-    #[row(308, refused = "not served yet", since = 2000)]
-    fn cuMemcpy2D(copy: *const CUDA_MEMCPY2D_v1) -> CUresult;
+    #[row(
+        308,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
+    fn cuMemcpy2D(#[input] copy: *const CUDA_MEMCPY2D_v1) -> CUresult;
 
-    #[row(309, refused = "not served yet", since = 2000)]
-    fn cuMemcpy2DAsync(copy: *const CUDA_MEMCPY2D_v1, stream: CUstream) -> CUresult;
+    #[row(
+        309,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
+    fn cuMemcpy2DAsync(#[input] copy: *const CUDA_MEMCPY2D_v1, stream: CUstream) -> CUresult;
 
-    #[row(310, posted, via = gpurunCopyToDevice, since = 3020, ptsz = 7000)]
-    fn cuMemcpy2DAsync_v2(copy: *const CUDA_MEMCPY2D, stream: CUstream) -> CUresult;
+    #[row(310, posted, via = gpurunCopyToDevice, blocks = unbounded, since = 3020, ptsz = 7000)]
+    fn cuMemcpy2DAsync_v2(#[input] copy: *const CUDA_MEMCPY2D, stream: CUstream) -> CUresult;
 
-    #[row(311, refused = "not served yet", since = 2000)]
-    fn cuMemcpy2DUnaligned(copy: *const CUDA_MEMCPY2D_v1) -> CUresult;
+    #[row(
+        311,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
+    fn cuMemcpy2DUnaligned(#[input] copy: *const CUDA_MEMCPY2D_v1) -> CUresult;
 
-    #[row(312, posted, via = gpurunCopyToDevice, since = 3020, ptds = 7000)]
-    fn cuMemcpy2DUnaligned_v2(copy: *const CUDA_MEMCPY2D) -> CUresult;
+    #[row(312, posted, via = gpurunCopyToDevice, blocks = unbounded, since = 3020, ptds = 7000)]
+    fn cuMemcpy2DUnaligned_v2(#[input] copy: *const CUDA_MEMCPY2D) -> CUresult;
 
-    #[row(313, posted, via = gpurunCopyToDevice, since = 3020, ptds = 7000)]
-    fn cuMemcpy2D_v2(copy: *const CUDA_MEMCPY2D) -> CUresult;
+    #[row(313, posted, via = gpurunCopyToDevice, blocks = unbounded, since = 3020, ptds = 7000)]
+    fn cuMemcpy2D_v2(#[input] copy: *const CUDA_MEMCPY2D) -> CUresult;
 
-    #[row(314, refused = "not served yet", since = 2000)]
-    fn cuMemcpy3D(copy: *const CUDA_MEMCPY3D_v1) -> CUresult;
+    #[row(
+        314,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
+    fn cuMemcpy3D(#[input] copy: *const CUDA_MEMCPY3D_v1) -> CUresult;
 
-    #[row(315, refused = "not served yet", since = 2000)]
-    fn cuMemcpy3DAsync(copy: *const CUDA_MEMCPY3D_v1, stream: CUstream) -> CUresult;
+    #[row(
+        315,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
+    fn cuMemcpy3DAsync(#[input] copy: *const CUDA_MEMCPY3D_v1, stream: CUstream) -> CUresult;
 
-    #[row(316, refused = "not served yet", since = 3020, ptsz = 7000)]
-    fn cuMemcpy3DAsync_v2(copy: *const CUDA_MEMCPY3D, stream: CUstream) -> CUresult;
+    #[row(
+        316,
+        refused = "not served yet: three-dimensional copies",
+        blocks = unbounded,
+        since = 3020,
+        ptsz = 7000
+    )]
+    fn cuMemcpy3DAsync_v2(#[input] copy: *const CUDA_MEMCPY3D, stream: CUstream) -> CUresult;
 
-    #[row(317, refused = "not served yet", since = 12080, ptsz = 12080)]
+    #[row(
+        317,
+        refused = "not served yet: three-dimensional copies",
+        blocks = unbounded,
+        since = 12080,
+        ptsz = 12080
+    )]
     fn cuMemcpy3DBatchAsync(
         num_params: usize,
-        op_list: *mut CUDA_MEMCPY3D_BATCH_OP,
-        fail_idx: *mut usize,
+        #[input(count = num_params)] op_list: *mut CUDA_MEMCPY3D_BATCH_OP,
+        #[out] fail_idx: *mut usize,
         flags: c_ulonglong,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(318, refused = "not served yet", since = 13000, ptsz = 13000)]
+    #[row(
+        318,
+        refused = "not served yet: three-dimensional copies",
+        blocks = unbounded,
+        since = 13000,
+        ptsz = 13000
+    )]
     fn cuMemcpy3DBatchAsync_v2(
         num_params: usize,
-        op_list: *mut CUDA_MEMCPY3D_BATCH_OP,
+        #[input(count = num_params)] op_list: *mut CUDA_MEMCPY3D_BATCH_OP,
         flags: c_ulonglong,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(319, refused = "not served yet", since = 4000, ptds = 7000)]
-    fn cuMemcpy3DPeer(copy: *const CUDA_MEMCPY3D_PEER) -> CUresult;
+    #[row(
+        319,
+        refused = "not served yet: three-dimensional copies",
+        blocks = unbounded,
+        since = 4000,
+        ptds = 7000
+    )]
+    fn cuMemcpy3DPeer(#[input] copy: *const CUDA_MEMCPY3D_PEER) -> CUresult;
 
-    #[row(320, refused = "not served yet", since = 4000, ptsz = 7000)]
-    fn cuMemcpy3DPeerAsync(copy: *const CUDA_MEMCPY3D_PEER, stream: CUstream) -> CUresult;
+    #[row(
+        320,
+        refused = "not served yet: three-dimensional copies",
+        blocks = unbounded,
+        since = 4000,
+        ptsz = 7000
+    )]
+    fn cuMemcpy3DPeerAsync(#[input] copy: *const CUDA_MEMCPY3D_PEER, stream: CUstream) -> CUresult;
 
-    #[row(321, refused = "not served yet", since = 13020, ptsz = 13020)]
+    #[row(
+        321,
+        refused = "not served yet: three-dimensional copies",
+        blocks = unbounded,
+        since = 13020,
+        ptsz = 13020
+    )]
     fn cuMemcpy3DWithAttributesAsync(
-        op: *mut CUDA_MEMCPY3D_BATCH_OP,
+        #[input] op: *mut CUDA_MEMCPY3D_BATCH_OP,
         flags: c_ulonglong,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(322, refused = "not served yet", since = 3020, ptds = 7000)]
-    fn cuMemcpy3D_v2(copy: *const CUDA_MEMCPY3D) -> CUresult;
+    #[row(
+        322,
+        refused = "not served yet: three-dimensional copies",
+        blocks = unbounded,
+        since = 3020,
+        ptds = 7000
+    )]
+    fn cuMemcpy3D_v2(#[input] copy: *const CUDA_MEMCPY3D) -> CUresult;
 
-    #[row(323, posted, via = gpurunCopyToDevice, since = 4000, ptsz = 7000)]
+    #[row(323, posted, via = gpurunCopyToDevice, blocks = unbounded, since = 4000, ptsz = 7000)]
     fn cuMemcpyAsync(
         dst: CUdeviceptr,
         src: CUdeviceptr,
@@ -246,7 +359,12 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(324, refused = "not served yet", since = 2000)]
+    #[row(
+        324,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
     fn cuMemcpyAtoA(
         dst_array: CUarray,
         dst_offset: c_uint,
@@ -255,7 +373,7 @@ unsafe extern "C" {
         byte_count: c_uint,
     ) -> CUresult;
 
-    #[row(325, refused = "not served yet", since = 3020, ptds = 7000)]
+    #[row(325, refused = "not served yet: arrays", blocks = device, since = 3020, ptds = 7000)]
     fn cuMemcpyAtoA_v2(
         dst_array: CUarray,
         dst_offset: usize,
@@ -264,7 +382,12 @@ unsafe extern "C" {
         byte_count: usize,
     ) -> CUresult;
 
-    #[row(326, refused = "not served yet", since = 2000)]
+    #[row(
+        326,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
     fn cuMemcpyAtoD(
         dst_device: CUdeviceptr_v1,
         src_array: CUarray,
@@ -272,7 +395,7 @@ unsafe extern "C" {
         byte_count: c_uint,
     ) -> CUresult;
 
-    #[row(327, refused = "not served yet", since = 3020, ptds = 7000)]
+    #[row(327, refused = "not served yet: arrays", blocks = device, since = 3020, ptds = 7000)]
     fn cuMemcpyAtoD_v2(
         dst_device: CUdeviceptr,
         src_array: CUarray,
@@ -280,66 +403,93 @@ unsafe extern "C" {
         byte_count: usize,
     ) -> CUresult;
 
-    #[row(328, refused = "not served yet", since = 2000)]
+    #[row(
+        328,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
     fn cuMemcpyAtoH(
-        dst_host: *mut c_void,
+        #[out(bytes = byte_count)] dst_host: *mut c_void,
         src_array: CUarray,
         src_offset: c_uint,
         byte_count: c_uint,
     ) -> CUresult;
 
-    #[row(329, refused = "not served yet", since = 2000)]
+    #[row(
+        329,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
     fn cuMemcpyAtoHAsync(
-        dst_host: *mut c_void,
+        #[out(bytes = byte_count)] dst_host: *mut c_void,
         src_array: CUarray,
         src_offset: c_uint,
         byte_count: c_uint,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(330, refused = "not served yet", since = 3020, ptsz = 7000)]
+    #[row(330, refused = "not served yet: arrays", blocks = unbounded, since = 3020, ptsz = 7000)]
     fn cuMemcpyAtoHAsync_v2(
-        dst_host: *mut c_void,
+        #[out(bytes = byte_count)] dst_host: *mut c_void,
         src_array: CUarray,
         src_offset: usize,
         byte_count: usize,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(331, refused = "not served yet", since = 3020, ptds = 7000)]
+    #[row(331, refused = "not served yet: arrays", blocks = unbounded, since = 3020, ptds = 7000)]
     fn cuMemcpyAtoH_v2(
-        dst_host: *mut c_void,
+        #[out(bytes = byte_count)] dst_host: *mut c_void,
         src_array: CUarray,
         src_offset: usize,
         byte_count: usize,
     ) -> CUresult;
 
-    #[row(332, refused = "not served yet", since = 12080, ptsz = 12080)]
+    #[row(
+        332,
+        refused = "not served yet: batches of copies",
+        blocks = unbounded,
+        since = 12080,
+        ptsz = 12080
+    )]
     fn cuMemcpyBatchAsync(
-        dsts: *mut CUdeviceptr,
-        srcs: *mut CUdeviceptr,
-        sizes: *mut usize,
+        #[input(count = count)] dsts: *mut CUdeviceptr,
+        #[input(count = count)] srcs: *mut CUdeviceptr,
+        #[input(count = count)] sizes: *mut usize,
         count: usize,
-        attrs: *mut CUmemcpyAttributes,
-        attr_idxs: *mut usize,
+        #[input(count = num_attrs)] attrs: *mut CUmemcpyAttributes,
+        #[input(count = num_attrs)] attr_idxs: *mut usize,
         num_attrs: usize,
-        fail_idx: *mut usize,
+        #[out] fail_idx: *mut usize,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(333, refused = "not served yet", since = 13000, ptsz = 13000)]
+    #[row(
+        333,
+        refused = "not served yet: batches of copies",
+        blocks = unbounded,
+        since = 13000,
+        ptsz = 13000
+    )]
     fn cuMemcpyBatchAsync_v2(
-        dsts: *mut CUdeviceptr,
-        srcs: *mut CUdeviceptr,
-        sizes: *mut usize,
+        #[input(count = count)] dsts: *mut CUdeviceptr,
+        #[input(count = count)] srcs: *mut CUdeviceptr,
+        #[input(count = count)] sizes: *mut usize,
         count: usize,
-        attrs: *mut CUmemcpyAttributes,
-        attr_idxs: *mut usize,
+        #[input(count = num_attrs)] attrs: *mut CUmemcpyAttributes,
+        #[input(count = num_attrs)] attr_idxs: *mut usize,
         num_attrs: usize,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(334, refused = "not served yet", since = 2000)]
+    #[row(
+        334,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
     fn cuMemcpyDtoA(
         dst_array: CUarray,
         dst_offset: c_uint,
@@ -347,7 +497,7 @@ unsafe extern "C" {
         byte_count: c_uint,
     ) -> CUresult;
 
-    #[row(335, refused = "not served yet", since = 3020, ptds = 7000)]
+    #[row(335, refused = "not served yet: arrays", blocks = device, since = 3020, ptds = 7000)]
     fn cuMemcpyDtoA_v2(
         dst_array: CUarray,
         dst_offset: usize,
@@ -355,14 +505,24 @@ unsafe extern "C" {
         byte_count: usize,
     ) -> CUresult;
 
-    #[row(336, refused = "not served yet", since = 2000)]
+    #[row(
+        336,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
     fn cuMemcpyDtoD(
         dst_device: CUdeviceptr_v1,
         src_device: CUdeviceptr_v1,
         byte_count: c_uint,
     ) -> CUresult;
 
-    #[row(337, refused = "not served yet", since = 3000)]
+    #[row(
+        337,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 3000
+    )]
     fn cuMemcpyDtoDAsync(
         dst_device: CUdeviceptr_v1,
         src_device: CUdeviceptr_v1,
@@ -370,7 +530,7 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(338, posted, via = gpurunCopyOnDevice, since = 3020, ptsz = 7000)]
+    #[row(338, posted, via = gpurunCopyOnDevice, blocks = device, since = 3020, ptsz = 7000)]
     fn cuMemcpyDtoDAsync_v2(
         dst_device: CUdeviceptr,
         src_device: CUdeviceptr,
@@ -378,108 +538,144 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(339, posted, via = gpurunCopyOnDevice, since = 3020, ptds = 7000)]
+    #[row(339, posted, via = gpurunCopyOnDevice, blocks = device, since = 3020, ptds = 7000)]
     fn cuMemcpyDtoD_v2(
         dst_device: CUdeviceptr,
         src_device: CUdeviceptr,
         byte_count: usize,
     ) -> CUresult;
 
-    #[row(340, refused = "not served yet", since = 2000)]
+    #[row(
+        340,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
     fn cuMemcpyDtoH(
-        dst_host: *mut c_void,
+        #[out(bytes = byte_count)] dst_host: *mut c_void,
         src_device: CUdeviceptr_v1,
         byte_count: c_uint,
     ) -> CUresult;
 
-    #[row(341, refused = "not served yet", since = 2000)]
+    #[row(
+        341,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
     fn cuMemcpyDtoHAsync(
-        dst_host: *mut c_void,
+        #[out(bytes = byte_count)] dst_host: *mut c_void,
         src_device: CUdeviceptr_v1,
         byte_count: c_uint,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(342, posted, via = gpurunCopyFromDevice, since = 3020, ptsz = 7000)]
+    #[row(342, posted, via = gpurunCopyFromDevice, blocks = unbounded, since = 3020, ptsz = 7000)]
     fn cuMemcpyDtoHAsync_v2(
-        dst_host: *mut c_void,
+        #[out(bytes = byte_count)] dst_host: *mut c_void,
         src_device: CUdeviceptr,
         byte_count: usize,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(343, asked, via = gpurunCopyFromDevice, since = 3020, ptds = 7000)]
+    #[row(343, asked, via = gpurunCopyFromDevice, blocks = unbounded, since = 3020, ptds = 7000)]
     fn cuMemcpyDtoH_v2(
-        dst_host: *mut c_void,
+        #[out(bytes = byte_count)] dst_host: *mut c_void,
         src_device: CUdeviceptr,
         byte_count: usize,
     ) -> CUresult;
 
-    #[row(344, refused = "not served yet", since = 2000)]
+    #[row(
+        344,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
     fn cuMemcpyHtoA(
         dst_array: CUarray,
         dst_offset: c_uint,
-        src_host: *const c_void,
+        #[input(bytes = byte_count)] src_host: *const c_void,
         byte_count: c_uint,
     ) -> CUresult;
 
-    #[row(345, refused = "not served yet", since = 2000)]
+    #[row(
+        345,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
     fn cuMemcpyHtoAAsync(
         dst_array: CUarray,
         dst_offset: c_uint,
-        src_host: *const c_void,
+        #[input(bytes = byte_count)] src_host: *const c_void,
         byte_count: c_uint,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(346, refused = "not served yet", since = 3020, ptsz = 7000)]
+    #[row(346, refused = "not served yet: arrays", blocks = device, since = 3020, ptsz = 7000)]
     fn cuMemcpyHtoAAsync_v2(
         dst_array: CUarray,
         dst_offset: usize,
-        src_host: *const c_void,
+        #[input(bytes = byte_count)] src_host: *const c_void,
         byte_count: usize,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(347, refused = "not served yet", since = 3020, ptds = 7000)]
+    #[row(347, refused = "not served yet: arrays", blocks = unbounded, since = 3020, ptds = 7000)]
     fn cuMemcpyHtoA_v2(
         dst_array: CUarray,
         dst_offset: usize,
-        src_host: *const c_void,
+        #[input(bytes = byte_count)] src_host: *const c_void,
         byte_count: usize,
     ) -> CUresult;
 
-    #[row(348, refused = "not served yet", since = 2000)]
+    #[row(
+        348,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
     fn cuMemcpyHtoD(
         dst_device: CUdeviceptr_v1,
-        src_host: *const c_void,
+        #[input(bytes = byte_count)] src_host: *const c_void,
         byte_count: c_uint,
     ) -> CUresult;
 
-    #[row(349, refused = "not served yet", since = 2000)]
+    #[row(
+        349,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
     fn cuMemcpyHtoDAsync(
         dst_device: CUdeviceptr_v1,
-        src_host: *const c_void,
+        #[input(bytes = byte_count)] src_host: *const c_void,
         byte_count: c_uint,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(350, posted, via = gpurunCopyToDevice, since = 3020, ptsz = 7000)]
+    #[row(350, posted, via = gpurunCopyToDevice, blocks = device, since = 3020, ptsz = 7000)]
     fn cuMemcpyHtoDAsync_v2(
         dst_device: CUdeviceptr,
-        src_host: *const c_void,
+        #[input(bytes = byte_count)] src_host: *const c_void,
         byte_count: usize,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(351, posted, via = gpurunCopyToDevice, since = 3020, ptds = 7000)]
+    #[row(351, posted, via = gpurunCopyToDevice, blocks = unbounded, since = 3020, ptds = 7000)]
     fn cuMemcpyHtoD_v2(
         dst_device: CUdeviceptr,
-        src_host: *const c_void,
+        #[input(bytes = byte_count)] src_host: *const c_void,
         byte_count: usize,
     ) -> CUresult;
 
-    #[row(352, refused = "not served yet", since = 4000, ptds = 7000)]
+    #[row(
+        352,
+        refused = "not served yet: access between devices",
+        blocks = unbounded,
+        since = 4000,
+        ptds = 7000
+    )]
     fn cuMemcpyPeer(
         dst_device: CUdeviceptr,
         dst_context: CUcontext,
@@ -488,7 +684,13 @@ unsafe extern "C" {
         byte_count: usize,
     ) -> CUresult;
 
-    #[row(353, refused = "not served yet", since = 4000, ptsz = 7000)]
+    #[row(
+        353,
+        refused = "not served yet: access between devices",
+        blocks = device,
+        since = 4000,
+        ptsz = 7000
+    )]
     fn cuMemcpyPeerAsync(
         dst_device: CUdeviceptr,
         dst_context: CUcontext,
@@ -498,19 +700,30 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(354, refused = "not served yet", since = 13020, ptsz = 13020)]
+    #[row(
+        354,
+        refused = "not served yet: batches of copies",
+        blocks = unbounded,
+        since = 13020,
+        ptsz = 13020
+    )]
     fn cuMemcpyWithAttributesAsync(
         dst: CUdeviceptr,
         src: CUdeviceptr,
         size: usize,
-        attr: *mut CUmemcpyAttributes,
+        #[input] attr: *mut CUmemcpyAttributes,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(355, refused = "not served yet", since = 2000)]
+    #[row(
+        355,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
     fn cuMemsetD16(dst_device: CUdeviceptr_v1, us: c_ushort, n: c_uint) -> CUresult;
 
-    #[row(356, posted, via = gpurunFill, since = 3020, ptsz = 7000)]
+    #[row(356, posted, via = gpurunFill, blocks = device, since = 3020, ptsz = 7000)]
     fn cuMemsetD16Async(
         dst_device: CUdeviceptr,
         us: c_ushort,
@@ -518,10 +731,15 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(357, posted, via = gpurunFill, since = 3020, ptds = 7000)]
+    #[row(357, posted, via = gpurunFill, blocks = device, since = 3020, ptds = 7000)]
     fn cuMemsetD16_v2(dst_device: CUdeviceptr, us: c_ushort, n: usize) -> CUresult;
 
-    #[row(358, refused = "not served yet", since = 2000)]
+    #[row(
+        358,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
     fn cuMemsetD2D16(
         dst_device: CUdeviceptr_v1,
         dst_pitch: c_uint,
@@ -530,7 +748,7 @@ unsafe extern "C" {
         height: c_uint,
     ) -> CUresult;
 
-    #[row(359, posted, via = gpurunFill, since = 3020, ptsz = 7000)]
+    #[row(359, posted, via = gpurunFill, blocks = device, since = 3020, ptsz = 7000)]
     fn cuMemsetD2D16Async(
         dst_device: CUdeviceptr,
         dst_pitch: usize,
@@ -540,7 +758,7 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(360, posted, via = gpurunFill, since = 3020, ptds = 7000)]
+    #[row(360, posted, via = gpurunFill, blocks = device, since = 3020, ptds = 7000)]
     fn cuMemsetD2D16_v2(
         dst_device: CUdeviceptr,
         dst_pitch: usize,
@@ -549,7 +767,12 @@ unsafe extern "C" {
         height: usize,
     ) -> CUresult;
 
-    #[row(361, refused = "not served yet", since = 2000)]
+    #[row(
+        361,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
     fn cuMemsetD2D32(
         dst_device: CUdeviceptr_v1,
         dst_pitch: c_uint,
@@ -558,7 +781,7 @@ unsafe extern "C" {
         height: c_uint,
     ) -> CUresult;
 
-    #[row(362, posted, via = gpurunFill, since = 3020, ptsz = 7000)]
+    #[row(362, posted, via = gpurunFill, blocks = device, since = 3020, ptsz = 7000)]
     fn cuMemsetD2D32Async(
         dst_device: CUdeviceptr,
         dst_pitch: usize,
@@ -568,7 +791,7 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(363, posted, via = gpurunFill, since = 3020, ptds = 7000)]
+    #[row(363, posted, via = gpurunFill, blocks = device, since = 3020, ptds = 7000)]
     fn cuMemsetD2D32_v2(
         dst_device: CUdeviceptr,
         dst_pitch: usize,
@@ -577,7 +800,12 @@ unsafe extern "C" {
         height: usize,
     ) -> CUresult;
 
-    #[row(364, refused = "not served yet", since = 2000)]
+    #[row(
+        364,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
     fn cuMemsetD2D8(
         dst_device: CUdeviceptr_v1,
         dst_pitch: c_uint,
@@ -586,7 +814,7 @@ unsafe extern "C" {
         height: c_uint,
     ) -> CUresult;
 
-    #[row(365, posted, via = gpurunFill, since = 3020, ptsz = 7000)]
+    #[row(365, posted, via = gpurunFill, blocks = device, since = 3020, ptsz = 7000)]
     fn cuMemsetD2D8Async(
         dst_device: CUdeviceptr,
         dst_pitch: usize,
@@ -596,7 +824,7 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(366, posted, via = gpurunFill, since = 3020, ptds = 7000)]
+    #[row(366, posted, via = gpurunFill, blocks = device, since = 3020, ptds = 7000)]
     fn cuMemsetD2D8_v2(
         dst_device: CUdeviceptr,
         dst_pitch: usize,
@@ -605,10 +833,15 @@ unsafe extern "C" {
         height: usize,
     ) -> CUresult;
 
-    #[row(367, refused = "not served yet", since = 2000)]
+    #[row(
+        367,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
     fn cuMemsetD32(dst_device: CUdeviceptr_v1, ui: c_uint, n: c_uint) -> CUresult;
 
-    #[row(368, posted, via = gpurunFill, since = 3020, ptsz = 7000)]
+    #[row(368, posted, via = gpurunFill, blocks = device, since = 3020, ptsz = 7000)]
     fn cuMemsetD32Async(
         dst_device: CUdeviceptr,
         ui: c_uint,
@@ -616,13 +849,18 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(369, posted, via = gpurunFill, since = 3020, ptds = 7000)]
+    #[row(369, posted, via = gpurunFill, blocks = device, since = 3020, ptds = 7000)]
     fn cuMemsetD32_v2(dst_device: CUdeviceptr, ui: c_uint, n: usize) -> CUresult;
 
-    #[row(370, refused = "not served yet", since = 2000)]
+    #[row(
+        370,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = device,
+        since = 2000
+    )]
     fn cuMemsetD8(dst_device: CUdeviceptr_v1, uc: c_uchar, n: c_uint) -> CUresult;
 
-    #[row(371, posted, via = gpurunFill, since = 3020, ptsz = 7000)]
+    #[row(371, posted, via = gpurunFill, blocks = device, since = 3020, ptsz = 7000)]
     fn cuMemsetD8Async(
         dst_device: CUdeviceptr,
         uc: c_uchar,
@@ -630,28 +868,48 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(372, posted, via = gpurunFill, since = 3020, ptds = 7000)]
+    #[row(372, posted, via = gpurunFill, blocks = device, since = 3020, ptds = 7000)]
     fn cuMemsetD8_v2(dst_device: CUdeviceptr, uc: c_uchar, n: usize) -> CUresult;
 
-    #[row(373, local, since = 4000)]
+    #[row(373, local, blocks = never, since = 4000)]
     fn cuPointerGetAttribute(
-        data: *mut c_void,
+        #[out(chosen_by = attribute)] data: *mut c_void,
         attribute: CUpointer_attribute,
         ptr: CUdeviceptr,
     ) -> CUresult;
 
-    #[row(374, local, since = 7000)]
+    #[row(374, local, blocks = never, since = 7000)]
     fn cuPointerGetAttributes(
         num_attributes: c_uint,
-        attributes: *mut CUpointer_attribute,
-        data: *mut *mut c_void,
+        #[input(count = num_attributes)] attributes: *mut CUpointer_attribute,
+        #[out(count = num_attributes)] data: *mut *mut c_void,
         ptr: CUdeviceptr,
     ) -> CUresult;
 
-    #[row(375, local, since = 6000)]
+    #[row(375, local, blocks = never, since = 6000)]
     fn cuPointerSetAttribute(
-        value: *const c_void,
+        #[input(chosen_by = attribute)] value: *const c_void,
         attribute: CUpointer_attribute,
         ptr: CUdeviceptr,
     ) -> CUresult;
+
+    /// Exported, but in no header: its arguments are not known.
+    #[row(
+        718,
+        unlisted,
+        refused = "no header declares its arguments",
+        blocks = never,
+        since = 11000
+    )]
+    fn cuMemGetAttribute() -> CUresult;
+
+    /// Exported, but in no header: its arguments are not known.
+    #[row(
+        719,
+        unlisted,
+        refused = "no header declares its arguments",
+        blocks = never,
+        since = 11000
+    )]
+    fn cuMemGetAttribute_v2() -> CUresult;
 }

@@ -72,27 +72,27 @@ unsafe extern "C" {
         function: CUfunction,
     ) -> CUresult;
 
-    #[row(176, local, since = 11000)]
-    fn cuFuncGetModule(module: *mut CUmodule, function: CUfunction) -> CUresult;
+    #[row(176, local, blocks = never, since = 11000)]
+    fn cuFuncGetModule(#[out] module: *mut CUmodule, function: CUfunction) -> CUresult;
 
-    #[row(177, local, since = 12030)]
-    fn cuFuncGetName(name: *mut *const c_char, function: CUfunction) -> CUresult;
+    #[row(177, local, blocks = never, since = 12030)]
+    fn cuFuncGetName(#[out] name: *mut *const c_char, function: CUfunction) -> CUresult;
 
-    #[row(178, local, since = 13020)]
-    fn cuFuncGetParamCount(func: CUfunction, param_count: *mut usize) -> CUresult;
+    #[row(178, local, blocks = never, since = 13020)]
+    fn cuFuncGetParamCount(func: CUfunction, #[out] param_count: *mut usize) -> CUresult;
 
-    #[row(179, local, since = 12040)]
+    #[row(179, local, blocks = never, since = 12040)]
     fn cuFuncGetParamInfo(
         func: CUfunction,
         param_index: usize,
-        param_offset: *mut usize,
-        param_size: *mut usize,
+        #[out] param_offset: *mut usize,
+        #[out(nullable)] param_size: *mut usize,
     ) -> CUresult;
 
-    #[row(180, local, since = 12040)]
-    fn cuFuncIsLoaded(state: *mut CUfunctionLoadingState, function: CUfunction) -> CUresult;
+    #[row(180, local, blocks = never, since = 12040)]
+    fn cuFuncIsLoaded(#[out] state: *mut CUfunctionLoadingState, function: CUfunction) -> CUresult;
 
-    #[row(181, local, since = 12040)]
+    #[row(181, local, blocks = unbounded, since = 12040)]
     fn cuFuncLoad(function: CUfunction) -> CUresult;
 
     #[row(182, asked, custom = client, blocks = device, since = 9000)]
@@ -102,16 +102,26 @@ unsafe extern "C" {
         value: c_int,
     ) -> CUresult;
 
-    #[row(183, refused = "not served yet", since = 2000)]
+    #[row(
+        183,
+        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
+        blocks = never,
+        since = 2000
+    )]
     fn cuFuncSetBlockShape(function: CUfunction, x: c_int, y: c_int, z: c_int) -> CUresult;
 
     #[row(184, posted, blocks = never, since = 3000)]
     fn cuFuncSetCacheConfig(function: CUfunction, config: CUfunc_cache) -> CUresult;
 
-    #[row(185, local, since = 4020)]
+    #[row(185, local, blocks = never, since = 4020)]
     fn cuFuncSetSharedMemConfig(function: CUfunction, config: CUsharedconfig) -> CUresult;
 
-    #[row(186, refused = "not served yet", since = 2000)]
+    #[row(
+        186,
+        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
+        blocks = never,
+        since = 2000
+    )]
     fn cuFuncSetSharedSize(function: CUfunction, bytes: c_uint) -> CUresult;
 
     #[row(187, asked, custom = client, blocks = device, since = 12000)]
@@ -122,24 +132,24 @@ unsafe extern "C" {
         dev: CUdevice,
     ) -> CUresult;
 
-    #[row(188, asked, via = gpurunKernelFunction, since = 12000)]
-    fn cuKernelGetFunction(func: *mut CUfunction, kernel: CUkernel) -> CUresult;
+    #[row(188, asked, via = gpurunKernelFunction, blocks = unbounded, since = 12000)]
+    fn cuKernelGetFunction(#[out] func: *mut CUfunction, kernel: CUkernel) -> CUresult;
 
-    #[row(189, local, since = 12050)]
-    fn cuKernelGetLibrary(lib: *mut CUlibrary, kernel: CUkernel) -> CUresult;
+    #[row(189, local, blocks = never, since = 12050)]
+    fn cuKernelGetLibrary(#[out] lib: *mut CUlibrary, kernel: CUkernel) -> CUresult;
 
-    #[row(190, local, since = 12030)]
-    fn cuKernelGetName(name: *mut *const c_char, function: CUkernel) -> CUresult;
+    #[row(190, local, blocks = never, since = 12030)]
+    fn cuKernelGetName(#[out] name: *mut *const c_char, function: CUkernel) -> CUresult;
 
-    #[row(191, local, since = 13020)]
-    fn cuKernelGetParamCount(kernel: CUkernel, param_count: *mut usize) -> CUresult;
+    #[row(191, local, blocks = never, since = 13020)]
+    fn cuKernelGetParamCount(kernel: CUkernel, #[out] param_count: *mut usize) -> CUresult;
 
-    #[row(192, local, since = 12040)]
+    #[row(192, local, blocks = never, since = 12040)]
     fn cuKernelGetParamInfo(
         kernel: CUkernel,
         param_index: usize,
-        param_offset: *mut usize,
-        param_size: *mut usize,
+        #[out] param_offset: *mut usize,
+        #[out(nullable)] param_size: *mut usize,
     ) -> CUresult;
 
     #[row(193, asked, custom = client, blocks = device, since = 12000)]
@@ -150,143 +160,160 @@ unsafe extern "C" {
         dev: CUdevice,
     ) -> CUresult;
 
-    #[row(194, local, since = 12000)]
+    #[row(194, local, blocks = never, since = 12000)]
     fn cuKernelSetCacheConfig(kernel: CUkernel, config: CUfunc_cache, dev: CUdevice) -> CUresult;
 
-    #[row(195, refused = "not served yet", since = 12040)]
+    #[row(195, refused = "not served yet", blocks = never, since = 12040)]
     fn cuLibraryEnumerateKernels(
-        kernels: *mut CUkernel,
+        #[out(count = num_kernels)] kernels: *mut CUkernel,
         num_kernels: c_uint,
         lib: CUlibrary,
     ) -> CUresult;
 
-    #[row(196, asked, via = gpurunLibraryGlobal, since = 12000)]
+    #[row(196, asked, via = gpurunLibraryGlobal, blocks = unbounded, since = 12000)]
     fn cuLibraryGetGlobal(
-        dptr: *mut CUdeviceptr,
-        bytes: *mut usize,
+        #[out(nullable)] dptr: *mut CUdeviceptr,
+        #[out(nullable)] bytes: *mut usize,
         library: CUlibrary,
-        name: *const c_char,
+        #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(197, asked, via = gpurunKernelGet, since = 12000)]
+    #[row(197, asked, via = gpurunKernelGet, blocks = unbounded, since = 12000)]
     fn cuLibraryGetKernel(
-        kernel: *mut CUkernel,
+        #[out] kernel: *mut CUkernel,
         library: CUlibrary,
-        name: *const c_char,
+        #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(198, refused = "not served yet", since = 12040)]
-    fn cuLibraryGetKernelCount(count: *mut c_uint, lib: CUlibrary) -> CUresult;
+    #[row(198, refused = "not served yet", blocks = never, since = 12040)]
+    fn cuLibraryGetKernelCount(#[out] count: *mut c_uint, lib: CUlibrary) -> CUresult;
 
-    #[row(199, refused = "not served yet", since = 12000)]
+    #[row(199, refused = "not served yet: managed memory", blocks = unbounded, since = 12000)]
     fn cuLibraryGetManaged(
-        dptr: *mut CUdeviceptr,
-        bytes: *mut usize,
+        #[out(nullable)] dptr: *mut CUdeviceptr,
+        #[out(nullable)] bytes: *mut usize,
         library: CUlibrary,
-        name: *const c_char,
+        #[input(text)] name: *const c_char,
     ) -> CUresult;
 
     #[row(200, asked, custom = client, blocks = unbounded, since = 12000)]
     fn cuLibraryGetModule(#[creates] module: *mut CUmodule, library: CUlibrary) -> CUresult;
 
-    #[row(201, refused = "not served yet", since = 12000)]
+    #[row(201, refused = "not served yet", blocks = unbounded, since = 12000)]
     fn cuLibraryGetUnifiedFunction(
-        fptr: *mut *mut c_void,
+        #[out] fptr: *mut *mut c_void,
         library: CUlibrary,
-        symbol: *const c_char,
+        #[input(text)] symbol: *const c_char,
     ) -> CUresult;
 
-    #[row(202, asked, via = gpurunLibraryLoad, since = 12000)]
+    #[row(202, asked, via = gpurunLibraryLoad, blocks = unbounded, since = 12000)]
     fn cuLibraryLoadData(
-        library: *mut CUlibrary,
-        code: *const c_void,
-        jit_options: *mut CUjit_option,
-        jit_options_values: *mut *mut c_void,
+        #[creates] library: *mut CUlibrary,
+        #[input(ended)] code: *const c_void,
+        #[input(count = num_jit_options)] jit_options: *mut CUjit_option,
+        #[inout(count = num_jit_options)] jit_options_values: *mut *mut c_void,
         num_jit_options: c_uint,
-        library_options: *mut CUlibraryOption,
-        library_option_values: *mut *mut c_void,
+        #[input(count = num_library_options)] library_options: *mut CUlibraryOption,
+        #[inout(count = num_library_options)] library_option_values: *mut *mut c_void,
         num_library_options: c_uint,
     ) -> CUresult;
 
-    #[row(203, asked, via = gpurunLibraryLoad, since = 12000)]
+    #[row(203, asked, via = gpurunLibraryLoad, blocks = unbounded, since = 12000)]
     fn cuLibraryLoadFromFile(
-        library: *mut CUlibrary,
-        file_name: *const c_char,
-        jit_options: *mut CUjit_option,
-        jit_options_values: *mut *mut c_void,
+        #[creates] library: *mut CUlibrary,
+        #[input(text)] file_name: *const c_char,
+        #[input(count = num_jit_options)] jit_options: *mut CUjit_option,
+        #[inout(count = num_jit_options)] jit_options_values: *mut *mut c_void,
         num_jit_options: c_uint,
-        library_options: *mut CUlibraryOption,
-        library_option_values: *mut *mut c_void,
+        #[input(count = num_library_options)] library_options: *mut CUlibraryOption,
+        #[inout(count = num_library_options)] library_option_values: *mut *mut c_void,
         num_library_options: c_uint,
     ) -> CUresult;
 
     #[row(204, asked, custom = client, blocks = unbounded, since = 12000)]
     fn cuLibraryUnload(#[destroys] library: CUlibrary) -> CUresult;
 
-    #[row(205, refused = "not served yet", since = 12040)]
+    #[row(205, refused = "not served yet", blocks = never, since = 12040)]
     fn cuModuleEnumerateFunctions(
-        functions: *mut CUfunction,
+        #[out(count = num_functions)] functions: *mut CUfunction,
         num_functions: c_uint,
         module: CUmodule,
     ) -> CUresult;
 
-    #[row(206, asked, via = gpurunFunctionGet, since = 2000)]
+    #[row(206, asked, via = gpurunFunctionGet, blocks = unbounded, since = 2000)]
     fn cuModuleGetFunction(
-        function: *mut CUfunction,
+        #[out] function: *mut CUfunction,
         module: CUmodule,
-        name: *const c_char,
+        #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(207, refused = "not served yet", since = 12040)]
-    fn cuModuleGetFunctionCount(count: *mut c_uint, module: CUmodule) -> CUresult;
+    #[row(207, refused = "not served yet", blocks = never, since = 12040)]
+    fn cuModuleGetFunctionCount(#[out] count: *mut c_uint, module: CUmodule) -> CUresult;
 
-    #[row(208, refused = "not served yet", since = 2000)]
+    #[row(
+        208,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = unbounded,
+        since = 2000
+    )]
     fn cuModuleGetGlobal(
-        dptr: *mut CUdeviceptr_v1,
-        bytes: *mut c_uint,
+        #[out(nullable)] dptr: *mut CUdeviceptr_v1,
+        #[out(nullable)] bytes: *mut c_uint,
         module: CUmodule,
-        name: *const c_char,
+        #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(209, asked, via = gpurunModuleGlobal, since = 3020)]
+    #[row(209, asked, via = gpurunModuleGlobal, blocks = unbounded, since = 3020)]
     fn cuModuleGetGlobal_v2(
-        dptr: *mut CUdeviceptr,
-        bytes: *mut usize,
+        #[out(nullable)] dptr: *mut CUdeviceptr,
+        #[out(nullable)] bytes: *mut usize,
         module: CUmodule,
-        name: *const c_char,
+        #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(210, local, since = 11070)]
-    fn cuModuleGetLoadingMode(mode: *mut CUmoduleLoadingMode) -> CUresult;
+    #[row(210, local, blocks = never, since = 11070)]
+    fn cuModuleGetLoadingMode(#[out] mode: *mut CUmoduleLoadingMode) -> CUresult;
 
-    #[row(211, refused = "not served yet", since = 3000)]
+    #[row(211, refused = "not served yet: textures and surfaces", blocks = unbounded, since = 3000)]
     fn cuModuleGetSurfRef(
-        surf_ref: *mut CUsurfref,
+        #[out] surf_ref: *mut CUsurfref,
         module: CUmodule,
-        name: *const c_char,
+        #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(212, refused = "not served yet", since = 2000)]
-    fn cuModuleGetTexRef(tex_ref: *mut CUtexref, module: CUmodule, name: *const c_char)
-    -> CUresult;
+    #[row(212, refused = "not served yet: textures and surfaces", blocks = unbounded, since = 2000)]
+    fn cuModuleGetTexRef(
+        #[out] tex_ref: *mut CUtexref,
+        module: CUmodule,
+        #[input(text)] name: *const c_char,
+    ) -> CUresult;
 
-    #[row(213, asked, via = gpurunModuleLoad, since = 2000)]
-    fn cuModuleLoad(module: *mut CUmodule, fname: *const c_char) -> CUresult;
+    #[row(213, asked, via = gpurunModuleLoad, blocks = unbounded, since = 2000)]
+    fn cuModuleLoad(
+        #[creates] module: *mut CUmodule,
+        #[input(text)] fname: *const c_char,
+    ) -> CUresult;
 
-    #[row(214, asked, via = gpurunModuleLoad, since = 2000)]
-    fn cuModuleLoadData(module: *mut CUmodule, image: *const c_void) -> CUresult;
+    #[row(214, asked, via = gpurunModuleLoad, blocks = unbounded, since = 2000)]
+    fn cuModuleLoadData(
+        #[creates] module: *mut CUmodule,
+        #[input(ended)] image: *const c_void,
+    ) -> CUresult;
 
-    #[row(215, asked, via = gpurunModuleLoad, since = 2010)]
+    #[row(215, asked, via = gpurunModuleLoad, blocks = unbounded, since = 2010)]
     fn cuModuleLoadDataEx(
-        module: *mut CUmodule,
-        image: *const c_void,
+        #[creates] module: *mut CUmodule,
+        #[input(ended)] image: *const c_void,
         num_options: c_uint,
-        options: *mut CUjit_option,
-        option_values: *mut *mut c_void,
+        #[input(count = num_options)] options: *mut CUjit_option,
+        #[inout(count = num_options)] option_values: *mut *mut c_void,
     ) -> CUresult;
 
-    #[row(216, asked, via = gpurunModuleLoad, since = 2000)]
-    fn cuModuleLoadFatBinary(module: *mut CUmodule, fat_cubin: *const c_void) -> CUresult;
+    #[row(216, asked, via = gpurunModuleLoad, blocks = unbounded, since = 2000)]
+    fn cuModuleLoadFatBinary(
+        #[creates] module: *mut CUmodule,
+        #[input(ended)] fat_cubin: *const c_void,
+    ) -> CUresult;
 
     #[row(217, asked, custom = client, blocks = unbounded, since = 2000)]
     fn cuModuleUnload(#[destroys] module: CUmodule) -> CUresult;

@@ -26,27 +26,27 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(243, refused = "not served yet", since = 11070)]
+    #[row(243, refused = "not served yet: clusters", blocks = device, since = 11070)]
     fn cuOccupancyMaxActiveClusters(
-        num_clusters: *mut c_int,
+        #[out] num_clusters: *mut c_int,
         func: CUfunction,
-        config: *const CUlaunchConfig,
+        #[input] config: *const CUlaunchConfig,
     ) -> CUresult;
 
-    #[row(244, local, since = 6050)]
+    #[row(244, local, blocks = device, since = 6050)]
     fn cuOccupancyMaxPotentialBlockSize(
-        min_grid_size: *mut c_int,
-        block_size: *mut c_int,
+        #[out] min_grid_size: *mut c_int,
+        #[out] block_size: *mut c_int,
         func: CUfunction,
         block_size_to_dynamic_s_mem_size: CUoccupancyB2DSize,
         dynamic_s_mem_size: usize,
         block_size_limit: c_int,
     ) -> CUresult;
 
-    #[row(245, local, since = 7000)]
+    #[row(245, local, blocks = device, since = 7000)]
     fn cuOccupancyMaxPotentialBlockSizeWithFlags(
-        min_grid_size: *mut c_int,
-        block_size: *mut c_int,
+        #[out] min_grid_size: *mut c_int,
+        #[out] block_size: *mut c_int,
         func: CUfunction,
         block_size_to_dynamic_s_mem_size: CUoccupancyB2DSize,
         dynamic_s_mem_size: usize,
@@ -54,10 +54,10 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(246, refused = "not served yet", since = 11070)]
+    #[row(246, refused = "not served yet: clusters", blocks = device, since = 11070)]
     fn cuOccupancyMaxPotentialClusterSize(
-        cluster_size: *mut c_int,
+        #[out] cluster_size: *mut c_int,
         func: CUfunction,
-        config: *const CUlaunchConfig,
+        #[input] config: *const CUlaunchConfig,
     ) -> CUresult;
 }

@@ -1,10 +1,16 @@
 //! What fits no other area.
 
 unsafe extern "C" {
-    #[row(716, refused = "not served yet", since = 13050, ptsz = 13050)]
+    #[row(
+        716,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = device,
+        since = 13050,
+        ptsz = 13050
+    )]
     fn cuFabricCpyBatchAsync(
         num_ops: usize,
-        op_list: *mut CUDA_FABRIC_COPY_BATCH_OP,
+        #[input(count = num_ops)] op_list: *mut CUDA_FABRIC_COPY_BATCH_OP,
         flags: c_ulonglong,
         stream: CUstream,
     ) -> CUresult;

@@ -1,112 +1,142 @@
 //! Stream-ordered allocation and memory pools.
 
 unsafe extern "C" {
-    #[row(393, refused = "not served yet", since = 11020)]
-    fn cuDeviceGetDefaultMemPool(pool_out: *mut CUmemoryPool, dev: CUdevice) -> CUresult;
+    #[row(393, refused = "not served yet: stream-ordered memory", blocks = never, since = 11020)]
+    fn cuDeviceGetDefaultMemPool(#[out] pool_out: *mut CUmemoryPool, dev: CUdevice) -> CUresult;
 
-    #[row(394, refused = "not served yet", since = 11020)]
-    fn cuDeviceGetMemPool(pool: *mut CUmemoryPool, dev: CUdevice) -> CUresult;
+    #[row(394, refused = "not served yet: stream-ordered memory", blocks = never, since = 11020)]
+    fn cuDeviceGetMemPool(#[out] pool: *mut CUmemoryPool, dev: CUdevice) -> CUresult;
 
-    #[row(395, refused = "not served yet", since = 11020)]
+    #[row(395, refused = "not served yet: stream-ordered memory", blocks = never, since = 11020)]
     fn cuDeviceSetMemPool(dev: CUdevice, pool: CUmemoryPool) -> CUresult;
 
-    #[row(396, refused = "not served yet", since = 11020, ptsz = 11020)]
-    fn cuMemAllocAsync(dptr: *mut CUdeviceptr, bytesize: usize, stream: CUstream) -> CUresult;
+    #[row(
+        396,
+        refused = "not served yet: stream-ordered memory",
+        blocks = device,
+        since = 11020,
+        ptsz = 11020
+    )]
+    fn cuMemAllocAsync(
+        #[creates] dptr: *mut CUdeviceptr,
+        bytesize: usize,
+        stream: CUstream,
+    ) -> CUresult;
 
-    #[row(397, refused = "not served yet", since = 11020, ptsz = 11020)]
+    #[row(
+        397,
+        refused = "not served yet: stream-ordered memory",
+        blocks = device,
+        since = 11020,
+        ptsz = 11020
+    )]
     fn cuMemAllocFromPoolAsync(
-        dptr: *mut CUdeviceptr,
+        #[creates] dptr: *mut CUdeviceptr,
         bytesize: usize,
         pool: CUmemoryPool,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(398, refused = "not served yet", since = 11020, ptsz = 11020)]
-    fn cuMemFreeAsync(dptr: CUdeviceptr, stream: CUstream) -> CUresult;
+    #[row(
+        398,
+        refused = "not served yet: stream-ordered memory",
+        blocks = device,
+        since = 11020,
+        ptsz = 11020
+    )]
+    fn cuMemFreeAsync(#[destroys] dptr: CUdeviceptr, stream: CUstream) -> CUresult;
 
-    #[row(399, refused = "not served yet", since = 13000)]
+    #[row(399, refused = "not served yet: stream-ordered memory", blocks = never, since = 13000)]
     fn cuMemGetDefaultMemPool(
-        pool_out: *mut CUmemoryPool,
-        location: *mut CUmemLocation,
+        #[out] pool_out: *mut CUmemoryPool,
+        #[input] location: *mut CUmemLocation,
         kind: CUmemAllocationType,
     ) -> CUresult;
 
-    #[row(400, refused = "not served yet", since = 13000)]
+    #[row(400, refused = "not served yet: stream-ordered memory", blocks = never, since = 13000)]
     fn cuMemGetMemPool(
-        pool_out: *mut CUmemoryPool,
-        location: *mut CUmemLocation,
+        #[out] pool_out: *mut CUmemoryPool,
+        #[input] location: *mut CUmemLocation,
         kind: CUmemAllocationType,
     ) -> CUresult;
 
-    #[row(401, refused = "not served yet", since = 11020)]
-    fn cuMemPoolCreate(pool: *mut CUmemoryPool, pool_props: *const CUmemPoolProps) -> CUresult;
+    #[row(401, refused = "not served yet: stream-ordered memory", blocks = device, since = 11020)]
+    fn cuMemPoolCreate(
+        #[creates] pool: *mut CUmemoryPool,
+        #[input] pool_props: *const CUmemPoolProps,
+    ) -> CUresult;
 
-    #[row(402, refused = "not served yet", since = 11020)]
-    fn cuMemPoolDestroy(pool: CUmemoryPool) -> CUresult;
+    #[row(
+        402,
+        refused = "not served yet: stream-ordered memory",
+        blocks = unbounded,
+        since = 11020
+    )]
+    fn cuMemPoolDestroy(#[destroys] pool: CUmemoryPool) -> CUresult;
 
-    #[row(403, refused = "not served yet", since = 11020)]
+    #[row(403, refused = "not served yet: stream-ordered memory", blocks = device, since = 11020)]
     fn cuMemPoolExportPointer(
-        share_data_out: *mut CUmemPoolPtrExportData,
+        #[out] share_data_out: *mut CUmemPoolPtrExportData,
         ptr: CUdeviceptr,
     ) -> CUresult;
 
-    #[row(404, refused = "not served yet", since = 11020)]
+    #[row(404, refused = "not served yet: stream-ordered memory", blocks = device, since = 11020)]
     fn cuMemPoolExportToShareableHandle(
-        handle_out: *mut c_void,
+        #[out(chosen_by = handle_type)] handle_out: *mut c_void,
         pool: CUmemoryPool,
         handle_type: CUmemAllocationHandleType,
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(405, refused = "not served yet", since = 11020)]
+    #[row(405, refused = "not served yet: stream-ordered memory", blocks = never, since = 11020)]
     fn cuMemPoolGetAccess(
-        flags: *mut CUmemAccess_flags,
+        #[out] flags: *mut CUmemAccess_flags,
         mem_pool: CUmemoryPool,
-        location: *mut CUmemLocation,
+        #[input] location: *mut CUmemLocation,
     ) -> CUresult;
 
-    #[row(406, refused = "not served yet", since = 11020)]
+    #[row(406, refused = "not served yet: stream-ordered memory", blocks = never, since = 11020)]
     fn cuMemPoolGetAttribute(
         pool: CUmemoryPool,
         attr: CUmemPool_attribute,
-        value: *mut c_void,
+        #[out(chosen_by = attr)] value: *mut c_void,
     ) -> CUresult;
 
-    #[row(407, refused = "not served yet", since = 11020)]
+    #[row(407, refused = "not served yet: stream-ordered memory", blocks = device, since = 11020)]
     fn cuMemPoolImportFromShareableHandle(
-        pool_out: *mut CUmemoryPool,
-        handle: *mut c_void,
+        #[creates] pool_out: *mut CUmemoryPool,
+        #[input(chosen_by = handle_type)] handle: *mut c_void,
         handle_type: CUmemAllocationHandleType,
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(408, refused = "not served yet", since = 11020)]
+    #[row(408, refused = "not served yet: stream-ordered memory", blocks = device, since = 11020)]
     fn cuMemPoolImportPointer(
-        ptr_out: *mut CUdeviceptr,
+        #[creates] ptr_out: *mut CUdeviceptr,
         pool: CUmemoryPool,
-        share_data: *mut CUmemPoolPtrExportData,
+        #[input] share_data: *mut CUmemPoolPtrExportData,
     ) -> CUresult;
 
-    #[row(409, refused = "not served yet", since = 11020)]
+    #[row(409, refused = "not served yet: stream-ordered memory", blocks = device, since = 11020)]
     fn cuMemPoolSetAccess(
         pool: CUmemoryPool,
-        map: *const CUmemAccessDesc,
+        #[input(count = count)] map: *const CUmemAccessDesc,
         count: usize,
     ) -> CUresult;
 
-    #[row(410, refused = "not served yet", since = 11020)]
+    #[row(410, refused = "not served yet: stream-ordered memory", blocks = never, since = 11020)]
     fn cuMemPoolSetAttribute(
         pool: CUmemoryPool,
         attr: CUmemPool_attribute,
-        value: *mut c_void,
+        #[input(chosen_by = attr)] value: *mut c_void,
     ) -> CUresult;
 
-    #[row(411, refused = "not served yet", since = 11020)]
+    #[row(411, refused = "not served yet: stream-ordered memory", blocks = device, since = 11020)]
     fn cuMemPoolTrimTo(pool: CUmemoryPool, min_bytes_to_keep: usize) -> CUresult;
 
-    #[row(412, refused = "not served yet", since = 13000)]
+    #[row(412, refused = "not served yet: stream-ordered memory", blocks = never, since = 13000)]
     fn cuMemSetMemPool(
-        location: *mut CUmemLocation,
+        #[input] location: *mut CUmemLocation,
         kind: CUmemAllocationType,
         pool: CUmemoryPool,
     ) -> CUresult;

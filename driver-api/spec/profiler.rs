@@ -1,16 +1,16 @@
 //! Profiler control.
 
 unsafe extern "C" {
-    #[row(693, refused = "not served yet", since = 4000)]
+    #[row(693, refused = "the profiler that CUDA 11 removed", blocks = never, since = 4000)]
     fn cuProfilerInitialize(
-        config_file: *const c_char,
-        output_file: *const c_char,
+        #[input(text)] config_file: *const c_char,
+        #[input(text)] output_file: *const c_char,
         output_mode: CUoutput_mode,
     ) -> CUresult;
 
-    #[row(694, local, since = 4000)]
+    #[row(694, local, blocks = never, since = 4000)]
     fn cuProfilerStart() -> CUresult;
 
-    #[row(695, local, since = 4000)]
+    #[row(695, local, blocks = never, since = 4000)]
     fn cuProfilerStop() -> CUresult;
 }

@@ -15,15 +15,27 @@ unsafe extern "C" {
     #[row(12, private, posted, custom = worker, blocks = device)]
     fn gpurunStreamDestroy(stream: CUstream) -> CUresult;
 
-    #[row(247, refused = "not served yet", since = 5000, ptsz = 7000)]
+    #[row(
+        247,
+        refused = "not served yet: callbacks from a stream",
+        blocks = device,
+        since = 5000,
+        ptsz = 7000
+    )]
     fn cuStreamAddCallback(
         stream: CUstream,
         callback: CUstreamCallback,
-        user_data: *mut c_void,
+        #[address] user_data: *mut c_void,
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(248, refused = "not served yet", since = 6000, ptsz = 7000)]
+    #[row(
+        248,
+        refused = "not served yet: managed memory",
+        blocks = device,
+        since = 6000,
+        ptsz = 7000
+    )]
     fn cuStreamAttachMemAsync(
         stream: CUstream,
         dptr: CUdeviceptr,
@@ -31,87 +43,87 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(249, refused = "not served yet", since = 8000, ptsz = 8000)]
+    #[row(249, refused = "not served yet", blocks = device, since = 8000, ptsz = 8000)]
     fn cuStreamBatchMemOp(
         stream: CUstream,
         count: c_uint,
-        param_array: *mut CUstreamBatchMemOpParams,
+        #[input(count = count)] param_array: *mut CUstreamBatchMemOpParams,
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(250, refused = "not served yet", since = 11070, ptsz = 11070)]
+    #[row(250, refused = "not served yet", blocks = device, since = 11070, ptsz = 11070)]
     fn cuStreamBatchMemOp_v2(
         stream: CUstream,
         count: c_uint,
-        param_array: *mut CUstreamBatchMemOpParams,
+        #[input(count = count)] param_array: *mut CUstreamBatchMemOpParams,
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(251, refused = "not served yet", since = 11000, ptsz = 11000)]
+    #[row(251, refused = "not served yet", blocks = never, since = 11000, ptsz = 11000)]
     fn cuStreamCopyAttributes(dst_stream: CUstream, src_stream: CUstream) -> CUresult;
 
-    #[row(252, asked, via = gpurunStreamCreate, since = 2000)]
-    fn cuStreamCreate(stream: *mut CUstream, flags: c_uint) -> CUresult;
+    #[row(252, asked, via = gpurunStreamCreate, blocks = device, since = 2000)]
+    fn cuStreamCreate(#[creates] stream: *mut CUstream, flags: c_uint) -> CUresult;
 
-    #[row(253, asked, via = gpurunStreamCreate, since = 5050)]
+    #[row(253, asked, via = gpurunStreamCreate, blocks = device, since = 5050)]
     fn cuStreamCreateWithPriority(
-        stream: *mut CUstream,
+        #[creates] stream: *mut CUstream,
         flags: c_uint,
         priority: c_int,
     ) -> CUresult;
 
-    #[row(254, posted, via = gpurunStreamDestroy, since = 2000)]
-    fn cuStreamDestroy(stream: CUstream) -> CUresult;
+    #[row(254, posted, via = gpurunStreamDestroy, blocks = device, since = 2000)]
+    fn cuStreamDestroy(#[destroys] stream: CUstream) -> CUresult;
 
-    #[row(255, posted, via = gpurunStreamDestroy, since = 4000)]
-    fn cuStreamDestroy_v2(stream: CUstream) -> CUresult;
+    #[row(255, posted, via = gpurunStreamDestroy, blocks = device, since = 4000)]
+    fn cuStreamDestroy_v2(#[destroys] stream: CUstream) -> CUresult;
 
-    #[row(256, refused = "not served yet", since = 11000, ptsz = 11000)]
+    #[row(256, refused = "not served yet", blocks = never, since = 11000, ptsz = 11000)]
     fn cuStreamGetAttribute(
         stream: CUstream,
         attr: CUstreamAttrID,
-        value: *mut CUstreamAttrValue,
+        #[out] value: *mut CUstreamAttrValue,
     ) -> CUresult;
 
-    #[row(257, local, since = 9020, ptsz = 9020)]
-    fn cuStreamGetCtx(stream: CUstream, pctx: *mut CUcontext) -> CUresult;
+    #[row(257, local, blocks = never, since = 9020, ptsz = 9020)]
+    fn cuStreamGetCtx(stream: CUstream, #[out] pctx: *mut CUcontext) -> CUresult;
 
-    #[row(258, refused = "not served yet", since = 12050, ptsz = 12050)]
+    #[row(258, refused = "not served yet", blocks = never, since = 12050, ptsz = 12050)]
     fn cuStreamGetCtx_v2(
         stream: CUstream,
-        pctx: *mut CUcontext,
-        green_ctx: *mut CUgreenCtx,
+        #[out] pctx: *mut CUcontext,
+        #[out] green_ctx: *mut CUgreenCtx,
     ) -> CUresult;
 
-    #[row(259, local, since = 12080, ptsz = 12080)]
-    fn cuStreamGetDevice(stream: CUstream, device: *mut CUdevice) -> CUresult;
+    #[row(259, local, blocks = never, since = 12080, ptsz = 12080)]
+    fn cuStreamGetDevice(stream: CUstream, #[out] device: *mut CUdevice) -> CUresult;
 
-    #[row(260, local, since = 5050, ptsz = 7000)]
-    fn cuStreamGetFlags(stream: CUstream, flags: *mut c_uint) -> CUresult;
+    #[row(260, local, blocks = never, since = 5050, ptsz = 7000)]
+    fn cuStreamGetFlags(stream: CUstream, #[out] flags: *mut c_uint) -> CUresult;
 
-    #[row(261, local, since = 12000, ptsz = 12000)]
-    fn cuStreamGetId(stream: CUstream, stream_id: *mut c_ulonglong) -> CUresult;
+    #[row(261, local, blocks = never, since = 12000, ptsz = 12000)]
+    fn cuStreamGetId(stream: CUstream, #[out] stream_id: *mut c_ulonglong) -> CUresult;
 
-    #[row(262, local, since = 5050, ptsz = 7000)]
-    fn cuStreamGetPriority(stream: CUstream, priority: *mut c_int) -> CUresult;
+    #[row(262, local, blocks = never, since = 5050, ptsz = 7000)]
+    fn cuStreamGetPriority(stream: CUstream, #[out] priority: *mut c_int) -> CUresult;
 
-    #[row(263, local, since = 2000, ptsz = 7000)]
+    #[row(263, local, blocks = never, since = 2000, ptsz = 7000)]
     fn cuStreamQuery(stream: CUstream) -> CUresult;
 
-    #[row(264, refused = "not served yet", since = 11000, ptsz = 11000)]
+    #[row(264, refused = "not served yet", blocks = never, since = 11000, ptsz = 11000)]
     fn cuStreamSetAttribute(
         stream: CUstream,
         attr: CUstreamAttrID,
-        param: *const CUstreamAttrValue,
+        #[input] param: *const CUstreamAttrValue,
     ) -> CUresult;
 
-    #[row(265, asked, via = gpurunMark, since = 2000, ptsz = 7000)]
+    #[row(265, asked, via = gpurunMark, blocks = unbounded, since = 2000, ptsz = 7000)]
     fn cuStreamSynchronize(stream: CUstream) -> CUresult;
 
     #[row(266, posted, custom = client, blocks = never, since = 3020, ptsz = 7000)]
     fn cuStreamWaitEvent(stream: CUstream, event: CUevent, flags: c_uint) -> CUresult;
 
-    #[row(267, refused = "not served yet", since = 8000, ptsz = 8000)]
+    #[row(267, refused = "not served yet", blocks = device, since = 8000, ptsz = 8000)]
     fn cuStreamWaitValue32(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -119,7 +131,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(268, refused = "not served yet", since = 11070, ptsz = 11070)]
+    #[row(268, refused = "not served yet", blocks = device, since = 11070, ptsz = 11070)]
     fn cuStreamWaitValue32_v2(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -127,7 +139,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(269, refused = "not served yet", since = 9000, ptsz = 9000)]
+    #[row(269, refused = "not served yet", blocks = device, since = 9000, ptsz = 9000)]
     fn cuStreamWaitValue64(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -135,7 +147,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(270, refused = "not served yet", since = 11070, ptsz = 11070)]
+    #[row(270, refused = "not served yet", blocks = device, since = 11070, ptsz = 11070)]
     fn cuStreamWaitValue64_v2(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -143,7 +155,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(271, refused = "not served yet", since = 8000, ptsz = 8000)]
+    #[row(271, refused = "not served yet", blocks = device, since = 8000, ptsz = 8000)]
     fn cuStreamWriteValue32(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -151,7 +163,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(272, refused = "not served yet", since = 11070, ptsz = 11070)]
+    #[row(272, refused = "not served yet", blocks = device, since = 11070, ptsz = 11070)]
     fn cuStreamWriteValue32_v2(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -159,7 +171,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(273, refused = "not served yet", since = 9000, ptsz = 9000)]
+    #[row(273, refused = "not served yet", blocks = device, since = 9000, ptsz = 9000)]
     fn cuStreamWriteValue64(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -167,7 +179,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(274, refused = "not served yet", since = 11070, ptsz = 11070)]
+    #[row(274, refused = "not served yet", blocks = device, since = 11070, ptsz = 11070)]
     fn cuStreamWriteValue64_v2(
         stream: CUstream,
         addr: CUdeviceptr,

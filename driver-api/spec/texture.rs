@@ -1,59 +1,59 @@
 //! Texture and surface references and objects, tensor maps.
 
 unsafe extern "C" {
-    #[row(596, refused = "not served yet", since = 5000)]
+    #[row(596, refused = "not served yet: textures and surfaces", blocks = device, since = 5000)]
     fn cuSurfObjectCreate(
-        surf_object: *mut CUsurfObject,
-        res_desc: *const CUDA_RESOURCE_DESC,
+        #[creates] surf_object: *mut CUsurfObject,
+        #[input] res_desc: *const CUDA_RESOURCE_DESC,
     ) -> CUresult;
 
-    #[row(597, refused = "not served yet", since = 5000)]
-    fn cuSurfObjectDestroy(surf_object: CUsurfObject) -> CUresult;
+    #[row(597, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    fn cuSurfObjectDestroy(#[destroys] surf_object: CUsurfObject) -> CUresult;
 
-    #[row(598, refused = "not served yet", since = 5000)]
+    #[row(598, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
     fn cuSurfObjectGetResourceDesc(
-        res_desc: *mut CUDA_RESOURCE_DESC,
+        #[out] res_desc: *mut CUDA_RESOURCE_DESC,
         surf_object: CUsurfObject,
     ) -> CUresult;
 
-    #[row(599, refused = "not served yet", since = 3000)]
-    fn cuSurfRefGetArray(array: *mut CUarray, surf_ref: CUsurfref) -> CUresult;
+    #[row(599, refused = "not served yet: textures and surfaces", blocks = never, since = 3000)]
+    fn cuSurfRefGetArray(#[out] array: *mut CUarray, surf_ref: CUsurfref) -> CUresult;
 
-    #[row(600, refused = "not served yet", since = 3000)]
+    #[row(600, refused = "not served yet: textures and surfaces", blocks = never, since = 3000)]
     fn cuSurfRefSetArray(surf_ref: CUsurfref, array: CUarray, flags: c_uint) -> CUresult;
 
-    #[row(601, refused = "not served yet", since = 12000)]
+    #[row(601, refused = "not served yet: tensor maps", blocks = never, since = 12000)]
     fn cuTensorMapEncodeIm2col(
-        tensor_map: *mut CUtensorMap,
+        #[out] tensor_map: *mut CUtensorMap,
         tensor_data_type: CUtensorMapDataType,
         tensor_rank: u32,
-        global_address: *mut c_void,
-        global_dim: *const u64,
-        global_strides: *const u64,
-        pixel_box_lower_corner: *const c_int,
-        pixel_box_upper_corner: *const c_int,
+        #[address] global_address: *mut c_void,
+        #[input(count = tensor_rank)] global_dim: *const u64,
+        #[input(count = tensor_rank - 1)] global_strides: *const u64,
+        #[input(count = tensor_rank - 2)] pixel_box_lower_corner: *const c_int,
+        #[input(count = tensor_rank - 2)] pixel_box_upper_corner: *const c_int,
         channels_per_pixel: u32,
         pixels_per_column: u32,
-        element_strides: *const u32,
+        #[input(count = tensor_rank)] element_strides: *const u32,
         interleave: CUtensorMapInterleave,
         swizzle: CUtensorMapSwizzle,
         l2_promotion: CUtensorMapL2promotion,
         oob_fill: CUtensorMapFloatOOBfill,
     ) -> CUresult;
 
-    #[row(602, refused = "not served yet", since = 12080)]
+    #[row(602, refused = "not served yet: tensor maps", blocks = never, since = 12080)]
     fn cuTensorMapEncodeIm2colWide(
-        tensor_map: *mut CUtensorMap,
+        #[out] tensor_map: *mut CUtensorMap,
         tensor_data_type: CUtensorMapDataType,
         tensor_rank: u32,
-        global_address: *mut c_void,
-        global_dim: *const u64,
-        global_strides: *const u64,
+        #[address] global_address: *mut c_void,
+        #[input(count = tensor_rank)] global_dim: *const u64,
+        #[input(count = tensor_rank - 1)] global_strides: *const u64,
         pixel_box_lower_corner_width: c_int,
         pixel_box_upper_corner_width: c_int,
         channels_per_pixel: u32,
         pixels_per_column: u32,
-        element_strides: *const u32,
+        #[input(count = tensor_rank)] element_strides: *const u32,
         interleave: CUtensorMapInterleave,
         mode: CUtensorMapIm2ColWideMode,
         swizzle: CUtensorMapSwizzle,
@@ -61,199 +61,224 @@ unsafe extern "C" {
         oob_fill: CUtensorMapFloatOOBfill,
     ) -> CUresult;
 
-    #[row(603, refused = "not served yet", since = 12000)]
+    #[row(603, refused = "not served yet: tensor maps", blocks = never, since = 12000)]
     fn cuTensorMapEncodeTiled(
-        tensor_map: *mut CUtensorMap,
+        #[out] tensor_map: *mut CUtensorMap,
         tensor_data_type: CUtensorMapDataType,
         tensor_rank: u32,
-        global_address: *mut c_void,
-        global_dim: *const u64,
-        global_strides: *const u64,
-        box_dim: *const u32,
-        element_strides: *const u32,
+        #[address] global_address: *mut c_void,
+        #[input(count = tensor_rank)] global_dim: *const u64,
+        #[input(count = tensor_rank - 1)] global_strides: *const u64,
+        #[input(count = tensor_rank)] box_dim: *const u32,
+        #[input(count = tensor_rank)] element_strides: *const u32,
         interleave: CUtensorMapInterleave,
         swizzle: CUtensorMapSwizzle,
         l2_promotion: CUtensorMapL2promotion,
         oob_fill: CUtensorMapFloatOOBfill,
     ) -> CUresult;
 
-    #[row(604, refused = "not served yet", since = 12000)]
+    #[row(604, refused = "not served yet: tensor maps", blocks = never, since = 12000)]
     fn cuTensorMapReplaceAddress(
-        tensor_map: *mut CUtensorMap,
-        global_address: *mut c_void,
+        #[inout] tensor_map: *mut CUtensorMap,
+        #[address] global_address: *mut c_void,
     ) -> CUresult;
 
-    #[row(605, refused = "not served yet", since = 13050)]
+    #[row(605, refused = "not served yet: tensor maps", blocks = never, since = 13050)]
     fn cuTensorMapSetAllocationClass(
-        tensor_map: *mut CUtensorMap,
+        #[inout] tensor_map: *mut CUtensorMap,
         alloc_class: CUtensorMapAllocClass,
-        out_alloc_class: *mut CUtensorMapAllocClass,
+        #[out(nullable)] out_alloc_class: *mut CUtensorMapAllocClass,
     ) -> CUresult;
 
-    #[row(606, refused = "not served yet", since = 5000)]
+    #[row(606, refused = "not served yet: textures and surfaces", blocks = device, since = 5000)]
     fn cuTexObjectCreate(
-        tex_object: *mut CUtexObject,
-        res_desc: *const CUDA_RESOURCE_DESC,
-        tex_desc: *const CUDA_TEXTURE_DESC,
-        res_view_desc: *const CUDA_RESOURCE_VIEW_DESC,
+        #[creates] tex_object: *mut CUtexObject,
+        #[input] res_desc: *const CUDA_RESOURCE_DESC,
+        #[input] tex_desc: *const CUDA_TEXTURE_DESC,
+        #[input(nullable)] res_view_desc: *const CUDA_RESOURCE_VIEW_DESC,
     ) -> CUresult;
 
-    #[row(607, refused = "not served yet", since = 5000)]
-    fn cuTexObjectDestroy(tex_object: CUtexObject) -> CUresult;
+    #[row(607, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    fn cuTexObjectDestroy(#[destroys] tex_object: CUtexObject) -> CUresult;
 
-    #[row(608, refused = "not served yet", since = 5000)]
+    #[row(608, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
     fn cuTexObjectGetResourceDesc(
-        res_desc: *mut CUDA_RESOURCE_DESC,
+        #[out] res_desc: *mut CUDA_RESOURCE_DESC,
         tex_object: CUtexObject,
     ) -> CUresult;
 
-    #[row(609, refused = "not served yet", since = 5000)]
+    #[row(609, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
     fn cuTexObjectGetResourceViewDesc(
-        res_view_desc: *mut CUDA_RESOURCE_VIEW_DESC,
+        #[out] res_view_desc: *mut CUDA_RESOURCE_VIEW_DESC,
         tex_object: CUtexObject,
     ) -> CUresult;
 
-    #[row(610, refused = "not served yet", since = 5000)]
+    #[row(610, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
     fn cuTexObjectGetTextureDesc(
-        tex_desc: *mut CUDA_TEXTURE_DESC,
+        #[out] tex_desc: *mut CUDA_TEXTURE_DESC,
         tex_object: CUtexObject,
     ) -> CUresult;
 
-    #[row(611, refused = "not served yet", since = 2000)]
-    fn cuTexRefCreate(tex_ref: *mut CUtexref) -> CUresult;
+    #[row(611, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    fn cuTexRefCreate(#[creates] tex_ref: *mut CUtexref) -> CUresult;
 
-    #[row(612, refused = "not served yet", since = 2000)]
-    fn cuTexRefDestroy(tex_ref: CUtexref) -> CUresult;
+    #[row(612, refused = "not served yet: textures and surfaces", blocks = unbounded, since = 2000)]
+    fn cuTexRefDestroy(#[destroys] tex_ref: CUtexref) -> CUresult;
 
-    #[row(613, refused = "not served yet", since = 2000)]
-    fn cuTexRefGetAddress(pdptr: *mut CUdeviceptr_v1, tex_ref: CUtexref) -> CUresult;
+    #[row(
+        613,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = never,
+        since = 2000
+    )]
+    fn cuTexRefGetAddress(#[out] pdptr: *mut CUdeviceptr_v1, tex_ref: CUtexref) -> CUresult;
 
-    #[row(614, refused = "not served yet", since = 2000)]
-    fn cuTexRefGetAddressMode(pam: *mut CUaddress_mode, tex_ref: CUtexref, dim: c_int) -> CUresult;
+    #[row(614, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    fn cuTexRefGetAddressMode(
+        #[out] pam: *mut CUaddress_mode,
+        tex_ref: CUtexref,
+        dim: c_int,
+    ) -> CUresult;
 
-    #[row(615, refused = "not served yet", since = 3020)]
-    fn cuTexRefGetAddress_v2(pdptr: *mut CUdeviceptr, tex_ref: CUtexref) -> CUresult;
+    #[row(615, refused = "not served yet: textures and surfaces", blocks = never, since = 3020)]
+    fn cuTexRefGetAddress_v2(#[out] pdptr: *mut CUdeviceptr, tex_ref: CUtexref) -> CUresult;
 
-    #[row(616, refused = "not served yet", since = 2000)]
-    fn cuTexRefGetArray(array: *mut CUarray, tex_ref: CUtexref) -> CUresult;
+    #[row(616, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    fn cuTexRefGetArray(#[out] array: *mut CUarray, tex_ref: CUtexref) -> CUresult;
 
-    #[row(617, refused = "not served yet", since = 8000)]
-    fn cuTexRefGetBorderColor(border_color: *mut f32, tex_ref: CUtexref) -> CUresult;
+    #[row(617, refused = "not served yet: textures and surfaces", blocks = never, since = 8000)]
+    fn cuTexRefGetBorderColor(
+        #[out(count = 4)] border_color: *mut f32,
+        tex_ref: CUtexref,
+    ) -> CUresult;
 
-    #[row(618, refused = "not served yet", since = 2000)]
-    fn cuTexRefGetFilterMode(pfm: *mut CUfilter_mode, tex_ref: CUtexref) -> CUresult;
+    #[row(618, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    fn cuTexRefGetFilterMode(#[out] pfm: *mut CUfilter_mode, tex_ref: CUtexref) -> CUresult;
 
-    #[row(619, refused = "not served yet", since = 2000)]
-    fn cuTexRefGetFlags(flags: *mut c_uint, tex_ref: CUtexref) -> CUresult;
+    #[row(619, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    fn cuTexRefGetFlags(#[out] flags: *mut c_uint, tex_ref: CUtexref) -> CUresult;
 
-    #[row(620, refused = "not served yet", since = 2000)]
+    #[row(620, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
     fn cuTexRefGetFormat(
-        format: *mut CUarray_format,
-        num_channels: *mut c_int,
+        #[out] format: *mut CUarray_format,
+        #[out] num_channels: *mut c_int,
         tex_ref: CUtexref,
     ) -> CUresult;
 
-    #[row(621, refused = "not served yet", since = 5000)]
-    fn cuTexRefGetMaxAnisotropy(pmax_aniso: *mut c_int, tex_ref: CUtexref) -> CUresult;
+    #[row(621, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    fn cuTexRefGetMaxAnisotropy(#[out] pmax_aniso: *mut c_int, tex_ref: CUtexref) -> CUresult;
 
-    #[row(622, refused = "not served yet", since = 5000)]
-    fn cuTexRefGetMipmapFilterMode(pfm: *mut CUfilter_mode, tex_ref: CUtexref) -> CUresult;
+    #[row(622, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    fn cuTexRefGetMipmapFilterMode(#[out] pfm: *mut CUfilter_mode, tex_ref: CUtexref) -> CUresult;
 
-    #[row(623, refused = "not served yet", since = 5000)]
-    fn cuTexRefGetMipmapLevelBias(pbias: *mut f32, tex_ref: CUtexref) -> CUresult;
+    #[row(623, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    fn cuTexRefGetMipmapLevelBias(#[out] pbias: *mut f32, tex_ref: CUtexref) -> CUresult;
 
-    #[row(624, refused = "not served yet", since = 5000)]
+    #[row(624, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
     fn cuTexRefGetMipmapLevelClamp(
-        pmin_mipmap_level_clamp: *mut f32,
-        pmax_mipmap_level_clamp: *mut f32,
+        #[out] pmin_mipmap_level_clamp: *mut f32,
+        #[out] pmax_mipmap_level_clamp: *mut f32,
         tex_ref: CUtexref,
     ) -> CUresult;
 
-    #[row(625, refused = "not served yet", since = 5000)]
+    #[row(625, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
     fn cuTexRefGetMipmappedArray(
-        mipmapped_array: *mut CUmipmappedArray,
+        #[out] mipmapped_array: *mut CUmipmappedArray,
         tex_ref: CUtexref,
     ) -> CUresult;
 
-    #[row(626, refused = "not served yet", since = 2000)]
+    #[row(
+        626,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = never,
+        since = 2000
+    )]
     fn cuTexRefSetAddress(
-        byte_offset: *mut c_uint,
+        #[out(nullable)] byte_offset: *mut c_uint,
         tex_ref: CUtexref,
         dptr: CUdeviceptr_v1,
         bytes: c_uint,
     ) -> CUresult;
 
-    #[row(627, refused = "not served yet", since = 2020)]
+    #[row(
+        627,
+        refused = "the 32-bit interface that CUDA 3.2 replaced",
+        blocks = never,
+        since = 2020
+    )]
     fn cuTexRefSetAddress2D(
         tex_ref: CUtexref,
-        desc: *const CUDA_ARRAY_DESCRIPTOR_v1,
+        #[input] desc: *const CUDA_ARRAY_DESCRIPTOR_v1,
         dptr: CUdeviceptr_v1,
         pitch: c_uint,
     ) -> CUresult;
 
-    #[row(628, refused = "not served yet", since = 3020)]
+    #[row(628, refused = "not served yet: textures and surfaces", blocks = never, since = 3020)]
     fn cuTexRefSetAddress2D_v2(
         tex_ref: CUtexref,
-        desc: *const CUDA_ARRAY_DESCRIPTOR,
+        #[input] desc: *const CUDA_ARRAY_DESCRIPTOR,
         dptr: CUdeviceptr,
         pitch: usize,
     ) -> CUresult;
 
-    #[row(629, refused = "not served yet", since = 4010)]
+    #[row(629, refused = "not served yet: textures and surfaces", blocks = never, since = 4010)]
     fn cuTexRefSetAddress2D_v3(
         tex_ref: CUtexref,
-        desc: *const CUDA_ARRAY_DESCRIPTOR,
+        #[input] desc: *const CUDA_ARRAY_DESCRIPTOR,
         dptr: CUdeviceptr,
         pitch: usize,
     ) -> CUresult;
 
-    #[row(630, refused = "not served yet", since = 2000)]
+    #[row(630, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
     fn cuTexRefSetAddressMode(tex_ref: CUtexref, dim: c_int, am: CUaddress_mode) -> CUresult;
 
-    #[row(631, refused = "not served yet", since = 3020)]
+    #[row(631, refused = "not served yet: textures and surfaces", blocks = never, since = 3020)]
     fn cuTexRefSetAddress_v2(
-        byte_offset: *mut usize,
+        #[out(nullable)] byte_offset: *mut usize,
         tex_ref: CUtexref,
         dptr: CUdeviceptr,
         bytes: usize,
     ) -> CUresult;
 
-    #[row(632, refused = "not served yet", since = 2000)]
+    #[row(632, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
     fn cuTexRefSetArray(tex_ref: CUtexref, array: CUarray, flags: c_uint) -> CUresult;
 
-    #[row(633, refused = "not served yet", since = 8000)]
-    fn cuTexRefSetBorderColor(tex_ref: CUtexref, border_color: *mut f32) -> CUresult;
+    #[row(633, refused = "not served yet: textures and surfaces", blocks = never, since = 8000)]
+    fn cuTexRefSetBorderColor(
+        tex_ref: CUtexref,
+        #[input(count = 4)] border_color: *mut f32,
+    ) -> CUresult;
 
-    #[row(634, refused = "not served yet", since = 2000)]
+    #[row(634, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
     fn cuTexRefSetFilterMode(tex_ref: CUtexref, fm: CUfilter_mode) -> CUresult;
 
-    #[row(635, refused = "not served yet", since = 2000)]
+    #[row(635, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
     fn cuTexRefSetFlags(tex_ref: CUtexref, flags: c_uint) -> CUresult;
 
-    #[row(636, refused = "not served yet", since = 2000)]
+    #[row(636, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
     fn cuTexRefSetFormat(
         tex_ref: CUtexref,
         fmt: CUarray_format,
         num_packed_components: c_int,
     ) -> CUresult;
 
-    #[row(637, refused = "not served yet", since = 5000)]
+    #[row(637, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
     fn cuTexRefSetMaxAnisotropy(tex_ref: CUtexref, max_aniso: c_uint) -> CUresult;
 
-    #[row(638, refused = "not served yet", since = 5000)]
+    #[row(638, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
     fn cuTexRefSetMipmapFilterMode(tex_ref: CUtexref, fm: CUfilter_mode) -> CUresult;
 
-    #[row(639, refused = "not served yet", since = 5000)]
+    #[row(639, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
     fn cuTexRefSetMipmapLevelBias(tex_ref: CUtexref, bias: f32) -> CUresult;
 
-    #[row(640, refused = "not served yet", since = 5000)]
+    #[row(640, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
     fn cuTexRefSetMipmapLevelClamp(
         tex_ref: CUtexref,
         min_mipmap_level_clamp: f32,
         max_mipmap_level_clamp: f32,
     ) -> CUresult;
 
-    #[row(641, refused = "not served yet", since = 5000)]
+    #[row(641, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
     fn cuTexRefSetMipmappedArray(
         tex_ref: CUtexref,
         mipmapped_array: CUmipmappedArray,

@@ -1,20 +1,35 @@
 //! Virtual memory management and multicast.
 
 unsafe extern "C" {
-    #[row(413, refused = "not served yet", since = 13030)]
+    #[row(
+        413,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = device,
+        since = 13030
+    )]
     fn cuLogicalEndpointAddDevice(le_id: CUlogicalEndpointId, dev: CUdevice) -> CUresult;
 
-    #[row(414, refused = "not served yet", since = 13030)]
+    #[row(
+        414,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = device,
+        since = 13030
+    )]
     fn cuLogicalEndpointBindAddr(
         le_id: CUlogicalEndpointId,
         dev: CUdevice,
         offset: u64,
-        ptr: *mut c_void,
+        #[address] ptr: *mut c_void,
         size: u64,
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(415, refused = "not served yet", since = 13030)]
+    #[row(
+        415,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = device,
+        since = 13030
+    )]
     fn cuLogicalEndpointBindMem(
         le_id: CUlogicalEndpointId,
         dev: CUdevice,
@@ -25,50 +40,98 @@ unsafe extern "C" {
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(416, refused = "not served yet", since = 13030)]
+    #[row(
+        416,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = device,
+        since = 13030
+    )]
     fn cuLogicalEndpointCreate(
         le_id: CUlogicalEndpointId,
-        prop: *const CUlogicalEndpointProp,
+        #[input] prop: *const CUlogicalEndpointProp,
     ) -> CUresult;
 
-    #[row(417, refused = "not served yet", since = 13030)]
-    fn cuLogicalEndpointDestroy(le_id: CUlogicalEndpointId) -> CUresult;
+    #[row(
+        417,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = device,
+        since = 13030
+    )]
+    fn cuLogicalEndpointDestroy(#[destroys] le_id: CUlogicalEndpointId) -> CUresult;
 
-    #[row(418, refused = "not served yet", since = 13030)]
+    #[row(
+        418,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = device,
+        since = 13030
+    )]
     fn cuLogicalEndpointExport(
-        handle: *mut c_void,
+        #[out(chosen_by = handle_type)] handle: *mut c_void,
         le_id: CUlogicalEndpointId,
         handle_type: CUlogicalEndpointIpcHandleType,
     ) -> CUresult;
 
-    #[row(419, refused = "not served yet", since = 13030)]
+    #[row(
+        419,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = never,
+        since = 13030
+    )]
     fn cuLogicalEndpointGetLimits(
-        bind_alignment: *mut u64,
-        max_size: *mut u64,
-        prop: *const CUlogicalEndpointProp,
+        #[out] bind_alignment: *mut u64,
+        #[out] max_size: *mut u64,
+        #[input] prop: *const CUlogicalEndpointProp,
     ) -> CUresult;
 
-    #[row(420, refused = "not served yet", since = 13030)]
+    #[row(
+        420,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = never,
+        since = 13030
+    )]
     fn cuLogicalEndpointIdRelease(le_id: CUlogicalEndpointId, count: u32) -> CUresult;
 
-    #[row(421, refused = "not served yet", since = 13030)]
-    fn cuLogicalEndpointIdReserve(le_id: *mut CUlogicalEndpointId, count: u32) -> CUresult;
+    #[row(
+        421,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = never,
+        since = 13030
+    )]
+    fn cuLogicalEndpointIdReserve(
+        #[creates] le_id: *mut CUlogicalEndpointId,
+        count: u32,
+    ) -> CUresult;
 
-    #[row(422, refused = "not served yet", since = 13030)]
+    #[row(
+        422,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = device,
+        since = 13030
+    )]
     fn cuLogicalEndpointImport(
         le_id: CUlogicalEndpointId,
-        handle: *const c_void,
+        #[input(chosen_by = handle_type)] handle: *const c_void,
         handle_type: CUlogicalEndpointIpcHandleType,
     ) -> CUresult;
 
-    #[row(423, refused = "not served yet", since = 13030)]
+    #[row(
+        423,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = never,
+        since = 13030
+    )]
     fn cuLogicalEndpointQuery(
         le_id: CUlogicalEndpointId,
         count: u32,
-        query_status: *mut c_int,
+        #[out(count = count)] query_status: *mut c_int,
     ) -> CUresult;
 
-    #[row(424, refused = "not served yet", since = 13030)]
+    #[row(
+        424,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = unbounded,
+        since = 13030
+    )]
     fn cuLogicalEndpointUnbind(
         le_id: CUlogicalEndpointId,
         dev: CUdevice,
@@ -76,71 +139,121 @@ unsafe extern "C" {
         size: u64,
     ) -> CUresult;
 
-    #[row(425, refused = "not served yet", since = 10020)]
-    fn cuMemAddressFree(ptr: CUdeviceptr, size: usize) -> CUresult;
+    #[row(
+        425,
+        refused = "not served yet: virtual memory management",
+        blocks = never,
+        since = 10020
+    )]
+    fn cuMemAddressFree(#[destroys] ptr: CUdeviceptr, size: usize) -> CUresult;
 
-    #[row(426, refused = "not served yet", since = 10020)]
+    #[row(
+        426,
+        refused = "not served yet: virtual memory management",
+        blocks = device,
+        since = 10020
+    )]
     fn cuMemAddressReserve(
-        ptr: *mut CUdeviceptr,
+        #[creates] ptr: *mut CUdeviceptr,
         size: usize,
         alignment: usize,
         addr: CUdeviceptr,
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(427, refused = "not served yet", since = 10020)]
+    #[row(
+        427,
+        refused = "not served yet: virtual memory management",
+        blocks = device,
+        since = 10020
+    )]
     fn cuMemCreate(
-        handle: *mut CUmemGenericAllocationHandle,
+        #[creates] handle: *mut CUmemGenericAllocationHandle,
         size: usize,
-        prop: *const CUmemAllocationProp,
+        #[input] prop: *const CUmemAllocationProp,
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(428, refused = "not served yet", since = 10020)]
+    #[row(
+        428,
+        refused = "not served yet: virtual memory management",
+        blocks = device,
+        since = 10020
+    )]
     fn cuMemExportToShareableHandle(
-        shareable_handle: *mut c_void,
+        #[out(chosen_by = handle_type)] shareable_handle: *mut c_void,
         handle: CUmemGenericAllocationHandle,
         handle_type: CUmemAllocationHandleType,
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(429, refused = "not served yet", since = 10020)]
+    #[row(
+        429,
+        refused = "not served yet: virtual memory management",
+        blocks = never,
+        since = 10020
+    )]
     fn cuMemGetAccess(
-        flags: *mut c_ulonglong,
-        location: *const CUmemLocation,
+        #[out] flags: *mut c_ulonglong,
+        #[input] location: *const CUmemLocation,
         ptr: CUdeviceptr,
     ) -> CUresult;
 
-    #[row(430, refused = "not served yet", since = 10020)]
+    #[row(
+        430,
+        refused = "not served yet: virtual memory management",
+        blocks = never,
+        since = 10020
+    )]
     fn cuMemGetAllocationGranularity(
-        granularity: *mut usize,
-        prop: *const CUmemAllocationProp,
+        #[out] granularity: *mut usize,
+        #[input] prop: *const CUmemAllocationProp,
         option: CUmemAllocationGranularity_flags,
     ) -> CUresult;
 
-    #[row(431, refused = "not served yet", since = 10020)]
+    #[row(
+        431,
+        refused = "not served yet: virtual memory management",
+        blocks = never,
+        since = 10020
+    )]
     fn cuMemGetAllocationPropertiesFromHandle(
-        prop: *mut CUmemAllocationProp,
+        #[out] prop: *mut CUmemAllocationProp,
         handle: CUmemGenericAllocationHandle,
     ) -> CUresult;
 
-    #[row(432, refused = "not served yet", since = 11070)]
+    #[row(
+        432,
+        refused = "not served yet: virtual memory management",
+        blocks = never,
+        since = 11070
+    )]
     fn cuMemGetHandleForAddressRange(
-        handle: *mut c_void,
+        #[out(chosen_by = handle_type)] handle: *mut c_void,
         dptr: CUdeviceptr,
         size: usize,
         handle_type: CUmemRangeHandleType,
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(433, refused = "not served yet", since = 10020)]
+    #[row(
+        433,
+        refused = "not served yet: virtual memory management",
+        blocks = device,
+        since = 10020
+    )]
     fn cuMemImportFromShareableHandle(
-        handle: *mut CUmemGenericAllocationHandle,
-        os_handle: *mut c_void,
+        #[creates] handle: *mut CUmemGenericAllocationHandle,
+        #[input(chosen_by = sh_handle_type)] os_handle: *mut c_void,
         sh_handle_type: CUmemAllocationHandleType,
     ) -> CUresult;
 
-    #[row(434, refused = "not served yet", since = 10020)]
+    #[row(
+        434,
+        refused = "not served yet: virtual memory management",
+        blocks = device,
+        since = 10020
+    )]
     fn cuMemMap(
         ptr: CUdeviceptr,
         size: usize,
@@ -149,37 +262,73 @@ unsafe extern "C" {
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(435, refused = "not served yet", since = 11010, ptsz = 11010)]
+    #[row(
+        435,
+        refused = "not served yet: virtual memory management",
+        blocks = device,
+        since = 11010,
+        ptsz = 11010
+    )]
     fn cuMemMapArrayAsync(
-        map_info_list: *mut CUarrayMapInfo,
+        #[input(count = count)] map_info_list: *mut CUarrayMapInfo,
         count: c_uint,
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(436, refused = "not served yet", since = 10020)]
-    fn cuMemRelease(handle: CUmemGenericAllocationHandle) -> CUresult;
+    #[row(
+        436,
+        refused = "not served yet: virtual memory management",
+        blocks = device,
+        since = 10020
+    )]
+    fn cuMemRelease(#[destroys] handle: CUmemGenericAllocationHandle) -> CUresult;
 
-    #[row(437, refused = "not served yet", since = 11000)]
+    #[row(
+        437,
+        refused = "not served yet: virtual memory management",
+        blocks = never,
+        since = 11000
+    )]
     fn cuMemRetainAllocationHandle(
-        handle: *mut CUmemGenericAllocationHandle,
-        addr: *mut c_void,
+        #[out] handle: *mut CUmemGenericAllocationHandle,
+        #[address] addr: *mut c_void,
     ) -> CUresult;
 
-    #[row(438, refused = "not served yet", since = 10020)]
+    #[row(
+        438,
+        refused = "not served yet: virtual memory management",
+        blocks = device,
+        since = 10020
+    )]
     fn cuMemSetAccess(
         ptr: CUdeviceptr,
         size: usize,
-        desc: *const CUmemAccessDesc,
+        #[input(count = count)] desc: *const CUmemAccessDesc,
         count: usize,
     ) -> CUresult;
 
-    #[row(439, refused = "not served yet", since = 10020)]
+    #[row(
+        439,
+        refused = "not served yet: virtual memory management",
+        blocks = unbounded,
+        since = 10020
+    )]
     fn cuMemUnmap(ptr: CUdeviceptr, size: usize) -> CUresult;
 
-    #[row(440, refused = "not served yet", since = 12010)]
+    #[row(
+        440,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = device,
+        since = 12010
+    )]
     fn cuMulticastAddDevice(mc_handle: CUmemGenericAllocationHandle, dev: CUdevice) -> CUresult;
 
-    #[row(441, refused = "not served yet", since = 12010)]
+    #[row(
+        441,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = device,
+        since = 12010
+    )]
     fn cuMulticastBindAddr(
         mc_handle: CUmemGenericAllocationHandle,
         mc_offset: usize,
@@ -188,7 +337,12 @@ unsafe extern "C" {
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(442, refused = "not served yet", since = 13010)]
+    #[row(
+        442,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = device,
+        since = 13010
+    )]
     fn cuMulticastBindAddr_v2(
         mc_handle: CUmemGenericAllocationHandle,
         dev: CUdevice,
@@ -198,7 +352,12 @@ unsafe extern "C" {
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(443, refused = "not served yet", since = 12010)]
+    #[row(
+        443,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = device,
+        since = 12010
+    )]
     fn cuMulticastBindMem(
         mc_handle: CUmemGenericAllocationHandle,
         mc_offset: usize,
@@ -208,7 +367,12 @@ unsafe extern "C" {
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(444, refused = "not served yet", since = 13010)]
+    #[row(
+        444,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = device,
+        since = 13010
+    )]
     fn cuMulticastBindMem_v2(
         mc_handle: CUmemGenericAllocationHandle,
         dev: CUdevice,
@@ -219,20 +383,35 @@ unsafe extern "C" {
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(445, refused = "not served yet", since = 12010)]
+    #[row(
+        445,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = device,
+        since = 12010
+    )]
     fn cuMulticastCreate(
-        mc_handle: *mut CUmemGenericAllocationHandle,
-        prop: *const CUmulticastObjectProp,
+        #[creates] mc_handle: *mut CUmemGenericAllocationHandle,
+        #[input] prop: *const CUmulticastObjectProp,
     ) -> CUresult;
 
-    #[row(446, refused = "not served yet", since = 12010)]
+    #[row(
+        446,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = never,
+        since = 12010
+    )]
     fn cuMulticastGetGranularity(
-        granularity: *mut usize,
-        prop: *const CUmulticastObjectProp,
+        #[out] granularity: *mut usize,
+        #[input] prop: *const CUmulticastObjectProp,
         option: CUmulticastGranularity_flags,
     ) -> CUresult;
 
-    #[row(447, refused = "not served yet", since = 12010)]
+    #[row(
+        447,
+        refused = "not served yet: devices joined by a fabric",
+        blocks = unbounded,
+        since = 12010
+    )]
     fn cuMulticastUnbind(
         mc_handle: CUmemGenericAllocationHandle,
         dev: CUdevice,

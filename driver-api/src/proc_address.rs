@@ -1,7 +1,8 @@
 //! How `cuGetProcAddress` finds a function: by name, version and flags.
 //!
-//! Observed on the real driver 555 and in the typedef headers of toolkits 11.8 to 13: the highest version of the name that is not above
-//! the asked one; flag 2 picks the per-thread twin; a name with a suffix (`cuMemAlloc_v2`) is not found.
+//! Observed on the real drivers 535 and 555 and in the typedef headers of toolkits 11.8 to 13: the highest version of the name that is not
+//! above the asked one; flag 2 picks the per-thread twin, and of a name that has one, versions without are not found; a name with a
+//! suffix (`cuMemAlloc_v2`) is not found. `tests/driver_names.rs` asks the real driver, where it can be had.
 
 use crate::table::Procedure;
 use crate::{PROCEDURES, ROWS};
@@ -34,19 +35,25 @@ pub fn find(name: &str, version: u32, per_thread: bool, driver: u32) -> Found {
     let versions = PROCEDURES[first..]
         .iter()
         .take_while(|procedure| procedure.name == name);
+    let twins = per_thread && versions.clone().any(|it| it.twin_since.is_some());
     let newest = version.min(driver);
     let mut named = false;
     let mut best: Option<&Procedure> = None;
     for procedure in versions {
         named = true;
-        if procedure.since <= newest {
+        let since = if twins {
+            procedure.twin_since
+        } else {
+            Some(procedure.since)
+        };
+        if since.is_some_and(|since| since <= newest) {
             best = Some(procedure);
         }
     }
     match best {
         Some(procedure) => Found::Function {
             row: procedure.row,
-            per_thread: per_thread && procedure.twin_since.is_some_and(|since| since <= newest),
+            per_thread: twins,
         },
         None if named => Found::VersionTooLow,
         None => Found::UnknownName,
@@ -107,6 +114,18 @@ mod tests {
         assert_eq!(
             name_of(find("cuMemAlloc", 12000, true, 13000)),
             ("cuMemAlloc_v2", false)
+        );
+    }
+
+    #[test]
+    fn of_a_name_with_a_twin_nothing_else() {
+        assert_eq!(
+            find("cuMemcpyHtoD", 6050, true, 13000),
+            Found::VersionTooLow
+        );
+        assert_eq!(
+            name_of(find("cuMemcpyHtoD", 6050, false, 13000)),
+            ("cuMemcpyHtoD_v2", false)
         );
     }
 

@@ -70,7 +70,7 @@ pub struct Export {
 unsafe impl Sync for Export {}
 
 impl Export {
-    /// A private row has none.
+    /// A row without an export has none.
     pub const NONE: Self = Self {
         base: core::ptr::null(),
         twin: core::ptr::null(),

@@ -11,7 +11,12 @@ use driver_api_generator::model::Specification;
 fn cudarc_signatures() -> HashMap<String, Vec<Vec<String>>> {
     let metadata = cargo_metadata::MetadataCommand::new()
         .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-        .other_options(vec!["--offline".to_owned()])
+        // Of one platform: a build has fetched no others.
+        .other_options(
+            ["--offline", "--filter-platform", "x86_64-unknown-linux-gnu"]
+                .map(str::to_owned)
+                .to_vec(),
+        )
         .exec()
         .expect("cargo metadata");
     let package = metadata

@@ -70,7 +70,7 @@ fn procedures(specification: &Specification) -> TokenStream {
         .rows
         .iter()
         .enumerate()
-        .filter(|(_, row)| !row.private)
+        .filter(|(_, row)| row.is_exported() && !row.unlisted)
         .map(|(index, row)| (row.base_name(), index, row))
         .collect();
     found.sort_by_key(|(base, _, row)| (*base, row.since));
@@ -94,7 +94,7 @@ fn procedures(specification: &Specification) -> TokenStream {
 
 /// `Driver`: the functions of a loaded driver, each absent or present.
 pub(crate) fn driver_table(specification: &Specification) -> TokenStream {
-    let public = || specification.rows.iter().filter(|row| !row.private);
+    let public = || specification.rows.iter().filter(|row| row.is_exported());
     let fields = public().map(|row| {
         let name = format_ident!("{}", row.name);
         let signature = signature(row);

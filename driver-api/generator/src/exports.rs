@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote};
 
-use crate::model::{Direction, Disposition, Row, Specification, Wire};
+use crate::model::{Disposition, Row, Specification, Wire};
 use crate::wire::{has_reply, reply_fields, request_fields, type_name};
 
 /// The body of an exported function.
@@ -58,7 +58,7 @@ fn exports(specification: &Specification, body: impl Fn(&Row) -> Body) -> TokenS
     let functions = specification
         .rows
         .iter()
-        .filter(|row| !row.private)
+        .filter(|row| row.is_exported())
         .map(|row| {
             let exported = function(&row.name, row, &body(row));
             let twin = row.twin_name().map(|twin| {
@@ -73,7 +73,7 @@ fn exports(specification: &Specification, body: impl Fn(&Row) -> Body) -> TokenS
             quote! { #exported #twin }
         });
     let addresses = specification.rows.iter().map(|row| {
-        if row.private {
+        if !row.is_exported() {
             return quote!(Export::NONE);
         }
         let name = format_ident!("{}", row.name);
@@ -152,22 +152,18 @@ fn client_body(row: &Row) -> TokenStream {
     }
 }
 
-/// Null checks of the out parameters, then the request.
+/// Null checks of what must be there, then the request.
 fn request_with_checks(row: &Row) -> TokenStream {
-    let outs = outs(row);
+    let required = row
+        .parameters
+        .iter()
+        .filter(|parameter| parameter.is_required())
+        .map(|parameter| &parameter.name);
     let request = client_request(row);
     quote! {
-        #(if #outs.is_null() { return Err(CUresult::INVALID_VALUE); })*
+        #(if #required.is_null() { return Err(CUresult::INVALID_VALUE); })*
         #request
     }
-}
-
-fn outs(row: &Row) -> Vec<&Ident> {
-    row.parameters
-        .iter()
-        .filter(|parameter| parameter.direction == Direction::Out)
-        .map(|parameter| &parameter.name)
-        .collect()
 }
 
 fn client_ask(row: &Row, request: &TokenStream) -> TokenStream {
@@ -178,9 +174,14 @@ fn client_ask(row: &Row, request: &TokenStream) -> TokenStream {
             Wire::Size => quote!(reply.#name() as usize),
             _ => quote!(reply.#name()),
         };
-        quote! {
+        let write = quote! {
             // SAFETY: not null, and the caller promises that it can be written.
             unsafe { #name.write(#value) };
+        };
+        if parameter.is_required() {
+            write
+        } else {
+            quote! { if !#name.is_null() { #write } }
         }
     });
     let reply = if has_reply(row) {

@@ -19,6 +19,7 @@ mod api;
 mod dispatch;
 mod exports;
 mod implemented;
+mod parameter;
 mod parse;
 mod wire;
 

@@ -4,12 +4,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use syn::parse::{Parse, ParseStream};
-use syn::spanned::Spanned;
-use syn::{Expr, ForeignItem, ForeignItemFn, Item, Lit, Token, Type};
+use syn::{Expr, ForeignItem, ForeignItemFn, Item, Lit, Token};
 
-use crate::model::{
-    Blocks, Custom, Direction, Disposition, Parameter, Row, Specification, Twin, Wire,
-};
+use crate::model::{Blocks, Custom, Disposition, Row, Specification, Twin};
+use crate::parameter;
 
 /// Why a specification cannot be used.
 #[derive(Debug)]
@@ -211,6 +209,8 @@ fn row(area: &str, function: ForeignItemFn) -> syn::Result<Row> {
         .ok_or_else(|| fail("a row needs #[row(number, …)]"))?
         .parse_args()?;
     let private = words.flag("private");
+    let elsewhere = words.flag("elsewhere");
+    let unlisted = words.flag("unlisted");
     let disposition = disposition(&mut words).ok_or_else(|| {
         fail("exactly one of local, posted, asked, refused = \"reason\" must be said")
     })?;
@@ -235,13 +235,13 @@ fn row(area: &str, function: ForeignItemFn) -> syn::Result<Row> {
         Some(_) => return Err(fail("custom is client, worker or both")),
     };
     let travels = matches!(disposition, Disposition::Posted | Disposition::Asked) && via.is_none();
-    let blocks = match (words.name("blocks").as_deref(), travels) {
-        (Some("never"), true) | (None, false) => Blocks::Never,
-        (Some("device"), true) => Blocks::Device,
-        (Some("unbounded"), true) => Blocks::Unbounded,
+    let blocks = match words.name("blocks").as_deref() {
+        Some("never") => Blocks::Never,
+        Some("device") => Blocks::Device,
+        Some("unbounded") => Blocks::Unbounded,
         _ => {
             return Err(fail(
-                "blocks = never | device | unbounded, for a row that travels",
+                "blocks = never | device | unbounded: what the driver does",
             ));
         }
     };
@@ -252,26 +252,28 @@ fn row(area: &str, function: ForeignItemFn) -> syn::Result<Row> {
     let twin = ["ptds", "ptsz"]
         .into_iter()
         .find_map(|suffix| words.version(suffix).map(|since| Twin { suffix, since }));
+    let test = words.text("test");
+    if test.is_some() && (private || matches!(disposition, Disposition::Refused(_))) {
+        return Err(fail("only a served function names a test"));
+    }
     if let Some(word) = words.words.keys().next() {
         return Err(fail(&format!("`{word}` is not a word of a row")));
     }
-    let parameters = function
-        .sig
-        .inputs
-        .iter()
-        .map(|input| parameter(input, travels))
-        .collect::<syn::Result<Vec<_>>>()?;
+    let parameters = parameter::parameters(&function, travels)?;
     Ok(Row {
         area: area.to_owned(),
         documentation: documentation(&function.attrs),
         number: words.number,
         private,
+        elsewhere,
+        unlisted,
         disposition,
         via,
         custom,
         blocks,
         since: since.unwrap_or(0),
         twin,
+        test,
         parameters,
         name,
     })
@@ -304,115 +306,6 @@ fn disposition(words: &mut RowAttribute) -> Option<Disposition> {
     }
     said.extend(words.text("refused").map(Disposition::Refused));
     if said.len() == 1 { said.pop() } else { None }
-}
-
-fn parameter(input: &syn::FnArg, travels: bool) -> syn::Result<Parameter> {
-    let syn::FnArg::Typed(typed) = input else {
-        return Err(syn::Error::new(
-            input.span(),
-            "a driver function has no self",
-        ));
-    };
-    let syn::Pat::Ident(name) = &*typed.pat else {
-        return Err(syn::Error::new(typed.span(), "a parameter needs a name"));
-    };
-    let mut direction = Direction::Input;
-    for attribute in &typed.attrs {
-        let word = attribute.path().require_ident()?.to_string();
-        direction = match word.as_str() {
-            "out" => Direction::Out,
-            "creates" => Direction::Creates,
-            "destroys" => Direction::Destroys,
-            "rest" => Direction::Rest,
-            "out_rest" => Direction::OutRest,
-            _ => {
-                return Err(syn::Error::new(
-                    attribute.span(),
-                    "not a word of a parameter",
-                ));
-            }
-        };
-    }
-    let wire = if travels {
-        wire_of(&typed.ty, direction)?
-    } else {
-        None
-    };
-    Ok(Parameter {
-        name: name.ident.clone(),
-        ty: (*typed.ty).clone(),
-        direction,
-        wire,
-    })
-}
-
-/// How a parameter travels; `None` for the bytes after the fixed part.
-fn wire_of(ty: &Type, direction: Direction) -> syn::Result<Option<Wire>> {
-    match (direction, ty) {
-        (Direction::Rest | Direction::OutRest, _) => Ok(None),
-        (Direction::Out | Direction::Creates, Type::Ptr(pointer)) => {
-            scalar(&pointer.elem).map(Some)
-        }
-        (Direction::Input | Direction::Destroys, _) => scalar(ty).map(Some),
-        _ => Err(syn::Error::new(ty.span(), "an out parameter is a pointer")),
-    }
-}
-
-/// The scalars that may stand in a row that travels.
-const SCALARS: &[(&str, Wire)] = &[
-    ("u8", Wire::U8),
-    ("c_uchar", Wire::U8),
-    ("u16", Wire::U16),
-    ("c_ushort", Wire::U16),
-    ("u32", Wire::U32),
-    ("c_uint", Wire::U32),
-    ("c_int", Wire::I32),
-    ("CUdevice", Wire::I32),
-    ("u64", Wire::U64),
-    ("c_ulonglong", Wire::U64),
-    ("CUdeviceptr", Wire::U64),
-    ("usize", Wire::Size),
-    ("f32", Wire::F32),
-    ("CUlimit", Wire::U32),
-    ("CUfunction_attribute", Wire::U32),
-    ("CUfunc_cache", Wire::U32),
-    ("CUcontext", Wire::Handle("ContextId")),
-    ("CUstream", Wire::Handle("StreamId")),
-    ("CUevent", Wire::Handle("EventId")),
-    ("CUmodule", Wire::Handle("ModuleId")),
-    ("CUfunction", Wire::Handle("FunctionId")),
-    ("CUkernel", Wire::Handle("FunctionId")),
-    ("CUlibrary", Wire::Handle("LibraryId")),
-];
-
-fn scalar(ty: &Type) -> syn::Result<Wire> {
-    let unknown = || {
-        syn::Error::new(
-            ty.span(),
-            "this type cannot travel: see SCALARS in the generator",
-        )
-    };
-    match ty {
-        Type::Path(path) => {
-            let name = path.path.require_ident()?.to_string();
-            let found = SCALARS.iter().find(|(scalar, _)| *scalar == name);
-            found.map(|(_, wire)| wire.clone()).ok_or_else(unknown)
-        }
-        Type::Array(array) => {
-            let Expr::Lit(syn::ExprLit {
-                lit: Lit::Int(length),
-                ..
-            }) = &array.len
-            else {
-                return Err(unknown());
-            };
-            Ok(Wire::Array(
-                Box::new(scalar(&array.elem)?),
-                length.base10_parse()?,
-            ))
-        }
-        _ => Err(unknown()),
-    }
 }
 
 /// What holds between rows: numbers and names are unique, `via` names a private row.
