@@ -11,6 +11,7 @@
 //! *Rules:* nothing is said twice; the generator never branches on a function's name; what travels is pinned by `wire.lock`.
 
 pub mod abi;
+pub mod fresh;
 pub mod id;
 pub mod image;
 pub mod per_thread;

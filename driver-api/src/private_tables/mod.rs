@@ -21,6 +21,7 @@ pub use storage::context_destroyed;
 pub use tables::get_export_table;
 
 use crate::abi::CUresult;
+use crate::fresh::Fresh;
 
 /// A device, as far as the validity value needs it. All of it must be exactly what the library reports elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,13 +89,20 @@ fn host() -> Result<&'static dyn TableHost, CUresult> {
     HOST.get().copied().ok_or(CUresult::NOT_INITIALIZED)
 }
 
+/// For a child after `fork`: what the parent's threads kept, and the locks that they may hold, stay behind.
+pub fn forget() {
+    storage::forget();
+    LOGGED.renew();
+}
+
 /// The most different lines that are remembered as already logged.
 const MAX_LOGGED_ONCE: usize = 64;
 
+static LOGGED: Fresh<Mutex<Vec<String>>> = Fresh::new();
+
 /// Logs a line the first time that it occurs.
 fn log_once(line: String) {
-    static LOGGED: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut logged = LOGGED.get().lock().unwrap_or_else(PoisonError::into_inner);
     if logged.len() >= MAX_LOGGED_ONCE || logged.contains(&line) {
         return;
     }

@@ -7,6 +7,7 @@
 use std::sync::{PoisonError, RwLock};
 
 use crate::abi::CUresult;
+use crate::fresh::Fresh;
 
 /// Called with context, key and value when the context is destroyed.
 pub(super) type Destructor = extern "C" fn(context: usize, key: usize, value: usize);
@@ -23,12 +24,19 @@ const SHARDS: usize = 16;
 /// The most values that one shard keeps: a client that leaks keys is refused, not followed into exhaustion.
 const MAX_ENTRIES_PER_SHARD: usize = 1 << 16;
 
-static STORAGE: [RwLock<Vec<Entry>>; SHARDS] = [const { RwLock::new(Vec::new()) }; SHARDS];
+type Shards = [RwLock<Vec<Entry>>; SHARDS];
+
+static STORAGE: Fresh<Shards> = Fresh::new();
+
+/// A child after `fork` has no contexts, and must not wait for a lock whose holder it has not got.
+pub(super) fn forget() {
+    STORAGE.renew();
+}
 
 fn shard(context: usize, key: usize) -> &'static RwLock<Vec<Entry>> {
     // Keys are addresses of statics, contexts those of objects: the low bits say nothing.
     let mixed = (context ^ key.rotate_left(17)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    &STORAGE[mixed >> (usize::BITS - SHARDS.ilog2())]
+    &STORAGE.get()[mixed >> (usize::BITS - SHARDS.ilog2())]
 }
 
 /// Keeps a value, in place of an earlier one for the same context and key.
@@ -85,7 +93,7 @@ pub(super) fn delete(context: usize, key: usize) -> Result<(), CUresult> {
 
 /// Calls the destructor of everything kept for a context, and forgets it. For the library, when it destroys one.
 pub fn context_destroyed(context: usize) {
-    for shard in &STORAGE {
+    for shard in STORAGE.get() {
         let mut dead = Vec::new();
         shard
             .write()
