@@ -9,36 +9,65 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+use rustix::time::ClockId;
 
 use super::endpoint::{Endpoint, Interest, Span};
 
 const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// A connected stream socket.
+///
+/// It may live in a process whose program closes every descriptor that it does not know, as daemons do: then our number can come
+/// to mean one of the program's own files or sockets, which must never get our bytes, nor lose its own to us. So it is looked at before
+/// it is used, at most once in a tick of the kernel's coarse clock: a few nanoseconds for a call, one `fstat` in some milliseconds.
 pub(super) struct Socket {
     descriptor: OwnedFd,
+    identity: Identity,
+    /// The tick in which the number last meant this socket.
+    checked: AtomicI64,
     is_tcp: bool,
+}
+
+/// What a descriptor means, whatever its number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(descriptor: &OwnedFd) -> io::Result<Self> {
+        let stat = rustix::fs::fstat(descriptor)?;
+        Ok(Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        })
+    }
 }
 
 impl Socket {
     /// A socket whose peer is on this machine.
-    pub(super) fn new(descriptor: OwnedFd) -> Self {
-        Self {
+    pub(super) fn new(descriptor: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            identity: Identity::of(&descriptor)?,
             descriptor,
+            checked: AtomicI64::new(0),
             is_tcp: false,
-        }
+        })
     }
 
     /// A TCP socket.
-    pub(super) fn tcp(descriptor: OwnedFd) -> Self {
-        Self {
-            descriptor,
+    pub(super) fn tcp(descriptor: OwnedFd) -> io::Result<Self> {
+        let socket = Self::new(descriptor)?;
+        Ok(Self {
             is_tcp: true,
-        }
+            ..socket
+        })
     }
 
     /// What the kernel knows of the connection.
@@ -58,20 +87,48 @@ impl Socket {
         };
         (result == 0).then_some(info)
     }
+
+    /// The descriptor, if it still is this socket's.
+    fn own(&self) -> io::Result<&OwnedFd> {
+        let now = rustix::time::clock_gettime(ClockId::MonotonicCoarse);
+        let tick = now.tv_sec.wrapping_shl(30) | now.tv_nsec;
+        if self.checked.load(Relaxed) != tick {
+            self.look()?;
+            self.checked.store(tick, Relaxed);
+        }
+        Ok(&self.descriptor)
+    }
+
+    fn look(&self) -> io::Result<()> {
+        if Identity::of(&self.descriptor).is_ok_and(|identity| identity == self.identity) {
+            return Ok(());
+        }
+        Err(taken())
+    }
+}
+
+/// The program has taken the connection's descriptor away.
+fn taken() -> io::Error {
+    io::Error::other("the program has closed the connection's descriptor")
+}
+
+/// An error of a call on the connection's descriptor: the number may have been closed since it was looked at.
+fn failed(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EBADF | libc::ENOTSOCK) => taken(),
+        _ => error,
+    }
 }
 
 impl Endpoint for Socket {
     fn send_some(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut control = SendAncillaryBuffer::default();
-        Ok(rustix::net::sendmsg(
-            &self.descriptor,
-            pieces,
-            &mut control,
-            SEND_FLAGS,
-        )?)
+        rustix::net::sendmsg(self.own()?, pieces, &mut control, SEND_FLAGS)
+            .map_err(|error| failed(error.into()))
     }
 
     fn receive_some(&self, spans: [Span; 2]) -> io::Result<usize> {
+        let descriptor = self.own()?.as_raw_fd();
         let mut vectors = spans.map(|span| libc::iovec {
             iov_base: span.start().cast(),
             iov_len: span.length(),
@@ -81,23 +138,19 @@ impl Endpoint for Socket {
         message.msg_iov = vectors.as_mut_ptr();
         message.msg_iovlen = vectors.len();
         // SAFETY: the message names two vectors, each valid for writes of its length by its span.
-        let count = unsafe {
-            libc::recvmsg(
-                self.descriptor.as_raw_fd(),
-                &mut message,
-                libc::MSG_DONTWAIT,
-            )
-        };
-        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+        let count = unsafe { libc::recvmsg(descriptor, &mut message, libc::MSG_DONTWAIT) };
+        usize::try_from(count).map_err(|_| failed(io::Error::last_os_error()))
     }
 
     fn wait(&self, interest: Interest, timeout: Option<Duration>) -> io::Result<bool> {
-        wait_for(self.descriptor.as_fd(), interest, timeout)
+        wait_for(self.own()?.as_fd(), interest, timeout)
     }
 
     fn shutdown(&self) {
-        // It fails only where the connection is over already.
-        let _ = rustix::net::shutdown(&self.descriptor, Shutdown::Both);
+        if self.look().is_ok() {
+            // It fails only where the connection is over already.
+            let _ = rustix::net::shutdown(&self.descriptor, Shutdown::Both);
+        }
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

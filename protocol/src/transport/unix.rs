@@ -23,7 +23,7 @@ pub fn connect(path: &Path) -> io::Result<OwnedFd> {
 pub fn from_fd(socket: OwnedFd, patience: Patience) -> io::Result<Connection> {
     rustix::net::getpeername(&socket)?;
     Ok(Connection::over(
-        Socket::new(socket),
+        Socket::new(socket)?,
         patience,
         "unix socket".to_owned(),
     ))
