@@ -6,6 +6,7 @@
 //! own by the first source that has it, and remembers which that was; an empty variable is none; a file that
 //! cannot be understood is an error, never skipped.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -290,9 +291,15 @@ impl Sources {
     /// # Errors
     /// A file that exists cannot be read.
     pub fn of_this_process(flags: Texts) -> Result<Self, ConfigError> {
-        let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let variable = |name| {
+            variable(name)?
+                .into_string()
+                .ok()
+                .filter(|text| !text.is_empty())
+        };
         let mut files = Vec::new();
-        for path in [user_file(), Some(PathBuf::from(SYSTEM_FILE))]
+        let user_file = if is_privileged() { None } else { user_file() };
+        for path in [user_file, Some(PathBuf::from(SYSTEM_FILE))]
             .into_iter()
             .flatten()
         {
@@ -311,6 +318,23 @@ impl Sources {
             files,
         })
     }
+}
+
+/// A variable of the environment; none in a program that runs with more rights than its user has (setuid, file capabilities): there
+/// the environment is the user's to forge, and would name the file that is appended to, or the server that sees the data.
+#[must_use]
+pub fn variable(name: &str) -> Option<OsString> {
+    if is_privileged() {
+        return None;
+    }
+    std::env::var_os(name)
+}
+
+/// True if this process has more rights than its user.
+#[expect(unsafe_code, reason = "reads the auxiliary vector")]
+fn is_privileged() -> bool {
+    // SAFETY: it takes a number and returns one.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
 /// `~/.config/gpurun/config.toml`, or in `XDG_CONFIG_HOME`.

@@ -170,7 +170,19 @@ pub fn open_session(
     hello: &Hello,
     patience: Patience,
 ) -> Result<Session, ConnectError> {
-    let socket = connect(address)?;
+    begin_session(address, connect(address)?, hello, patience)
+}
+
+/// [`open_session`] on a socket that is connected to the server at `address`.
+///
+/// # Errors
+/// No proper answer, or a refusal.
+pub fn begin_session(
+    address: &Address,
+    socket: OwnedFd,
+    hello: &Hello,
+    patience: Patience,
+) -> Result<Session, ConnectError> {
     let accepted = say_hello(address, &socket, hello)?;
     let mut connection =
         Connection::from_fd(socket, patience).map_err(|error| ConnectError::Unreachable {
