@@ -34,11 +34,18 @@ pub(crate) fn run(session: &Session, jobs: &Receiver<Job>) {
         if session.end.is_over() {
             return;
         }
+        // Once the driver has it back, it may place another allocation there at any time; while it is being unmapped, nobody else
+        // may map there.
+        if job.mapping.is_placed_by_driver() {
+            session.memory.forget(&job.mapping);
+        }
         let result = job
             .context
             .make_current(session.driver)
             .and_then(|()| job.mapping.give_back(session.driver));
-        session.memory.forget(&job.mapping);
+        if !job.mapping.is_placed_by_driver() {
+            session.memory.forget(&job.mapping);
+        }
         if let Err(error) = result
             && job.context.is_alive()
         {

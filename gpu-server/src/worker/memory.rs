@@ -237,6 +237,11 @@ impl Memory {
 }
 
 impl Mapping {
+    /// Whether the driver chose the address.
+    pub(crate) const fn is_placed_by_driver(&self) -> bool {
+        matches!(self.kind, Kind::Placed)
+    }
+
     /// Unmaps and releases, or frees.
     pub(crate) fn give_back(&self, driver: &Driver) -> Result<(), CUresult> {
         match self.kind {
