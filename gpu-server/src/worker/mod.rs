@@ -38,6 +38,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod watch;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -134,6 +135,7 @@ fn begin(arguments: WorkerArguments) -> Result<Arc<Session>, Reason> {
     let mut stream = HandshakeStream::new(arguments.connection.as_fd(), deadline);
     hello::write(&mut stream, &reply).map_err(|error| Reason::Lost(error.to_string()))?;
     let (driver, devices, windows) = prepared?;
+    let client = watch::Client::of(&arguments.connection);
     let patience = Patience {
         grace: arguments.silence_grace,
         told: Arc::new(move |notice| tracing::warn!(session, "the client: {notice}")),
@@ -141,8 +143,13 @@ fn begin(arguments: WorkerArguments) -> Result<Arc<Session>, Reason> {
     };
     let connection = Connection::from_fd(arguments.connection, patience)
         .map_err(|error| Reason::Failed(format!("the connection: {error}")))?;
-    start(driver, devices, connection, Memory::new(windows), output)
-        .map_err(|error| Reason::Failed(format!("cannot start a thread: {error}")))
+    let cannot_start = |error| Reason::Failed(format!("cannot start a thread: {error}"));
+    let session =
+        start(driver, devices, connection, Memory::new(windows), output).map_err(cannot_start)?;
+    if let Some(client) = client {
+        spawn("watch", &session, move |session| client.watch(session)).map_err(cannot_start)?;
+    }
+    Ok(session)
 }
 
 fn prepare(arguments: &WorkerArguments) -> Result<(&'static Driver, Devices, Accepted), Refused> {
