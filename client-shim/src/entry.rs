@@ -14,10 +14,13 @@ use crate::log;
 use crate::process;
 use crate::session;
 
+/// No exported function runs on this thread: it is one of ours.
+const NO_ROW: usize = usize::MAX;
+
 thread_local! {
     static ANSWERED: Cell<Answered> = const { Cell::new(Answered::Local) };
     /// The exported function that runs, for the counts.
-    static ROW: Cell<usize> = const { Cell::new(0) };
+    static ROW: Cell<usize> = const { Cell::new(NO_ROW) };
 }
 
 /// Runs one exported function.
@@ -26,10 +29,8 @@ pub(crate) fn call(row: usize, body: impl FnOnce() -> CUresult) -> CUresult {
         return refusal;
     }
     let outer = (ANSWERED.replace(Answered::Local), ROW.replace(row));
-    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
-        log::error!("{}: internal error; please report it", ROWS[row].name);
-        CUresult::UNKNOWN
-    });
+    // The panic hook has written the line.
+    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or(CUresult::UNKNOWN);
     let answered = ANSWERED.replace(outer.0);
     ROW.set(outer.1);
     if let Some(stats) = session::stats() {
@@ -49,6 +50,12 @@ pub(crate) fn answered(how: Answered) {
     if how == Answered::Asked || ANSWERED.get() == Answered::Local {
         ANSWERED.set(how);
     }
+}
+
+/// The exported function that runs on this thread, for a person.
+pub(crate) fn running() -> &'static str {
+    ROWS.get(ROW.get())
+        .map_or("a thread of the library", |row| row.name)
 }
 
 /// Adds time that the running call has waited for the server.

@@ -7,7 +7,6 @@
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
 use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
-use std::sync::Once;
 
 use driver_api::abi::{
     CUcontext, CUdriverProcAddressQueryResult, CUmodule, CUresult, CUstream, CUuuid,
@@ -138,10 +137,13 @@ pub(crate) unsafe fn cuGetExportTable(
     export_table: *mut *const c_void,
     export_table_id: *const CUuuid,
 ) -> CUresult {
-    static REGISTERED: Once = Once::new();
-    REGISTERED.call_once(|| private_tables::register(&Shim));
     // SAFETY: the same contract.
     unsafe { private_tables::get_export_table(export_table, export_table_id) }
+}
+
+/// Says that the private tables are ours; when the library is loaded.
+pub(crate) fn offer_private_tables() {
+    private_tables::register(&Shim);
 }
 
 /// What the private tables need of us.

@@ -1,13 +1,25 @@
 //! The log of a guest: one write to descriptor 2, or to a file, for each line; nothing by default but warnings.
 //!
-//! `GPURUN_LOG` is `off`, `error`, `warn` (default), `info` or `debug`; `GPURUN_LOG_FILE` names a file to append to. Not through the
-//! standard library's locked streams: the host program may hold them, or may have closed them.
+//! `GPURUN_LOG` is `off`, `error`, `warn` (default), `info` or `debug`; `GPURUN_LOG_FILE` names a file to append to, opened for
+//! each line, so that no descriptor of ours is in the program's way. Not through the standard library's locked streams: the host
+//! program may hold them, or may have closed them.
+//!
+//! *Rule:* descriptor 2 is written to only while it is what it was when the library was loaded, or a terminal. A program that has
+//! closed its standard error may have got the number again for a file of its data.
 
 use std::fmt::Arguments;
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::fd::BorrowedFd;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::panic::PanicHookInfo;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
+
+use driver_api::fresh::Fresh;
+use protocol::config::variable;
+
+use crate::entry;
 
 /// How much a line matters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -24,27 +36,40 @@ pub(crate) enum Level {
 
 struct Log {
     level: Option<Level>,
-    file: Option<File>,
+    file: Option<PathBuf>,
+    /// What was told once.
+    told: Mutex<Vec<&'static str>>,
 }
 
-fn log() -> &'static Log {
-    static LOG: OnceLock<Log> = OnceLock::new();
-    LOG.get_or_init(|| Log {
-        level: match std::env::var("GPURUN_LOG").as_deref() {
-            Ok("off") => None,
-            Ok("error") => Some(Level::Error),
-            Ok("info") => Some(Level::Info),
-            Ok("debug" | "trace") => Some(Level::Debug),
-            _ => Some(Level::Warn),
-        },
-        file: std::env::var_os("GPURUN_LOG_FILE")
-            .and_then(|path| File::options().create(true).append(true).open(path).ok()),
-    })
+impl Default for Log {
+    fn default() -> Self {
+        let level = variable("GPURUN_LOG");
+        let file = variable("GPURUN_LOG_FILE").filter(|path| !path.is_empty());
+        Self {
+            level: match level.as_ref().and_then(|level| level.to_str()) {
+                Some("off") => None,
+                Some("error") => Some(Level::Error),
+                Some("info") => Some(Level::Info),
+                Some("debug" | "trace") => Some(Level::Debug),
+                _ => Some(Level::Warn),
+            },
+            // The program may go to another directory.
+            file: file.map(|path| std::path::absolute(&path).unwrap_or(path.into())),
+            told: Mutex::default(),
+        }
+    }
+}
+
+static LOG: Fresh<Log> = Fresh::new();
+
+/// For a child after `fork`.
+pub(crate) fn forget() {
+    LOG.renew();
 }
 
 /// True if lines of this level are written.
 pub(crate) fn enabled(level: Level) -> bool {
-    log().level.is_some_and(|most| level <= most)
+    LOG.get().level.is_some_and(|most| level <= most)
 }
 
 /// Writes one line, whole or not at all.
@@ -53,24 +78,74 @@ pub(crate) fn line(level: Level, text: Arguments<'_>) {
         return;
     }
     let line = format!("gpurun: {text}\n");
-    match &log().file {
-        Some(file) => drop((&*file).write(line.as_bytes())),
-        None => drop(rustix::io::write(stderr(), line.as_bytes())),
+    let file = LOG.get().file.as_ref();
+    // A file that cannot be opened is no reason to say nothing.
+    match file.and_then(|path| File::options().create(true).append(true).open(path).ok()) {
+        Some(mut file) => drop(file.write(line.as_bytes())),
+        None if standard_error_is_what_it_was() => {
+            let _ = rustix::io::write(standard_error(), line.as_bytes());
+        }
+        None => {}
     }
 }
 
-#[expect(unsafe_code, reason = "descriptor 2 is borrowed for one write")]
-fn stderr() -> BorrowedFd<'static> {
-    // SAFETY: only used for one write at a time; if the program has closed it, the write fails.
+/// What descriptor 2 was when the library was loaded.
+struct StandardError {
+    is_known: AtomicBool,
+    device: AtomicU64,
+    inode: AtomicU64,
+}
+
+static STANDARD_ERROR: StandardError = StandardError {
+    is_known: AtomicBool::new(false),
+    device: AtomicU64::new(0),
+    inode: AtomicU64::new(0),
+};
+
+/// Remembers what descriptor 2 is; when the library is loaded.
+pub(crate) fn remember_standard_error() {
+    if let Ok(stat) = rustix::fs::fstat(standard_error()) {
+        STANDARD_ERROR.device.store(stat.st_dev, SeqCst);
+        STANDARD_ERROR.inode.store(stat.st_ino, SeqCst);
+        STANDARD_ERROR.is_known.store(true, SeqCst);
+    }
+}
+
+fn standard_error_is_what_it_was() -> bool {
+    let is_same = |stat: rustix::fs::Stat| {
+        STANDARD_ERROR.is_known.load(SeqCst)
+            && stat.st_dev == STANDARD_ERROR.device.load(SeqCst)
+            && stat.st_ino == STANDARD_ERROR.inode.load(SeqCst)
+    };
+    rustix::fs::fstat(standard_error()).is_ok_and(is_same) || standard_error().is_terminal()
+}
+
+#[expect(unsafe_code, reason = "descriptor 2 is borrowed for one call")]
+fn standard_error() -> BorrowedFd<'static> {
+    // SAFETY: only used for one call at a time; if the program has closed it, the call fails.
     unsafe { BorrowedFd::borrow_raw(2) }
+}
+
+/// The hook for panics: one line in the log, in the place of the standard library's print.
+pub(crate) fn panicked(panic: &PanicHookInfo<'_>) {
+    let text = panic.payload_as_str().unwrap_or("panic");
+    let place = panic.location().map(ToString::to_string);
+    line(
+        Level::Error,
+        format_args!(
+            "internal error in {} at {}: {text}; please report it",
+            entry::running(),
+            place.unwrap_or_default()
+        ),
+    );
 }
 
 /// Writes a warning the first time that `key` is seen.
 pub(crate) fn warn_once(key: &'static str, text: Arguments<'_>) {
-    static SEEN: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
-    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if !seen.contains(&key) {
-        seen.push(key);
+    let told = &LOG.get().told;
+    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    if !told.contains(&key) {
+        told.push(key);
         line(Level::Warn, text);
     }
 }

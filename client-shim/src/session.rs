@@ -5,12 +5,14 @@
 //!     └──────── fails: the reason is logged once, every later need gets the same code
 //! ```
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use driver_api::abi::CUresult;
+use driver_api::fresh::Fresh;
 use driver_api::wire::{self, Request};
-use protocol::config::{STATS_FILE_VARIABLE, Settings, Sources, Texts};
+use protocol::config::{STATS_FILE_VARIABLE, Settings, Sources, Texts, variable};
 use protocol::connect::{self, ConnectError};
 use protocol::hello::{Accepted, DRIVER_VARIABLES, DeviceKind, Hello, Intent};
 use protocol::stats::{Answered, MappedStats};
@@ -22,7 +24,7 @@ use crate::device::Device;
 use crate::entry;
 use crate::link::{Call, Link, Lost, Placed, Reply};
 use crate::log;
-use crate::memory::Windows;
+use crate::memory::{Windows, give_back};
 use crate::objects::{Objects, Pushed};
 use crate::process;
 use crate::stream::Stream;
@@ -35,18 +37,27 @@ pub(crate) struct Session {
     pub(crate) objects: Arc<Objects>,
     pub(crate) devices: Vec<Device>,
     pub(crate) driver_version: i32,
+    windows: Vec<Range<u64>>,
     initialised: AtomicBool,
 }
 
 static SESSION: AtomicPtr<Session> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Held while a session begins; why none began.
+static BEGINNING: Fresh<Mutex<Option<CUresult>>> = Fresh::new();
 
 /// The session, begun if there is none yet; `cuInit` need not have been called.
 pub(crate) fn connected() -> Result<&'static Session, CUresult> {
     if let Some(session) = existing() {
         return Ok(session);
     }
-    static BEGINNING: Mutex<Option<CUresult>> = Mutex::new(None);
-    let mut failed = BEGINNING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(refusal) = process::refusal() {
+        return Err(refusal);
+    }
+    let mut failed = BEGINNING
+        .get()
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     if let Some(session) = existing() {
         return Ok(session);
     }
@@ -97,6 +108,11 @@ pub(crate) fn is_initialised() -> bool {
 
 /// A child after `fork` begins afresh.
 pub(crate) fn forget() {
+    BEGINNING.renew();
+    if let Some(session) = existing() {
+        // Nothing was allocated without `cuInit`; the child's own session needs the room.
+        give_back(&session.windows);
+    }
     SESSION.store(std::ptr::null_mut(), SeqCst);
 }
 
@@ -112,7 +128,7 @@ pub(crate) fn end() {
 pub(crate) fn stats() -> Option<&'static MappedStats> {
     static STATS: OnceLock<Option<MappedStats>> = OnceLock::new();
     let open = || {
-        let path = std::env::var_os(STATS_FILE_VARIABLE)?;
+        let path = variable(STATS_FILE_VARIABLE)?;
         let stats = MappedStats::open(path.as_ref()).ok()?;
         for (slot, row) in driver_api::ROWS
             .iter()
@@ -141,17 +157,14 @@ fn begin() -> Result<Session, CUresult> {
         failure.code
     })?;
     let objects = Arc::new(Objects::default());
-    objects.memory.use_windows(windows.keep(&accepted.windows));
-    let descriptor = connection
-        .receiver
-        .readiness()
-        .map(|fd| std::os::fd::AsRawFd::as_raw_fd(&fd));
+    let windows = windows.keep(&accepted.windows);
+    objects.memory.use_windows(windows.clone());
     let link =
         Link::start(connection, Box::new(Pushed(Arc::clone(&objects)))).map_err(|error| {
             log::error!("cannot start a thread: {error}");
             CUresult::OPERATING_SYSTEM
         })?;
-    process::session_began(descriptor);
+    process::session_began();
     let server = accepted.server.unwrap_or_default();
     let devices: Vec<Device> = accepted.devices.into_iter().map(Device::new).collect();
     for (ordinal, _) in devices.iter().enumerate() {
@@ -165,6 +178,7 @@ fn begin() -> Result<Session, CUresult> {
         objects,
         devices,
         driver_version: server.driver_version,
+        windows,
         initialised: AtomicBool::new(false),
     })
 }
@@ -220,8 +234,9 @@ fn open() -> Result<Opened, Failure> {
         ..Patience::default()
     };
     let opened = connect::first_of(&addresses, |address| {
-        connect::open_session(address, &hello, patience.clone())
-            .map(|session| (address.clone(), session))
+        let socket = process::hold(connect::connect(address)?);
+        let session = connect::begin_session(address, socket, &hello, patience.clone())?;
+        Ok((address.clone(), session))
     });
     match opened {
         Some(Ok((address, session))) => {
@@ -261,7 +276,8 @@ fn settings() -> Result<Settings, Failure> {
 }
 
 fn hello(windows: &Windows) -> Hello {
-    let count = std::env::var(protocol::config::DEVICES_VARIABLE).ok();
+    let count = variable(protocol::config::DEVICES_VARIABLE);
+    let count = count.and_then(|count| count.into_string().ok());
     let devices = protocol::hello::DeviceRequest {
         count: count.and_then(|count| count.parse().ok()).unwrap_or(1),
         ..Default::default()

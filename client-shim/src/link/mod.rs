@@ -44,6 +44,12 @@ const SPIN: Duration = Duration::from_micros(50);
 /// How long a connection that takes nothing more is read to its end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How often an idle thread of ours looks whether any thread of the program is left.
+const LOOK_AROUND: Duration = Duration::from_millis(900);
+
+/// How long the end of the program may wait until the server has taken what is queued.
+const GOODBYE_TIME: Duration = Duration::from_secs(1);
+
 /// The connection is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Lost;
@@ -90,11 +96,22 @@ impl Link {
             sent_bytes: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
         });
-        let sender = Arc::clone(&link);
-        process::spawn("gpurun-send", move || sender.send_in_background())?;
-        let receiver = Arc::clone(&link);
-        process::spawn("gpurun-receive", move || receiver.receive_in_background())?;
-        Ok(link)
+        let started = link
+            .spawn("send", Self::send_in_background)
+            .and_then(|()| link.spawn("receive", Self::receive_in_background));
+        if started.is_err() {
+            // The thread that did start ends, and the server learns that nobody is here.
+            link.ended.store(true, SeqCst);
+            link.lose("it could not be begun");
+        }
+        started.map(|()| link)
+    }
+
+    /// Starts a thread of ours; if it panics, the session is lost rather than left without it.
+    fn spawn(self: &Arc<Self>, name: &str, body: fn(&Self)) -> std::io::Result<()> {
+        let (link, panicked) = (Arc::clone(self), Arc::clone(self));
+        let after_panic = move || panicked.lose("internal error in a thread of the library");
+        process::spawn(name, move || body(&link), after_panic)
     }
 
     /// True if the connection is over.
@@ -340,7 +357,7 @@ impl Link {
         header
     }
 
-    /// Says goodbye, after everything queued.
+    /// Says goodbye, after everything queued; the background thread ends it if the server does not take it in time.
     pub(crate) fn end(&self) {
         self.ended.store(true, SeqCst);
         if self.flush().is_ok() {
@@ -359,7 +376,14 @@ impl Link {
     /// Reads while no other thread does, and keeps the peer assured that we are there.
     fn receive_in_background(&self) {
         let mut last_beat = Instant::now();
+        let mut ending_since = None;
+        let mut last_look = Instant::now();
         while !self.is_lost() {
+            if self.ended.load(SeqCst)
+                && ending_since.get_or_insert_with(Instant::now).elapsed() > GOODBYE_TIME
+            {
+                return self.lose("the server did not take the goodbye");
+            }
             match self.incoming.wait_unread(Duration::from_secs(1)) {
                 Ok(true) => {
                     if self.take_in().is_err() {
@@ -369,6 +393,12 @@ impl Link {
                 Ok(false) => {
                     if self.check_silence().is_err() {
                         return;
+                    }
+                    if last_look.elapsed() >= LOOK_AROUND {
+                        last_look = Instant::now();
+                        if process::is_abandoned() {
+                            process::end();
+                        }
                     }
                 }
                 Err(error) => return self.lose(&error),

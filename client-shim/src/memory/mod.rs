@@ -17,7 +17,7 @@ pub(crate) use device::*;
 pub(crate) use fill::*;
 pub(crate) use host::*;
 pub(crate) use pointer::*;
-pub(crate) use windows::Windows;
+pub(crate) use windows::{Windows, give_back};
 
 /// An out parameter, if it is not null.
 pub(crate) fn out<T>(pointer: *mut T) -> Result<*mut T, CUresult> {

@@ -57,9 +57,14 @@ impl Windows {
                 .any(|window| window.base == range.start && window.size == range.end - range.start)
         };
         let (kept, other): (Vec<_>, Vec<_>) = self.0.into_iter().partition(is_granted);
-        other.iter().for_each(unmap);
+        give_back(&other);
         kept
     }
+}
+
+/// Gives windows back that nobody knows of: the worker has not got them, or this is a child that begins afresh.
+pub(crate) fn give_back(windows: &[Range<u64>]) {
+    windows.iter().for_each(unmap);
 }
 
 fn map(range: &Range<u64>) -> bool {
