@@ -79,23 +79,11 @@ fn a_program_whose_server_is_killed_ends_with_an_error() {
     );
 }
 
-/// Bytes free on a server's device.
-fn free_bytes(server: &Server) -> u64 {
-    let outcome =
-        run(Way::Gpurun(server.address.clone()).command(&program("static13", "device_query")));
-    let free = outcome
-        .stdout
-        .lines()
-        .find_map(|line| line.strip_prefix("~free "));
-    free.and_then(|free| free.parse().ok())
-        .expect("device_query tells the free memory")
-}
-
 #[test]
 fn the_memory_of_a_killed_program_comes_back_and_nobody_else_notices() {
     const HELD: u64 = 512 << 20;
     let server = Server::start(Transport::Tcp);
-    let before = free_bytes(&server);
+    let before = server.free_bytes();
     let way = Way::Gpurun(server.address.clone());
     let long_run = |arguments: [&str; 2]| {
         let mut command = way.command(&program("static13", "long_run"));
@@ -109,13 +97,13 @@ fn the_memory_of_a_killed_program_comes_back_and_nobody_else_notices() {
         .recv_timeout(LIVENESS_LIMIT)
         .expect("a first iteration");
     assert!(
-        free_bytes(&server) <= before - HELD,
+        server.free_bytes() <= before - HELD,
         "the victim holds its memory"
     );
     victim.kill().expect("it can be killed");
     let killed = Instant::now();
     let _ = victim.wait();
-    while free_bytes(&server) + (64 << 20) < before {
+    while server.free_bytes() + (64 << 20) < before {
         assert!(
             killed.elapsed() < LIVENESS_LIMIT,
             "the memory has not come back"

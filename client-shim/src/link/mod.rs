@@ -394,14 +394,14 @@ impl Link {
                     if self.check_silence().is_err() {
                         return;
                     }
-                    if last_look.elapsed() >= LOOK_AROUND {
-                        last_look = Instant::now();
-                        if process::is_abandoned() {
-                            process::end();
-                        }
-                    }
                 }
                 Err(error) => return self.lose(&error),
+            }
+            if last_look.elapsed() >= LOOK_AROUND {
+                last_look = Instant::now();
+                if process::is_abandoned() {
+                    process::end();
+                }
             }
             if last_beat.elapsed() >= protocol::limits::HEARTBEAT_INTERVAL {
                 last_beat = Instant::now();
