@@ -261,6 +261,11 @@ fn command(session: u64, order: Order) -> io::Result<Command> {
         .env_remove("LD_LIBRARY_PATH")
         .stdin(Stdio::null())
         .process_group(0);
+    // NVIDIA's driver opens parts of it by name, such as the compiler for PTX. They lie beside it, and the loader may not look there by
+    // itself: some images name that folder only in the variable that was just removed.
+    if let Some(folder) = order.devices.driver.parent() {
+        command.env("LD_LIBRARY_PATH", folder);
+    }
     let mappings = vec![
         FdMapping {
             parent_fd: order.socket,
@@ -303,5 +308,43 @@ fn wait(worker: &Worker, process: Pid) -> io::Result<ExitStatus> {
     match std::mem::replace(&mut *worker.state(), State::Over) {
         State::Running(mut child) => child.wait(),
         State::Coming | State::Over => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::net::UnixStream;
+
+    use protocol::hello::{DeviceKind, ProbeReport};
+
+    use super::*;
+
+    #[test]
+    fn a_worker_finds_what_lies_beside_its_driver_and_nothing_else() {
+        let (socket, _other) = UnixStream::pair().unwrap();
+        let devices = Devices {
+            driver: "/opt/driver/libcuda.so.1".into(),
+            kind: DeviceKind::Nvidia,
+            report: ProbeReport::default(),
+        };
+        let order = Order {
+            socket: socket.into(),
+            hello: Hello::default(),
+            version: 1,
+            client: String::new(),
+            devices: Arc::new(devices),
+            silence_grace: Duration::ZERO,
+        };
+        let command = command(1, order).unwrap();
+        let value = |name| {
+            let mut variables = command.get_envs();
+            variables.find_map(|(variable, value)| (variable == name).then_some(value))
+        };
+        assert_eq!(
+            value("LD_LIBRARY_PATH"),
+            Some(Some(OsStr::new("/opt/driver")))
+        );
+        assert_eq!(value("LD_PRELOAD"), Some(None), "removed");
     }
 }
