@@ -29,6 +29,10 @@ class Programs(unittest.TestCase):
             self.assertIn(words, verdict.details[0])
             self.assertIn("line 3", verdict.details[0])
 
+    def test_the_part_that_failed_is_told(self):
+        verdict = judge.basic([run("tcp", 1, "section fft\nsection sort\n", "x\nRuntimeError: no sort")])
+        self.assertIn('in "sort": RuntimeError: no sort', verdict.details[0])
+
     def test_what_is_not_served_is_named(self):
         log = "gpurun: cuX_v2 is not supported: not served yet\ngpurun: cuX_v2 is not supported: again\ngpurun: other"
         refused = judge.refusals(log)

@@ -5,10 +5,15 @@ from common import Results, need
 need("jax", "numpy")
 results = Results()
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy
 
+# JAX would compute on the processor without a word.
+if jax.default_backend() != "gpu" and os.environ.get("CHECK_DEVICE") != "cpu":
+    raise SystemExit(f"FAIL the default backend is {jax.default_backend()}")
 source = numpy.random.default_rng(4)
 left = jnp.asarray(source.standard_normal((128, 128)), dtype=jnp.float32)
 right = jnp.asarray(source.standard_normal((128, 128)), dtype=jnp.float32)

@@ -47,7 +47,8 @@ void check_start() {
     check("before.device-get", CUDA_ERROR_NOT_INITIALIZED, CU(cuDeviceGet, &device, 0));
     check("before.version", CUDA_SUCCESS, CU(cuDriverGetVersion, &version));
     observe("before.version-is", format("%d", version));
-    observe("before.current", CU(cuCtxGetCurrent, nullptr));
+    CUcontext current = nullptr;
+    observe("before.current", CU(cuCtxGetCurrent, &current));
     finding_functions();
     check("init.flags", CUDA_ERROR_INVALID_VALUE, CU(cuInit, 1));
     check("init", CUDA_SUCCESS, CU(cuInit, 0));

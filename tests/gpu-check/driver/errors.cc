@@ -1,8 +1,6 @@
 // What wrong calls answer, and what everything answers after a kernel's fault.
 #include "report.h"
 
-#include <unistd.h>
-
 // Wrong arguments that a driver can see without following a pointer: nulls, sizes, flags, numbers.
 void check_wrong_calls() {
     Setup setup;
@@ -12,17 +10,13 @@ void check_wrong_calls() {
     CUevent event = nullptr;
     CUfunction function = nullptr;
     int value = 0;
-    size_t bytes = 0;
     float milliseconds = 0;
     CUdevice device = 0;
     int word = 0;
     check("device.number", CUDA_ERROR_INVALID_DEVICE, CU(cuDeviceGet, &device, 99));
     check("device.negative", CUDA_ERROR_INVALID_DEVICE, CU(cuDeviceGet, &device, -1));
-    observe("device.null", CU(cuDeviceGet, nullptr, 0));
     observe("device.attribute-unknown", CU(cuDeviceGetAttribute, &value, (CUdevice_attribute)9999, 0));
     observe("device.attribute-of-other", CU(cuDeviceGetAttribute, &value, (CUdevice_attribute)16, 99));
-    observe("device.total-null", CU(cuDeviceTotalMem, nullptr, 0));
-    check("allocate.null", CUDA_ERROR_INVALID_VALUE, CU(cuMemAlloc, nullptr, 16));
     check("allocate.nothing", CUDA_ERROR_INVALID_VALUE, CU(cuMemAlloc, &memory, 0));
     check("allocate.too-much", CUDA_ERROR_OUT_OF_MEMORY, CU(cuMemAlloc, &memory, (size_t)1 << 50));
     observe("allocate.whole-address-space", CU(cuMemAlloc, &memory, (size_t)-1));
@@ -42,22 +36,15 @@ void check_wrong_calls() {
     observe("host.free-foreign", CU(cuMemFreeHost, &word));
     observe("host.unregister-foreign", CU(cuMemHostUnregister, &word));
     observe("host.allocate-nothing", CU(cuMemHostAlloc, (void **)&memory, 0, 0));
-    observe("stream.null-output", CU(cuStreamCreate, nullptr, 0));
     observe("stream.flags", CU(cuStreamCreate, &stream, 64));
     observe("stream.destroy-legacy", CU(cuStreamDestroy, nullptr));
     observe("event.flags", CU(cuEventCreate, &event, 64));
     check("event.create", CUDA_SUCCESS, CU(cuEventCreate, &event, 0));
     observe("event.query-unrecorded", CU(cuEventQuery, event));
     observe("event.elapsed-unrecorded", CU(cuEventElapsedTime, &milliseconds, event, event));
-    observe("event.null", CU(cuEventQuery, nullptr));
-    observe("event.destroy-null", CU(cuEventDestroy, nullptr));
     check("function.unknown", CUDA_ERROR_NOT_FOUND, CU(cuModuleGetFunction, &function, setup.module, "none"));
-    observe("function.null-name", CU(cuModuleGetFunction, &function, setup.module, nullptr));
-    observe("function.null-module", CU(cuModuleGetFunction, &function, nullptr, "add"));
     observe("function.attribute-unknown", CU(cuFuncGetAttribute, &value, (CUfunction_attribute)999, setup.add));
     observe("limit.set-unknown", CU(cuCtxSetLimit, (CUlimit)99, 1));
-    observe("current.null", CU(cuCtxGetCurrent, nullptr));
-    observe("info.null", CU(cuMemGetInfo, nullptr, &bytes));
     auto shape = [&](unsigned blocks, unsigned threads, unsigned shared) {
         return CU(cuLaunchKernel, setup.nothing, blocks, 1, 1, threads, 1, 1, shared, nullptr, nullptr, nullptr);
     };
@@ -66,9 +53,27 @@ void check_wrong_calls() {
     check("launch.no-threads", CUDA_ERROR_INVALID_VALUE, shape(1, 0, 0));
     check("launch.too-many-threads", CUDA_ERROR_INVALID_VALUE, shape(1, 4096, 0));
     check("launch.too-much-shared", CUDA_ERROR_INVALID_VALUE, shape(1, 1, 100 << 20));
+    check("afterwards", CUDA_SUCCESS, CU(cuCtxSynchronize));
+}
+
+// Nulls where something has to be: a driver may crash at each, so what is likelier comes later.
+void check_null_arguments() {
+    Setup setup;
+    if (!setup.is_good) return;
+    CUfunction function = nullptr;
+    size_t bytes = 0;
+    observe("device.null", CU(cuDeviceGet, nullptr, 0));
+    observe("device.total-null", CU(cuDeviceTotalMem, nullptr, 0));
+    check("allocate.null", CUDA_ERROR_INVALID_VALUE, CU(cuMemAlloc, nullptr, 16));
+    observe("stream.null-output", CU(cuStreamCreate, nullptr, 0));
+    observe("event.null", CU(cuEventQuery, nullptr));
+    observe("event.destroy-null", CU(cuEventDestroy, nullptr));
+    observe("function.null-name", CU(cuModuleGetFunction, &function, setup.module, nullptr));
+    observe("function.null-module", CU(cuModuleGetFunction, &function, nullptr, "add"));
+    observe("current.null", CU(cuCtxGetCurrent, nullptr));
+    observe("info.null", CU(cuMemGetInfo, nullptr, &bytes));
     observe("launch.null-function", CU(cuLaunchKernel, nullptr, 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr));
     observe("launch.no-parameters", CU(cuLaunchKernel, setup.store_at, 1, 1, 1, 1, 1, 1, 0, nullptr, nullptr, nullptr));
-    check("afterwards", CUDA_SUCCESS, CU(cuCtxSynchronize));
 }
 
 // Handles whose objects are gone: each kind in a process of its own, since a driver may crash.
@@ -154,9 +159,12 @@ static void after(Setup &setup, CUstream stream, CUresult expected, CUdeviceptr 
     observe("release", CU(cuDevicePrimaryCtxRelease, setup.device));
 }
 
-static void fault(CUresult expected, const char *kernel, std::vector<void *> parameters) {
+// The kernel's parameters are a place, `offset` bytes into the setup's memory or at that address, and a value.
+static void fault(CUresult expected, const char *kernel, bool is_inside, CUdeviceptr offset) {
     Setup setup;
     if (!setup.is_good) return;
+    CUdeviceptr place = (is_inside ? setup.words : 0) + offset;
+    int one = 1;
     CUstream stream = nullptr;
     CUfunction function = nullptr;
     volatile unsigned long long *word = nullptr;
@@ -167,7 +175,7 @@ static void fault(CUresult expected, const char *kernel, std::vector<void *> par
         CU(cuMemHostGetDevicePointer, &page, (void *)word, 0);
     }
     if (!works("function", CU(cuModuleGetFunction, &function, setup.module, kernel))) return;
-    check("launch-of-the-fault", CUDA_SUCCESS, setup.launch(function, stream, parameters));
+    check("launch-of-the-fault", CUDA_SUCCESS, setup.launch(function, stream, {&place, &one}));
     // Queued before the driver knows of it: whether the stream writes its progress all the same.
     if (page) CU(cuStreamWriteValue64, stream, page, 1, 0);
     double started = seconds();
@@ -178,16 +186,8 @@ static void fault(CUresult expected, const char *kernel, std::vector<void *> par
     after(setup, stream, expected, page, word);
 }
 
-void check_fault_address() {
-    static CUdeviceptr nowhere = 0x10000;
-    static int value = 1;
-    fault(CUDA_ERROR_ILLEGAL_ADDRESS, "store_at", {&nowhere, &value});
-}
+void check_fault_address() { fault(CUDA_ERROR_ILLEGAL_ADDRESS, "store_at", false, 0x10000); }
 
-void check_fault_misaligned() {
-    static CUdeviceptr odd = 0x10002;
-    static int value = 1;
-    fault(CUDA_ERROR_MISALIGNED_ADDRESS, "store_at", {&odd, &value});
-}
+void check_fault_misaligned() { fault(CUDA_ERROR_MISALIGNED_ADDRESS, "store_at", true, 2); }
 
-void check_fault_trap() { fault(CUDA_ERROR_LAUNCH_FAILED, "trap_here", {}); }
+void check_fault_trap() { fault(CUDA_ERROR_LAUNCH_FAILED, "trap_here", true, 0); }

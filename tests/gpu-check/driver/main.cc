@@ -29,6 +29,7 @@ const std::vector<Group> GROUPS = {
     {"tables", "the private tables", check_tables},
     {"table-calls", "the private functions that few clients call", check_table_calls},
     {"wrong-calls", "what wrong calls answer", check_wrong_calls},
+    {"null-arguments", "nulls where something has to be", check_null_arguments},
     {"freed-stream", "a destroyed stream", check_freed_stream},
     {"freed-event", "a destroyed event", check_freed_event},
     {"freed-module", "an unloaded module", check_freed_module},

@@ -94,6 +94,9 @@ static CUresult map_at(const Setup &setup, CUdeviceptr address, size_t size, CUm
     CUmemAllocationProp wanted = properties(setup, false);
     CUmemAccessDesc access = {wanted.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
     CUresult result = CU(cuMemCreate, handle, size, &wanted, 0);
+    // As the worker does: what cannot be exported is made plain.
+    CUmemAllocationProp plain = properties(setup, true);
+    if (result != CUDA_SUCCESS) result = CU(cuMemCreate, handle, size, &plain, 0);
     if (result == CUDA_SUCCESS) result = CU(cuMemMap, address, size, 0, *handle, 0);
     if (result == CUDA_SUCCESS) result = CU(cuMemSetAccess, address, size, &access, 1);
     return result;
@@ -119,7 +122,7 @@ static void use(Setup &setup, CUdeviceptr base) {
     observe("use.free-as-plain", CU(cuMemFree, base));
 }
 
-static void misuse(const Setup &setup, CUdeviceptr base, CUmemGenericAllocationHandle mapped) {
+static void misuse(const Setup &setup, CUdeviceptr base) {
     CUmemAllocationProp wanted = properties(setup, true);
     CUmemGenericAllocationHandle handle = 0;
     observe("misuse.create-64KiB", CU(cuMemCreate, &handle, 64 << 10, &wanted, 0));
@@ -130,7 +133,6 @@ static void misuse(const Setup &setup, CUdeviceptr base, CUmemGenericAllocationH
     CUmemAccessDesc access = {wanted.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
     observe("misuse.access-part", CU(cuMemSetAccess, base, 4096, &access, 1));
     check("misuse.release-unmapped", CUDA_SUCCESS, CU(cuMemRelease, handle));
-    (void)mapped;
 }
 
 static void unmapping(Setup &setup, CUdeviceptr base, CUmemGenericAllocationHandle second) {
@@ -194,14 +196,17 @@ void check_mapping() {
         check_yes(std::string("granularity.divides-2MiB.") + name, least != 0 && CHUNK % least == 0);
         note(std::string("granularity.") + name, "%zu, recommended %zu", least, recommended);
         CUmemGenericAllocationHandle handle = 0;
-        check(std::string("create.") + name, CUDA_SUCCESS, CU(cuMemCreate, &handle, CHUNK, wanted, 0));
-        CU(cuMemRelease, handle);
+        CUresult made = CU(cuMemCreate, &handle, CHUNK, wanted, 0);
+        // Without the best kind there is still the plain one.
+        if (wanted == &plain) check("create.plain", CUDA_SUCCESS, made);
+        else observe("create.best", made);
+        if (made == CUDA_SUCCESS) CU(cuMemRelease, handle);
     }
     CUmemGenericAllocationHandle first = 0, second = 0;
     if (!works("map.first", map_at(setup, base, CHUNK, &first))) return;
     if (!works("map.second", map_at(setup, base + CHUNK, CHUNK, &second))) return;
     use(setup, base);
-    misuse(setup, base, first);
+    misuse(setup, base);
     unmapping(setup, base, second);
     mapping_speed(setup, base);
     check("unmap.first", CUDA_SUCCESS, CU(cuMemUnmap, base, CHUNK));

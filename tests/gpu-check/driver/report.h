@@ -112,6 +112,7 @@ void check_modules();
 void check_tables();
 void check_table_calls();
 void check_wrong_calls();
+void check_null_arguments();
 void check_freed_stream();
 void check_freed_event();
 void check_freed_module();

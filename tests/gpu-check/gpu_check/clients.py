@@ -33,9 +33,9 @@ class Client:
 
 
 # A driver may crash here, which is an answer too.
-MAY_CRASH = ("table-calls", "freed-stream", "freed-event", "freed-module", "freed-context")
+MAY_CRASH = ("table-calls", "null-arguments", "freed-stream", "freed-event", "freed-module", "freed-context")
 GROUPS = (
-    "start context windows mapping copies completion held capture modules tables table-calls wrong-calls "
+    "start context windows mapping copies completion held capture modules tables table-calls wrong-calls null-arguments "
     "freed-stream freed-event freed-module freed-context fault-address fault-misaligned fault-trap"
 ).split()
 

@@ -52,6 +52,12 @@ def last_words(run: Run) -> str:
     return (failed or telling or lines or ["it said nothing"])[-1][:300]
 
 
+def where(run: Run) -> str:
+    """The part of a Python client in which it ended."""
+    sections = re.findall(r"^section (.*)$", run.stdout, re.MULTILINE)
+    return f" in \"{sections[-1]}\"" if sections else ""
+
+
 def not_installed(runs: List[Run]) -> Optional[str]:
     for run in runs:
         if run.status == NOT_INSTALLED:
@@ -68,7 +74,7 @@ def basic(runs: List[Run]) -> Verdict:
     for run in runs:
         how = ended(run)
         if how:
-            details.append(f"{run.side}: {how}: {last_words(run)}")
+            details.append(f"{run.side}: {how}{where(run)}: {last_words(run)}")
         if run.refused and how:
             details.append(f"{run.side}: not served: {', '.join(run.refused)}")
     return Verdict(FAIL if details else PASS, details)
