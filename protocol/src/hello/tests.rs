@@ -195,3 +195,80 @@ proptest! {
         prop_assert!(matches!(result, Err(HelloError::Closed)));
     }
 }
+
+fn usage(readings: usize, processes: usize) -> DeviceUsage {
+    DeviceUsage {
+        free_memory: Some(u64::MAX),
+        readings: (0..)
+            .take(readings)
+            .map(|id| (id, u64::from(u32::MAX)))
+            .collect(),
+        processes: vec![
+            ProcessUsage {
+                process: u32::MAX,
+                memory: Some(1 << 40),
+            };
+            processes
+        ],
+        serial: "0123456789012".to_owned(),
+    }
+}
+
+fn used(devices: usize, readings: usize, processes: usize) -> HelloReply {
+    let device = |index| DeviceSnapshot {
+        attributes: Default::default(),
+        usage: Some(usage(readings, if index == 0 { processes } else { 0 })),
+        ..device()
+    };
+    HelloReply::from(Accepted {
+        devices: (0..devices).map(device).collect(),
+        ..accepted()
+    })
+}
+
+#[test]
+fn the_usage_of_sixty_four_devices_fits() {
+    let bytes = encode(&used(MAX_DEVICES, 44, MAX_USAGE_PROCESSES)).expect("it fits");
+    let reply: HelloReply = decode(&bytes[PREAMBLE_BYTES..]).expect("well-formed");
+    let Some(Answer::Accepted(accepted)) = reply.answer else {
+        panic!("accepted");
+    };
+    let last = accepted
+        .devices
+        .last()
+        .and_then(|device| device.usage.clone());
+    assert_eq!(last, Some(usage(44, 0)));
+}
+
+#[test]
+fn usage_is_bounded() {
+    for (reply, what) in [
+        (
+            used(1, MAX_READINGS + 1, 0),
+            "a hello with too many readings",
+        ),
+        (
+            used(1, 1, MAX_USAGE_PROCESSES + 1),
+            "a hello with too many processes",
+        ),
+    ] {
+        assert_eq!(encode(&reply).expect_err(what).to_string(), what);
+        let bytes = reply.encode_to_vec();
+        assert!(decode::<HelloReply>(&bytes).is_err(), "{what}");
+    }
+    let report = UsageReport {
+        devices: vec![
+            usage(1, MAX_USAGE_PROCESSES / 2),
+            usage(1, MAX_USAGE_PROCESSES / 2 + 1),
+        ],
+        ..UsageReport::default()
+    };
+    assert!(encode(&report).is_err(), "all devices together");
+}
+
+#[test]
+fn a_process_knows_where_its_number_means_something() {
+    let namespace = Identity::of_this_process().process_namespace;
+    assert!(namespace.contains("pid:["), "{namespace}");
+    assert_eq!(namespace, Identity::of_this_process().process_namespace);
+}
