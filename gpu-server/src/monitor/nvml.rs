@@ -295,6 +295,3 @@ fn text(write: impl FnOnce(*mut c_char, u32) -> Return) -> Option<String> {
     let text = CStr::from_bytes_until_nul(&bytes).ok()?;
     Some(text.to_string_lossy().into_owned())
 }
-
-#[cfg(test)]
-mod tests;
