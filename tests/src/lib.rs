@@ -238,7 +238,16 @@ impl Server {
     /// It does not become ready.
     #[must_use]
     pub fn start(transport: Transport) -> Self {
-        Self::configured(transport, "")
+        Self::begin(transport, "", &[])
+    }
+
+    /// Starts one with these variables in its environment.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    #[must_use]
+    pub fn start_with(transport: Transport, variables: &[(&str, &str)]) -> Self {
+        Self::begin(transport, "", variables)
     }
 
     /// Starts one with these lines in its file of settings.
@@ -247,6 +256,10 @@ impl Server {
     /// It does not become ready.
     #[must_use]
     pub fn configured(transport: Transport, settings: &str) -> Self {
+        Self::begin(transport, settings, &[])
+    }
+
+    fn begin(transport: Transport, settings: &str, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("gpurun-test-")
             .tempdir()
@@ -264,6 +277,7 @@ impl Server {
             .args(["serve", "--device", "soft", "--listen", &listen, "--config"])
             .arg(&file)
             .env("GPURUN_SOFT_SEGMENT", segment)
+            .envs(variables.iter().copied())
             .env("TMPDIR", folder.path().join("scratch"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
