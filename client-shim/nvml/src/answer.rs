@@ -10,6 +10,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::layout::{INSUFFICIENT_SIZE, INVALID_ARGUMENT, Return, SUCCESS, UNKNOWN};
 
+/// Lets a panic of ours print nothing; this library's hook is no other's.
+pub(crate) fn be_quiet() {
+    // A test runner's panics are its own.
+    if !cfg!(test) {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+}
+
 /// Runs the body of an exported function; a panic becomes a code.
 pub(crate) fn guarded(body: impl FnOnce() -> Result<(), Return>) -> Return {
     match catch_unwind(AssertUnwindSafe(body)) {

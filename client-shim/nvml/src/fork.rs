@@ -29,14 +29,16 @@ pub(crate) fn generation() -> usize {
     GENERATION.load(Ordering::Acquire)
 }
 
-/// Registers the handler, once.
-pub(crate) fn watch() {
+/// Registers the handler, the first time; says whether this was it.
+pub(crate) fn watch() -> bool {
     static WATCHED: AtomicBool = AtomicBool::new(false);
-    if !WATCHED.swap(true, Ordering::AcqRel) {
+    let is_first = !WATCHED.swap(true, Ordering::AcqRel);
+    if is_first {
         // SAFETY: the handler does only what is allowed in such a child; the library is never unloaded. Where it cannot be registered
         // for lack of memory, a child may inherit a short connection.
         let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     }
+    is_first
 }
 
 extern "C" fn in_child() {

@@ -21,6 +21,7 @@ use protocol::address::Address;
 use protocol::connect::ConnectError;
 use protocol::hello::{Accepted, DeviceSnapshot, DeviceUsage, HelloError, RefusalCode};
 
+use crate::answer::be_quiet;
 use crate::layout::{
     DRIVER_NOT_LOADED, GPU_IS_LOST, INVALID_ARGUMENT, Return, TIMEOUT, UNINITIALIZED,
 };
@@ -52,7 +53,9 @@ fn known() -> Option<&'static Known> {
 
 /// `nvmlInit`: the first fetches the list.
 pub(crate) fn init() -> Result<(), Return> {
-    fork::watch();
+    if fork::watch() {
+        be_quiet();
+    }
     let one_more = |users: u32| (users > 0).then(|| users.saturating_add(1));
     if USERS
         .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
