@@ -314,9 +314,9 @@ impl Server {
         self.folder.path().join("scratch")
     }
 
-    /// How many pieces of named shared memory its device has.
+    /// The named shared memory of its device.
     #[must_use]
-    pub fn segments(&self) -> usize {
+    pub fn segments(&self) -> Vec<PathBuf> {
         let own = self.folder.path().file_name().unwrap_or_default();
         let entries = std::fs::read_dir("/dev/shm")
             .into_iter()
@@ -326,7 +326,10 @@ impl Server {
             name.to_string_lossy()
                 .contains(own.to_string_lossy().as_ref())
         };
-        entries.filter(|entry| is_ours(entry.file_name())).count()
+        entries
+            .filter(|entry| is_ours(entry.file_name()))
+            .map(|entry| entry.path())
+            .collect()
     }
 
     /// The processes of its sessions.

@@ -156,7 +156,7 @@ fn check_server(server: &Server, free_before: u64, what: &str) {
         .count();
     assert_eq!(left, 0, "{what}: temporary files are left");
     // What its sessions share, and nothing of one of them.
-    assert_eq!(server.segments(), 1, "{what}: shared memory is left");
+    assert_eq!(server.segments().len(), 1, "{what}: shared memory is left");
 }
 
 fn kill_worker(server: &Server) -> Action {

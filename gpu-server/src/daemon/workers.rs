@@ -216,7 +216,14 @@ fn begin_process(worker: &Worker, session: u64, order: Order) -> io::Result<Opti
     }
     let identity = order.hello.identity.clone().unwrap_or_default();
     // Kept only until the worker is there, to tell the client if it will not be.
-    let spare = order.socket.try_clone()?;
+    let spare = match order.socket.try_clone() {
+        Ok(spare) => spare,
+        Err(error) => {
+            drop(state);
+            refuse(&order.socket, &error);
+            return Err(error);
+        }
+    };
     let child = match command(session, order).and_then(|mut command| command.spawn()) {
         Ok(child) => child,
         Err(error) => {

@@ -90,7 +90,7 @@ impl fmt::Debug for Patience {
 }
 
 /// What a look finds.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Finding {
     Nothing,
     Tell(Notice),
@@ -145,6 +145,8 @@ pub(super) struct Silence {
     endpoint: Arc<dyn Endpoint>,
     patience: Patience,
     was_heard: AtomicBool,
+    /// Somebody was told, and is to be told that it is over.
+    is_told: AtomicBool,
     count: Mutex<Count>,
 }
 
@@ -155,31 +157,45 @@ impl Silence {
             endpoint,
             patience,
             was_heard: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
             count,
         }
     }
 
-    /// Something came, or a full connection has room again. Costs one store.
+    /// Something came, or a full connection has room again. Costs one store and one read.
     pub(super) fn heard(&self) {
         self.was_heard.store(true, Ordering::Relaxed);
+        if self.is_told.load(Ordering::Relaxed) {
+            self.count_up();
+        }
     }
 
     /// Nothing came for a while: adds it up.
     pub(super) fn look(&self) -> Result<(), TransportError> {
-        let was_heard = self.was_heard.swap(false, Ordering::Relaxed);
-        let finding = {
-            let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-            count.look(Instant::now(), was_heard)
-        };
-        match finding {
-            Finding::Over(silent) => return Err(TransportError::Silent(silent)),
-            Finding::Tell(notice) => (self.patience.told)(notice),
-            Finding::Nothing => {}
+        if let Finding::Over(silent) = self.count_up() {
+            return Err(TransportError::Silent(silent));
         }
         match self.endpoint.unanswered_for() {
             Some(time) if time >= self.patience.host_loss => Err(TransportError::HostLost(time)),
             _ => Ok(()),
         }
+    }
+}
+
+impl Silence {
+    /// Counts, and tells what is to be told.
+    fn count_up(&self) -> Finding {
+        let was_heard = self.was_heard.swap(false, Ordering::Relaxed);
+        let finding = {
+            let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+            let finding = count.look(Instant::now(), was_heard);
+            self.is_told.store(count.is_told, Ordering::Relaxed);
+            finding
+        };
+        if let Finding::Tell(notice) = finding {
+            (self.patience.told)(notice);
+        }
+        finding
     }
 }
 
