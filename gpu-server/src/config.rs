@@ -124,6 +124,14 @@ pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
     merge(flags, file)
 }
 
+/// Understands the text of a file without any flag.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub fn from_text(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    merge(&Flags::default(), parse(path, text)?)
+}
+
 fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
     toml::from_str(text).map_err(|source| ConfigError::Syntax {
         path: path.to_owned(),
@@ -189,13 +197,13 @@ pub fn check_exposure(address: &Address, ip: IpAddr, insecure: bool) -> Result<(
 mod tests {
     use super::*;
 
-    fn from_text(text: &str, flags: &Flags) -> Result<Config, ConfigError> {
+    fn merged(text: &str, flags: &Flags) -> Result<Config, ConfigError> {
         merge(flags, parse(Path::new("/server.toml"), text)?)
     }
 
     #[test]
     fn defaults_listen_on_loopback() {
-        let config = from_text("", &Flags::default()).expect("defaults");
+        let config = merged("", &Flags::default()).expect("defaults");
         assert_eq!(Address::format_list(&config.listen), "tcp://127.0.0.1:7370");
         assert_eq!(config.device, DeviceChoice::Auto);
         assert!(!config.insecure);
@@ -205,7 +213,7 @@ mod tests {
     #[test]
     fn flags_come_before_the_file() {
         let text = "listen = ['unix:/a']\ndevice = 'gpu'\ndriver = '/d'\nmax_sessions = 3\nsilence_grace = 9";
-        let config = from_text(text, &Flags::default()).expect("a config");
+        let config = merged(text, &Flags::default()).expect("a config");
         assert_eq!(Address::format_list(&config.listen), "unix:/a");
         assert_eq!((config.device, config.max_sessions), (DeviceChoice::Gpu, 3));
         assert_eq!(config.silence_grace, Duration::from_secs(9));
@@ -214,7 +222,7 @@ mod tests {
             device: Some("soft".to_owned()),
             ..Flags::default()
         };
-        let config = from_text(text, &flags).expect("a config");
+        let config = merged(text, &flags).expect("a config");
         assert_eq!(
             Address::format_list(&config.listen),
             "tcp://[::1]:0,unix:/b"
@@ -225,11 +233,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let error = |text: &str| {
-            from_text(text, &Flags::default())
-                .expect_err(text)
-                .to_string()
-        };
+        let error = |text: &str| merged(text, &Flags::default()).expect_err(text).to_string();
         assert!(error("lisen = ['a']").contains("unknown field `lisen`"));
         assert!(error("listen = ['x://y']").contains("unknown scheme"));
         assert!(error("device = 'cpu'").contains("'cpu' is not one of auto, gpu, soft"));

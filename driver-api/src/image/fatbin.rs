@@ -247,6 +247,11 @@ impl<'a> Entry<'a> {
         })
     }
 
+    /// How many bytes the payload says that it unfolds to.
+    pub fn announced_bytes(&self) -> u64 {
+        self.plain_bytes
+    }
+
     /// Whether the payload is compressed.
     pub fn is_compressed(&self) -> bool {
         self.flags & (FLAG_LZ4 | FLAG_ZSTD) != 0

@@ -1,7 +1,8 @@
 //! Gives memory back on a thread of its own, because unmapping and freeing may wait for the device.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
 
 use driver_api::result::CUresult;
 
@@ -11,6 +12,9 @@ use super::session::Session;
 
 /// The stream id of the completions of `gpurunMemoryUnmap`.
 pub(crate) const TICKET_STREAM: u32 = 0xFFFF_FFFF;
+
+/// How long it waits for work before it looks whether the session is over.
+const PARK: Duration = Duration::from_secs(1);
 
 /// Memory to give back.
 pub(crate) struct Job {
@@ -30,10 +34,12 @@ pub(crate) fn hand_over(jobs: &Sender<Job>, job: Job) {
 
 /// The janitor's thread.
 pub(crate) fn run(session: &Session, jobs: &Receiver<Job>) {
-    while let Ok(job) = jobs.recv() {
-        if session.end.is_over() {
-            return;
-        }
+    while !session.end.is_over() {
+        let job = match jobs.recv_timeout(PARK) {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         // Once the driver has it back, it may place another allocation there at any time; while it is being unmapped, nobody else
         // may map there.
         if job.mapping.is_placed_by_driver() {

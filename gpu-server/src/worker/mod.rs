@@ -25,6 +25,8 @@ mod capture;
 mod dispatch;
 mod end;
 mod executor;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod janitor;
 mod outbox;
 mod output;

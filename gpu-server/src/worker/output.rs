@@ -34,7 +34,7 @@ pub(crate) struct Output {
 
 impl Output {
     /// Nothing is taken: standard output stays what it is.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn untouched() -> Self {
         Self {
             file: None,

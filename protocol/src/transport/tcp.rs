@@ -58,5 +58,9 @@ pub fn from_fd(socket: OwnedFd, patience: Patience) -> io::Result<Connection> {
     let peer = rustix::net::getpeername(&socket)?.ok_or(io::ErrorKind::NotConnected)?;
     let peer = SocketAddr::try_from(peer)?;
     let description = format!("tcp://{peer}");
-    Ok(Connection::over(Socket::tcp(socket)?, patience, description))
+    Ok(Connection::over(
+        Socket::tcp(socket)?,
+        patience,
+        description,
+    ))
 }
