@@ -16,6 +16,8 @@
 
 mod incoming;
 mod outgoing;
+#[cfg(test)]
+mod tests;
 mod transfers;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};

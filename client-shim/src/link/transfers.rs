@@ -141,4 +141,20 @@ mod tests {
         transfers.placed(&found, Some(6));
         assert!(transfer.is_done() && transfers.place(transfer.number, 10, 0).is_none());
     }
+
+    #[test]
+    fn withdrawing_waits_for_bytes_that_are_arriving() {
+        let transfers = Transfers::default();
+        let mut memory = [0u8; 10];
+        let transfer = transfers.expect(memory.as_mut_ptr(), 10);
+        let (found, _) = transfers.place(transfer.number, 0, 4).expect("expected");
+        std::thread::scope(|scope| {
+            let withdrawing = scope.spawn(|| transfers.withdraw(&transfer));
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!withdrawing.is_finished(), "they are still arriving");
+            transfers.placed(&found, None);
+            withdrawing.join().expect("withdrawn");
+        });
+        assert!(transfer.is_done() && transfers.place(transfer.number, 0, 4).is_none());
+    }
 }
