@@ -68,7 +68,8 @@ static LOCAL_STORAGE: Table<3> = {
 };
 static CONTEXT_CHECKS: Table<4> =
     Table::new([(2, context_check as *const ()), (3, zero as *const ())]);
-static VALIDITY: Table<2> = Table::new([(1, validity_value as *const ())]);
+/// Three slots, although two are known: cudart 11.8 compares the table's size, 24, with the top byte of the second answer.
+static VALIDITY: Table<3> = Table::new([(1, validity_value as *const ())]);
 static IDENTITIES: Table<52> = Table::new([
     (4, context_id as *const ()),
     (39, stream_id as *const ()),
@@ -351,6 +352,7 @@ mod tests {
         for (number, bytes) in [
             (0x6bd5fb6c_5bf4_e74a_8987_d93912fd9df9, 13 * 8),
             (0x21318c60_9714_3248_8ca6_41ff7324c8f2, 52 * 8),
+            (0xd4082055_bde6_704b_8d34_ba123c66e1f2, 0x18),
             (0x7cb63f9b_9ca4_8e42_a484_beb66e6aed7f, 8),
             (
                 0xc693336e_1121_df11_a8c3_68f355d89593,

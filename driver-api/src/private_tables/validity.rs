@@ -1,7 +1,8 @@
 //! The value by which cudart checks that it talks to a driver.
 //!
 //! cudart asks for it three times, with its version V, V + 1 and V + 2, and gives up (error 103) on a wrong answer.
-//! The first two are constants; the third is an HMAC-MD2 over what identifies this process, thread, driver
+//! The first two are constants (the top byte of the second is the size of the table that the function is in: cudart 11.8 looks at
+//! both); the third is an HMAC-MD2 over what identifies this process, thread, driver
 //! and its devices, so it has to be computed in the client's own process. Observed with seven builds of cudart
 //! from 11.8 to 13.5.
 
