@@ -149,26 +149,50 @@ impl<'a> Container<'a> {
             Kind::Ptx => Some(entry.sm) == ptx,
             Kind::LinkTimeIr | Kind::Other(_) => false,
         });
-        let mut selected = CONTAINER_MAGIC.to_vec();
-        selected.extend_from_slice(&[
-            1,
-            0,
-            CONTAINER_HEADER_BYTES as u8,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-        ]);
-        chosen.for_each(|entry| selected.extend_from_slice(entry.whole));
-        let length = (selected.len() - CONTAINER_HEADER_BYTES) as u64;
-        selected[8..CONTAINER_HEADER_BYTES].copy_from_slice(&length.to_le_bytes());
-        Ok(selected)
+        Ok(containing(chosen))
     }
+}
+
+impl Fatbin<'_> {
+    /// A container with all PTX there is and nothing else, whatever its target: for a device without machine code of its own. Where
+    /// code was linked, PTX is in the containers from which it was.
+    ///
+    /// None if there is no PTX.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageError`] if an entry is malformed.
+    pub fn select_ptx(&self) -> Result<Option<Vec<u8>>, ImageError> {
+        let containers = std::iter::once(&self.container).chain(&self.prelinked);
+        let entries = containers
+            .flat_map(Container::entries)
+            .collect::<Result<Vec<_>, _>>()?;
+        let ptx = || entries.iter().filter(|entry| entry.kind == Kind::Ptx);
+        Ok((ptx().count() > 0).then(|| containing(ptx())))
+    }
+}
+
+/// A container with these entries.
+fn containing<'e, 'a: 'e>(entries: impl Iterator<Item = &'e Entry<'a>>) -> Vec<u8> {
+    let mut selected = CONTAINER_MAGIC.to_vec();
+    selected.extend_from_slice(&[
+        1,
+        0,
+        CONTAINER_HEADER_BYTES as u8,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]);
+    entries.for_each(|entry| selected.extend_from_slice(entry.whole));
+    let length = (selected.len() - CONTAINER_HEADER_BYTES) as u64;
+    selected[8..CONTAINER_HEADER_BYTES].copy_from_slice(&length.to_le_bytes());
+    selected
 }
 
 /// Walks over the entries of a container.
@@ -392,6 +416,26 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn ptx_alone_is_selected_whatever_its_target() {
+        let sm75 = ComputeCapability { major: 7, minor: 5 };
+        let machine_code = Container::parse(MIXED).unwrap().select_for(sm75).unwrap();
+        let only_ptx = |container, prelinked: &[&'static [u8]]| {
+            let prelinked = prelinked
+                .iter()
+                .map(|bytes| Container::parse(bytes).unwrap());
+            let fatbin = Fatbin {
+                container: Container::parse(container).unwrap(),
+                prelinked: prelinked.collect(),
+            };
+            fatbin.select_ptx().unwrap().map(|ptx| entries(&ptx))
+        };
+        assert_eq!(only_ptx(MIXED, &[]), Some(vec![(Kind::Ptx, 80)]));
+        assert_eq!(only_ptx(&machine_code, &[]), None);
+        let both = Some(vec![(Kind::Ptx, 75), (Kind::Ptx, 80)]);
+        assert_eq!(only_ptx(&machine_code, &[LZ4, MIXED]), both);
+    }
+
+    #[test]
     fn a_lie_about_the_plain_size_is_noticed() {
         let mut container = LZ4.to_vec();
         for size in [0u64, 10, 100_000, u64::MAX] {
@@ -412,6 +456,11 @@ pub(super) mod tests {
             return;
         };
         let _ = container.select_for(A100);
+        let fatbin = Fatbin {
+            container,
+            prelinked: vec![container],
+        };
+        let _ = fatbin.select_ptx();
         for entry in container.entries().flatten() {
             let _ = entry.plain();
         }

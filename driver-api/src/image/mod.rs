@@ -9,11 +9,13 @@
 //! Rules: everything except [`extent()`] is safe code on byte slices, accepts any bytes without
 //! panicking, and is bounded by the constants below.
 
+mod describe;
 pub mod elf;
 mod extent;
 pub mod fatbin;
 pub mod ptx;
 
+pub use describe::{describe, origin};
 pub use extent::extent;
 pub use fatbin::{Container, Fatbin};
 
