@@ -39,7 +39,7 @@ use crate::entry::code;
 use crate::handles::Handle;
 use crate::memory::out;
 use crate::session::{self, Session};
-use image::{note_options, read_file, send_image, useful};
+use image::{note_options, read_file, send_useful};
 
 /// A module.
 #[derive(Debug)]
@@ -159,17 +159,27 @@ pub(crate) fn function_of(handle: CUfunction) -> Result<Arc<Function>, CUresult>
     function.ok_or(CUresult::INVALID_HANDLE)
 }
 
-/// Loads a module into the current context.
-fn load(bytes: &[u8]) -> Result<CUmodule, CUresult> {
+/// Loads an image that the program holds in memory into the current context.
+///
+/// # Safety
+/// `image` is null or points to a complete image.
+pub(crate) unsafe fn load_image(image: *const c_void) -> Result<CUmodule, CUresult> {
     let (session, context) = session::current()?;
     let module = session.objects.modules.insert_with(|id| Module {
         id,
         context: context.id,
         functions: Mutex::default(),
     });
-    let loaded = send_image(session, context.id, bytes, |hash, length, transfer| {
-        GpurunModuleLoad::new(module.id, hash, length, transfer)
-    });
+    // SAFETY: the caller's promise.
+    let loaded = unsafe {
+        send_useful(
+            session,
+            context.device,
+            context.id,
+            image,
+            |hash, length, transfer| GpurunModuleLoad::new(module.id, hash, length, transfer),
+        )
+    };
     match loaded {
         Ok(()) => Ok(CUmodule::dress(module.id)),
         Err(code) => {
@@ -177,17 +187,6 @@ fn load(bytes: &[u8]) -> Result<CUmodule, CUresult> {
             Err(code)
         }
     }
-}
-
-/// Loads an image that the program holds in memory.
-///
-/// # Safety
-/// `image` is null or points to a complete image.
-pub(crate) unsafe fn load_image(image: *const c_void) -> Result<CUmodule, CUresult> {
-    let (session, context) = session::current()?;
-    // SAFETY: the caller's promise.
-    let bytes = unsafe { useful(session, context.device, image) }?;
-    load(&bytes)
 }
 
 unsafe fn write_module(

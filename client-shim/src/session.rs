@@ -38,6 +38,8 @@ pub(crate) struct Session {
     pub(crate) devices: Vec<Device>,
     pub(crate) driver_version: i32,
     windows: Vec<Range<u64>>,
+    /// The server was seen to run nothing but PTX: see [`crate::module`].
+    pub(crate) executes_ptx_only: AtomicBool,
     initialised: AtomicBool,
 }
 
@@ -179,6 +181,7 @@ fn begin() -> Result<Session, CUresult> {
         devices,
         driver_version: server.driver_version,
         windows,
+        executes_ptx_only: AtomicBool::new(false),
         initialised: AtomicBool::new(false),
     })
 }

@@ -6,64 +6,134 @@
 
 use core::ffi::{CStr, c_char, c_uint, c_void};
 use std::borrow::Cow;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, PoisonError};
 
 use driver_api::abi::{CUjit_option, CUresult};
-use driver_api::image::{self, Image};
+use driver_api::image::{self, ComputeCapability, Image, ImageError};
 use driver_api::wire::Request;
 use protocol::limits::MAX_INLINE_COPY_BYTES;
 
-use crate::log;
+use crate::device::Device;
+use crate::log::{self, Level};
 use crate::memory::out;
 use crate::session::Session;
 
-/// The part of an image that the device can use.
+/// Sends the part of an image that the device can use, with the request that `request` makes of (hash, length, transfer).
+///
+/// What a device can use is known from its compute capability, except for one thing: the software GPU executes PTX only, of any target.
+/// So where a server has no use for what it was sent, all PTX that there is is tried once more, and from the first time that this
+/// helps, it comes first.
 ///
 /// # Safety
 /// `image` is null or points to a complete image.
-pub(super) unsafe fn useful<'a>(
+pub(super) unsafe fn send_useful<R: Request>(
     session: &Session,
     device: usize,
+    context: u32,
     image: *const c_void,
-) -> Result<Cow<'a, [u8]>, CUresult> {
-    if image.is_null() {
-        return Err(CUresult::INVALID_VALUE);
-    }
+    request: impl Fn([u8; 32], u64, u64) -> R,
+) -> Result<(), CUresult> {
     // SAFETY: the caller's promise.
-    let image = unsafe { image::extent(image) }.map_err(|error| {
-        log::info!("the image of a module cannot be read: {error}");
-        CUresult::INVALID_IMAGE
-    })?;
-    let Image::Fatbin(fatbin) = image else {
-        return Ok(Cow::Borrowed(bytes_of(&image)));
-    };
-    let capability = session
+    let found = unsafe { image::extent(image) }.map_err(unreadable)?;
+    let device = session
         .devices
         .get(device)
-        .ok_or(CUresult::INVALID_DEVICE)?
-        .compute_capability();
-    fatbin
-        .container
-        .select_for(capability)
-        .map(Cow::Owned)
-        .map_err(|error| {
-            log::info!("the image of a module cannot be read: {error}");
-            CUresult::INVALID_IMAGE
-        })
+        .ok_or(CUresult::INVALID_DEVICE)?;
+    let send = |bytes: &[u8]| send_image(session, context, bytes, &request);
+    let ptx_first = session.executes_ptx_only.load(Relaxed);
+    let first = if ptx_first { only_ptx(&found)? } else { None };
+    let mut sent = match &first {
+        Some(ptx) => send(ptx),
+        None => send(&selected(&found, device.compute_capability())?),
+    };
+    if sent == Err(CUresult::NO_BINARY_FOR_GPU)
+        && first.is_none()
+        && let Some(ptx) = only_ptx(&found)?
+    {
+        sent = send(&ptx);
+        if sent.is_ok() {
+            session.executes_ptx_only.store(true, Relaxed);
+        }
+    }
+    if sent == Err(CUresult::NO_BINARY_FOR_GPU) {
+        tell_no_binary(device, image.addr(), &found);
+    }
+    sent
 }
 
-fn bytes_of<'a>(image: &Image<'a>) -> &'a [u8] {
-    match image {
-        Image::Fatbin(fatbin) => fatbin.container.bytes(),
-        Image::Elf(bytes) | Image::Ptx(bytes) => bytes,
+fn unreadable(error: ImageError) -> CUresult {
+    log::info!("the image of a module cannot be read: {error}");
+    match error {
+        ImageError::Null => CUresult::INVALID_VALUE,
+        _ => CUresult::INVALID_IMAGE,
     }
+}
+
+/// What a device of this capability can use.
+fn selected<'a>(
+    image: &Image<'a>,
+    capability: ComputeCapability,
+) -> Result<Cow<'a, [u8]>, CUresult> {
+    match image {
+        Image::Fatbin(fatbin) => {
+            let selected = fatbin.container.select_for(capability);
+            selected.map(Cow::Owned).map_err(unreadable)
+        }
+        Image::Elf(bytes) | Image::Ptx(bytes) => Ok(Cow::Borrowed(bytes)),
+    }
+}
+
+/// The PTX of a fatbin that has some.
+fn only_ptx(image: &Image<'_>) -> Result<Option<Vec<u8>>, CUresult> {
+    match image {
+        Image::Fatbin(fatbin) => fatbin.select_ptx().map_err(unreadable),
+        Image::Elf(_) | Image::Ptx(_) => Ok(None),
+    }
+}
+
+/// The most modules, or files of modules, of which is told that a device cannot run them.
+const MAX_TOLD: usize = 16;
+
+/// Tells the program's user which module the device cannot run and what helps: once for each file, since a library that has one such
+/// module often has hundreds.
+fn tell_no_binary(device: &Device, address: usize, image: &Image<'_>) {
+    static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let holds = image::describe(image);
+    let name = match image::origin(address) {
+        Some(file) => format!("a module of {}", file.display()),
+        None => "a module that the program loads".to_owned(),
+    };
+    let text = format!(
+        "{name} holds {holds}, which \"{}\" cannot run",
+        device.name()
+    );
+    let key = if name.contains('/') {
+        name
+    } else {
+        text.clone()
+    };
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.len() >= MAX_TOLD || told.contains(&key) {
+        log::info!("{text}");
+        return;
+    }
+    told.push(key);
+    log::line(
+        Level::Warn,
+        format_args!(
+            "{text} (CUDA_ERROR_NO_BINARY_FOR_GPU). It needs PTX: compile with `-gencode arch=compute_75,code=compute_75` (nvcc), or let the \
+             library hand over PTX instead of a cubin (CuPy: CUPY_COMPILE_WITH_PTX=1). What exists as machine code only needs a GPU of its kind."
+        ),
+    );
 }
 
 /// Sends an image with the request that `request` makes of (hash, length, transfer).
-pub(super) fn send_image<R: Request>(
+fn send_image<R: Request>(
     session: &Session,
     context: u32,
     bytes: &[u8],
-    request: impl FnOnce([u8; 32], u64, u64) -> R,
+    request: impl Fn([u8; 32], u64, u64) -> R,
 ) -> Result<(), CUresult> {
     let hash = *blake3::hash(bytes).as_bytes();
     if bytes.len() <= MAX_INLINE_COPY_BYTES {

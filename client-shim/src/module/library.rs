@@ -18,7 +18,7 @@ use driver_api::wire::request::{
     GpurunLibraryGlobal, GpurunLibraryLoad,
 };
 
-use super::image::{note_options, read_file, send_image, useful};
+use super::image::{note_options, read_file, send_useful};
 use super::{
     Function, Library, Module, Owner, forget_functions, function_of, library_of, look_up,
     owned_name, write_global,
@@ -40,18 +40,19 @@ unsafe fn load_library(
     let session = session::get()?;
     // SAFETY: the API's contract.
     unsafe { note_options(jit_count, jit_options, jit_values) }?;
-    // A library belongs to no context: the devices of a session are alike, so the first one stands for all.
-    // SAFETY: the API's contract.
-    let bytes = unsafe { useful(session, 0, image) }?;
     let library = session.objects.libraries.insert_with(|id| Library {
         id,
         kernels: Mutex::default(),
         modules: Mutex::default(),
     });
     let context = crate::thread::current();
-    let loaded = send_image(session, context, &bytes, |hash, length, transfer| {
-        GpurunLibraryLoad::new(library.id, hash, length, transfer)
-    });
+    // A library belongs to no context: the devices of a session are alike, so the first one stands for all.
+    // SAFETY: the API's contract.
+    let loaded = unsafe {
+        send_useful(session, 0, context, image, |hash, length, transfer| {
+            GpurunLibraryLoad::new(library.id, hash, length, transfer)
+        })
+    };
     if let Err(code) = loaded {
         session.objects.libraries.remove(library.id);
         return Err(code);
