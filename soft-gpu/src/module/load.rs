@@ -27,10 +27,10 @@ pub(super) enum LoadError {
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error(
-        "the image holds {found} but no PTX, and the software GPU executes PTX only: compile with \
+        "{what} holds {found} but no PTX, and the software GPU executes PTX only: compile with \
          `-gencode arch=compute_75,code=compute_75` (nvcc), or ask the library for PTX instead of a cubin"
     )]
-    NoPtx { found: String },
+    NoPtx { what: String, found: String },
     #[error(transparent)]
     Ptx(#[from] ptx::PtxError),
     #[error("the driver is not initialised")]
@@ -58,8 +58,14 @@ impl LoadError {
 /// `image` is null or the start of a complete image.
 pub(super) unsafe fn from_pointer(image: *const c_void) -> Result<Arc<ptx::Module>, LoadError> {
     // SAFETY: by contract; what is borrowed is only used in this function.
-    let image = unsafe { image::extent(image) }?;
-    from_image(&image)
+    let found = unsafe { image::extent(image) }?;
+    from_image(&found).map_err(|error| match (error, image::origin(image.addr())) {
+        (LoadError::NoPtx { found, .. }, Some(file)) => LoadError::NoPtx {
+            what: format!("a module of {}", file.display()),
+            found,
+        },
+        (error, _) => error,
+    })
 }
 
 /// The PTX of a file.
@@ -76,11 +82,16 @@ fn from_image(image: &Image<'_>) -> Result<Arc<ptx::Module>, LoadError> {
         Image::Ptx(text) => parse(text),
         Image::Elf(bytes) => match elf::embedded_ptx(bytes)? {
             Some(text) => parse(&text),
-            None => Err(LoadError::NoPtx {
-                found: "a cubin".to_owned(),
-            }),
+            None => Err(no_ptx(image)),
         },
-        Image::Fatbin(fatbin) => from_fatbin(fatbin),
+        Image::Fatbin(fatbin) => from_fatbin(fatbin)?.ok_or_else(|| no_ptx(image)),
+    }
+}
+
+fn no_ptx(image: &Image<'_>) -> LoadError {
+    LoadError::NoPtx {
+        what: "the image".to_owned(),
+        found: image::describe(image),
     }
 }
 
@@ -90,7 +101,7 @@ fn parse(text: &[u8]) -> Result<Arc<ptx::Module>, LoadError> {
 
 /// The best PTX of a fatbin: of the newest architecture that is not newer than this device; else the oldest of the newer ones, which
 /// may still use nothing that is not known here; else what a cubin has embedded.
-fn from_fatbin(fatbin: &Fatbin<'_>) -> Result<Arc<ptx::Module>, LoadError> {
+fn from_fatbin(fatbin: &Fatbin<'_>) -> Result<Option<Arc<ptx::Module>>, LoadError> {
     let device = driver()
         .map_err(|_| LoadError::NotInitialised)?
         .config
@@ -116,28 +127,14 @@ fn from_fatbin(fatbin: &Fatbin<'_>) -> Result<Arc<ptx::Module>, LoadError> {
             Kind::LinkTimeIr | Kind::Other(_) => None,
         };
         match text.map(|text| parse(&text)) {
-            Some(Ok(module)) => return Ok(module),
+            Some(Ok(module)) => return Ok(Some(module)),
             Some(Err(error)) => failure = failure.or(Some(error)),
             None => {}
         }
     }
-    Err(failure.unwrap_or_else(|| LoadError::NoPtx {
-        found: describe(&entries),
-    }))
+    failure.map_or(Ok(None), Err)
 }
 
 fn entries_of<'a>(container: &Container<'a>) -> Result<Vec<Entry<'a>>, LoadError> {
     Ok(container.entries().collect::<Result<_, _>>()?)
-}
-
-fn describe(entries: &[Entry<'_>]) -> String {
-    let mut architectures: Vec<String> = entries
-        .iter()
-        .map(|entry| format!("sm_{}", entry.sm))
-        .collect();
-    architectures.dedup();
-    if architectures.is_empty() {
-        return "nothing".to_owned();
-    }
-    format!("machine code for {}", architectures.join(", "))
 }
