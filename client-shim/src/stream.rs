@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use driver_api::abi::{CUcontext, CUdevice, CUevent, CUresult, CUstream};
+use driver_api::abi::{CUcontext, CUdevice, CUevent, CUgreenCtx, CUresult, CUstream};
 use driver_api::id::StreamId;
 use driver_api::per_thread::{self, PER_THREAD};
 use driver_api::wire::request::{
@@ -395,6 +395,21 @@ pub(crate) unsafe fn cuStreamGetCtx(stream: CUstream, pctx: *mut CUcontext) -> C
         unsafe { place.write(CUcontext::dress(stream.context)) };
         Ok(())
     })())
+}
+
+/// No stream here was made from a green context.
+pub(crate) unsafe fn cuStreamGetCtx_v2(
+    stream: CUstream,
+    pctx: *mut CUcontext,
+    green_ctx: *mut CUgreenCtx,
+) -> CUresult {
+    // SAFETY: the same contract.
+    let result = unsafe { cuStreamGetCtx(stream, pctx) };
+    if result == CUresult::SUCCESS && !green_ctx.is_null() {
+        // SAFETY: not null, and writable by the API's contract.
+        unsafe { green_ctx.write(CUgreenCtx(0)) };
+    }
+    result
 }
 
 pub(crate) unsafe fn cuStreamGetDevice(stream: CUstream, device: *mut CUdevice) -> CUresult {

@@ -103,6 +103,6 @@ unsafe extern "C" {
         kind: CUdevResourceType,
     ) -> CUresult;
 
-    #[row(595, refused = "not served yet: partitions of a device", blocks = never, since = 12040)]
+    #[row(595, local, blocks = never, since = 12040)]
     fn cuStreamGetGreenCtx(stream: CUstream, #[out] ctx: *mut CUgreenCtx) -> CUresult;
 }

@@ -88,7 +88,7 @@ unsafe extern "C" {
     #[row(257, local, blocks = never, since = 9020, ptsz = 9020)]
     fn cuStreamGetCtx(stream: CUstream, #[out] pctx: *mut CUcontext) -> CUresult;
 
-    #[row(258, refused = "not served yet", blocks = never, since = 12050, ptsz = 12050)]
+    #[row(258, local, blocks = never, since = 12050, ptsz = 12050)]
     fn cuStreamGetCtx_v2(
         stream: CUstream,
         #[out] pctx: *mut CUcontext,

@@ -243,6 +243,9 @@ pub(crate) unsafe fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
     done(find(ctx).and_then(|context| context.synchronize()))
 }
 
+/// Whether a context shares the device with a graphics interface: can be asked, and is not so here.
+const CIG_ENABLED: CUlimit = 8;
+
 /// Least and greatest value, and the default, of the limits that there are.
 fn limit(limit: CUlimit) -> Result<(usize, usize, usize), CUresult> {
     const STACK_SIZE: CUlimit = 0;
@@ -255,7 +258,7 @@ fn limit(limit: CUlimit) -> Result<(usize, usize, usize), CUresult> {
         PRINTF_FIFO_SIZE => Ok((0, 1 << 30, 1 << 20)),
         MALLOC_HEAP_SIZE => Ok((0, 4 << 30, 8 << 20)),
         MAX_L2_FETCH_GRANULARITY => Ok((0, 128, 64)),
-        PERSISTING_L2_CACHE_SIZE => Ok((0, 0, 0)),
+        PERSISTING_L2_CACHE_SIZE | CIG_ENABLED => Ok((0, 0, 0)),
         _ => Err(CUresult::UNSUPPORTED_LIMIT),
     }
 }
@@ -277,6 +280,9 @@ pub(crate) unsafe fn cuCtxGetLimit(pvalue: *mut usize, limit_: CUlimit) -> CUres
 pub(crate) unsafe fn cuCtxSetLimit(limit_: CUlimit, value: usize) -> CUresult {
     let set = || {
         let context = current()?;
+        if limit_ == CIG_ENABLED {
+            return Err(CUresult::UNSUPPORTED_LIMIT);
+        }
         let (least, greatest, _) = limit(limit_)?;
         let mut limits = context
             .limits

@@ -20,6 +20,7 @@ mod context;
 mod device;
 mod entry;
 mod event;
+mod green;
 mod handles;
 mod hostile;
 mod init;
