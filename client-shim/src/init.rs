@@ -190,7 +190,8 @@ impl TableHost for Shim {
     }
 
     fn module_functions(&self, module: usize) -> Result<Vec<usize>, CUresult> {
-        module::known_functions(CUmodule(module))
+        let functions = module::functions_of(CUmodule(module))?;
+        Ok(functions.into_iter().map(|function| function.0).collect())
     }
 
     fn log(&self, line: &str) {

@@ -4,7 +4,7 @@
 //! are looked up by the worker, once each; with the answer comes the layout of the parameters, so that launching needs no further
 //! question.
 //!
-//! [`image`] sends, [`library`] has what belongs to no context, [`function`] what can be launched.
+//! [`image`] sends, [`library`] has what belongs to no context, [`function`] what can be launched, [`names`] what is in both.
 //!
 //! # Safety
 //! Images and names are read as far as their own headers say, by the contract of the CUDA driver API; out parameters are checked for null.
@@ -14,6 +14,7 @@
 mod function;
 mod image;
 mod library;
+mod names;
 
 use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::collections::{HashMap, HashSet};
@@ -34,6 +35,7 @@ use zerocopy::FromBytes;
 
 pub(crate) use function::*;
 pub(crate) use library::*;
+pub(crate) use names::*;
 
 use crate::entry::code;
 use crate::handles::Handle;
@@ -326,6 +328,17 @@ fn look_up(
     Ok(function.id)
 }
 
+/// The id of a module's function.
+fn function_id(session: &Session, module: &Module, name: CString) -> Result<u32, CUresult> {
+    let owner = Owner::Module(module.id);
+    look_up(session, &module.functions, name, owner, |id, name| {
+        let request = GpurunFunctionGet::new(ModuleId(module.id), id);
+        Ok(session
+            .ask_reply(module.context, &request, name, || Ok(()))?
+            .body)
+    })
+}
+
 pub(crate) unsafe fn cuModuleGetFunction(
     function: *mut CUfunction,
     module: CUmodule,
@@ -337,30 +350,11 @@ pub(crate) unsafe fn cuModuleGetFunction(
         let module = module_of(module)?;
         // SAFETY: the API's contract.
         let name = unsafe { owned_name(name) }?;
-        let owner = Owner::Module(module.id);
-        let id = look_up(session, &module.functions, name, owner, |id, name| {
-            let request = GpurunFunctionGet::new(ModuleId(module.id), id);
-            Ok(session
-                .ask_reply(module.context, &request, name, || Ok(()))?
-                .body)
-        })?;
+        let id = function_id(session, &module, name)?;
         // SAFETY: checked by `out`.
         unsafe { place.write(CUfunction::dress(id)) };
         Ok(())
     })())
-}
-
-/// The functions of a module that have been looked up so far.
-pub(crate) fn known_functions(module: CUmodule) -> Result<Vec<usize>, CUresult> {
-    let module = module_of(module)?;
-    let functions = module
-        .functions
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    Ok(functions
-        .values()
-        .map(|id| CUfunction::dress(*id).0)
-        .collect())
 }
 
 /// Writes address and size of a variable, and remembers it as device memory.

@@ -56,6 +56,22 @@ unsafe extern "C" {
         #[rest] name: &[u8],
     ) -> CUresult;
 
+    /// The names of all functions of a module, `count` of them, each with a NUL after it.
+    #[row(27, private, asked, custom = worker, blocks = device)]
+    fn gpurunModuleNames(
+        #[out] count: *mut u32,
+        module: CUmodule,
+        #[out_rest] names: &[u8],
+    ) -> CUresult;
+
+    /// The names of all kernels of a library, in the same way.
+    #[row(28, private, asked, custom = worker, blocks = device)]
+    fn gpurunLibraryNames(
+        #[out] count: *mut u32,
+        library: CUlibrary,
+        #[out_rest] names: &[u8],
+    ) -> CUresult;
+
     /// A variable of a library in the current context by name.
     #[row(26, private, asked, custom = worker, blocks = unbounded)]
     fn gpurunLibraryGlobal(
@@ -163,7 +179,7 @@ unsafe extern "C" {
     #[row(194, local, blocks = never, since = 12000)]
     fn cuKernelSetCacheConfig(kernel: CUkernel, config: CUfunc_cache, dev: CUdevice) -> CUresult;
 
-    #[row(195, refused = "not served yet", blocks = never, since = 12040)]
+    #[row(195, asked, via = gpurunLibraryNames, blocks = device, since = 12040)]
     fn cuLibraryEnumerateKernels(
         #[out(count = num_kernels)] kernels: *mut CUkernel,
         num_kernels: c_uint,
@@ -185,7 +201,7 @@ unsafe extern "C" {
         #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(198, refused = "not served yet", blocks = never, since = 12040)]
+    #[row(198, asked, via = gpurunLibraryNames, blocks = device, since = 12040)]
     fn cuLibraryGetKernelCount(#[out] count: *mut c_uint, lib: CUlibrary) -> CUresult;
 
     #[row(199, refused = "not served yet: managed memory", blocks = unbounded, since = 12000)]
@@ -233,7 +249,7 @@ unsafe extern "C" {
     #[row(204, asked, custom = client, blocks = unbounded, since = 12000)]
     fn cuLibraryUnload(#[destroys] library: CUlibrary) -> CUresult;
 
-    #[row(205, refused = "not served yet", blocks = never, since = 12040)]
+    #[row(205, asked, via = gpurunModuleNames, blocks = device, since = 12040)]
     fn cuModuleEnumerateFunctions(
         #[out(count = num_functions)] functions: *mut CUfunction,
         num_functions: c_uint,
@@ -247,7 +263,7 @@ unsafe extern "C" {
         #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(207, refused = "not served yet", blocks = never, since = 12040)]
+    #[row(207, asked, via = gpurunModuleNames, blocks = device, since = 12040)]
     fn cuModuleGetFunctionCount(#[out] count: *mut c_uint, module: CUmodule) -> CUresult;
 
     #[row(

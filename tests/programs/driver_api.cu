@@ -58,7 +58,9 @@ done:
     X(cuModuleLoadData) X(cuModuleLoadDataEx) X(cuModuleUnload) X(cuModuleGetFunction)                      \
     X(cuFuncGetAttribute) X(cuLaunchKernel) X(cuCtxSynchronize)                                             \
     X(cuStreamCreate) X(cuStreamSynchronize) X(cuCtxGetCurrent) X(cuCtxSetCurrent)                          \
-    X(cuMemHostAlloc) X(cuMemFreeHost) X(cuDevicePrimaryCtxRetain)
+    X(cuMemHostAlloc) X(cuMemFreeHost) X(cuDevicePrimaryCtxRetain)                                          \
+    X(cuModuleGetFunctionCount) X(cuModuleEnumerateFunctions) X(cuFuncGetName) X(cuLibraryLoadData)         \
+    X(cuLibraryUnload) X(cuLibraryGetKernelCount) X(cuLibraryEnumerateKernels) X(cuKernelGetName)
 #define FUNCTIONS_V2(X)                                                                                     \
     X(cuCtxDestroy) X(cuCtxPushCurrent) X(cuCtxPopCurrent) X(cuDeviceTotalMem) X(cuModuleGetGlobal)         \
     X(cuMemAlloc) X(cuMemFree) X(cuMemcpyHtoD) X(cuMemcpyDtoH) X(cuMemcpyHtoDAsync) X(cuMemcpyDtoHAsync)    \
@@ -128,6 +130,30 @@ struct Packed {
 
 static void check(const std::vector<unsigned> &got, unsigned factor, unsigned offset) {
     for (unsigned i = 0; i < got.size(); i++) REQUIRE(got[i] == (i * 3 + 1) * factor + offset);
+}
+
+// What is in a module and in a library, without knowing a name.
+static void enumerations(CUmodule module) {
+    unsigned count = 0;
+    CHECK(p_cuModuleGetFunctionCount(&count, module));
+    REQUIRE(count == 1);
+    CUfunction functions[2] = {}, named;
+    CHECK(p_cuModuleEnumerateFunctions(functions, 2, module));
+    CHECK(p_cuModuleGetFunction(&named, module, "axpy"));
+    REQUIRE(functions[0] == named && functions[1] == nullptr);
+    const char *name = nullptr;
+    CHECK(p_cuFuncGetName(&name, functions[0]));
+    REQUIRE(std::strcmp(name, "axpy") == 0);
+
+    CUlibrary library;
+    CUkernel kernel;
+    CHECK(p_cuLibraryLoadData(&library, PTX, nullptr, nullptr, 0, nullptr, nullptr, 0));
+    CHECK(p_cuLibraryGetKernelCount(&count, library));
+    REQUIRE(count == 1);
+    CHECK(p_cuLibraryEnumerateKernels(&kernel, 1, library));
+    CHECK(p_cuKernelGetName(&name, kernel));
+    REQUIRE(std::strcmp(name, "axpy") == 0);
+    CHECK(p_cuLibraryUnload(library));
 }
 
 static void launches(CUmodule module, unsigned n) {
@@ -219,6 +245,7 @@ int main() {
     CUmodule module;
     EXPECT(p_cuModuleLoadData(&module, ".version 7.0\n.target sm_70\nnonsense"), CUDA_ERROR_INVALID_PTX);
     CHECK(p_cuModuleLoadData(&module, PTX));
+    enumerations(module);
     for (unsigned n : {1u, 127u, 1000u, 70001u}) launches(module, n);
     CHECK(p_cuModuleUnload(module));
 

@@ -6,6 +6,7 @@
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
 use core::ffi::{c_char, c_uint, c_void};
+use std::ffi::CString;
 use std::sync::{Mutex, PoisonError};
 
 use driver_api::abi::{
@@ -26,7 +27,7 @@ use super::{
 use crate::entry::code;
 use crate::handles::Handle;
 use crate::memory::out;
-use crate::session;
+use crate::session::{self, Session};
 
 /// Library options: where host functions are, and that the image stays; neither changes what is loaded.
 unsafe fn load_library(
@@ -135,6 +136,20 @@ pub(crate) unsafe fn cuLibraryUnload(library: CUlibrary) -> CUresult {
     })())
 }
 
+/// The id of a library's kernel.
+pub(super) fn kernel_id(
+    session: &Session,
+    library: &Library,
+    name: CString,
+) -> Result<u32, CUresult> {
+    let owner = Owner::Library(library.id);
+    look_up(session, &library.kernels, name, owner, |id, name| {
+        let request = GpurunKernelGet::new(LibraryId(library.id), id);
+        let context = crate::thread::current();
+        Ok(session.ask_reply(context, &request, name, || Ok(()))?.body)
+    })
+}
+
 pub(crate) unsafe fn cuLibraryGetKernel(
     kernel: *mut CUkernel,
     library: CUlibrary,
@@ -146,12 +161,7 @@ pub(crate) unsafe fn cuLibraryGetKernel(
         let library = library_of(library)?;
         // SAFETY: the API's contract.
         let name = unsafe { owned_name(name) }?;
-        let owner = Owner::Library(library.id);
-        let id = look_up(session, &library.kernels, name, owner, |id, name| {
-            let request = GpurunKernelGet::new(LibraryId(library.id), id);
-            let context = crate::thread::current();
-            Ok(session.ask_reply(context, &request, name, || Ok(()))?.body)
-        })?;
+        let id = kernel_id(session, &library, name)?;
         // SAFETY: checked by `out`.
         unsafe { place.write(CUkernel::dress(id)) };
         Ok(())

@@ -12,7 +12,8 @@
 #![expect(unsafe_code, reason = "calls the driver")]
 #![expect(non_snake_case, reason = "rows have the driver's names")]
 
-use std::ffi::CString;
+use core::ffi::c_char;
+use std::ffi::{CStr, CString};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,6 +21,8 @@ use driver_api::abi::{CUcontext, CUfunction, CUkernel, CUlibrary, CUmodule};
 use driver_api::image::{Image, MAX_KERNEL_PARAMETERS, elf, fatbin, ptx};
 use driver_api::result::CUresult;
 use driver_api::wire::{reply, request};
+
+use protocol::limits::MAX_REPLY_BYTES;
 
 use super::call::{Call, CallError};
 use crate::driver::cuda;
@@ -352,18 +355,8 @@ fn in_some_context<T>(call: &Call<'_>, ask: impl Fn() -> Option<T>) -> Option<T>
     told
 }
 
-/// The parameters that the image tells of a kernel.
-fn image_parameters(image: Option<&[u8]>, name: &CString) -> Option<Vec<(u32, u32)>> {
-    let name = name.to_str().ok()?;
-    let find = |kernels: Vec<elf::Kernel>| {
-        let kernel = kernels.into_iter().find(|kernel| kernel.name == name)?;
-        let parameters = kernel.parameters.iter();
-        Some(
-            parameters
-                .map(|parameter| (parameter.offset, parameter.size))
-                .collect(),
-        )
-    };
+/// What `find` finds among the kernels that an image tells; in a container, of the first entry in which it does.
+fn in_image<T>(image: Option<&[u8]>, find: impl Fn(Vec<elf::Kernel>) -> Option<T>) -> Option<T> {
     match Image::parse(image?).ok()? {
         Image::Elf(bytes) => find(elf::kernels(bytes).ok()?),
         Image::Ptx(text) => find(ptx::kernels(text).ok()?),
@@ -382,6 +375,113 @@ fn image_parameters(image: Option<&[u8]>, name: &CString) -> Option<Vec<(u32, u3
                 })
         }
     }
+}
+
+/// The parameters that the image tells of a kernel.
+fn image_parameters(image: Option<&[u8]>, name: &CString) -> Option<Vec<(u32, u32)>> {
+    let name = name.to_str().ok()?;
+    in_image(image, |kernels| {
+        let kernel = kernels.into_iter().find(|kernel| kernel.name == name)?;
+        let parameters = kernel.parameters.iter();
+        Some(
+            parameters
+                .map(|parameter| (parameter.offset, parameter.size))
+                .collect(),
+        )
+    })
+}
+
+/// The names of the kernels that the image tells.
+fn image_names(image: Option<&[u8]>) -> Result<Vec<CString>, CUresult> {
+    let names = in_image(image, |kernels| {
+        kernels
+            .into_iter()
+            .map(|kernel| CString::new(kernel.name).ok())
+            .collect()
+    });
+    names.ok_or(CUresult::NOT_SUPPORTED)
+}
+
+/// The driver's own text.
+fn told_name(
+    ask: impl FnOnce(&mut *const c_char) -> Result<(), CUresult>,
+) -> Result<CString, CUresult> {
+    let mut name = std::ptr::null();
+    ask(&mut name)?;
+    if name.is_null() {
+        return Err(CUresult::UNKNOWN);
+    }
+    // SAFETY: the driver's text, which lives as long as its module.
+    Ok(unsafe { CStr::from_ptr(name) }.to_owned())
+}
+
+/// Replies with names, if they fit into one reply.
+fn reply_names(call: &mut Call<'_>, names: &[CString]) -> Result<(), CUresult> {
+    let bytes: usize = names
+        .iter()
+        .map(|name| name.as_bytes_with_nul().len())
+        .sum();
+    if bytes > MAX_REPLY_BYTES / 2 {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
+    let count = u32::try_from(names.len()).map_err(|_| CUresult::NOT_SUPPORTED)?;
+    call.reply(&reply::GpurunModuleNames::new(count));
+    for name in names {
+        call.reply_bytes(name.as_bytes_with_nul());
+    }
+    Ok(())
+}
+
+/// The names of all functions of a module: the driver's, or the image's where the driver enumerates none (before 12.4).
+pub(crate) fn gpurunModuleNames(
+    call: &mut Call<'_>,
+    request: &request::GpurunModuleNames,
+) -> Result<(), CallError> {
+    let module = call.session.modules.get(request.module().0);
+    let module = module.ok_or(CUresult::INVALID_HANDLE)?;
+    let driver = call.driver();
+    let names = if driver.cuModuleEnumerateFunctions.is_some() {
+        let mut count = 0;
+        cuda!(driver, cuModuleGetFunctionCount(&mut count, module.handle))?;
+        let mut functions = vec![CUfunction(0); count as usize];
+        cuda!(
+            driver,
+            cuModuleEnumerateFunctions(functions.as_mut_ptr(), count, module.handle)
+        )?;
+        functions
+            .into_iter()
+            .map(|function| told_name(|name| cuda!(driver, cuFuncGetName(name, function))))
+            .collect::<Result<Vec<_>, _>>()?
+    } else {
+        image_names(module.image.as_deref())?
+    };
+    Ok(reply_names(call, &names)?)
+}
+
+/// The names of all kernels of a library, in the same form.
+pub(crate) fn gpurunLibraryNames(
+    call: &mut Call<'_>,
+    request: &request::GpurunLibraryNames,
+) -> Result<(), CallError> {
+    let library = call.session.libraries.get(request.library().0);
+    let library = library.ok_or(CUresult::INVALID_HANDLE)?;
+    let driver = call.driver();
+    let names = if driver.cuLibraryEnumerateKernels.is_some() {
+        let mut count = 0;
+        cuda!(driver, cuLibraryGetKernelCount(&mut count, library.handle))?;
+        let mut kernels = vec![CUkernel(0); count as usize];
+        cuda!(
+            driver,
+            cuLibraryEnumerateKernels(kernels.as_mut_ptr(), count, library.handle)
+        )?;
+        kernels
+            .into_iter()
+            .map(|kernel| told_name(|name| cuda!(driver, cuKernelGetName(name, kernel))))
+            .collect::<Result<Vec<_>, _>>()?
+    } else {
+        image_names(library.image.as_deref())?
+    };
+    Ok(reply_names(call, &names)?)
 }
 
 fn tell(call: &mut Call<'_>, parameters: Option<&[(u32, u32)]>) {
