@@ -57,6 +57,81 @@ fn every_form_of_device_code_over_unix_sockets() {
     }
 }
 
+/// What a runtime does in its own way, for those that are built with a selection of the programs.
+const SELECTION: [&str; 6] = [
+    "vector_add",
+    "stream_overlap",
+    "memory",
+    "multi_thread",
+    "device_query",
+    "error_paths",
+];
+
+#[test]
+fn the_oldest_and_the_newest_runtimes_by_every_way() {
+    let server = Server::start(Transport::Tcp);
+    let address = || server.address.clone();
+    for variant in ["dynamic11", "static12", "static13_5", "dynamic13_5"] {
+        for way in [
+            Way::Direct,
+            Way::LibraryPath(address()),
+            Way::Gpurun(address()),
+        ] {
+            for name in SELECTION {
+                run_program(&way, variant, name)
+                    .assert_passed(&format!("{name} ({variant}, {way:?})"));
+            }
+        }
+    }
+}
+
+/// As NVIDIA's libraries are: machine code for older architectures, PTX for the newest alone.
+#[test]
+fn ptx_for_a_newer_architecture_is_found_beside_machine_code() {
+    let server = Server::start(Transport::Tcp);
+    for way in [Way::Direct, Way::Gpurun(server.address.clone())] {
+        run_program(&way, "newer13", "vector_add").assert_passed(&format!("{way:?}"));
+    }
+}
+
+#[test]
+fn machine_code_alone_is_refused_with_a_line_for_the_user() {
+    let server = Server::start(Transport::Tcp);
+    for way in [Way::Direct, Way::Gpurun(server.address.clone())] {
+        let outcome = run_program(&way, "cubin13", "vector_add");
+        assert_eq!(outcome.status.code(), Some(1), "{way:?}: {outcome:?}");
+        let error = "cudaErrorNoKernelImageForDevice (209)";
+        assert!(outcome.stdout.contains(error), "{way:?}: {outcome:?}");
+        let lines = outcome.stderr.lines();
+        let told: Vec<&str> = lines.filter(|line| line.contains("sm_80")).collect();
+        let [line] = told.as_slice() else {
+            panic!("{way:?}: {outcome:?}");
+        };
+        for word in [
+            "cubin13/vector_add",
+            "kernel _Z3addPKfS0_Pfm",
+            "-gencode arch=compute_75,code=compute_75",
+        ] {
+            assert!(line.contains(word), "{way:?}: no {word} in {line}");
+        }
+    }
+}
+
+#[test]
+fn unknown_private_tables_are_refused_and_logged_once() {
+    let server = Server::start(Transport::Tcp);
+    for way in [Way::Direct, Way::Preload(server.address.clone())] {
+        let outcome = run_program(&way, "static13", "export_tables");
+        outcome.assert_passed(&format!("export_tables ({way:?})"));
+        for last in ["01", "02"] {
+            let table = format!("A0A1A2A3A4A5A6A7A8A9AAABACADAE{last}");
+            let lines = outcome.stderr.lines();
+            let told = lines.filter(|line| line.contains(&table)).count();
+            assert_eq!(told, 1, "{way:?}: {}", outcome.stderr);
+        }
+    }
+}
+
 #[test]
 fn with_no_server_configured() {
     let outcome = run_program(&Way::Embedded, "static13", "vector_add");
