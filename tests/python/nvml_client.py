@@ -317,7 +317,9 @@ def in_child(library, ask, with_cuda, generations):
     number = ctypes.c_uint()
     check(library.nvmlDeviceGetCount_v2(ctypes.byref(number)))
     assert number.value == 1
+    assert not open_sockets(), "a connection of the parent's threads is inherited"
     ask()
+    assert not open_sockets(), "a connection is still open"
     if with_cuda:
         check(cuda().cuInit(0))
     if generations > 0:
@@ -337,8 +339,7 @@ def gone():
     nvml.nvmlInit()
     handle = nvml.nvmlDeviceGetHandleByIndex(0)
     assert nvml.nvmlDeviceGetMemoryInfo(handle).total > 0
-    sockets = [name for name in os.listdir("/proc/self/fd") if is_socket(name)]
-    assert not sockets, "a connection is still open"
+    assert not open_sockets(), "a connection is still open"
     print("ready", flush=True)
     sys.stdin.readline()
     # The last answer is good for a moment.
@@ -347,6 +348,10 @@ def gone():
     assert nvml.nvmlDeviceGetName(handle)
     for _ in range(100):
         assert lost(handle)
+
+
+def open_sockets():
+    return [name for name in os.listdir("/proc/self/fd") if is_socket(name)]
 
 
 def is_socket(descriptor):

@@ -8,7 +8,7 @@ use protocol::connect::{ConnectError, connect_until, first_of, say_hello_until};
 use protocol::hello::{Accepted, Hello, Intent};
 use protocol::limits::CONNECT_TIMEOUT;
 
-use crate::fork::Open;
+use crate::fork;
 
 /// Asks the first of the configured servers that is there who its devices are; of them, those that this program may see.
 pub(crate) fn devices() -> Option<(Address, Accepted)> {
@@ -36,7 +36,7 @@ pub(crate) fn usage(address: &Address) -> Result<Accepted, ConnectError> {
 }
 
 fn ask(address: &Address, with_usage: bool, deadline: Instant) -> Result<Accepted, ConnectError> {
-    let open = Open::new(connect_until(address, deadline)?);
+    let open = fork::connect(|| connect_until(address, deadline))?;
     let hello = Hello {
         with_usage,
         ..Hello::new(Intent::Snapshot)
