@@ -2,7 +2,7 @@
 //!
 //! What: [`Nvml::load`] finds `libnvidia-ml.so.1` beside the driver, by absolute path; [`Nvml::report`] reads everything that a client may ask
 //! for. Rules: only functions that nvml.h documents, each looked up by name and optional; what a function refuses is left out of the
-//! report; a device is found by its UUID, else by its place on the bus; nothing is changed on a device.
+//! report; a device is found by its UUID, as a whole one or a part of one, else by its place on the bus; nothing is changed on a device.
 //!
 //! # Safety
 //! Functions are called with the signatures that nvml.h gives their names; each writes only through the pointers that it is given, which
@@ -147,7 +147,10 @@ impl Nvml {
             done(unsafe { function(key.as_ptr(), &mut handle) })?;
             Some(handle)
         };
-        by("nvmlDeviceGetHandleByUUID", device.uuid_text()).or_else(|| {
+        let by_uuid = |uuid| by("nvmlDeviceGetHandleByUUID", uuid);
+        // A part of a parted device has a UUID of its own, and shares the whole one's place on the bus.
+        let part = || by_uuid(device.uuid_text().replacen("GPU-", "MIG-", 1));
+        by_uuid(device.uuid_text()).or_else(part).or_else(|| {
             let place = format!(
                 "{:08x}:{:02x}:{:02x}.0",
                 device.pci_domain, device.pci_bus, device.pci_device
