@@ -57,6 +57,7 @@ PROGRAMS = {
 MACHINE_CODE_ONLY = "the software GPU executes PTX, and this has machine code only"
 # Name, limit of a run, environment, why not on the software GPU.
 PYTHON = [
+    ("nvml_device", 30, {}, "the software GPU has no NVML of its own to compare with"),
     ("torch_cnn", 60, {}, MACHINE_CODE_ONLY),
     ("torch_operations", 60, {}, MACHINE_CODE_ONLY),
     ("cupy_arrays", 45, {"CUPY_CACHE_DIR": "{cache}"}, MACHINE_CODE_ONLY),

@@ -80,11 +80,12 @@ def head(options: argparse.Namespace, device: Device, described: str, started: f
 def check_all(options: argparse.Namespace, folder: Path, logs: Path) -> List[Outcome]:
     started = time.monotonic()
     outcomes: List[Outcome] = []
+    wanted = chosen(options)
     with Device(options.device, options.transports.split(","), logs) as device:
         described = device.describe()
         print(f"{described}\n{', '.join(device.addresses.values())}", flush=True)
         try:
-            for client in chosen(options):
+            for client in wanted:
                 outcomes.append(run_client(client, device, started + options.budget))
                 print(report.line(outcomes[-1]), flush=True)
                 if not device.is_alive():
