@@ -13,7 +13,13 @@ use super::{Connection, Patience};
 /// # Errors
 /// The operating system's.
 pub fn connect(path: &Path) -> io::Result<OwnedFd> {
-    Ok(UnixStream::connect(path)?.into())
+    loop {
+        match UnixStream::connect(path) {
+            // A signal of the program while the server's queue was full.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            stream => return Ok(stream?.into()),
+        }
+    }
 }
 
 /// The connection of a connected unix stream socket.
