@@ -45,6 +45,14 @@ pub(crate) fn attempt(row: usize, body: impl FnOnce() -> Result<(), CUresult>) -
     call(row, || code(body()))
 }
 
+/// Runs what a private table asks for, which enters through no exported function: as carefully as [`call`].
+pub(crate) fn guarded<T>(body: impl FnOnce() -> Result<T, CUresult>) -> Result<T, CUresult> {
+    if let Some(refusal) = process::refusal() {
+        return Err(refusal);
+    }
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(CUresult::UNKNOWN))
+}
+
 /// Notes that the running call went to the server.
 pub(crate) fn answered(how: Answered) {
     if how == Answered::Asked || ANSWERED.get() == Answered::Local {

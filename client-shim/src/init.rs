@@ -15,7 +15,7 @@ use driver_api::private_tables::{self, DeviceIdentity, TableHost};
 use driver_api::proc_address::{self, Found};
 
 use crate::context;
-use crate::entry::code;
+use crate::entry::{code, guarded};
 use crate::exports::EXPORTS;
 use crate::log;
 use crate::memory::out;
@@ -151,8 +151,8 @@ struct Shim;
 
 impl TableHost for Shim {
     fn driver_version(&self) -> u32 {
-        let version =
-            session::connected().map_or(VERSION_WITHOUT_SERVER, |session| session.driver_version);
+        let version = guarded(session::connected)
+            .map_or(VERSION_WITHOUT_SERVER, |session| session.driver_version);
         u32::try_from(version).unwrap_or(0)
     }
 
@@ -164,7 +164,9 @@ impl TableHost for Shim {
                 .map(|device| device.identity())
                 .collect()
         };
-        session::connected().map(identities).unwrap_or_default()
+        guarded(session::connected)
+            .map(identities)
+            .unwrap_or_default()
     }
 
     fn current_context(&self) -> usize {
@@ -172,25 +174,25 @@ impl TableHost for Shim {
     }
 
     fn primary_context(&self, device: i32) -> Result<usize, CUresult> {
-        Ok(context::primary_of(session::get()?, device)?.handle().0)
+        guarded(|| Ok(context::primary_of(session::get()?, device)?.handle().0))
     }
 
     fn context_id(&self, context: usize) -> Result<u64, CUresult> {
-        context::id_of(CUcontext(context))
+        guarded(|| context::id_of(CUcontext(context)))
     }
 
     fn stream_id(&self, _context: usize, stream: usize) -> Result<u64, CUresult> {
-        stream::id_of(CUstream(stream))
+        guarded(|| stream::id_of(CUstream(stream)))
     }
 
     fn load_fat_binary(&self, wrapper: usize) -> Result<usize, CUresult> {
         let image = core::ptr::with_exposed_provenance(wrapper);
         // SAFETY: the runtime passes the wrapper of a fatbin of its program.
-        unsafe { module::load_image(image) }.map(|module| module.0)
+        guarded(|| unsafe { module::load_image(image) }).map(|module| module.0)
     }
 
     fn module_functions(&self, module: usize) -> Result<Vec<usize>, CUresult> {
-        let functions = module::functions_of(CUmodule(module))?;
+        let functions = guarded(|| module::functions_of(CUmodule(module)))?;
         Ok(functions.into_iter().map(|function| function.0).collect())
     }
 
