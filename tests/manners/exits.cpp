@@ -17,6 +17,8 @@ static void use() {
 
 // What a handler or destructor at the end does with the device.
 static void tidy_up() {
+    // Which thread runs it is not always the one that began.
+    CHECK(CALL(cuCtxSetCurrent)(context));
     CHECK(CALL(cuMemFree)(kept));
     CHECK(work());
     pass();
@@ -76,6 +78,13 @@ static void end_of_the_main_thread() {
         for (int i = 0; i < 50; i++) CHECK(work());
         pass();
     }).detach();
+    pthread_exit(nullptr);
+}
+
+// The exit handlers run on the last thread, which is the library's; the device can be used in them all the same.
+static void end_of_all_threads() {
+    use();
+    REQUIRE(atexit(tidy_up) == 0);
     pthread_exit(nullptr);
 }
 
@@ -169,6 +178,7 @@ int main(int count, char **arguments) {
                      {"exit-in-handler", exit_in_handler},
                      {"exit-of-a-thread", exit_of_a_thread},
                      {"end-of-the-main-thread", end_of_the_main_thread},
+                     {"end-of-all-threads", end_of_all_threads},
                      {"exit-while-calling", exit_while_calling},
                      {"quick", quick},
                      {"at-once", at_once},

@@ -175,6 +175,7 @@ fn the_device_can_be_used_to_the_end_of_the_program() {
         ("exit-in-handler", 7),
         ("exit-of-a-thread", 7),
         ("end-of-the-main-thread", 0),
+        ("end-of-all-threads", 0),
         ("exit-while-calling", 7),
         ("quick", 7),
         ("at-once", 7),
@@ -202,6 +203,11 @@ fn assert_ended(outcome: &Outcome, case: &str, status: i32) {
     assert_eq!(outcome.stdout.lines().count(), 1, "{case}: {outcome:?}");
     assert!(outcome.stdout.starts_with("PASS "), "{case}: {outcome:?}");
     assert_eq!(outcome.stderr, "", "{case}");
+}
+
+#[test]
+fn the_runtime_ends_and_forks_as_on_a_device_of_its_own() {
+    all_pass("runtime", &["destructors", "reset", "fork"]);
 }
 
 #[test]
