@@ -11,6 +11,7 @@
 //! hello            the first words      limits   every maximum
 //! nvml             what is read of devices
 //! transport        bytes across         stats    what a run counted
+//! spin             waiting for bytes
 //! ```
 
 pub mod address;
@@ -21,5 +22,6 @@ pub mod frame;
 pub mod hello;
 pub mod limits;
 pub mod nvml;
+pub mod spin;
 pub mod stats;
 pub mod transport;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use driver_api::abi::CUresult;
 use protocol::frame::{Completions, FrameHeader, FrameKind, HEADER_BYTES, Replies};
+use protocol::spin::Spin;
 use protocol::transport::{FrameReceiver, TransportError};
 
 use super::{Link, reason};
@@ -56,7 +57,7 @@ impl Waiting {
 }
 
 pub(super) struct Incoming {
-    receiver: Mutex<Box<dyn FrameReceiver>>,
+    front: Mutex<Front>,
     /// Threads of the program that read or want to.
     readers: AtomicU32,
     descriptor: Option<RawFd>,
@@ -65,10 +66,16 @@ pub(super) struct Incoming {
     sink: Box<dyn Sink>,
 }
 
+/// What who reads has.
+struct Front {
+    receiver: Box<dyn FrameReceiver>,
+    spin: Spin,
+}
+
 /// The right to read.
 pub(super) struct Reader<'a> {
     incoming: &'a Incoming,
-    receiver: MutexGuard<'a, Box<dyn FrameReceiver>>,
+    front: MutexGuard<'a, Front>,
 }
 
 impl Drop for Reader<'_> {
@@ -83,7 +90,10 @@ impl Incoming {
             descriptor: receiver
                 .readiness()
                 .map(|descriptor| descriptor.as_raw_fd()),
-            receiver: Mutex::new(receiver),
+            front: Mutex::new(Front {
+                receiver,
+                spin: Spin::default(),
+            }),
             readers: AtomicU32::new(0),
             waiting: Mutex::new(HashMap::new()),
             received: AtomicU64::new(0),
@@ -107,15 +117,15 @@ impl Incoming {
 
     /// The right to read, if nobody has it.
     pub(super) fn try_read(&self) -> Option<Reader<'_>> {
-        let receiver = match self.receiver.try_lock() {
-            Ok(receiver) => receiver,
+        let front = match self.front.try_lock() {
+            Ok(front) => front,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
         self.readers.fetch_add(1, SeqCst);
         Some(Reader {
             incoming: self,
-            receiver,
+            front,
         })
     }
 
@@ -155,15 +165,21 @@ fn poll(descriptor: RawFd, most: Duration) -> Result<bool, String> {
 }
 
 impl Reader<'_> {
+    /// How it waits.
+    pub(super) fn spin(&mut self) -> &mut Spin {
+        &mut self.front.spin
+    }
+
     /// Blocks until something arrives.
     pub(super) fn wait(&mut self, most: Duration) -> Result<bool, TransportError> {
-        self.receiver.wait(Some(most))
+        self.front.receiver.wait(Some(most))
     }
 
     /// Takes in every frame that has arrived; returns how many bytes that were.
     pub(super) fn drain(&mut self, link: &Link) -> Result<u64, String> {
         let mut bytes = 0;
         while let Some(header) = self
+            .front
             .receiver
             .poll_header()
             .map_err(|error| reason(&error))?
@@ -217,7 +233,8 @@ impl Reader<'_> {
     /// The whole payload; its length is bounded by the frame's kind.
     fn payload(&mut self, header: &FrameHeader) -> Result<Vec<u8>, String> {
         let mut bytes = vec![0; header.length as usize];
-        self.receiver
+        self.front
+            .receiver
             .read_payload(&mut bytes)
             .map_err(|error| reason(&error))?;
         Ok(bytes)
@@ -269,7 +286,7 @@ impl Reader<'_> {
         };
         // SAFETY: the range is inside the memory that whoever expects the transfer keeps writable until it is done or withdrawn, and
         // it is neither before `placed`.
-        let read = unsafe { self.receiver.read_payload_raw(place, length) };
+        let read = unsafe { self.front.receiver.read_payload_raw(place, length) };
         link.transfers
             .placed(&transfer, read.is_ok().then_some(length));
         read.map_err(|error| reason(&error))

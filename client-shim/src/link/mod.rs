@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Cost of a post: one lock, one append; a system call only if the sender is asleep (first post after idle). Cost of an ask: one `send`, one
-//! `recv` by the same thread, which spins [`SPIN`] before it blocks: no other thread is woken. Bytes are copied once into
+//! `recv` by the same thread, which [spins](protocol::spin) before it blocks: no other thread is woken. Bytes are copied once into
 //! the queue up to 64 KiB, and leave straight from the user's memory above.
 //!
 //! Nothing hangs: every wait ends with its condition, or with [`Lost`] when the connection ends or the worker has been
@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use driver_api::abi::CUresult;
 use driver_api::wire::Request;
 use protocol::frame::{FrameHeader, FrameKind};
+use protocol::spin::Wait;
 use protocol::transport::{Connection, Interrupt, TransportError, Watch};
 
 pub(crate) use incoming::{Reply, Sink};
@@ -39,9 +40,6 @@ use transfers::Transfers;
 
 use crate::log;
 use crate::process;
-
-/// How long a waiting thread polls before it blocks: waking an idle core costs about half of this.
-const SPIN: Duration = Duration::from_micros(50);
 
 /// How long a connection that takes nothing more is read to its end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -225,18 +223,25 @@ impl Link {
         reader: &mut incoming::Reader<'_>,
         done: &mut impl FnMut() -> bool,
     ) -> Result<(), Lost> {
-        let mut spinning_since = Instant::now();
+        let mut waiting: Option<Wait> = None;
         loop {
             self.check()?;
-            if self.drain(reader)? {
-                spinning_since = Instant::now();
+            let may_have_come = waiting.is_some() || !reader.spin().sleeps_at_once();
+            if may_have_come
+                && self.drain(reader)?
+                && let Some(waited) = waiting.take()
+            {
+                reader.spin().end(&waited, Instant::now());
             }
             if done() {
                 return Ok(());
             }
-            if spinning_since.elapsed() < SPIN {
+            let now = Instant::now();
+            let wait = waiting.get_or_insert_with(|| reader.spin().begin(now));
+            if wait.looks_again(now) {
                 std::hint::spin_loop();
             } else {
+                wait.sleeps(now);
                 self.block(reader)?;
             }
         }

@@ -203,6 +203,7 @@ impl Context {
         self.make_current(session.driver)?;
         // A context that has faulted says so here, and is destroyed all the same.
         let _ = cuda!(session.driver, cuCtxSynchronize());
+        session.poller.wake_if_asleep();
         self.drain();
         self.is_alive.store(false, Ordering::Release);
         session.contexts.retain(|other| other.serial != self.serial);

@@ -5,8 +5,9 @@
 //! on, and the call executed by the thread that had it, which becomes the lane of the call's client thread until that is drained
 //! ([`Lanes`](super::schedule::Lanes)). *Rules:* what a client sends ends its session at worst; no lock is held while a call is executed.
 //!
-//! *Cost of an asked call of a single-threaded client:* one `recvmsg` after spinning (one `poll` more after [`READ_SPIN`]), a parse, the
-//! driver, one `sendmsg`: no other thread is woken. A call that may block wakes one thread, which then blocks in reading.
+//! *Cost of an asked call of a single-threaded client:* one `recvmsg` after [spinning](protocol::spin) (one `poll` more where that was in
+//! vain), a parse, the driver, one `sendmsg`: no other thread is woken. The same for a wait for a stream that is done by the time the
+//! reader [glances](super::poller::Poller::glance) at it. A call that may block wakes one thread, which then blocks in reading.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +20,7 @@ use driver_api::wire::{decode, decode_with_rest, request};
 use driver_api::{Blocks, ROWS, number};
 use protocol::frame::{CallRecord, Calls, FrameHeader, FrameKind, RECORD_ALIGNMENT, RECORD_BYTES};
 use protocol::limits::LOOK_INTERVAL;
+use protocol::spin::{Spin, Wait};
 use protocol::transport::{FrameReceiver, TransportError};
 
 use super::call::{Call, CallError, Current};
@@ -27,13 +29,11 @@ use super::context::Context;
 use super::dispatch::{blocks_of, dispatch};
 use super::end::{Reason, lock};
 use super::janitor::TICKET_STREAM;
+use super::poller;
 use super::schedule::Place;
 use super::session::Session;
 use super::stream::LEGACY_STREAMS;
 use super::transfer::{Inbound, Part, Purpose};
-
-/// How long a reader looks for the next frame before it blocks: waking an idle core costs about 25 µs.
-const READ_SPIN: Duration = Duration::from_micros(50);
 
 /// Most executor threads; with all of them in lanes, calls that may block are executed in order.
 const MAX_EXECUTORS: usize = 64;
@@ -50,6 +50,9 @@ pub(crate) struct Front {
     end: usize,
     /// How many calls there were.
     calls: u64,
+    spin: Spin,
+    /// Points were issued that the poller has not been woken for.
+    owes_wake: bool,
 }
 
 /// What a lane does.
@@ -164,6 +167,8 @@ pub(crate) fn start(
         at: 0,
         end: 0,
         calls: 0,
+        spin: Spin::default(),
+        owes_wake: false,
     };
     let mut pool = lock(&executors.pool);
     pool.front = Some(Box::new(front));
@@ -276,6 +281,7 @@ impl Executor {
             match self.step(&mut front) {
                 Ok(None) => {}
                 Ok(Some(call)) => {
+                    self.pay(&mut front);
                     Executors::pass(&self.executors, front);
                     return Stop::Lane(call);
                 }
@@ -287,9 +293,16 @@ impl Executor {
     /// One call, or one frame; a call that belongs on a lane comes back.
     fn step(&mut self, front: &mut Front) -> Result<Option<OwnedCall>, Stop> {
         let Some((record, body)) = front.next_call()? else {
-            self.receive(front)?;
+            let (received, owes) = self.receive(front);
+            front.owes_wake |= owes;
+            received?;
             return Ok(None);
         };
+        if front.owes_wake {
+            // The next call may take its time.
+            self.glance(front);
+            self.pay(front);
+        }
         front.calls += 1;
         let number = front.calls;
         let bytes = &front.payload[body];
@@ -301,10 +314,20 @@ impl Executor {
             body: bytes.to_vec(),
             inbound: inbound.clone(),
         };
-        let may_block = may_block && self.executors.has_successor();
-        match self.executors.place(record.thread, may_block, own) {
+        let has_successor = self.executors.has_successor();
+        let place = self
+            .executors
+            .place(record.thread, may_block && has_successor, own);
+        match place {
             Place::Here => {
-                self.execute(&record, number, bytes, inbound, false)?;
+                let execute = || self.execute(&record, number, bytes, inbound, false);
+                // What may block may wait for the poller.
+                let (executed, owes) = match may_block {
+                    true => (execute(), false),
+                    false => poller::defer_wakes(execute),
+                };
+                front.owes_wake |= owes;
+                executed?;
                 if record.flags.is_asked() && !front.asks_next() {
                     self.session.outbox.flush();
                 }
@@ -433,9 +456,32 @@ impl Executor {
             .map_err(violation)
     }
 
-    /// Receives one frame and does what it says; calls are left to be worked off.
-    fn receive(&mut self, front: &mut Front) -> Result<(), Stop> {
-        let header = self.next_header(front)?;
+    /// Runs what streams have reached, in the poller's stead.
+    fn glance(&self, front: &mut Front) {
+        front.owes_wake = front.owes_wake && self.session.poller.glance(&self.session);
+    }
+
+    /// Wakes the poller, if that is owed.
+    fn pay(&self, front: &mut Front) {
+        if std::mem::take(&mut front.owes_wake) {
+            self.session.poller.wake_if_asleep();
+        }
+    }
+
+    /// Receives one frame and does what it says; calls are left to be worked off. Says as well whether points were issued for which
+    /// the poller is not woken yet.
+    fn receive(&mut self, front: &mut Front) -> (Result<(), Stop>, bool) {
+        match self.next_header(front) {
+            Ok(header) => {
+                // Taking it in may wait for what the poller gives back.
+                self.pay(front);
+                poller::defer_wakes(|| self.take_in(front, &header))
+            }
+            Err(stop) => (Err(stop), false),
+        }
+    }
+
+    fn take_in(&mut self, front: &mut Front, header: &FrameHeader) -> Result<(), Stop> {
         let session = Arc::clone(&self.session);
         let expected = match header.kind {
             FrameKind::Heartbeat => 0,
@@ -450,7 +496,7 @@ impl Executor {
         match header.kind {
             FrameKind::Heartbeat => return Ok(()),
             FrameKind::Calls => front.read_calls(header.length)?,
-            FrameKind::Bulk => return self.receive_bulk(front, &header),
+            FrameKind::Bulk => return self.receive_bulk(front, header),
             FrameKind::Goodbye => {
                 let text = front.read_text(header.length)?;
                 return Err(Stop::Over(Reason::Goodbye(text)));
@@ -466,20 +512,29 @@ impl Executor {
         Ok(())
     }
 
-    /// Waits for the next frame: spins first, blocks then, and gives a silent client up.
+    /// Waits for the next frame: looks first, for streams that advance too, blocks then.
     fn next_header(&self, front: &mut Front) -> Result<FrameHeader, Stop> {
-        let begin = Instant::now();
+        let mut waiting: Option<Wait> = None;
         loop {
-            if let Some(header) = front.receiver.poll_header()? {
+            self.glance(front);
+            let may_have_come = waiting.is_some() || !front.spin.sleeps_at_once();
+            if may_have_come && let Some(header) = front.receiver.poll_header()? {
+                if let Some(wait) = waiting {
+                    front.spin.end(&wait, Instant::now());
+                }
                 return Ok(header);
             }
             if self.session.end.is_over() {
                 return Err(Stop::Over(Reason::Lost("the session is over".to_owned())));
             }
-            if begin.elapsed() < READ_SPIN {
+            let now = Instant::now();
+            let wait = waiting.get_or_insert_with(|| front.spin.begin(now));
+            if wait.looks_again(now) {
                 std::hint::spin_loop();
                 continue;
             }
+            wait.sleeps(now);
+            self.pay(front);
             // Whether something came or not: look again.
             front.receiver.wait(Some(LOOK_INTERVAL))?;
         }

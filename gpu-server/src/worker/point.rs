@@ -1,7 +1,7 @@
 //! Points of a stream: what is to be done once the stream has reached them, in order.
 //!
 //! *What:* [`PointQueue`] numbers a stream's points and says which are reached; it calls nothing. [`Action`] is what a reached point
-//! does, or a lost one. *Rule:* actions of a stream run in the order of its points, all on the poller.
+//! does, or a lost one. *Rule:* actions of a stream run in the order of its points, under the poller's lock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,6 +47,11 @@ pub(crate) enum Action {
 }
 
 impl Action {
+    /// Whether it neither waits nor sends much: who reads the connection may run it.
+    pub(crate) fn is_brief(&self) -> bool {
+        !matches!(self, Self::Deliver(_))
+    }
+
     /// Whether someone waits for it now.
     pub(crate) fn is_urgent(&self) -> bool {
         match self {
@@ -225,6 +230,11 @@ impl<A> PointQueue<A> {
     /// The event of the next point: `Some(None)` for an action that was attached to the point before it, which is reached with it.
     pub(crate) fn first_event(&self) -> Option<Option<CUevent>> {
         self.pending.front().map(|point| point.event)
+    }
+
+    /// The action that is next.
+    pub(crate) fn first(&self) -> Option<&A> {
+        self.pending.front().map(|point| &point.action)
     }
 
     /// The next action, reached or not.

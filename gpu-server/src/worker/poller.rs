@@ -1,15 +1,19 @@
-//! The one thread that sees streams advance.
+//! Who sees streams advance: one thread, and executors that have nothing else to do.
 //!
-//! *What:* it reads the slots of the streams that have pending points, runs the actions of those that are reached, and from time to
-//! time asks the driver whether a context has faulted. *Rules:* actions of a stream run in order; it waits for the device only to
-//! flush what device code printed; with nothing pending it is parked.
+//! *What:* the poller reads the slots of the streams that have pending points, runs the actions of those that are reached, and from time to
+//! time asks the driver whether a context has faulted. An executor that has issued points and waits for its next frame does the
+//! reading itself ([`Poller::glance`]), so that a stream that is done at once wakes nobody; before it sleeps, or goes on to other work,
+//! it wakes the poller for what is left ([`defer_wakes`]). *Rules:* who looks holds the list of streams, so actions of a stream run in order;
+//! an executor runs only what neither waits nor sends much; the poller waits for the device only to flush what device code printed;
+//! with nothing pending it is parked.
 //!
 //! ```text
 //! parked ──a point──> spinning ──20 µs──> sleeping elapsed/20, 5..500 µs ──progress──> spinning
 //! ```
 //!
-//! *Cost:* a look at a stream is one lock and one read; an urgent point wakes a sleeping poller once.
+//! *Cost:* a look at a stream is one lock and one read; an urgent point wakes a sleeping poller once, unless a glance settles it.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -42,6 +46,8 @@ const PARK: Duration = Duration::from_secs(1);
 /// What the other threads tell the poller.
 #[derive(Default)]
 pub(crate) struct Poller {
+    /// The streams with pending points. Who holds it runs what they have reached.
+    watched: Mutex<Vec<Arc<Stream>>>,
     news: Mutex<News>,
     wake: Condvar,
     is_asleep: AtomicBool,
@@ -67,9 +73,55 @@ impl Poller {
         if is_news {
             lock(&self.news).streams.push(Arc::clone(stream));
         }
-        if (is_news || is_urgent) && self.is_asleep.load(Ordering::SeqCst) {
+        if is_news || is_urgent {
+            match WAKES.get() {
+                Wakes::AtOnce => self.wake_if_asleep(),
+                Wakes::Deferred | Wakes::Owed => WAKES.set(Wakes::Owed),
+            }
+        }
+    }
+
+    /// Wakes the poller if it sleeps: what [`defer_wakes`] has left undone.
+    pub(crate) fn wake_if_asleep(&self) {
+        if self.is_asleep.load(Ordering::SeqCst) {
             self.wake();
         }
+    }
+
+    /// Looks in the poller's stead, if nobody else does: runs what streams have reached and what neither waits nor sends much. Says
+    /// whether something is left for the poller.
+    pub(crate) fn glance(&self, session: &Session) -> bool {
+        let Ok(mut watched) = self.watched.try_lock() else {
+            return true;
+        };
+        self.take_news(&mut watched);
+        let mut has_advanced = false;
+        watched.retain(|stream| {
+            let Some(context) = stream.context() else {
+                return true;
+            };
+            if may_print(session, &context) {
+                return true;
+            }
+            while let Some(action) = stream.next_reached_if(&context, Action::is_brief) {
+                has_advanced = true;
+                self.expect_no_more(action.is_urgent());
+                run_brief(session, stream, action);
+            }
+            !stream.unwatch()
+        });
+        if has_advanced {
+            session.outbox.flush();
+        }
+        !watched.is_empty()
+    }
+
+    /// Puts the streams that have come on the list; whether there were any.
+    fn take_news(&self, watched: &mut Vec<Arc<Stream>>) -> bool {
+        let mut news = lock(&self.news);
+        let has_arrived = !news.streams.is_empty();
+        watched.append(&mut news.streams);
+        has_arrived
     }
 
     /// An expected point did not come about.
@@ -106,12 +158,62 @@ impl Poller {
     }
 }
 
+/// How a thread wakes the poller.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wakes {
+    AtOnce,
+    /// It will look itself, or wake it later.
+    Deferred,
+    /// It has not, yet.
+    Owed,
+}
+
+thread_local! {
+    static WAKES: Cell<Wakes> = const { Cell::new(Wakes::AtOnce) };
+}
+
+/// Does something that may issue points, without waking the poller for them; says whether that is owed. Who gets true glances, and wakes
+/// the poller for what is left before it sleeps or does anything long.
+pub(crate) fn defer_wakes<T>(body: impl FnOnce() -> T) -> (T, bool) {
+    let before = WAKES.replace(Wakes::Deferred);
+    let result = body();
+    (result, WAKES.replace(before) == Wakes::Owed)
+}
+
+/// Whether device code that prints can have run in a context.
+fn may_print(session: &Session, context: &Context) -> bool {
+    context.prints.load(Ordering::Relaxed) || session.output.is_expected_from_libraries()
+}
+
+/// Runs an action that neither waits nor sends much; of others, nothing is done.
+fn run_brief(session: &Session, stream: &Stream, action: Action) {
+    match action {
+        Action::Complete { mark, .. } => {
+            session
+                .outbox
+                .completion(stream.wire_id, CUresult::SUCCESS, mark);
+        }
+        Action::Reply {
+            call,
+            buffer,
+            length,
+        } => session
+            .outbox
+            .reply(call, CUresult::SUCCESS, buffer.landed(length)),
+        Action::CountDown(quarantine) => {
+            if let Some(job) = quarantine.count_down() {
+                janitor::hand_over(&session.janitor, job);
+            }
+        }
+        Action::Release { .. } | Action::Settle | Action::Deliver(_) => {}
+    }
+}
+
 /// The poller's thread.
 pub(crate) fn run(session: &Session) {
     fine_timers();
     let mut watch = Watch {
         session,
-        streams: Vec::new(),
         current: 0,
     };
     let mut since = Instant::now();
@@ -122,8 +224,12 @@ pub(crate) fn run(session: &Session) {
             &mut urgent_seen,
             session.poller.urgent_ever.load(Ordering::SeqCst),
         );
-        let arrived = watch.take_news() || urgent_seen != urgent_before;
-        let advanced = watch.look();
+        let (arrived, advanced, is_empty) = {
+            let mut streams = lock(&session.poller.watched);
+            let arrived = session.poller.take_news(&mut streams) || urgent_seen != urgent_before;
+            let advanced = watch.look(&mut streams);
+            (arrived, advanced, streams.is_empty())
+        };
         if advanced {
             session.outbox.flush();
         }
@@ -133,7 +239,7 @@ pub(crate) fn run(session: &Session) {
             if advanced {
                 checked = now;
             }
-        } else if watch.streams.is_empty() {
+        } else if is_empty {
             session.poller.sleep(PARK, urgent_seen);
             since = Instant::now();
             checked = since;
@@ -161,34 +267,21 @@ fn fine_timers() {
     let _ = rustix::thread::set_current_timer_slack(Some(nanosecond));
 }
 
-/// The streams with pending points.
+/// The poller's own look.
 struct Watch<'a> {
     session: &'a Session,
-    streams: Vec<Arc<Stream>>,
     /// The serial of the context that is current here; 0 for none.
     current: u64,
 }
 
 impl Watch<'_> {
-    fn take_news(&mut self) -> bool {
-        let mut news = lock(&self.session.poller.news);
-        let has_arrived = !news.streams.is_empty();
-        self.streams.append(&mut news.streams);
-        has_arrived
-    }
-
     /// Runs what is reached; whether anything was.
-    fn look(&mut self) -> bool {
+    fn look(&mut self, streams: &mut Vec<Arc<Stream>>) -> bool {
         let mut has_advanced = false;
-        let mut index = 0;
-        while let Some(stream) = self.streams.get(index).cloned() {
-            has_advanced |= self.look_at(&stream);
-            if stream.unwatch() {
-                self.streams.swap_remove(index);
-            } else {
-                index += 1;
-            }
-        }
+        streams.retain(|stream| {
+            has_advanced |= self.look_at(stream);
+            !stream.unwatch()
+        });
         has_advanced
     }
 
@@ -214,32 +307,20 @@ impl Watch<'_> {
         self.session.poller.expect_no_more(action.is_urgent());
     }
 
-    /// Whether device code that prints can have run in a context.
-    fn may_print(&self, context: &Context) -> bool {
-        context.prints.load(Ordering::Relaxed) || self.session.output.is_expected_from_libraries()
-    }
-
     fn run(&mut self, stream: &Stream, context: &Context, action: Action) {
-        let outbox = &self.session.outbox;
+        let flushes = matches!(
+            action,
+            Action::Complete {
+                is_urgent: true,
+                ..
+            }
+        );
+        if flushes && may_print(self.session, context) {
+            self.flush_printed(stream, context);
+        }
         match action {
-            Action::Complete { mark, is_urgent } => {
-                if is_urgent && self.may_print(context) {
-                    self.flush_printed(stream, context);
-                }
-                outbox.completion(stream.wire_id, CUresult::SUCCESS, mark);
-            }
             Action::Deliver(delivery) => deliver(self.session, delivery),
-            Action::Reply {
-                call,
-                buffer,
-                length,
-            } => outbox.reply(call, CUresult::SUCCESS, buffer.landed(length)),
-            Action::Release { .. } | Action::Settle => {}
-            Action::CountDown(quarantine) => {
-                if let Some(job) = quarantine.count_down() {
-                    janitor::hand_over(&self.session.janitor, job);
-                }
-            }
+            brief => run_brief(self.session, stream, brief),
         }
     }
 
@@ -287,7 +368,8 @@ impl Watch<'_> {
     /// Asks the driver once for each context that has something pending.
     fn check_health(&mut self) {
         let mut asked: Vec<u64> = Vec::new();
-        for stream in self.streams.clone() {
+        let streams = lock(&self.session.poller.watched).clone();
+        for stream in streams {
             let Some(context) = stream.context() else {
                 continue;
             };

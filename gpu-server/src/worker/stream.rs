@@ -56,6 +56,14 @@ struct State {
     lost: Option<CUresult>,
 }
 
+/// How far the stream of a slot has come.
+fn reached(slot: Slot, marking: Marking, state: &State) -> u64 {
+    match marking {
+        Marking::Write64 | Marking::Write64Old => slot.read(),
+        _ => widen(slot.read_low(), state.points.issued()),
+    }
+}
+
 impl Stream {
     /// Wraps a driver's stream; the context is current.
     pub(crate) fn new(
@@ -218,11 +226,23 @@ impl Stream {
         let Some(slot) = state.slot else {
             return self.next_recorded(driver, &context, &mut state);
         };
-        let reached = match context.marking {
-            Marking::Write64 | Marking::Write64Old => slot.read(),
-            _ => widen(slot.read_low(), state.points.issued()),
-        };
+        let reached = reached(slot, context.marking, &state);
         state.points.take_reached(reached)
+    }
+
+    /// The next action that the stream has reached, if its slot tells so and `wanted` holds.
+    pub(crate) fn next_reached_if(
+        &self,
+        context: &Context,
+        wanted: impl FnOnce(&Action) -> bool,
+    ) -> Option<Action> {
+        let mut state = lock(&self.state);
+        let reached = reached(state.slot?, context.marking, &state);
+        if wanted(state.points.first()?) {
+            state.points.take_reached(reached)
+        } else {
+            None
+        }
     }
 
     fn next_recorded(
