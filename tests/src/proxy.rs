@@ -111,7 +111,12 @@ impl Corruption {
                 bytes.extend([0xA5; 64]);
             }
             Self::Acknowledged => bytes[ACKNOWLEDGED..ACKNOWLEDGED + 8].fill(0x7F),
-            Self::RecordCut if bytes.len() >= HEADER_BYTES + 16 => {
+            // Elsewhere there are bytes of the program's, which nothing checks, or records without a length.
+            Self::RecordCut
+                if bytes.len() >= HEADER_BYTES + 16
+                    && [FrameKind::Calls as u8, FrameKind::Replies as u8]
+                        .contains(&bytes[KIND]) =>
+            {
                 let at = match direction {
                     Direction::Up => HEADER_BYTES + 4,
                     Direction::Down => HEADER_BYTES + 12,
