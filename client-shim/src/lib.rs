@@ -32,5 +32,4 @@ mod process;
 mod profiler;
 mod session;
 mod stream;
-mod table;
 mod thread;

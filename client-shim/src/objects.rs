@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
+use client_shared::Table;
 use driver_api::abi::CUresult;
 
 use crate::context::Context;
@@ -11,7 +12,6 @@ use crate::link::Sink;
 use crate::memory::Memory;
 use crate::module::{Function, Library, Module};
 use crate::stream::Stream;
-use crate::table::Table;
 
 /// In a completion: the bit that says that the rest is a context's id, and its legacy stream is meant.
 const LEGACY_OF_CONTEXT: u32 = 0x8000_0000;

@@ -1,20 +1,17 @@
 //! The way out: one ordered queue of calls, and the frames on the wire.
 //!
-//! Two locks, always taken in the order wire, queue. The queue's is held for an append. The wire's is held while frames leave, so that the
-//! order of the queue is the order on the wire: a batch is taken out of the queue only by who holds the wire.
-//!
-//! Who sends: the first post after idle is sent by the caller itself. A post soon after it wakes the sender thread, which then takes
-//! what others append until nothing has come for [`AWAKE`]; meanwhile a post is an append and nothing else. Who waits for
-//! something flushes first.
+//! The order, and who sends when, is the [send queue](client_shared::SendQueue)'s: the first post after idle is sent by the caller itself; a
+//! post soon after it wakes the sender thread, which then takes what others append until nothing has come for [`AWAKE`];
+//! meanwhile a post is an append and nothing else. Who waits for something flushes first.
 //!
 //! Frames are retained until the worker has acknowledged them, up to [`MAX_RETAINED_BYTES`]; beyond, senders wait.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use client_shared::{After, Batch, MutexGuard, SendQueue, Sleeper};
 use driver_api::wire::Request;
 use protocol::frame::{CallFlags, CallRecord, FrameHeader, FrameKind, HEADER_BYTES, RecordBuffer};
 use protocol::limits::{BATCH_BYTES, BULK_CHUNK_BYTES};
@@ -52,13 +49,32 @@ pub(crate) struct Placed {
 }
 
 pub(super) struct Outgoing {
-    wire: Mutex<Wire>,
-    queue: Mutex<Queue>,
+    queue: SendQueue<Queue, Wire, Futex>,
     acknowledged: AtomicU64,
     /// The number of the last frame that was sent, or is being sent.
     sent: AtomicU64,
-    /// 0 asleep, 1 awake; the sender sleeps on it.
-    awake: AtomicU32,
+}
+
+/// What the sender sleeps on.
+#[derive(Default)]
+struct Futex(AtomicU32);
+
+impl Sleeper for Futex {
+    fn load(&self) -> u32 {
+        self.0.load(SeqCst)
+    }
+
+    fn store(&self, value: u32) {
+        self.0.store(value, SeqCst);
+    }
+
+    fn sleep_while(&self, seen: u32) {
+        sleep_while(&self.0, seen, Duration::from_secs(3600));
+    }
+
+    fn wake(&self) {
+        wake_all(&self.0);
+    }
 }
 
 struct Wire {
@@ -75,31 +91,24 @@ struct Queue {
     last_post: Instant,
 }
 
-/// What remains to be done after an append, with no lock held.
-enum Next {
-    Nothing,
-    Wake,
-    Flush,
-}
-
 impl Outgoing {
     pub(super) fn new(sender: Box<dyn FrameSender>) -> Self {
+        let wire = Wire {
+            sender,
+            sequence: 0,
+            retained: VecDeque::new(),
+            retained_bytes: 0,
+        };
+        let queue = Queue {
+            batch: RecordBuffer::with_capacity(BATCH_BYTES),
+            spare: Vec::new(),
+            calls: 0,
+            last_post: Instant::now(),
+        };
         Self {
-            wire: Mutex::new(Wire {
-                sender,
-                sequence: 0,
-                retained: VecDeque::new(),
-                retained_bytes: 0,
-            }),
-            queue: Mutex::new(Queue {
-                batch: RecordBuffer::with_capacity(BATCH_BYTES),
-                spare: Vec::new(),
-                calls: 0,
-                last_post: Instant::now(),
-            }),
+            queue: SendQueue::new(queue, wire, Futex::default()),
             acknowledged: AtomicU64::new(0),
             sent: AtomicU64::new(0),
-            awake: AtomicU32::new(0),
         }
     }
 
@@ -118,14 +127,6 @@ impl Outgoing {
         Ok(())
     }
 
-    fn wire(&self) -> MutexGuard<'_, Wire> {
-        self.wire.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn post<R: Request>(
         &self,
         link: &Link,
@@ -133,39 +134,15 @@ impl Outgoing {
         rest: &[u8],
         place: impl FnOnce(Placed) -> R,
     ) -> Result<(), Lost> {
-        let mut queue = self.queue();
-        let request = place(Placed {
-            call: queue.calls + 1,
-        });
-        queue.append(call, CallFlags::NONE, &[request.as_bytes(), rest])?;
-        let next = self.after_post(&mut queue);
-        drop(queue);
-        match next {
-            Next::Nothing => Ok(()),
-            Next::Wake => {
-                wake_all(&self.awake);
-                Ok(())
-            }
-            Next::Flush => self.flush(link),
-        }
-    }
-
-    /// Decides who sends what was just appended.
-    fn after_post(&self, queue: &mut Queue) -> Next {
-        if queue.batch.len() >= BATCH_BYTES {
-            return Next::Flush;
-        }
-        if self.awake.load(SeqCst) == 1 {
-            return Next::Nothing;
-        }
-        let now = Instant::now();
-        let soon = now.duration_since(queue.last_post) < SOON;
-        queue.last_post = now;
-        if soon {
-            self.awake.store(1, SeqCst);
-            Next::Wake
-        } else {
-            Next::Flush
+        let after = self.queue.post(|queue| {
+            let request = place(Placed {
+                call: queue.calls + 1,
+            });
+            queue.append(call, CallFlags::NONE, &[request.as_bytes(), rest])
+        })?;
+        match after {
+            After::Left => Ok(()),
+            After::Send => self.flush(link),
         }
     }
 
@@ -178,7 +155,7 @@ impl Outgoing {
         expect: impl FnOnce(Placed),
     ) -> Result<(), Lost> {
         {
-            let mut queue = self.queue();
+            let mut queue = self.queue.batch();
             expect(Placed {
                 call: queue.calls + 1,
             });
@@ -189,7 +166,7 @@ impl Outgoing {
 
     /// Sends everything that is queued.
     pub(super) fn flush(&self, link: &Link) -> Result<(), Lost> {
-        let mut wire = self.wire();
+        let mut wire = self.queue.wire();
         while self.send_batch(link, &mut wire)? {}
         let full = wire.retained_bytes > MAX_RETAINED_BYTES;
         let oldest = wire.retained.front().map(|(sequence, _)| *sequence);
@@ -201,64 +178,46 @@ impl Outgoing {
     }
 
     /// Sends one batch; says whether there was one.
-    fn send_batch(&self, link: &Link, wire: &mut Wire) -> Result<bool, Lost> {
-        let batch = {
-            let mut queue = self.queue();
+    fn send_batch(&self, link: &Link, wire: &mut MutexGuard<'_, Wire>) -> Result<bool, Lost> {
+        let take = |wire: &mut Wire, queue: &mut Queue| {
             wire.release(self.acknowledged(), &mut queue.spare);
-            if queue.batch.is_empty() {
-                return Ok(false);
-            }
-            let fresh = queue
-                .spare
-                .pop()
-                .unwrap_or_else(|| RecordBuffer::with_capacity(BATCH_BYTES));
+            let fresh = queue.spare.pop();
+            let fresh = fresh.unwrap_or_else(|| RecordBuffer::with_capacity(BATCH_BYTES));
             std::mem::replace(&mut queue.batch, fresh)
         };
-        let sequence = wire.send(
-            link,
-            link.header(FrameKind::Calls),
-            &[IoSlice::new(batch.as_bytes())],
-        )?;
-        wire.retained_bytes += batch.len();
-        wire.retained.push_back((sequence, batch));
-        Ok(true)
+        self.queue.send_batch(wire, take, |wire, batch| {
+            let header = link.header(FrameKind::Calls);
+            let sequence = wire.send(link, header, &[IoSlice::new(batch.as_bytes())])?;
+            wire.retained_bytes += batch.len();
+            wire.retained.push_back((sequence, batch));
+            Ok(())
+        })
     }
 
     /// The sender thread: takes batches until nothing has come for a while, then sleeps until woken.
     pub(super) fn send_while_busy(&self, link: &Link) {
         let mut last_batch = Instant::now();
-        while self.awake.load(SeqCst) == 1 && !link.is_lost() {
-            let sent = {
-                let mut wire = self.wire();
-                match self.send_batch(link, &mut wire) {
-                    Ok(sent) => sent,
-                    Err(Lost) => return,
-                }
-            };
+        let stays = |awake: &Futex, sent: bool| {
             if sent {
                 last_batch = Instant::now();
-            } else if last_batch.elapsed() < AWAKE {
-                sleep_while(&self.awake, 1, LOOK_AGAIN);
-            } else {
-                self.fall_asleep();
+                return true;
             }
-        }
-        if !link.is_lost() {
-            sleep_while(&self.awake, 0, Duration::from_secs(3600));
-        }
-    }
-
-    /// Falls asleep unless something was appended meanwhile: decided under the queue's lock, as every append is.
-    fn fall_asleep(&self) {
-        let queue = self.queue();
-        if queue.batch.is_empty() {
-            self.awake.store(0, SeqCst);
-        }
+            let stays = last_batch.elapsed() < AWAKE;
+            if stays {
+                sleep_while(&awake.0, awake.load(), LOOK_AGAIN);
+            }
+            stays
+        };
+        // A failure has ended the link.
+        let _ = self.queue.send_while_awake(
+            |wire| self.send_batch(link, wire),
+            stays,
+            || link.is_lost(),
+        );
     }
 
     pub(super) fn wake_sender(&self) {
-        self.awake.store(1, SeqCst);
-        wake_all(&self.awake);
+        self.queue.wake_sender();
     }
 
     /// See [`Link::send_transfer`].
@@ -282,7 +241,7 @@ impl Outgoing {
             let piece = unsafe { std::slice::from_raw_parts(bytes.add(offset), chunk) };
             let mut header = FrameHeader::bulk(transfer, offset as u64);
             header.acknowledged = link.header(FrameKind::Bulk).acknowledged;
-            let mut wire = self.wire();
+            let mut wire = self.queue.wire();
             // The call that names the transfer must be out first.
             while self.send_batch(link, &mut wire)? {}
             sequence = wire.send(link, header, &[IoSlice::new(piece)])?;
@@ -295,7 +254,7 @@ impl Outgoing {
     pub(super) fn heartbeat(&self, link: &Link) -> Result<(), Lost> {
         let header = link.header(FrameKind::Heartbeat);
         // Who is sending now is heard anyway.
-        let Ok(mut wire) = self.wire.try_lock() else {
+        let Some(mut wire) = self.queue.try_wire() else {
             return Ok(());
         };
         wire.put(link, &header, &[])
@@ -304,7 +263,23 @@ impl Outgoing {
     /// Says that the end is meant.
     pub(super) fn goodbye(&self, link: &Link) {
         let header = link.header(FrameKind::Goodbye);
-        let _ = self.wire().send(link, header, &[]);
+        let _ = self.queue.wire().send(link, header, &[]);
+    }
+}
+
+impl Batch for Queue {
+    fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.batch.len() >= BATCH_BYTES
+    }
+
+    fn is_one_of_many(&mut self) -> bool {
+        let now = Instant::now();
+        let before = std::mem::replace(&mut self.last_post, now);
+        now.duration_since(before) < SOON
     }
 }
 

@@ -1,18 +1,22 @@
 //! Objects by the client's own ids, which count from 1 and are used again, oldest first.
 //!
-//! A read takes one shared lock and one reference count; ids are never pointers, so a stale handle finds nothing, or a newer object,
-//! never freed memory.
+//! Rules: ids are never pointers, so a stale handle finds nothing, or a newer object, never freed memory; an object is in the
+//! table, whole, before its id is known to anybody but its maker.
+//!
+//! Cost of a read: one shared lock and one reference count, about 15 ns, more where many cores read at once.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
+
+use crate::sync::RwLock;
 
 /// An id is used again only when so many others have been freed after it: a program's mistake with a stale handle is then likelier
-/// seen.
-const REST: usize = 64;
+/// seen. The model checker sees ids used again at once.
+const REST: usize = if cfg!(loom) { 0 } else { 64 };
 
 /// Objects of one kind.
 #[derive(Debug)]
-pub(crate) struct Table<T> {
+pub struct Table<T> {
     inner: RwLock<Inner<T>>,
 }
 
@@ -35,7 +39,7 @@ impl<T> Default for Table<T> {
 
 impl<T> Table<T> {
     /// Takes an id and puts in what `make` makes for it.
-    pub(crate) fn insert_with(&self, make: impl FnOnce(u32) -> T) -> Arc<T> {
+    pub fn insert_with(&self, make: impl FnOnce(u32) -> T) -> Arc<T> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let id = if inner.free.len() > REST {
             inner.free.pop_front()
@@ -54,13 +58,13 @@ impl<T> Table<T> {
     }
 
     /// The object of an id.
-    pub(crate) fn get(&self, id: u32) -> Option<Arc<T>> {
+    pub fn get(&self, id: u32) -> Option<Arc<T>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         inner.slots.get(id as usize)?.clone()
     }
 
     /// Takes an object out; its id rests, then is used again.
-    pub(crate) fn remove(&self, id: u32) -> Option<Arc<T>> {
+    pub fn remove(&self, id: u32) -> Option<Arc<T>> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let object = inner.slots.get_mut(id as usize)?.take()?;
         inner.free.push_back(id);
@@ -68,7 +72,7 @@ impl<T> Table<T> {
     }
 
     /// All objects for which `wanted` holds.
-    pub(crate) fn select(&self, mut wanted: impl FnMut(&T) -> bool) -> Vec<Arc<T>> {
+    pub fn select(&self, mut wanted: impl FnMut(&T) -> bool) -> Vec<Arc<T>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         inner
             .slots
@@ -80,7 +84,7 @@ impl<T> Table<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
