@@ -63,6 +63,9 @@ pub const TARGETS: [Target; 11] = [
 /// The environment variable that names the target of the binary `fuzz`.
 pub const TARGET_VARIABLE: &str = "GPURUN_FUZZ_TARGET";
 
+/// The environment variable that names a folder where the binary `fuzz` puts the target's seeds before it begins.
+pub const SEEDS_VARIABLE: &str = "GPURUN_FUZZ_SEEDS";
+
 /// The target of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Target> {

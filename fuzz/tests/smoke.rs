@@ -10,10 +10,10 @@ const SEED: u32 = 1;
 fn smoke(name: &str, runs: u32) {
     let target = fuzz::find(name).expect("a target");
     let corpus = tempfile::tempdir().expect("a folder");
-    fuzz::seeds::write(name, corpus.path()).expect("seeds");
     let artifacts = tempfile::tempdir().expect("a folder");
     let output = Command::new(env!("CARGO_BIN_EXE_fuzz"))
         .env(fuzz::TARGET_VARIABLE, name)
+        .env(fuzz::SEEDS_VARIABLE, corpus.path())
         .arg(format!("-runs={runs}"))
         .arg(format!("-seed={SEED}"))
         .arg(format!("-max_len={}", target.max_bytes))

@@ -1,4 +1,4 @@
-//! libFuzzer on the target that the environment names; its arguments are libFuzzer's.
+//! libFuzzer on the target that the environment names; its arguments are libFuzzer's. Without a target, it lists them.
 //!
 //! *Without coverage* libFuzzer would find every input equally uninteresting and mutate none. Then this program says what is new about one:
 //! how long it is and how it begins, in counters of which libFuzzer takes notice as of instrumented code's.
@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use fuzz::memory::Limited;
-use fuzz::{TARGET_VARIABLE, Target, find};
+use fuzz::{SEEDS_VARIABLE, TARGET_VARIABLE, TARGETS, Target, find};
 
 #[global_allocator]
 static MEMORY: Limited = Limited;
@@ -33,6 +33,22 @@ static TARGET: LazyLock<&Target> = LazyLock::new(|| {
     target
 });
 
+/// Before libFuzzer reads its corpus.
+fn prepare() {
+    if std::env::var_os(TARGET_VARIABLE).is_none() {
+        for target in TARGETS {
+            println!("{} {}", target.name, target.max_bytes);
+        }
+        std::process::exit(0);
+    }
+    if let Some(folder) = std::env::var_os(SEEDS_VARIABLE)
+        && let Err(error) = fuzz::seeds::write(TARGET.name, folder.as_ref())
+    {
+        eprintln!("fuzz: the seeds: {error}");
+        std::process::exit(2);
+    }
+}
+
 /// Notes what kind of input this is, where nothing better is known of it.
 fn note_kind(bytes: &[u8]) {
     if cfg!(feature = "coverage") {
@@ -45,7 +61,7 @@ fn note_kind(bytes: &[u8]) {
     COUNTERS[kind].store(1, Relaxed);
 }
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+libfuzzer_sys::fuzz_target!(init: prepare(), |bytes: &[u8]| {
     note_kind(bytes);
     (TARGET.run)(bytes);
 });
