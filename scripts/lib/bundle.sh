@@ -83,13 +83,14 @@ device_code() {
 
 is_current() { [ "$1" -nt "$2" ] && [ "$1" -nt "$REPO/tests/programs/check.h" ] && [ "$1" -nt "$TOOLS/cuda.stamp" ] && [ "$1" -nt "$REPO/scripts/lib/bundle.sh" ]; }
 
-# `compile_object SOURCE`: with the system's compiler and its static C++ library. Linked by zig, the object needs only the old C library.
+# `compile_object VARIANT SOURCE RUNTIME`: with the system's compiler, its static C++ library, and the headers of that CUDA runtime. Linked by
+# zig, the object needs only the old C library.
 compile_object() {
-    local source=$1 object code
-    object=$MADE/$(basename "$source" .cu).o
+    local source=$2 object code
+    object=$MADE/$1.$(basename "$source" .cu).o
     is_current "$object" "$source" && return
     read -ra code <<<"$(device_code)"
-    "$NVCC" -c -std=c++17 -O2 -Wno-deprecated-gpu-targets "${code[@]}" -o "$object" "$source"
+    "$NVCC" -c -std=c++17 -O2 -Wno-deprecated-gpu-targets "${code[@]}" -I"$3/include" -o "$object" "$source"
 }
 
 # `link_old OUT OBJECT|LIBRARY…`
@@ -100,19 +101,17 @@ link_old() {
         -lunwind -ldl -lpthread -lrt -lm -Wl,--allow-shlib-undefined
 }
 
-link_program() {
-    local name=$1 runtime=$CUDA/cuda_runtime/lib/libcudart.so.12
-    link_old "$BUNDLE/programs/static13/$name" "$MADE/$name.o" "$CUDA/cu13/lib/libcudart_static.a"
-    link_old "$BUNDLE/programs/dynamic12/$name" "$MADE/$name.o" "$runtime" -Wl,-rpath,"\$ORIGIN/../../lib/cuda"
-}
-
 programs_for_elsewhere() {
-    local source
+    local source name runtime12=$CUDA/cuda_runtime
     mkdir -p "$MADE" "$BUNDLE"/programs/{static13,dynamic12} "$BUNDLE/lib/cuda"
-    cp "$CUDA/cuda_runtime/lib/libcudart.so.12" "$BUNDLE/lib/cuda/"
+    cp "$runtime12/lib/libcudart.so.12" "$BUNDLE/lib/cuda/"
     for source in "$REPO"/tests/programs/*.cu "$CHECKS/runtime_check.cu"; do
-        compile_object "$source"
-        link_program "$(basename "$source" .cu)"
+        name=$(basename "$source" .cu)
+        compile_object static13 "$source" "$CUDA/cu13"
+        link_old "$BUNDLE/programs/static13/$name" "$MADE/static13.$name.o" "$CUDA/cu13/lib/libcudart_static.a"
+        compile_object dynamic12 "$source" "$runtime12"
+        link_old "$BUNDLE/programs/dynamic12/$name" "$MADE/dynamic12.$name.o" "$runtime12/lib/libcudart.so.12" \
+            -Wl,-rpath,"\$ORIGIN/../../lib/cuda"
     done
 }
 
