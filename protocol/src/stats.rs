@@ -301,9 +301,9 @@ impl Report {
     pub fn totals(&self) -> (u64, u64, u64) {
         self.functions.iter().fold((0, 0, 0), |sum, function| {
             (
-                sum.0 + function.local,
-                sum.1 + function.posted,
-                sum.2 + function.asked,
+                sum.0.saturating_add(function.local),
+                sum.1.saturating_add(function.posted),
+                sum.2.saturating_add(function.asked),
             )
         })
     }
@@ -312,6 +312,22 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Any process of the run can write to the file.
+    #[test]
+    fn counts_beyond_all_numbers_do_not_overflow() {
+        let most = FunctionReport {
+            local: u64::MAX,
+            posted: u64::MAX,
+            asked: u64::MAX,
+            ..FunctionReport::default()
+        };
+        let report = Report {
+            functions: vec![most.clone(), most],
+            ..Report::default()
+        };
+        assert_eq!(report.totals(), (u64::MAX, u64::MAX, u64::MAX));
+    }
 
     #[test]
     fn counts_of_several_mappings_add_up() {
