@@ -38,14 +38,14 @@ unsafe extern "C" {
     #[row(470, refused = "not served yet: graphs", blocks = never, since = 13010, ptsz = 13010)]
     fn cuStreamEndCaptureToCig(stream: CUstream) -> CUresult;
 
-    #[row(471, local, blocks = never, since = 10010, ptsz = 10010)]
+    #[row(471, local, blocks = never, since = 10010, ptsz = 10010, test = "surface_context")]
     fn cuStreamGetCaptureInfo(
         stream: CUstream,
         #[out] capture_status_out: *mut CUstreamCaptureStatus,
         #[out(nullable)] id_out: *mut u64,
     ) -> CUresult;
 
-    #[row(472, local, blocks = never, since = 11030, ptsz = 11030)]
+    #[row(472, local, blocks = never, since = 11030, ptsz = 11030, test = "surface_context")]
     fn cuStreamGetCaptureInfo_v2(
         stream: CUstream,
         #[out] capture_status_out: *mut CUstreamCaptureStatus,
@@ -66,7 +66,7 @@ unsafe extern "C" {
         #[out(nullable)] num_dependencies_out: *mut usize,
     ) -> CUresult;
 
-    #[row(474, local, blocks = never, since = 10000, ptsz = 10000)]
+    #[row(474, local, blocks = never, since = 10000, ptsz = 10000, test = "surface_context")]
     fn cuStreamIsCapturing(
         stream: CUstream,
         #[out] capture_status: *mut CUstreamCaptureStatus,
@@ -89,6 +89,6 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(477, local, blocks = never, since = 10010)]
+    #[row(477, local, blocks = never, since = 10010, test = "surface_context")]
     fn cuThreadExchangeStreamCaptureMode(#[inout] mode: *mut CUstreamCaptureMode) -> CUresult;
 }

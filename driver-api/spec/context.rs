@@ -39,10 +39,24 @@ unsafe extern "C" {
     )]
     fn cuCtxCreate(#[creates] pctx: *mut CUcontext, flags: c_uint, dev: CUdevice) -> CUresult;
 
-    #[row(134, asked, via = gpurunContextCreate, blocks = unbounded, since = 3020)]
+    #[row(
+        134,
+        asked,
+        via = gpurunContextCreate,
+        blocks = unbounded,
+        since = 3020,
+        test = "surface_context"
+    )]
     fn cuCtxCreate_v2(#[creates] pctx: *mut CUcontext, flags: c_uint, dev: CUdevice) -> CUresult;
 
-    #[row(135, asked, via = gpurunContextCreate, blocks = unbounded, since = 11040)]
+    #[row(
+        135,
+        asked,
+        via = gpurunContextCreate,
+        blocks = unbounded,
+        since = 11040,
+        test = "surface_context"
+    )]
     fn cuCtxCreate_v3(
         #[creates] pctx: *mut CUcontext,
         #[input(count = num_params)] params_array: *mut CUexecAffinityParam,
@@ -51,7 +65,14 @@ unsafe extern "C" {
         dev: CUdevice,
     ) -> CUresult;
 
-    #[row(136, asked, via = gpurunContextCreate, blocks = unbounded, since = 12050)]
+    #[row(
+        136,
+        asked,
+        via = gpurunContextCreate,
+        blocks = unbounded,
+        since = 12050,
+        test = "surface_context"
+    )]
     fn cuCtxCreate_v4(
         #[creates] pctx: *mut CUcontext,
         #[input(nullable)] ctx_create_params: *mut CUctxCreateParams,
@@ -59,10 +80,24 @@ unsafe extern "C" {
         dev: CUdevice,
     ) -> CUresult;
 
-    #[row(137, asked, via = gpurunContextDestroy, blocks = unbounded, since = 2000)]
+    #[row(
+        137,
+        asked,
+        via = gpurunContextDestroy,
+        blocks = unbounded,
+        since = 2000,
+        test = "surface_context"
+    )]
     fn cuCtxDestroy(#[destroys] ctx: CUcontext) -> CUresult;
 
-    #[row(138, asked, via = gpurunContextDestroy, blocks = unbounded, since = 4000)]
+    #[row(
+        138,
+        asked,
+        via = gpurunContextDestroy,
+        blocks = unbounded,
+        since = 4000,
+        test = "surface_context"
+    )]
     fn cuCtxDestroy_v2(#[destroys] ctx: CUcontext) -> CUresult;
 
     #[row(
@@ -79,19 +114,19 @@ unsafe extern "C" {
     #[row(141, refused = "not served yet: access between devices", blocks = device, since = 4000)]
     fn cuCtxEnablePeerAccess(peer_context: CUcontext, flags: c_uint) -> CUresult;
 
-    #[row(142, local, blocks = never, since = 3020)]
+    #[row(142, local, blocks = never, since = 3020, test = "surface_context")]
     fn cuCtxGetApiVersion(ctx: CUcontext, #[out] version: *mut c_uint) -> CUresult;
 
-    #[row(143, local, blocks = never, since = 3020)]
+    #[row(143, local, blocks = never, since = 3020, test = "surface_context")]
     fn cuCtxGetCacheConfig(#[out] pconfig: *mut CUfunc_cache) -> CUresult;
 
-    #[row(144, local, blocks = never, since = 4000)]
+    #[row(144, local, blocks = never, since = 4000, test = "surface_context")]
     fn cuCtxGetCurrent(#[out] pctx: *mut CUcontext) -> CUresult;
 
-    #[row(145, local, blocks = never, since = 2000)]
+    #[row(145, local, blocks = never, since = 2000, test = "surface_context")]
     fn cuCtxGetDevice(#[out] device: *mut CUdevice) -> CUresult;
 
-    #[row(146, local, blocks = never, since = 13000)]
+    #[row(146, local, blocks = never, since = 13000, test = "surface_context")]
     fn cuCtxGetDevice_v2(#[out] device: *mut CUdevice, ctx: CUcontext) -> CUresult;
 
     #[row(147, refused = "not served yet", blocks = never, since = 11040)]
@@ -100,91 +135,133 @@ unsafe extern "C" {
         kind: CUexecAffinityType,
     ) -> CUresult;
 
-    #[row(148, local, blocks = never, since = 7000)]
+    #[row(148, local, blocks = never, since = 7000, test = "surface_context")]
     fn cuCtxGetFlags(#[out] flags: *mut c_uint) -> CUresult;
 
-    #[row(149, local, blocks = never, since = 12000)]
+    #[row(149, local, blocks = never, since = 12000, test = "surface_context")]
     fn cuCtxGetId(ctx: CUcontext, #[out] ctx_id: *mut c_ulonglong) -> CUresult;
 
-    #[row(150, asked, blocks = never, since = 3010)]
+    #[row(150, asked, blocks = never, since = 3010, test = "surface_context")]
     fn cuCtxGetLimit(#[out] pvalue: *mut usize, limit: CUlimit) -> CUresult;
 
-    #[row(151, local, blocks = never, since = 4020)]
+    #[row(151, local, blocks = never, since = 4020, test = "surface_context")]
     fn cuCtxGetSharedMemConfig(#[out] config: *mut CUsharedconfig) -> CUresult;
 
-    #[row(152, local, blocks = never, since = 5050)]
+    #[row(152, local, blocks = never, since = 5050, test = "surface_context")]
     fn cuCtxGetStreamPriorityRange(
         #[out(nullable)] least_priority: *mut c_int,
         #[out(nullable)] greatest_priority: *mut c_int,
     ) -> CUresult;
 
-    #[row(153, local, blocks = never, since = 2000)]
+    #[row(153, local, blocks = never, since = 2000, test = "surface_context")]
     fn cuCtxPopCurrent(#[out(nullable)] pctx: *mut CUcontext) -> CUresult;
 
-    #[row(154, local, blocks = never, since = 4000)]
+    #[row(154, local, blocks = never, since = 4000, test = "surface_context")]
     fn cuCtxPopCurrent_v2(#[out(nullable)] pctx: *mut CUcontext) -> CUresult;
 
-    #[row(155, local, blocks = never, since = 2000)]
+    #[row(155, local, blocks = never, since = 2000, test = "surface_context")]
     fn cuCtxPushCurrent(ctx: CUcontext) -> CUresult;
 
-    #[row(156, local, blocks = never, since = 4000)]
+    #[row(156, local, blocks = never, since = 4000, test = "surface_context")]
     fn cuCtxPushCurrent_v2(ctx: CUcontext) -> CUresult;
 
     #[row(157, refused = "not served yet", blocks = device, since = 12050)]
     fn cuCtxRecordEvent(ctx: CUcontext, event: CUevent) -> CUresult;
 
-    #[row(158, posted, blocks = never, since = 11000)]
+    #[row(158, posted, blocks = never, since = 11000, test = "surface_context")]
     fn cuCtxResetPersistingL2Cache() -> CUresult;
 
-    #[row(159, local, blocks = never, since = 3020)]
+    #[row(159, local, blocks = never, since = 3020, test = "surface_context")]
     fn cuCtxSetCacheConfig(config: CUfunc_cache) -> CUresult;
 
-    #[row(160, local, blocks = never, since = 4000)]
+    #[row(160, local, blocks = never, since = 4000, test = "surface_context")]
     fn cuCtxSetCurrent(ctx: CUcontext) -> CUresult;
 
-    #[row(161, local, blocks = never, since = 12010)]
+    #[row(161, local, blocks = never, since = 12010, test = "surface_context")]
     fn cuCtxSetFlags(flags: c_uint) -> CUresult;
 
-    #[row(162, asked, blocks = device, since = 3010)]
+    #[row(162, asked, blocks = device, since = 3010, test = "surface_context")]
     fn cuCtxSetLimit(limit: CUlimit, value: usize) -> CUresult;
 
-    #[row(163, local, blocks = never, since = 4020)]
+    #[row(163, local, blocks = never, since = 4020, test = "surface_context")]
     fn cuCtxSetSharedMemConfig(config: CUsharedconfig) -> CUresult;
 
-    #[row(164, asked, via = gpurunMark, blocks = unbounded, since = 2000)]
+    #[row(164, asked, via = gpurunMark, blocks = unbounded, since = 2000, test = "surface_context")]
     fn cuCtxSynchronize() -> CUresult;
 
-    #[row(165, asked, via = gpurunMark, blocks = unbounded, since = 13000)]
+    #[row(
+        165,
+        asked,
+        via = gpurunMark,
+        blocks = unbounded,
+        since = 13000,
+        test = "surface_context"
+    )]
     fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult;
 
     #[row(166, refused = "not served yet", blocks = device, since = 12050)]
     fn cuCtxWaitEvent(ctx: CUcontext, event: CUevent) -> CUresult;
 
-    #[row(167, local, blocks = never, since = 7000)]
+    #[row(167, local, blocks = never, since = 7000, test = "surface_context")]
     fn cuDevicePrimaryCtxGetState(
         dev: CUdevice,
         #[out] flags: *mut c_uint,
         #[out] active: *mut c_int,
     ) -> CUresult;
 
-    #[row(168, posted, via = gpurunPrimaryRelease, blocks = unbounded, since = 7000)]
+    #[row(
+        168,
+        posted,
+        via = gpurunPrimaryRelease,
+        blocks = unbounded,
+        since = 7000,
+        test = "surface_context"
+    )]
     fn cuDevicePrimaryCtxRelease(dev: CUdevice) -> CUresult;
 
-    #[row(169, posted, via = gpurunPrimaryRelease, blocks = unbounded, since = 11000)]
+    #[row(
+        169,
+        posted,
+        via = gpurunPrimaryRelease,
+        blocks = unbounded,
+        since = 11000,
+        test = "surface_context"
+    )]
     fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> CUresult;
 
-    #[row(170, asked, via = gpurunPrimaryReset, blocks = unbounded, since = 7000)]
+    #[row(
+        170,
+        asked,
+        via = gpurunPrimaryReset,
+        blocks = unbounded,
+        since = 7000,
+        test = "surface_context"
+    )]
     fn cuDevicePrimaryCtxReset(dev: CUdevice) -> CUresult;
 
-    #[row(171, asked, via = gpurunPrimaryReset, blocks = unbounded, since = 11000)]
+    #[row(
+        171,
+        asked,
+        via = gpurunPrimaryReset,
+        blocks = unbounded,
+        since = 11000,
+        test = "surface_context"
+    )]
     fn cuDevicePrimaryCtxReset_v2(dev: CUdevice) -> CUresult;
 
-    #[row(172, asked, via = gpurunPrimaryRetain, blocks = unbounded, since = 7000)]
+    #[row(
+        172,
+        asked,
+        via = gpurunPrimaryRetain,
+        blocks = unbounded,
+        since = 7000,
+        test = "surface_context"
+    )]
     fn cuDevicePrimaryCtxRetain(#[out] pctx: *mut CUcontext, dev: CUdevice) -> CUresult;
 
-    #[row(173, local, blocks = never, since = 7000)]
+    #[row(173, local, blocks = never, since = 7000, test = "surface_context")]
     fn cuDevicePrimaryCtxSetFlags(dev: CUdevice, flags: c_uint) -> CUresult;
 
-    #[row(174, local, blocks = never, since = 11000)]
+    #[row(174, local, blocks = never, since = 11000, test = "surface_context")]
     fn cuDevicePrimaryCtxSetFlags_v2(dev: CUdevice, flags: c_uint) -> CUresult;
 }

@@ -1,31 +1,31 @@
 //! Devices and their attributes: answered from the snapshot of the hello.
 
 unsafe extern "C" {
-    #[row(107, local, blocks = never, since = 4000)]
+    #[row(107, local, blocks = never, since = 4000, test = "surface_context")]
     fn cuDeviceCanAccessPeer(
         #[out] can_access_peer: *mut c_int,
         dev: CUdevice,
         peer_dev: CUdevice,
     ) -> CUresult;
 
-    #[row(108, local, blocks = never, since = 2000)]
+    #[row(108, local, blocks = never, since = 2000, test = "surface_context")]
     fn cuDeviceComputeCapability(
         #[out] major: *mut c_int,
         #[out] minor: *mut c_int,
         dev: CUdevice,
     ) -> CUresult;
 
-    #[row(109, local, blocks = never, since = 2000)]
+    #[row(109, local, blocks = never, since = 2000, test = "surface_context")]
     fn cuDeviceGet(#[out] device: *mut CUdevice, ordinal: c_int) -> CUresult;
 
-    #[row(110, local, blocks = never, since = 2000)]
+    #[row(110, local, blocks = never, since = 2000, test = "surface_context")]
     fn cuDeviceGetAttribute(
         #[out] pi: *mut c_int,
         attrib: CUdevice_attribute,
         dev: CUdevice,
     ) -> CUresult;
 
-    #[row(111, local, blocks = never, since = 4010)]
+    #[row(111, local, blocks = never, since = 4010, test = "surface_context")]
     fn cuDeviceGetByPCIBusId(
         #[out] dev: *mut CUdevice,
         #[input(text)] pci_bus_id: *const c_char,
@@ -51,10 +51,10 @@ unsafe extern "C" {
         dev: CUdevice,
     ) -> CUresult;
 
-    #[row(114, local, blocks = never, since = 2000)]
+    #[row(114, local, blocks = never, since = 2000, test = "surface_context")]
     fn cuDeviceGetCount(#[out] count: *mut c_int) -> CUresult;
 
-    #[row(115, local, blocks = never, since = 11040)]
+    #[row(115, local, blocks = never, since = 11040, test = "surface_context")]
     fn cuDeviceGetExecAffinitySupport(
         #[out] pi: *mut c_int,
         kind: CUexecAffinityType,
@@ -89,7 +89,7 @@ unsafe extern "C" {
         dev: CUdevice,
     ) -> CUresult;
 
-    #[row(119, local, blocks = never, since = 2000)]
+    #[row(119, local, blocks = never, since = 2000, test = "surface_context")]
     fn cuDeviceGetName(
         #[out(bytes = len)] name: *mut c_char,
         len: c_int,
@@ -117,7 +117,7 @@ unsafe extern "C" {
         dst_device: CUdevice,
     ) -> CUresult;
 
-    #[row(122, local, blocks = never, since = 8000)]
+    #[row(122, local, blocks = never, since = 8000, test = "surface_context")]
     fn cuDeviceGetP2PAttribute(
         #[out] value: *mut c_int,
         attrib: CUdevice_P2PAttribute,
@@ -125,14 +125,14 @@ unsafe extern "C" {
         dst_device: CUdevice,
     ) -> CUresult;
 
-    #[row(123, local, blocks = never, since = 4010)]
+    #[row(123, local, blocks = never, since = 4010, test = "surface_context")]
     fn cuDeviceGetPCIBusId(
         #[out(bytes = len)] pci_bus_id: *mut c_char,
         len: c_int,
         dev: CUdevice,
     ) -> CUresult;
 
-    #[row(124, local, blocks = never, since = 2000)]
+    #[row(124, local, blocks = never, since = 2000, test = "surface_context")]
     fn cuDeviceGetProperties(#[out] prop: *mut CUdevprop, dev: CUdevice) -> CUresult;
 
     #[row(125, refused = "not served yet", blocks = never, since = 11010)]
@@ -143,10 +143,10 @@ unsafe extern "C" {
         dev: CUdevice,
     ) -> CUresult;
 
-    #[row(126, local, blocks = never, since = 9020)]
+    #[row(126, local, blocks = never, since = 9020, test = "surface_context")]
     fn cuDeviceGetUuid(#[out] uuid: *mut CUuuid, dev: CUdevice) -> CUresult;
 
-    #[row(127, local, blocks = never, since = 11040)]
+    #[row(127, local, blocks = never, since = 11040, test = "surface_context")]
     fn cuDeviceGetUuid_v2(#[out] uuid: *mut CUuuid, dev: CUdevice) -> CUresult;
 
     #[row(128, refused = "not served yet", blocks = never, since = 12040)]
@@ -165,7 +165,7 @@ unsafe extern "C" {
     )]
     fn cuDeviceTotalMem(#[out] bytes: *mut c_uint, dev: CUdevice) -> CUresult;
 
-    #[row(130, local, blocks = never, since = 3020)]
+    #[row(130, local, blocks = never, since = 3020, test = "surface_context")]
     fn cuDeviceTotalMem_v2(#[out] bytes: *mut usize, dev: CUdevice) -> CUresult;
 
     #[row(131, refused = "not served yet", blocks = unbounded, since = 12040)]

@@ -480,7 +480,7 @@ unsafe extern "C" {
         blocks = never,
         since = 2020
     )]
-    fn cuWGLGetDevice(#[out] device: *mut CUdevice, #[address] gpu: *mut c_void) -> CUresult;
+    fn cuWGLGetDevice(#[out] device: *mut CUdevice, gpu: HGPUNV) -> CUresult;
 
     /// Exported, but in no header: its arguments are not known.
     #[row(

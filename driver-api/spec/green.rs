@@ -103,6 +103,6 @@ unsafe extern "C" {
         kind: CUdevResourceType,
     ) -> CUresult;
 
-    #[row(595, local, blocks = never, since = 12040)]
+    #[row(595, local, blocks = never, since = 12040, test = "surface_stream")]
     fn cuStreamGetGreenCtx(stream: CUstream, #[out] ctx: *mut CUgreenCtx) -> CUresult;
 }

@@ -25,7 +25,15 @@ unsafe extern "C" {
     )]
     fn cuLaunch(f: CUfunction) -> CUresult;
 
-    #[row(227, posted, via = gpurunLaunch, blocks = device, since = 9000, ptsz = 9000)]
+    #[row(
+        227,
+        posted,
+        via = gpurunLaunch,
+        blocks = device,
+        since = 9000,
+        ptsz = 9000,
+        test = "surface_module"
+    )]
     fn cuLaunchCooperativeKernel(
         f: CUfunction,
         grid_dim_x: c_uint,
@@ -94,7 +102,15 @@ unsafe extern "C" {
         sync_mode: c_uint,
     ) -> CUresult;
 
-    #[row(233, posted, via = gpurunLaunch, blocks = device, since = 4000, ptsz = 7000)]
+    #[row(
+        233,
+        posted,
+        via = gpurunLaunch,
+        blocks = device,
+        since = 4000,
+        ptsz = 7000,
+        test = "surface_module"
+    )]
     fn cuLaunchKernel(
         f: CUfunction,
         grid_dim_x: c_uint,
@@ -109,7 +125,15 @@ unsafe extern "C" {
         #[input(ended, nullable)] extra: *mut *mut c_void,
     ) -> CUresult;
 
-    #[row(234, posted, via = gpurunLaunch, blocks = device, since = 11060, ptsz = 11060)]
+    #[row(
+        234,
+        posted,
+        via = gpurunLaunch,
+        blocks = device,
+        since = 11060,
+        ptsz = 11060,
+        test = "surface_module"
+    )]
     fn cuLaunchKernelEx(
         #[input] config: *const CUlaunchConfig,
         f: CUfunction,

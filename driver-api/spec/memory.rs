@@ -85,7 +85,7 @@ unsafe extern "C" {
     )]
     fn cuMemAllocHost(#[creates] pp: *mut *mut c_void, bytesize: c_uint) -> CUresult;
 
-    #[row(287, local, blocks = device, since = 3020)]
+    #[row(287, local, blocks = device, since = 3020, test = "surface_memory")]
     fn cuMemAllocHost_v2(#[creates] pp: *mut *mut c_void, bytesize: usize) -> CUresult;
 
     #[row(
@@ -102,7 +102,14 @@ unsafe extern "C" {
         element_size_bytes: c_uint,
     ) -> CUresult;
 
-    #[row(289, asked, via = gpurunMemoryMap, blocks = device, since = 3020)]
+    #[row(
+        289,
+        asked,
+        via = gpurunMemoryMap,
+        blocks = device,
+        since = 3020,
+        test = "surface_memory"
+    )]
     fn cuMemAllocPitch_v2(
         #[creates] dptr: *mut CUdeviceptr,
         #[out] pitch: *mut usize,
@@ -111,7 +118,14 @@ unsafe extern "C" {
         element_size_bytes: c_uint,
     ) -> CUresult;
 
-    #[row(290, asked, via = gpurunMemoryMap, blocks = device, since = 3020)]
+    #[row(
+        290,
+        asked,
+        via = gpurunMemoryMap,
+        blocks = device,
+        since = 3020,
+        test = "surface_memory"
+    )]
     fn cuMemAlloc_v2(#[creates] dptr: *mut CUdeviceptr, bytesize: usize) -> CUresult;
 
     #[row(
@@ -137,10 +151,17 @@ unsafe extern "C" {
     )]
     fn cuMemFree(#[destroys] dptr: CUdeviceptr_v1) -> CUresult;
 
-    #[row(293, local, blocks = unbounded, since = 2000)]
+    #[row(293, local, blocks = unbounded, since = 2000, test = "surface_memory")]
     fn cuMemFreeHost(#[destroys] p: *mut c_void) -> CUresult;
 
-    #[row(294, posted, via = gpurunMemoryUnmap, blocks = unbounded, since = 3020)]
+    #[row(
+        294,
+        posted,
+        via = gpurunMemoryUnmap,
+        blocks = unbounded,
+        since = 3020,
+        test = "surface_memory"
+    )]
     fn cuMemFree_v2(#[destroys] dptr: CUdeviceptr) -> CUresult;
 
     #[row(
@@ -155,7 +176,7 @@ unsafe extern "C" {
         dptr: CUdeviceptr_v1,
     ) -> CUresult;
 
-    #[row(296, local, blocks = never, since = 3020)]
+    #[row(296, local, blocks = never, since = 3020, test = "surface_memory")]
     fn cuMemGetAddressRange_v2(
         #[out(nullable)] pbase: *mut CUdeviceptr,
         #[out(nullable)] psize: *mut usize,
@@ -170,7 +191,7 @@ unsafe extern "C" {
     )]
     fn cuMemGetInfo(#[out] free: *mut c_uint, #[out] total: *mut c_uint) -> CUresult;
 
-    #[row(298, asked, custom = client, blocks = never, since = 3020)]
+    #[row(298, asked, custom = client, blocks = never, since = 3020, test = "surface_memory")]
     fn cuMemGetInfo_v2(#[out] free: *mut usize, #[out] total: *mut usize) -> CUresult;
 
     #[row(299, refused = "not served yet", blocks = never, since = 13040)]
@@ -182,7 +203,7 @@ unsafe extern "C" {
         #[out] location_out: *mut CUmemLocation,
     ) -> CUresult;
 
-    #[row(300, local, blocks = device, since = 2020)]
+    #[row(300, local, blocks = device, since = 2020, test = "surface_memory")]
     fn cuMemHostAlloc(#[creates] pp: *mut *mut c_void, bytesize: usize, flags: c_uint) -> CUresult;
 
     #[row(
@@ -197,14 +218,14 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(302, local, blocks = never, since = 3020)]
+    #[row(302, local, blocks = never, since = 3020, test = "surface_memory")]
     fn cuMemHostGetDevicePointer_v2(
         #[out] pdptr: *mut CUdeviceptr,
         #[address] p: *mut c_void,
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(303, local, blocks = never, since = 2030)]
+    #[row(303, local, blocks = never, since = 2030, test = "surface_memory")]
     fn cuMemHostGetFlags(#[out] flags: *mut c_uint, #[address] p: *mut c_void) -> CUresult;
 
     #[row(
@@ -215,13 +236,21 @@ unsafe extern "C" {
     )]
     fn cuMemHostRegister(#[address] p: *mut c_void, bytesize: usize, flags: c_uint) -> CUresult;
 
-    #[row(305, local, blocks = device, since = 6050)]
+    #[row(305, local, blocks = device, since = 6050, test = "surface_memory")]
     fn cuMemHostRegister_v2(#[address] p: *mut c_void, bytesize: usize, flags: c_uint) -> CUresult;
 
-    #[row(306, local, blocks = unbounded, since = 4000)]
+    #[row(306, local, blocks = unbounded, since = 4000, test = "surface_memory")]
     fn cuMemHostUnregister(#[address] p: *mut c_void) -> CUresult;
 
-    #[row(307, posted, via = gpurunCopyToDevice, blocks = unbounded, since = 4000, ptds = 7000)]
+    #[row(
+        307,
+        posted,
+        via = gpurunCopyToDevice,
+        blocks = unbounded,
+        since = 4000,
+        ptds = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemcpy(dst: CUdeviceptr, src: CUdeviceptr, byte_count: usize) -> CUresult;
 
     #[row(
@@ -240,7 +269,15 @@ unsafe extern "C" {
     )]
     fn cuMemcpy2DAsync(#[input] copy: *const CUDA_MEMCPY2D_v1, stream: CUstream) -> CUresult;
 
-    #[row(310, posted, via = gpurunCopyToDevice, blocks = unbounded, since = 3020, ptsz = 7000)]
+    #[row(
+        310,
+        posted,
+        via = gpurunCopyToDevice,
+        blocks = unbounded,
+        since = 3020,
+        ptsz = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemcpy2DAsync_v2(#[input] copy: *const CUDA_MEMCPY2D, stream: CUstream) -> CUresult;
 
     #[row(
@@ -251,10 +288,26 @@ unsafe extern "C" {
     )]
     fn cuMemcpy2DUnaligned(#[input] copy: *const CUDA_MEMCPY2D_v1) -> CUresult;
 
-    #[row(312, posted, via = gpurunCopyToDevice, blocks = unbounded, since = 3020, ptds = 7000)]
+    #[row(
+        312,
+        posted,
+        via = gpurunCopyToDevice,
+        blocks = unbounded,
+        since = 3020,
+        ptds = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemcpy2DUnaligned_v2(#[input] copy: *const CUDA_MEMCPY2D) -> CUresult;
 
-    #[row(313, posted, via = gpurunCopyToDevice, blocks = unbounded, since = 3020, ptds = 7000)]
+    #[row(
+        313,
+        posted,
+        via = gpurunCopyToDevice,
+        blocks = unbounded,
+        since = 3020,
+        ptds = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemcpy2D_v2(#[input] copy: *const CUDA_MEMCPY2D) -> CUresult;
 
     #[row(
@@ -351,7 +404,15 @@ unsafe extern "C" {
     )]
     fn cuMemcpy3D_v2(#[input] copy: *const CUDA_MEMCPY3D) -> CUresult;
 
-    #[row(323, posted, via = gpurunCopyToDevice, blocks = unbounded, since = 4000, ptsz = 7000)]
+    #[row(
+        323,
+        posted,
+        via = gpurunCopyToDevice,
+        blocks = unbounded,
+        since = 4000,
+        ptsz = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemcpyAsync(
         dst: CUdeviceptr,
         src: CUdeviceptr,
@@ -530,7 +591,15 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(338, posted, via = gpurunCopyOnDevice, blocks = device, since = 3020, ptsz = 7000)]
+    #[row(
+        338,
+        posted,
+        via = gpurunCopyOnDevice,
+        blocks = device,
+        since = 3020,
+        ptsz = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemcpyDtoDAsync_v2(
         dst_device: CUdeviceptr,
         src_device: CUdeviceptr,
@@ -538,7 +607,15 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(339, posted, via = gpurunCopyOnDevice, blocks = device, since = 3020, ptds = 7000)]
+    #[row(
+        339,
+        posted,
+        via = gpurunCopyOnDevice,
+        blocks = device,
+        since = 3020,
+        ptds = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemcpyDtoD_v2(
         dst_device: CUdeviceptr,
         src_device: CUdeviceptr,
@@ -570,7 +647,15 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(342, posted, via = gpurunCopyFromDevice, blocks = unbounded, since = 3020, ptsz = 7000)]
+    #[row(
+        342,
+        posted,
+        via = gpurunCopyFromDevice,
+        blocks = unbounded,
+        since = 3020,
+        ptsz = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemcpyDtoHAsync_v2(
         #[out(bytes = byte_count)] dst_host: *mut c_void,
         src_device: CUdeviceptr,
@@ -578,7 +663,15 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(343, asked, via = gpurunCopyFromDevice, blocks = unbounded, since = 3020, ptds = 7000)]
+    #[row(
+        343,
+        asked,
+        via = gpurunCopyFromDevice,
+        blocks = unbounded,
+        since = 3020,
+        ptds = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemcpyDtoH_v2(
         #[out(bytes = byte_count)] dst_host: *mut c_void,
         src_device: CUdeviceptr,
@@ -654,7 +747,15 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(350, posted, via = gpurunCopyToDevice, blocks = device, since = 3020, ptsz = 7000)]
+    #[row(
+        350,
+        posted,
+        via = gpurunCopyToDevice,
+        blocks = device,
+        since = 3020,
+        ptsz = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemcpyHtoDAsync_v2(
         dst_device: CUdeviceptr,
         #[input(bytes = byte_count)] src_host: *const c_void,
@@ -662,7 +763,15 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(351, posted, via = gpurunCopyToDevice, blocks = unbounded, since = 3020, ptds = 7000)]
+    #[row(
+        351,
+        posted,
+        via = gpurunCopyToDevice,
+        blocks = unbounded,
+        since = 3020,
+        ptds = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemcpyHtoD_v2(
         dst_device: CUdeviceptr,
         #[input(bytes = byte_count)] src_host: *const c_void,
@@ -723,7 +832,15 @@ unsafe extern "C" {
     )]
     fn cuMemsetD16(dst_device: CUdeviceptr_v1, us: c_ushort, n: c_uint) -> CUresult;
 
-    #[row(356, posted, via = gpurunFill, blocks = device, since = 3020, ptsz = 7000)]
+    #[row(
+        356,
+        posted,
+        via = gpurunFill,
+        blocks = device,
+        since = 3020,
+        ptsz = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemsetD16Async(
         dst_device: CUdeviceptr,
         us: c_ushort,
@@ -731,7 +848,15 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(357, posted, via = gpurunFill, blocks = device, since = 3020, ptds = 7000)]
+    #[row(
+        357,
+        posted,
+        via = gpurunFill,
+        blocks = device,
+        since = 3020,
+        ptds = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemsetD16_v2(dst_device: CUdeviceptr, us: c_ushort, n: usize) -> CUresult;
 
     #[row(
@@ -748,7 +873,15 @@ unsafe extern "C" {
         height: c_uint,
     ) -> CUresult;
 
-    #[row(359, posted, via = gpurunFill, blocks = device, since = 3020, ptsz = 7000)]
+    #[row(
+        359,
+        posted,
+        via = gpurunFill,
+        blocks = device,
+        since = 3020,
+        ptsz = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemsetD2D16Async(
         dst_device: CUdeviceptr,
         dst_pitch: usize,
@@ -758,7 +891,15 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(360, posted, via = gpurunFill, blocks = device, since = 3020, ptds = 7000)]
+    #[row(
+        360,
+        posted,
+        via = gpurunFill,
+        blocks = device,
+        since = 3020,
+        ptds = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemsetD2D16_v2(
         dst_device: CUdeviceptr,
         dst_pitch: usize,
@@ -781,7 +922,15 @@ unsafe extern "C" {
         height: c_uint,
     ) -> CUresult;
 
-    #[row(362, posted, via = gpurunFill, blocks = device, since = 3020, ptsz = 7000)]
+    #[row(
+        362,
+        posted,
+        via = gpurunFill,
+        blocks = device,
+        since = 3020,
+        ptsz = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemsetD2D32Async(
         dst_device: CUdeviceptr,
         dst_pitch: usize,
@@ -791,7 +940,15 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(363, posted, via = gpurunFill, blocks = device, since = 3020, ptds = 7000)]
+    #[row(
+        363,
+        posted,
+        via = gpurunFill,
+        blocks = device,
+        since = 3020,
+        ptds = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemsetD2D32_v2(
         dst_device: CUdeviceptr,
         dst_pitch: usize,
@@ -814,7 +971,15 @@ unsafe extern "C" {
         height: c_uint,
     ) -> CUresult;
 
-    #[row(365, posted, via = gpurunFill, blocks = device, since = 3020, ptsz = 7000)]
+    #[row(
+        365,
+        posted,
+        via = gpurunFill,
+        blocks = device,
+        since = 3020,
+        ptsz = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemsetD2D8Async(
         dst_device: CUdeviceptr,
         dst_pitch: usize,
@@ -824,7 +989,15 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(366, posted, via = gpurunFill, blocks = device, since = 3020, ptds = 7000)]
+    #[row(
+        366,
+        posted,
+        via = gpurunFill,
+        blocks = device,
+        since = 3020,
+        ptds = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemsetD2D8_v2(
         dst_device: CUdeviceptr,
         dst_pitch: usize,
@@ -841,7 +1014,15 @@ unsafe extern "C" {
     )]
     fn cuMemsetD32(dst_device: CUdeviceptr_v1, ui: c_uint, n: c_uint) -> CUresult;
 
-    #[row(368, posted, via = gpurunFill, blocks = device, since = 3020, ptsz = 7000)]
+    #[row(
+        368,
+        posted,
+        via = gpurunFill,
+        blocks = device,
+        since = 3020,
+        ptsz = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemsetD32Async(
         dst_device: CUdeviceptr,
         ui: c_uint,
@@ -849,7 +1030,15 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(369, posted, via = gpurunFill, blocks = device, since = 3020, ptds = 7000)]
+    #[row(
+        369,
+        posted,
+        via = gpurunFill,
+        blocks = device,
+        since = 3020,
+        ptds = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemsetD32_v2(dst_device: CUdeviceptr, ui: c_uint, n: usize) -> CUresult;
 
     #[row(
@@ -860,7 +1049,15 @@ unsafe extern "C" {
     )]
     fn cuMemsetD8(dst_device: CUdeviceptr_v1, uc: c_uchar, n: c_uint) -> CUresult;
 
-    #[row(371, posted, via = gpurunFill, blocks = device, since = 3020, ptsz = 7000)]
+    #[row(
+        371,
+        posted,
+        via = gpurunFill,
+        blocks = device,
+        since = 3020,
+        ptsz = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemsetD8Async(
         dst_device: CUdeviceptr,
         uc: c_uchar,
@@ -868,17 +1065,25 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(372, posted, via = gpurunFill, blocks = device, since = 3020, ptds = 7000)]
+    #[row(
+        372,
+        posted,
+        via = gpurunFill,
+        blocks = device,
+        since = 3020,
+        ptds = 7000,
+        test = "surface_memory"
+    )]
     fn cuMemsetD8_v2(dst_device: CUdeviceptr, uc: c_uchar, n: usize) -> CUresult;
 
-    #[row(373, local, blocks = never, since = 4000)]
+    #[row(373, local, blocks = never, since = 4000, test = "surface_memory")]
     fn cuPointerGetAttribute(
         #[out(chosen_by = attribute)] data: *mut c_void,
         attribute: CUpointer_attribute,
         ptr: CUdeviceptr,
     ) -> CUresult;
 
-    #[row(374, local, blocks = never, since = 7000)]
+    #[row(374, local, blocks = never, since = 7000, test = "surface_memory")]
     fn cuPointerGetAttributes(
         num_attributes: c_uint,
         #[input(count = num_attributes)] attributes: *mut CUpointer_attribute,
@@ -886,7 +1091,7 @@ unsafe extern "C" {
         ptr: CUdeviceptr,
     ) -> CUresult;
 
-    #[row(375, local, blocks = never, since = 6000)]
+    #[row(375, local, blocks = never, since = 6000, test = "surface_memory")]
     fn cuPointerSetAttribute(
         #[input(chosen_by = attribute)] value: *const c_void,
         attribute: CUpointer_attribute,

@@ -81,23 +81,23 @@ unsafe extern "C" {
         #[rest] name: &[u8],
     ) -> CUresult;
 
-    #[row(175, asked, custom = client, blocks = device, since = 2020)]
+    #[row(175, asked, custom = client, blocks = device, since = 2020, test = "surface_module")]
     fn cuFuncGetAttribute(
         #[out] pi: *mut c_int,
         attrib: CUfunction_attribute,
         function: CUfunction,
     ) -> CUresult;
 
-    #[row(176, local, blocks = never, since = 11000)]
+    #[row(176, local, blocks = never, since = 11000, test = "surface_module")]
     fn cuFuncGetModule(#[out] module: *mut CUmodule, function: CUfunction) -> CUresult;
 
-    #[row(177, local, blocks = never, since = 12030)]
+    #[row(177, local, blocks = never, since = 12030, test = "surface_module")]
     fn cuFuncGetName(#[out] name: *mut *const c_char, function: CUfunction) -> CUresult;
 
-    #[row(178, local, blocks = never, since = 13020)]
+    #[row(178, local, blocks = never, since = 13020, test = "surface_module")]
     fn cuFuncGetParamCount(func: CUfunction, #[out] param_count: *mut usize) -> CUresult;
 
-    #[row(179, local, blocks = never, since = 12040)]
+    #[row(179, local, blocks = never, since = 12040, test = "surface_module")]
     fn cuFuncGetParamInfo(
         func: CUfunction,
         param_index: usize,
@@ -105,13 +105,13 @@ unsafe extern "C" {
         #[out(nullable)] param_size: *mut usize,
     ) -> CUresult;
 
-    #[row(180, local, blocks = never, since = 12040)]
+    #[row(180, local, blocks = never, since = 12040, test = "surface_module")]
     fn cuFuncIsLoaded(#[out] state: *mut CUfunctionLoadingState, function: CUfunction) -> CUresult;
 
-    #[row(181, local, blocks = unbounded, since = 12040)]
+    #[row(181, local, blocks = unbounded, since = 12040, test = "surface_module")]
     fn cuFuncLoad(function: CUfunction) -> CUresult;
 
-    #[row(182, asked, custom = client, blocks = device, since = 9000)]
+    #[row(182, asked, custom = client, blocks = device, since = 9000, test = "surface_module")]
     fn cuFuncSetAttribute(
         function: CUfunction,
         attrib: CUfunction_attribute,
@@ -126,10 +126,10 @@ unsafe extern "C" {
     )]
     fn cuFuncSetBlockShape(function: CUfunction, x: c_int, y: c_int, z: c_int) -> CUresult;
 
-    #[row(184, posted, blocks = never, since = 3000)]
+    #[row(184, posted, blocks = never, since = 3000, test = "surface_module")]
     fn cuFuncSetCacheConfig(function: CUfunction, config: CUfunc_cache) -> CUresult;
 
-    #[row(185, local, blocks = never, since = 4020)]
+    #[row(185, local, blocks = never, since = 4020, test = "surface_module")]
     fn cuFuncSetSharedMemConfig(function: CUfunction, config: CUsharedconfig) -> CUresult;
 
     #[row(
@@ -140,7 +140,7 @@ unsafe extern "C" {
     )]
     fn cuFuncSetSharedSize(function: CUfunction, bytes: c_uint) -> CUresult;
 
-    #[row(187, asked, custom = client, blocks = device, since = 12000)]
+    #[row(187, asked, custom = client, blocks = device, since = 12000, test = "surface_module")]
     fn cuKernelGetAttribute(
         #[out] pi: *mut c_int,
         attrib: CUfunction_attribute,
@@ -148,19 +148,26 @@ unsafe extern "C" {
         dev: CUdevice,
     ) -> CUresult;
 
-    #[row(188, asked, via = gpurunKernelFunction, blocks = unbounded, since = 12000)]
+    #[row(
+        188,
+        asked,
+        via = gpurunKernelFunction,
+        blocks = unbounded,
+        since = 12000,
+        test = "surface_module"
+    )]
     fn cuKernelGetFunction(#[out] func: *mut CUfunction, kernel: CUkernel) -> CUresult;
 
-    #[row(189, local, blocks = never, since = 12050)]
+    #[row(189, local, blocks = never, since = 12050, test = "surface_module")]
     fn cuKernelGetLibrary(#[out] lib: *mut CUlibrary, kernel: CUkernel) -> CUresult;
 
-    #[row(190, local, blocks = never, since = 12030)]
+    #[row(190, local, blocks = never, since = 12030, test = "surface_module")]
     fn cuKernelGetName(#[out] name: *mut *const c_char, function: CUkernel) -> CUresult;
 
-    #[row(191, local, blocks = never, since = 13020)]
+    #[row(191, local, blocks = never, since = 13020, test = "surface_module")]
     fn cuKernelGetParamCount(kernel: CUkernel, #[out] param_count: *mut usize) -> CUresult;
 
-    #[row(192, local, blocks = never, since = 12040)]
+    #[row(192, local, blocks = never, since = 12040, test = "surface_module")]
     fn cuKernelGetParamInfo(
         kernel: CUkernel,
         param_index: usize,
@@ -168,7 +175,7 @@ unsafe extern "C" {
         #[out(nullable)] param_size: *mut usize,
     ) -> CUresult;
 
-    #[row(193, asked, custom = client, blocks = device, since = 12000)]
+    #[row(193, asked, custom = client, blocks = device, since = 12000, test = "surface_module")]
     fn cuKernelSetAttribute(
         attrib: CUfunction_attribute,
         val: c_int,
@@ -176,17 +183,31 @@ unsafe extern "C" {
         dev: CUdevice,
     ) -> CUresult;
 
-    #[row(194, local, blocks = never, since = 12000)]
+    #[row(194, local, blocks = never, since = 12000, test = "surface_module")]
     fn cuKernelSetCacheConfig(kernel: CUkernel, config: CUfunc_cache, dev: CUdevice) -> CUresult;
 
-    #[row(195, asked, via = gpurunLibraryNames, blocks = device, since = 12040)]
+    #[row(
+        195,
+        asked,
+        via = gpurunLibraryNames,
+        blocks = device,
+        since = 12040,
+        test = "surface_module"
+    )]
     fn cuLibraryEnumerateKernels(
         #[out(count = num_kernels)] kernels: *mut CUkernel,
         num_kernels: c_uint,
         lib: CUlibrary,
     ) -> CUresult;
 
-    #[row(196, asked, via = gpurunLibraryGlobal, blocks = unbounded, since = 12000)]
+    #[row(
+        196,
+        asked,
+        via = gpurunLibraryGlobal,
+        blocks = unbounded,
+        since = 12000,
+        test = "surface_module"
+    )]
     fn cuLibraryGetGlobal(
         #[out(nullable)] dptr: *mut CUdeviceptr,
         #[out(nullable)] bytes: *mut usize,
@@ -194,14 +215,28 @@ unsafe extern "C" {
         #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(197, asked, via = gpurunKernelGet, blocks = unbounded, since = 12000)]
+    #[row(
+        197,
+        asked,
+        via = gpurunKernelGet,
+        blocks = unbounded,
+        since = 12000,
+        test = "surface_module"
+    )]
     fn cuLibraryGetKernel(
         #[out] kernel: *mut CUkernel,
         library: CUlibrary,
         #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(198, asked, via = gpurunLibraryNames, blocks = device, since = 12040)]
+    #[row(
+        198,
+        asked,
+        via = gpurunLibraryNames,
+        blocks = device,
+        since = 12040,
+        test = "surface_module"
+    )]
     fn cuLibraryGetKernelCount(#[out] count: *mut c_uint, lib: CUlibrary) -> CUresult;
 
     #[row(199, refused = "not served yet: managed memory", blocks = unbounded, since = 12000)]
@@ -212,7 +247,7 @@ unsafe extern "C" {
         #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(200, asked, custom = client, blocks = unbounded, since = 12000)]
+    #[row(200, asked, custom = client, blocks = unbounded, since = 12000, test = "surface_module")]
     fn cuLibraryGetModule(#[creates] module: *mut CUmodule, library: CUlibrary) -> CUresult;
 
     #[row(201, refused = "not served yet", blocks = unbounded, since = 12000)]
@@ -222,7 +257,14 @@ unsafe extern "C" {
         #[input(text)] symbol: *const c_char,
     ) -> CUresult;
 
-    #[row(202, asked, via = gpurunLibraryLoad, blocks = unbounded, since = 12000)]
+    #[row(
+        202,
+        asked,
+        via = gpurunLibraryLoad,
+        blocks = unbounded,
+        since = 12000,
+        test = "surface_module"
+    )]
     fn cuLibraryLoadData(
         #[creates] library: *mut CUlibrary,
         #[input(ended)] code: *const c_void,
@@ -234,7 +276,14 @@ unsafe extern "C" {
         num_library_options: c_uint,
     ) -> CUresult;
 
-    #[row(203, asked, via = gpurunLibraryLoad, blocks = unbounded, since = 12000)]
+    #[row(
+        203,
+        asked,
+        via = gpurunLibraryLoad,
+        blocks = unbounded,
+        since = 12000,
+        test = "surface_module"
+    )]
     fn cuLibraryLoadFromFile(
         #[creates] library: *mut CUlibrary,
         #[input(text)] file_name: *const c_char,
@@ -246,24 +295,45 @@ unsafe extern "C" {
         num_library_options: c_uint,
     ) -> CUresult;
 
-    #[row(204, asked, custom = client, blocks = unbounded, since = 12000)]
+    #[row(204, asked, custom = client, blocks = unbounded, since = 12000, test = "surface_module")]
     fn cuLibraryUnload(#[destroys] library: CUlibrary) -> CUresult;
 
-    #[row(205, asked, via = gpurunModuleNames, blocks = device, since = 12040)]
+    #[row(
+        205,
+        asked,
+        via = gpurunModuleNames,
+        blocks = device,
+        since = 12040,
+        test = "surface_module"
+    )]
     fn cuModuleEnumerateFunctions(
         #[out(count = num_functions)] functions: *mut CUfunction,
         num_functions: c_uint,
         module: CUmodule,
     ) -> CUresult;
 
-    #[row(206, asked, via = gpurunFunctionGet, blocks = unbounded, since = 2000)]
+    #[row(
+        206,
+        asked,
+        via = gpurunFunctionGet,
+        blocks = unbounded,
+        since = 2000,
+        test = "surface_module"
+    )]
     fn cuModuleGetFunction(
         #[out] function: *mut CUfunction,
         module: CUmodule,
         #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(207, asked, via = gpurunModuleNames, blocks = device, since = 12040)]
+    #[row(
+        207,
+        asked,
+        via = gpurunModuleNames,
+        blocks = device,
+        since = 12040,
+        test = "surface_module"
+    )]
     fn cuModuleGetFunctionCount(#[out] count: *mut c_uint, module: CUmodule) -> CUresult;
 
     #[row(
@@ -279,7 +349,14 @@ unsafe extern "C" {
         #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(209, asked, via = gpurunModuleGlobal, blocks = unbounded, since = 3020)]
+    #[row(
+        209,
+        asked,
+        via = gpurunModuleGlobal,
+        blocks = unbounded,
+        since = 3020,
+        test = "surface_module"
+    )]
     fn cuModuleGetGlobal_v2(
         #[out(nullable)] dptr: *mut CUdeviceptr,
         #[out(nullable)] bytes: *mut usize,
@@ -287,7 +364,7 @@ unsafe extern "C" {
         #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(210, local, blocks = never, since = 11070)]
+    #[row(210, local, blocks = never, since = 11070, test = "surface_module")]
     fn cuModuleGetLoadingMode(#[out] mode: *mut CUmoduleLoadingMode) -> CUresult;
 
     #[row(211, refused = "not served yet: textures and surfaces", blocks = unbounded, since = 3000)]
@@ -304,19 +381,40 @@ unsafe extern "C" {
         #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(213, asked, via = gpurunModuleLoad, blocks = unbounded, since = 2000)]
+    #[row(
+        213,
+        asked,
+        via = gpurunModuleLoad,
+        blocks = unbounded,
+        since = 2000,
+        test = "surface_module"
+    )]
     fn cuModuleLoad(
         #[creates] module: *mut CUmodule,
         #[input(text)] fname: *const c_char,
     ) -> CUresult;
 
-    #[row(214, asked, via = gpurunModuleLoad, blocks = unbounded, since = 2000)]
+    #[row(
+        214,
+        asked,
+        via = gpurunModuleLoad,
+        blocks = unbounded,
+        since = 2000,
+        test = "surface_module"
+    )]
     fn cuModuleLoadData(
         #[creates] module: *mut CUmodule,
         #[input(ended)] image: *const c_void,
     ) -> CUresult;
 
-    #[row(215, asked, via = gpurunModuleLoad, blocks = unbounded, since = 2010)]
+    #[row(
+        215,
+        asked,
+        via = gpurunModuleLoad,
+        blocks = unbounded,
+        since = 2010,
+        test = "surface_module"
+    )]
     fn cuModuleLoadDataEx(
         #[creates] module: *mut CUmodule,
         #[input(ended)] image: *const c_void,
@@ -325,12 +423,19 @@ unsafe extern "C" {
         #[inout(count = num_options)] option_values: *mut *mut c_void,
     ) -> CUresult;
 
-    #[row(216, asked, via = gpurunModuleLoad, blocks = unbounded, since = 2000)]
+    #[row(
+        216,
+        asked,
+        via = gpurunModuleLoad,
+        blocks = unbounded,
+        since = 2000,
+        test = "surface_module"
+    )]
     fn cuModuleLoadFatBinary(
         #[creates] module: *mut CUmodule,
         #[input(ended)] fat_cubin: *const c_void,
     ) -> CUresult;
 
-    #[row(217, asked, custom = client, blocks = unbounded, since = 2000)]
+    #[row(217, asked, custom = client, blocks = unbounded, since = 2000, test = "surface_module")]
     fn cuModuleUnload(#[destroys] module: CUmodule) -> CUresult;
 }

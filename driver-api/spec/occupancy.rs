@@ -1,7 +1,7 @@
 //! Occupancy calculations.
 
 unsafe extern "C" {
-    #[row(240, asked, blocks = device, since = 10020)]
+    #[row(240, asked, blocks = device, since = 10020, test = "surface_module")]
     fn cuOccupancyAvailableDynamicSMemPerBlock(
         #[out] dynamic_smem_size: *mut usize,
         func: CUfunction,
@@ -9,7 +9,7 @@ unsafe extern "C" {
         block_size: c_int,
     ) -> CUresult;
 
-    #[row(241, asked, blocks = device, since = 6050)]
+    #[row(241, asked, blocks = device, since = 6050, test = "surface_module")]
     fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
         #[out] num_blocks: *mut c_int,
         func: CUfunction,
@@ -17,7 +17,7 @@ unsafe extern "C" {
         dynamic_s_mem_size: usize,
     ) -> CUresult;
 
-    #[row(242, asked, blocks = device, since = 7000)]
+    #[row(242, asked, blocks = device, since = 7000, test = "surface_module")]
     fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
         #[out] num_blocks: *mut c_int,
         func: CUfunction,
@@ -33,7 +33,7 @@ unsafe extern "C" {
         #[input] config: *const CUlaunchConfig,
     ) -> CUresult;
 
-    #[row(244, local, blocks = device, since = 6050)]
+    #[row(244, local, blocks = device, since = 6050, test = "surface_module")]
     fn cuOccupancyMaxPotentialBlockSize(
         #[out] min_grid_size: *mut c_int,
         #[out] block_size: *mut c_int,
@@ -43,7 +43,7 @@ unsafe extern "C" {
         block_size_limit: c_int,
     ) -> CUresult;
 
-    #[row(245, local, blocks = device, since = 7000)]
+    #[row(245, local, blocks = device, since = 7000, test = "surface_module")]
     fn cuOccupancyMaxPotentialBlockSizeWithFlags(
         #[out] min_grid_size: *mut c_int,
         #[out] block_size: *mut c_int,

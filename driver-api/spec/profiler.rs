@@ -8,9 +8,9 @@ unsafe extern "C" {
         output_mode: CUoutput_mode,
     ) -> CUresult;
 
-    #[row(694, local, blocks = never, since = 4000)]
+    #[row(694, local, blocks = never, since = 4000, test = "surface_context")]
     fn cuProfilerStart() -> CUresult;
 
-    #[row(695, local, blocks = never, since = 4000)]
+    #[row(695, local, blocks = never, since = 4000, test = "surface_context")]
     fn cuProfilerStop() -> CUresult;
 }

@@ -62,20 +62,48 @@ unsafe extern "C" {
     #[row(251, refused = "not served yet", blocks = never, since = 11000, ptsz = 11000)]
     fn cuStreamCopyAttributes(dst_stream: CUstream, src_stream: CUstream) -> CUresult;
 
-    #[row(252, asked, via = gpurunStreamCreate, blocks = device, since = 2000)]
+    #[row(
+        252,
+        asked,
+        via = gpurunStreamCreate,
+        blocks = device,
+        since = 2000,
+        test = "surface_stream"
+    )]
     fn cuStreamCreate(#[creates] stream: *mut CUstream, flags: c_uint) -> CUresult;
 
-    #[row(253, asked, via = gpurunStreamCreate, blocks = device, since = 5050)]
+    #[row(
+        253,
+        asked,
+        via = gpurunStreamCreate,
+        blocks = device,
+        since = 5050,
+        test = "surface_stream"
+    )]
     fn cuStreamCreateWithPriority(
         #[creates] stream: *mut CUstream,
         flags: c_uint,
         priority: c_int,
     ) -> CUresult;
 
-    #[row(254, posted, via = gpurunStreamDestroy, blocks = device, since = 2000)]
+    #[row(
+        254,
+        posted,
+        via = gpurunStreamDestroy,
+        blocks = device,
+        since = 2000,
+        test = "surface_stream"
+    )]
     fn cuStreamDestroy(#[destroys] stream: CUstream) -> CUresult;
 
-    #[row(255, posted, via = gpurunStreamDestroy, blocks = device, since = 4000)]
+    #[row(
+        255,
+        posted,
+        via = gpurunStreamDestroy,
+        blocks = device,
+        since = 4000,
+        test = "surface_stream"
+    )]
     fn cuStreamDestroy_v2(#[destroys] stream: CUstream) -> CUresult;
 
     #[row(256, refused = "not served yet", blocks = never, since = 11000, ptsz = 11000)]
@@ -85,29 +113,29 @@ unsafe extern "C" {
         #[out] value: *mut CUstreamAttrValue,
     ) -> CUresult;
 
-    #[row(257, local, blocks = never, since = 9020, ptsz = 9020)]
+    #[row(257, local, blocks = never, since = 9020, ptsz = 9020, test = "surface_stream")]
     fn cuStreamGetCtx(stream: CUstream, #[out] pctx: *mut CUcontext) -> CUresult;
 
-    #[row(258, local, blocks = never, since = 12050, ptsz = 12050)]
+    #[row(258, local, blocks = never, since = 12050, ptsz = 12050, test = "surface_stream")]
     fn cuStreamGetCtx_v2(
         stream: CUstream,
         #[out] pctx: *mut CUcontext,
         #[out] green_ctx: *mut CUgreenCtx,
     ) -> CUresult;
 
-    #[row(259, local, blocks = never, since = 12080, ptsz = 12080)]
+    #[row(259, local, blocks = never, since = 12080, ptsz = 12080, test = "surface_stream")]
     fn cuStreamGetDevice(stream: CUstream, #[out] device: *mut CUdevice) -> CUresult;
 
-    #[row(260, local, blocks = never, since = 5050, ptsz = 7000)]
+    #[row(260, local, blocks = never, since = 5050, ptsz = 7000, test = "surface_stream")]
     fn cuStreamGetFlags(stream: CUstream, #[out] flags: *mut c_uint) -> CUresult;
 
-    #[row(261, local, blocks = never, since = 12000, ptsz = 12000)]
+    #[row(261, local, blocks = never, since = 12000, ptsz = 12000, test = "surface_stream")]
     fn cuStreamGetId(stream: CUstream, #[out] stream_id: *mut c_ulonglong) -> CUresult;
 
-    #[row(262, local, blocks = never, since = 5050, ptsz = 7000)]
+    #[row(262, local, blocks = never, since = 5050, ptsz = 7000, test = "surface_stream")]
     fn cuStreamGetPriority(stream: CUstream, #[out] priority: *mut c_int) -> CUresult;
 
-    #[row(263, local, blocks = never, since = 2000, ptsz = 7000)]
+    #[row(263, local, blocks = never, since = 2000, ptsz = 7000, test = "surface_stream")]
     fn cuStreamQuery(stream: CUstream) -> CUresult;
 
     #[row(264, refused = "not served yet", blocks = never, since = 11000, ptsz = 11000)]
@@ -117,10 +145,26 @@ unsafe extern "C" {
         #[input] param: *const CUstreamAttrValue,
     ) -> CUresult;
 
-    #[row(265, asked, via = gpurunMark, blocks = unbounded, since = 2000, ptsz = 7000)]
+    #[row(
+        265,
+        asked,
+        via = gpurunMark,
+        blocks = unbounded,
+        since = 2000,
+        ptsz = 7000,
+        test = "surface_stream"
+    )]
     fn cuStreamSynchronize(stream: CUstream) -> CUresult;
 
-    #[row(266, posted, custom = client, blocks = never, since = 3020, ptsz = 7000)]
+    #[row(
+        266,
+        posted,
+        custom = client,
+        blocks = never,
+        since = 3020,
+        ptsz = 7000,
+        test = "surface_stream"
+    )]
     fn cuStreamWaitEvent(stream: CUstream, event: CUevent, flags: c_uint) -> CUresult;
 
     #[row(267, refused = "not served yet", blocks = device, since = 8000, ptsz = 8000)]

@@ -82,6 +82,8 @@ pub type CUcoredumpStatusCallback = *mut c_void;
 pub type CUgraphRecaptureCallback = *mut c_void;
 /// A callback that no served function calls.
 pub type CUlogsCallback = *mut c_void;
+/// A GPU as the window system of Windows names it.
+pub type HGPUNV = *mut c_void;
 /// VDPAU's function that finds functions.
 pub type VdpGetProcAddress = *mut c_void;
 

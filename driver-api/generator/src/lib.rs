@@ -16,6 +16,7 @@
 pub mod model;
 
 mod api;
+mod coverage;
 mod dispatch;
 mod exports;
 mod implemented;
@@ -80,6 +81,14 @@ pub fn write_dispatch(specification: &Path, out: &Path) -> Result<(), Specificat
 /// As [`write_api`].
 pub fn wire_lock(specification: &Path) -> Result<String, SpecificationError> {
     Ok(wire::lock(&read_specification(specification)?))
+}
+
+/// The text of `docs/COVERAGE.md`.
+///
+/// # Errors
+/// As [`write_api`].
+pub fn coverage(specification: &Path) -> Result<String, SpecificationError> {
+    Ok(coverage::document(&read_specification(specification)?))
 }
 
 fn write(out: &Path, tokens: TokenStream) -> Result<(), SpecificationError> {

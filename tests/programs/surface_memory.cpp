@@ -1,0 +1,193 @@
+// Memory: allocations, copies, fills, host memory, and what is told of an address. Each function is checked by the bytes that it moves.
+#include "driver.h"
+
+const char *const PROGRAM = "surface_memory";
+
+static const size_t BYTES = 4096;
+static CUstream stream;
+static CUdeviceptr first, second;
+
+static std::vector<unsigned char> read(CUdeviceptr from, size_t bytes) {
+    std::vector<unsigned char> got(bytes, 0xEE);
+    OK("cuMemcpyDtoH_v2", (void *)got.data(), from, bytes);
+    return got;
+}
+
+static std::vector<unsigned char> pattern(unsigned seed, size_t bytes) {
+    std::vector<unsigned char> made(bytes);
+    for (size_t i = 0; i < bytes; i++) made[i] = (unsigned char)(seed * 37 + i * 11 + i / 256);
+    return made;
+}
+
+static void write(CUdeviceptr to, const std::vector<unsigned char> &bytes) {
+    OK("cuMemcpyHtoD_v2", to, (const void *)bytes.data(), bytes.size());
+    // The stream of the asynchronous calls does not wait for the default one.
+    OK("cuCtxSynchronize");
+}
+
+static void allocations() {
+    size_t free_bytes = 0, total = 0, pitch = 0, size = 0;
+    CUdeviceptr pitched = 0, base = 0;
+    OK("cuMemAlloc_v2", &first, BYTES);
+    OK("cuMemAlloc_v2", &second, BYTES);
+    REQUIRE(first && second && first != second);
+    OK("cuMemGetInfo_v2", &free_bytes, &total);
+    REQUIRE(free_bytes > 0 && free_bytes <= total);
+    OK("cuMemAllocPitch_v2", &pitched, &pitch, (size_t)100, (size_t)8, 4u);
+    REQUIRE(pitched && pitch >= 100 && pitch % 16 == 0);
+    OK("cuMemGetAddressRange_v2", &base, &size, first + 100);
+    REQUIRE(base == first && size == BYTES);
+    OK("cuMemFree_v2", pitched);
+    FAILS("cuMemGetAddressRange_v2", &base, &size, pitched);
+}
+
+static void copies(unsigned char *pinned) {
+    auto expected = pattern(1, BYTES);
+    write(first, expected);
+    REQUIRE(read(first, BYTES) == expected);
+    expected = pattern(2, BYTES);
+    write(first, expected);
+    OK("cuMemcpyDtoD_v2", second, first, BYTES);
+    REQUIRE(read(second, BYTES) == expected);
+    expected = pattern(3, BYTES);
+    std::memcpy(pinned, expected.data(), BYTES);
+    OK("cuMemcpyHtoDAsync_v2", first, (const void *)pinned, BYTES, stream);
+    OK("cuMemcpyDtoDAsync_v2", second, first, BYTES, stream);
+    std::memset(pinned + BYTES, 0, BYTES);
+    OK("cuMemcpyDtoHAsync_v2", (void *)(pinned + BYTES), second, BYTES, stream);
+    OK("cuStreamSynchronize", stream);
+    REQUIRE(read(first, BYTES) == expected && read(second, BYTES) == expected);
+    REQUIRE(!std::memcmp(pinned + BYTES, expected.data(), BYTES));
+    // The forms that find out for themselves what the addresses are.
+    expected = pattern(4, BYTES);
+    write(first, expected);
+    OK("cuMemcpy", second, first, BYTES);
+    REQUIRE(read(second, BYTES) == expected);
+    expected = pattern(5, BYTES);
+    write(first, expected);
+    OK("cuMemcpyAsync", second, first, BYTES, stream);
+    OK("cuStreamSynchronize", stream);
+    REQUIRE(read(second, BYTES) == expected);
+}
+
+// A rectangle of 100 bytes by 8 rows out of host memory with rows of 128 bytes, to rows of 256 bytes on the device.
+static void rectangle(const char *name, unsigned seed) {
+    auto rows = pattern(seed, 128 * 8);
+    OK("cuMemsetD8_v2", second, (unsigned char)0x55, BYTES);
+    OK("cuCtxSynchronize");
+    CUDA_MEMCPY2D copy = {};
+    copy.srcMemoryType = CU_MEMORYTYPE_HOST;
+    copy.srcHost = rows.data();
+    copy.srcPitch = 128;
+    copy.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+    copy.dstDevice = second;
+    copy.dstPitch = 256;
+    copy.WidthInBytes = 100;
+    copy.Height = 8;
+    if (std::strstr(name, "Async")) {
+        OK(name, (const CUDA_MEMCPY2D *)&copy, stream);
+        OK("cuStreamSynchronize", stream);
+    } else {
+        OK(name, (const CUDA_MEMCPY2D *)&copy);
+    }
+    auto got = read(second, 256 * 8);
+    for (size_t row = 0; row < 8; row++)
+        for (size_t x = 0; x < 256; x++) REQUIRE(got[row * 256 + x] == (x < 100 ? rows[row * 128 + x] : 0x55));
+}
+
+// One fill of 16 elements, by rows of 8 if it is two-dimensional; everything else keeps its value.
+template <typename Element> static void fill(const char *name, Element value) {
+    OK("cuMemcpyDtoD_v2", first, second, BYTES);
+    auto before = read(first, BYTES);
+    bool rows = std::strstr(name, "D2D"), later = std::strstr(name, "Async");
+    const size_t pitch = 256, width = rows ? 8 : 16, height = rows ? 2 : 1;
+    if (rows && later)
+        OK(name, first, pitch, value, width, height, stream);
+    else if (rows)
+        OK(name, first, pitch, value, width, height);
+    else if (later)
+        OK(name, first, value, width, stream);
+    else
+        OK(name, first, value, width);
+    OK("cuCtxSynchronize");
+    auto got = read(first, BYTES);
+    for (size_t row = 0; row < height; row++)
+        for (size_t x = 0; x < width; x++)
+            std::memcpy(&before[row * pitch + x * sizeof value], &value, sizeof value);
+    REQUIRE(got == before);
+}
+
+static void fills() {
+    write(second, pattern(9, BYTES));
+    for (const char *name : {"cuMemsetD8_v2", "cuMemsetD8Async", "cuMemsetD2D8_v2", "cuMemsetD2D8Async"})
+        fill<unsigned char>(name, 0xA5);
+    for (const char *name : {"cuMemsetD16_v2", "cuMemsetD16Async", "cuMemsetD2D16_v2", "cuMemsetD2D16Async"})
+        fill<unsigned short>(name, 0xA5C3);
+    for (const char *name : {"cuMemsetD32_v2", "cuMemsetD32Async", "cuMemsetD2D32_v2", "cuMemsetD2D32Async"})
+        fill<unsigned>(name, 0xA5C3F00Du);
+}
+
+static void host_memory() {
+    void *plain = nullptr, *flagged = nullptr;
+    unsigned flags = 77;
+    OK("cuMemAllocHost_v2", &plain, BYTES);
+    REQUIRE(plain);
+    std::memset(plain, 1, BYTES);
+    OK("cuMemHostAlloc", &flagged, BYTES, (unsigned)(CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP));
+    REQUIRE(flagged);
+    std::memset(flagged, 1, BYTES);
+    OK("cuMemHostGetFlags", &flags, flagged);
+    REQUIRE((flags & CU_MEMHOSTALLOC_PORTABLE) && (flags & CU_MEMHOSTALLOC_DEVICEMAP));
+    // A device that cannot reach the host's memory by address says so.
+    CUdeviceptr mapped = 0;
+    CUresult result = call("cuMemHostGetDevicePointer_v2", &mapped, flagged, 0u);
+    REQUIRE((result == CUDA_SUCCESS && mapped) || result == CUDA_ERROR_NOT_SUPPORTED);
+    OK("cuMemFreeHost", plain);
+    FAILS("cuMemHostGetFlags", &flags, plain);
+    OK("cuMemFreeHost", flagged);
+    void *own = std::aligned_alloc(4096, 2 * BYTES);
+    std::memset(own, 0, 2 * BYTES);
+    FAILS("cuMemHostGetFlags", &flags, own);
+    OK("cuMemHostRegister_v2", own, 2 * BYTES, 0u);
+    OK("cuMemHostGetFlags", &flags, own);
+    OK("cuMemHostUnregister", own);
+    FAILS("cuMemHostGetFlags", &flags, own);
+    std::free(own);
+}
+
+static void addresses(unsigned char *pinned) {
+    unsigned type = 77;
+    CUdeviceptr start = 0;
+    size_t size = 0;
+    OK("cuPointerGetAttribute", (void *)&type, (int)CU_POINTER_ATTRIBUTE_MEMORY_TYPE, first + 8);
+    REQUIRE(type == CU_MEMORYTYPE_DEVICE);
+    OK("cuPointerGetAttribute", (void *)&type, (int)CU_POINTER_ATTRIBUTE_MEMORY_TYPE, (CUdeviceptr)(uintptr_t)pinned);
+    REQUIRE(type == CU_MEMORYTYPE_HOST);
+    CUpointer_attribute wanted[] = {CU_POINTER_ATTRIBUTE_RANGE_START_ADDR, CU_POINTER_ATTRIBUTE_RANGE_SIZE};
+    void *places[] = {&start, &size};
+    OK("cuPointerGetAttributes", 2u, (CUpointer_attribute *)wanted, (void **)places, first + 8);
+    REQUIRE(start == first && size == BYTES);
+    unsigned yes = 1;
+    OK("cuPointerSetAttribute", (const void *)&yes, (int)CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, first);
+    FAILS("cuPointerSetAttribute", (const void *)&yes, (int)CU_POINTER_ATTRIBUTE_MEMORY_TYPE, first);
+}
+
+int main(int count, char **arguments) {
+    open_driver(count, arguments);
+    CUcontext context;
+    void *pinned = nullptr;
+    OK("cuInit", 0u);
+    OK("cuCtxCreate_v2", &context, 0u, (CUdevice)0);
+    OK("cuStreamCreate", &stream, (unsigned)CU_STREAM_NON_BLOCKING);
+    OK("cuMemHostAlloc", &pinned, 2 * BYTES, 0u);
+    REQUIRE(pinned);
+    allocations();
+    copies((unsigned char *)pinned);
+    rectangle("cuMemcpy2D_v2", 6);
+    rectangle("cuMemcpy2DUnaligned_v2", 7);
+    rectangle("cuMemcpy2DAsync_v2", 8);
+    fills();
+    host_memory();
+    addresses((unsigned char *)pinned);
+    return pass("allocations, copies, fills, host memory, addresses");
+}

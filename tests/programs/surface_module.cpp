@@ -1,0 +1,218 @@
+// Modules, libraries, functions, launches and occupancy.
+#include "driver.h"
+
+const char *const PROGRAM = "surface_module";
+
+static const unsigned COUNT = 1000;
+static CUdeviceptr in, out;
+
+// A launch of `axpy` in some form must have computed this.
+static void computed(unsigned factor) {
+    std::vector<unsigned> got(COUNT);
+    OK("cuMemcpyDtoH_v2", (void *)got.data(), out, COUNT * sizeof(unsigned));
+    for (unsigned i = 0; i < COUNT; i++) REQUIRE(got[i] == i * factor + 5);
+    OK("cuMemsetD32_v2", out, 0xDEADu, (size_t)COUNT);
+}
+
+static void plain_launch(CUfunction axpy, unsigned factor) {
+    unsigned n = COUNT;
+    void *parameters[] = {&out, &in, &n, &factor};
+    OK("cuLaunchKernel", axpy, 8u, 1u, 1u, 128u, 1u, 1u, 0u, (CUstream)0, parameters, (void **)0);
+    computed(factor);
+}
+
+static void launches(CUfunction axpy) {
+    unsigned n = COUNT, factor = 4;
+    void *parameters[] = {&out, &in, &n, &factor};
+    plain_launch(axpy, 3);
+    CUlaunchConfig configuration = {};
+    configuration.gridDimX = 8;
+    configuration.blockDimX = 128;
+    configuration.gridDimY = configuration.gridDimZ = configuration.blockDimY = configuration.blockDimZ = 1;
+    OK("cuLaunchKernelEx", (const CUlaunchConfig *)&configuration, axpy, parameters, (void **)0);
+    computed(4);
+    int cooperative = -1;
+    OK("cuDeviceGetAttribute", &cooperative, (int)CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH, (CUdevice)0);
+    factor = 6;
+    CUresult result = call("cuLaunchCooperativeKernel", axpy, 8u, 1u, 1u, 128u, 1u, 1u, 0u, (CUstream)0, parameters);
+    REQUIRE(result == (cooperative ? CUDA_SUCCESS : CUDA_ERROR_NOT_SUPPORTED));
+    if (cooperative) computed(6);
+}
+
+// What a file of the program's own machine holds.
+static std::string file_with(const char *text) {
+    char path[] = "/tmp/surface_module_XXXXXX";
+    int file = mkstemp(path);
+    REQUIRE(file >= 0 && write(file, text, std::strlen(text)) == (ssize_t)std::strlen(text));
+    close(file);
+    return path;
+}
+
+static CUfunction function_of(CUmodule module) {
+    CUfunction function = nullptr;
+    OK("cuModuleGetFunction", &function, module, "axpy");
+    REQUIRE(function);
+    return function;
+}
+
+static void modules() {
+    CUmodule module = nullptr;
+    CUdeviceptr variable = 0;
+    size_t bytes = 0;
+    int mode = 77;
+    OK("cuModuleLoadData", &module, (const void *)PTX);
+    plain_launch(function_of(module), 2);
+    OK("cuModuleGetGlobal_v2", &variable, &bytes, module, "offset");
+    REQUIRE(variable && bytes == 4);
+    unsigned count = 77;
+    CUfunction all[2] = {};
+    OK("cuModuleGetFunctionCount", &count, module);
+    REQUIRE(count == 2);
+    OK("cuModuleEnumerateFunctions", (CUfunction *)all, 2u, module);
+    REQUIRE(all[0] && all[1] && all[0] != all[1]);
+    OK("cuModuleUnload", module);
+    CUfunction gone;
+    FAILS("cuModuleGetFunction", &gone, module, "axpy");
+    module = nullptr;
+    OK("cuModuleLoadDataEx", &module, (const void *)PTX, 0u, (CUjit_option *)0, (void **)0);
+    plain_launch(function_of(module), 7);
+    std::string path = file_with(PTX);
+    module = nullptr;
+    OK("cuModuleLoad", &module, path.c_str());
+    unlink(path.c_str());
+    plain_launch(function_of(module), 8);
+    FAILS("cuModuleLoadFatBinary", &module, (const void *)"this is no fat binary, but long enough to be looked at as one");
+    if (has("cuModuleGetLoadingMode")) {
+        OK("cuModuleGetLoadingMode", &mode);
+        REQUIRE(mode == CU_MODULE_EAGER_LOADING || mode == CU_MODULE_LAZY_LOADING);
+    }
+}
+
+static void functions() {
+    CUmodule module = nullptr, owner = nullptr;
+    const char *name = nullptr;
+    size_t parameters = 0, offset = 77, size = 77;
+    int value = -77;
+    OK("cuModuleLoadData", &module, (const void *)PTX);
+    CUfunction axpy = function_of(module);
+    OK("cuFuncGetModule", &owner, axpy);
+    REQUIRE(owner == module);
+    OK("cuFuncGetName", &name, axpy);
+    REQUIRE(name && !std::strcmp(name, "axpy"));
+    OK("cuFuncGetParamCount", axpy, &parameters);
+    REQUIRE(parameters == 4);
+    OK("cuFuncGetParamInfo", axpy, (size_t)2, &offset, &size);
+    REQUIRE(offset == 16 && size == 4);
+    OK("cuFuncGetAttribute", &value, (int)CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, axpy);
+    REQUIRE(value >= 128);
+    OK("cuFuncSetAttribute", axpy, (int)CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 1024);
+    OK("cuFuncGetAttribute", &value, (int)CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, axpy);
+    REQUIRE(value == 1024);
+    OK("cuFuncLoad", axpy);
+    int state = 77;
+    OK("cuFuncIsLoaded", &state, axpy);
+    REQUIRE(state == CU_FUNCTION_LOADING_STATE_LOADED);
+    OK("cuFuncSetCacheConfig", axpy, (int)CU_FUNC_CACHE_PREFER_L1);
+    OK("cuFuncSetSharedMemConfig", axpy, 0);
+    // What leaves no trace is told by what it refuses.
+    FAILS("cuFuncLoad", (CUfunction)0);
+    FAILS("cuFuncSetCacheConfig", (CUfunction)0, (int)CU_FUNC_CACHE_PREFER_L1);
+    FAILS("cuFuncSetSharedMemConfig", (CUfunction)0, 0);
+    launches(axpy);
+}
+
+static CUkernel kernel_of(CUlibrary loaded) {
+    CUkernel kernel = nullptr;
+    OK("cuLibraryGetKernel", &kernel, loaded, "axpy");
+    REQUIRE(kernel);
+    return kernel;
+}
+
+static CUlibrary load(const char *name, const void *what) {
+    CUlibrary loaded = nullptr;
+    OK(name, &loaded, what, (CUjit_option *)0, (void **)0, 0u, (CUlibraryOption *)0, (void **)0, 0u);
+    REQUIRE(loaded);
+    return loaded;
+}
+
+static void libraries() {
+    CUlibrary loaded = load("cuLibraryLoadData", PTX), owner = nullptr;
+    CUkernel kernel = kernel_of(loaded);
+    CUfunction function = nullptr;
+    CUmodule module = nullptr;
+    CUdeviceptr variable = 0;
+    const char *name = nullptr;
+    size_t parameters = 0, offset = 77, size = 77, bytes = 0;
+    int value = -77;
+    OK("cuKernelGetFunction", &function, kernel);
+    REQUIRE(function);
+    plain_launch(function, 9);
+    plain_launch((CUfunction)kernel, 10);
+    OK("cuKernelGetName", &name, kernel);
+    REQUIRE(name && !std::strcmp(name, "axpy"));
+    OK("cuKernelGetLibrary", &owner, kernel);
+    REQUIRE(owner == loaded);
+    OK("cuKernelGetParamCount", kernel, &parameters);
+    REQUIRE(parameters == 4);
+    OK("cuKernelGetParamInfo", kernel, (size_t)3, &offset, &size);
+    REQUIRE(offset == 20 && size == 4);
+    OK("cuKernelSetAttribute", (int)CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 2048, kernel, (CUdevice)0);
+    OK("cuKernelGetAttribute", &value, (int)CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, kernel, (CUdevice)0);
+    REQUIRE(value == 2048);
+    OK("cuKernelSetCacheConfig", kernel, (int)CU_FUNC_CACHE_PREFER_L1, (CUdevice)0);
+    FAILS("cuKernelSetCacheConfig", (CUkernel)0, (int)CU_FUNC_CACHE_PREFER_L1, (CUdevice)0);
+    OK("cuLibraryGetGlobal", &variable, &bytes, loaded, "offset");
+    REQUIRE(variable && bytes == 4);
+    OK("cuLibraryGetModule", &module, loaded);
+    plain_launch(function_of(module), 11);
+    unsigned count = 77;
+    CUkernel all[2] = {};
+    OK("cuLibraryGetKernelCount", &count, loaded);
+    REQUIRE(count == 2);
+    OK("cuLibraryEnumerateKernels", (CUkernel *)all, 2u, loaded);
+    REQUIRE(all[0] && all[1] && all[0] != all[1]);
+    OK("cuLibraryUnload", loaded);
+    FAILS("cuLibraryGetKernel", &kernel, loaded, "axpy");
+    std::string path = file_with(PTX);
+    loaded = load("cuLibraryLoadFromFile", path.c_str());
+    unlink(path.c_str());
+    plain_launch((CUfunction)kernel_of(loaded), 12);
+}
+
+static void occupancy() {
+    CUmodule module;
+    int blocks = -1, grid = -1, block = -1;
+    size_t shared = 77;
+    OK("cuModuleLoadData", &module, (const void *)PTX);
+    CUfunction axpy = function_of(module);
+    OK("cuOccupancyMaxActiveBlocksPerMultiprocessor", &blocks, axpy, 128, (size_t)0);
+    REQUIRE(blocks >= 1 && blocks <= 64);
+    int again = -1;
+    OK("cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags", &again, axpy, 128, (size_t)0, 0u);
+    REQUIRE(again == blocks);
+    OK("cuOccupancyAvailableDynamicSMemPerBlock", &shared, axpy, 1, 128);
+    REQUIRE(shared >= 16 << 10 && shared != 77);
+    OK("cuOccupancyMaxPotentialBlockSize", &grid, &block, axpy, (CUoccupancyB2DSize)0, (size_t)0, 0);
+    REQUIRE(grid >= 1 && block >= 32 && block <= 1024);
+    grid = block = -1;
+    OK("cuOccupancyMaxPotentialBlockSizeWithFlags", &grid, &block, axpy, (CUoccupancyB2DSize)0, (size_t)0, 64, 0u);
+    REQUIRE(grid >= 1 && block >= 1 && block <= 64);
+}
+
+int main(int count, char **arguments) {
+    open_driver(count, arguments);
+    CUcontext context;
+    OK("cuInit", 0u);
+    OK("cuCtxCreate_v2", &context, 0u, (CUdevice)0);
+    std::vector<unsigned> numbers(COUNT);
+    for (unsigned i = 0; i < COUNT; i++) numbers[i] = i;
+    OK("cuMemAlloc_v2", &in, COUNT * sizeof(unsigned));
+    OK("cuMemAlloc_v2", &out, COUNT * sizeof(unsigned));
+    OK("cuMemcpyHtoD_v2", in, (const void *)numbers.data(), COUNT * sizeof(unsigned));
+    OK("cuMemsetD32_v2", out, 0xDEADu, (size_t)COUNT);
+    modules();
+    functions();
+    libraries();
+    occupancy();
+    return pass("modules, libraries, functions, launches, occupancy");
+}

@@ -1,0 +1,146 @@
+// Streams and events: order, waiting, and what they tell of themselves.
+#include "driver.h"
+
+const char *const PROGRAM = "surface_stream";
+
+static CUcontext context;
+static CUfunction slow;
+static CUdeviceptr word;
+
+static void start_slow(CUstream stream, unsigned value) {
+    unsigned rounds = SLOW;
+    void *parameters[] = {&word, &rounds, &value};
+    OK("cuLaunchKernel", slow, 1u, 1u, 1u, 1u, 1u, 1u, 0u, stream, parameters, (void **)0);
+}
+
+static unsigned read(CUdeviceptr place) {
+    unsigned value = 0;
+    OK("cuMemcpyDtoH_v2", (void *)&value, place, (size_t)4);
+    return value;
+}
+
+static void told() {
+    CUstream plain = nullptr, other = nullptr;
+    unsigned flags = 77;
+    int priority = 77, least = 0, greatest = 0;
+    unsigned long long first = 0, second = 0;
+    CUcontext of = nullptr;
+    CUdevice device = -1;
+    OK("cuCtxGetStreamPriorityRange", &least, &greatest);
+    OK("cuStreamCreate", &plain, (unsigned)CU_STREAM_NON_BLOCKING);
+    OK("cuStreamCreateWithPriority", &other, (unsigned)CU_STREAM_NON_BLOCKING, greatest);
+    REQUIRE(plain && other && plain != other);
+    OK("cuStreamGetFlags", plain, &flags);
+    REQUIRE(flags == CU_STREAM_NON_BLOCKING);
+    OK("cuStreamGetPriority", other, &priority);
+    REQUIRE(priority == greatest);
+    OK("cuStreamGetId", plain, &first);
+    OK("cuStreamGetId", other, &second);
+    REQUIRE(first != second);
+    OK("cuStreamGetCtx", plain, &of);
+    REQUIRE(of == context);
+    // No context of ours is green.
+    of = nullptr;
+    CUgreenCtx green = (CUgreenCtx)(uintptr_t)0x77;
+    OK("cuStreamGetCtx_v2", plain, &of, &green);
+    REQUIRE(of == context && green == nullptr);
+    green = (CUgreenCtx)(uintptr_t)0x77;
+    OK("cuStreamGetGreenCtx", plain, &green);
+    REQUIRE(green == nullptr);
+    if (has("cuStreamGetDevice")) {
+        OK("cuStreamGetDevice", plain, &device);
+        REQUIRE(device == 0);
+    }
+    OK("cuStreamDestroy_v2", other);
+    FAILS("cuStreamGetFlags", other, &flags);
+    if (has("cuStreamDestroy")) {
+        OK("cuStreamDestroy", plain);
+        FAILS("cuStreamGetFlags", plain, &flags);
+    }
+}
+
+// While the device is busy a query must say so. A thread that is held up may look too late: it tries again.
+static void busy(const char *name, CUstream stream, CUevent event) {
+    for (int attempt = 0; attempt < 20; attempt++) {
+        start_slow(stream, 1);
+        OK("cuEventRecord", event, stream);
+        CUresult result = !std::strcmp(name, "cuStreamQuery") ? call(name, stream) : call(name, event);
+        OK("cuStreamSynchronize", stream);
+        if (result == CUDA_ERROR_NOT_READY) return;
+        REQUIRE(result == CUDA_SUCCESS);
+    }
+    fail(__LINE__, std::string(name) + " never says that the device is busy");
+}
+
+// After the call the event has happened: nothing that follows waits for it.
+static void waiting(CUstream stream, CUstream other) {
+    CUevent done = nullptr;
+    OK("cuEventCreate", &done, (unsigned)CU_EVENT_DISABLE_TIMING);
+    REQUIRE(done);
+    busy("cuStreamQuery", stream, done);
+    busy("cuEventQuery", stream, done);
+    OK("cuStreamQuery", stream);
+    for (const char *wait : {"cuStreamSynchronize", "cuEventSynchronize"}) {
+        start_slow(stream, 2);
+        OK("cuEventRecord", done, stream);
+        bool by_stream = !std::strcmp(wait, "cuStreamSynchronize");
+        CUresult waited = by_stream ? call(wait, stream) : call(wait, done);
+        REQUIRE(waited == CUDA_SUCCESS);
+        OK("cuEventQuery", done);
+    }
+    // Another stream waits for the event: what it reads then is what the kernel stored.
+    CUdeviceptr copy;
+    OK("cuMemAlloc_v2", &copy, (size_t)4);
+    for (const char *record : {"cuEventRecord", "cuEventRecordWithFlags"}) {
+        OK("cuMemsetD32_v2", word, 7u, (size_t)1);
+        OK("cuCtxSynchronize");
+        start_slow(stream, 8);
+        if (!std::strcmp(record, "cuEventRecord"))
+            OK(record, done, stream);
+        else
+            OK(record, done, stream, 0u);
+        OK("cuStreamWaitEvent", other, done, 0u);
+        OK("cuMemcpyDtoDAsync_v2", copy, word, (size_t)4, other);
+        OK("cuStreamSynchronize", other);
+        REQUIRE(read(copy) == 8);
+    }
+    OK("cuEventDestroy_v2", done);
+    FAILS("cuEventQuery", done);
+}
+
+static void time_between(CUstream stream) {
+    CUevent begin, end;
+    OK("cuEventCreate", &begin, 0u);
+    OK("cuEventCreate", &end, 0u);
+    OK("cuEventRecord", begin, stream);
+    start_slow(stream, 3);
+    OK("cuEventRecord", end, stream);
+    OK("cuEventSynchronize", end);
+    for (const char *elapsed : {"cuEventElapsedTime", "cuEventElapsedTime_v2"}) {
+        if (!has(elapsed)) continue;
+        float milliseconds = -1;
+        OK(elapsed, &milliseconds, begin, end);
+        REQUIRE(milliseconds > 0);
+    }
+    if (has("cuEventDestroy")) {
+        OK("cuEventDestroy", begin);
+        FAILS("cuEventQuery", begin);
+    }
+}
+
+int main(int count, char **arguments) {
+    open_driver(count, arguments);
+    CUmodule module;
+    CUstream stream, other;
+    OK("cuInit", 0u);
+    OK("cuCtxCreate_v2", &context, 0u, (CUdevice)0);
+    OK("cuModuleLoadData", &module, (const void *)PTX);
+    OK("cuModuleGetFunction", &slow, module, "slow");
+    OK("cuMemAlloc_v2", &word, (size_t)4);
+    OK("cuStreamCreate", &stream, (unsigned)CU_STREAM_NON_BLOCKING);
+    OK("cuStreamCreate", &other, (unsigned)CU_STREAM_NON_BLOCKING);
+    told();
+    waiting(stream, other);
+    time_between(stream);
+    return pass("streams and events: order, waiting, what they tell");
+}

@@ -1,0 +1,102 @@
+//! The driver's functions one by one: the programs that test them pass by every way, and fail where a function only pretends to work.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use tests::{Server, Transport, Way, program, repository, run};
+
+const PROGRAMS: [&str; 4] = [
+    "surface_context",
+    "surface_memory",
+    "surface_module",
+    "surface_stream",
+];
+
+/// What the software GPU does not export a working form of; the library in front of it does.
+const NOT_DIRECTLY: [&str; 4] = [
+    "cuCtxDestroy",
+    "cuEventDestroy",
+    "cuStreamDestroy",
+    "cuDeviceGetProperties",
+];
+
+/// Each function that is served, with its test.
+fn served() -> Vec<(String, String)> {
+    let directory = repository().join("driver-api/spec");
+    let specification = driver_api_generator::read_specification(&directory).expect("it built");
+    let rows = specification.rows.into_iter();
+    rows.filter(driver_api_generator::model::Row::is_served)
+        .map(|row| (row.name, row.test.unwrap_or_default()))
+        .collect()
+}
+
+fn passes(way: &Way, name: &str, arguments: &[&str]) {
+    let mut command = way.command(&program("driver", name));
+    command.args(arguments);
+    run(command).assert_passed(&format!("{name} ({way:?})"));
+}
+
+#[test]
+fn directly_on_the_software_gpu() {
+    let without: Vec<&str> = NOT_DIRECTLY
+        .iter()
+        .flat_map(|name| ["--without", name])
+        .collect();
+    for name in PROGRAMS {
+        passes(&Way::Direct, name, &without);
+    }
+}
+
+#[test]
+fn by_every_way_over_each_transport() {
+    for transport in [Transport::Tcp, Transport::Unix] {
+        let server = Server::start(transport);
+        for way in [Way::Preload, Way::LibraryPath, Way::Gpurun] {
+            for name in PROGRAMS {
+                passes(&way(server.address.clone()), name, &[]);
+            }
+        }
+    }
+}
+
+/// True if the program fails when the function returns success and does nothing.
+fn notices(way: &Way, executable: &Path, function: &str) -> bool {
+    let mut command = way.command(executable);
+    command.args(["--pretend", function]);
+    let outcome = run(command);
+    !outcome.status.success() && !outcome.stdout.contains("PASS ")
+}
+
+/// Each row's test is worth its name: without the function it fails.
+#[test]
+fn a_function_that_merely_returns_success_is_noticed() {
+    let server = Server::start(Transport::Unix);
+    let way = Way::Preload(server.address.clone());
+    for name in PROGRAMS {
+        passes(&way, name, &[]);
+    }
+    let queue = Mutex::new(served());
+    let unnoticed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let Some((name, test)) = queue.lock().expect("nobody panics").pop() else {
+                        return;
+                    };
+                    let known = PROGRAMS.contains(&test.as_str());
+                    if !known || !notices(&way, &program("driver", &test), &name) {
+                        let mut unnoticed = unnoticed.lock().expect("nobody panics");
+                        unnoticed.push(format!("{name} ({test})"));
+                    }
+                }
+            });
+        }
+    });
+    let unnoticed = unnoticed.into_inner().expect("nobody panics");
+    assert!(
+        unnoticed.is_empty(),
+        "not noticed: {}",
+        unnoticed.join(", ")
+    );
+}
