@@ -56,6 +56,11 @@ impl Device {
         &self.snapshot.name
     }
 
+    /// Operations that a stream takes before a call blocks, if the server knows.
+    pub(crate) fn queue_depth(&self) -> Option<u64> {
+        Some(self.snapshot.queue_depth.into()).filter(|depth| *depth > 0)
+    }
+
     /// Least and greatest.
     pub(crate) fn stream_priorities(&self) -> (c_int, c_int) {
         (

@@ -7,7 +7,6 @@
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
 use core::ffi::c_uint;
-use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use driver_api::abi::{CUevent, CUresult, CUstream};
@@ -129,13 +128,15 @@ fn record(event: CUevent, stream: CUstream, flags: c_uint) -> Result<(), CUresul
         return Err(CUresult::INVALID_HANDLE);
     }
     stream.fault.check()?;
+    // The record, and the mark behind it.
+    stream.admit(session, 2)?;
     let mut recorded = event
         .recorded
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     let mut mark = 0;
     let place = |placed: Placed| {
-        stream.last_work.store(placed.call, SeqCst);
+        stream.put(placed, 1);
         mark = stream.next_mark(placed);
         GpurunEventRecord::new(EventId(event.id), stream.wire_id(), flags, mark)
     };

@@ -56,7 +56,7 @@ impl Sink for Pushed {
         if !result.is_success() {
             stream.fault.set(result);
         }
-        stream.completed.fetch_max(mark, SeqCst);
+        stream.reached(mark);
         if stream.is_finished_for_good() {
             self.0.streams.remove(stream.id);
         }

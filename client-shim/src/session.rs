@@ -27,7 +27,7 @@ use crate::log;
 use crate::memory::{Windows, give_back};
 use crate::objects::{Objects, Pushed};
 use crate::process;
-use crate::stream::Stream;
+use crate::stream::{Stream, USUAL_DEPTH};
 use crate::thread;
 
 /// A session.
@@ -40,6 +40,8 @@ pub(crate) struct Session {
     windows: Vec<Range<u64>>,
     /// The server was seen to run nothing but PTX: see [`crate::module`].
     pub(crate) executes_ptx_only: AtomicBool,
+    /// Operations that a stream takes before a call of the driver may block.
+    pub(crate) queue_depth: u64,
     initialised: AtomicBool,
 }
 
@@ -175,7 +177,9 @@ fn begin() -> Result<Session, CUresult> {
             .insert_with(|id| Context::primary(id, ordinal));
     }
     note_session(&address, server.device_kind(), &devices);
+    let depths = devices.iter().filter_map(Device::queue_depth);
     Ok(Session {
+        queue_depth: depths.min().unwrap_or(USUAL_DEPTH),
         link,
         objects,
         devices,
@@ -349,9 +353,21 @@ impl Session {
         request: &R,
         rest: &[u8],
     ) -> Result<(), CUresult> {
+        self.post_operations(stream, 1, request, rest)
+    }
+
+    /// [`Session::post_work`] where the work is several operations of the driver. Waits while the stream is full.
+    pub(crate) fn post_operations<R: Request>(
+        &self,
+        stream: &Stream,
+        operations: u64,
+        request: &R,
+        rest: &[u8],
+    ) -> Result<(), CUresult> {
         stream.fault.check()?;
+        stream.admit(self, operations)?;
         let place = |placed: Placed| {
-            stream.last_work.store(placed.call, SeqCst);
+            stream.put(placed, operations);
             *request
         };
         self.post_in(stream.context, place, rest)
@@ -387,7 +403,8 @@ impl Session {
         rest: &[u8],
     ) -> Result<(), CUresult> {
         stream.fault.check()?;
-        let placed = |placed: Placed| stream.last_work.store(placed.call, SeqCst);
+        stream.admit(self, 1)?;
+        let placed = |placed: Placed| stream.put(placed, 1);
         self.ask_placed(stream.context, request, rest, placed, || Ok(()))?;
         Ok(())
     }

@@ -10,6 +10,9 @@
 #![expect(unsafe_code, reason = "out parameters of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
+mod room;
+mod values;
+
 use core::ffi::{c_int, c_uint};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -32,12 +35,16 @@ use crate::objects::{Fault, unique};
 use crate::session::{self, Session};
 use crate::thread;
 
+use room::{Admission, Room};
+
+pub(crate) use room::USUAL_DEPTH;
+pub(crate) use values::*;
+
 /// `CU_STREAM_NON_BLOCKING`.
 const NON_BLOCKING: c_uint = 1;
 
-/// A mark is posted of its own accord after so many launches, and the second before it is waited for: so many launches at most
-/// are under way in a stream, fewer than a driver's queue holds, so that the worker never blocks in a launch.
-const LAUNCHES_PER_MARK: u64 = 256;
+/// Streams that the program has made and not destroyed: they share the device's queues.
+static STREAMS: AtomicU64 = AtomicU64::new(0);
 
 /// A stream.
 #[derive(Debug)]
@@ -47,14 +54,14 @@ pub(crate) struct Stream {
     pub(crate) context: u32,
     pub(crate) fault: Fault,
     /// The highest mark that has been pushed.
-    pub(crate) completed: AtomicU64,
+    completed: AtomicU64,
     /// The call number of the last work.
-    pub(crate) last_work: AtomicU64,
+    last_work: AtomicU64,
     /// The highest mark that has been posted, and its call number.
     marks: AtomicU64,
     last_mark: AtomicU64,
-    launches: AtomicU64,
-    throttle: AtomicU64,
+    /// How much is under way.
+    pub(crate) room: Room,
     destroyed: AtomicBool,
     flags: c_uint,
     priority: c_int,
@@ -76,8 +83,7 @@ impl Stream {
             last_work: AtomicU64::new(0),
             marks: AtomicU64::new(0),
             last_mark: AtomicU64::new(0),
-            launches: AtomicU64::new(0),
-            throttle: AtomicU64::new(0),
+            room: Room::default(),
             destroyed: AtomicBool::new(false),
             flags,
             priority,
@@ -93,7 +99,21 @@ impl Stream {
     /// Takes the next mark. Only with the queue locked, so that marks are in wire order.
     pub(crate) fn next_mark(&self, placed: Placed) -> u64 {
         self.last_mark.store(placed.call, SeqCst);
-        self.marks.fetch_add(1, SeqCst) + 1
+        let mark = self.marks.fetch_add(1, SeqCst) + 1;
+        self.room.put_mark(mark);
+        mark
+    }
+
+    /// Notes work of so many operations of the driver. Only with the queue locked.
+    pub(crate) fn put(&self, placed: Placed, operations: u64) {
+        self.last_work.store(placed.call, SeqCst);
+        self.room.put(operations);
+    }
+
+    /// A mark has been pushed.
+    pub(crate) fn reached(&self, mark: u64) {
+        self.completed.fetch_max(mark, SeqCst);
+        self.room.reached(mark);
     }
 
     /// True if everything before `mark` is done, or nothing will be any more.
@@ -111,6 +131,7 @@ impl Stream {
         self.completed.store(self.marks.load(SeqCst), SeqCst);
         self.last_work.store(0, SeqCst);
         self.last_mark.store(0, SeqCst);
+        self.room.clear();
         self.fault.clear();
     }
 
@@ -150,18 +171,21 @@ impl Stream {
         self.fault.check()
     }
 
-    /// After a launch: keeps the number of launches under way below what a driver's queue holds.
-    pub(crate) fn throttle(&self, session: &Session) -> Result<(), CUresult> {
-        if self.launches.fetch_add(1, SeqCst) % LAUNCHES_PER_MARK != LAUNCHES_PER_MARK - 1 {
-            return Ok(());
+    /// Before work of so many operations of the driver: waits while the stream is full. The caller holds no lock.
+    pub(crate) fn admit(&self, session: &Session, operations: u64) -> Result<(), CUresult> {
+        let most = room::most_of(session.queue_depth, STREAMS.load(SeqCst));
+        while !self.fault.is_set() {
+            match self.room.admit(operations, most) {
+                Admission::Granted => return Ok(()),
+                Admission::Mark => self.mark(session, false).map(drop)?,
+                Admission::Wait => {
+                    self.mark(session, true)?;
+                    session
+                        .wait_until(|| self.room.fits(operations, most) || self.fault.is_set())?;
+                }
+            }
         }
-        let mark = self.mark(session, false)?;
-        let before = self.throttle.swap(mark, SeqCst);
-        if self.has_reached(before) {
-            Ok(())
-        } else {
-            session.wait_until(|| self.has_reached(before))
-        }
+        self.fault.check()
     }
 }
 
@@ -257,6 +281,7 @@ fn make(
         session.objects.streams.remove(stream.id);
         return Err(code);
     }
+    STREAMS.fetch_add(1, SeqCst);
     Ok(stream)
 }
 
@@ -304,6 +329,7 @@ fn destroy(handle: CUstream) -> Result<(), CUresult> {
         &[],
     )?;
     stream.destroyed.store(true, SeqCst);
+    STREAMS.fetch_sub(1, SeqCst);
     if stream.is_finished_for_good() {
         session.objects.streams.remove(id);
     }

@@ -15,6 +15,15 @@ unsafe extern "C" {
     #[row(12, private, posted, custom = worker, blocks = device)]
     fn gpurunStreamDestroy(stream: CUstream) -> CUresult;
 
+    /// Operations on words of device memory, in their order. After the fixed part: `count` operations as `StreamMemoryOperation` lays
+    /// them out. Asked where only the driver knows whether it can do them.
+    #[row(13, private, posted, custom = worker, blocks = device)]
+    fn gpurunStreamMemory(
+        stream: CUstream,
+        count: u32,
+        #[rest] operations: &[u8],
+    ) -> CUresult;
+
     #[row(
         247,
         refused = "not served yet: callbacks from a stream",
@@ -43,7 +52,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(249, refused = "not served yet", blocks = device, since = 8000, ptsz = 8000)]
+    #[row(249, posted, via = gpurunStreamMemory, blocks = device, since = 8000, ptsz = 8000)]
     fn cuStreamBatchMemOp(
         stream: CUstream,
         count: c_uint,
@@ -51,7 +60,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(250, refused = "not served yet", blocks = device, since = 11070, ptsz = 11070)]
+    #[row(250, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070)]
     fn cuStreamBatchMemOp_v2(
         stream: CUstream,
         count: c_uint,
@@ -167,7 +176,7 @@ unsafe extern "C" {
     )]
     fn cuStreamWaitEvent(stream: CUstream, event: CUevent, flags: c_uint) -> CUresult;
 
-    #[row(267, refused = "not served yet", blocks = device, since = 8000, ptsz = 8000)]
+    #[row(267, posted, via = gpurunStreamMemory, blocks = device, since = 8000, ptsz = 8000)]
     fn cuStreamWaitValue32(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -175,7 +184,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(268, refused = "not served yet", blocks = device, since = 11070, ptsz = 11070)]
+    #[row(268, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070)]
     fn cuStreamWaitValue32_v2(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -183,7 +192,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(269, refused = "not served yet", blocks = device, since = 9000, ptsz = 9000)]
+    #[row(269, posted, via = gpurunStreamMemory, blocks = device, since = 9000, ptsz = 9000)]
     fn cuStreamWaitValue64(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -191,7 +200,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(270, refused = "not served yet", blocks = device, since = 11070, ptsz = 11070)]
+    #[row(270, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070)]
     fn cuStreamWaitValue64_v2(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -199,7 +208,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(271, refused = "not served yet", blocks = device, since = 8000, ptsz = 8000)]
+    #[row(271, posted, via = gpurunStreamMemory, blocks = device, since = 8000, ptsz = 8000)]
     fn cuStreamWriteValue32(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -207,7 +216,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(272, refused = "not served yet", blocks = device, since = 11070, ptsz = 11070)]
+    #[row(272, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070)]
     fn cuStreamWriteValue32_v2(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -215,7 +224,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(273, refused = "not served yet", blocks = device, since = 9000, ptsz = 9000)]
+    #[row(273, posted, via = gpurunStreamMemory, blocks = device, since = 9000, ptsz = 9000)]
     fn cuStreamWriteValue64(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -223,7 +232,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(274, refused = "not served yet", blocks = device, since = 11070, ptsz = 11070)]
+    #[row(274, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070)]
     fn cuStreamWriteValue64_v2(
         stream: CUstream,
         addr: CUdeviceptr,

@@ -62,7 +62,6 @@ const fn not_served(attribute: i32, name: &'static str, what: &'static str) -> E
 const NO_SHARED_MEMORY: &str = "the device cannot reach the program's memory";
 const NO_SHARED_BUS: &str = "the device is on no bus of the program's machine";
 const NO_HANDLE: &str = "a handle of the server means nothing in the program's processes";
-const STREAM_MEMORY: &str = "cuStreamWaitValue and cuStreamWriteValue";
 const VIRTUAL_MEMORY: &str = "cuMemCreate and cuMemMap";
 const POOLS: &str = "memory pools";
 
@@ -79,9 +78,6 @@ pub const EDITS: &[Edit] = &[
         "CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM",
         NO_SHARED_MEMORY,
     ),
-    not_served(92, "CAN_USE_STREAM_MEM_OPS_V1", STREAM_MEMORY),
-    not_served(93, "CAN_USE_64_BIT_STREAM_MEM_OPS_V1", STREAM_MEMORY),
-    not_served(94, "CAN_USE_STREAM_WAIT_VALUE_NOR_V1", STREAM_MEMORY),
     not_served(
         96,
         "COOPERATIVE_MULTI_DEVICE_LAUNCH",
@@ -121,8 +117,6 @@ pub const EDITS: &[Edit] = &[
         "DEFERRED_MAPPING_CUDA_ARRAY_SUPPORTED",
         "deferred mapping of arrays",
     ),
-    not_served(122, "CAN_USE_64_BIT_STREAM_MEM_OPS", STREAM_MEMORY),
-    not_served(123, "CAN_USE_STREAM_WAIT_VALUE_NOR", STREAM_MEMORY),
     distance(124, "DMA_BUF_SUPPORTED", NO_HANDLE),
     not_served(
         125,
@@ -222,6 +216,12 @@ mod tests {
             "the multiprocessor count is the device's own"
         );
         assert_eq!(attributes[&95], 7, "cooperative launches are served");
+        for served in [92, 93, 94, 122, 123] {
+            assert_eq!(
+                attributes[&served], 7,
+                "stream memory operations are served"
+            );
+        }
         assert_eq!(attributes.get(&147), None, "unknown to the driver");
         assert_eq!(attributes.get(&149), None, "newer than the table");
     }

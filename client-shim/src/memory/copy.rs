@@ -9,8 +9,9 @@
 //! | device | pinned, asynchronous | posted; lands before the stream's next completion is seen | at once |
 //! | device | device | posted | at once |
 //!
-//! No capture, host function or wait on a value exists yet, so nothing before a copy in its stream can wait for the host or write pinned
-//! memory, except other copies: those that will still land in the source are waited for before its bytes leave.
+//! No capture or host function exists yet, and a value that a stream waits for is device memory's, so nothing before a copy in its stream can
+//! write pinned memory, except other copies: those that will still land in the source are waited for before its bytes leave. A program that
+//! changes pinned memory after the copy was called and before a wait for a value lets the copy run would see the bytes of the call.
 //!
 //! # Safety
 //! The program's memory is read and written within the ranges that it gave to a copy, by the contract of the CUDA driver API, and
@@ -27,7 +28,7 @@ use driver_api::abi::{CUDA_MEMCPY2D, CUdeviceptr, CUresult, CUstream};
 use driver_api::wire::request::{
     GpurunCopyFromDevice, GpurunCopyOnDevice, GpurunCopyToDevice, GpurunFetchFromDevice,
 };
-use protocol::limits::MAX_INLINE_COPY_BYTES;
+use protocol::limits::{BULK_CHUNK_BYTES, MAX_INLINE_COPY_BYTES};
 
 use crate::entry::code;
 use crate::session::{self, Session, malformed};
@@ -114,7 +115,8 @@ impl Copy<'_> {
         let transfer = self.session.link.transfer_number();
         let request =
             GpurunCopyToDevice::new(destination, length as u64, transfer, self.stream.wire_id());
-        self.session.post_work(self.stream, &request, &[])?;
+        self.session
+            .post_operations(self.stream, operations_of(length), &request, &[])?;
         // SAFETY: the caller's promise, and the wait below.
         let last = unsafe { self.session.link.send_transfer(transfer, source, length) }?;
         self.session.link.wait_acknowledged(last)?;
@@ -158,6 +160,9 @@ impl Copy<'_> {
             // SAFETY: pinned memory stays until it is freed, and freeing waits for what lands in it.
             return unsafe { self.fetch(destination, source, length) };
         }
+        // It is done when it returns, so it is not counted; but it has to fit.
+        self.stream
+            .admit(self.session, operations_of(MAX_INLINE_COPY_BYTES))?;
         if length <= MAX_INLINE_COPY_BYTES {
             // SAFETY: the caller's promise.
             return unsafe { self.ask_bytes(destination, source, length) };
@@ -176,7 +181,8 @@ impl Copy<'_> {
         let complete = transfer.is_done();
         self.session.link.withdraw_transfer(&transfer);
         match result {
-            Ok(_) if complete => Ok(()),
+            // A call that was posted before may have failed: that is told before the reply.
+            Ok(_) if complete => self.stream.fault.check(),
             Ok(_) => Err(malformed::<GpurunCopyFromDevice>()),
             Err(code) => Err(code),
         }
@@ -196,6 +202,8 @@ impl Copy<'_> {
         let reply = self
             .session
             .ask_reply(self.stream.context, &request, &[], || Ok(()))?;
+        // A call that was posted before may have failed: that is told before the reply.
+        self.stream.fault.check()?;
         if reply.body.len() != length {
             return Err(malformed::<GpurunCopyFromDevice>());
         }
@@ -222,7 +230,10 @@ impl Copy<'_> {
             transfer.number,
             self.stream.wire_id(),
         );
-        if let Err(code) = self.session.post_work(self.stream, &request, &[]) {
+        let posted =
+            self.session
+                .post_operations(self.stream, operations_of(length), &request, &[]);
+        if let Err(code) = posted {
             self.session.link.withdraw_transfer(&transfer);
             return Err(code);
         }
@@ -268,6 +279,11 @@ impl Copy<'_> {
             }
         }
     }
+}
+
+/// What the worker puts into the stream for a copy through its buffers: for each buffer the copy, and a point behind it.
+fn operations_of(length: usize) -> u64 {
+    2 * length.div_ceil(BULK_CHUNK_BYTES) as u64
 }
 
 /// The null page is never memory of a program.

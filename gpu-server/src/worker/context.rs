@@ -88,6 +88,8 @@ pub(crate) struct Context {
     pub(crate) staging: Arc<Staging>,
     events: Mutex<Vec<CUevent>>,
     legacy: OnceLock<Arc<Stream>>,
+    /// A stream that nothing is ever put into.
+    idle: Mutex<Option<CUstream>>,
     streams: Mutex<Vec<Arc<Stream>>>,
     is_alive: AtomicBool,
     /// Code that may print was loaded into it.
@@ -117,6 +119,7 @@ impl Context {
             staging: Staging::new(Arc::clone(end)),
             events: Mutex::default(),
             legacy: OnceLock::new(),
+            idle: Mutex::default(),
             streams: Mutex::default(),
             is_alive: AtomicBool::new(true),
             prints: AtomicBool::new(false),
@@ -150,6 +153,19 @@ impl Context {
         let stream = Stream::new(driver, self, LEGACY_STREAMS + self.id, CUstream(0))?;
         let stream = self.legacy.get_or_init(|| stream);
         Ok(Arc::clone(stream))
+    }
+
+    /// A stream that nothing is ever put into; the context is current.
+    pub(crate) fn idle_stream(&self, driver: &Driver) -> Result<CUstream, CUresult> {
+        const NON_BLOCKING: u32 = 1;
+        let mut idle = lock(&self.idle);
+        if let Some(stream) = *idle {
+            return Ok(stream);
+        }
+        let mut stream = CUstream(0);
+        cuda!(driver, cuStreamCreate(&mut stream, NON_BLOCKING))?;
+        *idle = Some(stream);
+        Ok(stream)
     }
 
     pub(crate) fn add_stream(&self, stream: Arc<Stream>) {

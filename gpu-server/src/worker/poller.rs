@@ -347,11 +347,20 @@ impl Watch<'_> {
         }
     }
 
+    /// Every synchronise of a context's stream prints what its device code has printed. The poller must not wait for work behind the point,
+    /// which may be held until something happens that the poller itself has to tell: then it is a stream with nothing in it.
     fn flush_printed(&mut self, stream: &Stream, context: &Context) {
-        if self.make_current(context)
-            && let Err(error) = output::synchronize(self.session.driver, stream.live_handle())
-        {
-            tracing::debug!(%error, "flushing what device code printed");
+        if self.make_current(context) {
+            let driver = self.session.driver;
+            let flushed = match stream.settled_handle() {
+                Some(handle) => output::synchronize(driver, handle),
+                None => context
+                    .idle_stream(driver)
+                    .and_then(|handle| output::synchronize(driver, handle)),
+            };
+            if let Err(error) = flushed {
+                tracing::debug!(%error, "flushing what device code printed");
+            }
         }
         self.session.output.drain(&self.session.outbox);
     }

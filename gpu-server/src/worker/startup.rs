@@ -24,6 +24,9 @@ use super::memory::CHUNK_BYTES;
 use crate::driver::cuda;
 use crate::snapshot;
 
+/// A device attribute that the software GPU alone has: operations that a stream takes before a call blocks.
+const QUEUE_DEPTH: u32 = 0x6770_0001;
+
 /// Sets the variables of the client that the driver shall see.
 ///
 /// # Safety
@@ -117,6 +120,9 @@ fn describe(driver: &Driver, ordinal: i32) -> Result<DeviceSnapshot, CUresult> {
         attributes,
         compute_major,
         compute_minor,
+        queue_depth: attribute(driver, ordinal, QUEUE_DEPTH)
+            .and_then(|depth| u32::try_from(depth).ok())
+            .unwrap_or(0),
         ..DeviceSnapshot::default()
     })
 }

@@ -12,6 +12,8 @@
 #![expect(unsafe_code, reason = "calls the driver")]
 #![expect(non_snake_case, reason = "rows have the driver's names")]
 
+mod values;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -27,6 +29,8 @@ use super::point::{Action, PointQueue, widen};
 use super::session::Session;
 use super::staging::Slot;
 use crate::driver::cuda;
+
+pub(crate) use values::gpurunStreamMemory;
 
 /// Completions of the legacy default stream of context `c` have this stream id plus `c`; streams have smaller ids.
 pub(crate) const LEGACY_STREAMS: u32 = 0x8000_0000;
@@ -311,12 +315,12 @@ impl Stream {
         lock(&self.state).points.is_empty()
     }
 
-    /// The driver's handle, or the legacy default stream in its place once the driver has it no longer.
-    pub(crate) fn live_handle(&self) -> CUstream {
-        match lock(&self.state).is_open {
-            true => self.handle,
-            false => CUstream(0),
-        }
+    /// The driver's handle, if the driver still has it and nothing was put into it behind its last point, which is reached. The legacy
+    /// default stream is never settled: it waits for others.
+    pub(crate) fn settled_handle(&self) -> Option<CUstream> {
+        let state = lock(&self.state);
+        let is_settled = state.is_open && state.points.is_empty() && !self.is_used();
+        (is_settled && self.handle != CUstream(0)).then_some(self.handle)
     }
 
     /// The error that the driver tells of this stream, if it is not merely busy.
@@ -379,7 +383,11 @@ pub(crate) fn mark(
         Err(error) => error,
     };
     if let Ok(context) = call.context() {
-        call.session.fault(context, error, "a mark");
+        let what = match error.is_sticky() {
+            true => "the device",
+            false => "a mark",
+        };
+        call.session.fault(context, error, what);
     }
     complete_at_once(call, stream_id, mark, error);
     Ok(())

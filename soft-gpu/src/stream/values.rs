@@ -159,8 +159,9 @@ impl Operation {
             2 => Self::write(Word::Narrow(address), u64::from(value as u32), flags),
             4 => Self::wait(Word::Wide(address), value, flags),
             5 => Self::write(Word::Wide(address), value, flags),
-            // Flushing remote writes, and a barrier: everything is ordered here anyway.
-            3 | 6 => Ok(Self::Nothing),
+            // Flushing remote writes, and a barrier: everything is ordered here anyway. Their flags stand in the first word.
+            3 if kind >> 32 == 0 => Ok(Self::Nothing),
+            6 if kind >> 32 <= 1 => Ok(Self::Nothing),
             _ => Err(CUresult::INVALID_VALUE),
         }
     }
@@ -244,6 +245,58 @@ pub(crate) unsafe fn cuStreamWriteValue64_v2(
     flags: c_uint,
 ) -> CUresult {
     post_one(stream, Operation::write(Word::Wide(addr), value, flags))
+}
+
+// The first versions have the same parameters; libraries look them up by name.
+
+pub(crate) unsafe fn cuStreamWaitValue32(
+    stream: CUstream,
+    addr: CUdeviceptr,
+    value: u32,
+    flags: c_uint,
+) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { cuStreamWaitValue32_v2(stream, addr, value, flags) }
+}
+
+pub(crate) unsafe fn cuStreamWaitValue64(
+    stream: CUstream,
+    addr: CUdeviceptr,
+    value: u64,
+    flags: c_uint,
+) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { cuStreamWaitValue64_v2(stream, addr, value, flags) }
+}
+
+pub(crate) unsafe fn cuStreamWriteValue32(
+    stream: CUstream,
+    addr: CUdeviceptr,
+    value: u32,
+    flags: c_uint,
+) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { cuStreamWriteValue32_v2(stream, addr, value, flags) }
+}
+
+pub(crate) unsafe fn cuStreamWriteValue64(
+    stream: CUstream,
+    addr: CUdeviceptr,
+    value: u64,
+    flags: c_uint,
+) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { cuStreamWriteValue64_v2(stream, addr, value, flags) }
+}
+
+pub(crate) unsafe fn cuStreamBatchMemOp(
+    stream: CUstream,
+    count: c_uint,
+    param_array: *mut CUstreamBatchMemOpParams,
+    flags: c_uint,
+) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { cuStreamBatchMemOp_v2(stream, count, param_array, flags) }
 }
 
 /// The most operations that one call may bring.
