@@ -17,6 +17,7 @@ pub mod ptx;
 mod capture;
 mod config;
 mod context;
+mod debug;
 mod device;
 mod entry;
 mod event;

@@ -3,6 +3,7 @@
 //! `GPURUN_LOG` is `off`, `error`, `warn` (the default), `info`, `debug` or `trace`. A library inside other
 //! people's programs says nothing else on its own behalf.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write as _;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -55,9 +56,39 @@ fn write(level: Level, line: &str) {
     };
 }
 
-/// Something the user should know: a call will fail, or a setting is not taken.
+/// Something the user should know: a call will fail, or a setting is not taken. The program can read it too ([`kept`]).
 pub(crate) fn warn(line: &str) {
+    keep(line);
     write(Level::Warn, line);
+}
+
+/// The lines that a program can still read, and how many there ever were.
+static KEPT: Mutex<(VecDeque<String>, u32)> = Mutex::new((VecDeque::new(), 0));
+/// The most lines that are kept.
+const MAX_KEPT: usize = 100;
+
+fn keep(line: &str) {
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let (lines, ever) = &mut *kept;
+    lines.truncate(MAX_KEPT - 1);
+    lines.push_front(line.to_owned());
+    *ever = ever.wrapping_add(1);
+}
+
+/// How many lines there ever were: the place of the next one.
+pub(crate) fn next_place() -> u32 {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).1
+}
+
+/// The lines since a place, oldest first, as far as they are kept; and the place of the next one.
+pub(crate) fn kept(since: u32) -> (Vec<String>, u32) {
+    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let (lines, ever) = &*kept;
+    let wanted = ever.wrapping_sub(since) as usize;
+    let newest = lines.iter().take(wanted).cloned();
+    let mut lines: Vec<String> = newest.collect();
+    lines.reverse();
+    (lines, *ever)
 }
 
 /// Something for who wants to follow what happens.

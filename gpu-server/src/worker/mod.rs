@@ -41,6 +41,7 @@ mod table;
 mod tests;
 mod transfer;
 mod watch;
+mod words;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;

@@ -20,6 +20,7 @@ use super::schedule::Lanes;
 use super::stream::Stream;
 use super::table::{MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_MODULES, MAX_STREAMS, Table};
 use super::transfer::Transfers;
+use super::words::Words;
 
 /// The devices of a session.
 #[derive(Debug, Default)]
@@ -67,6 +68,7 @@ pub(crate) struct Session {
     pub(crate) janitor: Sender<Job>,
     pub(crate) output: Output,
     pub(crate) lanes: Mutex<Lanes<Work>>,
+    words: Words,
 }
 
 impl Session {
@@ -96,6 +98,7 @@ impl Session {
             janitor,
             output,
             lanes: Mutex::default(),
+            words: Words::from_now(driver),
         }
     }
 
@@ -119,8 +122,12 @@ impl Session {
             tracing::debug!(context = context.id, %result, what, "again");
             return;
         }
-        tracing::error!(context = context.id, %result, what, "failed");
-        self.outbox
-            .fault(context.id, result, &format!("{what}: {result}"));
+        let words = self.words.take(self.driver);
+        tracing::error!(context = context.id, %result, what, words, "failed");
+        let text = match words.is_empty() {
+            true => format!("{what}: {result}"),
+            false => format!("{what}: {result}: {words}"),
+        };
+        self.outbox.fault(context.id, result, &text);
     }
 }
