@@ -25,6 +25,7 @@ use driver_api::wire::request::{
 use crate::entry::code;
 use crate::handles::Handle;
 use crate::memory::out;
+use crate::module;
 use crate::objects::{Fault, unique};
 use crate::session::{self, Session};
 use crate::stream::{self, Stream};
@@ -85,6 +86,7 @@ impl Context {
     fn ended(&self, session: &Session) {
         self.active.store(false, SeqCst);
         session.objects.memory.forget_context(self.id);
+        module::forget_context(session, self.id);
         for stream in session
             .objects
             .streams

@@ -75,6 +75,28 @@ pub(crate) struct Function {
     functions: Mutex<HashMap<u32, u32>>,
 }
 
+/// A context has ended: its modules are gone, and what libraries and kernels were in it. A primary context comes back with the same id.
+pub(crate) fn forget_context(session: &Session, context: u32) {
+    let objects = &session.objects;
+    for library in objects.libraries.select(|_| true) {
+        let mut modules = library
+            .modules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        modules.remove(&context);
+    }
+    for kernel in objects.functions.select(|_| true) {
+        kernel.forget_context(session, context);
+    }
+    for module in objects.modules.select(|module| module.context == context) {
+        objects.modules.remove(module.id);
+        let owned = |function: &Function| function.owner == Owner::Module(module.id);
+        for function in objects.functions.select(owned) {
+            objects.functions.remove(function.id);
+        }
+    }
+}
+
 /// What decides whether a launch can work at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct LaunchShape {
@@ -125,6 +147,20 @@ impl Function {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(shape);
+    }
+
+    fn forget_context(&self, session: &Session, context: u32) {
+        self.accepted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|shape| shape.context != context);
+        let mut functions = self
+            .functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = functions.remove(&context) {
+            session.objects.functions.remove(id);
+        }
     }
 
     /// An attribute was set: what was accepted and cached before may no longer hold.
