@@ -98,8 +98,9 @@ impl Stream {
 
     /// Takes the next mark. Only with the queue locked, so that marks are in wire order.
     pub(crate) fn next_mark(&self, placed: Placed) -> u64 {
-        self.last_mark.store(placed.call, SeqCst);
+        // In this order: who sees that all work has a mark behind it must see that mark.
         let mark = self.marks.fetch_add(1, SeqCst) + 1;
+        self.last_mark.store(placed.call, SeqCst);
         self.room.put_mark(mark);
         mark
     }
