@@ -156,9 +156,9 @@ fn entries_print(container: &fatbin::Container<'_>) -> bool {
         .any(|entry| entry.plain().is_ok_and(|plain| contains(&plain, PRINTS)))
 }
 
-/// Whether `bytes` has `needle` somewhere.
+/// Whether `bytes` has `needle` somewhere. Libraries bring megabytes, so not byte by byte.
 fn contains(bytes: &[u8], needle: &[u8]) -> bool {
-    bytes.windows(needle.len()).any(|window| window == needle)
+    memchr::memmem::find(bytes, needle).is_some()
 }
 
 fn name_of(bytes: &[u8]) -> Result<CString, CUresult> {
