@@ -60,7 +60,8 @@ done:
     X(cuStreamCreate) X(cuStreamSynchronize) X(cuCtxGetCurrent) X(cuCtxSetCurrent)                          \
     X(cuMemHostAlloc) X(cuMemFreeHost) X(cuDevicePrimaryCtxRetain)                                          \
     X(cuModuleGetFunctionCount) X(cuModuleEnumerateFunctions) X(cuFuncGetName) X(cuLibraryLoadData)         \
-    X(cuLibraryUnload) X(cuLibraryGetKernelCount) X(cuLibraryEnumerateKernels) X(cuKernelGetName)
+    X(cuLibraryUnload) X(cuLibraryGetKernelCount) X(cuLibraryEnumerateKernels) X(cuKernelGetName)         \
+    X(cuStreamGetCtx_v2) X(cuStreamGetGreenCtx)
 #define FUNCTIONS_V2(X)                                                                                     \
     X(cuCtxDestroy) X(cuCtxPushCurrent) X(cuCtxPopCurrent) X(cuDeviceTotalMem) X(cuModuleGetGlobal)         \
     X(cuMemAlloc) X(cuMemFree) X(cuMemcpyHtoD) X(cuMemcpyDtoH) X(cuMemcpyHtoDAsync) X(cuMemcpyDtoHAsync)    \
@@ -186,6 +187,12 @@ static void launches(CUmodule module, unsigned n) {
                      CU_LAUNCH_PARAM_END};
     CUstream stream;
     CHECK(p_cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    CUcontext current, its_context = nullptr;
+    CUgreenCtx its_green = (CUgreenCtx)stream, also_green = (CUgreenCtx)stream;
+    CHECK(p_cuCtxGetCurrent(&current));
+    CHECK(p_cuStreamGetCtx_v2(stream, &its_context, &its_green));
+    CHECK(p_cuStreamGetGreenCtx(stream, &also_green));
+    REQUIRE(its_context == current && its_green == nullptr && also_green == nullptr);
     unsigned *pinned;
     CHECK(p_cuMemHostAlloc((void **)&pinned, bytes, 0));
     CHECK(p_cuLaunchKernel(axpy, blocks, 1, 1, 128, 1, 1, 0, stream, nullptr, extra));
