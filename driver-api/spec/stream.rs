@@ -52,7 +52,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(249, posted, via = gpurunStreamMemory, blocks = device, since = 8000, ptsz = 8000)]
+    #[row(249, posted, via = gpurunStreamMemory, blocks = device, since = 8000, ptsz = 8000, test = "surface_stream")]
     fn cuStreamBatchMemOp(
         stream: CUstream,
         count: c_uint,
@@ -60,7 +60,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(250, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070)]
+    #[row(250, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070, test = "surface_stream")]
     fn cuStreamBatchMemOp_v2(
         stream: CUstream,
         count: c_uint,
@@ -176,7 +176,7 @@ unsafe extern "C" {
     )]
     fn cuStreamWaitEvent(stream: CUstream, event: CUevent, flags: c_uint) -> CUresult;
 
-    #[row(267, posted, via = gpurunStreamMemory, blocks = device, since = 8000, ptsz = 8000)]
+    #[row(267, posted, via = gpurunStreamMemory, blocks = device, since = 8000, ptsz = 8000, test = "surface_stream")]
     fn cuStreamWaitValue32(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -184,7 +184,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(268, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070)]
+    #[row(268, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070, test = "surface_stream")]
     fn cuStreamWaitValue32_v2(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -192,7 +192,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(269, posted, via = gpurunStreamMemory, blocks = device, since = 9000, ptsz = 9000)]
+    #[row(269, posted, via = gpurunStreamMemory, blocks = device, since = 9000, ptsz = 9000, test = "surface_stream")]
     fn cuStreamWaitValue64(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -200,7 +200,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(270, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070)]
+    #[row(270, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070, test = "surface_stream")]
     fn cuStreamWaitValue64_v2(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -208,7 +208,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(271, posted, via = gpurunStreamMemory, blocks = device, since = 8000, ptsz = 8000)]
+    #[row(271, posted, via = gpurunStreamMemory, blocks = device, since = 8000, ptsz = 8000, test = "surface_stream")]
     fn cuStreamWriteValue32(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -216,7 +216,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(272, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070)]
+    #[row(272, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070, test = "surface_stream")]
     fn cuStreamWriteValue32_v2(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -224,7 +224,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(273, posted, via = gpurunStreamMemory, blocks = device, since = 9000, ptsz = 9000)]
+    #[row(273, posted, via = gpurunStreamMemory, blocks = device, since = 9000, ptsz = 9000, test = "surface_stream")]
     fn cuStreamWriteValue64(
         stream: CUstream,
         addr: CUdeviceptr,
@@ -232,7 +232,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(274, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070)]
+    #[row(274, posted, via = gpurunStreamMemory, blocks = device, since = 11070, ptsz = 11070, test = "surface_stream")]
     fn cuStreamWriteValue64_v2(
         stream: CUstream,
         addr: CUdeviceptr,

@@ -128,6 +128,38 @@ static void time_between(CUstream stream) {
     }
 }
 
+// A write is there after it; a wait holds its stream until another stream has made the word what is waited for.
+static void words(CUstream stream, CUstream other) {
+    CUdeviceptr at = 0;
+    OK("cuMemAlloc_v2", &at, (size_t)8);
+    CUstreamBatchMemOpParams operation{};
+    operation.writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+    operation.writeValue.address = at;
+    unsigned expected = 100;
+    for (const char *write : {"cuStreamWriteValue32", "cuStreamWriteValue32_v2", "cuStreamWriteValue64",
+                              "cuStreamWriteValue64_v2", "cuStreamBatchMemOp", "cuStreamBatchMemOp_v2"}) {
+        if (!has(write)) continue;
+        operation.writeValue.value = ++expected;
+        if (std::strstr(write, "Batch")) OK(write, stream, 1u, &operation, 0u);
+        else if (std::strstr(write, "64")) OK(write, stream, at, (cuuint64_t)expected, 0u);
+        else OK(write, stream, at, (cuuint32_t)expected, 0u);
+        OK("cuStreamSynchronize", stream);
+        REQUIRE(read(at) == expected);
+    }
+    for (const char *wait : {"cuStreamWaitValue32", "cuStreamWaitValue32_v2", "cuStreamWaitValue64",
+                             "cuStreamWaitValue64_v2"}) {
+        if (!has(wait)) continue;
+        OK("cuMemsetD32Async", at, 0u, (size_t)2, other);
+        OK("cuStreamSynchronize", other);
+        const unsigned equal = CU_STREAM_WAIT_VALUE_EQ;
+        if (std::strstr(wait, "64")) OK(wait, stream, at, (cuuint64_t)1, equal);
+        else OK(wait, stream, at, (cuuint32_t)1, equal);
+        REQUIRE(call("cuStreamQuery", stream) == CUDA_ERROR_NOT_READY);
+        OK("cuMemsetD32Async", at, 1u, (size_t)1, other);
+        OK("cuStreamSynchronize", stream);
+    }
+}
+
 int main(int count, char **arguments) {
     open_driver(count, arguments);
     CUmodule module;
@@ -142,5 +174,6 @@ int main(int count, char **arguments) {
     told();
     waiting(stream, other);
     time_between(stream);
+    words(stream, other);
     return pass("streams and events: order, waiting, what they tell");
 }
