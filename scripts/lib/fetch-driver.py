@@ -2,20 +2,33 @@
 
     fetch-driver.py FOLDER
 
-The package's hash is checked against the index. Exits with 1 and one line if the mirror cannot be reached.
+The mirror is the one that this machine's apt uses. The package's hash is checked against the index. Exits with 1 and one line if
+there is no such mirror, or it cannot be reached.
 """
 
 import hashlib
 import io
 import lzma
 import pathlib
+import subprocess
 import sys
 import tarfile
 import urllib.request
 
-MIRROR = "http://deb.debian.org/debian"
-INDEX = f"{MIRROR}/dists/bookworm/non-free/binary-amd64/Packages.xz"
+RELEASE = "bookworm"
+INDEX = f"dists/{RELEASE}/non-free/binary-amd64/Packages.xz"
 BRANCH = "535."
+
+
+def mirror():
+    """Where apt gets Debian 12 from."""
+    command = ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages"]
+    targets = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    for line in targets.splitlines():
+        codename, address = line.split(" ", 1)
+        if codename == RELEASE and address.startswith("http"):
+            return address.rstrip("/")
+    raise OSError(f"apt knows no mirror of {RELEASE}")
 
 
 def fetch(address):
@@ -23,9 +36,9 @@ def fetch(address):
         return answer.read()
 
 
-def package():
+def package(mirror):
     """Where the package is, and its SHA-256."""
-    for paragraph in lzma.decompress(fetch(INDEX)).decode().split("\n\n"):
+    for paragraph in lzma.decompress(fetch(f"{mirror}/{INDEX}")).decode().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line)
         if fields.get("Package") == "libcuda1" and fields["Version"].startswith(BRANCH):
             return fields["Filename"], fields["SHA256"]
@@ -43,8 +56,9 @@ def members(archive):
 
 
 def main(folder):
-    filename, expected = package()
-    archive = fetch(f"{MIRROR}/{filename}")
+    source = mirror()
+    filename, expected = package(source)
+    archive = fetch(f"{source}/{filename}")
     if hashlib.sha256(archive).hexdigest() != expected:
         raise OSError(f"{filename} is not what the index says")
     data = next(content for name, content in members(archive) if name.startswith("data.tar"))
