@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use driver_api::id::StreamId;
+use driver_api::result::CUresult;
+use driver_api::stream_memory::{MAX_OPERATIONS, StreamMemoryOperation, kind};
 use driver_api::wire::Request;
 use driver_api::wire::{RequestVisitor, request as r, visit_requests};
 use proptest::prelude::*;
 use protocol::frame::{CallFlags, CallRecord, FrameHeader, FrameKind, RecordBuffer};
 use protocol::transport::memory::Faults;
+use zerocopy::IntoBytes;
 
 use super::super::end::Reason;
 use super::client::{Client, Got};
@@ -46,6 +49,39 @@ fn transfers_follow_their_rules() {
         map(&mut client, base, super::CHUNK_BYTES);
         attempt(&mut client, base);
         violates(&client);
+    }
+}
+
+#[test]
+fn stream_memory_operations_follow_their_rules() {
+    let operation = |kind, address| StreamMemoryOperation::new(kind, address, 1, 0);
+    let cases = [
+        (0, 0, 0),
+        (MAX_OPERATIONS as u32 + 1, MAX_OPERATIONS + 1, 0),
+        (2, 1, 0),
+        (1, 1, 8),
+    ];
+    for (count, present, more) in cases {
+        let (mut client, base) = client();
+        map(&mut client, base, super::CHUNK_BYTES);
+        let mut bytes = operation(kind::WRITE_32, base).as_bytes().repeat(present);
+        bytes.resize(bytes.len() + more, 0);
+        client.post(&r::GpurunStreamMemory::new(StreamId(0), count), &bytes);
+        violates(&client);
+    }
+    // What is only wrong is refused, and the session goes on.
+    let (mut client, base) = client();
+    map(&mut client, base, super::CHUNK_BYTES);
+    let end = base + super::CHUNK_BYTES;
+    for wrong in [
+        operation(7, base),
+        operation(kind::WAIT_64, base + 4),
+        operation(kind::WRITE_32, end),
+        operation(kind::WRITE_64, 0x1000),
+    ] {
+        let request = r::GpurunStreamMemory::new(StreamId(0), 1);
+        let refused = client.ask(&request, wrong.as_bytes());
+        assert_eq!(refused, Err(CUresult::INVALID_VALUE), "{wrong:?}");
     }
 }
 
