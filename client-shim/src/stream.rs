@@ -57,6 +57,8 @@ pub(crate) struct Stream {
     completed: AtomicU64,
     /// The call number of the last work.
     last_work: AtomicU64,
+    /// The call number of the last work that a reply has told to be done.
+    done_work: AtomicU64,
     /// The highest mark that has been posted, and its call number.
     marks: AtomicU64,
     last_mark: AtomicU64,
@@ -81,6 +83,7 @@ impl Stream {
             fault: Fault::default(),
             completed: AtomicU64::new(0),
             last_work: AtomicU64::new(0),
+            done_work: AtomicU64::new(0),
             marks: AtomicU64::new(0),
             last_mark: AtomicU64::new(0),
             room: Room::default(),
@@ -109,6 +112,17 @@ impl Stream {
     pub(crate) fn put(&self, placed: Placed, operations: u64) {
         self.last_work.store(placed.call, SeqCst);
         self.room.put(operations);
+    }
+
+    /// The call number of the last work so far, for [`Self::has_done`].
+    pub(crate) fn last_work(&self) -> u64 {
+        self.last_work.load(SeqCst)
+    }
+
+    /// What was asked in this stream after the work of this number has been answered, so the work is done. Marks before it were pushed
+    /// before the reply.
+    pub(crate) fn has_done(&self, work: u64) {
+        self.done_work.fetch_max(work, SeqCst);
     }
 
     /// A mark has been pushed.
@@ -142,7 +156,8 @@ impl Stream {
     }
 
     fn has_unmarked_work(&self) -> bool {
-        self.last_work.load(SeqCst) > self.last_mark.load(SeqCst)
+        let settled = self.last_mark.load(SeqCst).max(self.done_work.load(SeqCst));
+        self.last_work.load(SeqCst) > settled
     }
 
     /// True if something of it may be under way.

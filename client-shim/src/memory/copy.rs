@@ -163,10 +163,28 @@ impl Copy<'_> {
         // It is done when it returns, so it is not counted; but it has to fit.
         self.stream
             .admit(self.session, operations_of(MAX_INLINE_COPY_BYTES))?;
+        let before = self.stream.last_work();
         if length <= MAX_INLINE_COPY_BYTES {
             // SAFETY: the caller's promise.
-            return unsafe { self.ask_bytes(destination, source, length) };
+            unsafe { self.ask_bytes(destination, source, length) }?;
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.ask_transfer(destination, source, length) }?;
         }
+        self.stream.has_done(before);
+        Ok(())
+    }
+
+    /// A large copy: the bytes come before the reply.
+    ///
+    /// # Safety
+    /// `destination` is writable for `length` bytes.
+    unsafe fn ask_transfer(
+        &self,
+        destination: *mut u8,
+        source: u64,
+        length: usize,
+    ) -> Result<(), CUresult> {
         // SAFETY: the caller's promise; the transfer is done or withdrawn before this returns.
         let transfer = unsafe { self.session.link.expect_transfer(destination, length) };
         let request = GpurunCopyFromDevice::new(

@@ -358,7 +358,11 @@ impl Memory {
             None => Vec::new(),
         };
         let mut inner = self.lock();
-        inner.allocations.remove(&allocation.start);
+        // Another thread may have freed it meanwhile.
+        inner
+            .allocations
+            .remove(&allocation.start)
+            .ok_or(CUresult::INVALID_VALUE)?;
         let block = allocation.start..allocation.start + allocation.size.next_multiple_of(BLOCK);
         inner.resting.push(Resting {
             block,

@@ -262,7 +262,7 @@ pub(crate) fn gpurunFunctionGet(
     )?;
     let told = told_parameters(|index, offset, size| {
         cuda!(driver, cuFuncGetParamInfo(handle, index, offset, size))
-    });
+    })?;
     let parameters = told.or_else(|| image_parameters(module.image.as_deref(), &name));
     call.reply(&reply::GpurunFunctionGet::new(parameters.is_some().into()));
     tell(call, parameters.as_deref());
@@ -302,9 +302,11 @@ pub(crate) fn gpurunKernelGet(
             cuda!(driver, cuKernelGetParamInfo(handle, index, offset, size))
         })
     };
-    let parameters = ask()
-        .or_else(|| in_some_context(call, ask))
-        .or_else(|| image_parameters(library.image.as_deref(), &name));
+    let told = match ask()? {
+        Some(told) => Some(told),
+        None => in_some_context(call, ask)?,
+    };
+    let parameters = told.or_else(|| image_parameters(library.image.as_deref(), &name));
     call.reply(&reply::GpurunKernelGet::new(parameters.is_some().into()));
     tell(call, parameters.as_deref());
     let function = Function::new(
@@ -319,39 +321,44 @@ pub(crate) fn gpurunKernelGet(
     Ok(())
 }
 
-/// Asks for one parameter after the other until there is none.
+/// Asks for one parameter after the other until there is none. Nothing if the driver does not tell; that it has no memory to load the
+/// kernel is the program's to know.
 fn told_parameters(
     mut ask: impl FnMut(usize, *mut usize, *mut usize) -> Result<(), CUresult>,
-) -> Option<Vec<(u32, u32)>> {
+) -> Result<Option<Vec<(u32, u32)>>, CUresult> {
     let mut parameters = Vec::new();
     while parameters.len() < MAX_KERNEL_PARAMETERS {
         let (mut offset, mut size) = (0, 0);
         match ask(parameters.len(), &mut offset, &mut size) {
-            Ok(()) => {
-                parameters.push((u32::try_from(offset).ok()?, u32::try_from(size).ok()?));
-            }
-            Err(CUresult::INVALID_VALUE) => return Some(parameters),
-            Err(_) => return None,
+            Ok(()) => match (u32::try_from(offset), u32::try_from(size)) {
+                (Ok(offset), Ok(size)) => parameters.push((offset, size)),
+                _ => return Ok(None),
+            },
+            Err(CUresult::INVALID_VALUE) => return Ok(Some(parameters)),
+            Err(CUresult::OUT_OF_MEMORY) => return Err(CUresult::OUT_OF_MEMORY),
+            Err(_) => return Ok(None),
         }
     }
-    None
+    Ok(None)
 }
 
 /// Asks again with a context current, if there is none: a driver may load a kernel only there.
-fn in_some_context<T>(call: &Call<'_>, ask: impl Fn() -> Option<T>) -> Option<T> {
+fn in_some_context<T>(
+    call: &Call<'_>,
+    ask: impl Fn() -> Result<Option<T>, CUresult>,
+) -> Result<Option<T>, CUresult> {
     if call.record.context != 0 {
-        return None;
+        return Ok(None);
     }
     let (driver, device) = (call.driver(), 0);
     let (mut context, mut popped) = (CUcontext(0), CUcontext(0));
-    cuda!(driver, cuDevicePrimaryCtxRetain(&mut context, device)).ok()?;
-    let pushed = cuda!(driver, cuCtxPushCurrent_v2(context));
-    let told = pushed.ok().and_then(|()| {
+    cuda!(driver, cuDevicePrimaryCtxRetain(&mut context, device))?;
+    let told = cuda!(driver, cuCtxPushCurrent_v2(context)).and_then(|()| {
         let told = ask();
-        cuda!(driver, cuCtxPopCurrent_v2(&mut popped)).ok()?;
+        cuda!(driver, cuCtxPopCurrent_v2(&mut popped))?;
         told
     });
-    cuda!(driver, cuDevicePrimaryCtxRelease_v2(device)).ok()?;
+    cuda!(driver, cuDevicePrimaryCtxRelease_v2(device))?;
     told
 }
 
@@ -555,4 +562,38 @@ pub(crate) fn gpurunLibraryGlobal(
     memory.add_global(address, size as u64, owner, true, context)?;
     call.reply(&reply::GpurunLibraryGlobal::new(address, size as u64));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A driver that tells parameters of four bytes until it answers this.
+    fn told(count: usize, then: CUresult) -> Result<Option<Vec<(u32, u32)>>, CUresult> {
+        told_parameters(|index, offset, size| {
+            if index == count {
+                return Err(then);
+            }
+            // SAFETY: both point to locals of the caller.
+            unsafe {
+                offset.write(index * 4);
+                size.write(4);
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn parameters_are_told_to_their_end_or_not_at_all() {
+        let all = Ok(Some(vec![(0, 4), (4, 4)]));
+        assert_eq!(told(2, CUresult::INVALID_VALUE), all);
+        assert_eq!(told(2, CUresult::NOT_SUPPORTED), Ok(None));
+        assert_eq!(told(0, CUresult::INVALID_CONTEXT), Ok(None));
+    }
+
+    #[test]
+    fn no_memory_to_load_a_kernel_is_told() {
+        let none = CUresult::OUT_OF_MEMORY;
+        assert_eq!(told(0, none), Err(none));
+    }
 }
