@@ -175,14 +175,16 @@ impl Reader<'_> {
         self.front.receiver.wait(Some(most))
     }
 
-    /// Takes in every frame that has arrived; returns how many bytes that were.
+    /// Takes in what one look finds: every frame that has arrived with it. Returns how many bytes that were; that nothing is left is
+    /// certain only when there were none.
     pub(super) fn drain(&mut self, link: &Link) -> Result<u64, String> {
         let mut bytes = 0;
-        while let Some(header) = self
-            .front
-            .receiver
-            .poll_header()
-            .map_err(|error| reason(&error))?
+        while (bytes == 0 || self.front.receiver.has_header())
+            && let Some(header) = self
+                .front
+                .receiver
+                .poll_header()
+                .map_err(|error| reason(&error))?
         {
             self.check_order(&header)?;
             bytes += HEADER_BYTES as u64 + u64::from(header.length);

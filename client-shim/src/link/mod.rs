@@ -197,12 +197,12 @@ impl Link {
     pub(crate) fn take_in(&self) -> Result<(), Lost> {
         self.check()?;
         if let Some(mut reader) = self.incoming.try_read() {
-            self.drain(&mut reader)?;
+            while self.drain(&mut reader)? {}
         }
         Ok(())
     }
 
-    /// Takes in the frames that have arrived; says whether there were any.
+    /// Takes in frames that have arrived; says whether there were any.
     fn drain(&self, reader: &mut incoming::Reader<'_>) -> Result<bool, Lost> {
         match reader.drain(self) {
             Ok(0) => Ok(false),

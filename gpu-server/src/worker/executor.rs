@@ -5,8 +5,8 @@
 //! on, and the call executed by the thread that had it, which becomes the lane of the call's client thread until that is drained
 //! ([`Lanes`](super::schedule::Lanes)). *Rules:* what a client sends ends its session at worst; no lock is held while a call is executed.
 //!
-//! *Cost of an asked call of a single-threaded client:* one `recvmsg` after [spinning](protocol::spin) (one `poll` more where that was in
-//! vain), a parse, the driver, one `sendmsg`: no other thread is woken. The same for a wait for a stream that is done by the time the
+//! *Cost of an asked call of a single-threaded client:* one `recv` that blocks, or several that do not while [spinning](protocol::spin) pays, a
+//! parse, the driver, one `send`: no other thread is woken. The same for a wait for a stream that is done by the time the
 //! reader [glances](super::poller::Poller::glance) at it. A call that may block wakes one thread, which then blocks in reading.
 
 use std::ops::Range;

@@ -70,7 +70,7 @@ impl Span {
     }
 }
 
-/// A byte stream with two directions. Neither `send_some` nor `receive_some` blocks.
+/// A byte stream with two directions. Neither `send_some` nor `receive_some` blocks; `receive_patiently` does, for a moment.
 pub(super) trait Endpoint: Send + Sync + 'static {
     /// Sends some bytes of these pieces, at least one, or reports `WouldBlock`.
     fn send_some(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
@@ -78,6 +78,14 @@ pub(super) trait Endpoint: Send + Sync + 'static {
     /// Receives some bytes into these two spans, the first before the second, or reports `WouldBlock`;
     /// 0 is the end.
     fn receive_some(&self, spans: [Span; 2]) -> io::Result<usize>;
+
+    /// [`Endpoint::receive_some`] by who has nothing else to do: may first wait for as long as [`LOOK_INTERVAL`], and reports `WouldBlock` if
+    /// that was in vain, or cut short.
+    ///
+    /// [`LOOK_INTERVAL`]: crate::limits::LOOK_INTERVAL
+    fn receive_patiently(&self, spans: [Span; 2]) -> io::Result<usize> {
+        self.receive_some(spans)
+    }
 
     /// Waits until there is reason to try again; false when the time is over first.
     fn wait(&self, interest: Interest, timeout: Option<Duration>) -> io::Result<bool>;

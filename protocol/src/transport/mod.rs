@@ -81,6 +81,9 @@ pub trait FrameReceiver: Send {
     /// The connection is over; [`TransportError::Misuse`] if payload of the frame before is unread.
     fn poll_header(&mut self) -> Result<Option<FrameHeader>, TransportError>;
 
+    /// Whether [`FrameReceiver::poll_header`] has the next header already, and need not ask the operating system for it.
+    fn has_header(&self) -> bool;
+
     /// Reads the next bytes of the current frame's payload, blocking until they are there. What was
     /// received already is copied; a large rest goes from the socket straight to `destination`.
     ///

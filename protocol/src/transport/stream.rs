@@ -156,6 +156,9 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// A way to receive: at once, or patiently.
+type Receive<E> = fn(&E, [Span; 2]) -> io::Result<usize>;
+
 /// The receiving half over an endpoint.
 pub(super) struct StreamReceiver<E> {
     endpoint: Arc<E>,
@@ -206,16 +209,21 @@ impl<E: Endpoint> StreamReceiver<E> {
         }
     }
 
-    /// Receives without blocking: first into `wanted`, what comes beyond it into the buffer. Returns how
-    /// much went into `wanted`, or nothing if nothing has arrived.
-    fn receive(&mut self, wanted: Span, appetite: usize) -> Result<Option<usize>, TransportError> {
+    /// Receives by `how`: first into `wanted`, what comes beyond it into the buffer. Returns how much went into `wanted`, or
+    /// nothing if nothing has arrived.
+    fn receive(
+        &mut self,
+        how: Receive<E>,
+        wanted: Span,
+        appetite: usize,
+    ) -> Result<Option<usize>, TransportError> {
         self.make_room();
         let room = &mut self.buffer[self.end..];
         let limit = room.len().min(appetite);
         // SAFETY: `room` is ours, `limit` bytes long at least, and untouched until `receive_some` returns.
         let behind = unsafe { Span::new(room.as_mut_ptr(), limit) };
         loop {
-            match self.endpoint.receive_some([wanted, behind]) {
+            match how(&self.endpoint, [wanted, behind]) {
                 Ok(0) => return Err(self.end_of_stream()),
                 Ok(count) => {
                     self.silence.heard();
@@ -271,20 +279,42 @@ impl<E: Endpoint> StreamReceiver<E> {
             (Span::EMPTY, RECEIVE_BUFFER_BYTES)
         };
         loop {
-            if let Some(count) = self.receive(direct, appetite)? {
+            let begun = Instant::now();
+            if let Some(count) = self.receive(E::receive_patiently, direct, appetite)? {
                 return Ok(count);
             }
-            match self.endpoint.wait(Interest::Read, Some(LOOK_INTERVAL)) {
-                Ok(true) => {}
-                Ok(false) => self.silence.look()?,
-                Err(error) => return Err(ended(error)),
+            if !self.wait_on(begun, LOOK_INTERVAL)? {
+                self.silence.look()?;
             }
         }
     }
 
+    /// Waits for what is left of `time`, of which some has passed since `begun`; false if nothing came.
+    fn wait_on(&self, begun: Instant, time: Duration) -> Result<bool, TransportError> {
+        let left = time.saturating_sub(begun.elapsed());
+        self.endpoint
+            .wait(Interest::Read, Some(left))
+            .map_err(ended)
+    }
+
+    /// Receives what comes into the buffer, or waits for about `time` in vain.
+    fn wait_for_some(&mut self, time: Duration) -> Result<bool, TransportError> {
+        let begun = Instant::now();
+        // The receive has a time of its own: who wants less waits by `poll`.
+        let is_patient = time >= LOOK_INTERVAL.mul_f32(0.9);
+        if is_patient
+            && self
+                .receive(E::receive_patiently, Span::EMPTY, self.appetite)?
+                .is_some()
+        {
+            return Ok(true);
+        }
+        self.wait_on(begun, time)
+    }
+
     fn next_header(&mut self) -> Result<Option<FrameHeader>, TransportError> {
         if self.end - self.start < HEADER_BYTES {
-            self.receive(Span::EMPTY, self.appetite)?;
+            self.receive(E::receive_some, Span::EMPTY, self.appetite)?;
         }
         let Ok((wire, _)) = WireHeader::read_from_prefix(self.buffered()) else {
             return Ok(None);
@@ -323,6 +353,10 @@ impl<E: Endpoint> FrameReceiver for StreamReceiver<E> {
         }
         let result = self.next_header();
         self.over(result)
+    }
+
+    fn has_header(&self) -> bool {
+        self.payload_left == 0 && self.end - self.start >= HEADER_BYTES
     }
 
     fn read_payload(&mut self, destination: &mut [u8]) -> Result<(), TransportError> {
@@ -371,8 +405,8 @@ impl<E: Endpoint> FrameReceiver for StreamReceiver<E> {
             let left = deadline.map_or(LOOK_INTERVAL, |deadline| {
                 deadline.saturating_duration_since(Instant::now())
             });
-            let moment = Some(left.min(LOOK_INTERVAL));
-            if self.endpoint.wait(Interest::Read, moment).map_err(ended)? {
+            let result = self.wait_for_some(left.min(LOOK_INTERVAL));
+            if self.over(result)? {
                 return Ok(true);
             }
             self.silence.look()?;
