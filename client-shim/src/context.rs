@@ -86,6 +86,7 @@ impl Context {
     fn ended(&self, session: &Session) {
         self.active.store(false, SeqCst);
         session.objects.memory.forget_context(self.id);
+        session.objects.memory.host.forget_context(session, self.id);
         module::forget_context(session, self.id);
         for stream in session
             .objects

@@ -94,17 +94,23 @@ static void sticks(cudaError_t expected, unsigned *values, cudaStream_t other) {
 }
 
 static int kernel_fault(const char *kind) {
-    unsigned *values;
+    unsigned *values, *pinned;
     cudaStream_t other;
     CHECK(cudaMalloc(&values, N * sizeof(unsigned)));
+    CHECK(cudaMallocHost(&pinned, N * sizeof(unsigned)));
     CHECK(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
     works(values);
     CHECK(cudaMemset(values, 0, N * sizeof(unsigned)));
     CHECK(cudaDeviceSynchronize());
     cudaError_t expected = launch_fault(kind, values);
+    // Behind the fault: what it would bring never comes.
+    cudaError_t behind = cudaMemcpyAsync(pinned, values, N * sizeof(unsigned), cudaMemcpyDeviceToHost);
+    REQUIRE(behind == cudaSuccess || behind == expected, "the copy behind it: %s", cudaGetErrorName(behind));
     sticks(expected, values, other);
     // The end of the context is the way out, where the device itself is sound.
     CHECK(cudaDeviceReset());
+    // Whether it ended with the context or not: nobody waits for what was to land in it.
+    (void)cudaFreeHost(pinned);
     (void)cudaGetLastError();
     CHECK(cudaMalloc(&values, N * sizeof(unsigned)));
     works(values);

@@ -1,5 +1,5 @@
 // Device memory: many sizes at once, memset of each width, copies inside the device, pitched copies, symbols,
-// pageable asynchronous copies, and out of memory followed by all of it coming back.
+// pageable asynchronous copies, frees behind copies, and out of memory followed by all of it coming back.
 #include "check.h"
 
 #include <cstring>
@@ -83,6 +83,21 @@ static void copies() {
     CHECK(cudaFree(b));
 }
 
+// Freeing waits for the device: what was on its way to pinned memory is there.
+static void freed_behind_a_copy() {
+    constexpr size_t N = 8 << 20;
+    unsigned char *device, *pinned;
+    CHECK(cudaMallocHost(&pinned, N));
+    for (int round = 1; round < 20; round++) {
+        CHECK(cudaMalloc(&device, N));
+        CHECK(cudaMemsetAsync(device, round, N));
+        CHECK(cudaMemcpyAsync(pinned, device, N, cudaMemcpyDeviceToHost));
+        CHECK(cudaFree(device));
+        for (size_t i = 0; i < N; i += 4095) REQUIRE(pinned[i] == round, "byte %zu is %d in round %d", i, pinned[i], round);
+    }
+    CHECK(cudaFreeHost(pinned));
+}
+
 static void pitched() {
     constexpr size_t WIDTH = 300, HEIGHT = 70;
     unsigned char in[HEIGHT][WIDTH], out[HEIGHT][WIDTH + 20], *device;
@@ -147,6 +162,7 @@ static void until_none() {
 int main() {
     many_sizes();
     copies();
+    freed_behind_a_copy();
     pitched();
     symbols();
     until_none();

@@ -15,6 +15,7 @@ use protocol::frame::{Completions, FrameHeader, FrameKind, HEADER_BYTES, Replies
 use protocol::spin::Spin;
 use protocol::transport::{FrameReceiver, TransportError};
 
+use super::transfers::Place;
 use super::{Link, reason};
 use crate::log;
 use crate::process;
@@ -280,11 +281,18 @@ impl Reader<'_> {
     fn bulk(&mut self, link: &Link, header: &FrameHeader) -> Result<(), String> {
         let length = header.length as usize;
         let place = link.transfers.place(header.argument, header.offset, length);
-        let Some((transfer, place)) = place else {
-            return Err(format!(
-                "the server broke the protocol: transfer {} was not asked for",
-                header.argument
-            ));
+        let (transfer, place) = match place {
+            Some(Place::Memory(transfer, place)) => (transfer, place),
+            Some(Place::Nowhere) => {
+                let skipped = self.front.receiver.skip_payload();
+                return skipped.map_err(|error| reason(&error));
+            }
+            None => {
+                return Err(format!(
+                    "the server broke the protocol: transfer {} was not asked for",
+                    header.argument
+                ));
+            }
         };
         // SAFETY: the range is inside the memory that whoever expects the transfer keeps writable until it is done or withdrawn, and
         // it is neither before `placed`.

@@ -1,10 +1,11 @@
 //! Bytes on their way from the worker into the program's memory.
 //!
 //! A transfer is expected before it is asked for; what arrives must continue it exactly and end within it. Nothing else is ever written.
+//! What is withdrawn before it is complete may still be on its way: its bytes are passed over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// One expected transfer.
 #[derive(Debug)]
@@ -40,10 +41,26 @@ impl Transfer {
     }
 }
 
+/// Where arriving bytes go.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// To memory. Until [`Transfers::placed`] the transfer is not withdrawn.
+    Memory(Arc<Transfer>, *mut u8),
+    /// Nowhere: nobody wants them any more.
+    Nowhere,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
     last: AtomicU64,
-    expected: Mutex<HashMap<u64, Arc<Transfer>>>,
+    numbers: Mutex<Numbers>,
+}
+
+#[derive(Debug, Default)]
+struct Numbers {
+    expected: HashMap<u64, Arc<Transfer>>,
+    /// Withdrawn before they were complete: as many as copies have failed.
+    withdrawn: HashSet<u64>,
 }
 
 impl Transfers {
@@ -62,14 +79,19 @@ impl Transfers {
             arrived: Condvar::new(),
         });
         destination.expose_provenance();
-        self.lock().insert(transfer.number, Arc::clone(&transfer));
+        let known = Arc::clone(&transfer);
+        self.lock().expected.insert(transfer.number, known);
         transfer
     }
 
     /// No longer expects a transfer. Returns when nothing is written to its memory any more: another thread may be reading bytes
     /// into it, and comes to an end, since the bytes come or the connection is over.
     pub(super) fn withdraw(&self, transfer: &Transfer) {
-        self.lock().remove(&transfer.number);
+        let mut numbers = self.lock();
+        if numbers.expected.remove(&transfer.number).is_some() {
+            numbers.withdrawn.insert(transfer.number);
+        }
+        drop(numbers);
         let mut arriving = transfer
             .arriving
             .lock()
@@ -82,17 +104,14 @@ impl Transfers {
         transfer.done.store(true, SeqCst);
     }
 
-    /// Where the next `length` bytes of a transfer at `offset` go; `None` if they were not asked for. Until [`Self::placed`] the
-    /// transfer is not withdrawn.
-    pub(super) fn place(
-        &self,
-        number: u64,
-        offset: u64,
-        length: usize,
-    ) -> Option<(Arc<Transfer>, *mut u8)> {
+    /// Where the next `length` bytes of a transfer at `offset` go; `None` if they were not asked for.
+    pub(super) fn place(&self, number: u64, offset: u64, length: usize) -> Option<Place> {
         // Found and marked under the lock that withdrawing takes first.
-        let expected = self.lock();
-        let transfer = Arc::clone(expected.get(&number)?);
+        let numbers = self.lock();
+        if numbers.withdrawn.contains(&number) {
+            return Some(Place::Nowhere);
+        }
+        let transfer = Arc::clone(numbers.expected.get(&number)?);
         let received = transfer.received.load(SeqCst);
         let fits = offset == received as u64 && length <= transfer.length - received;
         let start = transfer.destination.load(SeqCst) + received;
@@ -100,8 +119,9 @@ impl Transfers {
             return None;
         }
         transfer.set_arriving(true);
-        drop(expected);
-        Some((transfer, std::ptr::with_exposed_provenance_mut(start)))
+        drop(numbers);
+        let start = std::ptr::with_exposed_provenance_mut(start);
+        Some(Place::Memory(transfer, start))
     }
 
     /// Notes that so many bytes of [`Self::place`] are there; nothing if they did not come.
@@ -109,21 +129,29 @@ impl Transfers {
         if let Some(length) = length {
             let received = transfer.received.fetch_add(length, SeqCst) + length;
             if received == transfer.length {
-                self.lock().remove(&transfer.number);
+                self.lock().expected.remove(&transfer.number);
                 transfer.done.store(true, SeqCst);
             }
         }
         transfer.set_arriving(false);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Transfer>>> {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The memory that bytes go to.
+    fn memory_of(place: Option<Place>) -> (Arc<Transfer>, *mut u8) {
+        match place {
+            Some(Place::Memory(transfer, place)) => (transfer, place),
+            other => panic!("not {other:?}"),
+        }
+    }
 
     #[test]
     fn only_what_continues_an_expected_transfer_has_a_place() {
@@ -133,11 +161,11 @@ mod tests {
         assert!(transfers.place(transfer.number + 1, 0, 1).is_none());
         assert!(transfers.place(transfer.number, 1, 1).is_none());
         assert!(transfers.place(transfer.number, 0, 11).is_none());
-        let (found, place) = transfers.place(transfer.number, 0, 4).expect("expected");
+        let (found, place) = memory_of(transfers.place(transfer.number, 0, 4));
         assert_eq!(place, memory.as_mut_ptr());
         transfers.placed(&found, Some(4));
         assert!(!transfer.is_done() && transfers.place(transfer.number, 0, 4).is_none());
-        let (found, _) = transfers.place(transfer.number, 4, 6).expect("the rest");
+        let (found, _) = memory_of(transfers.place(transfer.number, 4, 6));
         transfers.placed(&found, Some(6));
         assert!(transfer.is_done() && transfers.place(transfer.number, 10, 0).is_none());
     }
@@ -147,7 +175,7 @@ mod tests {
         let transfers = Transfers::default();
         let mut memory = [0u8; 10];
         let transfer = transfers.expect(memory.as_mut_ptr(), 10);
-        let (found, _) = transfers.place(transfer.number, 0, 4).expect("expected");
+        let (found, _) = memory_of(transfers.place(transfer.number, 0, 4));
         std::thread::scope(|scope| {
             let withdrawing = scope.spawn(|| transfers.withdraw(&transfer));
             std::thread::sleep(std::time::Duration::from_millis(50));
@@ -155,6 +183,9 @@ mod tests {
             transfers.placed(&found, None);
             withdrawing.join().expect("withdrawn");
         });
-        assert!(transfer.is_done() && transfers.place(transfer.number, 0, 4).is_none());
+        assert!(transfer.is_done());
+        // What is still on its way goes nowhere, whatever it is.
+        let late = transfers.place(transfer.number, 4, 6);
+        assert!(matches!(late, Some(Place::Nowhere)));
     }
 }

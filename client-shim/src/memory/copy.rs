@@ -23,6 +23,7 @@
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
 use core::ffi::c_void;
+use std::sync::Arc;
 
 use driver_api::abi::{CUDA_MEMCPY2D, CUdeviceptr, CUresult, CUstream};
 use driver_api::wire::request::{
@@ -30,6 +31,7 @@ use driver_api::wire::request::{
 };
 use protocol::limits::{BULK_CHUNK_BYTES, MAX_INLINE_COPY_BYTES};
 
+use super::host;
 use crate::entry::code;
 use crate::session::{self, Session, malformed};
 use crate::stream::{self, Stream};
@@ -44,7 +46,7 @@ enum When {
 /// One copy's surroundings.
 struct Copy<'a> {
     session: &'a Session,
-    stream: &'a Stream,
+    stream: &'a Arc<Stream>,
     when: When,
 }
 
@@ -125,18 +127,9 @@ impl Copy<'_> {
 
     /// What earlier copies will still write into the source must be there before it is read.
     fn wait_for_landing(&self, source: *const u8, length: usize) -> Result<(), CUresult> {
-        let landing = self
-            .session
-            .objects
-            .memory
-            .host
-            .landing_in(source.addr(), length);
-        if landing.is_empty() {
-            return Ok(());
-        }
-        self.session.wait_until(|| {
-            landing.iter().all(|transfer| transfer.is_done()) || self.stream.fault.is_set()
-        })
+        let memory = &self.session.objects.memory;
+        let landing = memory.host.landing_in(source.addr(), length);
+        host::wait_for_landings(self.session, &landing)
     }
 
     /// From device to host.
@@ -255,7 +248,8 @@ impl Copy<'_> {
             self.session.link.withdraw_transfer(&transfer);
             return Err(code);
         }
-        self.session.objects.memory.host.will_land(transfer);
+        let stream = Arc::clone(self.stream);
+        self.session.objects.memory.host.will_land(stream, transfer);
         Ok(())
     }
 

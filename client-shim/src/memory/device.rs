@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use driver_api::abi::{CUdeviceptr, CUresult};
 use driver_api::wire::request::{CuMemGetInfo_v2, GpurunMemoryMap, GpurunMemoryUnmap};
 
-use super::host::HostMemory;
+use super::host::{self, HostMemory};
 use super::out;
 use crate::context::Context;
 use crate::entry::code;
@@ -443,10 +443,12 @@ pub(crate) unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
     code((|| {
         let (session, _) = session::current()?;
         if dptr == 0 {
-            Ok(())
-        } else {
-            session.objects.memory.free(session, dptr)
+            return Ok(());
         }
+        let memory = &session.objects.memory;
+        memory.free(session, dptr)?;
+        // A driver's free waits for the device. What of that a program can see without asking is what has landed in its memory.
+        host::wait_for_landings(session, &memory.host.landing_anywhere())
     })())
 }
 

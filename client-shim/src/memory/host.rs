@@ -20,7 +20,8 @@ use super::out;
 use crate::entry::code;
 use crate::link::Transfer;
 use crate::log;
-use crate::session;
+use crate::session::{self, Session};
+use crate::stream::Stream;
 
 /// Portable, device-mapped, write-combined.
 const ALL_ALLOC_FLAGS: c_uint = 7;
@@ -44,11 +45,33 @@ pub(crate) struct Pinned {
     mapped: usize,
 }
 
-/// All pinned ranges, and the transfers that will still land in them.
+/// A copy out of a device that lands in pinned memory later, and the stream that it waits in.
+#[derive(Debug, Clone)]
+pub(crate) struct Landing {
+    stream: Arc<Stream>,
+    transfer: Arc<Transfer>,
+}
+
+impl Landing {
+    /// True if the bytes are there, or may never come: their stream has failed.
+    pub(crate) fn is_over(&self) -> bool {
+        self.transfer.is_done() || self.stream.fault.is_set()
+    }
+}
+
+/// Waits until all of these are over.
+pub(crate) fn wait_for_landings(session: &Session, landing: &[Landing]) -> Result<(), CUresult> {
+    if landing.is_empty() {
+        return Ok(());
+    }
+    session.wait_until(|| landing.iter().all(Landing::is_over))
+}
+
+/// All pinned ranges, and the copies that will still land in them.
 #[derive(Debug, Default)]
 pub(crate) struct HostMemory {
     ranges: Mutex<BTreeMap<usize, Pinned>>,
-    landing: Mutex<Vec<Arc<Transfer>>>,
+    landing: Mutex<Vec<Landing>>,
 }
 
 impl HostMemory {
@@ -75,19 +98,40 @@ impl HostMemory {
         Ok(())
     }
 
-    /// Remembers a transfer that lands in pinned memory later.
-    pub(crate) fn will_land(&self, transfer: Arc<Transfer>) {
-        let mut landing = self.landing.lock().unwrap_or_else(PoisonError::into_inner);
-        landing.retain(|transfer| !transfer.is_done());
-        landing.push(transfer);
+    fn landing(&self) -> MutexGuard<'_, Vec<Landing>> {
+        self.landing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The transfers that will still land in this range.
-    pub(crate) fn landing_in(&self, start: usize, length: usize) -> Vec<Arc<Transfer>> {
-        let landing = self.landing.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted =
-            |transfer: &&Arc<Transfer>| !transfer.is_done() && transfer.overlaps(start, length);
+    /// Remembers a transfer that lands in pinned memory when its stream has come so far.
+    pub(crate) fn will_land(&self, stream: Arc<Stream>, transfer: Arc<Transfer>) {
+        let mut landing = self.landing();
+        landing.retain(|landing| !landing.transfer.is_done());
+        landing.push(Landing { stream, transfer });
+    }
+
+    /// What will still land anywhere.
+    pub(crate) fn landing_anywhere(&self) -> Vec<Landing> {
+        let mut landing = self.landing();
+        landing.retain(|landing| !landing.transfer.is_done());
+        landing.clone()
+    }
+
+    /// What will still land in this range.
+    pub(crate) fn landing_in(&self, start: usize, length: usize) -> Vec<Landing> {
+        let landing = self.landing();
+        let wanted = |landing: &&Landing| {
+            !landing.transfer.is_done() && landing.transfer.overlaps(start, length)
+        };
         landing.iter().filter(wanted).cloned().collect()
+    }
+
+    /// A context has ended: what was still to land for it is no longer expected.
+    pub(crate) fn forget_context(&self, session: &Session, context: u32) {
+        for landing in self.landing_anywhere() {
+            if landing.stream.context == context {
+                session.link.withdraw_transfer(&landing.transfer);
+            }
+        }
     }
 
     /// Takes a range out, when nothing lands in it any more.
@@ -104,12 +148,10 @@ impl HostMemory {
         let landing = self.landing_in(pinned.start, pinned.size);
         if !landing.is_empty() {
             let session = session::get()?;
-            let landed = session.wait_until(|| landing.iter().all(|transfer| transfer.is_done()));
-            if landed.is_err() {
-                // Whatever the program does with its memory now, nothing is written to it any more.
-                for transfer in &landing {
-                    session.link.withdraw_transfer(transfer);
-                }
+            let landed = wait_for_landings(session, &landing);
+            // Whatever the program does with its memory now, nothing is written to it any more.
+            for landing in &landing {
+                session.link.withdraw_transfer(&landing.transfer);
             }
             landed?;
         }
