@@ -124,15 +124,22 @@ impl Link {
     }
 
     /// Ends the connection for a reason; only the first counts.
+    ///
+    /// No thread sees a call fail before the reason is told, however many find out at once: the program may exit on the first failure.
     fn lose(&self, reason: &str) {
-        if self.lost.swap(true, SeqCst) {
+        let mut is_first = false;
+        self.reason.get_or_init(|| {
+            if !self.ended.load(SeqCst) {
+                log::error!(
+                    "the session is lost: {reason}; every CUDA call of this program fails from now on"
+                );
+            }
+            self.lost.store(true, SeqCst);
+            is_first = true;
+            reason.to_owned()
+        });
+        if !is_first {
             return;
-        }
-        let _ = self.reason.set(reason.to_owned());
-        if !self.ended.load(SeqCst) {
-            log::error!(
-                "the session is lost: {reason}; every CUDA call of this program fails from now on"
-            );
         }
         self.interrupt.shutdown();
         self.announce();

@@ -41,7 +41,7 @@ fn lost(link: &Link) -> String {
     let end = Instant::now() + PATIENCE;
     let waited = link.wait_until(|| Instant::now() > end);
     assert_eq!(waited, Err(Lost), "it goes on");
-    link.reason.get().cloned().unwrap_or_default()
+    link.reason.wait().clone()
 }
 
 #[test]
