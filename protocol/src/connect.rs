@@ -157,6 +157,9 @@ pub fn say_hello_until(
             code: refused.code(),
             message: refused.message,
         }),
+        Some(Answer::Waiting(_) | Answer::Ticket(_)) => Err(failed(HelloError::Malformed(
+            "an answer that was not asked for",
+        ))),
         None => Err(failed(HelloError::Malformed("no answer"))),
     }
 }

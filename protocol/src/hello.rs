@@ -16,8 +16,8 @@ use prost::Message;
 use crate::bounded::Reader;
 use crate::limits::{
     MAX_ATTRIBUTES, MAX_DEVICES, MAX_ENVIRONMENT, MAX_HELLO_BYTES, MAX_READINGS,
-    MAX_SHAPE_HASH_BYTES, MAX_STRING_BYTES, MAX_USAGE_PROCESSES, MAX_WINDOWS, NEWEST_VERSION,
-    OLDEST_VERSION,
+    MAX_SHAPE_HASH_BYTES, MAX_STRING_BYTES, MAX_TOKEN_BYTES, MAX_USAGE_PROCESSES, MAX_WINDOWS,
+    NEWEST_VERSION, OLDEST_VERSION,
 };
 
 pub mod control {
@@ -28,8 +28,8 @@ pub mod control {
 pub use control::hello_reply::Answer;
 pub use control::{
     Accepted, DeviceKind, DeviceRequest, DeviceSnapshot, DeviceUsage, Hello, HelloReply, Identity,
-    Intent, ProbeReport, ProcessUsage, Reading, RefusalCode, Refused, ServerInfo, UsageReport,
-    Window,
+    Intent, ProbeReport, ProcessUsage, Reading, RefusalCode, Refused, ServerInfo, Ticket,
+    UsageReport, Waiting, Window,
 };
 
 /// The first bytes of each direction: a name and the version of this way of beginning.
@@ -49,6 +49,12 @@ pub const DRIVER_VARIABLES: [&str; 7] = [
     "CUDA_MODULE_LOADING",
     "CUDA_SCALE_LAUNCH_QUEUES",
 ];
+
+/// Bytes of a ticket.
+pub const TICKET_BYTES: usize = 32;
+
+/// Bytes of a certificate's fingerprint: SHA-256.
+pub const FINGERPRINT_BYTES: usize = 32;
 
 /// Bytes of a device's UUID.
 pub const UUID_BYTES: usize = 16;
@@ -367,6 +373,11 @@ impl HelloMessage for Hello {
             check_fraction(request.memory_fraction)?;
             check_fraction(request.compute_fraction)?;
         }
+        check_text(&self.lease)?;
+        require(
+            self.token.len() <= MAX_TOKEN_BYTES,
+            "a token that is too long",
+        )?;
         check_windows(&self.windows)?;
         require(
             self.environment.len() <= MAX_ENVIRONMENT,
@@ -384,6 +395,12 @@ impl HelloMessage for HelloReply {
         match &self.answer {
             None => Err(HelloError::Malformed("no answer")),
             Some(Answer::Refused(refused)) => check_text(&refused.message),
+            Some(Answer::Waiting(waiting)) => check_text(&waiting.reason),
+            Some(Answer::Ticket(ticket)) => require(
+                ticket.secret.len() == TICKET_BYTES
+                    && ticket.fingerprint.len() == FINGERPRINT_BYTES,
+                "a ticket of the wrong length",
+            ),
             Some(Answer::Accepted(accepted)) => accepted.check(),
         }
     }

@@ -74,6 +74,9 @@ pub const MAX_ENVIRONMENT: usize = 256;
 /// Most bytes of one string in a hello: a name, a variable's value, a sentence.
 pub const MAX_STRING_BYTES: usize = 4 * 1024;
 
+/// Most bytes of a token.
+pub const MAX_TOKEN_BYTES: usize = 2 * 1024;
+
 /// Most bytes of the hash of the call shapes.
 pub const MAX_SHAPE_HASH_BYTES: usize = 32;
 
