@@ -19,6 +19,7 @@ use crate::limits::{
     MAX_SHAPE_HASH_BYTES, MAX_STRING_BYTES, MAX_TOKEN_BYTES, MAX_USAGE_PROCESSES, MAX_WINDOWS,
     NEWEST_VERSION, OLDEST_VERSION,
 };
+use crate::transport::rdma;
 
 pub mod control {
     //! The messages as they are generated from `proto/control.proto`.
@@ -28,8 +29,8 @@ pub mod control {
 pub use control::hello_reply::Answer;
 pub use control::{
     Accepted, DeviceKind, DeviceRequest, DeviceSnapshot, DeviceUsage, Hello, HelloReply, Identity,
-    Intent, ProbeReport, ProcessUsage, Reading, RefusalCode, Refused, ServerInfo, Ticket,
-    UsageReport, Waiting, Window,
+    Intent, ProbeReport, ProcessUsage, RdmaEnd, RdmaQueuePair, Reading, RefusalCode, Refused,
+    ServerInfo, Ticket, UsageReport, Waiting, Window,
 };
 
 /// The first bytes of each direction: a name and the version of this way of beginning.
@@ -373,6 +374,7 @@ impl HelloMessage for Hello {
             check_fraction(request.memory_fraction)?;
             check_fraction(request.compute_fraction)?;
         }
+        self.rdma.as_ref().map_or(Ok(()), rdma::check_end)?;
         check_text(&self.lease)?;
         require(
             self.token.len() <= MAX_TOKEN_BYTES,
@@ -415,6 +417,8 @@ impl Accepted {
         check_text(&server.version)?;
         check_text(&server.driver_release)?;
         check_windows(&self.windows)?;
+        check_text(&self.rdma_refusal)?;
+        self.rdma.as_ref().map_or(Ok(()), rdma::check_end)?;
         check_devices(&self.devices)
     }
 }

@@ -57,6 +57,26 @@ fn in_memory_slow() -> Pair {
     })
 }
 
+/// Both ends on one RDMA device of this machine, if there is one. Where `GPURUN_TEST_RDMA` is set there has to be.
+#[cfg(feature = "rdma")]
+fn rdma() -> Option<Pair> {
+    use protocol::transport::rdma::{Prepared, Settings, is_present};
+    if std::env::var_os("GPURUN_TEST_RDMA").is_none() && !is_present() {
+        return None;
+    }
+    let loopback = std::net::Ipv4Addr::LOCALHOST.into();
+    let prepare = || Prepared::new(loopback, &Settings::default()).expect("an RDMA device");
+    let (mut one, mut other) = (prepare(), prepare());
+    one.connect(&other.end()).expect("connected");
+    other.connect(&one.end()).expect("connected");
+    let (client, server) = tcp_sockets();
+    let connection = |end: Prepared, socket| {
+        end.into_connection(socket, Patience::default())
+            .expect("a connection")
+    };
+    Some((connection(one, client), connection(other, server)))
+}
+
 /// Every body below, for every transport.
 macro_rules! conformance {
     ($($transport:ident),*) => { $(mod $transport {
@@ -69,6 +89,31 @@ macro_rules! conformance {
 }
 
 conformance!(tcp, unix, in_memory, in_memory_slow);
+
+/// The same over RDMA; passes without a device, unless one is required.
+#[cfg(feature = "rdma")]
+mod by_rdma {
+    macro_rules! bodies {
+        ($($body:ident),*) => {
+            $(#[test] fn $body() {
+                if let Some(pair) = super::rdma() {
+                    super::$body(pair);
+                }
+            })*
+        };
+    }
+    bodies!(
+        ordering,
+        small_pieces,
+        large_payloads,
+        many_pieces,
+        waiting,
+        interrupting,
+        closing,
+        misuse,
+        idle_poll
+    );
+}
 
 fn next(receiver: &mut dyn FrameReceiver) -> Result<FrameHeader, TransportError> {
     loop {

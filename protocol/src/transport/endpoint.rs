@@ -90,6 +90,14 @@ pub(super) trait Endpoint: Send + Sync + 'static {
     /// Waits until there is reason to try again; false when the time is over first.
     fn wait(&self, interest: Interest, timeout: Option<Duration>) -> io::Result<bool>;
 
+    /// Makes [`Endpoint::descriptor`] tell of what arrives from now on, where it does not always; true if something is there already.
+    fn prepare_readiness(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Waits, for a bounded time, until what was sent is the peer's, whatever becomes of this process; at once where the kernel cares for that.
+    fn flush(&self) {}
+
     /// Ends both directions.
     fn shutdown(&self);
 

@@ -11,6 +11,7 @@
 
 mod endpoint;
 pub mod memory;
+pub mod rdma;
 mod silence;
 mod socket;
 mod stream;
@@ -19,7 +20,7 @@ pub mod unix;
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,6 +125,13 @@ pub trait FrameReceiver: Send {
     /// The descriptor that becomes readable when something arrives, for a poll of the caller's own; none in
     /// memory. What was received already does not make it readable.
     fn readiness(&self) -> Option<BorrowedFd<'_>>;
+
+    /// To be called before each poll of [`FrameReceiver::readiness`]: only then does it tell of what arrives from now on. True if something
+    /// is there already.
+    ///
+    /// # Errors
+    /// The connection is over.
+    fn prepare_readiness(&mut self) -> Result<bool, TransportError>;
 }
 
 /// One connection after its hello.
@@ -138,6 +146,8 @@ pub struct Connection {
     pub watch: Watch,
     /// Where it goes, for people: `tcp://h:7370`.
     pub description: String,
+    /// Descriptors beside the socket's that a forked child must close.
+    pub descriptors: Vec<RawFd>,
 }
 
 impl fmt::Debug for Connection {
@@ -179,6 +189,7 @@ impl Connection {
             interrupt: Interrupt(endpoint),
             watch: Watch(silence),
             description,
+            descriptors: Vec::new(),
         }
     }
 }

@@ -21,7 +21,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::endpoint::{Endpoint, Interest, Span};
 use super::silence::Silence;
 use super::{FrameReceiver, FrameSender, TransportError};
-use crate::frame::{FrameHeader, HEADER_BYTES, WireHeader};
+use crate::frame::{FrameHeader, FrameKind, HEADER_BYTES, WireHeader};
 use crate::limits::{DIRECT_READ_BYTES, LOOK_INTERVAL, READ_AHEAD_BYTES, RECEIVE_BUFFER_BYTES};
 
 /// Pieces of one system call; more are sent by several.
@@ -100,6 +100,8 @@ impl<E: Endpoint> FrameSender for StreamSender<E> {
         if result.is_err() {
             self.is_over = true;
             self.endpoint.shutdown();
+        } else if header.kind == FrameKind::Goodbye {
+            self.endpoint.flush();
         }
         result
     }
@@ -418,6 +420,14 @@ impl<E: Endpoint> FrameReceiver for StreamReceiver<E> {
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
         self.endpoint.descriptor()
+    }
+
+    fn prepare_readiness(&mut self) -> Result<bool, TransportError> {
+        if self.has_header() || self.is_over {
+            return Ok(true);
+        }
+        let result = self.endpoint.prepare_readiness().map_err(ended);
+        self.over(result)
     }
 }
 

@@ -1,0 +1,453 @@
+//! A connection over two queue pairs, one for each direction, and the socket of the hello.
+//!
+//! What: bytes are written into a ring in the peer's memory, each write with an immediate that says how many; the reader gives room back with
+//! immediates of its own, in the same queue pair's other direction. So each half of a connection has a queue pair, a completion
+//! queue and a lock to itself, and the two never meet. The socket stays for its end: who closes it, or dies, is gone.
+//!
+//! ```text
+//! outgoing half ── WRITE_WITH_IMM (bytes) ──▶ ring of the peer's incoming half
+//!               ◀──── SEND_WITH_IMM (credit) ─
+//! ```
+//!
+//! *Cost of a small frame:* gathered into one buffer on the stack, one inline request, one doorbell; nothing is allocated, every 16th
+//! request is signalled. *Of a large one:* one copy into the staging ring and one out of the peer's ring, in pieces of 256 KiB, so that
+//! copying and the wire overlap.
+//!
+//! Rules: a byte counts as received only when the completion that announced it was seen; a byte of the staging ring is written
+//! again only when the card has done with it and the peer has read it; what a peer says is compared with what it may be.
+//!
+//! # Safety
+//! Received bytes are copied into spans, whose maker vouched for them.
+#![expect(unsafe_code, reason = "copies into spans")]
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+
+use super::super::endpoint::{Endpoint, Interest, Span};
+use super::super::socket::Socket;
+use super::RdmaError;
+use super::ring::{Credit, MAX_CREDITS, Reader, Writer};
+use super::verbs::{Completion, Device, QueuePair, Region, Request, Target};
+
+/// Bytes of one request: small enough that copying the next overlaps with sending this.
+const PIECE_BYTES: u64 = 256 * 1024;
+
+/// Every so many requests, one asks for a completion.
+const SIGNAL_EVERY: u32 = 16;
+
+/// Requests that the outgoing queue pair holds.
+pub(super) const SENDS: u32 = 256;
+
+/// Most bytes that are sent inline.
+pub(super) const INLINE_BYTES: u32 = 256;
+
+/// How long the end of a connection waits for what was sent.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
+
+/// The direction that we write.
+pub(super) struct Outgoing {
+    pub(super) pair: QueuePair,
+    pub(super) staging: Region,
+    pub(super) target: Target,
+    pub(super) writer: Writer,
+    /// Requests since one asked for a completion.
+    pub(super) unsignalled: u32,
+    /// Requests that the queue pair may still hold.
+    pub(super) held: u32,
+}
+
+/// The direction that we read.
+pub(super) struct Incoming {
+    pub(super) pair: QueuePair,
+    pub(super) ring: Region,
+    pub(super) reader: Reader,
+    pub(super) unsignalled: u32,
+    pub(super) held: u32,
+}
+
+/// Requests of a signalled one's number: it and those before it that did not ask.
+const fn number(position: u64, requests: u32) -> u64 {
+    position << 16 | requests as u64
+}
+
+const fn position(number: u64) -> (u64, u32) {
+    (number >> 16, (number & 0xFFFF) as u32)
+}
+
+impl Outgoing {
+    /// Takes in what has been done.
+    fn progress(&mut self) -> Result<(), RdmaError> {
+        let mut receives = 0;
+        while let Some(completion) = self.pair.completions().poll()? {
+            match completion {
+                Completion::Sent(number) => {
+                    let (reached, requests) = position(number);
+                    self.writer.done(reached);
+                    self.held -= requests.min(self.held);
+                }
+                Completion::Received(immediate) => {
+                    self.writer.credit(Credit::decode(immediate))?;
+                    receives += 1;
+                }
+            }
+        }
+        self.pair.post_receives(receives)
+    }
+
+    fn has_room(&self) -> bool {
+        self.held < SENDS && self.writer.room(1).is_some()
+    }
+
+    /// Sends the beginning of these bytes; how many.
+    fn send(&mut self, pieces: &[IoSlice<'_>]) -> Result<usize, RdmaError> {
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let Some(part) = self
+            .writer
+            .room((total as u64).min(PIECE_BYTES))
+            .filter(|_| self.held < SENDS)
+        else {
+            return Ok(0);
+        };
+        let length = part.length as usize;
+        let target = Target {
+            address: self.target.address + part.offset,
+            key: self.target.key,
+        };
+        let mut joined = [0; INLINE_BYTES as usize];
+        let is_small = length <= self.pair.inline_bytes().min(joined.len());
+        let mut at = 0;
+        for piece in pieces {
+            let piece = &piece[..piece.len().min(length - at)];
+            if is_small {
+                joined[at..at + piece.len()].copy_from_slice(piece);
+            } else {
+                self.staging.write(part.offset as usize + at, piece);
+            }
+            at += piece.len();
+        }
+        let request = self.request(part.length);
+        match is_small {
+            true => self.pair.write_inline(&joined[..length], target, request)?,
+            false => self.pair.write_region(
+                &self.staging,
+                (part.offset, part.length),
+                target,
+                request,
+            )?,
+        }
+        Ok(length)
+    }
+
+    /// Asks for a completion of what did not ask itself.
+    fn ask(&mut self) -> Result<(), RdmaError> {
+        if self.unsignalled == 0 || self.held >= SENDS {
+            return Ok(());
+        }
+        self.held += 1;
+        let requests = std::mem::take(&mut self.unsignalled) + 1;
+        let number = number(self.writer.sent(), requests);
+        self.pair.write_nothing(
+            self.target,
+            Request {
+                number,
+                immediate: 0,
+                is_signalled: true,
+            },
+        )
+    }
+
+    fn request(&mut self, length: u64) -> Request {
+        let reached = self.writer.wrote(length);
+        self.held += 1;
+        self.unsignalled += 1;
+        // Large pieces are each told: their room is wanted back.
+        let is_signalled = self.unsignalled >= SIGNAL_EVERY || length >= PIECE_BYTES / 4;
+        let number = number(reached, self.unsignalled);
+        if is_signalled {
+            self.unsignalled = 0;
+        }
+        Request {
+            number,
+            immediate: u32::try_from(length).unwrap_or(0),
+            is_signalled,
+        }
+    }
+}
+
+impl Incoming {
+    fn progress(&mut self) -> Result<(), RdmaError> {
+        let mut receives = 0;
+        while let Some(completion) = self.pair.completions().poll()? {
+            match completion {
+                Completion::Received(bytes) => {
+                    self.reader.arrived(bytes.into())?;
+                    receives += 1;
+                }
+                Completion::Sent(number) => {
+                    let (_, requests) = position(number);
+                    self.held -= requests.min(self.held);
+                }
+            }
+        }
+        self.pair.post_receives(receives)
+    }
+
+    fn receive(&mut self, mut span: Span) -> Result<usize, RdmaError> {
+        let mut total = 0;
+        while let Some(part) = self.reader.next(span.length() as u64) {
+            let length = part.length as usize;
+            // SAFETY: the span's maker vouched for its bytes, of which `length` are left.
+            unsafe { self.ring.read(part.offset as usize, span.start(), length) };
+            self.reader.took(part.length);
+            span = span.from(length);
+            total += length;
+        }
+        self.give_back()?;
+        Ok(total)
+    }
+
+    fn give_back(&mut self) -> Result<(), RdmaError> {
+        // The queue pair holds more than can be under way; should it be full all the same, the credit is given with the next bytes.
+        if self.held >= MAX_CREDITS * 2 {
+            return Ok(());
+        }
+        let Some(credit) = self.reader.credit_due() else {
+            return Ok(());
+        };
+        self.held += 1;
+        self.unsignalled += 1;
+        let is_signalled = self.unsignalled >= MAX_CREDITS / 2;
+        let number = number(0, self.unsignalled);
+        if is_signalled {
+            self.unsignalled = 0;
+        }
+        self.pair.send_immediate(Request {
+            number,
+            immediate: credit.encode(),
+            is_signalled,
+        })
+    }
+}
+
+/// A connection. The fields end in this order: queue pairs, then the socket, whose end tells the peer.
+pub(super) struct RdmaEndpoint {
+    outgoing: Mutex<Outgoing>,
+    incoming: Mutex<Incoming>,
+    device: Arc<Device>,
+    socket: Socket,
+    /// Readable when bytes may have come or the socket has ended: both in one descriptor.
+    readiness: OwnedFd,
+    channels: [RawFd; 2],
+    /// The socket was seen to have ended.
+    is_over: AtomicBool,
+}
+
+fn lock<T>(half: &Mutex<T>) -> MutexGuard<'_, T> {
+    half.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn failed(error: RdmaError) -> io::Error {
+    io::Error::other(error)
+}
+
+impl RdmaEndpoint {
+    pub(super) fn new(
+        outgoing: Outgoing,
+        incoming: Incoming,
+        device: Arc<Device>,
+        socket: Socket,
+    ) -> io::Result<Self> {
+        use std::os::fd::AsRawFd;
+        let readiness = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let socket_events = socket.descriptor().ok_or(io::ErrorKind::NotConnected)?;
+        for descriptor in [incoming.pair.completions().events(), socket_events] {
+            epoll::add(
+                &readiness,
+                descriptor,
+                epoll::EventData::new_u64(0),
+                epoll::EventFlags::IN | epoll::EventFlags::RDHUP,
+            )?;
+        }
+        Ok(Self {
+            channels: [&outgoing.pair, &incoming.pair]
+                .map(|pair| pair.completions().events().as_raw_fd()),
+            outgoing: Mutex::new(outgoing),
+            incoming: Mutex::new(incoming),
+            device,
+            socket,
+            readiness,
+            is_over: AtomicBool::new(false),
+        })
+    }
+
+    /// Descriptors that a forked child must close, beside the socket.
+    pub(super) fn descriptors(&self) -> Vec<RawFd> {
+        use std::os::fd::AsRawFd;
+        let mut all = self.device.descriptors().to_vec();
+        all.extend(self.channels);
+        all.push(self.readiness.as_raw_fd());
+        all
+    }
+
+    fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
+        lock(&self.outgoing)
+    }
+
+    fn incoming(&self) -> MutexGuard<'_, Incoming> {
+        lock(&self.incoming)
+    }
+
+    /// Whether a half has what is waited for.
+    fn is_ready(&self, interest: Interest) -> io::Result<bool> {
+        match interest {
+            Interest::Read => {
+                let mut incoming = self.incoming();
+                incoming.progress().map_err(failed)?;
+                Ok(incoming.reader.has_more())
+            }
+            Interest::Write => {
+                let mut outgoing = self.outgoing();
+                outgoing.progress().map_err(failed)?;
+                Ok(outgoing.has_room())
+            }
+        }
+    }
+
+    /// Arms a half's completion queue; says whether something came before that.
+    fn arm(&self, interest: Interest) -> io::Result<bool> {
+        match interest {
+            Interest::Read => {
+                let incoming = self.incoming();
+                incoming.pair.completions().take_events();
+                incoming.pair.completions().arm().map_err(failed)?;
+            }
+            Interest::Write => {
+                let outgoing = self.outgoing();
+                outgoing.pair.completions().take_events();
+                outgoing.pair.completions().arm().map_err(failed)?;
+            }
+        }
+        self.is_ready(interest)
+    }
+
+    /// Sleeps until a completion of that half, the socket's end, or the time; false for the time.
+    fn sleep(&self, interest: Interest, deadline: Option<Instant>) -> io::Result<bool> {
+        let channel = self.channels[usize::from(interest == Interest::Read)];
+        let socket = self
+            .socket
+            .descriptor()
+            .ok_or(io::ErrorKind::NotConnected)?;
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        // SAFETY: the half's queue pair lives as long as this endpoint, and its channel with it.
+        let channel = unsafe { BorrowedFd::borrow_raw(channel) };
+        let mut wanted = [
+            PollFd::from_borrowed_fd(channel, PollFlags::IN),
+            PollFd::from_borrowed_fd(socket, PollFlags::IN | PollFlags::RDHUP),
+        ];
+        match poll(&mut wanted, left.as_ref()) {
+            Ok(0) => return Ok(false),
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+        if !wanted[1].revents().is_empty() {
+            self.is_over.store(true, SeqCst);
+        }
+        Ok(true)
+    }
+
+    /// Waits until the card has done with everything that was sent, or the time is over.
+    fn flush_for(&self, time: Duration) {
+        let deadline = Instant::now() + time;
+        loop {
+            let mut outgoing = self.outgoing();
+            let failed = outgoing.ask().and_then(|()| outgoing.progress()).is_err();
+            if failed || outgoing.writer.under_way() == 0 {
+                return;
+            }
+            drop(outgoing);
+            if self.is_over.load(SeqCst) || Instant::now() >= deadline {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Endpoint for RdmaEndpoint {
+    fn send_some(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.is_over.load(SeqCst) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let mut outgoing = self.outgoing();
+        outgoing.progress().map_err(failed)?;
+        match outgoing.send(pieces).map_err(failed)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            sent => Ok(sent),
+        }
+    }
+
+    fn receive_some(&self, spans: [Span; 2]) -> io::Result<usize> {
+        // Looked at before the queue: what the peer sent before it closed its socket is in the queue by then.
+        let is_over = self.is_over.load(SeqCst);
+        let mut incoming = self.incoming();
+        incoming.progress().map_err(failed)?;
+        let mut total = 0;
+        for span in spans {
+            total += incoming.receive(span).map_err(failed)?;
+        }
+        match total {
+            0 if is_over => Ok(0),
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            total => Ok(total),
+        }
+    }
+
+    fn wait(&self, interest: Interest, timeout: Option<Duration>) -> io::Result<bool> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if self.is_ready(interest)? || self.is_over.load(SeqCst) || self.arm(interest)? {
+                return Ok(true);
+            }
+            if !self.sleep(interest, deadline)? {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn prepare_readiness(&self) -> io::Result<bool> {
+        Ok(self.arm(Interest::Read)? || self.is_over.load(SeqCst))
+    }
+
+    fn flush(&self) {
+        self.flush_for(FLUSH_TIME);
+    }
+
+    fn shutdown(&self) {
+        self.is_over.store(true, SeqCst);
+        self.socket.shutdown();
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.readiness.as_fd())
+    }
+
+    fn unanswered_for(&self) -> Option<Duration> {
+        self.socket.unanswered_for()
+    }
+}
+
+impl Drop for RdmaEndpoint {
+    fn drop(&mut self) {
+        if !self.is_over.load(SeqCst) {
+            self.flush_for(FLUSH_TIME);
+        }
+        self.socket.shutdown();
+    }
+}
