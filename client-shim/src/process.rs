@@ -14,7 +14,7 @@
     reason = "signal masks, handlers of the C library, a page that children find empty"
 )]
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering::SeqCst};
 
@@ -50,11 +50,42 @@ struct Held {
     inode: AtomicU64,
 }
 
-static HELD: Held = Held {
-    number: AtomicI32::new(-1),
-    device: AtomicU64::new(0),
-    inode: AtomicU64::new(0),
-};
+/// The socket first, then what a connection by RDMA has beside it.
+static HELD: [Held; 8] = [const {
+    Held {
+        number: AtomicI32::new(-1),
+        device: AtomicU64::new(0),
+        inode: AtomicU64::new(0),
+    }
+}; 8];
+
+impl Held {
+    fn note(&self, descriptor: BorrowedFd<'_>) {
+        if let Ok(stat) = rustix::fs::fstat(descriptor) {
+            self.device.store(stat.st_dev, SeqCst);
+            self.inode.store(stat.st_ino, SeqCst);
+            self.number.store(descriptor.as_raw_fd(), SeqCst);
+        }
+    }
+
+    /// Closes it, unless its number has come to mean something else.
+    fn close(&self) {
+        let number = self.number.swap(-1, SeqCst);
+        if number < 0 {
+            return;
+        }
+        // SAFETY: borrowed for one look; a number that is not open is answered with an error.
+        let stat = rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(number) });
+        let is_ours = |stat: rustix::fs::Stat| {
+            stat.st_dev == self.device.load(SeqCst) && stat.st_ino == self.inode.load(SeqCst)
+        };
+        if stat.is_ok_and(is_ours) {
+            // SAFETY: the session's own descriptor; in this process nobody uses it any more: every call is refused,
+            // or begins a session of its own.
+            unsafe { libc::close(number) };
+        }
+    }
+}
 
 /// What the dynamic linker calls when the library is loaded and when the process ends.
 mod loader {
@@ -111,12 +142,16 @@ pub(crate) fn hold(connection: OwnedFd) -> OwnedFd {
     let first = RawFd::try_from(first).unwrap_or(0);
     let moved = rustix::io::fcntl_dupfd_cloexec(&connection, first);
     let connection = moved.unwrap_or(connection);
-    if let Ok(stat) = rustix::fs::fstat(&connection) {
-        HELD.device.store(stat.st_dev, SeqCst);
-        HELD.inode.store(stat.st_ino, SeqCst);
-        HELD.number.store(connection.as_raw_fd(), SeqCst);
-    }
+    HELD[0].note(connection.as_fd());
     connection
+}
+
+/// Remembers what else a child must not hold.
+pub(crate) fn hold_also(descriptors: &[RawFd]) {
+    for (held, number) in HELD[1..].iter().zip(descriptors) {
+        // SAFETY: the connection that named it has it open.
+        held.note(unsafe { BorrowedFd::borrow_raw(*number) });
+    }
 }
 
 /// A session exists from now on: children have to be told apart.
@@ -152,25 +187,7 @@ extern "C" fn in_forked_child() {
     }
     log::forget();
     private_tables::forget();
-    close_held();
-}
-
-/// Closes the connection, unless its number has come to mean something else.
-fn close_held() {
-    let number = HELD.number.swap(-1, SeqCst);
-    if number < 0 {
-        return;
-    }
-    // SAFETY: borrowed for one look; a number that is not open is answered with an error.
-    let stat = rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(number) });
-    let is_ours = |stat: rustix::fs::Stat| {
-        stat.st_dev == HELD.device.load(SeqCst) && stat.st_ino == HELD.inode.load(SeqCst)
-    };
-    if stat.is_ok_and(is_ours) {
-        // SAFETY: the session's own descriptor; in this process nobody uses it any more: every call is refused,
-        // or begins a session of its own.
-        unsafe { libc::close(number) };
-    }
+    HELD.iter().for_each(Held::close);
 }
 
 /// What the names of our threads begin with.

@@ -13,6 +13,7 @@ use driver_api::abi::CUresult;
 use driver_api::fresh::Fresh;
 use driver_api::wire::{self, Request};
 use protocol::config::{STATS_FILE_VARIABLE, Settings, Sources, Texts, variable};
+use protocol::connect::rdma::Attempt;
 use protocol::connect::{self, ConnectError};
 use protocol::hello::{Accepted, DRIVER_VARIABLES, DeviceKind, Hello, Intent};
 use protocol::stats::{Answered, MappedStats};
@@ -240,9 +241,17 @@ fn open() -> Result<Opened, Failure> {
         told: Arc::new(|notice| log::warning!("the server: {notice}")),
         ..Patience::default()
     };
+    let by_rdma = protocol::config::rdma_settings()
+        .map_err(|reason| Failure::new(CUresult::SYSTEM_NOT_READY, reason))?;
+    let choice = settings.transport;
     let opened = connect::first_of(&addresses, |address| {
         let socket = process::hold(connect::connect(address)?);
-        let session = connect::begin_session(address, socket, &hello, patience.clone())?;
+        let attempt = Attempt::new(address, &socket, choice, &by_rdma)?;
+        let attempt = (attempt, choice);
+        let session =
+            connect::rdma::begin_session(address, socket, &hello, patience.clone(), attempt)?;
+        process::hold_also(&session.connection.descriptors);
+        log::info!("frames travel by {}", session.way);
         Ok((address.clone(), session))
     });
     match opened {

@@ -34,7 +34,7 @@ impl Embedded {
     ) -> Result<Self, Failure> {
         let directory = private_directory()?;
         let listen = match transport {
-            TransportChoice::Tcp => "tcp://127.0.0.1:0".to_owned(),
+            TransportChoice::Tcp | TransportChoice::Rdma => "tcp://127.0.0.1:0".to_owned(),
             TransportChoice::Auto | TransportChoice::Unix => {
                 format!("unix:{}", directory.path().join("server.sock").display())
             }

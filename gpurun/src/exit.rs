@@ -71,7 +71,9 @@ impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let status = match error {
             ConnectError::Refused { .. } | ConnectError::Version { .. } => REFUSED,
-            ConnectError::Unreachable { .. } | ConnectError::Hello { .. } => NO_SERVER,
+            ConnectError::Unreachable { .. }
+            | ConnectError::Hello { .. }
+            | ConnectError::NoRdma { .. } => NO_SERVER,
         };
         Self::new(status, error.to_string())
     }

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::address::{Address, AddressError};
 use crate::limits::{DEFAULT_SILENCE_GRACE, LEAST_SILENCE_GRACE, MOST_SILENCE_GRACE};
+use crate::transport::rdma;
 
 /// The environment variable with the list of servers.
 pub const SERVER_VARIABLE: &str = "GPURUN_SERVER";
@@ -31,26 +32,37 @@ pub const SILENCE_GRACE_VARIABLE: &str = "GPURUN_SILENCE_GRACE";
 pub const STATS_FILE_VARIABLE: &str = "GPURUN_STATS_FILE";
 /// The environment variable that asks the launcher for a table of what was called.
 pub const STATS_VARIABLE: &str = "GPURUN_STATS";
+/// The RDMA device, `DEVICE[:PORT[:GID]]`.
+pub const RDMA_DEVICE_VARIABLE: &str = "GPURUN_RDMA_DEVICE";
+/// The traffic class of packets that travel by RDMA, 0 to 255.
+pub const RDMA_TRAFFIC_CLASS_VARIABLE: &str = "GPURUN_RDMA_TRAFFIC_CLASS";
 /// The system's file.
 pub const SYSTEM_FILE: &str = "/etc/gpurun/config.toml";
 
 /// Which transport is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum TransportChoice {
-    /// What the server's address says.
+    /// What the server's address says, and RDMA beside TCP where both ends have it.
     #[default]
     Auto,
     /// TCP only.
     Tcp,
     /// Unix sockets only.
     Unix,
+    /// RDMA only, beside a TCP connection.
+    Rdma,
 }
 
 impl TransportChoice {
     /// Whether a server at this address may be used.
     #[must_use]
     pub fn allows(self, address: &Address) -> bool {
-        self == Self::Auto || self.name() == address.transport()
+        match (self, address) {
+            (Self::Auto, _) => true,
+            (Self::Tcp | Self::Rdma, Address::Tcp { .. }) => true,
+            (Self::Unix, Address::Unix(_)) => true,
+            (Self::Tcp | Self::Rdma | Self::Unix, _) => false,
+        }
     }
 
     /// As it is written.
@@ -60,6 +72,7 @@ impl TransportChoice {
             Self::Auto => "auto",
             Self::Tcp => "tcp",
             Self::Unix => "unix",
+            Self::Rdma => "rdma",
         }
     }
 }
@@ -100,12 +113,12 @@ impl FromStr for TransportChoice {
     type Err = UnknownChoice;
 
     fn from_str(word: &str) -> Result<Self, UnknownChoice> {
-        [Self::Auto, Self::Tcp, Self::Unix]
+        [Self::Auto, Self::Tcp, Self::Unix, Self::Rdma]
             .into_iter()
             .find(|choice| choice.name() == word)
             .ok_or_else(|| UnknownChoice {
                 word: word.to_owned(),
-                choices: "auto, tcp, unix",
+                choices: "auto, tcp, unix, rdma",
             })
     }
 }
@@ -154,6 +167,30 @@ pub fn parse_grace(text: &str) -> Result<Duration, GraceError> {
     grace
         .filter(|grace| (LEAST_SILENCE_GRACE..=MOST_SILENCE_GRACE).contains(grace))
         .ok_or_else(|| GraceError(text.to_owned()))
+}
+
+/// How to use RDMA, by the variables [`RDMA_DEVICE_VARIABLE`] and [`RDMA_TRAFFIC_CLASS_VARIABLE`].
+///
+/// # Errors
+/// What is wrong with one of them.
+pub fn rdma_settings() -> Result<rdma::Settings, String> {
+    let text = |name| {
+        variable(name)?
+            .into_string()
+            .ok()
+            .filter(|text| !text.is_empty())
+    };
+    let mut settings = rdma::Settings::default();
+    if let Some(device) = text(RDMA_DEVICE_VARIABLE) {
+        let wanted = rdma::Wanted::parse(&device);
+        settings.wanted = wanted.map_err(|reason| format!("{RDMA_DEVICE_VARIABLE}: {reason}"))?;
+    }
+    if let Some(class) = text(RDMA_TRAFFIC_CLASS_VARIABLE) {
+        let wrong =
+            |_| format!("{RDMA_TRAFFIC_CLASS_VARIABLE}: '{class}' is no number from 0 to 255");
+        settings.path.traffic_class = class.parse().map_err(wrong)?;
+    }
+    Ok(settings)
 }
 
 /// Who decided a setting.
@@ -534,12 +571,12 @@ mod tests {
         };
         assert!(error(&flags).starts_with("--server: 'x://y'"));
         let variables = Sources {
-            variables: texts("", "rdma", ""),
+            variables: texts("", "quic", ""),
             ..Sources::default()
         };
         assert_eq!(
             error(&variables),
-            "GPURUN_TRANSPORT: 'rdma' is not one of auto, tcp, unix"
+            "GPURUN_TRANSPORT: 'quic' is not one of auto, tcp, unix, rdma"
         );
         let file = |text: &str| Sources {
             files: vec![(PathBuf::from("/f"), text.to_owned())],

@@ -3,6 +3,8 @@
 //! What: blocking functions with a deadline, and errors whose text is what a person sees. Rule: name
 //! resolution is the system's and has the system's time limit; everything else ends at its deadline.
 
+pub mod rdma;
+
 use std::io;
 use std::net::ToSocketAddrs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -43,6 +45,14 @@ pub enum ConnectError {
         /// Both sides' versions, for people.
         message: String,
     },
+    /// RDMA is required, and there is none between here and that server.
+    #[error("no RDMA to {address}: {reason}")]
+    NoRdma {
+        /// Where.
+        address: Address,
+        /// What is missing.
+        reason: String,
+    },
     /// The server says no.
     #[error("{address} refused: {message}")]
     Refused {
@@ -70,6 +80,17 @@ pub struct Session {
     pub accepted: Accepted,
     /// The frames.
     pub connection: Connection,
+    /// The way that they go, and why not another, for people.
+    pub way: String,
+}
+
+impl Session {
+    fn without_rdma(mut self, reason: Option<String>) -> Self {
+        if let Some(reason) = reason {
+            self.way = format!("{}, not by RDMA: {reason}", self.way);
+        }
+        self
+    }
 }
 
 /// Connects to a server; the deadline is [`CONNECT_TIMEOUT`] from now.
@@ -187,6 +208,16 @@ pub fn begin_session(
     patience: Patience,
 ) -> Result<Session, ConnectError> {
     let accepted = say_hello(address, &socket, hello)?;
+    over_socket(address, socket, accepted, patience)
+}
+
+/// The session whose frames travel on the socket of the hello.
+fn over_socket(
+    address: &Address,
+    socket: OwnedFd,
+    accepted: Accepted,
+    patience: Patience,
+) -> Result<Session, ConnectError> {
     let mut connection =
         Connection::from_fd(socket, patience).map_err(|error| ConnectError::Unreachable {
             address: address.clone(),
@@ -195,6 +226,7 @@ pub fn begin_session(
     connection.description = address.to_string();
     Ok(Session {
         accepted,
+        way: connection.description.clone(),
         connection,
     })
 }

@@ -141,6 +141,14 @@ impl Incoming {
             std::thread::sleep(Duration::from_millis(1));
             return Ok(true);
         };
+        let Some(mut reader) = self.try_read() else {
+            return Ok(false);
+        };
+        let prepared = reader.front.receiver.prepare_readiness();
+        drop(reader);
+        if prepared.map_err(|error| reason(&error))? {
+            return Ok(true);
+        }
         let readable = poll(descriptor, most)?;
         Ok(readable && self.readers.load(SeqCst) == 0)
     }

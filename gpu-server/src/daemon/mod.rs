@@ -256,7 +256,7 @@ fn decide(
             session: 0,
             server: Some(server_info(devices)),
             devices: devices.report.devices.clone(),
-            windows: Vec::new(),
+            ..Accepted::default()
         })));
     }
     let request = hello.devices.unwrap_or_default();

@@ -50,10 +50,12 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use driver_api::Driver;
+use protocol::connect::rdma::ServerEnd;
 use protocol::hello::{
     self, Accepted, DeviceKind, Hello, HelloReply, RELEASE, RefusalCode, Refused, ServerInfo,
 };
 use protocol::limits::{HEARTBEAT_INTERVAL, HELLO_TIMEOUT};
+use protocol::transport::rdma::RdmaError;
 use protocol::transport::{Connection, HandshakeStream, Patience};
 
 use end::{End, Reason};
@@ -125,10 +127,13 @@ fn begin(arguments: WorkerArguments) -> Result<Arc<Session>, Reason> {
     let output = Output::replace_standard_output()
         .map_err(|error| Reason::Failed(format!("standard output: {error}")))?;
     let (reply, prepared) = match prepare(&arguments) {
-        Ok((driver, devices, accepted)) => (
-            HelloReply::from(accepted.clone()),
-            Ok((driver, devices, accepted.windows)),
-        ),
+        Ok((driver, devices, mut accepted)) => {
+            let end = offer_rdma(&arguments, &mut accepted);
+            (
+                HelloReply::from(accepted.clone()),
+                Ok((driver, devices, accepted.windows, end)),
+            )
+        }
         Err(refused) => (
             HelloReply::from(refused.clone()),
             Err(Reason::Failed(refused.message)),
@@ -137,15 +142,22 @@ fn begin(arguments: WorkerArguments) -> Result<Arc<Session>, Reason> {
     let deadline = Instant::now() + HELLO_TIMEOUT;
     let mut stream = HandshakeStream::new(arguments.connection.as_fd(), deadline);
     hello::write(&mut stream, &reply).map_err(|error| Reason::Lost(error.to_string()))?;
-    let (driver, devices, windows) = prepared?;
+    let (driver, devices, windows, end) = prepared?;
     let client = watch::Client::of(&arguments.connection);
     let patience = Patience {
         grace: arguments.silence_grace,
         told: Arc::new(move |notice| tracing::warn!(session, "the client: {notice}")),
         ..Patience::default()
     };
-    let connection = Connection::from_fd(arguments.connection, patience)
-        .map_err(|error| Reason::Failed(format!("the connection: {error}")))?;
+    let socket = arguments.connection;
+    let connection = match end {
+        Some(end) => end
+            .into_connection(socket, patience)
+            .map_err(|error| Reason::Lost(error.to_string()))?,
+        None => Connection::from_fd(socket, patience)
+            .map_err(|error| Reason::Failed(format!("the connection: {error}")))?,
+    };
+    tracing::debug!(session, "frames travel by {}", connection.description);
     let cannot_start = |error| Reason::Failed(format!("cannot start a thread: {error}"));
     let session =
         start(driver, devices, connection, Memory::new(windows), output).map_err(cannot_start)?;
@@ -153,6 +165,25 @@ fn begin(arguments: WorkerArguments) -> Result<Arc<Session>, Reason> {
         spawn("watch", &session, move |session| client.watch(session)).map_err(cannot_start)?;
     }
     Ok(session)
+}
+
+/// Our end of a connection by RDMA, if the client asks for one; the answer tells it, or why there is none.
+fn offer_rdma(arguments: &WorkerArguments, accepted: &mut Accepted) -> Option<ServerEnd> {
+    arguments.hello.rdma.as_ref()?;
+    let settings = protocol::config::rdma_settings().map_err(RdmaError::NoDevice);
+    let end = settings
+        .and_then(|settings| ServerEnd::new(&arguments.hello, &arguments.connection, &settings));
+    match end {
+        Ok(end) => {
+            end.answer(accepted);
+            Some(end)
+        }
+        Err(error) => {
+            tracing::info!(session = arguments.session, "no RDMA: {error}");
+            accepted.rdma_refusal = error.to_string();
+            None
+        }
+    }
 }
 
 fn prepare(arguments: &WorkerArguments) -> Result<(&'static Driver, Devices, Accepted), Refused> {
@@ -179,6 +210,7 @@ fn prepare(arguments: &WorkerArguments) -> Result<(&'static Driver, Devices, Acc
         }),
         devices: found.devices,
         windows: found.windows,
+        ..Accepted::default()
     };
     Ok((driver, devices, accepted))
 }

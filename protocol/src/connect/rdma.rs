@@ -1,0 +1,175 @@
+//! A session whose frames travel by RDMA: tried where it can be, required where the user says so.
+//!
+//! Rules: which way the frames go is always told ([`Session::way`]), and why not by RDMA where that was wished for; who requires it gets it
+//! or an error, never another transport.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use super::{ConnectError, Session, say_hello};
+use crate::address::Address;
+use crate::config::TransportChoice;
+use crate::hello::{Accepted, Hello};
+use crate::limits::HELLO_REPLY_TIMEOUT;
+use crate::transport::rdma::{self, Prepared, RdmaError, Settings};
+use crate::transport::{Connection, HandshakeStream, Patience};
+
+/// What a client does about RDMA for one session.
+pub enum Attempt {
+    /// Frames travel on the socket; why, if that needs saying.
+    Without(Option<String>),
+    /// Our end is ready.
+    With(Box<Prepared>),
+}
+
+impl Attempt {
+    /// Prepares what the user's choice allows on this connection.
+    ///
+    /// Where the choice is left to us, RDMA is taken to another machine only: on this one a socket is faster than a card's loop.
+    ///
+    /// # Errors
+    /// [`ConnectError::NoRdma`]: it is required, and something is missing.
+    pub fn new(
+        address: &Address,
+        socket: &OwnedFd,
+        choice: TransportChoice,
+        settings: &Settings,
+    ) -> Result<Self, ConnectError> {
+        let is_required = choice == TransportChoice::Rdma;
+        let is_tcp = matches!(address, Address::Tcp { .. });
+        if !is_tcp || !(is_required || choice == TransportChoice::Auto) {
+            return Ok(Self::Without(None));
+        }
+        let failed = |error: RdmaError| no_rdma(address, &error);
+        let local = local_address(socket).map_err(failed)?;
+        if !is_required && (local.to_canonical().is_loopback() || !rdma::is_present()) {
+            return Ok(Self::Without(None));
+        }
+        match Prepared::new(local, settings) {
+            Ok(prepared) => Ok(Self::With(Box::new(prepared))),
+            Err(error) if is_required => Err(failed(error)),
+            Err(error) => Ok(Self::Without(Some(error.to_string()))),
+        }
+    }
+}
+
+fn no_rdma(address: &Address, reason: &dyn std::fmt::Display) -> ConnectError {
+    ConnectError::NoRdma {
+        address: address.clone(),
+        reason: reason.to_string(),
+    }
+}
+
+fn local_address(socket: &OwnedFd) -> Result<IpAddr, RdmaError> {
+    let failed = |source| RdmaError::Verbs {
+        what: "the socket's address",
+        source,
+    };
+    let local = rustix::net::getsockname(socket).map_err(|error| failed(error.into()))?;
+    let local = std::net::SocketAddr::try_from(local).map_err(|error| failed(error.into()))?;
+    Ok(local.ip())
+}
+
+/// [`begin_session`](super::begin_session) with what was prepared.
+///
+/// # Errors
+/// No proper answer, a refusal; [`ConnectError::NoRdma`] if it is required and the server has none, or the two ends cannot be connected.
+pub fn begin_session(
+    address: &Address,
+    socket: OwnedFd,
+    hello: &Hello,
+    patience: Patience,
+    (attempt, choice): (Attempt, TransportChoice),
+) -> Result<Session, ConnectError> {
+    let mut prepared = match attempt {
+        Attempt::Without(reason) => {
+            let session = super::begin_session(address, socket, hello, patience)?;
+            return Ok(session.without_rdma(reason));
+        }
+        Attempt::With(prepared) => prepared,
+    };
+    let hello = Hello {
+        rdma: Some(prepared.end()),
+        ..hello.clone()
+    };
+    let accepted = say_hello(address, &socket, &hello)?;
+    let Some(end) = accepted.rdma.clone() else {
+        if choice == TransportChoice::Rdma {
+            return Err(no_rdma(address, &because(&accepted)));
+        }
+        let reason = because(&accepted);
+        let session = super::over_socket(address, socket, accepted, patience)?;
+        return Ok(session.without_rdma(Some(reason)));
+    };
+    let failed = |error: RdmaError| no_rdma(address, &error);
+    prepared.connect(&end).map_err(failed)?;
+    say_ready(&socket).map_err(|error| no_rdma(address, &error))?;
+    let connection = prepared.into_connection(socket, patience).map_err(failed)?;
+    let way = format!("{} (not encrypted)", connection.description);
+    Ok(Session {
+        accepted,
+        connection,
+        way,
+    })
+}
+
+fn because(accepted: &Accepted) -> String {
+    match accepted.rdma_refusal.as_str() {
+        "" => "the server has no RDMA".to_owned(),
+        reason => format!("the server: {reason}"),
+    }
+}
+
+/// The one byte that says: from here on frames come by RDMA.
+fn say_ready(socket: &OwnedFd) -> std::io::Result<()> {
+    HandshakeStream::new(socket.as_fd(), Instant::now() + HELLO_REPLY_TIMEOUT).write_all(&[1])
+}
+
+/// The server's end, from a hello that asks for it to the connection.
+pub struct ServerEnd {
+    prepared: Box<Prepared>,
+}
+
+impl ServerEnd {
+    /// Prepares and connects the server's end, so that the client's frames can arrive as soon as it has our answer.
+    ///
+    /// # Errors
+    /// [`RdmaError`]: for the answer's `rdma_refusal`.
+    pub fn new(hello: &Hello, socket: &OwnedFd, settings: &Settings) -> Result<Self, RdmaError> {
+        let Some(end) = &hello.rdma else {
+            return Err(RdmaError::Violation("it did not ask for RDMA"));
+        };
+        let mut prepared = Prepared::new(local_address(socket)?, settings)?;
+        prepared.connect(end)?;
+        Ok(Self {
+            prepared: Box::new(prepared),
+        })
+    }
+
+    /// Puts our end into the answer.
+    pub fn answer(&self, accepted: &mut Accepted) {
+        accepted.rdma = Some(self.prepared.end());
+    }
+
+    /// The connection, once the client has said that it is ready.
+    ///
+    /// # Errors
+    /// The client is gone, or says nothing in time.
+    pub fn into_connection(
+        self,
+        socket: OwnedFd,
+        patience: Patience,
+    ) -> Result<Connection, RdmaError> {
+        use std::io::Read;
+        let deadline = Instant::now() + HELLO_REPLY_TIMEOUT;
+        let mut byte = [0];
+        let heard = HandshakeStream::new(socket.as_fd(), deadline).read_exact(&mut byte);
+        heard.map_err(|source| RdmaError::Verbs {
+            what: "waiting for the client's end",
+            source,
+        })?;
+        self.prepared.into_connection(socket, patience)
+    }
+}
