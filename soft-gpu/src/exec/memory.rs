@@ -16,7 +16,7 @@ use std::marker::PhantomData;
 
 use super::classify::{Bounds, Shape, classify};
 use super::fault::FaultKind;
-use super::op::{NONE, Op};
+use super::op::{NONE, Op, Row};
 use super::path::Path;
 use super::rows::{Context, Handler, Isa, LANES, Lane, Operation, Outcome, handler};
 use super::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
@@ -63,6 +63,13 @@ pub(crate) trait Memory {
 
     /// The lowest address of this kind.
     fn floor(context: &Context<'_>) -> u64;
+
+    /// The generic addresses that row `row` means, for operations that go by single lanes ([`locate`]).
+    ///
+    /// # Safety
+    ///
+    /// Row `row` holds addresses of this kind.
+    unsafe fn generic(context: &Context<'_>, row: Row, offset: i64) -> [u64; LANES];
 
     /// Whether `size` bytes at each of the active lanes' addresses, which lie within `bounds`, may be touched: the
     /// shape of the access, [`Shape::Refused`] after a fault.
@@ -178,6 +185,13 @@ pub(crate) struct Local;
 
 impl Memory for Device {
     #[inline(always)]
+    unsafe fn generic(context: &Context<'_>, row: Row, offset: i64) -> [u64; LANES] {
+        // SAFETY: the caller's promise.
+        let addresses: [u64; LANES] = unsafe { context.load(row) };
+        addresses.map(|address| address.wrapping_add(offset as u64))
+    }
+
+    #[inline(always)]
     fn floor(_: &Context<'_>) -> u64 {
         0
     }
@@ -271,6 +285,15 @@ fn check_shared(context: &mut Context<'_>, bounds: Bounds, size: u64) -> Shape {
 
 impl Memory for Shared {
     #[inline(always)]
+    unsafe fn generic(context: &Context<'_>, row: Row, offset: i64) -> [u64; LANES] {
+        // SAFETY: the caller's promise.
+        let addresses: [u64; LANES] = unsafe { context.load(row) };
+        addresses.map(|address| {
+            SHARED_WINDOW + (address.wrapping_add(offset as u64) & u64::from(u32::MAX))
+        })
+    }
+
+    #[inline(always)]
     fn floor(context: &Context<'_>) -> u64 {
         context.shared as u64
     }
@@ -295,6 +318,13 @@ impl Memory for Shared {
 
 impl Memory for SharedShort {
     #[inline(always)]
+    unsafe fn generic(context: &Context<'_>, row: Row, offset: i64) -> [u64; LANES] {
+        // SAFETY: the caller's promise.
+        let offsets: [u32; LANES] = unsafe { context.load(row) };
+        offsets.map(|start| SHARED_WINDOW + u64::from(start.wrapping_add(offset as u32)))
+    }
+
+    #[inline(always)]
     fn floor(context: &Context<'_>) -> u64 {
         context.shared as u64
     }
@@ -318,6 +348,15 @@ impl Memory for SharedShort {
 }
 
 impl Memory for Local {
+    #[inline(always)]
+    unsafe fn generic(context: &Context<'_>, row: Row, offset: i64) -> [u64; LANES] {
+        // SAFETY: the caller's promise.
+        let addresses: [u64; LANES] = unsafe { context.load(row) };
+        addresses.map(|address| {
+            LOCAL_WINDOW + (address.wrapping_add(offset as u64) & u64::from(u32::MAX))
+        })
+    }
+
     #[inline(always)]
     fn floor(_: &Context<'_>) -> u64 {
         0

@@ -14,6 +14,7 @@
 //! through shared memory: 9 to 24 ns for an operation of a warp. Two cores: 5.9, 16, 33 and 12.1 ms.
 
 mod allocations;
+mod asynchronous;
 mod atomic;
 mod block;
 mod classify;

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Guarded,
     /// Its handler, once all lanes of the member mask in row `e` have arrived.
     Collective,
+    /// Its handler; where the result in row `d` is false for a lane, others have their turn.
+    Poll,
     /// Where diverged lanes may meet.
     Join,
     /// Jump to `link`.

@@ -89,6 +89,8 @@ pub(crate) struct Warp {
     current: Split,
     others: Vec<Split>,
     frames: Vec<Option<Frame>>,
+    /// Operations of the next turn in which a split with a lower program counter does not get ahead of the running one.
+    patience: u64,
     /// Operations executed.
     pub(crate) executed: u64,
 }
@@ -113,6 +115,7 @@ impl Warp {
             current,
             others: Vec::new(),
             frames: Vec::new(),
+            patience: 0,
             executed: 0,
         }
     }
@@ -130,6 +133,7 @@ impl Warp {
             lanes: live,
         };
         (self.identity, self.live, self.executed) = (identity, live, 0);
+        self.patience = 0;
         self.current = Split {
             pc: 0,
             frame: 0,
@@ -228,7 +232,7 @@ impl Runner<'_, '_, '_> {
         let mut executed = 0u64;
         let mut rotate_at = SPLIT_QUANTUM;
         // Until then a split with a lower program counter does not get ahead of the running one.
-        let mut patience = 0u64;
+        let mut patience = std::mem::take(&mut self.warp.patience);
         let stop = loop {
             // SAFETY: program counters stay in the code: its last operation returns, and targets were checked.
             let op = unsafe { &*ops.add(pc) };
@@ -450,6 +454,7 @@ impl Runner<'_, '_, '_> {
     fn control(&mut self, op: &Op) -> Result<(), Stop> {
         match op.kind {
             Kind::Collective => self.collective(op),
+            Kind::Poll => self.poll(op),
             Kind::BranchTable => self.branch_table(op),
             Kind::Return => self.leave(op, false),
             Kind::Exit => self.leave(op, true),
@@ -466,6 +471,26 @@ impl Runner<'_, '_, '_> {
             }
             Kind::Straight | Kind::Copy | Kind::Guarded | Kind::Join | Kind::Branch => Ok(()),
         }
+    }
+
+    /// Asks for something that others bring about. While it is not so, the warp's other splits and then the block's other
+    /// warps run: without that a loop of questions would use up the whole quantum each time.
+    fn poll(&mut self, op: &Op) -> Result<(), Stop> {
+        let lanes = self.guard_lanes(op);
+        if self.guarded(op) != Outcome::Continue {
+            return Err(Stop::Fault);
+        }
+        self.warp.current.pc += 1;
+        // SAFETY: a destination is a row of the frame.
+        let is_so =
+            lanes == 0 || op.d != NONE && unsafe { self.context.bits(op.d) } & lanes == lanes;
+        if is_so {
+            return Ok(());
+        }
+        if self.rotate() {
+            self.warp.patience = SPLIT_QUANTUM;
+        }
+        Err(Stop::Turn)
     }
 
     /// Executes a collective once its members are here; else waits for them.

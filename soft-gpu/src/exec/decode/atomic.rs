@@ -6,7 +6,7 @@ use super::super::atomic::{Action, handler_of};
 use super::super::op::{Kind, Op};
 use super::form::Form;
 use super::function::FunctionDecoder;
-use super::memory::{is_hint, take_space, target};
+use super::memory::{is_hint, take_space, target, without_policy};
 
 type Decoder<'a, 't, 'l> = &'a mut FunctionDecoder<'t, 'l>;
 
@@ -20,6 +20,7 @@ pub(super) fn decode<'t>(
         return Ok(false);
     }
     form.take_all(is_hint);
+    let operands = without_policy(form, operands);
     form.take("noftz");
     let space = take_space(form);
     let names = [

@@ -42,7 +42,11 @@ pub(super) fn decode<'t>(
         "call" => call(decoder, form, operands)?,
         "bar" | "barrier" => return barrier(decoder, form, operands),
         "membar" | "fence" => fence(form),
-        "nanosleep" | "pmevent" | "setmaxnreg" | "griddepcontrol" => {
+        "nanosleep" => {
+            form.take_all(|_| true);
+            decoder.emit(Op::new(Kind::Poll, nothing));
+        }
+        "pmevent" | "setmaxnreg" | "griddepcontrol" => {
             form.take_all(|_| true);
         }
         _ => return Ok(false),

@@ -46,6 +46,17 @@ impl<'t> Form<'t> {
         names.iter().position(|name| self.take(name))
     }
 
+    /// Uses the first modifier that `accept` makes something of, in the order in which they are written.
+    pub(super) fn take_next<T>(&mut self, accept: impl Fn(&str) -> Option<T>) -> Option<T> {
+        for part in self.parts.iter_mut().filter(|(_, used)| !used) {
+            if let Some(value) = accept(part.0) {
+                part.1 = true;
+                return Some(value);
+            }
+        }
+        None
+    }
+
     /// Uses all modifiers for which `wanted` holds.
     pub(super) fn take_all(&mut self, wanted: impl Fn(&str) -> bool) {
         for part in self.parts.iter_mut().filter(|(part, _)| wanted(part)) {

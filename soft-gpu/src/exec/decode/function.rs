@@ -11,7 +11,8 @@ use super::super::rows::{Handler, nothing, unary};
 use super::form::Form;
 use super::names::{Binding, Names, Register, special};
 use super::{
-    Linker, Place, allocate, atomic, compare, control, convert, float, integer, memory, warp,
+    Linker, Place, allocate, asynchronous, atomic, compare, control, convert, float, integer,
+    matrix, memory, warp,
 };
 
 /// Largest frame-local memory of one function.
@@ -272,6 +273,8 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             || convert::decode(self, &mut form, operands)?
             || control::decode(self, &mut form, operands)?
             || warp::decode(self, &mut form, operands)?
+            || matrix::decode(self, &mut form, operands)?
+            || asynchronous::decode(self, &mut form, operands)?
             || atomic::decode(self, &mut form, operands)?;
         if !known {
             return form.refuse();

@@ -36,7 +36,18 @@ pub(super) fn is_hint(part: &str) -> bool {
             | "mmio"
             | "unified"
     ) || part.starts_with("L1::")
-        || (part.starts_with("L2::") && part != "L2::cache_hint")
+        || part.starts_with("L2::")
+}
+
+/// The operands without the cache policy, which a form with `.L2::cache_hint` has at the end.
+pub(super) fn without_policy<'o, 't>(
+    form: &Form<'_>,
+    operands: &'o [Operand<'t>],
+) -> &'o [Operand<'t>] {
+    match operands {
+        [rest @ .., _] if form.has("L2::cache_hint") => rest,
+        all => all,
+    }
 }
 
 /// Decodes `form` if it belongs here.
@@ -145,7 +156,7 @@ fn load<'t>(
 ) -> Result<(), String> {
     form.take_all(is_hint);
     let space = take_space(form);
-    let [destination, source] = operands else {
+    let [destination, source] = without_policy(form, operands) else {
         return form.refuse();
     };
     let parts = elements(form, destination)?;
@@ -222,7 +233,7 @@ fn store<'t>(
 ) -> Result<(), String> {
     form.take_all(is_hint);
     let space = take_space(form);
-    let [destination, source] = operands else {
+    let [destination, source] = without_policy(form, operands) else {
         return form.refuse();
     };
     let parts = elements(form, source)?;

@@ -1,10 +1,12 @@
 //! From PTX to operations.
 //!
 //! Each function is decoded on its own: [`function`] resolves names and hands every instruction to its family
-//! ([`integer`], [`float`], [`convert`], [`memory`], [`atomic`], [`warp`], [`control`]), which picks handlers;
+//! ([`integer`], [`float`], [`compare`], [`convert`], [`memory`], [`atomic`], [`asynchronous`], [`warp`], [`matrix`],
+//! [`control`]), which picks handlers;
 //! [`allocate`] then finds rows for the virtual registers. A form that no family knows is an error that names it.
 
 mod allocate;
+mod asynchronous;
 mod atomic;
 mod compare;
 mod control;
@@ -13,6 +15,7 @@ mod float;
 mod form;
 mod function;
 mod integer;
+mod matrix;
 mod memory;
 mod names;
 mod reuse;

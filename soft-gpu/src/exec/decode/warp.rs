@@ -3,8 +3,7 @@
 use crate::ptx::{Operand, Type};
 
 use super::super::collective::{BUTTERFLY, DOWN, Gather, UP, gathering, shuffle};
-use super::super::matrix::{Factor, Shape, multiply};
-use super::super::op::{Kind, Op, OperandList, Role};
+use super::super::op::{Kind, Op, Role};
 use super::form::Form;
 use super::function::FunctionDecoder;
 
@@ -21,7 +20,6 @@ pub(super) fn decode<'t>(
         "vote" => vote(decoder, form, operands)?,
         "match" => matches(decoder, form, operands)?,
         "redux" => reduce(decoder, form, operands)?,
-        "mma" => matrix(decoder, form, operands)?,
         "activemask" => {
             let ty = form.take_type()?;
             let [d] = operands else { return form.refuse() };
@@ -194,68 +192,6 @@ fn reduce<'t>(
     op.a = decoder.source(value, ty)?;
     op.e = decoder.source(members, Type::B32)?;
     op.d = decoder.destination(d, ty)?;
-    decoder.emit(op);
-    Ok(())
-}
-
-/// `mma.sync` with sixteen rows and eight columns.
-fn matrix<'t>(
-    decoder: Decoder<'_, 't, '_>,
-    form: &mut Form<'t>,
-    operands: &[Operand<'t>],
-) -> Result<(), String> {
-    form.take("sync");
-    form.take("aligned");
-    let k = match form.take_one(&["m16n8k16", "m16n8k8"]) {
-        Some(0) => 16,
-        Some(_) => 8,
-        None => return form.refuse(),
-    };
-    if !form.take("row") || !form.take("col") {
-        return form.refuse();
-    }
-    let types = [
-        form.take_type()?,
-        form.take_type()?,
-        form.take_type()?,
-        form.take_type()?,
-    ];
-    let (factor, half_result) = match types {
-        [Type::F32, Type::F16, Type::F16, Type::F32] => (Factor::F16, false),
-        [Type::F16, Type::F16, Type::F16, Type::F16] => (Factor::F16, true),
-        [Type::F32, Type::Bf16, Type::Bf16, Type::F32] => (Factor::Bf16, false),
-        [Type::F32, Type::Tf32, Type::Tf32, Type::F32] if k == 8 => (Factor::Tf32, false),
-        _ => return form.refuse(),
-    };
-    let shape = Shape {
-        factor,
-        k,
-        half_result,
-    };
-    let [
-        Operand::Vector(d),
-        Operand::Vector(a),
-        Operand::Vector(b),
-        Operand::Vector(c),
-    ] = operands
-    else {
-        return form.refuse();
-    };
-    if [a.len(), b.len(), c.len()] != shape.registers() || d.len() != c.len() {
-        return form.refuse();
-    }
-    let mut list = OperandList::default();
-    for operand in a.iter().chain(b).chain(c) {
-        list.reads.push(decoder.source(operand, Type::B32)?);
-    }
-    for operand in d {
-        list.writes.push(decoder.destination(operand, Type::B32)?);
-    }
-    let mut op = Op::new(Kind::Collective, multiply(decoder.path));
-    op.count = shape.encode();
-    op.e = decoder.constant(u64::from(u32::MAX), false);
-    op.extra_role = Role::List;
-    op.link = decoder.list(list);
     decoder.emit(op);
     Ok(())
 }
