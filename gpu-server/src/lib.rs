@@ -10,6 +10,7 @@
 //! daemon    listen, hello, workers     snapshot  which attributes are true at a distance
 //! inherited descriptors by number      worker    the calls of one session
 //! monitor   how devices are used, seen by a child process
+//! order     what a worker is started with
 //! ```
 
 pub mod config;
@@ -17,6 +18,7 @@ pub mod daemon;
 pub(crate) mod driver;
 pub mod inherited;
 pub mod monitor;
+pub mod order;
 pub mod probe;
 pub mod snapshot;
 pub mod worker;

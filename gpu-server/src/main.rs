@@ -3,13 +3,11 @@
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gpu_server::config::Flags;
-use gpu_server::{config, daemon, inherited, monitor, probe, worker};
-use protocol::hello::{DeviceKind, Hello};
-use protocol::limits::MAX_HELLO_BYTES;
+use gpu_server::{config, daemon, inherited, monitor, order, probe, worker};
+use protocol::hello::DeviceKind;
 use tracing_subscriber::EnvFilter;
 
 /// Serves this machine's GPUs, or a software GPU, to programs elsewhere.
@@ -57,7 +55,7 @@ enum Word {
     },
     /// Serve one session (started by the server itself)
     #[command(hide = true)]
-    Worker(Worker),
+    Worker,
 }
 
 #[derive(Args)]
@@ -97,34 +95,6 @@ struct Serve {
     exit_with_parent: bool,
 }
 
-#[derive(Args)]
-struct Worker {
-    /// The inherited descriptor of the client's connection
-    #[arg(long)]
-    connection_fd: RawFd,
-    /// The inherited descriptor of the hello
-    #[arg(long)]
-    hello_fd: RawFd,
-    /// The driver's library
-    #[arg(long)]
-    driver: PathBuf,
-    /// What its devices are made of
-    #[arg(long)]
-    device_kind: Kind,
-    /// The protocol version
-    #[arg(long)]
-    protocol_version: u32,
-    /// The session's number
-    #[arg(long)]
-    session: u64,
-    /// How many seconds the client may be silent
-    #[arg(long)]
-    silence_grace: u64,
-    /// The daemon's process id
-    #[arg(long)]
-    daemon: u32,
-}
-
 #[derive(Clone, Copy, ValueEnum)]
 enum Kind {
     Nvidia,
@@ -161,7 +131,7 @@ fn main() -> ExitCode {
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|error| format!("monitor: {error}"))
         }),
-        Word::Worker(worker) => run_worker(worker),
+        Word::Worker => run_worker(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("gpu-server: {error}");
@@ -179,6 +149,8 @@ fn start_log() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        // A worker may outlive whoever read its log: a line that cannot be written is not worth a session.
+        .log_internal_errors(false)
         .init();
 }
 
@@ -210,30 +182,12 @@ fn take(number: Option<RawFd>) -> Result<Option<std::os::fd::OwnedFd>, String> {
         .transpose()
 }
 
-fn run_worker(arguments: Worker) -> Result<ExitCode, String> {
-    die_with(arguments.daemon)?;
-    let descriptor = |number| take(Some(number))?.ok_or_else(String::new);
-    let connection = descriptor(arguments.connection_fd)?;
-    let hello = std::fs::File::from(descriptor(arguments.hello_fd)?);
-    Ok(worker::main(worker::WorkerArguments {
-        connection,
-        hello: read_hello(hello)?,
-        version: arguments.protocol_version,
-        session: arguments.session,
-        driver: arguments.driver,
-        kind: arguments.device_kind.into(),
-        silence_grace: Duration::from_secs(arguments.silence_grace),
-    }))
-}
-
-/// The hello as the daemon wrote it down for us.
-fn read_hello(file: std::fs::File) -> Result<Hello, String> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    file.take(MAX_HELLO_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| format!("the hello: {error}"))?;
-    protocol::hello::decode(&bytes).map_err(|error| error.to_string())
+fn run_worker() -> Result<ExitCode, String> {
+    let taken = order::take().map_err(|error| error.to_string())?;
+    if taken.order.parent != 0 {
+        die_with(taken.order.parent)?;
+    }
+    Ok(worker::main(taken))
 }
 
 /// Lets the kernel end this process when the daemon's thread that started it ends, however it ends.

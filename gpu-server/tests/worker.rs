@@ -13,10 +13,13 @@ use std::time::{Duration, Instant};
 use command_fds::{CommandFdExt, FdMapping};
 use driver_api::id::{FunctionId, ModuleId, StreamId};
 use driver_api::wire::{Request, request as r, shape_hash};
+use prost::Message;
 use protocol::frame::{
     CallFlags, CallRecord, Completions, FrameHeader, FrameKind, RecordBuffer, Replies,
 };
-use protocol::hello::{self, Accepted, Answer, Hello, HelloReply, Intent, Window};
+use protocol::hello::{
+    self, Accepted, Answer, DeviceKind, Hello, HelloReply, Intent, Window, WorkerOrder,
+};
 use protocol::limits::{BULK_CHUNK_BYTES, CLEAN_UP_LIMIT};
 use protocol::transport::{Connection, Patience};
 
@@ -110,18 +113,19 @@ impl Worker {
         hello.shape_hash = shape_hash().to_vec();
         hello.windows = vec![WINDOW];
         let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-server"));
-        command
-            .arg("worker")
-            .args(["--connection-fd", "3", "--hello-fd", "4"])
-            .args(["--device-kind", "soft", "--protocol-version", "1"])
-            .args(["--silence-grace", "300"])
-            .args(["--session", "1", "--daemon"])
-            .arg(std::process::id().to_string())
-            .arg("--driver")
-            .arg(driver)
-            .stdin(Stdio::null());
+        command.arg("worker").stdin(Stdio::null());
+        let order = WorkerOrder {
+            hello: Some(hello),
+            version: 1,
+            session: 1,
+            driver: driver.to_str().expect("a path in UTF-8").to_owned(),
+            device_kind: DeviceKind::Software.into(),
+            silence_grace_seconds: 300,
+            parent: std::process::id(),
+            ..WorkerOrder::default()
+        };
         let mut file = tempfile::tempfile().expect("a file");
-        file.write_all(&hello_bytes(&hello)).expect("written");
+        file.write_all(&order.encode_to_vec()).expect("written");
         std::io::Seek::rewind(&mut file).expect("rewound");
         let mapping = |parent_fd: OwnedFd, child_fd| FdMapping {
             parent_fd,
@@ -266,10 +270,6 @@ impl Drop for Worker {
 }
 
 /// The message without its preamble.
-fn hello_bytes(hello: &Hello) -> Vec<u8> {
-    hello::encode(hello).expect("a hello")[hello::PREAMBLE_BYTES..].to_vec()
-}
-
 /// A worker with a context, a stream, memory at the address returned.
 fn ready(driver: &Path) -> (Worker, u64) {
     let mut worker = Worker::start(driver);

@@ -28,9 +28,10 @@ pub mod control {
 
 pub use control::hello_reply::Answer;
 pub use control::{
-    Accepted, DeviceKind, DeviceRequest, DeviceSnapshot, DeviceUsage, Hello, HelloReply, Identity,
-    Intent, ProbeReport, ProcessUsage, RdmaEnd, RdmaQueuePair, Reading, RefusalCode, Refused,
-    ServerInfo, Ticket, UsageReport, Waiting, Window,
+    Accepted, DescriptorOrder, DeviceKind, DeviceRequest, DeviceSnapshot, DeviceUsage, Hello,
+    HelloReply, Identity, Intent, LeaseOrder, ProbeReport, ProcessUsage, RdmaEnd, RdmaQueuePair,
+    Reading, RefusalCode, Refused, SandboxOrder, ServerInfo, SliceOrder, Ticket, TlsOrder,
+    UsageReport, Waiting, Window, WorkerOrder,
 };
 
 /// The first bytes of each direction: a name and the version of this way of beginning.
@@ -462,18 +463,31 @@ impl HelloMessage for UsageReport {
 }
 
 impl DeviceSnapshot {
-    /// The UUID as NVIDIA's tools write it: `GPU-` and five groups of hexadecimal digits.
+    /// The UUID as NVIDIA's tools write it.
     #[must_use]
     pub fn uuid_text(&self) -> String {
-        let mut text = "GPU-".to_owned();
-        for (place, byte) in self.uuid.iter().enumerate() {
-            if matches!(place, 4 | 6 | 8 | 10) {
-                text.push('-');
-            }
-            text.push_str(&format!("{byte:02x}"));
-        }
-        text
+        uuid_text(&self.uuid)
     }
+}
+
+impl SliceOrder {
+    /// The device's UUID as NVIDIA's tools write it.
+    #[must_use]
+    pub fn uuid_text(&self) -> String {
+        uuid_text(&self.uuid)
+    }
+}
+
+/// `GPU-` and five groups of hexadecimal digits.
+fn uuid_text(uuid: &[u8]) -> String {
+    let mut text = "GPU-".to_owned();
+    for (place, byte) in uuid.iter().enumerate() {
+        if matches!(place, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
 }
 
 impl DeviceUsage {

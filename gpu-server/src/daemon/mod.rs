@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::config::{Config, ConfigError};
+use crate::order::Descriptors;
 use devices::{Devices, DevicesError};
 use handshake::Client;
 use listener::{ListenError, Listener};
@@ -210,6 +211,8 @@ impl Daemon {
                 client: name,
                 devices: Arc::clone(&self.devices),
                 silence_grace: self.config.silence_grace,
+                lease: None,
+                descriptors: Descriptors::default(),
             },
             self.events.clone(),
         );

@@ -8,31 +8,24 @@
 //! it only through us.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use command_fds::{CommandFdExt, FdMapping};
-use protocol::hello::{self, Hello, HelloReply, RefusalCode};
+use command_fds::CommandFdExt;
+use protocol::hello::{self, Hello, HelloReply, LeaseOrder, RefusalCode, WorkerOrder};
 use protocol::transport::HandshakeStream;
-use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::sync::mpsc;
 
 use super::Event;
-use super::devices::{self, Devices};
+use super::devices::Devices;
 use super::usage::Program;
-
-/// The worker's descriptor of its client's connection.
-const CONNECTION: RawFd = 3;
-
-/// The worker's descriptor of the hello.
-const HELLO: RawFd = 4;
+use crate::order::Descriptors;
 
 /// How long a client may take to read that no worker could be started.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
@@ -45,6 +38,10 @@ pub(super) struct Order {
     pub(super) client: String,
     pub(super) devices: Arc<Devices>,
     pub(super) silence_grace: Duration,
+    /// What the session may use; nothing: the driver's first devices, all of each.
+    pub(super) lease: Option<LeaseOrder>,
+    /// What the worker inherits.
+    pub(super) descriptors: Descriptors,
 }
 
 /// A session that is over.
@@ -246,54 +243,40 @@ fn begin_process(worker: &Worker, session: u64, order: Order) -> io::Result<Opti
     Ok(process)
 }
 
-/// The command that is a worker. It owns our copies of the socket and the hello, so they are closed with it.
+/// The command that is a worker. It owns our copies of what is passed, so they are closed with it.
 fn command(session: u64, order: Order) -> io::Result<Command> {
+    let driver = &order.devices.driver;
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("gpu-server")
         .arg("worker")
-        .args(["--connection-fd", &CONNECTION.to_string()])
-        .args(["--hello-fd", &HELLO.to_string()])
-        .args(["--device-kind", devices::name(order.devices.kind)])
-        .args(["--protocol-version", &order.version.to_string()])
-        .args(["--session", &session.to_string()])
-        .args([
-            "--silence-grace",
-            &order.silence_grace.as_secs().to_string(),
-        ])
-        .args(["--daemon", &std::process::id().to_string()])
-        .arg("--driver")
-        .arg(&order.devices.driver)
         .env_remove("LD_PRELOAD")
         .env_remove("LD_LIBRARY_PATH")
         .stdin(Stdio::null())
         .process_group(0);
     // NVIDIA's driver opens parts of it by name, such as the compiler for PTX. They lie beside it, and the loader may not look there by
     // itself: some images name that folder only in the variable that was just removed.
-    if let Some(folder) = order.devices.driver.parent() {
+    if let Some(folder) = driver.parent() {
         command.env("LD_LIBRARY_PATH", folder);
     }
-    let mappings = vec![
-        FdMapping {
-            parent_fd: order.socket,
-            child_fd: CONNECTION,
-        },
-        FdMapping {
-            parent_fd: written_down(&order.hello)?,
-            child_fd: HELLO,
-        },
-    ];
+    let driver = driver.to_str().ok_or_else(|| {
+        let message = format!("the driver's path '{}' is not UTF-8", driver.display());
+        io::Error::new(io::ErrorKind::InvalidInput, message)
+    })?;
+    let written = WorkerOrder {
+        hello: Some(order.hello),
+        version: order.version,
+        session,
+        driver: driver.to_owned(),
+        device_kind: order.devices.kind.into(),
+        silence_grace_seconds: order.silence_grace.as_secs(),
+        parent: std::process::id(),
+        lease: order.lease,
+        ..WorkerOrder::default()
+    };
+    let mappings = crate::order::pass(written, order.socket, order.descriptors)?;
     command.fd_mappings(mappings).map_err(io::Error::other)?;
     Ok(command)
-}
-
-/// The hello in a file of memory, to be read from its start.
-fn written_down(hello: &Hello) -> io::Result<OwnedFd> {
-    use prost::Message;
-    let mut file = File::from(rustix::fs::memfd_create("hello", MemfdFlags::CLOEXEC)?);
-    file.write_all(&hello.encode_to_vec())?;
-    file.rewind()?;
-    Ok(file.into())
 }
 
 fn refuse(socket: &OwnedFd, error: &io::Error) {
@@ -342,6 +325,8 @@ mod tests {
             client: String::new(),
             devices: Arc::new(devices),
             silence_grace: Duration::ZERO,
+            lease: None,
+            descriptors: Descriptors::default(),
         };
         let command = command(1, order).unwrap();
         let value = |name| {

@@ -44,7 +44,7 @@ mod watch;
 mod words;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -52,12 +52,13 @@ use std::time::{Duration, Instant};
 use driver_api::Driver;
 use protocol::connect::rdma::ServerEnd;
 use protocol::hello::{
-    self, Accepted, DeviceKind, Hello, HelloReply, RELEASE, RefusalCode, Refused, ServerInfo,
+    self, Accepted, Hello, HelloReply, RELEASE, RefusalCode, Refused, ServerInfo, WorkerOrder,
 };
 use protocol::limits::{HEARTBEAT_INTERVAL, HELLO_TIMEOUT};
 use protocol::transport::rdma::RdmaError;
 use protocol::transport::{Connection, HandshakeStream, Patience};
 
+use crate::order::Taken;
 use end::{End, Reason};
 use memory::Memory;
 use outbox::Outbox;
@@ -67,32 +68,12 @@ use session::{Devices, Session};
 /// How long a goodbye may take when the worker ends a session.
 const GOODBYE_TIME: Duration = Duration::from_millis(500);
 
-/// What a worker is started with.
-#[derive(Debug)]
-pub struct WorkerArguments {
-    /// The client's connection; the next byte to read is the first of the first frame, and the hello is not yet
-    /// answered.
-    pub connection: OwnedFd,
-    /// What the client asked for, checked.
-    pub hello: Hello,
-    /// The protocol version that the daemon chose.
-    pub version: u32,
-    /// The session's number.
-    pub session: u64,
-    /// The driver to load.
-    pub driver: PathBuf,
-    /// What the driver's devices are made of.
-    pub kind: DeviceKind,
-    /// How long the client may be silent.
-    pub silence_grace: Duration,
-}
-
 /// Serves the session to its end, and then leaves the process without running what a driver would run at exit.
 #[must_use]
-pub fn main(arguments: WorkerArguments) -> ExitCode {
+pub fn main(taken: Taken) -> ExitCode {
     leave_on_panic();
-    let number = arguments.session;
-    let reason = match begin(arguments) {
+    let number = taken.order.session;
+    let reason = match begin(taken) {
         Ok(session) => {
             let reason = session.end.wait();
             say_goodbye(&session, &reason);
@@ -117,18 +98,22 @@ pub fn main(arguments: WorkerArguments) -> ExitCode {
 }
 
 /// Prepares everything, answers the hello, starts the threads.
-fn begin(arguments: WorkerArguments) -> Result<Arc<Session>, Reason> {
-    let session = arguments.session;
+fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
+    let Taken {
+        connection, order, ..
+    } = taken;
+    let session = order.session;
+    let hello = order.hello.clone().unwrap_or_default();
     // SAFETY: the worker has started no thread yet.
     #[expect(unsafe_code, reason = "the environment is set before any thread runs")]
     unsafe {
-        startup::set_variables(&arguments.hello);
+        startup::set_variables(&hello, order.lease.as_ref());
     }
     let output = Output::replace_standard_output()
         .map_err(|error| Reason::Failed(format!("standard output: {error}")))?;
-    let (reply, prepared) = match prepare(&arguments) {
+    let (reply, prepared) = match prepare(&order, &hello) {
         Ok((driver, devices, mut accepted)) => {
-            let end = offer_rdma(&arguments, &mut accepted);
+            let end = offer_rdma(session, &hello, &connection, &mut accepted);
             (
                 HelloReply::from(accepted.clone()),
                 Ok((driver, devices, accepted.windows, end)),
@@ -140,16 +125,16 @@ fn begin(arguments: WorkerArguments) -> Result<Arc<Session>, Reason> {
         ),
     };
     let deadline = Instant::now() + HELLO_TIMEOUT;
-    let mut stream = HandshakeStream::new(arguments.connection.as_fd(), deadline);
+    let mut stream = HandshakeStream::new(connection.as_fd(), deadline);
     hello::write(&mut stream, &reply).map_err(|error| Reason::Lost(error.to_string()))?;
     let (driver, devices, windows, end) = prepared?;
-    let client = watch::Client::of(&arguments.connection);
+    let client = watch::Client::of(&connection);
     let patience = Patience {
-        grace: arguments.silence_grace,
+        grace: Duration::from_secs(order.silence_grace_seconds),
         told: Arc::new(move |notice| tracing::warn!(session, "the client: {notice}")),
         ..Patience::default()
     };
-    let socket = arguments.connection;
+    let socket = connection;
     let connection = match end {
         Some(end) => end
             .into_connection(socket, patience)
@@ -168,43 +153,50 @@ fn begin(arguments: WorkerArguments) -> Result<Arc<Session>, Reason> {
 }
 
 /// Our end of a connection by RDMA, if the client asks for one; the answer tells it, or why there is none.
-fn offer_rdma(arguments: &WorkerArguments, accepted: &mut Accepted) -> Option<ServerEnd> {
-    arguments.hello.rdma.as_ref()?;
+fn offer_rdma(
+    session: u64,
+    hello: &Hello,
+    connection: &OwnedFd,
+    accepted: &mut Accepted,
+) -> Option<ServerEnd> {
+    hello.rdma.as_ref()?;
     let settings = protocol::config::rdma_settings().map_err(RdmaError::NoDevice);
-    let end = settings
-        .and_then(|settings| ServerEnd::new(&arguments.hello, &arguments.connection, &settings));
+    let end = settings.and_then(|settings| ServerEnd::new(hello, connection, &settings));
     match end {
         Ok(end) => {
             end.answer(accepted);
             Some(end)
         }
         Err(error) => {
-            tracing::info!(session = arguments.session, "no RDMA: {error}");
+            tracing::info!(session, "no RDMA: {error}");
             accepted.rdma_refusal = error.to_string();
             None
         }
     }
 }
 
-fn prepare(arguments: &WorkerArguments) -> Result<(&'static Driver, Devices, Accepted), Refused> {
-    hello::check_shape(&arguments.hello, &driver_api::wire::shape_hash())?;
-    let driver = crate::driver::load(&arguments.driver)
+fn prepare(
+    order: &WorkerOrder,
+    hello: &Hello,
+) -> Result<(&'static Driver, Devices, Accepted), Refused> {
+    hello::check_shape(hello, &driver_api::wire::shape_hash())?;
+    let driver = crate::driver::load(Path::new(&order.driver))
         .map_err(|error| hello::refusal(RefusalCode::Internal, error.to_string()))?;
-    let found = startup::find(driver, &arguments.hello)?;
+    let found = startup::find(driver, hello, order.lease.as_ref())?;
     let devices = Devices {
         count: i32::try_from(found.devices.len()).unwrap_or(i32::MAX),
         retained: Mutex::new(found.retained),
     };
     let accepted = Accepted {
-        version: arguments.version,
-        session: arguments.session,
+        version: order.version,
+        session: order.session,
         server: Some(ServerInfo {
             host: rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
                 .into_owned(),
             version: RELEASE.to_owned(),
-            device_kind: arguments.kind.into(),
+            device_kind: order.device_kind,
             driver_version: found.driver_version,
             driver_release: String::new(),
         }),

@@ -15,7 +15,8 @@ use driver_api::Driver;
 use driver_api::abi::{CUcontext, CUmemAllocationProp, CUmemLocation, CUuuid};
 use driver_api::result::CUresult;
 use protocol::hello::{
-    DRIVER_VARIABLES, DeviceSnapshot, Hello, RefusalCode, Refused, Window, refusal,
+    DRIVER_VARIABLES, DeviceSnapshot, Hello, LeaseOrder, RefusalCode, Refused, SliceOrder, Window,
+    refusal,
 };
 use protocol::limits::MAX_DEVICES;
 
@@ -27,11 +28,18 @@ use crate::snapshot;
 /// A device attribute that the software GPU alone has: operations that a stream takes before a call blocks.
 const QUEUE_DEPTH: u32 = 0x6770_0001;
 
-/// Sets the variables of the client that the driver shall see.
+/// The variable by which a driver is told which devices to show, and in which order.
+const VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
+
+/// Sets the variables of the client that the driver shall see, and which devices it shall show: those of the lease, in its order.
 ///
 /// # Safety
 /// No other thread runs yet.
-pub(crate) unsafe fn set_variables(hello: &Hello) {
+pub(crate) unsafe fn set_variables(hello: &Hello, lease: Option<&LeaseOrder>) {
+    if let Some(lease) = lease {
+        // SAFETY: by this function's contract no other thread reads or writes the environment.
+        unsafe { std::env::set_var(VISIBLE_DEVICES, visible_devices(lease)) };
+    }
     for name in DRIVER_VARIABLES {
         if let Some(value) = hello.environment.get(name)
             && !value.contains('\0')
@@ -40,6 +48,11 @@ pub(crate) unsafe fn set_variables(hello: &Hello) {
             unsafe { std::env::set_var(name, value) };
         }
     }
+}
+
+fn visible_devices(lease: &LeaseOrder) -> String {
+    let devices: Vec<String> = lease.slices.iter().map(SliceOrder::uuid_text).collect();
+    devices.join(",")
 }
 
 /// What a worker found when it started.
@@ -52,7 +65,11 @@ pub(crate) struct Found {
 }
 
 /// Initialises the driver and looks at what the client gets.
-pub(crate) fn find(driver: &Driver, hello: &Hello) -> Result<Found, Refused> {
+pub(crate) fn find(
+    driver: &Driver,
+    hello: &Hello,
+    lease: Option<&LeaseOrder>,
+) -> Result<Found, Refused> {
     let failed = |what: &'static str| {
         move |error: CUresult| refusal(RefusalCode::Internal, format!("{what}: {error}"))
     };
@@ -61,7 +78,10 @@ pub(crate) fn find(driver: &Driver, hello: &Hello) -> Result<Found, Refused> {
     cuda!(driver, cuDriverGetVersion(&mut driver_version)).map_err(failed("cuDriverGetVersion"))?;
     let mut there = 0;
     cuda!(driver, cuDeviceGetCount(&mut there)).map_err(failed("cuDeviceGetCount"))?;
-    let wanted = hello.device_count();
+    let wanted = match lease {
+        Some(lease) => u32::try_from(lease.slices.len()).unwrap_or(u32::MAX),
+        None => hello.device_count(),
+    };
     if wanted as usize > MAX_DEVICES || i64::from(wanted) > i64::from(there) {
         let message = format!("{wanted} devices were asked for, this server has {there}");
         return Err(refusal(RefusalCode::NoDevice, message));
@@ -70,6 +90,9 @@ pub(crate) fn find(driver: &Driver, hello: &Hello) -> Result<Found, Refused> {
         .map(|ordinal| describe(driver, ordinal))
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed("looking at a device"))?;
+    if let Some(lease) = lease {
+        show_slices(&mut devices, &lease.slices)?;
+    }
     let windows = reserve_windows(driver, &hello.windows, wanted.cast_signed());
     let retained = look_inside(driver, &mut devices);
     Ok(Found {
@@ -78,6 +101,20 @@ pub(crate) fn find(driver: &Driver, hello: &Hello) -> Result<Found, Refused> {
         windows,
         retained,
     })
+}
+
+/// Shows each device as the slice that the session has of it.
+fn show_slices(devices: &mut [DeviceSnapshot], slices: &[SliceOrder]) -> Result<(), Refused> {
+    for (device, slice) in devices.iter_mut().zip(slices) {
+        if device.uuid != slice.uuid {
+            let (found, wanted) = (device.uuid_text(), slice.uuid_text());
+            let message = format!("the driver shows {found} where {wanted} was leased");
+            return Err(refusal(RefusalCode::Internal, message));
+        }
+        device.total_memory = slice.memory;
+        device.usable_memory = slice.usable_memory;
+    }
+    Ok(())
 }
 
 fn describe(driver: &Driver, ordinal: i32) -> Result<DeviceSnapshot, CUresult> {
