@@ -10,6 +10,7 @@
 //! connect          going there          bounded  reading without trusting
 //! hello            the first words      limits   every maximum
 //! nvml             what is read of devices
+//! filter, size     what devices must be like, and sizes as people write them
 //! transport        bytes across         stats    what a run counted
 //! spin             waiting for bytes
 //! ```
@@ -18,10 +19,12 @@ pub mod address;
 pub mod bounded;
 pub mod config;
 pub mod connect;
+pub mod filter;
 pub mod frame;
 pub mod hello;
 pub mod limits;
 pub mod nvml;
+pub mod size;
 pub mod spin;
 pub mod stats;
 pub mod transport;

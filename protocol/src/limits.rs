@@ -77,6 +77,12 @@ pub const MAX_STRING_BYTES: usize = 4 * 1024;
 /// Most bytes of a token.
 pub const MAX_TOKEN_BYTES: usize = 2 * 1024;
 
+/// Most filters of one request for devices.
+pub const MAX_FILTERS: usize = 32;
+
+/// Most bytes of a filter's value.
+pub const MAX_FILTER_VALUE_BYTES: usize = 256;
+
 /// Most bytes of the hash of the call shapes.
 pub const MAX_SHAPE_HASH_BYTES: usize = 32;
 
