@@ -10,7 +10,7 @@
 //! daemon    listen, hello, workers     snapshot  which attributes are true at a distance
 //! inherited descriptors by number      worker    the calls of one session
 //! monitor   how devices are used, seen by a child process
-//! order     what a worker is started with
+//! order     what a worker is started with  pool      who gets which part of which device
 //! ```
 
 pub mod config;
@@ -19,6 +19,7 @@ pub(crate) mod driver;
 pub mod inherited;
 pub mod monitor;
 pub mod order;
+pub mod pool;
 pub mod probe;
 pub mod snapshot;
 pub mod worker;
