@@ -11,6 +11,7 @@ use protocol::frame::{FrameHeader, FrameKind, HEADER_BYTES};
 use protocol::hello::{self, Hello, HelloError, Intent};
 use protocol::limits::{BULK_CHUNK_BYTES, MAX_FRAME_BYTES};
 use protocol::transport::memory::{self, Faults};
+use protocol::transport::tls;
 use protocol::transport::{Connection, FrameReceiver, HandshakeStream, Patience, TransportError};
 
 type Pair = (Connection, Connection);
@@ -38,6 +39,28 @@ fn connections((one, other): (OwnedFd, OwnedFd)) -> Pair {
 
 fn tcp() -> Pair {
     connections(tcp_sockets())
+}
+
+/// TLS with a certificate that the client was told the fingerprint of.
+fn encrypted() -> Pair {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["server".to_owned()]).expect("a name");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let identity = tls::Identity {
+        chain: vec![certificate.der().to_vec()],
+        key: key.serialize_der(),
+    };
+    let fingerprint = tls::fingerprint(certificate.der()).expect("a fingerprint");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let (client, server) = tcp_sockets();
+    let serving = thread::spawn(move || tls::accept(server, &identity, deadline));
+    let trust = tls::Trust::Fingerprint(fingerprint);
+    let client = tls::connect(client, &trust, "server", deadline).expect("a client");
+    let server = serving.join().expect("the server").expect("a server");
+    (
+        client.into_connection(Patience::default()),
+        server.into_connection(Patience::default()),
+    )
 }
 
 fn unix() -> Pair {
@@ -88,7 +111,7 @@ macro_rules! conformance {
     };
 }
 
-conformance!(tcp, unix, in_memory, in_memory_slow);
+conformance!(tcp, encrypted, unix, in_memory, in_memory_slow);
 
 /// The same over RDMA; passes without a device, unless one is required.
 #[cfg(feature = "rdma")]

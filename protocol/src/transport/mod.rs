@@ -16,6 +16,7 @@ mod silence;
 mod socket;
 mod stream;
 pub mod tcp;
+pub mod tls;
 pub mod unix;
 
 use std::fmt;
