@@ -13,8 +13,9 @@ use driver_api::abi::CUresult;
 use driver_api::fresh::Fresh;
 use driver_api::wire::{self, Request};
 use protocol::config::{STATS_FILE_VARIABLE, Settings, Sources, Texts, variable};
-use protocol::connect::rdma::Attempt;
+use protocol::connect::rdma::{Approach, Attempt};
 use protocol::connect::{self, ConnectError};
+use protocol::credentials::Credentials;
 use protocol::hello::{Accepted, DRIVER_VARIABLES, DeviceKind, Hello, Intent};
 use protocol::stats::{Answered, MappedStats};
 use protocol::transport::Patience;
@@ -243,13 +244,19 @@ fn open() -> Result<Opened, Failure> {
     };
     let by_rdma = protocol::config::rdma_settings()
         .map_err(|reason| Failure::new(CUresult::SYSTEM_NOT_READY, reason))?;
+    let credentials = Credentials::of_this_process()
+        .map_err(|error| Failure::new(CUresult::SYSTEM_NOT_READY, error))?;
     let choice = settings.transport;
     let opened = connect::first_of(&addresses, |address| {
         let socket = process::hold(connect::connect(address)?);
-        let attempt = Attempt::new(address, &socket, choice, &by_rdma)?;
-        let attempt = (attempt, choice);
+        let approach = Approach {
+            attempt: Attempt::new(address, &socket, choice, &by_rdma)?,
+            choice,
+            credential: &credentials.for_server(address),
+            hold: &process::hold,
+        };
         let session =
-            connect::rdma::begin_session(address, socket, &hello, patience.clone(), attempt)?;
+            connect::rdma::begin_session(address, socket, &hello, patience.clone(), approach)?;
         process::hold_also(&session.connection.descriptors);
         log::info!("frames travel by {}", session.way);
         Ok((address.clone(), session))

@@ -70,7 +70,11 @@ impl From<ConfigError> for Failure {
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         let status = match error {
-            ConnectError::Refused { .. } | ConnectError::Version { .. } => REFUSED,
+            ConnectError::Refused { .. }
+            | ConnectError::Version { .. }
+            | ConnectError::Tls { .. }
+            | ConnectError::Clear(_) => REFUSED,
+            ConnectError::Credentials(_) => USAGE,
             ConnectError::Unreachable { .. }
             | ConnectError::Hello { .. }
             | ConnectError::NoRdma { .. } => NO_SERVER,

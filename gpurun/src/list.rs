@@ -2,7 +2,8 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 use protocol::address::Address;
-use protocol::connect;
+use protocol::connect::{self, ConnectError};
+use protocol::credentials::Credentials;
 use protocol::hello::{Accepted, DeviceKind, DeviceSnapshot};
 use serde_json::{Value, json};
 
@@ -17,8 +18,9 @@ pub(crate) fn list(options: &Options, as_json: bool) -> Result<u8, Failure> {
     let servers = servers(&settings)?;
     let mut found = Vec::new();
     let mut last = None;
+    let credentials = Credentials::of_this_process().map_err(ConnectError::from)?;
     for address in &servers.addresses {
-        match connect::fetch_snapshot(address) {
+        match connect::secure::fetch_snapshot(address, &credentials.for_server(address)) {
             Ok(accepted) => found.push((address, accepted)),
             Err(error) => last = Some((address, error)),
         }

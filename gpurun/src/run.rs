@@ -12,6 +12,7 @@ use protocol::config::{
     STATS_VARIABLE, Settings, Sources, TRANSPORT_VARIABLE,
 };
 use protocol::connect::{self, ConnectError};
+use protocol::credentials::Credentials;
 use protocol::hello::{Accepted, DeviceKind};
 use protocol::stats::MappedStats;
 use tempfile::NamedTempFile;
@@ -65,8 +66,11 @@ pub(crate) fn servers(settings: &Settings) -> Result<Servers, Failure> {
 
 /// Asks the first server that is there whether it has what is wanted.
 fn check(servers: &Servers, settings: &Settings, devices: u32) -> Result<DeviceKind, Failure> {
+    let credentials = Credentials::of_this_process().map_err(ConnectError::from)?;
     let answer = connect::first_of(&servers.addresses, |address| {
-        connect::fetch_snapshot(address).map(|accepted| (address.clone(), accepted))
+        let credential = credentials.for_server(address);
+        connect::secure::fetch_snapshot(address, &credential)
+            .map(|accepted| (address.clone(), accepted))
     });
     let (address, accepted) = answer.unwrap_or_else(|| Err(nobody()))?;
     let kind = kind_of(&accepted);

@@ -335,8 +335,7 @@ impl Sources {
                 .filter(|text| !text.is_empty())
         };
         let mut files = Vec::new();
-        let user_file = if is_privileged() { None } else { user_file() };
-        for path in [user_file, Some(PathBuf::from(SYSTEM_FILE))]
+        for path in [user_file(), Some(PathBuf::from(SYSTEM_FILE))]
             .into_iter()
             .flatten()
         {
@@ -374,15 +373,22 @@ fn is_privileged() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// `~/.config/gpurun/config.toml`, or in `XDG_CONFIG_HOME`.
-fn user_file() -> Option<PathBuf> {
+/// `~/.config/gpurun`, or in `XDG_CONFIG_HOME`; none for who runs with more rights than their user.
+#[must_use]
+pub fn user_directory() -> Option<PathBuf> {
     let absolute = |name| {
-        std::env::var_os(name)
+        variable(name)
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
     };
     let directory = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
-    Some(directory?.join("gpurun/config.toml"))
+    Some(directory?.join("gpurun"))
+}
+
+/// The user's file, in [`user_directory`].
+#[must_use]
+pub fn user_file() -> Option<PathBuf> {
+    user_directory().map(|directory| directory.join("config.toml"))
 }
 
 fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {

@@ -4,16 +4,22 @@
 //! resolution is the system's and has the system's time limit; everything else ends at its deadline.
 
 pub mod rdma;
+pub mod secure;
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::ToSocketAddrs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use crate::address::Address;
-use crate::hello::{self, Accepted, Answer, Hello, HelloError, HelloReply, Intent, RefusalCode};
+use crate::credentials::CredentialsError;
+use crate::hello::{
+    self, Accepted, Answer, Hello, HelloError, HelloReply, Intent, RefusalCode, Ticket,
+};
 use crate::limits::{CONNECT_TIMEOUT, HELLO_REPLY_TIMEOUT};
+use crate::transport::tls::TlsError;
 use crate::transport::{Connection, HandshakeStream, Patience, tcp, unix};
+use secure::Line;
 
 /// Why there is no session, or no list.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +51,23 @@ pub enum ConnectError {
         /// Both sides' versions, for people.
         message: String,
     },
+    /// Somebody answers, but not encrypted, or not as whom we believe.
+    #[error("no trusted connection to {address}: {source}")]
+    Tls {
+        /// Who.
+        address: Address,
+        /// What is wrong.
+        source: TlsError,
+    },
+    /// What this user can prove is not known.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// A token would travel in the clear.
+    #[error(
+        "will not send a token to {0} in the clear: no authority is known for it. Install the bundle that its operator gave you: \
+         gpurun login BUNDLE"
+    )]
+    Clear(Address),
     /// RDMA is required, and there is none between here and that server.
     #[error("no RDMA to {address}: {reason}")]
     NoRdma {
@@ -163,22 +186,56 @@ pub fn say_hello_until(
         source,
     };
     let mut stream = HandshakeStream::new(socket.as_fd(), deadline);
-    hello::write(&mut stream, hello).map_err(failed)?;
-    let reply: HelloReply = hello::read(&mut stream).map_err(failed)?;
+    match converse(address, &mut stream, hello)? {
+        Reply::Accepted(accepted) => Ok(*accepted),
+        Reply::Ticket(_) => Err(failed(HelloError::Malformed(
+            "a ticket that was not asked for",
+        ))),
+    }
+}
+
+/// What ends a hello well.
+enum Reply {
+    Accepted(Box<Accepted>),
+    Ticket(Ticket),
+}
+
+/// Says hello on whatever carries it.
+fn converse(
+    address: &Address,
+    stream: &mut (impl Read + Write),
+    hello: &Hello,
+) -> Result<Reply, ConnectError> {
+    let failed = |source| ConnectError::Hello {
+        address: address.clone(),
+        source,
+    };
+    hello::write(stream, hello).map_err(failed)?;
+    hear(address, stream)
+}
+
+/// Hears the answer to a hello.
+fn hear(address: &Address, stream: &mut impl Read) -> Result<Reply, ConnectError> {
+    let failed = |source| ConnectError::Hello {
+        address: address.clone(),
+        source,
+    };
+    let reply: HelloReply = hello::read(stream).map_err(failed)?;
     match reply.answer {
         Some(Answer::Accepted(accepted)) => {
             hello::check_version(&accepted).map_err(|message| ConnectError::Version {
                 address: address.clone(),
                 message,
             })?;
-            Ok(accepted)
+            Ok(Reply::Accepted(Box::new(accepted)))
         }
+        Some(Answer::Ticket(ticket)) => Ok(Reply::Ticket(ticket)),
         Some(Answer::Refused(refused)) => Err(ConnectError::Refused {
             address: address.clone(),
             code: refused.code(),
             message: refused.message,
         }),
-        Some(Answer::Waiting(_) | Answer::Ticket(_)) => Err(failed(HelloError::Malformed(
+        Some(Answer::Waiting(_)) => Err(failed(HelloError::Malformed(
             "an answer that was not asked for",
         ))),
         None => Err(failed(HelloError::Malformed("no answer"))),
@@ -208,25 +265,30 @@ pub fn begin_session(
     patience: Patience,
 ) -> Result<Session, ConnectError> {
     let accepted = say_hello(address, &socket, hello)?;
-    over_socket(address, socket, accepted, patience)
+    over_line(address, Line::Plain(socket), accepted, patience)
 }
 
-/// The session whose frames travel on the socket of the hello.
-fn over_socket(
+/// The session whose frames travel on the connection of the hello.
+fn over_line(
     address: &Address,
-    socket: OwnedFd,
+    line: Line,
     accepted: Accepted,
     patience: Patience,
 ) -> Result<Session, ConnectError> {
+    let way = match line.is_encrypted() {
+        true => format!("{address}, encrypted"),
+        false => address.to_string(),
+    };
     let mut connection =
-        Connection::from_fd(socket, patience).map_err(|error| ConnectError::Unreachable {
-            address: address.clone(),
-            reason: reason(&error),
-        })?;
+        line.into_connection(patience)
+            .map_err(|error| ConnectError::Unreachable {
+                address: address.clone(),
+                reason: reason(&error),
+            })?;
     connection.description = address.to_string();
     Ok(Session {
         accepted,
-        way: connection.description.clone(),
+        way,
         connection,
     })
 }

@@ -37,6 +37,9 @@ pub use control::{
 /// The first bytes of each direction: a name and the version of this way of beginning.
 pub const MAGIC: [u8; 8] = *b"GPURUN\x00\x01";
 
+/// The first bytes of a connection that begins with a ticket: the ticket's 32 bytes follow, and then TLS.
+pub const TICKET_MAGIC: [u8; 8] = *b"GPURUN\x00\x02";
+
 /// Bytes before a message: the magic and the message's length.
 pub const PREAMBLE_BYTES: usize = MAGIC.len() + size_of::<u32>();
 

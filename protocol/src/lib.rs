@@ -8,6 +8,7 @@
 //! ```text
 //! address, config  where to go          frame    headers, records
 //! connect          going there          bounded  reading without trusting
+//! credentials      proving who asks
 //! hello            the first words      limits   every maximum
 //! nvml             what is read of devices
 //! filter, size     what devices must be like, and sizes as people write them
@@ -19,6 +20,7 @@ pub mod address;
 pub mod bounded;
 pub mod config;
 pub mod connect;
+pub mod credentials;
 pub mod filter;
 pub mod frame;
 pub mod hello;

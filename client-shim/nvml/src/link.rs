@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use protocol::address::Address;
 use protocol::config::{DEVICES_VARIABLE, Sources, Texts, resolve};
-use protocol::connect::{ConnectError, connect_until, first_of, say_hello_until};
+use protocol::connect::secure::greet_until;
+use protocol::connect::{ConnectError, connect_until, first_of};
+use protocol::credentials::Credentials;
 use protocol::hello::{Accepted, Hello, Intent};
 use protocol::limits::CONNECT_TIMEOUT;
 
@@ -41,7 +43,22 @@ fn ask(address: &Address, with_usage: bool, deadline: Instant) -> Result<Accepte
         with_usage,
         ..Hello::new(Intent::Snapshot)
     };
-    say_hello_until(address, &open.socket, &hello, deadline)
+    let credential = Credentials::of_this_process()?.for_server(address);
+    // A second number of the same connection; a child forked in this moment holds it for as long as it lives, and nobody waits for its end.
+    let socket = open.socket.try_clone();
+    let socket = socket.map_err(|error| ConnectError::Unreachable {
+        address: address.clone(),
+        reason: error.to_string(),
+    })?;
+    let ask = greet_until(
+        address,
+        socket,
+        &hello,
+        &credential,
+        &|socket| socket,
+        deadline,
+    );
+    ask.map(|(accepted, _)| accepted)
 }
 
 /// How many devices CUDA shows this program.

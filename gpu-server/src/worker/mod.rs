@@ -43,7 +43,7 @@ mod transfer;
 mod watch;
 mod words;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, mpsc};
@@ -51,12 +51,15 @@ use std::time::{Duration, Instant};
 
 use driver_api::Driver;
 use protocol::connect::rdma::ServerEnd;
+use protocol::connect::secure::Line;
 use protocol::hello::{
-    self, Accepted, Hello, HelloReply, RELEASE, RefusalCode, Refused, ServerInfo, WorkerOrder,
+    self, Accepted, Hello, HelloReply, RELEASE, RefusalCode, Refused, ServerInfo, TlsOrder,
+    WorkerOrder,
 };
 use protocol::limits::{HEARTBEAT_INTERVAL, HELLO_TIMEOUT};
 use protocol::transport::rdma::RdmaError;
-use protocol::transport::{Connection, HandshakeStream, Patience};
+use protocol::transport::tls::{self, Identity};
+use protocol::transport::{Connection, Patience};
 
 use crate::order::Taken;
 use end::{End, Reason};
@@ -111,9 +114,11 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     }
     let output = Output::replace_standard_output()
         .map_err(|error| Reason::Failed(format!("standard output: {error}")))?;
+    let client = watch::Client::of(&connection);
+    let line = line(connection, order.tls.as_ref())?;
     let (reply, prepared) = match prepare(&order, &hello) {
         Ok((driver, devices, mut accepted)) => {
-            let end = offer_rdma(session, &hello, &connection, &mut accepted);
+            let end = offer_rdma(session, &hello, &line, &mut accepted);
             (
                 HelloReply::from(accepted.clone()),
                 Ok((driver, devices, accepted.windows, end)),
@@ -125,21 +130,21 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
         ),
     };
     let deadline = Instant::now() + HELLO_TIMEOUT;
-    let mut stream = HandshakeStream::new(connection.as_fd(), deadline);
-    hello::write(&mut stream, &reply).map_err(|error| Reason::Lost(error.to_string()))?;
+    let reply = hello::encode(&reply).map_err(|error| Reason::Failed(error.to_string()))?;
+    line.write(&reply, deadline)
+        .map_err(|error| Reason::Lost(error.to_string()))?;
     let (driver, devices, windows, end) = prepared?;
-    let client = watch::Client::of(&connection);
     let patience = Patience {
         grace: Duration::from_secs(order.silence_grace_seconds),
         told: Arc::new(move |notice| tracing::warn!(session, "the client: {notice}")),
         ..Patience::default()
     };
-    let socket = connection;
     let connection = match end {
         Some(end) => end
-            .into_connection(socket, patience)
+            .into_connection(line, patience)
             .map_err(|error| Reason::Lost(error.to_string()))?,
-        None => Connection::from_fd(socket, patience)
+        None => line
+            .into_connection(patience)
             .map_err(|error| Reason::Failed(format!("the connection: {error}")))?,
     };
     tracing::debug!(session, "frames travel by {}", connection.description);
@@ -152,16 +157,30 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     Ok(session)
 }
 
+/// The client's connection, encrypted if the order says so: the handshake with the key that was made for this session is ours.
+fn line(connection: OwnedFd, tls: Option<&TlsOrder>) -> Result<Line, Reason> {
+    let Some(tls) = tls else {
+        return Ok(Line::Plain(connection));
+    };
+    let identity = Identity {
+        chain: vec![tls.certificate.clone()],
+        key: tls.key.clone(),
+    };
+    tls::accept(connection, &identity, Instant::now() + HELLO_TIMEOUT)
+        .map(|socket| Line::Secure(Box::new(socket)))
+        .map_err(|error| Reason::Lost(format!("the client: {error}")))
+}
+
 /// Our end of a connection by RDMA, if the client asks for one; the answer tells it, or why there is none.
 fn offer_rdma(
     session: u64,
     hello: &Hello,
-    connection: &OwnedFd,
+    line: &Line,
     accepted: &mut Accepted,
 ) -> Option<ServerEnd> {
     hello.rdma.as_ref()?;
     let settings = protocol::config::rdma_settings().map_err(RdmaError::NoDevice);
-    let end = settings.and_then(|settings| ServerEnd::new(hello, connection, &settings));
+    let end = settings.and_then(|settings| ServerEnd::new(hello, line, &settings));
     match end {
         Ok(end) => {
             end.answer(accepted);

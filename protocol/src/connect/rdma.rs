@@ -3,18 +3,19 @@
 //! Rules: which way the frames go is always told ([`Session::way`]), and why not by RDMA where that was wished for; who requires it gets it
 //! or an error, never another transport.
 
-use std::io::Write;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-use super::{ConnectError, Session, say_hello};
+use super::secure::{self, Hold, Line};
+use super::{ConnectError, Session};
 use crate::address::Address;
 use crate::config::TransportChoice;
+use crate::credentials::Credential;
 use crate::hello::{Accepted, Hello};
 use crate::limits::HELLO_REPLY_TIMEOUT;
 use crate::transport::rdma::{self, Prepared, RdmaError, Settings};
-use crate::transport::{Connection, HandshakeStream, Patience};
+use crate::transport::{Connection, Patience};
 
 /// What a client does about RDMA for one session.
 pub enum Attempt {
@@ -55,6 +56,18 @@ impl Attempt {
     }
 }
 
+impl Attempt {
+    /// Why it is not made, if that needs saying.
+    fn refusal(self) -> Option<String> {
+        match self {
+            Self::Without(reason) => reason,
+            Self::With(_) => {
+                Some("it would not be encrypted; GPURUN_TRANSPORT=rdma accepts that".to_owned())
+            }
+        }
+    }
+}
+
 fn no_rdma(address: &Address, reason: &dyn std::fmt::Display) -> ConnectError {
     ConnectError::NoRdma {
         address: address.clone(),
@@ -62,7 +75,7 @@ fn no_rdma(address: &Address, reason: &dyn std::fmt::Display) -> ConnectError {
     }
 }
 
-fn local_address(socket: &OwnedFd) -> Result<IpAddr, RdmaError> {
+fn local_address(socket: &impl AsFd) -> Result<IpAddr, RdmaError> {
     let failed = |source| RdmaError::Verbs {
         what: "the socket's address",
         source,
@@ -72,41 +85,66 @@ fn local_address(socket: &OwnedFd) -> Result<IpAddr, RdmaError> {
     Ok(local.ip())
 }
 
-/// [`begin_session`](super::begin_session) with what was prepared.
+/// How a session is begun beside what is asked for.
+pub struct Approach<'a> {
+    /// What there is for the server.
+    pub credential: &'a Credential,
+    /// What is done with each socket.
+    pub hold: Hold<'a>,
+    /// What the user's choice allows.
+    pub attempt: Attempt,
+    /// The user's choice.
+    pub choice: TransportChoice,
+}
+
+/// [`begin_session`](super::begin_session) with a credential, and with what was prepared.
+///
+/// Frames of an encrypted session travel by RDMA, which encrypts nothing, only for who requires RDMA.
 ///
 /// # Errors
-/// No proper answer, a refusal; [`ConnectError::NoRdma`] if it is required and the server has none, or the two ends cannot be connected.
+/// No proper answer, a refusal, a server that cannot be believed; [`ConnectError::NoRdma`] if it is required and the server has none, or the two
+/// ends cannot be connected.
 pub fn begin_session(
     address: &Address,
     socket: OwnedFd,
     hello: &Hello,
     patience: Patience,
-    (attempt, choice): (Attempt, TransportChoice),
+    approach: Approach<'_>,
 ) -> Result<Session, ConnectError> {
-    let mut prepared = match attempt {
-        Attempt::Without(reason) => {
-            let session = super::begin_session(address, socket, hello, patience)?;
-            return Ok(session.without_rdma(reason));
+    let Approach {
+        credential, hold, ..
+    } = approach;
+    let is_required = approach.choice == TransportChoice::Rdma;
+    let mut prepared = match approach.attempt {
+        Attempt::With(prepared) if is_required || credential.authority.is_none() => prepared,
+        attempt => {
+            let (accepted, line) = secure::greet(address, socket, hello, credential, hold)?;
+            let session = super::over_line(address, line, accepted, patience)?;
+            return Ok(session.without_rdma(attempt.refusal()));
         }
-        Attempt::With(prepared) => prepared,
     };
     let hello = Hello {
         rdma: Some(prepared.end()),
         ..hello.clone()
     };
-    let accepted = say_hello(address, &socket, &hello)?;
+    let (accepted, line) = secure::greet(address, socket, &hello, credential, hold)?;
     let Some(end) = accepted.rdma.clone() else {
-        if choice == TransportChoice::Rdma {
+        if is_required {
             return Err(no_rdma(address, &because(&accepted)));
         }
         let reason = because(&accepted);
-        let session = super::over_socket(address, socket, accepted, patience)?;
+        let session = super::over_line(address, line, accepted, patience)?;
         return Ok(session.without_rdma(Some(reason)));
     };
     let failed = |error: RdmaError| no_rdma(address, &error);
     prepared.connect(&end).map_err(failed)?;
-    say_ready(&socket).map_err(|error| no_rdma(address, &error))?;
-    let connection = prepared.into_connection(socket, patience).map_err(failed)?;
+    // The one byte that says: from here on frames come by RDMA.
+    let deadline = Instant::now() + HELLO_REPLY_TIMEOUT;
+    line.write(&[1], deadline)
+        .map_err(|error| no_rdma(address, &error))?;
+    let connection = prepared
+        .into_connection(line.into_socket(), patience)
+        .map_err(failed)?;
     let way = format!("{} (not encrypted)", connection.description);
     Ok(Session {
         accepted,
@@ -122,11 +160,6 @@ fn because(accepted: &Accepted) -> String {
     }
 }
 
-/// The one byte that says: from here on frames come by RDMA.
-fn say_ready(socket: &OwnedFd) -> std::io::Result<()> {
-    HandshakeStream::new(socket.as_fd(), Instant::now() + HELLO_REPLY_TIMEOUT).write_all(&[1])
-}
-
 /// The server's end, from a hello that asks for it to the connection.
 pub struct ServerEnd {
     prepared: Box<Prepared>,
@@ -137,11 +170,11 @@ impl ServerEnd {
     ///
     /// # Errors
     /// [`RdmaError`]: for the answer's `rdma_refusal`.
-    pub fn new(hello: &Hello, socket: &OwnedFd, settings: &Settings) -> Result<Self, RdmaError> {
+    pub fn new(hello: &Hello, line: &Line, settings: &Settings) -> Result<Self, RdmaError> {
         let Some(end) = &hello.rdma else {
             return Err(RdmaError::Violation("it did not ask for RDMA"));
         };
-        let mut prepared = Prepared::new(local_address(socket)?, settings)?;
+        let mut prepared = Prepared::new(local_address(line)?, settings)?;
         prepared.connect(end)?;
         Ok(Self {
             prepared: Box::new(prepared),
@@ -157,19 +190,13 @@ impl ServerEnd {
     ///
     /// # Errors
     /// The client is gone, or says nothing in time.
-    pub fn into_connection(
-        self,
-        socket: OwnedFd,
-        patience: Patience,
-    ) -> Result<Connection, RdmaError> {
-        use std::io::Read;
+    pub fn into_connection(self, line: Line, patience: Patience) -> Result<Connection, RdmaError> {
         let deadline = Instant::now() + HELLO_REPLY_TIMEOUT;
-        let mut byte = [0];
-        let heard = HandshakeStream::new(socket.as_fd(), deadline).read_exact(&mut byte);
+        let heard = line.read(&mut [0], deadline);
         heard.map_err(|source| RdmaError::Verbs {
             what: "waiting for the client's end",
             source,
         })?;
-        self.prepared.into_connection(socket, patience)
+        self.prepared.into_connection(line.into_socket(), patience)
     }
 }

@@ -69,6 +69,12 @@ impl Identity {
     }
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
 impl Socket {
     /// A socket whose peer is on this machine.
     pub(super) fn new(descriptor: OwnedFd) -> io::Result<Self> {
@@ -90,6 +96,11 @@ impl Socket {
             is_tcp: true,
             ..socket
         })
+    }
+
+    /// The descriptor itself.
+    pub(super) fn into_descriptor(self) -> OwnedFd {
+        self.descriptor
     }
 
     /// What the kernel knows of the connection.

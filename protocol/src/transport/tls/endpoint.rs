@@ -13,7 +13,7 @@
 )]
 
 use std::io::{self, IoSlice};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +37,12 @@ pub(super) struct TlsEndpoint {
     receiving: Mutex<Receiving>,
 }
 
+impl AsFd for TlsEndpoint {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl TlsEndpoint {
     pub(super) fn new(socket: Socket, sealer: Sealer, opener: Opener) -> Self {
         Self {
@@ -49,6 +55,11 @@ impl TlsEndpoint {
             }),
             receiving: Mutex::new(Receiving::new(opener)),
         }
+    }
+
+    /// The bare socket.
+    pub(super) fn into_socket(self) -> OwnedFd {
+        self.socket.into_descriptor()
     }
 
     fn receiving(&self) -> MutexGuard<'_, Receiving> {

@@ -22,7 +22,7 @@ mod trust;
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -308,6 +308,12 @@ impl fmt::Debug for SecureSocket {
     }
 }
 
+impl AsFd for SecureSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.endpoint.as_fd()
+    }
+}
+
 impl SecureSocket {
     fn new(socket: OwnedFd, (sealer, opener): Halves) -> Result<Self, TlsError> {
         let peer = rustix::net::getpeername(&socket).map_err(io::Error::from)?;
@@ -329,6 +335,12 @@ impl SecureSocket {
             endpoint: &self.endpoint,
             deadline,
         }
+    }
+
+    /// The bare socket.
+    #[must_use]
+    pub fn into_socket(self) -> OwnedFd {
+        self.endpoint.into_socket()
     }
 
     /// Its frames.

@@ -1,0 +1,245 @@
+//! Going to a server with a credential: encrypted where an authority is known for it, and with a token.
+//!
+//! What: [`greet`] says hello on a connected socket and gives the answer with the [`Line`] on which frames follow. Over TLS a session is answered
+//! with a ticket: the hello's connection ends, and a second one, to the same address, begins with the ticket in the clear and goes on encrypted with
+//! a key that was made for this session and announced on the first. Rules: with an authority there is no way without TLS; a token
+//! is sent encrypted, or not beyond this machine.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use super::{ConnectError, Reply, converse, hear, reason};
+use crate::address::Address;
+use crate::credentials::Credential;
+use crate::hello::{Accepted, Hello, HelloError, Intent, TICKET_MAGIC, Ticket};
+use crate::limits::{CONNECT_TIMEOUT, HELLO_REPLY_TIMEOUT};
+use crate::transport::tls::{self, SecureSocket, TlsError, Trust};
+use crate::transport::{Connection, HandshakeStream, Patience, tcp};
+
+/// What the caller does with each socket as soon as it is there: a preloaded library moves it out of its program's way.
+pub type Hold<'a> = &'a dyn Fn(OwnedFd) -> OwnedFd;
+
+/// A connection whose hello is over.
+#[derive(Debug)]
+pub enum Line {
+    /// As it is.
+    Plain(OwnedFd),
+    /// Encrypted.
+    Secure(Box<SecureSocket>),
+}
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Plain(socket) => socket.as_fd(),
+            Self::Secure(socket) => socket.as_fd(),
+        }
+    }
+}
+
+impl Line {
+    /// Whether nobody between can read along.
+    #[must_use]
+    pub const fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Secure(_))
+    }
+
+    /// Writes some bytes of the hello's until `deadline`.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn write(&self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => HandshakeStream::new(socket.as_fd(), deadline).write_all(bytes),
+            Self::Secure(socket) => socket.stream(deadline).write_all(bytes),
+        }
+    }
+
+    /// Reads some bytes of the hello's until `deadline`.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub fn read(&self, bytes: &mut [u8], deadline: Instant) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => HandshakeStream::new(socket.as_fd(), deadline).read_exact(bytes),
+            Self::Secure(socket) => socket.stream(deadline).read_exact(bytes),
+        }
+    }
+
+    /// The bare socket, for who only watches whether it ends.
+    #[must_use]
+    pub fn into_socket(self) -> OwnedFd {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Secure(socket) => socket.into_socket(),
+        }
+    }
+
+    /// Its frames.
+    ///
+    /// # Errors
+    /// The descriptor is no connected stream socket.
+    pub fn into_connection(self, patience: Patience) -> io::Result<Connection> {
+        match self {
+            Self::Plain(socket) => Connection::from_fd(socket, patience),
+            Self::Secure(socket) => Ok(socket.into_connection(patience)),
+        }
+    }
+}
+
+/// Says hello on a socket that is connected to the server at `address`, with what there is for that server.
+///
+/// # Errors
+/// No proper answer, a refusal, or a server that cannot be believed.
+pub fn greet(
+    address: &Address,
+    socket: OwnedFd,
+    hello: &Hello,
+    credential: &Credential,
+    hold: Hold<'_>,
+) -> Result<(Accepted, Line), ConnectError> {
+    greet_until(
+        address,
+        socket,
+        hello,
+        credential,
+        hold,
+        Instant::now() + HELLO_REPLY_TIMEOUT,
+    )
+}
+
+/// [`greet`] with a deadline of the caller's.
+///
+/// # Errors
+/// As [`greet`].
+pub fn greet_until(
+    address: &Address,
+    socket: OwnedFd,
+    hello: &Hello,
+    credential: &Credential,
+    hold: Hold<'_>,
+    deadline: Instant,
+) -> Result<(Accepted, Line), ConnectError> {
+    let hello = Hello {
+        token: credential.token.clone().unwrap_or_default(),
+        ..hello.clone()
+    };
+    match (address, &credential.authority) {
+        (Address::Tcp { host, .. }, Some(authority)) => {
+            let trust = Trust::Authority(authority.clone());
+            greet_encrypted(address, socket, &hello, (&trust, host), hold, deadline)
+        }
+        _ => {
+            let failed = unreachable(address);
+            if !hello.token.is_empty() && !is_on_this_machine(&socket).map_err(failed)? {
+                return Err(ConnectError::Clear(address.clone()));
+            }
+            let accepted = super::say_hello_until(address, &socket, &hello, deadline)?;
+            Ok((accepted, Line::Plain(socket)))
+        }
+    }
+}
+
+fn greet_encrypted(
+    address: &Address,
+    socket: OwnedFd,
+    hello: &Hello,
+    (trust, host): (&Trust, &str),
+    hold: Hold<'_>,
+    deadline: Instant,
+) -> Result<(Accepted, Line), ConnectError> {
+    let peer = peer(&socket).map_err(unreachable(address))?;
+    let soon = |limit| deadline.min(Instant::now() + limit);
+    let control =
+        tls::connect(socket, trust, host, soon(CONNECT_TIMEOUT)).map_err(distrust(address))?;
+    let reply = converse(address, &mut control.stream(deadline), hello)?;
+    let ticket = match (reply, hello.intent()) {
+        (Reply::Accepted(accepted), Intent::Snapshot) => {
+            return Ok((*accepted, Line::Secure(Box::new(control))));
+        }
+        (Reply::Ticket(ticket), Intent::Session) => ticket,
+        _ => return Err(malformed(address, "an answer to another question")),
+    };
+    drop(control);
+    let socket = tcp::connect(&[peer], soon(CONNECT_TIMEOUT)).map_err(unreachable(address))?;
+    let data = redeem(address, hold(socket), &ticket, soon(CONNECT_TIMEOUT))?;
+    match hear(address, &mut data.stream(deadline))? {
+        Reply::Accepted(accepted) => Ok((*accepted, Line::Secure(Box::new(data)))),
+        Reply::Ticket(_) => Err(malformed(address, "a ticket for a ticket")),
+    }
+}
+
+/// Begins the connection that a ticket opens.
+fn redeem(
+    address: &Address,
+    socket: OwnedFd,
+    ticket: &Ticket,
+    deadline: Instant,
+) -> Result<SecureSocket, ConnectError> {
+    let Ok(fingerprint) = ticket.fingerprint.as_slice().try_into() else {
+        return Err(malformed(address, "a ticket of the wrong length"));
+    };
+    let mut opening = TICKET_MAGIC.to_vec();
+    opening.extend_from_slice(&ticket.secret);
+    HandshakeStream::new(socket.as_fd(), deadline)
+        .write_all(&opening)
+        .map_err(unreachable(address))?;
+    // The name is not looked at: the fingerprint says it all.
+    tls::connect(
+        socket,
+        &Trust::Fingerprint(fingerprint),
+        "gpurun.invalid",
+        deadline,
+    )
+    .map_err(distrust(address))
+}
+
+fn malformed(address: &Address, what: &'static str) -> ConnectError {
+    ConnectError::Hello {
+        address: address.clone(),
+        source: HelloError::Malformed(what),
+    }
+}
+
+fn unreachable(address: &Address) -> impl Fn(io::Error) -> ConnectError {
+    move |error| ConnectError::Unreachable {
+        address: address.clone(),
+        reason: reason(&error),
+    }
+}
+
+fn distrust(address: &Address) -> impl Fn(TlsError) -> ConnectError {
+    move |source| ConnectError::Tls {
+        address: address.clone(),
+        source,
+    }
+}
+
+fn peer(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    let peer = rustix::net::getpeername(socket)?.ok_or(io::ErrorKind::NotConnected)?;
+    Ok(SocketAddr::try_from(peer)?)
+}
+
+/// Whether nobody but this machine sees what is sent there.
+fn is_on_this_machine(socket: &OwnedFd) -> io::Result<bool> {
+    if rustix::net::sockopt::socket_domain(socket)? == rustix::net::AddressFamily::UNIX {
+        return Ok(true);
+    }
+    Ok(peer(socket)?.ip().to_canonical().is_loopback())
+}
+
+/// [`fetch_snapshot`](super::fetch_snapshot) with what there is for that server.
+///
+/// # Errors
+/// Nobody there, no proper answer, a refusal, or a server that cannot be believed.
+pub fn fetch_snapshot(
+    address: &Address,
+    credential: &Credential,
+) -> Result<Accepted, ConnectError> {
+    let socket = super::connect(address)?;
+    let hello = Hello::new(Intent::Snapshot);
+    let (accepted, _) = greet(address, socket, &hello, credential, &|socket| socket)?;
+    Ok(accepted)
+}
