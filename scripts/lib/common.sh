@@ -52,3 +52,25 @@ need_cargo() {
     fi
     die "no Rust toolchain: install it from https://rustup.rs (curl -sSf https://sh.rustup.rs | sh), then run this again"
 }
+
+# What the transport by RDMA needs to be built: rdma-core's headers, and clang 14 for the bindings (newer ones fail). Nothing to run.
+RDMA_PACKAGES=(pkg-config libibverbs-dev librdmacm-dev libclang-14-dev)
+
+can_build_rdma() {
+    have pkg-config && pkg-config --exists libibverbs librdmacm && [ -e /usr/lib/llvm-14/lib/libclang.so.1 ]
+}
+
+# Sets FEATURES, the options that every cargo command gets: the same ones, or everything would be built twice.
+choose_features() {
+    FEATURES=()
+    if [ "${GPURUN_BUILD_RDMA:-auto}" != no ] && can_build_rdma; then
+        export LIBCLANG_PATH=/usr/lib/llvm-14/lib
+        FEATURES=(--features "protocol/rdma,client-shim/rdma,gpu-server/rdma,gpurun/rdma,bench/rdma")
+    elif [ "${GPURUN_BUILD_RDMA:-auto}" = yes ]; then
+        apt_install "the transport by RDMA" "${RDMA_PACKAGES[@]}"
+        GPURUN_BUILD_RDMA=auto choose_features
+    else
+        say "without the transport by RDMA (for it, install ${RDMA_PACKAGES[*]})"
+    fi
+    export FEATURES
+}

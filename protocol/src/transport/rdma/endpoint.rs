@@ -308,7 +308,13 @@ impl RdmaEndpoint {
             Interest::Read => {
                 let mut incoming = self.incoming();
                 incoming.progress().map_err(failed)?;
-                Ok(incoming.reader.has_more())
+                let is_ready = incoming.reader.has_more();
+                drop(incoming);
+                // Who waits for an answer learns here that the question has not arrived; whoever sends looks itself.
+                if !is_ready && let Ok(mut outgoing) = self.outgoing.try_lock() {
+                    outgoing.progress().map_err(failed)?;
+                }
+                Ok(is_ready)
             }
             Interest::Write => {
                 let mut outgoing = self.outgoing();

@@ -99,7 +99,7 @@ pub struct PathSettings {
     pub traffic_class: u8,
     /// How long an acknowledgement is waited for: 4.096 µs × 2^`timeout`.
     pub timeout: u8,
-    /// How often a packet is sent again, at most 7.
+    /// How often a packet is sent again, at most 7; some devices take 7 for without end.
     pub retries: u8,
     /// How often a peer that is not ready is tried again; 7: without end.
     pub receiver_not_ready_retries: u8,
@@ -108,12 +108,12 @@ pub struct PathSettings {
 }
 
 impl Default for PathSettings {
-    /// Half a second for an acknowledgement, seven times: a link may be down for a few seconds.
+    /// A second for an acknowledgement, six times: a link may be down for a few seconds. Cards take up to four times as long.
     fn default() -> Self {
         Self {
             traffic_class: 0,
-            timeout: 17,
-            retries: 7,
+            timeout: 18,
+            retries: 6,
             receiver_not_ready_retries: 7,
             receiver_not_ready_timer: 12,
         }

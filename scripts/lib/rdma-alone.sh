@@ -1,0 +1,45 @@
+# shellcheck shell=dash
+# scripts/rdma-check on one machine.
+# shellcheck source=scripts/lib/rdma-common.sh
+. ./rdma-common.sh
+export GPURUN_TEST_RDMA=1
+export SERVER=$RXE_IP:7370
+
+tests/transports by_rdma --test-threads=1 >/tmp/transports.log 2>&1 || failed "the conformance tests"
+sed -n 's/^test by_rdma::\(.*\) \.\.\. ok$/\1/p' /tmp/transports.log | while read -r name; do passed "transport $name"; done
+tests/rdma --test-threads=1 >/tmp/faults.log 2>&1 || failed "the tests of faults"
+sed -n 's/^test \(.*\) \.\.\. ok$/\1/p' /tmp/faults.log | while read -r name; do passed "fault $name"; done
+
+start_server
+for name in vector_add stream_overlap multi_thread memory tiled_matmul; do by_rdma "$name" "programs/$name"; done
+TRANSPORT=auto by_rdma "the automatic choice" programs/vector_add
+
+# Without a device at the other end the reason is told, and frames go by TCP; who requires RDMA gets an error.
+if GPURUN_RDMA_DEVICE=mlx9_9 client programs/vector_add >/tmp/client.log 2>&1; then failed "a device that is not there"; fi
+grep -q "no RDMA to tcp://.*mlx9_9\|no RDMA to tcp://.*rxe0" /tmp/client.log || failed "no reason is told"
+passed "a device that is not there is an error where RDMA is required"
+TRANSPORT=auto GPURUN_RDMA_DEVICE=mlx9_9 client programs/vector_add >/tmp/client.log 2>&1 || failed "without a device"
+grep -q "not by RDMA: no RDMA device" /tmp/client.log || failed "it is not told why there is no RDMA"
+passed "without a device frames go by TCP, and it is told why"
+
+# The worker is killed: a clear error, soon.
+client programs/long_run 60 16 >/tmp/client.log 2>&1 &
+program=$!
+await "gpu-server worker"
+usleep 700000
+kill -9 "$(find_process "gpu-server worker")"
+wait "$program" && failed "a program whose worker is gone passes"
+grep -q "the session is lost" /tmp/client.log || failed "the lost worker is not told"
+passed "a killed worker ends the session with a clear error"
+
+# The program is killed: its worker ends.
+client programs/long_run 60 16 >/tmp/client.log 2>&1 &
+await "gpu-server worker"
+usleep 700000
+for process in $(find_process "programs/long_run 60"); do kill -9 "$process"; done
+await_none "gpu-server worker"
+passed "a killed program's worker ends"
+
+kill "$SERVER_PID"
+wait "$SERVER_PID" 2>/dev/null
+exit 0

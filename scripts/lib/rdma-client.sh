@@ -1,0 +1,37 @@
+# shellcheck shell=dash
+# scripts/rdma-check on two machines: the one without a device.
+# shellcheck source=scripts/lib/rdma-common.sh
+. ./rdma-common.sh
+export SERVER=10.77.0.1:7370
+tries=0
+until bin/gpurun list --server "$SERVER" >/dev/null 2>&1; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || failed "the other machine does not answer"
+    usleep 100000
+done
+for name in vector_add stream_overlap tiled_matmul; do by_rdma "$name between two machines" "programs/$name"; done
+# Nothing that is sent arrives, for two seconds: packets are sent again, and the program does not notice. For good: it is told, within the
+# time that the card tries.
+mute() { ip neigh replace 10.77.0.1 lladdr 02:00:00:00:00:99 dev "$RXE_NETDEV" nud permanent; }
+unmute() { ip neigh del 10.77.0.1 dev "$RXE_NETDEV"; }
+client programs/long_run 5 16 >/tmp/client.log 2>&1 &
+program=$!
+usleep 1500000
+mute
+sleep 2
+unmute
+wait "$program" || failed "a wire that was dead for two seconds"
+passed "a wire that is dead for two seconds harms nobody"
+client programs/long_run 60 16 >/tmp/client.log 2>&1 &
+program=$!
+usleep 1500000
+mute
+wait "$program" && failed "a program whose wire is dead passes"
+unmute
+grep -q "the session is lost" /tmp/client.log || failed "the dead wire is not told"
+passed "a dead wire ends the session: $(sed -n 's/.*the session is lost: \(.*\); every.*/\1/p' /tmp/client.log)"
+
+# The other machine waits for this name.
+cp programs/vector_add /tmp/the_last_one
+by_rdma "the last program" /tmp/the_last_one
+exit 0

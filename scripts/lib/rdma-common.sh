@@ -1,0 +1,59 @@
+# shellcheck shell=dash
+# What the commands of scripts/rdma-check share, inside the machine.
+
+# `passed WHAT`, `failed WHAT`: a line each; a failure ends the machine.
+passed() { echo "ok $*"; }
+failed() {
+    tail -n 30 /tmp/*.log
+    echo "FAILED $*"
+    exit 1
+}
+
+start_server() {
+    GPURUN_LOG=info bin/gpu-server serve --device soft --insecure --listen "tcp://$RXE_IP:7370" >/tmp/server.log 2>&1 &
+    export SERVER_PID=$!
+    tries=0
+    until grep -q listening /tmp/server.log; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 300 ] || failed "the server does not listen"
+        usleep 100000
+    done
+}
+
+# `find_process TEXT`: the ids of processes whose command line has it.
+find_process() {
+    for process in /proc/[0-9]*; do
+        { tr '\0' ' ' <"$process/cmdline"; } 2>/dev/null | grep -q -- "$1" && echo "${process#/proc/}"
+    done
+    return 0
+}
+
+# `await TEXT`: until there is such a process; `await_none TEXT`: until there is none. Ten seconds at most.
+await() {
+    tries=0
+    until [ -n "$(find_process "$1")" ]; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 100 ] || failed "no process $1"
+        usleep 100000
+    done
+}
+await_none() {
+    tries=0
+    while [ -n "$(find_process "$1")" ]; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 100 ] || failed "a process $1 stays"
+        usleep 100000
+    done
+}
+
+# `client COMMAND…`: a program whose GPU is behind RDMA, and nothing else.
+client() { LD_PRELOAD=/payload/bin/guest/libcuda.so.1 GPURUN_SERVER="${SERVER:-}" GPURUN_TRANSPORT=${TRANSPORT:-rdma} GPURUN_LOG=info timeout 120 "$@"; }
+
+# `by_rdma NAME PROGRAM [ARGUMENT…]`: it passes, and its frames went by RDMA.
+by_rdma() {
+    name=$1
+    shift
+    client "$@" >/tmp/client.log 2>&1 || failed "$name"
+    grep -q "frames travel by rdma by rxe0" /tmp/client.log || failed "$name: not by RDMA"
+    passed "$name over RDMA"
+}
