@@ -20,6 +20,7 @@ mod block;
 mod classify;
 mod collective;
 mod decode;
+mod directed;
 mod fault;
 mod frame;
 mod half;
@@ -33,6 +34,7 @@ mod printf;
 mod program;
 mod rows;
 mod services;
+mod video;
 mod warp;
 
 use std::sync::Mutex;

@@ -25,6 +25,8 @@ pub(crate) enum Operand<'t> {
     Pair(Box<Operand<'t>>, Box<Operand<'t>>),
     /// `!a`
     Not(Box<Operand<'t>>),
+    /// `-a` of a register
+    Negative(Box<Operand<'t>>),
     /// `symbol+offset` outside brackets
     Offset(&'t str, i64),
 }
@@ -312,6 +314,7 @@ impl<'t> BodyParser<'t> {
             Token::Integer(value) => Operand::Integer(value.wrapping_neg()),
             Token::Single(bits) => Operand::Single(bits ^ 1 << 31),
             Token::Double(bits) => Operand::Double(bits ^ 1 << 63),
+            Token::Word(word) => Operand::Negative(Box::new(Operand::Name(word))),
             other => return Err(self.lexer.error(format!("{other:?} after `-`"))),
         })
     }

@@ -77,7 +77,10 @@ fn integer<T: super::super::rows::Lane + PartialOrd>(
 fn single(path: Path, operator: &str) -> Option<Handler> {
     Some(match operator {
         "eq" => binary(path, |a: f32, b: f32| Flag(a == b)),
-        "ne" => binary(path, |a: f32, b: f32| Flag(a != b)),
+        // Of numbers only: NaN is unequal to nothing, unless `neu` asks.
+        "ne" => binary(path, |a: f32, b: f32| {
+            Flag((a != b) & !(a.is_nan() | b.is_nan()))
+        }),
         "lt" => binary(path, |a: f32, b: f32| Flag(a < b)),
         "le" => binary(path, |a: f32, b: f32| Flag(a <= b)),
         "gt" => binary(path, |a: f32, b: f32| Flag(a > b)),
@@ -258,7 +261,7 @@ fn set_pair<'t>(
     }
     let handler = match operator {
         "eq" => pair!(|a, b| a == b),
-        "ne" => pair!(|a, b| a != b),
+        "ne" => pair!(|a, b| (a != b) & !(a.is_nan() | b.is_nan())),
         "lt" => pair!(|a, b| a < b),
         "le" => pair!(|a, b| a <= b),
         "gt" => pair!(|a, b| a > b),

@@ -6,7 +6,9 @@ use super::super::half::{self, Bf16, F16, Half};
 use super::super::math::{self, flush};
 use super::super::op::{Kind, Op, Row};
 use super::super::path::Path;
-use super::super::rows::{Flag, Handler, Lane, binary, rare_quaternary, rare_unary, unary};
+use super::super::rows::{
+    Flag, Handler, Lane, binary, rare_binary, rare_quaternary, rare_unary, unary,
+};
 use super::super::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 use super::form::Form;
 use super::function::FunctionDecoder;
@@ -175,12 +177,12 @@ fn convert<'t>(
     };
     let (ftz, saturate, relu) = (form.take("ftz"), form.take("sat"), form.take("relu"));
     let (to, from) = (form.take_type()?, form.take_type()?);
-    if relu {
-        return form.refuse();
-    }
     let path = decoder.path;
     if matches!(to, Type::F16x2 | Type::Bf16x2) {
-        return convert_pair(decoder, form, to, rounding, operands);
+        return convert_pair(decoder, form, to, rounding, (saturate, relu), operands);
+    }
+    if relu && !(matches!(to, Type::F16 | Type::Bf16) && from == Type::F32) {
+        return form.refuse();
     }
     if to == Type::Tf32 {
         if !rna && plain.is_none() || saturate {
@@ -224,6 +226,14 @@ fn convert<'t>(
     let rows = sources(decoder, &[from], operands)?;
     let d = decoder.destination(&operands[0], to)?;
     decoder.apply(handler, d, &rows);
+    if relu {
+        let positive = if to == Type::F16 {
+            rare_unary(path, |a: F16| half::relu(a))
+        } else {
+            rare_unary(path, |a: Bf16| half::relu(a))
+        };
+        decoder.apply(positive, d, &[d]);
+    }
     if saturate && is_float(to) {
         super::float::saturate(decoder, to, d)
             .ok_or(())
@@ -313,8 +323,17 @@ fn to_float(path: Path, to: Type, from: Type, rounding: Rounding) -> Option<Hand
                     (Type::F32, Type::$variant, 2) => rare_unary(path, |a: $type| integer_to_single::<1>(i128::from(a))),
                     (Type::F32, Type::$variant, _) => rare_unary(path, |a: $type| integer_to_single::<2>(i128::from(a))),
                     (Type::F64, Type::$variant, 0) => unary(path, |a: $type| a as f64),
+                    (Type::F64, Type::$variant, 1) => rare_unary(path, |a: $type| integer_to_double::<0>(i128::from(a))),
+                    (Type::F64, Type::$variant, 2) => rare_unary(path, |a: $type| integer_to_double::<1>(i128::from(a))),
+                    (Type::F64, Type::$variant, _) => rare_unary(path, |a: $type| integer_to_double::<2>(i128::from(a))),
                     (Type::F16, Type::$variant, 0) => rare_unary(path, |a: $type| F16::nearest(integer_to_odd(i128::from(a)))),
+                    (Type::F16, Type::$variant, 1) => rare_unary(path, |a: $type| half::narrow::<F16, 0>(integer_to_odd(i128::from(a)).into())),
+                    (Type::F16, Type::$variant, 2) => rare_unary(path, |a: $type| half::narrow::<F16, 1>(integer_to_odd(i128::from(a)).into())),
+                    (Type::F16, Type::$variant, _) => rare_unary(path, |a: $type| half::narrow::<F16, 2>(integer_to_odd(i128::from(a)).into())),
                     (Type::Bf16, Type::$variant, 0) => rare_unary(path, |a: $type| Bf16::nearest(integer_to_odd(i128::from(a)))),
+                    (Type::Bf16, Type::$variant, 1) => rare_unary(path, |a: $type| half::narrow::<Bf16, 0>(integer_to_odd(i128::from(a)).into())),
+                    (Type::Bf16, Type::$variant, 2) => rare_unary(path, |a: $type| half::narrow::<Bf16, 1>(integer_to_odd(i128::from(a)).into())),
+                    (Type::Bf16, Type::$variant, _) => rare_unary(path, |a: $type| half::narrow::<Bf16, 2>(integer_to_odd(i128::from(a)).into())),
                 )*
                 _ => return None,
             }
@@ -330,6 +349,19 @@ fn integer_to_single<const D: u8>(value: i128) -> f32 {
     let back = nearest as i128;
     match D {
         0 if back.abs() > value.abs() => f32::from_bits(nearest.to_bits() - 1),
+        1 if back > value => nearest.next_down(),
+        2 if back < value => nearest.next_up(),
+        _ => nearest,
+    }
+}
+
+/// [`integer_to_single`] for doubles.
+#[inline(always)]
+fn integer_to_double<const D: u8>(value: i128) -> f64 {
+    let nearest = value as f64;
+    let back = nearest as i128;
+    match D {
+        0 if back.abs() > value.abs() => f64::from_bits(nearest.to_bits() - 1),
         1 if back > value => nearest.next_down(),
         2 if back < value => nearest.next_up(),
         _ => nearest,
@@ -417,15 +449,34 @@ fn between_floats(
     if rounding.to_integer {
         return whole_floats(path, to, from, rounding.direction, ftz);
     }
-    if ftz {
-        return match (to, from, rounding.direction) {
-            (Type::F32, Type::F32, 0) => Some(unary(path, |a: f32| flush(a))),
-            (Type::F64, Type::F32, 0) => Some(unary(path, |a: f32| f64::from(flush(a)))),
-            (Type::F32, Type::F64, 0) => Some(unary(path, |a: f64| flush(a as f32))),
-            (Type::F16, Type::F32, 0) => Some(unary(path, |a: f32| F16::nearest(flush(a)))),
-            (Type::F32, Type::F16, 0) => Some(unary(path, |a: F16| a.to_f32())),
-            _ => None,
+    macro_rules! narrowed {
+        ($half:ident, $source:ty, |$a:ident| $value:expr) => {
+            match rounding.direction {
+                0 => rare_unary(path, |$a: $source| {
+                    $half::nearest(half::round_to_odd($value))
+                }),
+                1 => rare_unary(path, |$a: $source| half::narrow::<$half, 0>($value)),
+                2 => rare_unary(path, |$a: $source| half::narrow::<$half, 1>($value)),
+                _ => rare_unary(path, |$a: $source| half::narrow::<$half, 2>($value)),
+            }
         };
+    }
+    if ftz {
+        return Some(match (to, from, rounding.direction) {
+            (Type::F32, Type::F32, 0) => unary(path, |a: f32| flush(a)),
+            (Type::F64, Type::F32, 0) => unary(path, |a: f32| f64::from(flush(a))),
+            (Type::F32, Type::F64, 0) => unary(path, |a: f64| flush(a as f32)),
+            (Type::F32, Type::F64, 1) => rare_unary(path, |a: f64| flush(math::narrow::<0>(a))),
+            (Type::F32, Type::F64, 2) => rare_unary(path, |a: f64| flush(math::narrow::<1>(a))),
+            (Type::F32, Type::F64, _) => rare_unary(path, |a: f64| flush(math::narrow::<2>(a))),
+            (Type::F16, Type::F32, 0) => unary(path, |a: f32| F16::nearest(flush(a))),
+            (Type::F16, Type::F32, _) => narrowed!(F16, f32, |a| f64::from(flush(a))),
+            (Type::Bf16, Type::F32, 0) => unary(path, |a: f32| Bf16::nearest(flush(a))),
+            (Type::Bf16, Type::F32, _) => narrowed!(Bf16, f32, |a| f64::from(flush(a))),
+            (Type::F32, Type::F16, 0) => unary(path, |a: F16| a.to_f32()),
+            (Type::F32, Type::Bf16, 0) => unary(path, |a: Bf16| flush(a.to_f32())),
+            _ => return None,
+        });
     }
     Some(match (to, from, rounding.direction) {
         (Type::F32, Type::F32, 0) => unary(path, |a: f32| a),
@@ -441,34 +492,17 @@ fn between_floats(
         (Type::F64, Type::F16, 0) => unary(path, |a: F16| f64::from(a.to_f32())),
         (Type::F64, Type::Bf16, 0) => unary(path, |a: Bf16| f64::from(a.to_f32())),
         (Type::F16, Type::F32, 0) => unary(path, |a: f32| F16::nearest(a)),
-        (Type::F16, Type::F32, 1) => rare_unary(path, |a: f32| half_to_zero(a)),
+        (Type::F16, Type::F32, _) => narrowed!(F16, f32, |a| f64::from(a)),
         (Type::Bf16, Type::F32, 0) => unary(path, |a: f32| Bf16::nearest(a)),
-        (Type::Bf16, Type::F32, 1) => rare_unary(path, |a: f32| brain_to_zero(a)),
-        (Type::F16, Type::F64, 0) => rare_unary(path, |a: f64| F16::nearest(half::round_to_odd(a))),
-        (Type::Bf16, Type::F64, 0) => {
-            rare_unary(path, |a: f64| Bf16::nearest(half::round_to_odd(a)))
-        }
+        (Type::Bf16, Type::F32, _) => narrowed!(Bf16, f32, |a| f64::from(a)),
+        (Type::F16, Type::F64, _) => narrowed!(F16, f64, |a| a),
+        (Type::Bf16, Type::F64, _) => narrowed!(Bf16, f64, |a| a),
         (Type::Bf16, Type::F16, 0) => unary(path, |a: F16| Bf16::nearest(a.to_f32())),
         (Type::F16, Type::Bf16, 0) => unary(path, |a: Bf16| F16::nearest(a.to_f32())),
+        (Type::Bf16, Type::F16, _) => narrowed!(Bf16, F16, |a| f64::from(a.to_f32())),
+        (Type::F16, Type::Bf16, _) => narrowed!(F16, Bf16, |a| f64::from(a.to_f32())),
         _ => return None,
     })
-}
-
-/// Toward zero.
-#[inline(always)]
-fn half_to_zero(value: f32) -> F16 {
-    let nearest = F16::nearest(value);
-    let beyond = nearest.to_f32().abs() > value.abs();
-    F16(nearest.0 - u16::from(beyond))
-}
-
-#[inline(always)]
-fn brain_to_zero(value: f32) -> Bf16 {
-    if value.is_nan() {
-        Bf16(0x7fff)
-    } else {
-        Bf16((value.to_bits() >> 16) as u16)
-    }
 }
 
 /// Rounds to a whole number of the same type.
@@ -510,26 +544,59 @@ fn convert_pair<'t>(
     form: &Form<'t>,
     to: Type,
     rounding: Rounding,
+    (saturate, relu): (bool, bool),
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
-    if rounding.direction != 0
+    if rounding.direction > 1
         || rounding.to_integer
         || operands.len() != 3
         || form.last_type() != Some(Type::F32)
+        || saturate && relu
     {
         return form.refuse();
     }
     let path = decoder.path;
+    macro_rules! both {
+        ($half:ident) => {
+            match (rounding.direction, saturate, relu) {
+                (0, false, false) => binary(path, |a: f32, b: f32| {
+                    half::pack($half::nearest(a), $half::nearest(b))
+                }),
+                (0, true, _) => rare_binary(path, |a: f32, b: f32| {
+                    half::pack($half::nearest(clamp(a)), $half::nearest(clamp(b)))
+                }),
+                (0, ..) => rare_binary(path, |a: f32, b: f32| {
+                    half::pack(half::relu($half::nearest(a)), half::relu($half::nearest(b)))
+                }),
+                (_, false, false) => rare_binary(path, |a: f32, b: f32| {
+                    half::pack(
+                        half::narrow::<$half, 0>(a.into()),
+                        half::narrow::<$half, 0>(b.into()),
+                    )
+                }),
+                (_, true, _) => rare_binary(path, |a: f32, b: f32| {
+                    let narrow = |value: f32| half::narrow::<$half, 0>(clamp(value).into());
+                    half::pack(narrow(a), narrow(b))
+                }),
+                _ => rare_binary(path, |a: f32, b: f32| {
+                    let narrow = |value: f32| half::relu(half::narrow::<$half, 0>(value.into()));
+                    half::pack(narrow(a), narrow(b))
+                }),
+            }
+        };
+    }
     let handler = if to == Type::F16x2 {
-        binary(path, |a: f32, b: f32| {
-            u32::from(F16::nearest(a).0) << 16 | u32::from(F16::nearest(b).0)
-        })
+        both!(F16)
     } else {
-        binary(path, |a: f32, b: f32| {
-            u32::from(Bf16::nearest(a).0) << 16 | u32::from(Bf16::nearest(b).0)
-        })
+        both!(Bf16)
     };
     simple(decoder, handler, to, &[Type::F32, Type::F32], operands)
+}
+
+/// To [0, 1]; NaN becomes 0.
+#[inline(always)]
+fn clamp(value: f32) -> f32 {
+    if value > 0.0 { value.min(1.0) } else { 0.0 }
 }
 
 /// The start of a space's window of generic addresses.

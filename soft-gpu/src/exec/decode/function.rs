@@ -12,7 +12,7 @@ use super::form::Form;
 use super::names::{Binding, Names, Register, special};
 use super::{
     Linker, Place, allocate, asynchronous, atomic, compare, control, convert, float, integer,
-    matrix, memory, warp,
+    matrix, memory, video, warp,
 };
 
 /// Largest frame-local memory of one function.
@@ -275,6 +275,7 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             || warp::decode(self, &mut form, operands)?
             || matrix::decode(self, &mut form, operands)?
             || asynchronous::decode(self, &mut form, operands)?
+            || video::decode(self, &mut form, operands)?
             || atomic::decode(self, &mut form, operands)?;
         if !known {
             return form.refuse();

@@ -3,7 +3,9 @@
 use crate::ptx::{Class, Operand, Type};
 
 use super::super::op::Row;
-use super::super::rows::{Flag, Handler, binary, doubled, quaternary, ternary, unary};
+use super::super::rows::{
+    Flag, Handler, binary, doubled, quaternary, rare_ternary, ternary, unary,
+};
 use super::form::Form;
 use super::function::FunctionDecoder;
 
@@ -63,6 +65,19 @@ pub(super) fn decode<'t>(
         "mul" | "mad" | "madc" | "mul24" | "mad24" if is_integer(last) => {
             product(decoder, form, operands)?
         }
+        "add" | "min" | "max" if matches!(last, Type::U16x2 | Type::S16x2) => {
+            pairs(decoder, form, operands)?;
+        }
+        // `min` and `max` of signed words can stop at zero too.
+        "min" | "max" if last == Type::S32 && form.has("relu") => {
+            form.take("relu");
+            let ty = form.take_type()?;
+            let handler = pairwise(decoder, form, ty);
+            let rows = sources(decoder, &[ty, ty], operands)?;
+            let (d, path) = (decoder.destination(&operands[0], ty)?, decoder.path);
+            decoder.apply(handler, d, &rows);
+            decoder.apply(unary(path, |a: i32| a.max(0)), d, &[d]);
+        }
         "div" | "rem" | "min" | "max" if is_integer(last) => {
             let ty = form.take_type()?;
             let handler = pairwise(decoder, form, ty);
@@ -94,6 +109,15 @@ pub(super) fn decode<'t>(
         "prmt" => permute(decoder, form, operands)?,
         "dp4a" | "dp2a" => dot(decoder, form, operands)?,
         "selp" => select(decoder, form, operands)?,
+        "szext" => extend(decoder, form, operands)?,
+        "fns" => {
+            let ty = form.take_type()?;
+            if ty != Type::B32 {
+                return form.refuse();
+            }
+            let handler = rare_ternary(decoder.path, |a: u32, b: u32, c: i32| nth_set(a, b, c));
+            simple(decoder, handler, ty, &[ty, Type::B32, Type::S32], operands)?;
+        }
         _ => return Ok(false),
     }
     Ok(true)
@@ -274,7 +298,8 @@ fn product<'t>(
     let (carry_out, saturate) = (form.take("cc"), form.take("sat"));
     let ty = form.take_type()?;
     let is_24 = form.base.ends_with("24");
-    if saturate || (is_24 && (part == 2 || ty.bytes() != 4)) {
+    let saturates = form.base.starts_with("mad") && part == 1 && ty == Type::S32 && !carry_out;
+    if saturate && !saturates || (is_24 && (part == 2 || ty.bytes() != 4)) {
         return form.refuse();
     }
     let result = if part == 2 { widened(ty)? } else { ty };
@@ -294,7 +319,11 @@ fn product<'t>(
     let handler = multiply(decoder, part, ty, is_24);
     decoder.apply(handler, product, &rows[..2]);
     let path = decoder.path;
-    let add = by_width!(path, result, binary, |a, b| a.wrapping_add(b));
+    let add = if saturate {
+        binary(path, |a: i32, b: i32| a.saturating_add(b))
+    } else {
+        by_width!(path, result, binary, |a, b| a.wrapping_add(b))
+    };
     decoder.apply(add, d, &[product, rows[2]]);
     Ok(())
 }
@@ -583,13 +612,19 @@ fn field<'t>(
     if form.base == "bmsk" {
         let wrap = form.take_one(&["clamp", "wrap"]) == Some(1);
         let ty = form.take_type()?;
-        if wrap || ty != Type::B32 {
+        if ty != Type::B32 {
             return form.refuse();
         }
-        let handler = binary(path, |a: u32, b: u32| {
-            let ones = (1u64 << b.min(32)) - 1;
-            if a < 32 { (ones << a) as u32 } else { 0 }
-        });
+        let handler = if wrap {
+            binary(path, |a: u32, b: u32| {
+                (((1u64 << (b & 31)) - 1) << (a & 31)) as u32
+            })
+        } else {
+            binary(path, |a: u32, b: u32| {
+                let ones = (1u64 << b.min(32)) - 1;
+                if a < 32 { (ones << a) as u32 } else { 0 }
+            })
+        };
         return simple(decoder, handler, ty, &[ty, ty], operands);
     }
     let ty = form.take_type()?;
@@ -684,6 +719,12 @@ fn select_byte(bytes: u64, selector: u32) -> u32 {
     if selector & 8 != 0 { sign } else { byte }
 }
 
+/// A word of four bytes, each by its index.
+#[inline(always)]
+fn each_byte(byte: impl Fn(u32) -> u32) -> u32 {
+    (0..4).fold(0, |word, index| word | byte(index) << (8 * index))
+}
+
 fn permute<'t>(
     decoder: Decoder<'_, 't, '_>,
     form: &mut Form<'t>,
@@ -712,7 +753,17 @@ fn permute<'t>(
         Some(5) => ternary(path, |a: u32, _b: u32, c: u32| {
             (a >> (16 * (c & 1)) & 0xffff).wrapping_mul(0x0001_0001)
         }),
-        _ => return form.refuse(),
+        // Backward from the selected byte; to the left and to the right no further than it.
+        Some(1) => ternary(path, |a: u32, b: u32, c: u32| {
+            let bytes = u64::from(b) << 32 | u64::from(a);
+            each_byte(|index| select_byte(bytes, (c & 3).wrapping_sub(index) & 7))
+        }),
+        Some(3) => ternary(path, |a: u32, _b: u32, c: u32| {
+            each_byte(|index| select_byte(u64::from(a), index.max(c & 3)))
+        }),
+        Some(_) => ternary(path, |a: u32, _b: u32, c: u32| {
+            each_byte(|index| select_byte(u64::from(a), index.min(c & 3)))
+        }),
     };
     simple(decoder, handler, ty, &[ty, ty, Type::U32], operands)
 }
@@ -732,19 +783,20 @@ fn dot<'t>(
     } else {
         Type::U32
     };
-    let handler = match (form.base, half, signed(a_type), signed(b_type)) {
-        ("dp4a", None, false, false) => {
-            ternary(path, |a: u32, b: u32, c: u32| dot4::<false, false>(a, b, c))
-        }
-        ("dp4a", None, false, true) => {
-            ternary(path, |a: u32, b: u32, c: u32| dot4::<false, true>(a, b, c))
-        }
-        ("dp4a", None, true, false) => {
-            ternary(path, |a: u32, b: u32, c: u32| dot4::<true, false>(a, b, c))
-        }
-        ("dp4a", None, true, true) => {
-            ternary(path, |a: u32, b: u32, c: u32| dot4::<true, true>(a, b, c))
-        }
+    macro_rules! by_signs {
+        ($function:ident $(, $first:literal)?) => {
+            match (signed(a_type), signed(b_type)) {
+                (false, false) => ternary(path, |a: u32, b: u32, c: u32| $function::<false, false>(a, b $(>> $first)?, c)),
+                (false, true) => ternary(path, |a: u32, b: u32, c: u32| $function::<false, true>(a, b $(>> $first)?, c)),
+                (true, false) => ternary(path, |a: u32, b: u32, c: u32| $function::<true, false>(a, b $(>> $first)?, c)),
+                (true, true) => ternary(path, |a: u32, b: u32, c: u32| $function::<true, true>(a, b $(>> $first)?, c)),
+            }
+        };
+    }
+    let handler = match (form.base, half) {
+        ("dp4a", None) => by_signs!(dot4),
+        ("dp2a", Some(0)) => by_signs!(dot2),
+        ("dp2a", Some(_)) => by_signs!(dot2, 16),
         _ => return form.refuse(),
     };
     simple(
@@ -769,6 +821,112 @@ fn dot4<const A: bool, const B: bool>(a: u32, b: u32, c: u32) -> u32 {
     (0..4).fold(c, |sum, index| {
         sum.wrapping_add(byte(a, index, A).wrapping_mul(byte(b, index, B)) as u32)
     })
+}
+
+/// The halves of `a` by the two low bytes of `b`.
+#[inline(always)]
+fn dot2<const A: bool, const B: bool>(a: u32, b: u32, c: u32) -> u32 {
+    (0..2).fold(c, |sum, index| {
+        let (half, byte) = ((a >> (16 * index)) as u16, (b >> (8 * index)) as u8);
+        let half = if A {
+            i32::from(half as i16)
+        } else {
+            i32::from(half)
+        };
+        let byte = if B {
+            i32::from(byte as i8)
+        } else {
+            i32::from(byte)
+        };
+        sum.wrapping_add(half.wrapping_mul(byte) as u32)
+    })
+}
+
+/// `szext`: the low `b` bits of `a`, extended by zeros or the highest of them.
+fn extend<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let mode = form.take_one(&["clamp", "wrap"]);
+    let ty = form.take_type()?;
+    let path = decoder.path;
+    let handler = match (mode, ty) {
+        (Some(0), Type::U32) => binary(path, |a: u32, b: u32| {
+            extract(u64::from(a), 0, b.min(32), 32, false) as u32
+        }),
+        (Some(0), Type::S32) => binary(path, |a: u32, b: u32| {
+            extract(u64::from(a), 0, b.min(32), 32, true) as u32
+        }),
+        (Some(1), Type::U32) => binary(path, |a: u32, b: u32| {
+            extract(u64::from(a), 0, b & 31, 32, false) as u32
+        }),
+        (Some(1), Type::S32) => binary(path, |a: u32, b: u32| {
+            extract(u64::from(a), 0, b & 31, 32, true) as u32
+        }),
+        _ => return form.refuse(),
+    };
+    simple(decoder, handler, ty, &[ty, Type::U32], operands)
+}
+
+/// `fns`: the position of the `offset`th set bit from `base`, upward or downward; all ones where there is none.
+#[inline(always)]
+fn nth_set(mask: u32, base: u32, offset: i32) -> u32 {
+    let (step, mut left) = (if offset < 0 { -1 } else { 1 }, offset.unsigned_abs());
+    // Offset 0 asks for the base itself.
+    if offset == 0 {
+        return if base < 32 && mask >> base & 1 != 0 {
+            base
+        } else {
+            u32::MAX
+        };
+    }
+    let mut position = i64::from(base);
+    while (0..32).contains(&position) {
+        left -= mask >> position & 1;
+        if left == 0 {
+            return position as u32;
+        }
+        position += step;
+    }
+    u32::MAX
+}
+
+/// Applies `function` to both halves of two words.
+#[inline(always)]
+fn halfwise(a: u32, b: u32, function: impl Fn(u16, u16) -> u16) -> u32 {
+    let high = function((a >> 16) as u16, (b >> 16) as u16);
+    u32::from(function(a as u16, b as u16)) | u32::from(high) << 16
+}
+
+/// `add`, `min` and `max` of packed pairs of 16-bit integers.
+fn pairs<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let relu = form.take("relu");
+    let ty = form.take_type()?;
+    let path = decoder.path;
+    let handler = match (form.base, ty, relu) {
+        ("add", _, false) => binary(path, |a: u32, b: u32| halfwise(a, b, u16::wrapping_add)),
+        ("min", Type::U16x2, false) => binary(path, |a: u32, b: u32| halfwise(a, b, u16::min)),
+        ("max", Type::U16x2, false) => binary(path, |a: u32, b: u32| halfwise(a, b, u16::max)),
+        ("min", Type::S16x2, false) => binary(path, |a: u32, b: u32| {
+            halfwise(a, b, |a, b| (a as i16).min(b as i16) as u16)
+        }),
+        ("max", Type::S16x2, false) => binary(path, |a: u32, b: u32| {
+            halfwise(a, b, |a, b| (a as i16).max(b as i16) as u16)
+        }),
+        ("min", Type::S16x2, true) => binary(path, |a: u32, b: u32| {
+            halfwise(a, b, |a, b| (a as i16).min(b as i16).max(0) as u16)
+        }),
+        ("max", Type::S16x2, true) => binary(path, |a: u32, b: u32| {
+            halfwise(a, b, |a, b| (a as i16).max(b as i16).max(0) as u16)
+        }),
+        _ => return form.refuse(),
+    };
+    simple(decoder, handler, ty, &[ty, ty], operands)
 }
 
 /// `selp`: by predicate.
