@@ -15,6 +15,10 @@ enum Limit {
     ShareOfFloor(f64),
     /// At most so many times the case's time on the bare socket.
     TimesFloor(f64),
+    /// At least this share of the same case's bandwidth by perftest.
+    ShareOfPerftest(f64),
+    /// At most so many times perftest's round trip.
+    TimesPerftest(f64),
     /// At most so many microseconds, or, where the bare socket takes longer already, so many times its time.
     MicrosecondsOrTimesFloor(f64, f64),
 }
@@ -26,7 +30,7 @@ struct Aim {
     limit: Limit,
 }
 
-const AIMS: [Aim; 9] = [
+const AIMS: [Aim; 12] = [
     aim(
         Benchmark::Launch,
         "burst, 4 parameters",
@@ -81,6 +85,24 @@ const AIMS: [Aim; 9] = [
         Placement::Two,
         Limit::Microseconds(2.0),
     ),
+    aim(
+        Benchmark::Fabric,
+        "ask",
+        Placement::Two,
+        Limit::TimesPerftest(1.5),
+    ),
+    aim(
+        Benchmark::Fabric,
+        "to device, pageable, 1 MiB",
+        Placement::Two,
+        Limit::ShareOfPerftest(0.9),
+    ),
+    aim(
+        Benchmark::Fabric,
+        "from device, pageable, 1 MiB",
+        Placement::Two,
+        Limit::ShareOfPerftest(0.9),
+    ),
 ];
 
 const fn aim(benchmark: Benchmark, case: &'static str, cores: Placement, limit: Limit) -> Aim {
@@ -97,12 +119,16 @@ pub(crate) fn misses(rows: &[Row], benchmarks: &[Benchmark]) -> Vec<String> {
     AIMS.iter()
         .filter(|aim| benchmarks.contains(&aim.benchmark))
         .flat_map(|aim| {
-            [
-                (Subject::Unix, Subject::RawUnix),
-                (Subject::Tcp, Subject::RawTcp),
-            ]
-            .into_iter()
-            .filter_map(|(subject, floor)| miss(rows, aim, subject, floor))
+            let pairs: &[_] = match aim.benchmark {
+                Benchmark::Fabric => &[(Subject::Rdma, Subject::Perftest)],
+                _ => &[
+                    (Subject::Unix, Subject::RawUnix),
+                    (Subject::Tcp, Subject::RawTcp),
+                ],
+            };
+            pairs
+                .iter()
+                .filter_map(|(subject, floor)| miss(rows, aim, *subject, *floor))
         })
         .collect()
 }
@@ -136,7 +162,7 @@ fn miss(rows: &[Row], aim: &Aim, subject: Subject, floor: Subject) -> Option<Str
             row.per_second >= least,
             format!("{:.0} a second, aim {least}", row.per_second),
         ),
-        Limit::ShareOfFloor(least) => {
+        Limit::ShareOfFloor(least) | Limit::ShareOfPerftest(least) => {
             let floor = of_floor().map_or(f64::INFINITY, |floor| floor.gigabytes_per_second);
             let share = row.gigabytes_per_second / floor;
             let text = format!(
@@ -154,7 +180,7 @@ fn miss(rows: &[Row], aim: &Aim, subject: Subject, floor: Subject) -> Option<Str
                 format!("{:.1} µs, aim {most:.1} µs", row.us_p50),
             )
         }
-        Limit::TimesFloor(most) => {
+        Limit::TimesFloor(most) | Limit::TimesPerftest(most) => {
             let floor = of_floor().map_or(0.0, |floor| floor.us_p50);
             let times = row.us_p50 / floor;
             (

@@ -13,12 +13,11 @@ pub(crate) fn cases(is_quick: bool) -> Vec<Case> {
         ("16 MiB", 16 << 20),
     ];
     sizes
-        .map(|(name, bytes)| Case {
-            name: format!("alloc + free, {name}"),
-            work: Work::Alloc { bytes, count },
-            floor: None,
-            bytes: 0,
-            spins: false,
+        .map(|(name, bytes)| {
+            Case::new(
+                &format!("alloc + free, {name}"),
+                Work::Alloc { bytes, count },
+            )
         })
         .into()
 }

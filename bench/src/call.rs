@@ -21,13 +21,7 @@ pub(crate) enum Kind {
 /// The cases, each beside a raw round trip of 64 bytes.
 pub(crate) fn cases(is_quick: bool) -> Vec<Case> {
     let count = if is_quick { 20 } else { 1500 };
-    let case = |name: &str, kind| Case {
-        name: name.to_owned(),
-        work: Work::Call { kind, count },
-        floor: None,
-        bytes: 0,
-        spins: false,
-    };
+    let case = |name: &str, kind| Case::new(name, Work::Call { kind, count });
     let mut cases = vec![
         case("ask", Kind::Ask),
         case("launch + synchronise", Kind::Synchronise),

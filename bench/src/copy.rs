@@ -15,6 +15,18 @@ pub(crate) struct Copies {
     count: usize,
 }
 
+impl Copies {
+    /// `count` copies of so many bytes.
+    pub(crate) const fn new(bytes: usize, to_device: bool, pinned: bool, count: usize) -> Self {
+        Self {
+            bytes,
+            to_device,
+            pinned,
+            count,
+        }
+    }
+}
+
 /// The cases.
 pub(crate) fn cases(is_quick: bool) -> Vec<Case> {
     let sizes = [
@@ -31,23 +43,17 @@ pub(crate) fn cases(is_quick: bool) -> Vec<Case> {
                 let direction = if to_device { "to" } else { "from" };
                 let kind = if pinned { "pinned" } else { "pageable" };
                 let count = if is_quick { 1 } else { count };
-                let there = to_device;
-                cases.push(Case {
-                    name: format!("{direction} device, {kind}, {size}"),
-                    work: Work::Copy(Copies {
-                        bytes,
-                        to_device,
-                        pinned,
-                        count,
-                    }),
-                    floor: (!pinned).then_some(Work::Stream {
-                        bytes,
-                        there,
-                        count,
-                    }),
+                let mut case = Case::new(
+                    &format!("{direction} device, {kind}, {size}"),
+                    Work::Copy(Copies::new(bytes, to_device, pinned, count)),
+                );
+                case.bytes = bytes;
+                case.floor = (!pinned).then_some(Work::Stream {
                     bytes,
-                    spins: false,
+                    there: to_device,
+                    count,
                 });
+                cases.push(case);
             }
         }
     }

@@ -7,10 +7,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use protocol::transport::rdma::Port;
 use serde::Serialize;
 
 use crate::Failure;
 use crate::client::{Answer, Round, Work};
+use crate::link::Link;
+use crate::plan::Benchmark;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -22,10 +25,18 @@ pub(crate) enum Subject {
     Unix,
     /// The client library over TCP.
     Tcp,
+    /// The client library over RDMA.
+    Rdma,
+    /// The client library over TCP through an emulated link.
+    Link,
     /// A bare unix socket.
     RawUnix,
     /// A bare TCP socket.
     RawTcp,
+    /// A bare TCP socket through the same link.
+    RawLink,
+    /// What perftest measures on the RDMA device.
+    Perftest,
     /// A process that loads no library.
     Bare,
     /// A process into which the client library is preloaded, and that does not use it.
@@ -48,6 +59,10 @@ impl Subject {
             Self::Native => "native",
             Self::Unix => "unix",
             Self::Tcp => "tcp",
+            Self::Rdma => "rdma",
+            Self::Link => "tcp, link",
+            Self::RawLink => "raw tcp, link",
+            Self::Perftest => "perftest",
             Self::RawUnix => "raw unix",
             Self::RawTcp => "raw tcp",
             Self::Bare => "bare process",
@@ -57,7 +72,7 @@ impl Subject {
 
     /// Whether it is a floor.
     pub(crate) const fn is_raw(self) -> bool {
-        matches!(self, Self::RawUnix | Self::RawTcp)
+        matches!(self, Self::RawUnix | Self::RawTcp | Self::RawLink)
     }
 }
 
@@ -106,6 +121,7 @@ impl Artefacts {
 /// Server and raw peer.
 pub(crate) struct Host {
     addresses: BTreeMap<Subject, String>,
+    port: Option<Port>,
     _processes: Vec<Owned>,
     _folder: tempfile::TempDir,
 }
@@ -115,7 +131,7 @@ impl Host {
     ///
     /// # Errors
     /// One does not come up.
-    pub(crate) fn start(artefacts: &Artefacts) -> Result<Self, Failure> {
+    pub(crate) fn start(artefacts: &Artefacts, link: Option<Link>) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
         let socket = folder.path().join("server");
         let (server, lines) = begin(
@@ -150,11 +166,43 @@ impl Host {
         if addresses.len() != 4 {
             return Err("the server does not listen on both transports".into());
         }
+        let port = Port::of_loopback();
+        if port.is_some() {
+            let address = addresses[&Subject::Tcp].clone();
+            addresses.insert(Subject::Rdma, address);
+        }
+        if let Some(link) = link {
+            let raw = addresses[&Subject::RawTcp].clone();
+            let raw = raw.trim_start_matches("tcp:");
+            let relayed = link.start(&addresses[&Subject::Tcp])?;
+            addresses.insert(Subject::Link, format!("tcp://{relayed}"));
+            addresses.insert(Subject::RawLink, format!("tcp:{}", link.start(raw)?));
+        }
         Ok(Self {
             addresses,
+            port,
             _processes: vec![server, peer],
             _folder: folder,
         })
+    }
+
+    /// The port that RDMA uses, if there is one.
+    pub(crate) fn rdma_port(&self) -> Option<&Port> {
+        self.port.as_ref()
+    }
+
+    /// Who is measured by a benchmark's cases: the fabric's benchmark has what this machine has, others what every machine has.
+    pub(crate) fn subjects(&self, benchmark: Benchmark) -> Vec<Subject> {
+        let mut subjects = Subject::MEASURED.to_vec();
+        if benchmark == Benchmark::Fabric {
+            subjects.retain(|subject| *subject != Subject::Native);
+            let more = [Subject::Rdma, Subject::Link, Subject::RawLink];
+            let present = more
+                .into_iter()
+                .filter(|subject| self.addresses.contains_key(subject));
+            subjects.extend(present);
+        }
+        subjects
     }
 
     /// The command of a client process of a subject; nothing of the caller's own configuration reaches it.
@@ -172,6 +220,7 @@ impl Host {
             "LD_PRELOAD",
             "LD_LIBRARY_PATH",
             "GPURUN_SERVER",
+            "GPURUN_TRANSPORT",
             "GPURUN_STATS_FILE",
         ] {
             command.env_remove(variable);
@@ -179,14 +228,17 @@ impl Host {
         let address = self.addresses.get(&subject);
         match subject {
             Subject::Native => command.arg("--library").arg(artefacts.null_driver()),
-            Subject::Unix | Subject::Tcp => {
+            Subject::Unix | Subject::Tcp | Subject::Link | Subject::Rdma => {
                 command.arg("--library").arg(artefacts.shim());
+                if subject == Subject::Rdma {
+                    command.env("GPURUN_TRANSPORT", "rdma");
+                }
                 command.env("GPURUN_SERVER", address.map_or("", String::as_str))
             }
-            Subject::RawUnix | Subject::RawTcp => {
+            Subject::RawUnix | Subject::RawTcp | Subject::RawLink => {
                 command.args(["--peer", address.map_or("", String::as_str)])
             }
-            Subject::Bare => &mut command,
+            Subject::Bare | Subject::Perftest => &mut command,
             Subject::Preloaded => command.env("LD_PRELOAD", artefacts.shim()),
         };
         Ok(command)
@@ -247,13 +299,20 @@ impl Client {
         Ok(line)
     }
 
-    /// One round of one case.
+    /// Begins one round of one case.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub(crate) fn order(&mut self, work: &Work) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.orders, work)?;
+        Ok(writeln!(self.orders)?)
+    }
+
+    /// What came of the last order.
     ///
     /// # Errors
     /// What failed in the process.
-    pub(crate) fn run(&mut self, work: &Work) -> Result<Round, Failure> {
-        serde_json::to_writer(&mut self.orders, work)?;
-        writeln!(self.orders)?;
+    pub(crate) fn answer(&mut self) -> Result<Round, Failure> {
         let line = self.line()?;
         let answer: Answer = serde_json::from_str(&line)
             .map_err(|error| format!("the {} client has ended: {error}", self.subject.name()))?;

@@ -25,15 +25,21 @@ pub(crate) struct Launches {
     is_burst: bool,
 }
 
+impl Launches {
+    /// `count` launches in a row by one thread.
+    pub(crate) const fn sustained(parameters: usize, count: usize) -> Self {
+        Self {
+            parameters,
+            threads: 1,
+            count,
+            is_burst: false,
+        }
+    }
+}
+
 /// The cases.
 pub(crate) fn cases(is_quick: bool) -> Vec<Case> {
-    let case = |name: String, launches| Case {
-        name,
-        work: Work::Launch(launches),
-        floor: None,
-        bytes: 0,
-        spins: false,
-    };
+    let case = |name: String, launches| Case::new(&name, Work::Launch(launches));
     let mut cases = Vec::new();
     for parameters in PARAMETERS {
         let name = format!("burst, {parameters} parameters");

@@ -17,11 +17,15 @@ mod call;
 mod client;
 mod copy;
 mod driver;
+mod fabric;
 mod floor;
 mod host;
 mod launch;
+mod link;
+mod perftest;
 mod place;
 mod plan;
+mod plot;
 mod report;
 mod soft;
 mod startup;
@@ -57,6 +61,8 @@ enum What {
     Startup(Options),
     /// All of the above
     All(Options),
+    /// Every transport of this machine beside what its fabric can do: calls, launches, copies by size, one and several sessions
+    Fabric(Options),
     /// The software GPU's executor: three kernels on every path of this machine
     Soft {
         /// Threads of the block pool
@@ -95,9 +101,31 @@ pub(crate) struct Options {
     /// Measure only cases whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     case: String,
+    /// Beside the others, TCP over an emulated link
+    #[arg(
+        long,
+        value_name = "DELAY[,GBIT]",
+        help = "fabric: beside the others, TCP over an emulated link, such as 20us,10 or 1ms"
+    )]
+    link: Option<link::Link>,
+    /// fabric: the largest copy, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 16)]
+    most: usize,
+    /// Write the figures to this file as comma-separated values
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// fabric: draw bandwidth by size into this file (SVG)
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// The folder of the artefacts [default: that of this program]
     #[arg(long, value_name = "FOLDER")]
     artefacts: Option<PathBuf>,
+}
+
+impl Options {
+    fn most_bytes(&self) -> usize {
+        self.most << 20
+    }
 }
 
 fn main() -> ExitCode {
@@ -121,11 +149,18 @@ fn run(what: What) -> Result<ExitCode, Failure> {
         What::Alloc(options) => (options, &[plan::Benchmark::Alloc]),
         What::Startup(options) => (options, &[plan::Benchmark::Startup]),
         What::All(options) => (options, &plan::Benchmark::ALL),
+        What::Fabric(options) => (options, &[plan::Benchmark::Fabric]),
     };
     let rows = plan::run(&options, benchmarks)?;
     report::print(&rows);
     if let Some(file) = &options.json {
         report::write_json(file, &rows)?;
+    }
+    if let Some(file) = &options.csv {
+        report::write_csv(file, &rows)?;
+    }
+    if let Some(file) = &options.plot {
+        plot::write(file, &rows)?;
     }
     if options.check {
         let misses = aims::misses(&rows, benchmarks);

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::client::{Round, Work};
 use crate::host::{Artefacts, Client, Host, Subject};
+use crate::perftest::Perftest;
 use crate::place::{self, Placement};
 use crate::report::Row;
-use crate::{Failure, Options, alloc, call, copy, launch, startup};
+use crate::{Failure, Options, alloc, call, copy, fabric, launch, startup};
 
 /// A benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,7 @@ pub(crate) enum Benchmark {
     Copy,
     Alloc,
     Startup,
+    Fabric,
 }
 
 impl Benchmark {
@@ -35,27 +37,35 @@ impl Benchmark {
             Self::Copy => "copy",
             Self::Alloc => "alloc",
             Self::Startup => "startup",
+            Self::Fabric => "fabric",
         }
     }
 
-    fn cases(self, is_quick: bool) -> Vec<Case> {
+    fn cases(self, options: &Options) -> Vec<Case> {
+        let is_quick = options.quick;
         match self {
             Self::Call => call::cases(is_quick),
             Self::Launch => launch::cases(is_quick),
             Self::Copy => copy::cases(is_quick),
             Self::Alloc => alloc::cases(is_quick),
             Self::Startup => Vec::new(),
+            Self::Fabric => fabric::cases(is_quick, options.most_bytes()),
         }
     }
 }
 
 /// One thing to measure.
+#[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) name: String,
     /// What a driver's client does.
     pub(crate) work: Work,
     /// What a bare socket does beside it.
     pub(crate) floor: Option<Work>,
+    /// What perftest does beside it.
+    pub(crate) perftest: Option<Perftest>,
+    /// How many sessions do it at the same time.
+    pub(crate) sessions: usize,
     /// Bytes that an operation moves, for the bandwidth.
     pub(crate) bytes: usize,
     /// Whether an end spins without ever giving its core away: that is measured on two cores only.
@@ -63,6 +73,19 @@ pub(crate) struct Case {
 }
 
 impl Case {
+    /// A case that stands for itself: no floor, one session, no bytes.
+    pub(crate) fn new(name: &str, work: Work) -> Self {
+        Self {
+            name: name.to_owned(),
+            work,
+            floor: None,
+            perftest: None,
+            sessions: 1,
+            bytes: 0,
+            spins: false,
+        }
+    }
+
     fn work_of(&self, subject: Subject) -> Option<&Work> {
         if subject.is_raw() {
             self.floor.as_ref()
@@ -82,7 +105,7 @@ pub(crate) fn run(options: &Options, benchmarks: &[Benchmark]) -> Result<Vec<Row
     let mut rows = Vec::new();
     for placement in &options.place {
         placement.pin(&allowed)?;
-        let host = Host::start(&artefacts)?;
+        let host = Host::start(&artefacts, options.link)?;
         for benchmark in benchmarks {
             rows.extend(match benchmark {
                 Benchmark::Startup => startup::run(options, &host, &artefacts, *placement)?,
@@ -100,12 +123,17 @@ fn run_cases(
     artefacts: &Artefacts,
     placement: Placement,
 ) -> Result<Vec<Row>, Failure> {
-    let mut cases = benchmark.cases(options.quick);
+    let mut cases = benchmark.cases(options);
     cases.retain(|case| case.name.contains(&options.case));
     cases.retain(|case| placement == Placement::Two || !case.spins);
+    let sessions = cases.iter().map(|case| case.sessions).max().unwrap_or(1);
     let mut clients = BTreeMap::new();
-    for subject in Subject::MEASURED {
-        clients.insert(subject, Client::start(host, artefacts, subject)?);
+    for subject in host.subjects(benchmark) {
+        let several = if subject.is_raw() { 1 } else { sessions };
+        let started: Result<Vec<Client>, Failure> = (0..several)
+            .map(|_| Client::start(host, artefacts, subject))
+            .collect();
+        clients.insert(subject, started?);
     }
     let rounds = if options.quick {
         1
@@ -115,11 +143,16 @@ fn run_cases(
     let mut measured: BTreeMap<(usize, Subject), Vec<Round>> = BTreeMap::new();
     for _ in 0..rounds {
         for (place, case) in cases.iter().enumerate() {
-            for (subject, client) in &mut clients {
+            for (subject, clients) in &mut clients {
                 if let Some(work) = case.work_of(*subject) {
-                    let round = client.run(work)?;
+                    let round = run_all(clients, case.sessions, work)?;
                     measured.entry((place, *subject)).or_default().push(round);
                 }
+            }
+            if let (Some(perftest), Some(port)) = (&case.perftest, host.rdma_port()) {
+                let round = perftest.run(port)?;
+                let key = (place, Subject::Perftest);
+                measured.entry(key).or_default().push(round);
             }
         }
     }
@@ -132,4 +165,23 @@ fn run_cases(
             )
         })
         .collect())
+}
+
+/// One round by several sessions at the same time: an operation's time is its share, so that rates add up.
+fn run_all(clients: &mut [Client], sessions: usize, work: &Work) -> Result<Round, Failure> {
+    let clients = &mut clients[..sessions];
+    for client in &mut *clients {
+        client.order(work)?;
+    }
+    let mut all = Round::default();
+    for client in clients {
+        let round = client.answer()?;
+        let shared = round
+            .samples_ns
+            .iter()
+            .map(|sample| sample / sessions as f64);
+        all.samples_ns.extend(shared);
+        all.caller_cpu_ns += round.caller_cpu_ns / sessions as f64;
+    }
+    Ok(all)
 }

@@ -136,6 +136,18 @@ pub(crate) fn write_json(file: &Path, rows: &[Row]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Writes the figures, a line each under a line of names.
+///
+/// # Errors
+/// The file's.
+pub(crate) fn write_csv(file: &Path, rows: &[Row]) -> Result<(), Failure> {
+    let mut writer = csv::Writer::from_path(file)?;
+    for row in rows {
+        writer.serialize(row)?;
+    }
+    Ok(writer.flush()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -135,6 +135,35 @@ pub fn is_present() -> bool {
     !gid::all().is_empty()
 }
 
+/// A port and its address, as tools name them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The device.
+    pub device: String,
+    /// Its port.
+    pub port: u8,
+    /// The place of the address in the port's table.
+    pub index: u8,
+}
+
+impl Port {
+    /// The port that a connection inside this machine leaves by, if there is one and this build can use it.
+    #[must_use]
+    pub fn of_loopback() -> Option<Self> {
+        if !cfg!(feature = "rdma") {
+            return None;
+        }
+        let all = gid::all();
+        let local = std::net::Ipv4Addr::LOCALHOST.into();
+        let gid = gid::choose(&all, local, &Wanted::default())?;
+        Some(Self {
+            device: gid.device.clone(),
+            port: gid.port,
+            index: gid.index,
+        })
+    }
+}
+
 /// The RoCE v2 addresses of this machine, for people: `mlx5_0:1 (GID 3, 10.0.0.1)`.
 #[must_use]
 pub fn describe_all() -> Vec<String> {
