@@ -93,13 +93,13 @@ const AIMS: [Aim; 12] = [
     ),
     aim(
         Benchmark::Fabric,
-        "to device, pageable, 1 MiB",
+        "to device, pageable, 16 MiB",
         Placement::Two,
         Limit::ShareOfPerftest(0.9),
     ),
     aim(
         Benchmark::Fabric,
-        "from device, pageable, 1 MiB",
+        "from device, pageable, 16 MiB",
         Placement::Two,
         Limit::ShareOfPerftest(0.9),
     ),

@@ -43,11 +43,11 @@ impl Perftest {
         }
     }
 
-    /// One round: both ends on this machine.
+    /// One round: both ends on this machine. A stream's time is that of `moved` bytes.
     ///
     /// # Errors
     /// A program is not installed, fails, or says nothing that is understood.
-    pub(crate) fn run(&self, port: &Port) -> Result<Round, Failure> {
+    pub(crate) fn run(&self, port: &Port, moved: usize) -> Result<Round, Failure> {
         let mut server = self.start(port, &[])?;
         let result = self.run_client(port);
         if result.is_err() {
@@ -57,8 +57,12 @@ impl Perftest {
         let text = result?;
         let sample = self.sample_ns(&text);
         let sample = sample.ok_or_else(|| format!("{} said:\n{text}", self.program()))?;
+        let messages = match self {
+            Self::SendLatency { .. } => 1.0,
+            _ => moved as f64 / self.sizes().0 as f64,
+        };
         Ok(Round {
-            samples_ns: vec![sample],
+            samples_ns: vec![sample * messages],
             caller_cpu_ns: 0.0,
         })
     }

@@ -150,7 +150,7 @@ fn run_cases(
                 }
             }
             if let (Some(perftest), Some(port)) = (&case.perftest, host.rdma_port()) {
-                let round = perftest.run(port)?;
+                let round = perftest.run(port, case.bytes)?;
                 let key = (place, Subject::Perftest);
                 measured.entry(key).or_default().push(round);
             }

@@ -12,6 +12,16 @@ sed -n 's/^test \(.*\) \.\.\. ok$/\1/p' /tmp/faults.log | while read -r name; do
 
 start_server
 for name in vector_add stream_overlap multi_thread memory tiled_matmul; do by_rdma "$name" "programs/$name"; done
+by_rdma "a program that forks before and after it has a session" programs/forks after
+by_rdma "a forked child that goes on" programs/forks connected
+
+# A training job: losses equal to those of a run without any of this, to the last printed digit.
+export PYTHONHOME=/payload/python PYTHONPATH=/payload/python/packages DEV=CUDA:PTX JIT=2 PARALLEL=0
+by_rdma "tinygrad trains" python/bin/python python/train_tiny.py
+unset PYTHONHOME PYTHONPATH
+grep -v '^gpurun:' /tmp/client.log | cmp -s - python/expected || failed "the losses differ: $(cat /tmp/client.log python/expected)"
+passed "the losses are those of a run without RDMA"
+
 TRANSPORT=auto by_rdma "the automatic choice" programs/vector_add
 
 # Without a device at the other end the reason is told, and frames go by TCP; who requires RDMA gets an error.

@@ -47,7 +47,7 @@ await_none() {
 }
 
 # `client COMMAND…`: a program whose GPU is behind RDMA, and nothing else.
-client() { LD_PRELOAD=/payload/bin/guest/libcuda.so.1 GPURUN_SERVER="${SERVER:-}" GPURUN_TRANSPORT=${TRANSPORT:-rdma} GPURUN_LOG=info timeout 120 "$@"; }
+client() { LD_PRELOAD=/payload/bin/guest/libcuda.so.1 LD_LIBRARY_PATH=/payload/bin/guest GPURUN_SERVER="${SERVER:-}" GPURUN_TRANSPORT=${TRANSPORT:-rdma} GPURUN_LOG=info timeout 120 "$@"; }
 
 # `by_rdma NAME PROGRAM [ARGUMENT…]`: it passes, and its frames went by RDMA.
 by_rdma() {
