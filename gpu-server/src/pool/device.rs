@@ -56,6 +56,16 @@ impl Capacity {
         Self { server, devices }
     }
 
+    /// Gives slices the numbers that their devices have now: drivers may count otherwise after a restart.
+    pub(super) fn renumber(&self, slices: &mut [Slice]) {
+        for slice in slices {
+            let mut devices = self.devices.iter();
+            if let Some(device) = devices.find(|device| device.uuid == slice.uuid) {
+                slice.ordinal = device.ordinal;
+            }
+        }
+    }
+
     /// The device of this number.
     #[must_use]
     pub fn device(&self, ordinal: u32) -> Option<&Device> {

@@ -3,7 +3,7 @@
 use protocol::hello::Identity;
 use serde::{Deserialize, Serialize};
 
-use super::{Caller, Compute, LeaseId, Limits, Moment, Slice, Tenant, TokenId};
+use super::{Caller, Compute, LeaseId, Moment, Slice, Tenant, TokenId};
 
 /// Who holds a lease, for people: as the client said it. Nothing here is believed for a decision.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -61,8 +61,6 @@ pub struct Lease {
     pub tenant: Tenant,
     /// The token by which it was asked for.
     pub token: Option<TokenId>,
-    /// What its tenant might have when it was granted; a renewal is held against the limits of who renews.
-    pub limits: Limits,
     /// Who holds it.
     pub holder: Holder,
     /// What keeps it.

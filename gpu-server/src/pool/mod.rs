@@ -18,10 +18,13 @@
 mod caller;
 mod decision;
 mod device;
+mod fair;
 mod lease;
 mod names;
 mod need;
+mod placement;
 mod policy;
+mod scheduler;
 
 pub use caller::{Caller, Limits};
 pub use decision::{Decision, LeaseError, Place, Refusal};
@@ -30,6 +33,7 @@ pub use lease::{Holder, Keeping, Lease, LeaseEnd};
 pub use names::{InvalidName, LeaseId, RequestId, Tenant, TokenId};
 pub use need::{Need, NeedError, Portion};
 pub use policy::{Packing, Policy, Sharing};
+pub use scheduler::{Ask, Drain, Free, Scheduler, Waiting};
 
 use std::fmt;
 use std::ops::{Add, AddAssign};
