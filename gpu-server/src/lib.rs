@@ -16,6 +16,7 @@
 pub mod config;
 pub mod daemon;
 pub(crate) mod driver;
+pub mod gate;
 pub mod inherited;
 pub mod monitor;
 pub mod order;

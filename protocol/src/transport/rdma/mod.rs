@@ -16,10 +16,6 @@
 //!               ── one byte: ready ──────▶ frames
 //! ```
 
-#[cfg_attr(
-    not(any(feature = "rdma", test)),
-    expect(dead_code, reason = "chosen among for a connection only")
-)]
 mod gid;
 #[cfg_attr(
     not(feature = "rdma"),
