@@ -175,7 +175,8 @@ impl Memory {
 
     pub(super) fn take_place(&self, share: Share) -> Option<Place> {
         let all = &self.layout().places;
-        let is_free = |place: &PlaceMemory| place.generation.load(Ordering::Relaxed) % 2 == 0;
+        let is_free =
+            |place: &PlaceMemory| place.generation.load(Ordering::Relaxed).is_multiple_of(2);
         let index = all.iter().position(is_free)?;
         let place = &all[index];
         place.parts.store(share.parts, Ordering::Relaxed);
