@@ -11,8 +11,10 @@
 //! inherited descriptors by number      worker    the calls of one session
 //! monitor   how devices are used, seen by a child process
 //! order     what a worker is started with  pool      who gets which part of which device
+//! authority who may come from elsewhere
 //! ```
 
+pub mod authority;
 pub mod config;
 pub mod daemon;
 pub(crate) mod driver;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gpu_server::config::Flags;
-use gpu_server::{config, daemon, inherited, monitor, order, probe, worker};
+use gpu_server::{authority, config, daemon, inherited, monitor, order, probe, worker};
 use protocol::hello::DeviceKind;
 use tracing_subscriber::EnvFilter;
 
@@ -24,6 +24,8 @@ Examples:
   gpu-server serve --listen unix:/run/gpurun/server.sock
   gpu-server serve --device soft --listen tcp://127.0.0.1:0
   gpu-server serve --config /etc/gpurun/server.toml
+  gpu-server init --name gpu-host                       what a server needs that others reach
+  gpu-server token create --tenant ann --devices 2 --bundle ann.gpurun
 
 Log lines go to standard error; GPURUN_LOG=debug says more, GPURUN_LOG=warn less.";
 
@@ -31,6 +33,11 @@ Log lines go to standard error; GPURUN_LOG=debug says more, GPURUN_LOG=warn less
 enum Word {
     /// Listen for programs, and start a worker for each session
     Serve(Serve),
+    /// Make what a server needs that others reach: an authority, a certificate, a key for tokens
+    Init(authority::command::Init),
+    /// Make, list and revoke tokens
+    #[command(subcommand)]
+    Token(authority::command::Token),
     /// Print the release
     Version,
     /// Look at a driver's devices (started by the server itself)
@@ -115,6 +122,12 @@ fn main() -> ExitCode {
     start_log();
     let result = match command.word {
         Word::Serve(serve) => run_daemon(serve),
+        Word::Init(init) => authority::command::init(&init)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|error| error.to_string()),
+        Word::Token(token) => authority::command::token(token)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|error| error.to_string()),
         Word::Version => {
             println!("gpu-server {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)
