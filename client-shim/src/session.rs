@@ -242,15 +242,13 @@ fn open() -> Result<Opened, Failure> {
         told: Arc::new(|notice| log::warning!("the server: {notice}")),
         ..Patience::default()
     };
-    let by_rdma = protocol::config::rdma_settings()
-        .map_err(|reason| Failure::new(CUresult::SYSTEM_NOT_READY, reason))?;
     let credentials = Credentials::of_this_process()
         .map_err(|error| Failure::new(CUresult::SYSTEM_NOT_READY, error))?;
     let choice = settings.transport;
     let opened = connect::first_of(&addresses, |address| {
         let socket = process::hold(connect::connect(address)?);
         let approach = Approach {
-            attempt: Attempt::new(address, &socket, choice, &by_rdma)?,
+            attempt: Attempt::new(address, &socket, choice, &settings.rdma)?,
             choice,
             credential: &credentials.for_server(address),
             hold: &process::hold,

@@ -11,7 +11,7 @@ use protocol::frame::{
 };
 use protocol::hello::{
     self, Accepted, DeviceRequest, DeviceSnapshot, Hello, HelloMessage, HelloReply, Intent,
-    ProbeReport, RefusalCode, ServerInfo,
+    ProbeReport, RdmaEnd, RdmaQueuePair, RefusalCode, ServerInfo,
 };
 use zerocopy::IntoBytes;
 
@@ -79,6 +79,8 @@ pub fn hello() -> Vec<Vec<u8>> {
         }),
         devices: vec![snapshot()],
         windows: vec![WINDOW],
+        rdma: Some(rdma_end()),
+        ..Accepted::default()
     };
     let report = ProbeReport {
         driver_version: 13000,
@@ -307,4 +309,22 @@ pub fn stats() -> Vec<Vec<u8>> {
     let file = tempfile::NamedTempFile::new().expect("a file");
     protocol::stats::MappedStats::create(file.as_file()).expect("counts");
     vec![std::fs::read(file.path()).expect("read")]
+}
+
+/// An end of a connection by RDMA that is well-formed.
+fn rdma_end() -> RdmaEnd {
+    let pair = Some(RdmaQueuePair {
+        number: 17,
+        first_packet: 12_345,
+    });
+    RdmaEnd {
+        gid: vec![7; 16],
+        mtu: 3,
+        outgoing: pair,
+        incoming: pair,
+        ring_address: 0x7000_0000_0000,
+        ring_key: 0x1234_5678,
+        ring_bytes: 1 << 20,
+        slots: 128,
+    }
 }

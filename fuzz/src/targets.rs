@@ -68,6 +68,8 @@ pub fn settings(bytes: &[u8]) {
             transport: word(),
             device: word(),
             silence_grace: word(),
+            rdma_device: word(),
+            rdma_traffic_class: word(),
         },
         ..Sources::default()
     };

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocol::address::{Address, AddressError};
-use protocol::config::{DeviceChoice, GraceError, UnknownChoice, parse_grace};
+use protocol::config::{DeviceChoice, GraceError, UnknownChoice, parse_grace, parse_traffic_class};
 use protocol::limits::{DEFAULT_PORT, DEFAULT_SILENCE_GRACE};
+use protocol::transport::rdma::Wanted;
 use serde::Deserialize;
 
 /// The file that is read if none is named.
@@ -53,6 +54,12 @@ pub enum ConfigError {
     /// A grace that is too short or too long.
     #[error("silence_grace: {0}")]
     Grace(#[from] GraceError),
+    /// A device for RDMA that is none.
+    #[error("rdma_device: {0}")]
+    RdmaDevice(String),
+    /// A traffic class that is none.
+    #[error("rdma_traffic_class: {0}")]
+    TrafficClass(String),
     /// An address that others can reach, without encryption.
     #[error(
         "will not listen on {0}: there is no encryption and no login yet, so whoever reaches that address can use \
@@ -88,6 +95,20 @@ struct File {
     insecure: bool,
     max_sessions: Option<usize>,
     silence_grace: Option<u64>,
+    rdma: Option<bool>,
+    rdma_device: Option<String>,
+    rdma_traffic_class: Option<u64>,
+}
+
+/// How RDMA is used, or why it is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rdma {
+    /// Why nobody gets it.
+    pub refusal: Option<&'static str>,
+    /// The device, if it is named: `DEVICE[:PORT[:GID]]`.
+    pub device: Option<String>,
+    /// The traffic class of packets.
+    pub traffic_class: u8,
 }
 
 /// The server's settings.
@@ -105,6 +126,8 @@ pub struct Config {
     pub max_sessions: usize,
     /// How long a client may be silent before its session ends.
     pub silence_grace: Duration,
+    /// How RDMA is used.
+    pub rdma: Rdma,
 }
 
 /// Reads the file and puts the flags over it.
@@ -155,6 +178,7 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
             port: DEFAULT_PORT,
         });
     }
+    let rdma = rdma(&file)?;
     let driver = flags.driver.clone().or(file.driver);
     if let Some(path) = driver.as_ref().filter(|path| !path.is_absolute()) {
         return Err(ConfigError::RelativeDriver(path.clone()));
@@ -178,6 +202,22 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         insecure: flags.insecure || file.insecure,
         max_sessions,
         silence_grace,
+        rdma,
+    })
+}
+
+fn rdma(file: &File) -> Result<Rdma, ConfigError> {
+    let is_wanted = file.rdma.unwrap_or(true);
+    let refusal = (!is_wanted).then_some("this server's settings say no to RDMA");
+    if let Some(device) = &file.rdma_device {
+        Wanted::parse(device).map_err(ConfigError::RdmaDevice)?;
+    }
+    let class = file.rdma_traffic_class.map(|class| class.to_string());
+    let traffic_class = class.map_or(Ok(0), |text| parse_traffic_class(&text));
+    Ok(Rdma {
+        refusal,
+        device: file.rdma_device.clone(),
+        traffic_class: traffic_class.map_err(ConfigError::TrafficClass)?,
     })
 }
 
@@ -208,6 +248,19 @@ mod tests {
         assert_eq!(config.device, DeviceChoice::Auto);
         assert!(!config.insecure);
         assert_eq!(config.silence_grace, DEFAULT_SILENCE_GRACE);
+    }
+
+    #[test]
+    fn rdma_can_be_refused_and_chosen() {
+        let rdma = |text: &str| merged(text, &Flags::default()).map(|config| config.rdma);
+        assert_eq!(rdma("").expect("a config").refusal, None);
+        let refusal = |text: &str| rdma(text).expect("a config").refusal.expect("a refusal");
+        assert!(refusal("rdma = false").contains("settings"));
+        let named = rdma("rdma_device = 'mlx5_0:1'\nrdma_traffic_class = 106").expect("a config");
+        assert_eq!(named.device.as_deref(), Some("mlx5_0:1"));
+        assert_eq!(named.traffic_class, 106);
+        assert!(rdma("rdma_device = ':'").is_err());
+        assert!(rdma("rdma_traffic_class = 300").is_err());
     }
 
     #[test]

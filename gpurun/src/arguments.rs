@@ -47,6 +47,7 @@ Examples:
   gpurun python train.py                       on the configured server, else on this machine
   gpurun --server gpu1 python train.py         on the server gpu1, port 7370
   gpurun --server unix:/run/gpurun/server.sock ./vector_add
+  gpurun --server gpu1 --transport rdma python train.py
   gpurun -n 2 ./multi                          the program sees two devices
   gpurun --device soft ./vector_add            on the software GPU, with no GPU anywhere
   GPURUN_STATS=1 gpurun ./vector_add           and say afterwards what was called
@@ -89,9 +90,17 @@ pub(crate) struct Options {
         help = "The servers: [tcp://]HOST[:PORT] or unix:PATH, with commas between"
     )]
     pub(crate) server: Option<String>,
-    /// How to reach them: auto, tcp or unix
+    /// How to reach them: auto, tcp, unix or rdma
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) transport: Option<String>,
+    /// The RDMA device, where several are there
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        global = true,
+        help = "The RDMA device, DEVICE[:PORT[:GID]] [default: the one that has the connection's address]"
+    )]
+    pub(crate) rdma_device: Option<String>,
     /// What devices are made of: auto, gpu or soft
     #[arg(long, value_name = "KIND", global = true)]
     pub(crate) device: Option<String>,
@@ -104,7 +113,8 @@ impl Options {
             server: self.server.clone(),
             transport: self.transport.clone(),
             device: self.device.clone(),
-            silence_grace: None,
+            rdma_device: self.rdma_device.clone(),
+            ..Texts::default()
         }
     }
 }

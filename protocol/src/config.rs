@@ -169,30 +169,6 @@ pub fn parse_grace(text: &str) -> Result<Duration, GraceError> {
         .ok_or_else(|| GraceError(text.to_owned()))
 }
 
-/// How to use RDMA, by the variables [`RDMA_DEVICE_VARIABLE`] and [`RDMA_TRAFFIC_CLASS_VARIABLE`].
-///
-/// # Errors
-/// What is wrong with one of them.
-pub fn rdma_settings() -> Result<rdma::Settings, String> {
-    let text = |name| {
-        variable(name)?
-            .into_string()
-            .ok()
-            .filter(|text| !text.is_empty())
-    };
-    let mut settings = rdma::Settings::default();
-    if let Some(device) = text(RDMA_DEVICE_VARIABLE) {
-        let wanted = rdma::Wanted::parse(&device);
-        settings.wanted = wanted.map_err(|reason| format!("{RDMA_DEVICE_VARIABLE}: {reason}"))?;
-    }
-    if let Some(class) = text(RDMA_TRAFFIC_CLASS_VARIABLE) {
-        let wrong =
-            |_| format!("{RDMA_TRAFFIC_CLASS_VARIABLE}: '{class}' is no number from 0 to 255");
-        settings.path.traffic_class = class.parse().map_err(wrong)?;
-    }
-    Ok(settings)
-}
-
 /// Who decided a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -232,6 +208,14 @@ pub enum ConfigError {
         /// What is wrong.
         source: UnknownChoice,
     },
+    /// A device or a number for RDMA that is none.
+    #[error("{origin}: {message}")]
+    Rdma {
+        /// Who said it.
+        origin: Origin,
+        /// What is wrong.
+        message: String,
+    },
     /// A time that is none, or out of bounds.
     #[error("{origin}: {source}")]
     Grace {
@@ -269,6 +253,10 @@ pub struct Texts {
     pub device: Option<String>,
     /// How long the server may be silent, in seconds.
     pub silence_grace: Option<String>,
+    /// The RDMA device.
+    pub rdma_device: Option<String>,
+    /// The traffic class of packets that travel by RDMA.
+    pub rdma_traffic_class: Option<String>,
 }
 
 /// Everything that settings are decided from.
@@ -293,6 +281,8 @@ pub struct Settings {
     pub device: DeviceChoice,
     /// How long the server may be silent.
     pub silence_grace: Duration,
+    /// How RDMA is used.
+    pub rdma: rdma::Settings,
 }
 
 impl Default for Settings {
@@ -302,6 +292,7 @@ impl Default for Settings {
             transport: TransportChoice::default(),
             device: DeviceChoice::default(),
             silence_grace: DEFAULT_SILENCE_GRACE,
+            rdma: rdma::Settings::default(),
         }
     }
 }
@@ -313,6 +304,8 @@ struct File {
     transport: Option<String>,
     device: Option<String>,
     silence_grace: Option<u64>,
+    rdma_device: Option<String>,
+    rdma_traffic_class: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -350,6 +343,8 @@ impl Sources {
                 transport: variable(TRANSPORT_VARIABLE),
                 device: variable(DEVICE_VARIABLE),
                 silence_grace: variable(SILENCE_GRACE_VARIABLE),
+                rdma_device: variable(RDMA_DEVICE_VARIABLE),
+                rdma_traffic_class: variable(RDMA_TRAFFIC_CLASS_VARIABLE),
             },
             files,
         })
@@ -417,6 +412,8 @@ fn parse_file(path: &Path, text: &str) -> Result<Texts, ConfigError> {
         transport: file.transport,
         device: file.device,
         silence_grace: file.silence_grace.map(|seconds| seconds.to_string()),
+        rdma_device: file.rdma_device,
+        rdma_traffic_class: file.rdma_traffic_class.map(|class| class.to_string()),
     })
 }
 
@@ -425,14 +422,21 @@ fn parse_file(path: &Path, text: &str) -> Result<Texts, ConfigError> {
 /// # Errors
 /// The deciding text of a setting, or a file, cannot be understood.
 pub fn resolve(sources: &Sources) -> Result<Settings, ConfigError> {
-    let named = |texts: &Texts, origin: fn(&'static str) -> Origin, names: [&'static str; 4]| {
+    let named = |texts: &Texts, origin: fn(&'static str) -> Origin, names: [&'static str; 6]| {
         (texts.clone(), names.map(origin))
     };
     let mut all = vec![
         named(
             &sources.flags,
             Origin::Flag,
-            ["--server", "--transport", "--device", "--silence-grace"],
+            [
+                "--server",
+                "--transport",
+                "--device",
+                "--silence-grace",
+                "--rdma-device",
+                "--rdma-traffic-class",
+            ],
         ),
         named(
             &sources.variables,
@@ -442,16 +446,30 @@ pub fn resolve(sources: &Sources) -> Result<Settings, ConfigError> {
                 TRANSPORT_VARIABLE,
                 DEVICE_VARIABLE,
                 SILENCE_GRACE_VARIABLE,
+                RDMA_DEVICE_VARIABLE,
+                RDMA_TRAFFIC_CLASS_VARIABLE,
             ],
         ),
     ];
     for (path, text) in &sources.files {
-        let origins = [(); 4].map(|()| Origin::File(path.clone()));
+        let origins = [(); 6].map(|()| Origin::File(path.clone()));
         all.push((parse_file(path, text)?, origins));
     }
     let mut settings = Settings::default();
     let (mut has_transport, mut has_device, mut has_grace) = (false, false, false);
-    for (texts, [of_server, of_transport, of_device, of_grace]) in all {
+    let (mut has_rdma_device, mut has_class) = (false, false);
+    for (
+        texts,
+        [
+            of_server,
+            of_transport,
+            of_device,
+            of_grace,
+            of_rdma_device,
+            of_class,
+        ],
+    ) in all
+    {
         if let (None, Some(text)) = (&settings.servers, texts.server) {
             match Address::parse_list(&text) {
                 Ok(list) => settings.servers = Some((list, of_server)),
@@ -482,8 +500,29 @@ pub fn resolve(sources: &Sources) -> Result<Settings, ConfigError> {
             })?;
             has_grace = true;
         }
+        if let (false, Some(text)) = (has_rdma_device, texts.rdma_device) {
+            settings.rdma.wanted = of_rdma(rdma::Wanted::parse(&text), of_rdma_device)?;
+            has_rdma_device = true;
+        }
+        if let (false, Some(text)) = (has_class, texts.rdma_traffic_class) {
+            settings.rdma.path.traffic_class = of_rdma(parse_traffic_class(&text), of_class)?;
+            has_class = true;
+        }
     }
     Ok(settings)
+}
+
+fn of_rdma<T>(parsed: Result<T, String>, origin: Origin) -> Result<T, ConfigError> {
+    parsed.map_err(|message| ConfigError::Rdma { origin, message })
+}
+
+/// The traffic class of an IP header.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_traffic_class(text: &str) -> Result<u8, String> {
+    let wrong = |_| format!("'{text}' is no number from 0 to 255");
+    text.trim().parse().map_err(wrong)
 }
 
 fn choose<T: FromStr<Err = UnknownChoice>>(
@@ -512,7 +551,7 @@ mod tests {
             server: text(server),
             transport: text(transport),
             device: text(device),
-            silence_grace: None,
+            ..Texts::default()
         }
     }
 
@@ -611,6 +650,28 @@ mod tests {
             );
             assert_eq!(error, expected);
         }
+    }
+
+    #[test]
+    fn rdma_has_a_device_and_a_traffic_class() {
+        let mut sources = Sources {
+            files: vec![(
+                PathBuf::from("/f"),
+                "rdma_device = 'mlx5_1'\nrdma_traffic_class = 106".to_owned(),
+            )],
+            ..Sources::default()
+        };
+        sources.flags.rdma_device = Some("mlx5_0:1:3".to_owned());
+        let settings = resolve(&sources).expect("settings");
+        assert_eq!(settings.rdma.path.traffic_class, 106);
+        let wanted = rdma::Wanted::parse("mlx5_0:1:3").expect("a device");
+        assert_eq!(settings.rdma.wanted, wanted);
+        sources.variables.rdma_traffic_class = Some("256".to_owned());
+        let error = resolve(&sources).expect_err("too large").to_string();
+        assert_eq!(
+            error,
+            "GPURUN_RDMA_TRAFFIC_CLASS: '256' is no number from 0 to 255"
+        );
     }
 
     #[test]

@@ -60,12 +60,13 @@ can_build_rdma() {
     have pkg-config && pkg-config --exists libibverbs librdmacm && [ -e /usr/lib/llvm-14/lib/libclang.so.1 ]
 }
 
-# Sets FEATURES, the options that every cargo command gets: the same ones, or everything would be built twice.
+# Sets FEATURES, the options that every cargo command gets: the same ones, or everything would be built twice. A feature of one crate is
+# enough: the others see the transport through it.
 choose_features() {
     FEATURES=()
     if [ "${GPURUN_BUILD_RDMA:-auto}" != no ] && can_build_rdma; then
         export LIBCLANG_PATH=/usr/lib/llvm-14/lib
-        FEATURES=(--features "protocol/rdma,client-shim/rdma,gpu-server/rdma,gpurun/rdma,bench/rdma")
+        FEATURES=(--features protocol/rdma)
     elif [ "${GPURUN_BUILD_RDMA:-auto}" = yes ]; then
         apt_install "the transport by RDMA" "${RDMA_PACKAGES[@]}"
         GPURUN_BUILD_RDMA=auto choose_features

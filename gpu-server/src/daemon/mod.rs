@@ -22,7 +22,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use protocol::hello::{
-    self, Accepted, Hello, HelloReply, Intent, RefusalCode, Refused, ServerInfo,
+    self, Accepted, Hello, HelloReply, Intent, RdmaOrder, RefusalCode, Refused, ServerInfo,
 };
 use protocol::limits::CLEAN_UP_LIMIT;
 use tokio::signal::unix::{SignalKind, signal};
@@ -211,6 +211,7 @@ impl Daemon {
                 client: name,
                 devices: Arc::clone(&self.devices),
                 silence_grace: self.config.silence_grace,
+                rdma: rdma_order(&self.config.rdma),
                 lease: None,
                 descriptors: Descriptors::default(),
             },
@@ -236,6 +237,15 @@ impl Daemon {
         {
             self.workers.kill();
         }
+    }
+}
+
+/// What a worker has to know of RDMA.
+fn rdma_order(rdma: &crate::config::Rdma) -> RdmaOrder {
+    RdmaOrder {
+        refusal: rdma.refusal.unwrap_or_default().to_owned(),
+        device: rdma.device.clone().unwrap_or_default(),
+        traffic_class: rdma.traffic_class.into(),
     }
 }
 

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use command_fds::CommandFdExt;
-use protocol::hello::{self, Hello, HelloReply, LeaseOrder, RefusalCode, WorkerOrder};
+use protocol::hello::{self, Hello, HelloReply, LeaseOrder, RdmaOrder, RefusalCode, WorkerOrder};
 use protocol::transport::HandshakeStream;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::sync::mpsc;
@@ -38,6 +38,7 @@ pub(super) struct Order {
     pub(super) client: String,
     pub(super) devices: Arc<Devices>,
     pub(super) silence_grace: Duration,
+    pub(super) rdma: RdmaOrder,
     /// What the session may use; nothing: the driver's first devices, all of each.
     pub(super) lease: Option<LeaseOrder>,
     /// What the worker inherits.
@@ -272,6 +273,7 @@ fn command(session: u64, order: Order) -> io::Result<Command> {
         silence_grace_seconds: order.silence_grace.as_secs(),
         parent: std::process::id(),
         lease: order.lease,
+        rdma: Some(order.rdma),
         ..WorkerOrder::default()
     };
     let mappings = crate::order::pass(written, order.socket, order.descriptors)?;
@@ -325,6 +327,7 @@ mod tests {
             client: String::new(),
             devices: Arc::new(devices),
             silence_grace: Duration::ZERO,
+            rdma: RdmaOrder::default(),
             lease: None,
             descriptors: Descriptors::default(),
         };

@@ -57,7 +57,7 @@ use protocol::hello::{
     WorkerOrder,
 };
 use protocol::limits::{HEARTBEAT_INTERVAL, HELLO_TIMEOUT};
-use protocol::transport::rdma::RdmaError;
+use protocol::transport::rdma::{self, RdmaError};
 use protocol::transport::tls::{self, Identity};
 use protocol::transport::{Connection, Patience};
 
@@ -118,7 +118,7 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let line = line(connection, order.tls.as_ref())?;
     let (reply, prepared) = match prepare(&order, &hello) {
         Ok((driver, devices, mut accepted)) => {
-            let end = offer_rdma(session, &hello, &line, &mut accepted);
+            let end = offer_rdma(&order, &hello, &line, &mut accepted);
             (
                 HelloReply::from(accepted.clone()),
                 Ok((driver, devices, accepted.windows, end)),
@@ -173,25 +173,37 @@ fn line(connection: OwnedFd, tls: Option<&TlsOrder>) -> Result<Line, Reason> {
 
 /// Our end of a connection by RDMA, if the client asks for one; the answer tells it, or why there is none.
 fn offer_rdma(
-    session: u64,
+    order: &WorkerOrder,
     hello: &Hello,
     line: &Line,
     accepted: &mut Accepted,
 ) -> Option<ServerEnd> {
     hello.rdma.as_ref()?;
-    let settings = protocol::config::rdma_settings().map_err(RdmaError::NoDevice);
-    let end = settings.and_then(|settings| ServerEnd::new(hello, line, &settings));
+    let end = rdma_settings(order).and_then(|settings| ServerEnd::new(hello, line, &settings));
     match end {
         Ok(end) => {
             end.answer(accepted);
             Some(end)
         }
         Err(error) => {
-            tracing::info!(session, "no RDMA: {error}");
+            tracing::info!(session = order.session, "no RDMA: {error}");
             accepted.rdma_refusal = error.to_string();
             None
         }
     }
+}
+
+fn rdma_settings(order: &WorkerOrder) -> Result<rdma::Settings, RdmaError> {
+    let order = order.rdma.clone().unwrap_or_default();
+    if !order.refusal.is_empty() {
+        return Err(RdmaError::NotAllowed(order.refusal));
+    }
+    let mut settings = rdma::Settings::default();
+    if !order.device.is_empty() {
+        settings.wanted = rdma::Wanted::parse(&order.device).map_err(RdmaError::NoDevice)?;
+    }
+    settings.path.traffic_class = u8::try_from(order.traffic_class).unwrap_or(0);
+    Ok(settings)
 }
 
 fn prepare(

@@ -52,6 +52,9 @@ pub enum RdmaError {
     /// rdma-core is not installed.
     #[error("rdma-core is not installed here ({0}): install libibverbs1 and ibverbs-providers")]
     NoLibrary(String),
+    /// The operator does not want it.
+    #[error("{0}")]
+    NotAllowed(String),
     /// No device fits.
     #[error("no RDMA device: {0}")]
     NoDevice(String),
