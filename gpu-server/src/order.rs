@@ -1,6 +1,6 @@
 //! The order that a worker is started with: one message in a file of memory, and descriptors.
 //!
-//! What: the daemon writes a [`WorkerOrder`] down and passes descriptors ([`pass`]); the worker, the same binary, takes them
+//! What: the daemon writes a [`WorkerOrder`] down and passes descriptors (`pass`); the worker, the same binary, takes them
 //! ([`take`]). Why a message and not arguments: it holds keys, which nobody may see in a list of processes, and each part of the server adds its
 //! own to it. Rules: the connection and the order have fixed numbers; the numbers of all others stand in the order; everything is taken
 //! before a second thread begins.

@@ -1,7 +1,7 @@
 //! A gate's memory: what all workers of a device map.
 //!
 //! *Rules:* everything is an atomic number that any process may write, so nothing read from it is trusted to be in range; what belongs
-//! together is changed under the [lock](super::lock). The file is sealed, so that nobody can shorten it under another's mapping.
+//! together is changed under the [lock]. The file is sealed, so that nobody can shorten it under another's mapping.
 //!
 //! # Safety
 //! The mapping is as long as [`Layout`] (checked when it is made; sealed since), lives as long as [`Memory`], and `Layout` consists of

@@ -5,7 +5,7 @@
 //!
 //! * the head is granted as soon as it fits;
 //! * of each other tenant the first request may be granted before the head, if that never delays it (see
-//!   [`placement`](crate::pool::placement)); within a tenant nobody overtakes;
+//!   [`placement`]); within a tenant nobody overtakes;
 //! * a tenant at its own limit waits for its own leases, and keeps nobody waiting.
 //!
 //! *Cost:* each event looks at every waiting request once, and at every device for it.

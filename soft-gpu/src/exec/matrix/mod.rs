@@ -1,6 +1,6 @@
 //! Small matrices that are spread over the lanes of a warp: `mma`, `wmma`, `ldmatrix`, `movmatrix`.
 //!
-//! [`layout`] says which lane holds which element, [`multiply`] gathers the fragments into arrays, multiplies, and
+//! [`layout`] says which lane holds which element, [`multiply`](mod@multiply) gathers the fragments into arrays, multiplies, and
 //! spreads the result, [`transfer`] moves fragments between registers and memory. PTX fixes the layouts of `mma`; those
 //! of `wmma` are the implementation's own, here the elements in the order in which they are summed.
 //!
