@@ -3,6 +3,8 @@
 //! Rules: a file with an unknown key, or a file that was named and is not there, is an error; where the server may
 //! listen is decided here, purely, before anything is bound.
 
+mod security;
+
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,10 @@ use protocol::config::{DeviceChoice, GraceError, UnknownChoice, parse_grace, par
 use protocol::limits::{DEFAULT_PORT, DEFAULT_SILENCE_GRACE};
 use protocol::transport::rdma::Wanted;
 use serde::Deserialize;
+
+use security::SecurityFile;
+
+pub use security::SecurityConfig;
 
 /// The file that is read if none is named.
 pub const SYSTEM_FILE: &str = "/etc/gpurun/server.toml";
@@ -60,10 +66,13 @@ pub enum ConfigError {
     /// A traffic class that is none.
     #[error("rdma_traffic_class: {0}")]
     TrafficClass(String),
-    /// An address that others can reach, without encryption.
+    /// A certificate without a key, or a key without a certificate.
+    #[error("tls_certificate and tls_key are named both or neither")]
+    HalfCertificate,
+    /// An address that others can reach, and nothing that keeps them out.
     #[error(
-        "will not listen on {0}: there is no encryption and no login yet, so whoever reaches that address can use \
-         the GPU and read the data. Listen on 127.0.0.1 or a unix socket, or accept that with --insecure"
+        "will not listen on {0}: there is no authority, so whoever reaches that address could use the GPU and read the data. \
+         Make one (gpu-server init, and state = '…' in server.toml), or listen on 127.0.0.1 or a unix socket, or accept that with --insecure"
     )]
     Exposed(Address),
 }
@@ -98,6 +107,13 @@ struct File {
     rdma: Option<bool>,
     rdma_device: Option<String>,
     rdma_traffic_class: Option<u64>,
+    state: Option<PathBuf>,
+    authority: Option<PathBuf>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    require_token: Option<bool>,
+    require_encryption: Option<bool>,
+    trust_loopback: Option<bool>,
 }
 
 /// How RDMA is used, or why it is not.
@@ -128,6 +144,8 @@ pub struct Config {
     pub silence_grace: Duration,
     /// How RDMA is used.
     pub rdma: Rdma,
+    /// Who may come from elsewhere, and how.
+    pub security: SecurityConfig,
 }
 
 /// Reads the file and puts the flags over it.
@@ -195,20 +213,35 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         Some(seconds) => parse_grace(&seconds.to_string())?,
         None => DEFAULT_SILENCE_GRACE,
     };
+    let insecure = flags.insecure || file.insecure;
+    let security = SecurityFile {
+        authority: file.authority,
+        tls_certificate: file.tls_certificate,
+        tls_key: file.tls_key,
+        require_token: file.require_token,
+        require_encryption: file.require_encryption,
+        trust_loopback: file.trust_loopback,
+    };
+    let security = SecurityConfig::merge(security, file.state.as_deref(), insecure)?;
     Ok(Config {
         listen: addresses,
         device,
         driver,
-        insecure: flags.insecure || file.insecure,
+        insecure,
         max_sessions,
         silence_grace,
         rdma,
+        security,
     })
 }
 
 fn rdma(file: &File) -> Result<Rdma, ConfigError> {
     let is_wanted = file.rdma.unwrap_or(true);
-    let refusal = (!is_wanted).then_some("this server's settings say no to RDMA");
+    let refusal = match file.require_encryption {
+        _ if !is_wanted => Some("this server's settings say no to RDMA"),
+        Some(true) => Some("this server requires encryption, and RDMA has none"),
+        _ => None,
+    };
     if let Some(device) = &file.rdma_device {
         Wanted::parse(device).map_err(ConfigError::RdmaDevice)?;
     }
@@ -225,8 +258,12 @@ fn rdma(file: &File) -> Result<Rdma, ConfigError> {
 ///
 /// # Errors
 /// [`ConfigError::Exposed`].
-pub fn check_exposure(address: &Address, ip: IpAddr, insecure: bool) -> Result<(), ConfigError> {
-    if insecure || ip.to_canonical().is_loopback() {
+pub fn check_exposure(
+    address: &Address,
+    ip: IpAddr,
+    may_be_reached: bool,
+) -> Result<(), ConfigError> {
+    if may_be_reached || ip.to_canonical().is_loopback() {
         Ok(())
     } else {
         Err(ConfigError::Exposed(address.clone()))

@@ -37,7 +37,8 @@ pub use control::{
 /// The first bytes of each direction: a name and the version of this way of beginning.
 pub const MAGIC: [u8; 8] = *b"GPURUN\x00\x01";
 
-/// The first bytes of a connection that begins with a ticket: the ticket's 32 bytes follow, and then TLS.
+/// The first bytes of a connection that begins with a ticket: the [`TICKET_NAME_BYTES`] of its name follow in the clear, then TLS, and in it
+/// first the rest of the secret: who only saw the name cannot use it.
 pub const TICKET_MAGIC: [u8; 8] = *b"GPURUN\x00\x02";
 
 /// Bytes before a message: the magic and the message's length.
@@ -55,8 +56,14 @@ pub const DRIVER_VARIABLES: [&str; 7] = [
     "CUDA_SCALE_LAUNCH_QUEUES",
 ];
 
-/// Bytes of a ticket.
+/// Bytes of a ticket: its name and its proof.
 pub const TICKET_BYTES: usize = 32;
+
+/// Bytes of a ticket's name, which travel in the clear.
+pub const TICKET_NAME_BYTES: usize = 16;
+
+/// Bytes of a ticket's proof, which travel encrypted.
+pub const TICKET_PROOF_BYTES: usize = TICKET_BYTES - TICKET_NAME_BYTES;
 
 /// Bytes of a certificate's fingerprint: SHA-256.
 pub const FINGERPRINT_BYTES: usize = 32;

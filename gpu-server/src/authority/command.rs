@@ -239,7 +239,7 @@ fn print_created(create: &Create) -> Result<(), CommandError> {
 
 fn claims(create: &Create) -> Result<Claims, CommandError> {
     let mut random = [0; ID_BYTES];
-    fill_random(&mut random)?;
+    fill_random(&mut random).map_err(DirectoryError::Random)?;
     let id = format!("t-{}", BASE32_NOPAD.encode(&random).to_lowercase());
     let issued = Moment::now();
     let expires = duration("--expires", create.expires.as_deref())?;

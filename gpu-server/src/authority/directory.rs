@@ -90,6 +90,12 @@ impl Directory {
         Self(state.join("authority"))
     }
 
+    /// The authority in this directory.
+    #[must_use]
+    pub const fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -120,7 +126,7 @@ impl Directory {
         let certificate = authority_params()?.self_signed(&key)?;
         let server = server_certificate(&key, names)?;
         let mut secret = [0; 32];
-        fill_random(&mut secret)?;
+        fill_random(&mut secret).map_err(DirectoryError::Random)?;
         let signing = SigningKey::from_bytes(&secret);
         let parent = self.0.parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(parent).map_err(self.failed(parent))?;
@@ -250,14 +256,18 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::rename(&draft, path)
 }
 
-pub(super) fn fill_random(bytes: &mut [u8]) -> Result<(), DirectoryError> {
+/// Fills these bytes with what nobody can guess.
+///
+/// # Errors
+/// The system gives none.
+pub(crate) fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
     let mut filled = 0;
     while filled < bytes.len() {
         let flags = rustix::rand::GetRandomFlags::empty();
         match rustix::rand::getrandom(&mut bytes[filled..], flags) {
             Ok(count) => filled += count,
             Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(DirectoryError::Random(error.into())),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())

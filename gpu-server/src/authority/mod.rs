@@ -15,6 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use ed25519_dalek::VerifyingKey;
 use protocol::transport::tls::Identity;
 
+pub(crate) use directory::fill_random;
 pub use directory::{Directory, DirectoryError, write_private};
 
 use crate::pool::{Caller, Moment, TokenId};

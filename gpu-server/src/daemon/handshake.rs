@@ -2,79 +2,128 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::hello::{
-    self, Hello, HelloError, HelloMessage, HelloReply, PREAMBLE_BYTES, RefusalCode,
+    self, Hello, HelloError, HelloMessage, HelloReply, PREAMBLE_BYTES, RefusalCode, TICKET_MAGIC,
+    TICKET_NAME_BYTES,
 };
 use protocol::limits::HELLO_TIMEOUT;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::secure;
+use super::stream::{Beginning, Peer, Stream};
+use super::tickets::TicketName;
 
 /// How long a refused client may take to read the refusal before the connection is dropped.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A connection that is not yet a session.
 pub(super) struct Client {
-    name: String,
+    peer: Arc<Peer>,
     stream: Stream,
 }
 
-/// A connection of either family.
-pub(super) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
 impl Client {
-    pub(super) fn new(name: String, stream: Stream) -> Self {
-        Self { name, stream }
+    pub(super) fn new(peer: Peer, stream: Stream) -> Self {
+        let peer = Arc::new(peer);
+        Self { peer, stream }
     }
 
     /// Where it comes from, for the log.
     pub(super) fn name(&self) -> &str {
-        &self.name
+        &self.peer.name
+    }
+
+    /// Who it is.
+    pub(super) const fn peer(&self) -> &Arc<Peer> {
+        &self.peer
     }
 
     /// The socket itself, for another process. Nothing beyond the hello has been read from it.
     pub(super) fn into_socket(self) -> io::Result<OwnedFd> {
+        self.stream.into_socket()
+    }
+
+    /// The bare TCP connection.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(super) fn into_tcp(self) -> io::Result<TcpStream> {
         match self.stream {
-            Stream::Tcp(stream) => Ok(stream.into_std()?.into()),
-            Stream::Unix(stream) => Ok(stream.into_std()?.into()),
+            Stream::Tcp(stream) => Ok(stream),
+            Stream::Unix(_) | Stream::Tls(_) => Err(io::Error::other("no bare TCP connection")),
         }
     }
 
-    async fn read(&mut self) -> Result<Hello, HelloError> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => read_from(stream).await,
-            Stream::Unix(stream) => read_from(stream).await,
-        }
+    /// Whether nobody between can read along.
+    pub(super) const fn is_encrypted(&self) -> bool {
+        self.stream.is_encrypted()
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => stream.write_all(bytes).await,
-            Stream::Unix(stream) => stream.write_all(bytes).await,
-        }
+    /// The same client after its TLS handshake.
+    ///
+    /// # Errors
+    /// It is no TCP connection, or the handshake fails.
+    pub(super) async fn encrypted(self, tls: &TlsAcceptor) -> io::Result<Self> {
+        let peer = Arc::clone(&self.peer);
+        let stream = Box::new(tls.accept(self.into_tcp()?).await?);
+        Ok(Self {
+            peer,
+            stream: Stream::Tls(stream),
+        })
+    }
+
+    /// Sends one of several answers.
+    ///
+    /// # Errors
+    /// The client does not take it.
+    pub(super) async fn tell(&mut self, reply: HelloReply) -> Result<(), HelloError> {
+        let bytes = hello::encode(&reply)?;
+        let written = timeout(HELLO_TIMEOUT, self.stream.write_all(&bytes));
+        written.await.map_err(|_| HelloError::TimedOut)??;
+        Ok(())
     }
 
     /// Ends our direction and lets the client end its own, so that what it sent last cannot take the answer
     /// away from it.
     async fn end(&mut self) {
-        async fn drain(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) {
-            let _ = stream.shutdown().await;
-            let mut scrap = [0; 4096];
-            while matches!(stream.read(&mut scrap).await, Ok(count) if count > 0) {}
-        }
         let ended = async {
-            match &mut self.stream {
-                Stream::Tcp(stream) => drain(stream).await,
-                Stream::Unix(stream) => drain(stream).await,
-            }
+            let _ = self.stream.shutdown().await;
+            let mut scrap = [0; 4096];
+            while matches!(self.stream.read(&mut scrap).await, Ok(count) if count > 0) {}
         };
         // A client that does not end in time is dropped all the same.
         let _ = timeout(FAREWELL, ended).await;
+    }
+}
+
+/// What a connection turned out to be.
+pub(super) enum Greeting {
+    /// A client with its hello.
+    Hello(Client, Box<Hello>),
+    /// The second connection of a session that was granted on an encrypted first one: the clear part of its ticket. What follows on it
+    /// is TLS, and the worker's.
+    Ticket(Client, TicketName),
+}
+
+/// Looks at what a connection begins with, and reads a hello, encrypted or not, in the time that there is for it; a client that sends
+/// nothing, or nothing that we know, is logged and dropped here.
+pub(super) async fn greet(client: Client, tls: Option<TlsAcceptor>) -> Option<Greeting> {
+    let beginning = timeout(HELLO_TIMEOUT, client.stream.beginning()).await;
+    match beginning.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(Some(Beginning::Hello)) => read_hello(client).await,
+        Ok(Some(Beginning::Tls)) => read_hello(secure::accept(client, tls).await?).await,
+        // A port scan or a health check.
+        Ok(None) => None,
+        Err(error) => {
+            tracing::warn!(client = client.name(), "no hello: {error}");
+            None
+        }
     }
 }
 
@@ -84,19 +133,48 @@ pub(super) async fn read_from<M: HelloMessage>(
 ) -> Result<M, HelloError> {
     let mut preamble = [0; PREAMBLE_BYTES];
     stream.read_exact(&mut preamble).await?;
-    let mut bytes = vec![0; hello::parse_preamble(&preamble)?];
+    read_after(&preamble, stream).await
+}
+
+async fn read_after<M: HelloMessage>(
+    preamble: &[u8; PREAMBLE_BYTES],
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<M, HelloError> {
+    let mut bytes = vec![0; hello::parse_preamble(preamble)?];
     stream.read_exact(&mut bytes).await?;
     hello::decode(&bytes)
 }
 
+/// What a connection says in the clear, or over TLS.
+enum Said {
+    Hello(Box<Hello>),
+    Ticket(TicketName),
+}
+
+/// Reads a hello, or the clear part of a ticket, and not a byte more.
+async fn read_said(stream: &mut (impl AsyncRead + Unpin)) -> Result<Said, HelloError> {
+    let mut preamble = [0; PREAMBLE_BYTES];
+    stream.read_exact(&mut preamble).await?;
+    let Some(begin) = preamble.strip_prefix(&TICKET_MAGIC) else {
+        let hello = read_after(&preamble, stream).await?;
+        return Ok(Said::Hello(Box::new(hello)));
+    };
+    let mut name = [0; TICKET_NAME_BYTES];
+    let (read, unread) = name.split_at_mut(begin.len());
+    read.copy_from_slice(begin);
+    stream.read_exact(unread).await?;
+    Ok(Said::Ticket(TicketName(name)))
+}
+
 /// Reads a client's hello in the time that there is for it; a client that sends none, or a wrong one, is logged and
 /// dropped here.
-pub(super) async fn read_hello(mut client: Client) -> Option<(Client, Hello)> {
-    let result = timeout(HELLO_TIMEOUT, client.read())
+async fn read_hello(mut client: Client) -> Option<Greeting> {
+    let result = timeout(HELLO_TIMEOUT, read_said(&mut client.stream))
         .await
         .unwrap_or(Err(HelloError::TimedOut));
     let error = match result {
-        Ok(hello) => return Some((client, hello)),
+        Ok(Said::Hello(hello)) => return Some(Greeting::Hello(client, hello)),
+        Ok(Said::Ticket(name)) => return Some(Greeting::Ticket(client, name)),
         Err(error) => error,
     };
     match error {
@@ -117,13 +195,8 @@ pub(super) async fn read_hello(mut client: Client) -> Option<(Client, Hello)> {
 
 /// Answers and ends the connection.
 pub(super) async fn reply(mut client: Client, reply: HelloReply) {
-    let bytes = match hello::encode(&reply) {
-        Ok(bytes) => bytes,
-        Err(error) => return tracing::error!("an answer that breaks a rule: {error}"),
-    };
-    match timeout(HELLO_TIMEOUT, client.write(&bytes)).await {
-        Ok(Ok(())) => client.end().await,
-        Ok(Err(error)) => tracing::debug!(client = client.name(), "cannot answer: {error}"),
-        Err(_) => tracing::warn!(client = client.name(), "does not take its answer"),
+    match client.tell(reply).await {
+        Ok(()) => client.end().await,
+        Err(error) => tracing::warn!(client = client.name(), "cannot answer: {error}"),
     }
 }

@@ -1,6 +1,6 @@
 //! The sockets that the daemon listens on.
 //!
-//! Rules: TCP only on loopback unless the settings accept more; a unix socket is its user's alone (mode 0600), in a
+//! Rules: TCP only on loopback unless there is an authority, or the settings accept more; a unix socket is its user's alone (mode 0600), in a
 //! directory where nobody else could put another in its place, and is removed at the end if it is still ours.
 
 use std::future::Future;
@@ -18,7 +18,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
 use super::Event;
-use super::handshake::{Client, Stream};
+use super::handshake::Client;
+use super::stream::{Origin, Peer, Stream};
 use crate::config::{Config, ConfigError, check_exposure};
 
 /// After a failure to accept (no descriptors left, mostly), how long to wait before the next attempt.
@@ -96,7 +97,8 @@ pub(super) fn bind_all(config: &Config) -> Result<Vec<Listener>, ListenError> {
     for address in &config.listen {
         match address {
             Address::Tcp { host, port } => {
-                listeners.push(bind_tcp(address, host, *port, config.insecure)?);
+                let may_be_reached = config.insecure || config.security.is_protected();
+                listeners.push(bind_tcp(address, host, *port, may_be_reached)?);
             }
             Address::Unix(path) => listeners.push(bind_unix(address, path)?),
         }
@@ -108,7 +110,7 @@ fn bind_tcp(
     address: &Address,
     host: &str,
     port: u16,
-    insecure: bool,
+    may_be_reached: bool,
 ) -> Result<Listener, ListenError> {
     let failed = |source| ListenError::Bind {
         address: address.clone(),
@@ -118,7 +120,7 @@ fn bind_tcp(
     // A name such as localhost may stand for both families; one listener has one.
     sockets.sort_by_key(|socket| !socket.is_ipv4());
     for socket in &sockets {
-        check_exposure(address, socket.ip(), insecure)?;
+        check_exposure(address, socket.ip(), may_be_reached)?;
     }
     let bind = || {
         let listener = std::net::TcpListener::bind(&sockets[..])?;
@@ -236,15 +238,21 @@ async fn accept(socket: &Socket) -> io::Result<Client> {
         Socket::Tcp(listener) => {
             let (stream, peer) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            Ok(Client::new(format!("tcp://{peer}"), Stream::Tcp(stream)))
+            let peer = Peer {
+                name: format!("tcp://{peer}"),
+                origin: Origin::of(peer.ip()),
+            };
+            Ok(Client::new(peer, Stream::Tcp(stream)))
         }
         Socket::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
-            let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+            let credentials = stream.peer_cred().ok();
+            let process = credentials.and_then(|peer| peer.pid());
             let name = process.map_or("unix".to_owned(), |process| {
                 format!("unix process {process}")
             });
-            Ok(Client::new(name, Stream::Unix(stream)))
+            let origin = Origin::User(credentials.map(|peer| peer.uid()));
+            Ok(Client::new(Peer { name, origin }, Stream::Unix(stream)))
         }
     }
 }

@@ -7,12 +7,16 @@
 //!
 //! ```text
 //! accept ──> hello (timed, bounded) ──> SNAPSHOT: answered from the probe
-//!                                   └─> SESSION: socket and hello to a new worker ──> ended, logged
+//!   └> TLS ──┘                      └─> SESSION: socket and hello to a new worker ──> ended, logged
+//!                                         └─ over TLS: a ticket; socket and ticket to a new worker
 //! ```
 
 mod devices;
 mod handshake;
 mod listener;
+mod secure;
+mod stream;
+mod tickets;
 mod usage;
 mod workers;
 
@@ -20,26 +24,36 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use protocol::hello::{
     self, Accepted, Hello, HelloReply, Intent, RdmaOrder, RefusalCode, Refused, ServerInfo,
+    TlsOrder,
 };
 use protocol::limits::CLEAN_UP_LIMIT;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::MissedTickBehavior;
 
+use crate::authority::DirectoryError;
 use crate::config::{Config, ConfigError};
 use crate::order::Descriptors;
+use crate::pool::{Caller, TokenId};
 use devices::{Devices, DevicesError};
-use handshake::Client;
+use handshake::{Client, Greeting};
 use listener::{ListenError, Listener};
+use secure::{Security, Way};
+use tickets::{Secret, TicketName, Tickets};
 use usage::Usage;
 use workers::{Ended, Order, Workers};
 
 /// Most connections whose hello is not complete. Where there are more, the oldest is dropped: an honest client's is
 /// complete within milliseconds.
 const MAX_PENDING_HELLOS: usize = 64;
+
+/// How often is looked for revoked tokens and for tickets that nobody came for.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Why the daemon ended.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +67,9 @@ pub enum ServeError {
     /// No device.
     #[error(transparent)]
     Devices(#[from] DevicesError),
+    /// The authority, or the certificate.
+    #[error(transparent)]
+    Authority(#[from] DirectoryError),
     /// The operating system.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -77,7 +94,7 @@ pub fn serve(config: Config, ready: Option<OwnedFd>) -> Result<(), ServeError> {
 /// What concerns the whole daemon, told to its one thread.
 enum Event {
     Accepted(Client),
-    Greeted(Client, Box<Hello>),
+    Greeted(Greeting),
     WorkerEnded(Ended),
 }
 
@@ -89,6 +106,10 @@ async fn run(
 ) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let security = Security::load(config.security.clone())?;
     let (events, mut incoming) = mpsc::channel(MAX_PENDING_HELLOS);
     announce(&listeners, ready)?;
     let devices = Arc::new(devices);
@@ -102,11 +123,15 @@ async fn run(
         events,
         usage: Usage::of(Arc::clone(&devices)),
         devices,
+        security,
+        tickets: Tickets::default(),
         config,
     };
     loop {
         tokio::select! {
             Some(event) = incoming.recv() => daemon.handle(event),
+            _ = look.tick() => daemon.look(),
+            _ = hang_up.recv() => daemon.security.reload(),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -137,14 +162,27 @@ struct Daemon {
     events: mpsc::Sender<Event>,
     devices: Arc<Devices>,
     usage: Usage,
+    security: Security,
+    tickets: Tickets<Granted>,
     config: Config,
+}
+
+/// A session that was granted.
+struct Granted {
+    hello: Hello,
+    version: u32,
+    /// By which token.
+    token: Option<TokenId>,
+    /// How it is encrypted.
+    tls: Option<TlsOrder>,
 }
 
 impl Daemon {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Accepted(client) => self.greet(client),
-            Event::Greeted(client, hello) => self.answer(client, *hello),
+            Event::Greeted(Greeting::Hello(client, hello)) => self.admit(client, *hello),
+            Event::Greeted(Greeting::Ticket(client, name)) => self.redeem(client, name),
             Event::WorkerEnded(ended) => self.workers.forget(&ended),
         }
     }
@@ -159,28 +197,103 @@ impl Daemon {
             oldest.abort();
         }
         let events = self.events.clone();
+        let tls = self.security.acceptor();
         let task = tokio::spawn(async move {
-            if let Some((client, hello)) = handshake::read_hello(client).await {
+            if let Some(greeting) = handshake::greet(client, tls).await {
                 // It fails only when the daemon is ending.
-                let _ = events.send(Event::Greeted(client, Box::new(hello))).await;
+                let _ = events.send(Event::Greeted(greeting)).await;
             }
         });
         self.pending.push_back(task.abort_handle());
     }
 
-    fn answer(&mut self, client: Client, hello: Hello) {
-        let reply = match decide(&hello, &self.devices, self.workers.len(), &self.config) {
-            Ok(Decision::Session(version)) => return self.start_worker(client, hello, version),
+    /// Answers a hello if its client may come.
+    fn admit(&mut self, client: Client, mut hello: Hello) {
+        let way = Way {
+            origin: client.peer().origin,
+            is_encrypted: client.is_encrypted(),
+        };
+        // Nobody beyond here needs it.
+        let token = std::mem::take(&mut hello.token);
+        match self.security.admit(way, &token) {
+            Ok(caller) => self.answer(client, hello, caller),
+            Err(refused) => refuse(client, refused),
+        }
+    }
+
+    fn answer(&mut self, client: Client, hello: Hello, caller: Caller) {
+        let sessions = self.workers.len() + self.tickets.len();
+        let reply = match decide(&hello, &self.devices, sessions, &self.config) {
+            Ok(Decision::Session(version)) => {
+                return self.grant(
+                    client,
+                    Granted {
+                        hello,
+                        version,
+                        token: caller.token_id,
+                        tls: None,
+                    },
+                );
+            }
             Ok(Decision::Snapshot(accepted)) if hello.with_usage => {
                 return self.answer_with_usage(client, &hello, *accepted);
             }
             Ok(Decision::Snapshot(accepted)) => HelloReply::from(*accepted),
-            Err(refused) => {
-                tracing::warn!(client = client.name(), "refused: {}", refused.message);
-                HelloReply::from(refused)
-            }
+            Err(refused) => return refuse(client, refused),
         };
         tokio::spawn(handshake::reply(client, reply));
+    }
+
+    /// Lets a session begin: on this connection, or by a ticket where it is encrypted, since what TLS knows cannot be handed over.
+    fn grant(&mut self, client: Client, mut granted: Granted) {
+        if !client.is_encrypted() {
+            return self.start_worker(client, granted);
+        }
+        let made = Secret::random()
+            .map_err(|error| error.to_string())
+            .and_then(|secret| Ok((secret.name, secure::session_key(&secret)?)));
+        let (name, (ticket, order)) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                let message = format!("the server cannot make a key: {error}");
+                return refuse(client, hello::refusal(RefusalCode::Internal, message));
+            }
+        };
+        granted.tls = Some(order);
+        if self.tickets.keep(name, granted, Instant::now()).is_err() {
+            let message = "too many sessions begin at this moment; try again";
+            return refuse(client, hello::refusal(RefusalCode::Busy, message));
+        }
+        let answer = Some(hello::Answer::Ticket(ticket));
+        tokio::spawn(handshake::reply(client, HelloReply { answer }));
+    }
+
+    /// Begins the session that a ticket is for.
+    fn redeem(&mut self, client: Client, name: TicketName) {
+        match self.tickets.redeem(name, Instant::now()) {
+            Some(granted) => self.start_worker(client, granted),
+            // The rest of it is TLS, so there is nothing that it would understand.
+            None => tracing::warn!(
+                client = client.name(),
+                "refused: a ticket that is unknown, used or too old"
+            ),
+        }
+    }
+
+    /// Ends what a revoked token had, and forgets tickets that nobody came for.
+    fn look(&mut self) {
+        for token in self.security.newly_revoked() {
+            let sessions = self.workers.end_those_of(&token);
+            tracing::warn!(%token, sessions, "the token was revoked");
+        }
+        for granted in self.tickets.expire(Instant::now()) {
+            let identity = granted.hello.identity.unwrap_or_default();
+            tracing::warn!(
+                host = identity.host,
+                program = identity.program,
+                "nobody came for a session that was granted"
+            );
+        }
     }
 
     /// Answers with the devices and how they are used, as soon as that is known.
@@ -197,7 +310,7 @@ impl Daemon {
         });
     }
 
-    fn start_worker(&mut self, client: Client, hello: Hello, version: u32) {
+    fn start_worker(&mut self, client: Client, granted: Granted) {
         let name = client.name().to_owned();
         let socket = match client.into_socket() {
             Ok(socket) => socket,
@@ -206,12 +319,14 @@ impl Daemon {
         self.workers.start(
             Order {
                 socket,
-                hello,
-                version,
+                hello: granted.hello,
+                version: granted.version,
                 client: name,
                 devices: Arc::clone(&self.devices),
                 silence_grace: self.config.silence_grace,
                 rdma: rdma_order(&self.config.rdma),
+                token: granted.token,
+                tls: granted.tls,
                 lease: None,
                 descriptors: Descriptors::default(),
             },
@@ -238,6 +353,12 @@ impl Daemon {
             self.workers.kill();
         }
     }
+}
+
+/// Says no, to the client and to the log.
+fn refuse(client: Client, refused: Refused) {
+    tracing::warn!(client = client.name(), "refused: {}", refused.message);
+    tokio::spawn(handshake::reply(client, refused.into()));
 }
 
 /// What a worker has to know of RDMA.

@@ -17,7 +17,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use command_fds::CommandFdExt;
-use protocol::hello::{self, Hello, HelloReply, LeaseOrder, RdmaOrder, RefusalCode, WorkerOrder};
+use protocol::hello::{
+    self, Hello, HelloReply, LeaseOrder, RdmaOrder, RefusalCode, TlsOrder, WorkerOrder,
+};
 use protocol::transport::HandshakeStream;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::sync::mpsc;
@@ -26,6 +28,7 @@ use super::Event;
 use super::devices::Devices;
 use super::usage::Program;
 use crate::order::Descriptors;
+use crate::pool::TokenId;
 
 /// How long a client may take to read that no worker could be started.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
@@ -39,6 +42,10 @@ pub(super) struct Order {
     pub(super) devices: Arc<Devices>,
     pub(super) silence_grace: Duration,
     pub(super) rdma: RdmaOrder,
+    /// By which token it was granted.
+    pub(super) token: Option<TokenId>,
+    /// How its bytes are encrypted.
+    pub(super) tls: Option<TlsOrder>,
     /// What the session may use; nothing: the driver's first devices, all of each.
     pub(super) lease: Option<LeaseOrder>,
     /// What the worker inherits.
@@ -62,6 +69,8 @@ struct Worker {
     state: Mutex<State>,
     /// Whom it serves.
     program: Program,
+    /// By which token it was granted.
+    token: Option<TokenId>,
 }
 
 #[derive(Default)]
@@ -121,6 +130,7 @@ impl Workers {
         let worker = Arc::new(Worker {
             state: Mutex::default(),
             program: program(&order.hello),
+            token: order.token.clone(),
         });
         self.alive.insert(session, Arc::clone(&worker));
         let ended = move || {
@@ -150,6 +160,13 @@ impl Workers {
     /// Forgets a session that is over.
     pub(super) fn forget(&mut self, ended: &Ended) {
         self.alive.remove(&ended.session);
+    }
+
+    /// Asks those workers to end that were granted by this token; how many they are.
+    pub(super) fn end_those_of(&self, token: &TokenId) -> usize {
+        let workers = self.alive.values();
+        let theirs = workers.filter(|worker| worker.token.as_ref() == Some(token));
+        theirs.inspect(|worker| worker.signal(Signal::TERM)).count()
     }
 
     /// Asks every worker to end.
@@ -214,11 +231,12 @@ fn begin_process(worker: &Worker, session: u64, order: Order) -> io::Result<Opti
     }
     let identity = order.hello.identity.clone().unwrap_or_default();
     // Kept only until the worker is there, to tell the client if it will not be.
+    let is_encrypted = order.tls.is_some();
     let spare = match order.socket.try_clone() {
         Ok(spare) => spare,
         Err(error) => {
             drop(state);
-            refuse(&order.socket, &error);
+            refuse(&order.socket, is_encrypted, &error);
             return Err(error);
         }
     };
@@ -226,7 +244,7 @@ fn begin_process(worker: &Worker, session: u64, order: Order) -> io::Result<Opti
         Ok(child) => child,
         Err(error) => {
             drop(state);
-            refuse(&spare, &error);
+            refuse(&spare, is_encrypted, &error);
             return Err(error);
         }
     };
@@ -274,6 +292,7 @@ fn command(session: u64, order: Order) -> io::Result<Command> {
         parent: std::process::id(),
         lease: order.lease,
         rdma: Some(order.rdma),
+        tls: order.tls,
         ..WorkerOrder::default()
     };
     let mappings = crate::order::pass(written, order.socket, order.descriptors)?;
@@ -281,7 +300,11 @@ fn command(session: u64, order: Order) -> io::Result<Command> {
     Ok(command)
 }
 
-fn refuse(socket: &OwnedFd, error: &io::Error) {
+fn refuse(socket: &OwnedFd, is_encrypted: bool, error: &io::Error) {
+    if is_encrypted {
+        // The client waits for the worker's handshake: it sees the end of the connection.
+        return;
+    }
     let message = format!("the server cannot start a worker: {error}");
     let refused = hello::refusal(RefusalCode::Internal, message);
     let mut stream = HandshakeStream::new(socket.as_fd(), Instant::now() + REFUSAL_TIME);
@@ -328,6 +351,8 @@ mod tests {
             devices: Arc::new(devices),
             silence_grace: Duration::ZERO,
             rdma: RdmaOrder::default(),
+            token: None,
+            tls: None,
             lease: None,
             descriptors: Descriptors::default(),
         };

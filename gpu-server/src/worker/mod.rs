@@ -53,8 +53,8 @@ use driver_api::Driver;
 use protocol::connect::rdma::ServerEnd;
 use protocol::connect::secure::Line;
 use protocol::hello::{
-    self, Accepted, Hello, HelloReply, RELEASE, RefusalCode, Refused, ServerInfo, TlsOrder,
-    WorkerOrder,
+    self, Accepted, Hello, HelloReply, RELEASE, RefusalCode, Refused, ServerInfo,
+    TICKET_PROOF_BYTES, TlsOrder, WorkerOrder,
 };
 use protocol::limits::{HEARTBEAT_INTERVAL, HELLO_TIMEOUT};
 use protocol::transport::rdma::{self, RdmaError};
@@ -166,9 +166,26 @@ fn line(connection: OwnedFd, tls: Option<&TlsOrder>) -> Result<Line, Reason> {
         chain: vec![tls.certificate.clone()],
         key: tls.key.clone(),
     };
-    tls::accept(connection, &identity, Instant::now() + HELLO_TIMEOUT)
-        .map(|socket| Line::Secure(Box::new(socket)))
-        .map_err(|error| Reason::Lost(format!("the client: {error}")))
+    let deadline = Instant::now() + HELLO_TIMEOUT;
+    let lost = |problem: String| Reason::Lost(format!("the client: {problem}"));
+    let socket = tls::accept(connection, &identity, deadline);
+    let line = Line::Secure(Box::new(socket.map_err(|error| lost(error.to_string()))?));
+    let mut proof = [0; TICKET_PROOF_BYTES];
+    line.read(&mut proof, deadline)
+        .map_err(|error| lost(error.to_string()))?;
+    if is_same(&proof, &tls.proof) {
+        Ok(line)
+    } else {
+        Err(lost(
+            "it has a ticket's name, but not the ticket".to_owned(),
+        ))
+    }
+}
+
+/// Compares in a time that tells nothing of where they differ.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let differences = one.iter().zip(other).map(|(one, other)| one ^ other);
+    one.len() == other.len() && differences.fold(0, std::ops::BitOr::bitor) == 0
 }
 
 /// Our end of a connection by RDMA, if the client asks for one; the answer tells it, or why there is none.

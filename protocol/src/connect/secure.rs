@@ -1,8 +1,8 @@
 //! Going to a server with a credential: encrypted where an authority is known for it, and with a token.
 //!
 //! What: [`greet`] says hello on a connected socket and gives the answer with the [`Line`] on which frames follow. Over TLS a session is answered
-//! with a ticket: the hello's connection ends, and a second one, to the same address, begins with the ticket in the clear and goes on encrypted with
-//! a key that was made for this session and announced on the first. Rules: with an authority there is no way without TLS; a token
+//! with a ticket: the hello's connection ends, and a second one, to the same address, begins with the ticket's name in the clear and goes on encrypted with
+//! a key that was made for this session and announced on the first; over it the rest of the ticket proves that it is us. Rules: with an authority there is no way without TLS; a token
 //! is sent encrypted, or not beyond this machine.
 
 use std::io::{self, Read, Write};
@@ -13,7 +13,7 @@ use std::time::Instant;
 use super::{ConnectError, Reply, converse, hear, reason};
 use crate::address::Address;
 use crate::credentials::Credential;
-use crate::hello::{Accepted, Hello, HelloError, Intent, TICKET_MAGIC, Ticket};
+use crate::hello::{Accepted, Hello, HelloError, Intent, TICKET_MAGIC, TICKET_NAME_BYTES, Ticket};
 use crate::limits::{CONNECT_TIMEOUT, HELLO_REPLY_TIMEOUT};
 use crate::transport::tls::{self, SecureSocket, TlsError, Trust};
 use crate::transport::{Connection, HandshakeStream, Patience, tcp};
@@ -181,19 +181,23 @@ fn redeem(
     let Ok(fingerprint) = ticket.fingerprint.as_slice().try_into() else {
         return Err(malformed(address, "a ticket of the wrong length"));
     };
+    let Some((name, proof)) = ticket.secret.split_at_checked(TICKET_NAME_BYTES) else {
+        return Err(malformed(address, "a ticket of the wrong length"));
+    };
     let mut opening = TICKET_MAGIC.to_vec();
-    opening.extend_from_slice(&ticket.secret);
+    opening.extend_from_slice(name);
     HandshakeStream::new(socket.as_fd(), deadline)
         .write_all(&opening)
         .map_err(unreachable(address))?;
+    let trust = Trust::Fingerprint(fingerprint);
     // The name is not looked at: the fingerprint says it all.
-    tls::connect(
-        socket,
-        &Trust::Fingerprint(fingerprint),
-        "gpurun.invalid",
-        deadline,
-    )
-    .map_err(distrust(address))
+    let data =
+        tls::connect(socket, &trust, "gpurun.invalid", deadline).map_err(distrust(address))?;
+    // Who saw the name on its way and came first does not know this.
+    data.stream(deadline)
+        .write_all(proof)
+        .map_err(unreachable(address))?;
+    Ok(data)
 }
 
 fn malformed(address: &Address, what: &'static str) -> ConnectError {

@@ -6,8 +6,8 @@
 //! is not everywhere, the other road has to exist anyway, and older kernels cannot change a key that has sealed enough.
 //!
 //! ```text
-//! control:  ClientHello, ALPN `gpurun` ──> hello, token ──> ticket: 32 bytes, fingerprint of a key made for this session
-//! data:     preamble, the 32 bytes in the clear ──> ClientHello ──> exactly that fingerprint ──> reply, frames
+//! control:  ClientHello, ALPN `gpurun` ──> hello, token ──> ticket: name, proof, fingerprint of a key made for this session
+//! data:     preamble, the name in the clear ──> ClientHello ──> exactly that fingerprint ──> the proof ──> reply, frames
 //! ```
 //!
 //! The end of the data is told by a frame (`Goodbye`), so an end without the alert `close_notify` cannot pass for it.

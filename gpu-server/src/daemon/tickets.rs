@@ -1,0 +1,133 @@
+//! Tickets: what was granted on an encrypted connection, until the session's own connection comes for it.
+//!
+//! Rules: a ticket is redeemed once, within [`LIFETIME`]; its name, which travels in the clear, says nothing of its proof, which the worker checks over
+//! TLS; there are never more than [`MOST`], and what nobody comes for is given back to who granted it.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use protocol::hello::{TICKET_NAME_BYTES, TICKET_PROOF_BYTES};
+
+/// How long a ticket is good: a client connects again at once.
+pub(super) const LIFETIME: Duration = Duration::from_secs(10);
+
+/// Most tickets at a time.
+pub(super) const MOST: usize = 256;
+
+/// The clear part of a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct TicketName(pub(super) [u8; TICKET_NAME_BYTES]);
+
+/// Both parts.
+#[derive(Clone, Copy)]
+pub(super) struct Secret {
+    pub(super) name: TicketName,
+    pub(super) proof: [u8; TICKET_PROOF_BYTES],
+}
+
+impl Secret {
+    /// A secret that nobody can guess.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub(super) fn random() -> std::io::Result<Self> {
+        let mut bytes = [0; TICKET_NAME_BYTES + TICKET_PROOF_BYTES];
+        crate::authority::fill_random(&mut bytes)?;
+        let (mut name, mut proof) = ([0; TICKET_NAME_BYTES], [0; TICKET_PROOF_BYTES]);
+        name.copy_from_slice(&bytes[..TICKET_NAME_BYTES]);
+        proof.copy_from_slice(&bytes[TICKET_NAME_BYTES..]);
+        Ok(Self {
+            name: TicketName(name),
+            proof,
+        })
+    }
+
+    /// As it goes to the client.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        [self.name.0, self.proof].concat()
+    }
+}
+
+/// What was granted, by the ticket for it.
+pub(super) struct Tickets<T> {
+    granted: HashMap<TicketName, (Instant, T)>,
+}
+
+impl<T> Default for Tickets<T> {
+    fn default() -> Self {
+        Self {
+            granted: HashMap::new(),
+        }
+    }
+}
+
+impl<T> Tickets<T> {
+    /// How many sessions are granted and have not begun.
+    pub(super) fn len(&self) -> usize {
+        self.granted.len()
+    }
+
+    /// Keeps what was granted.
+    ///
+    /// # Errors
+    /// What was granted, if there are too many.
+    pub(super) fn keep(&mut self, name: TicketName, granted: T, now: Instant) -> Result<(), T> {
+        if self.granted.len() >= MOST {
+            return Err(granted);
+        }
+        self.granted.insert(name, (now + LIFETIME, granted));
+        Ok(())
+    }
+
+    /// What this ticket is for, once.
+    pub(super) fn redeem(&mut self, name: TicketName, now: Instant) -> Option<T> {
+        let (end, granted) = self.granted.remove(&name)?;
+        (now < end).then_some(granted)
+    }
+
+    /// Takes out what nobody came for in time.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<T> {
+        let over = |(end, _): &(Instant, T)| *end <= now;
+        let expired = self.granted.extract_if(|_, kept| over(kept));
+        expired.map(|(_, (_, granted))| granted).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(byte: u8) -> TicketName {
+        TicketName([byte; TICKET_NAME_BYTES])
+    }
+
+    #[test]
+    fn a_ticket_is_good_once_and_for_a_while() {
+        let now = Instant::now();
+        let mut tickets = Tickets::default();
+        for (number, granted) in [(1, "a"), (2, "b"), (3, "c")] {
+            tickets.keep(name(number), granted, now).expect("kept");
+        }
+        assert_eq!(tickets.redeem(name(1), now), Some("a"));
+        assert_eq!(tickets.redeem(name(1), now), None, "a replay");
+        assert_eq!(tickets.redeem(name(9), now), None, "another's");
+        let late = now + LIFETIME;
+        assert_eq!(tickets.expire(now), Vec::<&str>::new());
+        assert_eq!(tickets.redeem(name(2), late), None, "too late");
+        assert_eq!(tickets.expire(late), ["c"]);
+        assert_eq!(tickets.len(), 0);
+    }
+
+    #[test]
+    fn there_are_never_too_many() {
+        let now = Instant::now();
+        let mut tickets = Tickets::default();
+        for _ in 0..MOST {
+            let secret = Secret::random().expect("random bytes");
+            assert_ne!(secret.name.0, secret.proof);
+            tickets.keep(secret.name, 0, now).expect("kept");
+        }
+        assert_eq!(tickets.len(), MOST, "all different");
+        assert_eq!(tickets.keep(name(1), 7, now), Err(7));
+    }
+}
