@@ -46,7 +46,7 @@ const fn target(
 }
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     target("hello", targets::hello, seeds::hello, 4096),
     target("address", targets::address, seeds::address, 512),
     target("settings", targets::settings, seeds::settings, 1024),
@@ -58,6 +58,7 @@ pub const TARGETS: [Target; 11] = [
     target("elf", targets::elf, seeds::elf, 8192),
     target("ptx", targets::ptx, seeds::ptx, 8192),
     target("stats", targets::stats, seeds::stats, 1 << 20),
+    target("token", targets::token, seeds::token, 1024),
 ];
 
 /// The environment variable that names the target of the binary `fuzz`.

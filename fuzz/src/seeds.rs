@@ -328,3 +328,30 @@ fn rdma_end() -> RdmaEnd {
         slots: 128,
     }
 }
+
+/// A token of the key that the target checks with, a bundle with it, and one of another key.
+pub fn token() -> Vec<Vec<u8>> {
+    use gpu_server::authority::token::{Claims, fuzzing_key, sign};
+    use gpu_server::pool::{Limits, Moment};
+    let claims = Claims {
+        id: "t-seed".parse().expect("an id"),
+        tenant: "team".parse().expect("a tenant"),
+        limits: Limits {
+            devices: Some(2),
+            memory_bytes: Some(1 << 34),
+            ..Limits::default()
+        },
+        is_operator: true,
+        issued: Moment(1_700_000_000_000),
+        expires: Some(Moment(1_800_000_000_000)),
+    };
+    let token = sign(&claims, &fuzzing_key());
+    let bundle = format!(
+        "[[server]]\naddress = \"tcp://h:7370\"\ntoken = \"{token}\"\nauthority = \"\"\"\nPEM\n\"\"\"\n"
+    );
+    vec![
+        bundle.into_bytes(),
+        b"gt1.AAAA.AAAA".to_vec(),
+        token.into_bytes(),
+    ]
+}

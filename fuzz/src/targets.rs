@@ -9,6 +9,7 @@ use driver_api::image::{self, ComputeCapability, Image};
 use driver_api::wire::{Request, RequestVisitor, decode, decode_with_rest, visit_requests};
 use protocol::address::Address;
 use protocol::config::{Sources, Texts, resolve};
+use protocol::credentials;
 use protocol::frame::{
     Calls, Completions, FrameHeader, Record, RecordBuffer, Records, Replies, WireHeader,
 };
@@ -210,3 +211,24 @@ pub fn stats(bytes: &[u8]) {
         stats.set_transport("tcp");
     }
 }
+
+/// Token files and bundles; and tokens, as a server checks them.
+pub fn token(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(entries) = credentials::parse_bundle(text) {
+        let again = credentials::format_bundle(&entries);
+        let read = credentials::parse_bundle(&again).expect("what is written is read");
+        assert_eq!(entries, read);
+    }
+    let _ = credentials::parse_token_file(text);
+    let key = gpu_server::authority::token::fuzzing_key();
+    if let Ok(claims) = gpu_server::authority::token::verify(text, &key.verifying_key(), SOON) {
+        let again = gpu_server::authority::token::sign(&claims, &key);
+        assert_eq!(again, text, "a token is written in one way");
+    }
+}
+
+/// A moment at which the seeds' tokens are good.
+const SOON: gpu_server::pool::Moment = gpu_server::pool::Moment(1_700_000_000_000);

@@ -73,4 +73,5 @@ smoke! {
     elf 50000
     ptx 40000
     stats 2000
+    token 50000
 }

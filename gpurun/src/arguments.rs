@@ -4,6 +4,7 @@
 //! program's. `gpurun run … PROGRAM` and `gpurun … -- PROGRAM` run a program whatever its name.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use protocol::config::Texts;
@@ -19,6 +20,8 @@ pub(crate) enum Request {
     },
     /// List devices.
     List { options: Options, json: bool },
+    /// Take in a bundle.
+    Login(PathBuf),
     /// Print the release.
     Version,
 }
@@ -30,7 +33,7 @@ pub(crate) enum Request {
     version,
     max_term_width = 100,
     disable_help_subcommand = true,
-    override_usage = "gpurun [OPTIONS] PROGRAM [ARGUMENT]...\n       gpurun [OPTIONS] list [--json]\n       gpurun version",
+    override_usage = "gpurun [OPTIONS] PROGRAM [ARGUMENT]...\n       gpurun [OPTIONS] list [--json]\n       gpurun login BUNDLE\n       gpurun version",
     after_help = EXAMPLES
 )]
 struct CommandLine {
@@ -52,6 +55,7 @@ Examples:
   gpurun --device soft ./vector_add            on the software GPU, with no GPU anywhere
   GPURUN_STATS=1 gpurun ./vector_add           and say afterwards what was called
   gpurun list --server gpu1                    the devices of a server
+  gpurun login ann.gpurun                      take in what a server's operator gave you
   gpurun -- list                               a program that is called list
 
 Settings come from options, then GPURUN_SERVER, GPURUN_TRANSPORT and GPURUN_DEVICE, then
@@ -68,6 +72,11 @@ enum Word {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Take in the bundle that a server's operator gave you
+    Login {
+        /// The file of gpu-server token create
+        bundle: PathBuf,
     },
     /// Run a program, whatever its name
     Run,
@@ -224,6 +233,7 @@ fn parse_ours(arguments: Vec<OsString>) -> Result<Request, clap::Error> {
     let options = line.options;
     Ok(match line.word {
         Some(Word::List { json }) => Request::List { options, json },
+        Some(Word::Login { bundle }) => Request::Login(bundle),
         Some(Word::Version) => Request::Version,
         Some(Word::Run) | None => Request::Run {
             options,

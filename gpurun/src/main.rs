@@ -7,7 +7,7 @@
 //! ```text
 //! arguments  the command line       embedded  the private server    wait   signals, exit status
 //! guest      our libraries          run       the life of a run     stats  what was counted
-//! exit       status and message     list      devices of servers
+//! exit       status and message     list      devices of servers   login  credentials
 //! ```
 
 mod arguments;
@@ -15,6 +15,7 @@ mod embedded;
 mod exit;
 mod guest;
 mod list;
+mod login;
 mod run;
 mod stats;
 mod wait;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let result = match request {
         Request::Run { options, program } => run::run(&options, &program),
         Request::List { options, json } => list::list(&options, json),
+        Request::Login(bundle) => login::login(&bundle),
         Request::Version => {
             println!(
                 "gpurun {} (protocol {})",

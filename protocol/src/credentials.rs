@@ -16,6 +16,7 @@
 //! ```
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -271,6 +272,31 @@ impl Credentials {
 #[must_use]
 pub fn user_file() -> Option<PathBuf> {
     config::user_directory().map(|directory| directory.join("credentials.toml"))
+}
+
+/// Writes a file that only its owner reads, and that is there as a whole or not at all.
+///
+/// # Errors
+/// The file system's.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let draft = PathBuf::from(name);
+    // One that was left behind may have another mode.
+    match std::fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)
 }
 
 fn malformed(path: &Path) -> impl FnOnce(BundleError) -> CredentialsError {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use data_encoding::BASE32_NOPAD;
 use protocol::address::Address;
-use protocol::credentials::{self, Credential, Entry};
+use protocol::credentials::{self, Credential, Entry, write_private};
 use protocol::size::parse_bytes;
 use serde_json::json;
 
-use super::directory::{Directory, DirectoryError, fill_random, write_private};
+use super::directory::{Directory, DirectoryError, fill_random};
 use super::token::{self, Claims};
 use crate::pool::{Compute, Limits, Moment, Tenant, TokenId};
 

@@ -13,13 +13,14 @@
 //! Rules: nothing is ever overwritten but by who asked for it (`init --renew`); keys are 0600 before they have a byte; a file comes into
 //! being whole. The server needs `server.*`, `token.pub` and `revoked`; the other keys may be kept elsewhere.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use protocol::credentials::write_private;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -231,29 +232,6 @@ impl Directory {
             problem: problem.to_string(),
         }
     }
-}
-
-/// Writes a file that only its owner reads, and that is there as a whole or not at all.
-///
-/// # Errors
-/// The file system's.
-pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let draft = PathBuf::from(name);
-    // One that was left behind may have another mode.
-    match std::fs::remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file: File = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path)
 }
 
 /// Fills these bytes with what nobody can guess.

@@ -16,7 +16,7 @@ use ed25519_dalek::VerifyingKey;
 use protocol::transport::tls::Identity;
 
 pub(crate) use directory::fill_random;
-pub use directory::{Directory, DirectoryError, write_private};
+pub use directory::{Directory, DirectoryError};
 
 use crate::pool::{Caller, Moment, TokenId};
 use token::TokenError;

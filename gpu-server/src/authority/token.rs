@@ -196,6 +196,13 @@ pub fn verify(token: &str, key: &VerifyingKey, now: Moment) -> Result<Claims, To
     Ok(claims)
 }
 
+/// A key that everybody knows, for the fuzzer.
+#[cfg(feature = "fuzzing")]
+#[must_use]
+pub fn fuzzing_key() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
