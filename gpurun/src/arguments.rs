@@ -1,6 +1,6 @@
 //! The command line: options end at the first word that is none.
 //!
-//! That word is a command of ours (`list`, `version`, `run`) or else the program, and everything behind a program is the
+//! That word is a command of ours (`list`, `login`, `version`, `run`) or else the program, and everything behind a program is the
 //! program's. `gpurun run … PROGRAM` and `gpurun … -- PROGRAM` run a program whatever its name.
 
 use std::ffi::OsString;
@@ -197,7 +197,7 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Request, clap::Error> {
         .first()
         .map(|word| word.to_string_lossy().into_owned());
     match first.as_deref() {
-        Some("list" | "version") if !is_separated => {
+        Some("list" | "login" | "version") if !is_separated => {
             options.append(&mut words);
             return parse_ours(options);
         }
@@ -245,9 +245,17 @@ fn parse_ours(arguments: Vec<OsString>) -> Result<Request, clap::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn request(line: &str) -> Result<Request, clap::Error> {
         parse(line.split_whitespace().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn login_takes_a_bundle() {
+        assert!(matches!(request("login /b"), Ok(Request::Login(path)) if path == Path::new("/b")));
+        assert!(request("login").is_err());
+        assert_eq!(program("-- login /b").1, "login /b");
     }
 
     fn program(line: &str) -> (Options, String) {
