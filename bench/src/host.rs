@@ -25,6 +25,8 @@ pub(crate) enum Subject {
     Unix,
     /// The client library over TCP.
     Tcp,
+    /// The client library over TCP with TLS.
+    Tls,
     /// The client library over RDMA.
     Rdma,
     /// The client library over TCP through an emulated link.
@@ -45,10 +47,11 @@ pub(crate) enum Subject {
 
 impl Subject {
     /// What cases are measured on.
-    pub(crate) const MEASURED: [Self; 5] = [
+    pub(crate) const MEASURED: [Self; 6] = [
         Self::Native,
         Self::Unix,
         Self::Tcp,
+        Self::Tls,
         Self::RawUnix,
         Self::RawTcp,
     ];
@@ -59,6 +62,7 @@ impl Subject {
             Self::Native => "native",
             Self::Unix => "unix",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
             Self::Rdma => "rdma",
             Self::Link => "tcp, link",
             Self::RawLink => "raw tcp, link",
@@ -123,7 +127,7 @@ pub(crate) struct Host {
     addresses: BTreeMap<Subject, String>,
     port: Option<Port>,
     _processes: Vec<Owned>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Host {
@@ -134,12 +138,18 @@ impl Host {
     pub(crate) fn start(artefacts: &Artefacts, link: Option<Link>) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
         let socket = folder.path().join("server");
+        let state = folder.path().join("state");
+        operate(artefacts, &["init", "--name", "localhost"], &state)?;
+        let settings = folder.path().join("server.toml");
+        std::fs::write(&settings, format!("state = '{}'\n", state.display()))?;
         let (server, lines) = begin(
             Command::new(artefacts.server())
                 .args(["serve", "--device", "soft", "--listen", "tcp://127.0.0.1:0"])
                 .args(["--listen", &format!("unix:{}", socket.display())])
                 .arg("--driver")
                 .arg(artefacts.null_driver())
+                .arg("--config")
+                .arg(settings)
                 .env("GPURUN_LOG", "error"),
         )?;
         let mut addresses = BTreeMap::new();
@@ -153,6 +163,16 @@ impl Host {
             };
             addresses.insert(subject, address.to_owned());
         }
+        if let Some(address) = addresses.get(&Subject::Tcp).cloned() {
+            let bundle = folder.path().join("bundle").display().to_string();
+            let words = ["token", "create", "--tenant", "bench", "--bundle", &bundle];
+            operate(
+                artefacts,
+                &[&words[..], &["--server", &address]].concat(),
+                &state,
+            )?;
+            addresses.insert(Subject::Tls, address);
+        }
         let (peer, mut lines) = begin(
             Command::new(std::env::current_exe()?)
                 .arg("peer")
@@ -163,7 +183,7 @@ impl Host {
         let (unix, tcp) = line.trim().split_once(' ').ok_or("no raw peer")?;
         addresses.insert(Subject::RawUnix, unix.to_owned());
         addresses.insert(Subject::RawTcp, tcp.to_owned());
-        if addresses.len() != 4 {
+        if addresses.len() != 5 {
             return Err("the server does not listen on both transports".into());
         }
         let port = Port::of_loopback();
@@ -182,7 +202,7 @@ impl Host {
             addresses,
             port,
             _processes: vec![server, peer],
-            _folder: folder,
+            folder,
         })
     }
 
@@ -221,6 +241,7 @@ impl Host {
             "LD_LIBRARY_PATH",
             "GPURUN_SERVER",
             "GPURUN_TRANSPORT",
+            "GPURUN_TOKEN_FILE",
             "GPURUN_STATS_FILE",
         ] {
             command.env_remove(variable);
@@ -228,8 +249,11 @@ impl Host {
         let address = self.addresses.get(&subject);
         match subject {
             Subject::Native => command.arg("--library").arg(artefacts.null_driver()),
-            Subject::Unix | Subject::Tcp | Subject::Link | Subject::Rdma => {
+            Subject::Unix | Subject::Tcp | Subject::Tls | Subject::Link | Subject::Rdma => {
                 command.arg("--library").arg(artefacts.shim());
+                if subject == Subject::Tls {
+                    command.env("GPURUN_TOKEN_FILE", self.folder.path().join("bundle"));
+                }
                 if subject == Subject::Rdma {
                     command.env("GPURUN_TRANSPORT", "rdma");
                 }
@@ -242,6 +266,16 @@ impl Host {
             Subject::Preloaded => command.env("LD_PRELOAD", artefacts.shim()),
         };
         Ok(command)
+    }
+}
+
+/// Does what an operator does.
+fn operate(artefacts: &Artefacts, words: &[&str], state: &Path) -> Result<(), Failure> {
+    let mut command = Command::new(artefacts.server());
+    let output = command.args(words).arg("--state").arg(state).output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().into()),
     }
 }
 
