@@ -283,6 +283,8 @@ impl Daemon {
     /// Ends what a revoked token had, and forgets tickets that nobody came for.
     fn look(&mut self) {
         for token in self.security.newly_revoked() {
+            self.tickets
+                .withdraw(|granted| granted.token.as_ref() == Some(&token));
             let sessions = self.workers.end_those_of(&token);
             tracing::warn!(%token, sessions, "the token was revoked");
         }

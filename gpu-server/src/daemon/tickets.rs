@@ -85,6 +85,11 @@ impl<T> Tickets<T> {
         (now < end).then_some(granted)
     }
 
+    /// Takes out what was granted to who may have it no longer.
+    pub(super) fn withdraw(&mut self, is_theirs: impl Fn(&T) -> bool) {
+        self.granted.retain(|_, (_, granted)| !is_theirs(granted));
+    }
+
     /// Takes out what nobody came for in time.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<T> {
         let over = |(end, _): &(Instant, T)| *end <= now;
@@ -111,6 +116,9 @@ mod tests {
         assert_eq!(tickets.redeem(name(1), now), Some("a"));
         assert_eq!(tickets.redeem(name(1), now), None, "a replay");
         assert_eq!(tickets.redeem(name(9), now), None, "another's");
+        tickets.keep(name(4), "d", now).expect("kept");
+        tickets.withdraw(|granted| *granted == "d");
+        assert_eq!(tickets.redeem(name(4), now), None, "withdrawn");
         let late = now + LIFETIME;
         assert_eq!(tickets.expire(now), Vec::<&str>::new());
         assert_eq!(tickets.redeem(name(2), late), None, "too late");
