@@ -246,7 +246,7 @@ fn a_token_over_tls_is_let_in_and_everything_else_is_told_why() {
     };
     let socket = server.socket();
     let hello = Hello::new(Intent::Snapshot);
-    let refused = secure::greet(&by_name, socket, &hello, &good, &|socket| socket);
+    let refused = secure::ask_until(&by_name, &socket, &hello, &good, soon());
     let refused = refused.expect_err("refused").to_string();
     assert!(
         refused.contains("not for the name '127.0.0.2'"),

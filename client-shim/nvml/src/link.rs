@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use protocol::address::Address;
 use protocol::config::{DEVICES_VARIABLE, Sources, Texts, resolve};
-use protocol::connect::secure::greet_until;
+use protocol::connect::secure::ask_until;
 use protocol::connect::{ConnectError, connect_until, first_of};
 use protocol::credentials::Credentials;
 use protocol::hello::{Accepted, Hello, Intent};
@@ -44,21 +44,7 @@ fn ask(address: &Address, with_usage: bool, deadline: Instant) -> Result<Accepte
         ..Hello::new(Intent::Snapshot)
     };
     let credential = Credentials::of_this_process()?.for_server(address);
-    // A second number of the same connection; a child forked in this moment holds it for as long as it lives, and nobody waits for its end.
-    let socket = open.socket.try_clone();
-    let socket = socket.map_err(|error| ConnectError::Unreachable {
-        address: address.clone(),
-        reason: error.to_string(),
-    })?;
-    let ask = greet_until(
-        address,
-        socket,
-        &hello,
-        &credential,
-        &|socket| socket,
-        deadline,
-    );
-    ask.map(|(accepted, _)| accepted)
+    ask_until(address, &open.socket, &hello, &credential, deadline)
 }
 
 /// How many devices CUDA shows this program.

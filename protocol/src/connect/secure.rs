@@ -89,7 +89,7 @@ impl Line {
     }
 }
 
-/// Says hello on a socket that is connected to the server at `address`, with what there is for that server.
+/// Asks for a session on a socket that is connected to the server at `address`, with what there is for that server.
 ///
 /// # Errors
 /// No proper answer, a refusal, or a server that cannot be believed.
@@ -100,75 +100,68 @@ pub fn greet(
     credential: &Credential,
     hold: Hold<'_>,
 ) -> Result<(Accepted, Line), ConnectError> {
-    greet_until(
-        address,
-        socket,
-        hello,
-        credential,
-        hold,
-        Instant::now() + HELLO_REPLY_TIMEOUT,
-    )
-}
-
-/// [`greet`] with a deadline of the caller's.
-///
-/// # Errors
-/// As [`greet`].
-pub fn greet_until(
-    address: &Address,
-    socket: OwnedFd,
-    hello: &Hello,
-    credential: &Credential,
-    hold: Hold<'_>,
-    deadline: Instant,
-) -> Result<(Accepted, Line), ConnectError> {
-    let hello = Hello {
-        token: credential.token.clone().unwrap_or_default(),
-        ..hello.clone()
+    let deadline = Instant::now() + HELLO_REPLY_TIMEOUT;
+    let ticket = match say(address, &socket, hello, credential, deadline)? {
+        Reply::Accepted(_) if credential.authority.is_some() => {
+            return Err(malformed(address, "a session without a ticket"));
+        }
+        Reply::Accepted(accepted) => return Ok((*accepted, Line::Plain(socket))),
+        Reply::Ticket(ticket) => ticket,
     };
-    match (address, &credential.authority) {
-        (Address::Tcp { host, .. }, Some(authority)) => {
-            let trust = Trust::Authority(authority.clone());
-            greet_encrypted(address, socket, &hello, (&trust, host), hold, deadline)
-        }
-        _ => {
-            let failed = unreachable(address);
-            if !hello.token.is_empty() && !is_on_this_machine(&socket).map_err(failed)? {
-                return Err(ConnectError::Clear(address.clone()));
-            }
-            let accepted = super::say_hello_until(address, &socket, &hello, deadline)?;
-            Ok((accepted, Line::Plain(socket)))
-        }
-    }
-}
-
-fn greet_encrypted(
-    address: &Address,
-    socket: OwnedFd,
-    hello: &Hello,
-    (trust, host): (&Trust, &str),
-    hold: Hold<'_>,
-    deadline: Instant,
-) -> Result<(Accepted, Line), ConnectError> {
     let peer = peer(&socket).map_err(unreachable(address))?;
-    let soon = |limit| deadline.min(Instant::now() + limit);
-    let control =
-        tls::connect(socket, trust, host, soon(CONNECT_TIMEOUT)).map_err(distrust(address))?;
-    let reply = converse(address, &mut control.stream(deadline), hello)?;
-    let ticket = match (reply, hello.intent()) {
-        (Reply::Accepted(accepted), Intent::Snapshot) => {
-            return Ok((*accepted, Line::Secure(Box::new(control))));
-        }
-        (Reply::Ticket(ticket), Intent::Session) => ticket,
-        _ => return Err(malformed(address, "an answer to another question")),
-    };
-    drop(control);
-    let socket = tcp::connect(&[peer], soon(CONNECT_TIMEOUT)).map_err(unreachable(address))?;
-    let data = redeem(address, hold(socket), &ticket, soon(CONNECT_TIMEOUT))?;
+    drop(socket);
+    let soon = Instant::now() + CONNECT_TIMEOUT;
+    let socket = tcp::connect(&[peer], soon).map_err(unreachable(address))?;
+    let data = redeem(address, hold(socket), &ticket, soon)?;
     match hear(address, &mut data.stream(deadline))? {
         Reply::Accepted(accepted) => Ok((*accepted, Line::Secure(Box::new(data)))),
         Reply::Ticket(_) => Err(malformed(address, "a ticket for a ticket")),
     }
+}
+
+/// Asks for the list of devices on a socket that is connected to the server at `address`, with what there is for that server.
+///
+/// # Errors
+/// As [`greet`].
+pub fn ask_until(
+    address: &Address,
+    socket: &OwnedFd,
+    hello: &Hello,
+    credential: &Credential,
+    deadline: Instant,
+) -> Result<Accepted, ConnectError> {
+    match say(address, socket, hello, credential, deadline)? {
+        Reply::Accepted(accepted) => Ok(*accepted),
+        Reply::Ticket(_) => Err(malformed(address, "a ticket that was not asked for")),
+    }
+}
+
+/// Says hello: over TLS if an authority is known.
+fn say(
+    address: &Address,
+    socket: &OwnedFd,
+    hello: &Hello,
+    credential: &Credential,
+    deadline: Instant,
+) -> Result<Reply, ConnectError> {
+    let hello = Hello {
+        token: credential.token.clone().unwrap_or_default(),
+        ..hello.clone()
+    };
+    if let (Address::Tcp { host, .. }, Some(authority)) = (address, &credential.authority) {
+        let trust = Trust::Authority(authority.clone());
+        let soon = deadline.min(Instant::now() + CONNECT_TIMEOUT);
+        let stream = tls::converse(socket.as_fd(), &trust, host, soon);
+        let mut stream = stream.map_err(distrust(address))?;
+        stream.set_deadline(deadline);
+        return converse(address, &mut stream, &hello);
+    }
+    let is_near = is_on_this_machine(socket).map_err(unreachable(address))?;
+    if !hello.token.is_empty() && !is_near {
+        return Err(ConnectError::Clear(address.clone()));
+    }
+    let accepted = super::say_hello_until(address, socket, &hello, deadline)?;
+    Ok(Reply::Accepted(Box::new(accepted)))
 }
 
 /// Begins the connection that a ticket opens.
@@ -244,6 +237,6 @@ pub fn fetch_snapshot(
 ) -> Result<Accepted, ConnectError> {
     let socket = super::connect(address)?;
     let hello = Hello::new(Intent::Snapshot);
-    let (accepted, _) = greet(address, socket, &hello, credential, &|socket| socket)?;
-    Ok(accepted)
+    let deadline = Instant::now() + HELLO_REPLY_TIMEOUT;
+    ask_until(address, &socket, &hello, credential, deadline)
 }

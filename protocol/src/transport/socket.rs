@@ -267,6 +267,11 @@ impl<'a> HandshakeStream<'a> {
         Self { socket, deadline }
     }
 
+    /// Reads and writes until another moment.
+    pub(crate) fn set_deadline(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
     fn retry(
         &self,
         interest: Interest,

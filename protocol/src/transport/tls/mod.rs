@@ -37,6 +37,7 @@ use super::socket::Socket;
 use super::{Connection, HandshakeStream, Patience, tcp};
 use endpoint::TlsEndpoint;
 use handshake::Halves;
+use records::{Opened, Opener, Sealer};
 
 pub use trust::{Fingerprint, fingerprint};
 
@@ -265,16 +266,95 @@ pub fn connect(
     deadline: Instant,
 ) -> Result<SecureSocket, TlsError> {
     tcp::tune(&socket)?;
-    let config = client_config(trust, GPURUN_PROTOCOL)?;
     let mut stream = HandshakeStream::new(socket.as_fd(), deadline);
-    let halves = handshake::of_client(&mut stream, config, server_name(host)?);
-    let halves = halves.map_err(|error| match error {
+    let halves = shake_hands(&mut stream, trust, host)?;
+    SecureSocket::new(socket, halves)
+}
+
+/// Speaks TLS as a client on a socket that stays the caller's, for a hello and no more.
+///
+/// # Errors
+/// As [`connect`].
+pub fn converse<'a>(
+    socket: BorrowedFd<'a>,
+    trust: &Trust,
+    host: &str,
+    deadline: Instant,
+) -> Result<HelloStream<'a>, TlsError> {
+    let mut stream = HandshakeStream::new(socket, deadline);
+    let (sealer, opener) = shake_hands(&mut stream, trust, host)?;
+    Ok(HelloStream {
+        stream,
+        sealer,
+        opener,
+        unread: Vec::new(),
+    })
+}
+
+fn shake_hands(
+    stream: &mut HandshakeStream<'_>,
+    trust: &Trust,
+    host: &str,
+) -> Result<Halves, TlsError> {
+    let config = client_config(trust, GPURUN_PROTOCOL)?;
+    let halves = handshake::of_client(stream, config, server_name(host)?);
+    halves.map_err(|error| match error {
         TlsError::Rustls(rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         )) => TlsError::Name(host.to_owned()),
         other => other,
-    })?;
-    SecureSocket::new(socket, halves)
+    })
+}
+
+/// A hello over TLS on a borrowed socket, until its deadline.
+pub struct HelloStream<'a> {
+    stream: HandshakeStream<'a>,
+    sealer: Sealer,
+    opener: Opener,
+    /// Data of the last record that nobody has read.
+    unread: Vec<u8>,
+}
+
+impl HelloStream<'_> {
+    /// Reads and writes until another moment.
+    pub fn set_deadline(&mut self, deadline: Instant) {
+        self.stream.set_deadline(deadline);
+    }
+}
+
+impl Read for HelloStream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.unread.is_empty() {
+            let (typ, mut sealed) = records::read(&mut self.stream)?;
+            match self.opener.open(typ, &mut sealed)? {
+                Opened::Data(bytes) => {
+                    sealed.truncate(bytes);
+                    self.unread = sealed;
+                }
+                Opened::Nothing => {}
+                Opened::End => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.unread.len());
+        buffer[..count].copy_from_slice(&self.unread[..count]);
+        self.unread.drain(..count);
+        Ok(count)
+    }
+}
+
+impl Write for HelloStream<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut sealed = Vec::new();
+        self.sealer.seal(&[bytes], &mut sealed)?;
+        for record in sealed {
+            self.stream.write_all(&record)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Speaks TLS as the server `identity` on an accepted socket.

@@ -112,6 +112,20 @@ pub(super) fn violation(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {what}"))
 }
 
+/// Reads one record as a whole, and nothing beyond it: its type, and what follows its header.
+pub(super) fn read(stream: &mut impl io::Read) -> io::Result<(u8, Vec<u8>)> {
+    let mut header = [0; HEADER_BYTES];
+    stream.read_exact(&mut header)?;
+    let [typ, _, _, high, low] = header;
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    if length > MAX_SEALED_BYTES {
+        return Err(violation("a record that is too long"));
+    }
+    let mut sealed = vec![0; length];
+    stream.read_exact(&mut sealed)?;
+    Ok((typ, sealed))
+}
+
 /// The sealing half.
 pub(super) struct Sealer {
     shared: Arc<Shared>,

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use super::records::{Opened, Opener, Sealer};
 use super::*;
 
 /// An authority of the tests' own.
