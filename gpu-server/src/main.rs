@@ -62,7 +62,11 @@ enum Word {
     },
     /// Serve one session (started by the server itself)
     #[command(hide = true)]
-    Worker,
+    Worker {
+        /// The session's number: for people who look at processes; the worker reads it in its order
+        #[arg(long)]
+        session: u64,
+    },
 }
 
 #[derive(Args)]
@@ -144,7 +148,7 @@ fn main() -> ExitCode {
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|error| format!("monitor: {error}"))
         }),
-        Word::Worker => run_worker(),
+        Word::Worker { session: _ } => run_worker(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("gpu-server: {error}");

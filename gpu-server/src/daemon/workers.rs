@@ -268,7 +268,7 @@ fn command(session: u64, order: Order) -> io::Result<Command> {
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("gpu-server")
-        .arg("worker")
+        .args(["worker", "--session", &session.to_string()])
         .env_remove("LD_PRELOAD")
         .env_remove("LD_LIBRARY_PATH")
         .stdin(Stdio::null())
