@@ -113,7 +113,9 @@ impl Worker {
         hello.shape_hash = shape_hash().to_vec();
         hello.windows = vec![WINDOW];
         let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-server"));
-        command.args(["worker", "--session", "7"]).stdin(Stdio::null());
+        command
+            .args(["worker", "--session", "7"])
+            .stdin(Stdio::null());
         let order = WorkerOrder {
             hello: Some(hello),
             version: 1,
