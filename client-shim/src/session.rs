@@ -247,10 +247,11 @@ fn open() -> Result<Opened, Failure> {
     let choice = settings.transport;
     let opened = connect::first_of(&addresses, |address| {
         let socket = process::hold(connect::connect(address)?);
+        let credential = credentials.for_server(address);
         let approach = Approach {
-            attempt: Attempt::new(address, &socket, choice, &settings.rdma)?,
+            attempt: Attempt::new(address, &socket, choice, (&settings.rdma, &credential))?,
             choice,
-            credential: &credentials.for_server(address),
+            credential: &credential,
             hold: &process::hold,
         };
         let session =

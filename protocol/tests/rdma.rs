@@ -129,6 +129,34 @@ fn a_peer_that_reads_nothing_stops_its_sender_and_loses_nothing() {
     sender.join().expect("the sender");
 }
 
+/// Frames that are neither inline nor large, through the least ring: room comes back although few of them ask for a completion.
+#[test]
+fn the_least_ring_never_stands_still() {
+    if !has_device() {
+        return;
+    }
+    const FRAMES: u64 = 400;
+    let settings = Settings {
+        ring_bytes: 128 * 1024,
+        ..Settings::default()
+    };
+    let (mut one, mut other) = pair(&settings, |_| {});
+    let size = |sequence: u64| 300 + usize::try_from(sequence * 7919 % 60_000).unwrap_or(0);
+    let sender = thread::spawn(move || {
+        for sequence in 1..=FRAMES {
+            let bytes = vec![u8::try_from(sequence % 251).unwrap_or(0); size(sequence)];
+            send(&mut one, sequence, &bytes).expect("sent");
+        }
+        one
+    });
+    for sequence in 1..=FRAMES {
+        let bytes = receive(&mut other).expect("a frame");
+        assert_eq!(bytes.len(), size(sequence));
+        assert!(bytes.iter().all(|byte| u64::from(*byte) == sequence % 251));
+    }
+    sender.join().expect("the sender");
+}
+
 #[test]
 fn a_goodbye_arrives_before_the_end() {
     if !has_device() {

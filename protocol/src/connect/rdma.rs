@@ -28,7 +28,8 @@ pub enum Attempt {
 impl Attempt {
     /// Prepares what the user's choice allows on this connection.
     ///
-    /// Where the choice is left to us, RDMA is taken to another machine only: on this one a socket is faster than a card's loop.
+    /// Where the choice is left to us, RDMA is taken to another machine only: on this one a socket is faster than a card's loop. Nor is it taken
+    /// where the session would be encrypted otherwise.
     ///
     /// # Errors
     /// [`ConnectError::NoRdma`]: it is required, and something is missing.
@@ -36,7 +37,7 @@ impl Attempt {
         address: &Address,
         socket: &OwnedFd,
         choice: TransportChoice,
-        settings: &Settings,
+        (settings, credential): (&Settings, &Credential),
     ) -> Result<Self, ConnectError> {
         let is_required = choice == TransportChoice::Rdma;
         let is_tcp = matches!(address, Address::Tcp { .. });
@@ -48,22 +49,14 @@ impl Attempt {
         if !is_required && (local.to_canonical().is_loopback() || !rdma::is_present()) {
             return Ok(Self::Without(None));
         }
+        if !is_required && credential.authority.is_some() {
+            let reason = "it would not be encrypted; GPURUN_TRANSPORT=rdma accepts that";
+            return Ok(Self::Without(Some(reason.to_owned())));
+        }
         match Prepared::new(local, settings) {
             Ok(prepared) => Ok(Self::With(Box::new(prepared))),
             Err(error) if is_required => Err(failed(error)),
             Err(error) => Ok(Self::Without(Some(error.to_string()))),
-        }
-    }
-}
-
-impl Attempt {
-    /// Why it is not made, if that needs saying.
-    fn refusal(self) -> Option<String> {
-        match self {
-            Self::Without(reason) => reason,
-            Self::With(_) => {
-                Some("it would not be encrypted; GPURUN_TRANSPORT=rdma accepts that".to_owned())
-            }
         }
     }
 }
@@ -99,8 +92,6 @@ pub struct Approach<'a> {
 
 /// [`begin_session`](super::begin_session) with a credential, and with what was prepared.
 ///
-/// Frames of an encrypted session travel by RDMA, which encrypts nothing, only for who requires RDMA.
-///
 /// # Errors
 /// No proper answer, a refusal, a server that cannot be believed; [`ConnectError::NoRdma`] if it is required and the server has none, or the two
 /// ends cannot be connected.
@@ -116,11 +107,11 @@ pub fn begin_session(
     } = approach;
     let is_required = approach.choice == TransportChoice::Rdma;
     let mut prepared = match approach.attempt {
-        Attempt::With(prepared) if is_required || credential.authority.is_none() => prepared,
-        attempt => {
+        Attempt::With(prepared) => prepared,
+        Attempt::Without(reason) => {
             let (accepted, line) = secure::greet(address, socket, hello, credential, hold)?;
             let session = super::over_line(address, line, accepted, patience)?;
-            return Ok(session.without_rdma(attempt.refusal()));
+            return Ok(session.without_rdma(reason));
         }
     };
     let hello = Hello {

@@ -57,6 +57,8 @@ pub(super) struct Outgoing {
     pub(super) writer: Writer,
     /// Requests since one asked for a completion.
     pub(super) unsignalled: u32,
+    /// Their bytes.
+    pub(super) unsignalled_bytes: u64,
     /// Requests that the queue pair may still hold.
     pub(super) held: u32,
 }
@@ -150,6 +152,7 @@ impl Outgoing {
         }
         self.held += 1;
         let requests = std::mem::take(&mut self.unsignalled) + 1;
+        self.unsignalled_bytes = 0;
         let number = number(self.writer.sent(), requests);
         self.pair.write_nothing(
             self.target,
@@ -165,11 +168,13 @@ impl Outgoing {
         let reached = self.writer.wrote(length);
         self.held += 1;
         self.unsignalled += 1;
-        // Large pieces are each told: their room is wanted back.
-        let is_signalled = self.unsignalled >= SIGNAL_EVERY || length >= PIECE_BYTES / 4;
+        self.unsignalled_bytes += length;
+        // Room comes back only with a completion: it is asked for before the ring can be full of what did not ask, however small it is.
+        let most = (PIECE_BYTES / 4).min(self.writer.size() / 4);
+        let is_signalled = self.unsignalled >= SIGNAL_EVERY || self.unsignalled_bytes >= most;
         let number = number(reached, self.unsignalled);
         if is_signalled {
-            self.unsignalled = 0;
+            (self.unsignalled, self.unsignalled_bytes) = (0, 0);
         }
         Request {
             number,

@@ -120,13 +120,28 @@ impl Default for PathSettings {
 }
 
 /// What may be said about a connection by RDMA.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The device, port and address.
     pub wanted: Wanted,
     /// How packets travel.
     pub path: PathSettings,
+    /// Bytes of a ring at most, a power of two: it is smaller where so much memory may not be locked.
+    pub ring_bytes: u32,
 }
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            wanted: Wanted::default(),
+            path: PathSettings::default(),
+            ring_bytes: RING_BYTES,
+        }
+    }
+}
+
+/// Bytes of a ring, where so much memory may be locked.
+const RING_BYTES: u32 = 4 * 1024 * 1024;
 
 /// Whether this machine has an RDMA port with a RoCE v2 address, as far as the kernel tells.
 #[must_use]
@@ -169,6 +184,9 @@ pub fn describe_all() -> Vec<String> {
     gid::all().iter().map(ToString::to_string).collect()
 }
 
+/// The least immediates under way: credits are given back in quarters of them.
+const LEAST_SLOTS: u32 = 16;
+
 /// The least ring: a few of the largest small frames.
 const LEAST_RING_BYTES: u32 = 128 * 1024;
 
@@ -189,7 +207,7 @@ pub(crate) fn check_end(end: &RdmaEnd) -> Result<(), HelloError> {
             .is_some();
     let is_well_formed = end.gid.len() == 16
         && (1..=5).contains(&end.mtu)
-        && (1..=ring::MAX_SLOTS).contains(&end.slots)
+        && (LEAST_SLOTS..=ring::MAX_SLOTS).contains(&end.slots)
         && is_pair(&end.outgoing)
         && is_pair(&end.incoming)
         && is_ring;

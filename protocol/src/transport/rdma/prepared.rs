@@ -13,9 +13,6 @@ use super::verbs::{Depths, Device, Peer, QueuePair, Region, Target};
 use super::{LEAST_RING_BYTES, RdmaError, Settings};
 use crate::hello::{RdmaEnd, RdmaQueuePair};
 
-/// Bytes of a ring, where so much memory may be locked.
-const RING_BYTES: u32 = 4 * 1024 * 1024;
-
 /// Immediates under way in each direction.
 const SLOTS: u32 = 128;
 
@@ -69,7 +66,8 @@ impl Prepared {
         incoming.initialise()?;
         outgoing.post_receives(2 * MAX_CREDITS)?;
         incoming.post_receives(SLOTS)?;
-        let (ring, staging, ring_bytes) = regions(&device)?;
+        let (ring, staging, ring_bytes) =
+            regions(&device, settings.ring_bytes.max(LEAST_RING_BYTES))?;
         Ok(Self {
             device,
             outgoing,
@@ -163,6 +161,7 @@ impl Prepared {
             target,
             writer: Writer::new(bytes, slots),
             unsignalled: 0,
+            unsignalled_bytes: 0,
             held: 0,
         };
         let incoming = Incoming {
@@ -203,8 +202,8 @@ fn choose(local: IpAddr, settings: &Settings) -> Result<Gid, RdmaError> {
 }
 
 /// A ring and a staging ring, as large as may be locked: for the peer's writes and for ours.
-fn regions(device: &Arc<Device>) -> Result<(Region, Region, u32), RdmaError> {
-    let mut bytes = RING_BYTES;
+fn regions(device: &Arc<Device>, most: u32) -> Result<(Region, Region, u32), RdmaError> {
+    let mut bytes = most;
     loop {
         let both = Region::new(device, bytes as usize, true)
             .and_then(|ring| Ok((ring, Region::new(device, bytes as usize, false)?)));

@@ -100,6 +100,11 @@ impl Writer {
         self.done = self.done.max(position.min(self.sent));
     }
 
+    /// Bytes of the ring.
+    pub(super) const fn size(&self) -> u64 {
+        self.size
+    }
+
     /// The position behind everything that was written.
     pub(super) fn sent(&self) -> u64 {
         self.sent

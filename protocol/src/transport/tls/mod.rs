@@ -2,7 +2,7 @@
 //!
 //! What: [`connect`] and [`accept`] go through the handshake on a connected socket; the [`SecureSocket`] that they give is read and written with a deadline
 //! during a hello ([`SecureSocket::stream`]) and becomes a [`Connection`] like any other ([`SecureSocket::into_connection`]). [`client_config`] and
-//! [`server_config`] are for gRPC too, so that there is one policy: TLS 1.3 only, no resumption, no early data. Why not the kernel's TLS: it
+//! [`server_config`] are for the daemon's own handshakes too, so that there is one policy: TLS 1.3 only, no resumption, no early data. Why not the kernel's TLS: it
 //! is not everywhere, the other road has to exist anyway, and older kernels cannot change a key that has sealed enough.
 //!
 //! ```text
@@ -43,9 +43,6 @@ pub use trust::{Fingerprint, fingerprint};
 
 /// The name, as TLS tells them apart (ALPN), of the hello and the frames.
 pub const GPURUN_PROTOCOL: &[u8] = b"gpurun";
-
-/// The name of gRPC.
-pub const GRPC_PROTOCOL: &[u8] = b"h2";
 
 /// Why there is no encrypted connection.
 #[derive(Debug, thiserror::Error)]
