@@ -79,7 +79,7 @@ pub enum Token {
         #[arg(long)]
         json: bool,
     },
-    /// End a token, and its leases, at once
+    /// End a token, and its sessions, at once
     Revoke {
         /// The token's id, as list shows it
         id: TokenId,
@@ -223,6 +223,11 @@ fn print_created(create: &Create) -> Result<(), CommandError> {
     }
     // Known before anybody has it, so that it can be revoked.
     directory.append("tokens.jsonl", &record(&claims).to_string())?;
+    if claims.limits != Limits::default() {
+        eprintln!(
+            "gpu-server: the limits stand in the token; this release does not apply them yet"
+        );
+    }
     match &create.bundle {
         Some(path) => {
             println!("made token {} of tenant {}", claims.id, claims.tenant);
@@ -409,6 +414,6 @@ fn revoke(directory: &Directory, id: &TokenId) -> Result<(), CommandError> {
         return Ok(());
     }
     directory.append("revoked", id.as_str())?;
-    println!("revoked token {id}; a server that runs ends its leases at once");
+    println!("revoked token {id}; a server that runs ends its sessions at once");
     Ok(())
 }

@@ -396,8 +396,15 @@ fn decide(
         })));
     }
     let request = hello.devices.unwrap_or_default();
-    if request.memory_fraction != 0.0 || request.compute_fraction != 0.0 {
+    if request.memory_fraction != 0.0
+        || request.compute_fraction != 0.0
+        || request.memory_bytes != 0
+    {
         let message = "this server gives whole devices only, not parts of them";
+        return Err(hello::refusal(RefusalCode::Unsupported, message));
+    }
+    if !hello.lease.is_empty() {
+        let message = "this server gives no leases: leave the lease away";
         return Err(hello::refusal(RefusalCode::Unsupported, message));
     }
     let (wanted, present) = (hello.device_count(), devices.report.devices.len());
@@ -477,6 +484,16 @@ mod tests {
         assert_eq!(refusal_of(&asking(3, 0.0), 0), RefusalCode::NoDevice);
         assert_eq!(refusal_of(&asking(1, 0.5), 0), RefusalCode::Unsupported);
         assert_eq!(refusal_of(&asking(2, 0.0), 256), RefusalCode::Busy);
+        let mut bytes = asking(1, 0.0);
+        if let Some(request) = &mut bytes.devices {
+            request.memory_bytes = 1 << 30;
+        }
+        assert_eq!(refusal_of(&bytes, 0), RefusalCode::Unsupported);
+        let leased = Hello {
+            lease: "l-aaaaaaaaaaaaaaaa".to_owned(),
+            ..asking(1, 0.0)
+        };
+        assert_eq!(refusal_of(&leased, 0), RefusalCode::Unsupported);
         let newer = Hello {
             oldest_version: 99,
             newest_version: 99,

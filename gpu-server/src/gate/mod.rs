@@ -22,6 +22,10 @@
 //! *Cost:* an [`ask`](Seat::ask) while nobody else waits reads two words; else it is a lock in shared memory and a look at the places. A
 //! whole device has no gate.
 //!
+//! *Not yet:* workers do not ask, so nothing is limited. Before they do: a seat has to notice that its place has been given to another lease; several
+//! threads of one worker that wait need a count rather than one flag; a kernel that does not end has to be charged while it runs; and the lock waits
+//! without end for an owner that is stopped but alive. What becomes of a worker that is killed is written and not tested.
+//!
 //! **Of the descriptor:** record locks vanish when a process closes *any* descriptor of their file. A worker must not duplicate and close the
 //! gate's; sending it over a socket is fine.
 
