@@ -129,6 +129,41 @@ impl From<rustls::Error> for TlsError {
     }
 }
 
+impl TlsError {
+    /// What went wrong in a handshake with the server `host` that somebody else drove, such as tokio-rustls.
+    #[must_use]
+    pub fn of_handshake(error: io::Error, host: &str) -> Self {
+        let cause = error
+            .get_ref()
+            .and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        match cause.cloned() {
+            Some(cause) => Self::from(cause).for_name(host),
+            None => Self::Io(error),
+        }
+    }
+
+    /// Names the host where its name is what is wrong.
+    fn for_name(self, host: &str) -> Self {
+        match self {
+            Self::Rustls(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Self::Name(host.to_owned()),
+            other => other,
+        }
+    }
+
+    /// Whether the server speaks TLS, but not the protocol that was asked for in it.
+    #[must_use]
+    pub const fn is_other_protocol(&self) -> bool {
+        matches!(
+            self,
+            Self::Rustls(rustls::Error::AlertReceived(
+                AlertDescription::NoApplicationProtocol
+            ))
+        )
+    }
+}
+
 /// rustls' cryptography by ring, with the cipher first that is fastest on processors with AES.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
@@ -295,12 +330,7 @@ fn shake_hands(
 ) -> Result<Halves, TlsError> {
     let config = client_config(trust, GPURUN_PROTOCOL)?;
     let halves = handshake::of_client(stream, config, server_name(host)?);
-    halves.map_err(|error| match error {
-        TlsError::Rustls(rustls::Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => TlsError::Name(host.to_owned()),
-        other => other,
-    })
+    halves.map_err(|error| error.for_name(host))
 }
 
 /// A hello over TLS on a borrowed socket, until its deadline.
