@@ -3,6 +3,7 @@
 //! Rules: a file with an unknown key, or a file that was named and is not there, is an error; where the server may
 //! listen is decided here, purely, before anything is bound.
 
+mod pool;
 mod security;
 
 use std::io;
@@ -16,8 +17,10 @@ use protocol::limits::{DEFAULT_PORT, DEFAULT_SILENCE_GRACE};
 use protocol::transport::rdma::Wanted;
 use serde::Deserialize;
 
+use pool::PoolFile;
 use security::SecurityFile;
 
+pub use pool::PoolConfig;
 pub use security::SecurityConfig;
 
 /// The file that is read if none is named.
@@ -66,6 +69,14 @@ pub enum ConfigError {
     /// A traffic class that is none.
     #[error("rdma_traffic_class: {0}")]
     TrafficClass(String),
+    /// Something of leases that cannot be.
+    #[error("pool.{key}: {problem}")]
+    Pool {
+        /// Which setting.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A certificate without a key, or a key without a certificate.
     #[error("tls_certificate and tls_key are named both or neither")]
     HalfCertificate,
@@ -90,6 +101,8 @@ pub struct Flags {
     pub config: Option<PathBuf>,
     /// Whether addresses that others can reach are accepted.
     pub insecure: bool,
+    /// Whether it serves one run only, and shall be there soon.
+    pub private: bool,
 }
 
 /// What the file says.
@@ -114,6 +127,8 @@ struct File {
     require_token: Option<bool>,
     require_encryption: Option<bool>,
     trust_loopback: Option<bool>,
+    #[serde(default)]
+    pool: PoolFile,
 }
 
 /// How RDMA is used, or why it is not.
@@ -146,6 +161,12 @@ pub struct Config {
     pub rdma: Rdma,
     /// Who may come from elsewhere, and how.
     pub security: SecurityConfig,
+    /// What leases are given.
+    pub pool: PoolConfig,
+    /// Whether it serves one run only, and shall be there soon.
+    pub is_private: bool,
+    /// The directory of what outlives the daemon, if there is one.
+    pub state: Option<PathBuf>,
 }
 
 /// Reads the file and puts the flags over it.
@@ -232,6 +253,9 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         silence_grace,
         rdma,
         security,
+        pool: PoolConfig::new(file.pool)?,
+        is_private: flags.private,
+        state: file.state,
     })
 }
 

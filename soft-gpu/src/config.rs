@@ -3,6 +3,7 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `GPURUN_SOFT_GPUS` | number of devices | 1 |
+//! | `CUDA_VISIBLE_DEVICES` | which of them, and in which order: see [`visible`] | all |
 //! | `GPURUN_SOFT_MEMORY` | memory of each, in bytes or with `KiB`, `MiB`, `GiB` | 4 GiB |
 //! | `GPURUN_SOFT_THREADS` | cores that execute kernels, and the number of multiprocessors | all |
 //! | `GPURUN_SOFT_CC` | compute capability: 7.0, 7.5 or 8.0 | 8.0 |
@@ -26,7 +27,8 @@ const DEFAULT_MEMORY_BYTES: u64 = 4 << 30;
 /// The device as configured.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    pub(crate) devices: usize,
+    /// The numbers of the devices that this process sees; its ordinals are places in here.
+    pub(crate) visible: Vec<usize>,
     /// Memory of each device.
     pub(crate) memory_bytes: u64,
     pub(crate) threads: usize,
@@ -43,10 +45,14 @@ impl Config {
     pub(crate) fn from_environment() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let number = |text: &str| text.parse::<usize>().ok();
+        let devices = setting("GPURUN_SOFT_GPUS", number)
+            .unwrap_or(1)
+            .clamp(1, MAX_DEVICES);
         Self {
-            devices: setting("GPURUN_SOFT_GPUS", number)
-                .unwrap_or(1)
-                .clamp(1, MAX_DEVICES),
+            visible: match std::env::var("CUDA_VISIBLE_DEVICES") {
+                Ok(text) => visible(&text, devices),
+                Err(_) => (0..devices).collect(),
+            },
             memory_bytes: setting("GPURUN_SOFT_MEMORY", bytes)
                 .unwrap_or(DEFAULT_MEMORY_BYTES)
                 .max(LEAST_MEMORY_BYTES),
@@ -63,6 +69,47 @@ impl Config {
             hostile: setting("GPURUN_SOFT_HOSTILE", Hostile::parse).unwrap_or_default(),
         }
     }
+}
+
+impl Config {
+    /// How many devices this process sees.
+    pub(crate) fn devices(&self) -> usize {
+        self.visible.len()
+    }
+}
+
+/// What `CUDA_VISIBLE_DEVICES` shows of so many devices: numbers or beginnings of UUIDs (`GPU-…`) with commas between. As with NVIDIA's
+/// driver, what stands behind the first word that names no device does not count, and a device that is named twice leaves none.
+fn visible(text: &str, devices: usize) -> Vec<usize> {
+    let find = |word: &str| -> Option<usize> {
+        if word.starts_with("GPU-") {
+            let mut alike = (0..devices).filter(|&device| uuid_text(device).starts_with(word));
+            return alike.next().filter(|_| alike.next().is_none());
+        }
+        word.parse().ok().filter(|&device| device < devices)
+    };
+    let found: Vec<usize> = text
+        .split(',')
+        .map_while(|word| find(word.trim()))
+        .collect();
+    let is_twice = |(place, device): (usize, &usize)| found[..place].contains(device);
+    if found.iter().enumerate().any(is_twice) {
+        return Vec::new();
+    }
+    found
+}
+
+/// A device's UUID as NVIDIA's tools write it.
+fn uuid_text(device: usize) -> String {
+    let bytes = crate::device::uuid_of(device).bytes;
+    let mut text = String::from("GPU-");
+    for (place, byte) in bytes.iter().enumerate() {
+        if matches!(place, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
 }
 
 fn setting<T>(name: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
@@ -118,6 +165,19 @@ mod tests {
             (bytes("4 potatoes"), bytes("GiB"), bytes("99999999999GiB")),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn visible_devices_as_cuda_has_them() {
+        let seen = |text: &str| visible(text, 4);
+        assert_eq!(seen("2,0"), [2, 0]);
+        assert_eq!(seen("1, 3 ,9,0"), [1, 3], "up to the first that is none");
+        assert_eq!(seen("0,-1,1"), [0]);
+        assert!(seen("").is_empty() && seen("-1").is_empty());
+        assert!(seen("1,1").is_empty(), "twice");
+        let both = format!("{},{}", uuid_text(3), uuid_text(1));
+        assert_eq!(seen(&both), [3, 1]);
+        assert!(seen("GPU-").is_empty(), "all of them are alike");
     }
 
     #[test]

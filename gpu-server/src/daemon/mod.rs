@@ -7,17 +7,23 @@
 //!
 //! ```text
 //! accept ──> hello (timed, bounded) ──> SNAPSHOT: answered from the probe
-//!   └> TLS ──┘                      └─> SESSION: socket and hello to a new worker ──> ended, logged
-//!                                         └─ over TLS: a ticket; socket and ticket to a new worker
+//!   ├> TLS ──┘                      └─> SESSION: a lease ──> socket and hello to a new worker ──> ended, logged
+//!   │                                     ├─ not yet: waits, told where it stands
+//!   │                                     └─ over TLS: a ticket; socket and ticket to a new worker
+//!   └> HTTP/2 ──> the pool's service: leases, listing, drain
 //! ```
 
+mod answers;
 mod devices;
 mod handshake;
+mod leases;
 mod listener;
 mod secure;
+mod service;
 mod stream;
 mod tickets;
 mod usage;
+mod waiting;
 mod workers;
 
 use std::collections::VecDeque;
@@ -26,10 +32,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::hello::{
-    self, Accepted, Hello, HelloReply, Intent, RdmaOrder, RefusalCode, Refused, ServerInfo,
-    TlsOrder,
-};
+use protocol::hello::{self, Hello, HelloReply, Intent, RdmaOrder, RefusalCode, Refused, TlsOrder};
 use protocol::limits::CLEAN_UP_LIMIT;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -38,12 +41,14 @@ use tokio::time::MissedTickBehavior;
 
 use crate::authority::DirectoryError;
 use crate::config::{Config, ConfigError};
-use crate::order::Descriptors;
-use crate::pool::{Caller, TokenId};
+use crate::gate::GateError;
+use crate::pool::{Caller, LeaseId, Moment, RequestId, TokenId};
 use devices::{Devices, DevicesError};
 use handshake::{Client, Greeting};
+use leases::Leases;
 use listener::{ListenError, Listener};
 use secure::{Security, Way};
+use service::{Connections, Deed};
 use tickets::{Secret, TicketName, Tickets};
 use usage::Usage;
 use workers::{Ended, Order, Workers};
@@ -70,6 +75,9 @@ pub enum ServeError {
     /// The authority, or the certificate.
     #[error(transparent)]
     Authority(#[from] DirectoryError),
+    /// The gates of the devices.
+    #[error(transparent)]
+    Gate(#[from] GateError),
     /// The operating system.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -96,6 +104,16 @@ enum Event {
     Accepted(Client),
     Greeted(Greeting),
     WorkerEnded(Ended),
+    /// A session that has waited for its lease may begin.
+    Granted(Client, Box<Granted>),
+    /// A session may begin, and its client has just gone.
+    NobodyCame(Box<Granted>),
+    /// A client that waited is gone.
+    Withdrawn(RequestId),
+    /// A stream of the service was left by its client.
+    StreamLeft(u64),
+    /// The service asks for something.
+    Asked(Deed),
 }
 
 async fn run(
@@ -117,7 +135,11 @@ async fn run(
         .iter()
         .map(|listener| tokio::spawn(listener.accept_all(events.clone())).abort_handle())
         .collect();
+    let has_rdma = config.rdma.refusal.is_none() && protocol::transport::rdma::is_present();
     let mut daemon = Daemon {
+        leases: Leases::new(&config.pool, &devices, has_rdma)?,
+        has_rdma,
+        connections: Connections::default(),
         workers: Workers::default(),
         pending: VecDeque::new(),
         events,
@@ -157,6 +179,11 @@ fn announce(listeners: &[Listener], ready: Option<OwnedFd>) -> io::Result<()> {
 }
 
 struct Daemon {
+    leases: Leases,
+    /// Whether clients can have their frames travel by RDMA.
+    has_rdma: bool,
+    /// Of the service.
+    connections: Connections,
     workers: Workers,
     pending: VecDeque<AbortHandle>,
     events: mpsc::Sender<Event>,
@@ -167,10 +194,12 @@ struct Daemon {
     config: Config,
 }
 
-/// A session that was granted.
+/// A session that is granted, or will be.
 struct Granted {
     hello: Hello,
     version: u32,
+    /// Under which lease; while it waits for one, the one that it will have.
+    lease: LeaseId,
     /// By which token.
     token: Option<TokenId>,
     /// How it is encrypted.
@@ -183,8 +212,28 @@ impl Daemon {
             Event::Accepted(client) => self.greet(client),
             Event::Greeted(Greeting::Hello(client, hello)) => self.admit(client, *hello),
             Event::Greeted(Greeting::Ticket(client, name)) => self.redeem(client, name),
-            Event::WorkerEnded(ended) => self.workers.forget(&ended),
+            Event::Greeted(Greeting::Service(client)) => {
+                let (events, connections) = (self.events.clone(), self.connections.clone());
+                tokio::spawn(service::serve(client, events, connections));
+            }
+            Event::WorkerEnded(ended) => {
+                if let Some(lease) = self.workers.forget(&ended) {
+                    self.end_session(&lease);
+                }
+            }
+            Event::Granted(client, granted) => self.grant(client, *granted),
+            Event::NobodyCame(granted) => self.end_session(&granted.lease),
+            Event::Withdrawn(request) => self.withdraw(request),
+            Event::StreamLeft(stream) => self.leave(stream),
+            Event::Asked(deed) => deed(self),
         }
+    }
+
+    /// Who makes a call of the service.
+    fn admit_caller(&self, way: Way, token: &str, client: &str) -> Result<Caller, Refused> {
+        self.security.admit(way, token).inspect_err(|refused| {
+            tracing::warn!(client, "refused: {}", refused.message);
+        })
     }
 
     /// Begins to read a client's hello, beside all others.
@@ -222,33 +271,42 @@ impl Daemon {
     }
 
     fn answer(&mut self, client: Client, hello: Hello, caller: Caller) {
-        let sessions = self.workers.len() + self.tickets.len();
-        let reply = match decide(&hello, &self.devices, sessions, &self.config) {
-            Ok(Decision::Session(version)) => {
-                return self.grant(
-                    client,
-                    Granted {
-                        hello,
-                        version,
-                        token: caller.token_id,
-                        tls: None,
-                    },
-                );
-            }
-            Ok(Decision::Snapshot(accepted)) if hello.with_usage => {
-                return self.answer_with_usage(client, &hello, *accepted);
-            }
-            Ok(Decision::Snapshot(accepted)) => HelloReply::from(*accepted),
+        let version = match hello::choose_version(&hello) {
+            Ok(version) => version,
             Err(refused) => return refuse(client, refused),
         };
-        tokio::spawn(handshake::reply(client, reply));
+        if hello.intent() == Intent::Snapshot {
+            return self.answer_snapshot(client, &hello, version, &caller);
+        }
+        let sessions = self.workers.len() + self.tickets.len();
+        if sessions >= self.config.max_sessions {
+            let message = format!("all {sessions} sessions of this server are taken");
+            return refuse(client, hello::refusal(RefusalCode::Busy, message));
+        }
+        let lease = match LeaseId::random() {
+            Ok(lease) => lease,
+            Err(error) => {
+                let message = format!("the server has no random numbers: {error}");
+                return refuse(client, hello::refusal(RefusalCode::Internal, message));
+            }
+        };
+        let granted = Granted {
+            hello,
+            version,
+            lease,
+            token: caller.token_id.clone(),
+            tls: None,
+        };
+        self.begin(client, granted, caller);
     }
 
-    /// Lets a session begin: on this connection, or by a ticket where it is encrypted, since what TLS knows cannot be handed over.
+    /// Lets a session begin, which counts already: on this connection, or by a ticket where it is encrypted, since what TLS knows cannot be
+    /// handed over.
     fn grant(&mut self, client: Client, mut granted: Granted) {
         if !client.is_encrypted() {
             return self.start_worker(client, granted);
         }
+        let lease = granted.lease.clone();
         let made = Secret::random()
             .map_err(|error| error.to_string())
             .and_then(|secret| Ok((secret.name, secure::session_key(&secret)?)));
@@ -256,13 +314,15 @@ impl Daemon {
             Ok(made) => made,
             Err(error) => {
                 let message = format!("the server cannot make a key: {error}");
-                return refuse(client, hello::refusal(RefusalCode::Internal, message));
+                refuse(client, hello::refusal(RefusalCode::Internal, message));
+                return self.end_session(&lease);
             }
         };
         granted.tls = Some(order);
         if self.tickets.keep(name, granted, Instant::now()).is_err() {
             let message = "too many sessions begin at this moment; try again";
-            return refuse(client, hello::refusal(RefusalCode::Busy, message));
+            refuse(client, hello::refusal(RefusalCode::Busy, message));
+            return self.end_session(&lease);
         }
         let answer = Some(hello::Answer::Ticket(ticket));
         tokio::spawn(handshake::reply(client, HelloReply { answer }));
@@ -280,15 +340,22 @@ impl Daemon {
         }
     }
 
-    /// Ends what a revoked token had, and forgets tickets that nobody came for.
+    /// Ends what a revoked token had, forgets tickets that nobody came for, and does what time brings to leases.
     fn look(&mut self) {
         for token in self.security.newly_revoked() {
-            self.tickets
+            let unused = self
+                .tickets
                 .withdraw(|granted| granted.token.as_ref() == Some(&token));
+            for granted in unused {
+                self.end_session(&granted.lease);
+            }
+            let decisions = self.leases.scheduler.revoke_token(&token, Moment::now());
+            self.apply(decisions);
             let sessions = self.workers.end_those_of(&token);
             tracing::warn!(%token, sessions, "the token was revoked");
         }
         for granted in self.tickets.expire(Instant::now()) {
+            self.end_session(&granted.lease);
             let identity = granted.hello.identity.unwrap_or_default();
             tracing::warn!(
                 host = identity.host,
@@ -296,31 +363,26 @@ impl Daemon {
                 "nobody came for a session that was granted"
             );
         }
-    }
-
-    /// Answers with the devices and how they are used, as soon as that is known.
-    fn answer_with_usage(&self, client: Client, hello: &Hello, mut accepted: Accepted) {
-        let report = self.usage.ask();
-        let programs = self.workers.programs();
-        let identity = hello.identity.as_ref();
-        let namespace =
-            identity.map_or_else(String::new, |identity| identity.process_namespace.clone());
-        tokio::spawn(async move {
-            let report = report.await;
-            usage::describe(&mut accepted, report.as_deref(), &programs, &namespace);
-            handshake::reply(client, accepted.into()).await;
-        });
+        self.workers.kill_the_late();
+        self.look_at_leases();
     }
 
     fn start_worker(&mut self, client: Client, granted: Granted) {
         let name = client.name().to_owned();
-        let socket = match client.into_socket() {
-            Ok(socket) => socket,
-            Err(error) => return tracing::warn!(client = name, "lost: {error}"),
+        let lease_id = granted.lease.clone();
+        let prepared = self.leases.order(&lease_id);
+        let prepared = prepared.and_then(|order| Ok((order, client.into_socket()?)));
+        let ((lease, descriptors), socket) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                tracing::warn!(client = name, "lost: {error}");
+                return self.end_session(&lease_id);
+            }
         };
-        self.workers.start(
+        let is_started = self.workers.start(
             Order {
                 socket,
+                lease_id: lease_id.clone(),
                 hello: granted.hello,
                 version: granted.version,
                 client: name,
@@ -329,11 +391,14 @@ impl Daemon {
                 rdma: rdma_order(&self.config.rdma),
                 token: granted.token,
                 tls: granted.tls,
-                lease: None,
-                descriptors: Descriptors::default(),
+                lease,
+                descriptors,
             },
             self.events.clone(),
         );
+        if !is_started {
+            self.end_session(&lease_id);
+        }
     }
 
     /// Ends every worker: asked first, made to after the time that cleaning up may take.
@@ -369,136 +434,5 @@ fn rdma_order(rdma: &crate::config::Rdma) -> RdmaOrder {
         refusal: rdma.refusal.unwrap_or_default().to_owned(),
         device: rdma.device.clone().unwrap_or_default(),
         traffic_class: rdma.traffic_class.into(),
-    }
-}
-
-/// What becomes of a hello.
-#[derive(Debug, PartialEq)]
-enum Decision {
-    Session(u32),
-    Snapshot(Box<Accepted>),
-}
-
-fn decide(
-    hello: &Hello,
-    devices: &Devices,
-    sessions: usize,
-    config: &Config,
-) -> Result<Decision, Refused> {
-    let version = hello::choose_version(hello)?;
-    if hello.intent() == Intent::Snapshot {
-        return Ok(Decision::Snapshot(Box::new(Accepted {
-            version,
-            session: 0,
-            server: Some(server_info(devices)),
-            devices: devices.report.devices.clone(),
-            ..Accepted::default()
-        })));
-    }
-    let request = hello.devices.unwrap_or_default();
-    if request.memory_fraction != 0.0
-        || request.compute_fraction != 0.0
-        || request.memory_bytes != 0
-    {
-        let message = "this server gives whole devices only, not parts of them";
-        return Err(hello::refusal(RefusalCode::Unsupported, message));
-    }
-    if !hello.lease.is_empty() {
-        let message = "this server gives no leases: leave the lease away";
-        return Err(hello::refusal(RefusalCode::Unsupported, message));
-    }
-    let (wanted, present) = (hello.device_count(), devices.report.devices.len());
-    if wanted as usize > present {
-        let message = format!("{wanted} devices were asked for, this server has {present}");
-        return Err(hello::refusal(RefusalCode::NoDevice, message));
-    }
-    if sessions >= config.max_sessions {
-        let message = format!("all {sessions} sessions of this server are taken");
-        return Err(hello::refusal(RefusalCode::Busy, message));
-    }
-    Ok(Decision::Session(version))
-}
-
-/// Who we are, for the client.
-fn server_info(devices: &Devices) -> ServerInfo {
-    ServerInfo {
-        host: rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
-        version: hello::RELEASE.to_owned(),
-        device_kind: devices.kind.into(),
-        driver_version: devices.report.driver_version,
-        driver_release: String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::hello::{DeviceKind, DeviceRequest, DeviceSnapshot, ProbeReport};
-
-    fn devices(count: usize) -> Devices {
-        Devices {
-            driver: "/driver".into(),
-            kind: DeviceKind::Software,
-            report: ProbeReport {
-                driver_version: 13000,
-                devices: vec![DeviceSnapshot::default(); count],
-                ..ProbeReport::default()
-            },
-        }
-    }
-
-    fn refusal_of(hello: &Hello, sessions: usize) -> RefusalCode {
-        let config = crate::config::load(&crate::config::Flags::default()).expect("defaults");
-        let result = decide(hello, &devices(2), sessions, &config);
-        result.expect_err("a refusal").code()
-    }
-
-    #[test]
-    fn a_snapshot_lists_all_devices() {
-        let config = crate::config::load(&crate::config::Flags::default()).expect("defaults");
-        let hello = Hello::new(Intent::Snapshot);
-        match decide(&hello, &devices(3), usize::MAX, &config) {
-            Ok(Decision::Snapshot(accepted)) => {
-                assert_eq!(accepted.devices.len(), 3);
-                let server = accepted.server.expect("a server");
-                assert_eq!(server.device_kind(), DeviceKind::Software);
-                assert_eq!(server.driver_version, 13000);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn sessions_are_refused_with_a_reason() {
-        let asking = |count, memory_fraction| Hello {
-            devices: Some(DeviceRequest {
-                count,
-                memory_fraction,
-                ..DeviceRequest::default()
-            }),
-            ..Hello::new(Intent::Session)
-        };
-        assert_eq!(refusal_of(&asking(3, 0.0), 0), RefusalCode::NoDevice);
-        assert_eq!(refusal_of(&asking(1, 0.5), 0), RefusalCode::Unsupported);
-        assert_eq!(refusal_of(&asking(2, 0.0), 256), RefusalCode::Busy);
-        let mut bytes = asking(1, 0.0);
-        if let Some(request) = &mut bytes.devices {
-            request.memory_bytes = 1 << 30;
-        }
-        assert_eq!(refusal_of(&bytes, 0), RefusalCode::Unsupported);
-        let leased = Hello {
-            lease: "l-aaaaaaaaaaaaaaaa".to_owned(),
-            ..asking(1, 0.0)
-        };
-        assert_eq!(refusal_of(&leased, 0), RefusalCode::Unsupported);
-        let newer = Hello {
-            oldest_version: 99,
-            newest_version: 99,
-            ..Hello::new(Intent::Session)
-        };
-        assert_eq!(refusal_of(&newer, 0), RefusalCode::Version);
     }
 }

@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use command_fds::CommandFdExt;
 use protocol::hello::{
-    self, Hello, HelloReply, LeaseOrder, RdmaOrder, RefusalCode, TlsOrder, WorkerOrder,
+    self, Hello, HelloReply, Identity, LeaseOrder, RdmaOrder, RefusalCode, TlsOrder, WorkerOrder,
 };
+use protocol::limits::CLEAN_UP_LIMIT;
 use protocol::transport::HandshakeStream;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::sync::mpsc;
@@ -28,7 +29,7 @@ use super::Event;
 use super::devices::Devices;
 use super::usage::Program;
 use crate::order::Descriptors;
-use crate::pool::TokenId;
+use crate::pool::{LeaseId, TokenId};
 
 /// How long a client may take to read that no worker could be started.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
@@ -46,8 +47,10 @@ pub(super) struct Order {
     pub(super) token: Option<TokenId>,
     /// How its bytes are encrypted.
     pub(super) tls: Option<TlsOrder>,
-    /// What the session may use; nothing: the driver's first devices, all of each.
-    pub(super) lease: Option<LeaseOrder>,
+    /// Under which lease.
+    pub(super) lease_id: LeaseId,
+    /// What the session may use of it.
+    pub(super) lease: LeaseOrder,
     /// What the worker inherits.
     pub(super) descriptors: Descriptors,
 }
@@ -71,6 +74,12 @@ struct Worker {
     program: Program,
     /// By which token it was granted.
     token: Option<TokenId>,
+    /// Under which lease.
+    lease: LeaseId,
+    /// Who its program is, as it says.
+    identity: Identity,
+    /// Since when it has been asked to end.
+    asked_to_end: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -85,6 +94,17 @@ enum State {
 }
 
 impl Worker {
+    fn asked_to_end(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.asked_to_end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask_to_end(&self) {
+        self.asked_to_end().get_or_insert_with(Instant::now);
+        self.signal(Signal::TERM);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,14 +143,17 @@ impl Workers {
         self.alive.len()
     }
 
-    /// Starts a worker. Its end, or its failure to begin, is told to `events`.
-    pub(super) fn start(&mut self, order: Order, events: mpsc::Sender<Event>) {
+    /// Starts a worker; whether it could. Its end, or its failure to begin, is told to `events`.
+    pub(super) fn start(&mut self, order: Order, events: mpsc::Sender<Event>) -> bool {
         self.last_session += 1;
         let session = self.last_session;
         let worker = Arc::new(Worker {
             state: Mutex::default(),
-            program: program(&order.hello),
+            program: program(&order),
             token: order.token.clone(),
+            lease: order.lease_id.clone(),
+            identity: order.hello.identity.clone().unwrap_or_default(),
+            asked_to_end: Mutex::default(),
         });
         self.alive.insert(session, Arc::clone(&worker));
         let ended = move || {
@@ -147,33 +170,67 @@ impl Workers {
         if let Err(error) = spawned {
             tracing::error!(session, "cannot start a thread: {error}");
             self.alive.remove(&session);
+            return false;
         }
+        true
     }
 
-    /// Whom the sessions serve.
-    pub(super) fn programs(&self) -> Vec<Program> {
-        let mut alive: Vec<_> = self.alive.iter().collect();
+    /// Whom the sessions serve that are under such leases.
+    pub(super) fn programs(&self, of: impl Fn(&LeaseId) -> bool) -> Vec<Program> {
+        let alive = self.alive.iter();
+        let mut alive: Vec<_> = alive.filter(|(_, worker)| of(&worker.lease)).collect();
         alive.sort_by_key(|(session, _)| **session);
         alive.iter().map(|(_, worker)| worker.program()).collect()
     }
 
-    /// Forgets a session that is over.
-    pub(super) fn forget(&mut self, ended: &Ended) {
-        self.alive.remove(&ended.session);
+    /// Forgets a session that is over; the lease that it was under.
+    pub(super) fn forget(&mut self, ended: &Ended) -> Option<LeaseId> {
+        let worker = self.alive.remove(&ended.session)?;
+        Some(worker.lease.clone())
     }
 
     /// Asks those workers to end that were granted by this token; how many they are.
     pub(super) fn end_those_of(&self, token: &TokenId) -> usize {
-        let workers = self.alive.values();
-        let theirs = workers.filter(|worker| worker.token.as_ref() == Some(token));
-        theirs.inspect(|worker| worker.signal(Signal::TERM)).count()
+        self.ask_those(|worker| worker.token.as_ref() == Some(token))
+    }
+
+    /// Asks the workers of a lease to end; how many they are.
+    pub(super) fn end_lease(&self, lease: &LeaseId) -> usize {
+        self.ask_those(|worker| worker.lease == *lease)
     }
 
     /// Asks every worker to end.
     pub(super) fn ask_to_end(&self) {
-        self.alive
-            .values()
-            .for_each(|worker| worker.signal(Signal::TERM));
+        self.ask_those(|_| true);
+    }
+
+    fn ask_those(&self, which: impl Fn(&Worker) -> bool) -> usize {
+        let workers = self.alive.values().filter(|worker| which(worker));
+        workers.inspect(|worker| worker.ask_to_end()).count()
+    }
+
+    /// Ends those that were asked to long ago: a driver may hold a worker for good.
+    pub(super) fn kill_the_late(&self) {
+        for (session, worker) in &self.alive {
+            let asked = *worker.asked_to_end();
+            if asked.is_some_and(|asked| asked.elapsed() > CLEAN_UP_LIMIT) {
+                tracing::warn!(session, "the worker does not end: killed");
+                worker.signal(Signal::KILL);
+            }
+        }
+    }
+
+    /// Numbers and programs of the sessions under a lease.
+    pub(super) fn of_lease(&self, lease: &LeaseId) -> Vec<(u64, Identity)> {
+        let theirs = self
+            .alive
+            .iter()
+            .filter(|(_, worker)| worker.lease == *lease);
+        let mut theirs: Vec<_> = theirs
+            .map(|(session, worker)| (*session, worker.identity.clone()))
+            .collect();
+        theirs.sort_by_key(|(session, _)| *session);
+        theirs
     }
 
     /// Ends every worker.
@@ -184,13 +241,14 @@ impl Workers {
     }
 }
 
-/// Who says this hello.
-fn program(hello: &Hello) -> Program {
-    let identity = hello.identity.as_ref();
+/// Whom a worker will serve.
+fn program(order: &Order) -> Program {
+    let identity = order.hello.identity.as_ref();
+    let slices = order.lease.slices.iter();
     Program {
         process: identity.map_or(0, |identity| identity.process),
         namespace: identity.map_or_else(String::new, |identity| identity.process_namespace.clone()),
-        devices: hello.device_count(),
+        devices: slices.map(|slice| slice.ordinal).collect(),
         worker: None,
     }
 }
@@ -290,7 +348,7 @@ fn command(session: u64, order: Order) -> io::Result<Command> {
         device_kind: order.devices.kind.into(),
         silence_grace_seconds: order.silence_grace.as_secs(),
         parent: std::process::id(),
-        lease: order.lease,
+        lease: Some(order.lease),
         rdma: Some(order.rdma),
         tls: order.tls,
         ..WorkerOrder::default()
@@ -353,7 +411,8 @@ mod tests {
             rdma: RdmaOrder::default(),
             token: None,
             tls: None,
-            lease: None,
+            lease_id: LeaseId::from_bytes([1; 10]),
+            lease: LeaseOrder::default(),
             descriptors: Descriptors::default(),
         };
         let command = command(1, order).unwrap();

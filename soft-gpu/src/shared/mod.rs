@@ -98,6 +98,8 @@ pub(crate) struct Segment {
     file: File,
     layout: NonNull<Layout>,
     place: usize,
+    /// The numbers of the devices by the ordinals that this process knows them by.
+    numbers: [usize; MAX_DEVICES],
     /// Record locks do not exclude threads of one process from each other.
     threads: Mutex<()>,
     turn: scheduler::Own,
@@ -121,6 +123,7 @@ impl Segment {
             file,
             layout,
             place: 0,
+            numbers: std::array::from_fn(|device| device),
             threads: Mutex::new(()),
             turn: scheduler::Own::default(),
             busy: busy::Own::default(),
@@ -151,6 +154,14 @@ impl Segment {
             ));
         }
         place.map(|_| segment).ok_or(SegmentError::Full { path })
+    }
+
+    /// The same for a process that sees these devices, in this order.
+    pub(crate) fn showing(mut self, visible: &[usize]) -> Self {
+        for (number, seen) in self.numbers.iter_mut().zip(visible) {
+            *number = *seen;
+        }
+        self
     }
 
     /// Memory of each device, as the first process of the segment set it.

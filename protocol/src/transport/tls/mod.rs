@@ -44,6 +44,9 @@ pub use trust::{Fingerprint, fingerprint};
 /// The name, as TLS tells them apart (ALPN), of the hello and the frames.
 pub const GPURUN_PROTOCOL: &[u8] = b"gpurun";
 
+/// The protocol of the pool's service, as TLS names it.
+pub const GRPC_PROTOCOL: &[u8] = b"h2";
+
 /// Why there is no encrypted connection.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
