@@ -17,11 +17,10 @@ use std::time::Instant;
 use control_plane::Lease;
 use protocol::address::Address;
 use protocol::config::{
-    self, DEVICE_VARIABLE, DEVICES_VARIABLE, DeviceChoice, SERVER_VARIABLE, STATS_FILE_VARIABLE,
-    STATS_VARIABLE, Settings, Sources, TRANSPORT_VARIABLE,
+    self, DEVICE_VARIABLE, DEVICES_VARIABLE, DeviceChoice, LEASE_VARIABLE, SERVER_VARIABLE,
+    STATS_FILE_VARIABLE, STATS_VARIABLE, Settings, Sources, TRANSPORT_VARIABLE,
 };
 use protocol::hello::DeviceKind;
-use protocol::limits::MAX_DEVICES;
 use protocol::stats::MappedStats;
 use tempfile::NamedTempFile;
 use tokio::runtime::Runtime;
@@ -36,9 +35,6 @@ use crate::servers::{Servers, configured};
 use crate::text::say;
 use crate::wait::{Signals, exit_status};
 use crate::{guest, stats};
-
-/// The environment variable with the lease.
-const LEASE_VARIABLE: &str = "GPURUN_LEASE";
 
 /// The settings that the options and the environment make.
 pub(crate) fn settings(options: &Options) -> Result<Settings, Failure> {
@@ -164,11 +160,7 @@ pub(crate) fn run(
     if let Some(lease) = shared_lease() {
         return share(run, options, need, &lease);
     }
-    let count = devices(need, said(DEVICES_VARIABLE))?;
-    let need = NeedOptions {
-        devices: Some(count),
-        ..need.clone()
-    };
+    let need = need.clone().with_variables(said)?;
     let servers = Servers::of(&run.settings)?;
     let want = Want {
         need: need.need(run.settings.device),
@@ -283,25 +275,6 @@ fn require_same_server(
     }
 }
 
-/// How many devices: as the option says, or the variable, or one.
-fn devices(need: &NeedOptions, variable: Option<String>) -> Result<u32, Failure> {
-    match (need.devices, variable) {
-        (Some(devices), _) => Ok(devices),
-        (None, None) => Ok(1),
-        (None, Some(text)) => {
-            let number = text.trim().parse().ok();
-            let most = u32::try_from(MAX_DEVICES).unwrap_or(u32::MAX);
-            number
-                .filter(|number| (1..=most).contains(number))
-                .ok_or_else(|| {
-                    let message =
-                        format!("{DEVICES_VARIABLE}: '{text}' is not a number from 1 to {most}");
-                    Failure::new(USAGE, message)
-                })
-        }
-    }
-}
-
 /// Says it when the run is on the software GPU because nothing else was configured.
 pub(crate) fn announce(kind: DeviceKind) {
     if kind == DeviceKind::Software {
@@ -370,22 +343,6 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn how_many_devices() {
-        let need = |devices| NeedOptions {
-            devices,
-            ..NeedOptions::default()
-        };
-        let said = |text: &str| Some(text.to_owned());
-        assert_eq!(devices(&need(Some(2)), said("3")).ok(), Some(2));
-        assert_eq!(devices(&need(None), said(" 3")).ok(), Some(3));
-        assert_eq!(devices(&need(None), None).ok(), Some(1));
-        for text in ["0", "65", "x", "-1"] {
-            let failure = devices(&need(None), said(text)).expect_err(text);
-            assert_eq!(failure.status(), USAGE);
-        }
-    }
 
     #[test]
     fn a_lease_is_on_its_server() {

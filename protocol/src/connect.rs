@@ -26,7 +26,7 @@ use secure::Line;
 pub enum ConnectError {
     /// Nobody answers there.
     #[error(
-        "cannot reach {address}: {reason}. Is gpu-server running? Try: gpurun list --server {}",
+        "cannot reach {address}: {reason}. Is gpu-server running? Try: gpurun health --server {}",
         address.short()
     )]
     Unreachable {
@@ -368,7 +368,7 @@ mod tests {
         let error = fetch_snapshot(&address(&format!("127.0.0.1:{port}"))).expect_err("nobody");
         let expected = format!(
             "cannot reach tcp://127.0.0.1:{port}: connection refused. Is gpu-server running? \
-             Try: gpurun list --server 127.0.0.1:{port}"
+             Try: gpurun health --server 127.0.0.1:{port}"
         );
         assert_eq!(error.to_string(), expected);
         let error = fetch_snapshot(&address("unix:/nowhere/s")).expect_err("nobody");

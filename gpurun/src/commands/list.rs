@@ -157,7 +157,7 @@ impl Found {
             "usable_memory_bytes": pool_device.usable_memory,
             "compute_capability": compute(&device),
             "cuda_version": text::cuda_version(self.server.driver_version),
-            "driver_version": self.server.driver_release,
+            "driver_version": Some(&self.server.driver_release).filter(|text| !text.is_empty()),
             "uuid": device.uuid_text(),
             "pci": format!("{:04x}:{:02x}:{:02x}.0", device.pci_domain, device.pci_bus, device.pci_device),
             "server_version": self.server.version,

@@ -11,7 +11,7 @@ use crate::arguments::{NeedOptions, Options};
 use crate::exit::Failure;
 use crate::lease::{self, Want};
 use crate::pool::{self, Pool};
-use crate::run::settings;
+use crate::run::{said, settings};
 use crate::servers::configured;
 use crate::text::{self, print, say};
 
@@ -22,6 +22,7 @@ pub(super) fn request(
     time: Option<Duration>,
 ) -> Result<u8, Failure> {
     let settings = settings(options)?;
+    let need = need.clone().with_variables(said)?;
     let servers = need.allowed(configured(&settings)?)?;
     let want = Want {
         need: need.need(settings.device),

@@ -18,6 +18,8 @@ pub(super) fn stats(options: &Options, as_json: bool) -> Result<u8, Failure> {
     let found = pool::ask_all(&servers, ask)?.or_fail()?;
     if as_json {
         print(format_args!("{:#}", value(&found)));
+    } else if found.iter().all(|(_, reply)| reply.tenants.is_empty()) {
+        print("nobody has used anything");
     } else {
         print(table(&found));
     }

@@ -308,7 +308,15 @@ async fn stay(server: &Server, request: &AcquireRequest, teller: &mut Teller) ->
                     is_in_queue = true;
                     teller.tell(Standing::Queued(place)).await;
                 }
-                Some(Event::Warning(_) | Event::Ended(_)) | None => {}
+                // Refused after all: drained, revoked, a device that is gone.
+                Some(Event::Ended(ended)) => {
+                    return Stay::Refused(PoolError::Refused {
+                        server: server.name.clone(),
+                        code: tonic::Code::Aborted,
+                        message: text::clean(&ended.message),
+                    });
+                }
+                Some(Event::Warning(_)) | None => {}
             },
             Ok(None) => return Stay::Broken(ended(server), is_in_queue),
             Err(status) => match pool.error_of(&status) {

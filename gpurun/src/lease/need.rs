@@ -5,7 +5,9 @@
 
 use control_plane::{Comparison as WireComparison, DeviceNeed};
 use protocol::address::Address;
-use protocol::config::DeviceChoice;
+use protocol::config::{
+    COMPUTE_VARIABLE, DEVICES_VARIABLE, DeviceChoice, MEMORY_VARIABLE, device_request,
+};
 use protocol::filter::{Comparison, Filter, Key};
 use protocol::hello::DeviceKind;
 
@@ -15,6 +17,29 @@ use crate::exit::{Failure, USAGE};
 use crate::pool::Server;
 
 impl NeedOptions {
+    /// With what the environment says where no option does; a part of memory and bytes of it are one thing.
+    pub(crate) fn with_variables(
+        mut self,
+        said: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Failure> {
+        let unless = |is_said: bool, variable| if is_said { None } else { said(variable) };
+        let is_memory_said = self.partial.is_some() || self.memory.is_some();
+        let request = device_request(
+            unless(self.devices.is_some(), DEVICES_VARIABLE),
+            unless(is_memory_said, MEMORY_VARIABLE),
+            unless(self.compute.is_some(), COMPUTE_VARIABLE),
+        )
+        .map_err(|error| Failure::new(USAGE, error.to_string()))?;
+        self.devices = self.devices.or(Some(request.count));
+        let some = |fraction: f64| (fraction > 0.0).then_some(fraction);
+        self.partial = self.partial.or(some(request.memory_fraction));
+        self.memory = self
+            .memory
+            .or((request.memory_bytes > 0).then_some(request.memory_bytes));
+        self.compute = self.compute.or(some(request.compute_fraction));
+        Ok(self)
+    }
+
     /// What is asked for.
     pub(crate) fn need(&self, device: DeviceChoice) -> DeviceNeed {
         let kind = match device {
@@ -150,6 +175,38 @@ mod tests {
         );
         assert_eq!(options.patience(), Patience::Endless);
         assert!(options.require_none("x").is_ok());
+    }
+
+    #[test]
+    fn options_come_before_variables() {
+        let said = |name: &str| {
+            let text = match name {
+                DEVICES_VARIABLE => "3",
+                MEMORY_VARIABLE => "0.25",
+                COMPUTE_VARIABLE => "0.5",
+                _ => return None,
+            };
+            Some(text.to_owned())
+        };
+        let with = |options: NeedOptions| options.with_variables(said).expect("understood");
+        let all = with(NeedOptions::default());
+        assert_eq!(
+            (all.devices, all.partial, all.memory, all.compute),
+            (Some(3), Some(0.25), None, Some(0.5))
+        );
+        let some = with(NeedOptions {
+            devices: Some(1),
+            memory: Some(1 << 30),
+            ..NeedOptions::default()
+        });
+        assert_eq!(
+            (some.devices, some.partial, some.memory, some.compute),
+            (Some(1), None, Some(1 << 30), Some(0.5))
+        );
+        let wrong = NeedOptions::default().with_variables(|_| Some("x".to_owned()));
+        let failure = wrong.expect_err("wrong");
+        assert_eq!(failure.status(), USAGE);
+        assert!(failure.to_string().starts_with("GPURUN_"), "{failure}");
     }
 
     #[test]

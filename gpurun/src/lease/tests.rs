@@ -182,6 +182,29 @@ async fn a_broken_queue_is_joined_again() {
     assert_eq!(fake.until(|seen| Some(seen.acquired.len())).await, 2);
 }
 
+#[tokio::test]
+async fn a_request_that_waits_can_be_refused_after_all() {
+    let (fake, server) = Fake::start(&[Answer::Queue(1)]).await;
+    let servers = [server];
+    let asking = ask_for(&servers, Patience::Endless);
+    let refusing = async {
+        let stream = fake.stream(0).await;
+        let ended = Ended {
+            end: LeaseEnd::Unspecified.into(),
+            message: "the server is draining".to_owned(),
+        };
+        send(&stream, Event::Ended(ended)).await;
+    };
+    let (failure, ()) = tokio::join!(asking, refusing);
+    let failure = failure.expect_err("refused");
+    assert_eq!(failure.status(), REFUSED);
+    assert!(
+        failure
+            .to_string()
+            .ends_with("refused: the server is draining")
+    );
+}
+
 /// A grant on a runtime of its own, as gpurun has it.
 fn kept(answers: &[Answer]) -> (tokio::runtime::Runtime, Fake, Keeper) {
     let serving = tokio::runtime::Builder::new_multi_thread()

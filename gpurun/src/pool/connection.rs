@@ -25,9 +25,6 @@ use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-/// The name of HTTP/2 in TLS (ALPN).
-const HTTP2: &[u8] = b"h2";
-
 /// What gRPC calls the server; nobody looks at it.
 const AUTHORITY: &str = "http://pool.gpurun.invalid";
 
@@ -117,7 +114,7 @@ fn is_on_this_machine(peer: SocketAddr) -> bool {
 }
 
 async fn encrypt(stream: TcpStream, authority: &str, host: &str) -> Result<Line, TlsError> {
-    let config = tls::client_config(&Trust::Authority(authority.to_owned()), HTTP2)?;
+    let config = tls::client_config(&Trust::Authority(authority.to_owned()), tls::GRPC_PROTOCOL)?;
     let handshake = TlsConnector::from(config).connect(tls::server_name(host)?, stream);
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, handshake)
         .await

@@ -89,7 +89,7 @@ impl Finding {
         };
         Self::new(
             place,
-            &text::clean(&check.name),
+            &format!("server's {}", text::clean(&check.name)),
             grade,
             text::clean(&check.finding),
         )

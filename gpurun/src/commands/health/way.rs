@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use control_plane::{HealthReply, ListReply};
 use protocol::address::Address;
 use protocol::config::{Settings, TransportChoice};
-use protocol::connect::{self, secure};
-use protocol::hello::{DeviceKind, RELEASE};
-use protocol::limits::{NEWEST_VERSION, OLDEST_VERSION};
+use protocol::connect::{self, ConnectError, secure};
+use protocol::hello::{Accepted, DeviceKind, Hello, Intent, RELEASE};
+use protocol::limits::{HELLO_REPLY_TIMEOUT, NEWEST_VERSION, OLDEST_VERSION};
 use protocol::transport::rdma::{self, Prepared};
 use rustix::net::sockopt;
 
@@ -57,10 +57,15 @@ pub(super) async fn visit(pool: Pool) -> Result<Visit, PoolError> {
 /// What the visit means, and what a connection of a program's kind shows.
 pub(super) fn judge(server: &Server, visit: &Visit, settings: &Settings) -> Vec<Finding> {
     let name = &server.name;
-    let info = visit.list.server.clone().unwrap_or_default();
+    let hello = greet(server);
+    let info = match &hello {
+        Ok(accepted) => accepted.server.clone(),
+        Err(_) => visit.list.server.clone(),
+    };
+    let info = info.unwrap_or_default();
     let mut findings = vec![
         latency(name, &visit.round_trips),
-        versions(name, server, &info.version),
+        versions(name, &hello, &info.version),
         encryption(name, &visit.protection, server.credential.token.is_some()),
     ];
     if matches!(server.address, Address::Tcp { .. })
@@ -94,12 +99,29 @@ fn latency(name: &str, round_trips: &[Duration]) -> Finding {
     }
 }
 
+/// Says hello as a program does, and asks for what costs the server a moment: the driver's release.
+fn greet(server: &Server) -> Result<Accepted, ConnectError> {
+    let socket = connect::connect(&server.address)?;
+    let hello = Hello {
+        with_usage: true,
+        ..Hello::new(Intent::Snapshot)
+    };
+    let deadline = Instant::now() + HELLO_REPLY_TIMEOUT;
+    secure::ask_until(
+        &server.address,
+        &socket,
+        &hello,
+        &server.credential,
+        deadline,
+    )
+}
+
 /// The releases, and whether a hello succeeds.
-fn versions(name: &str, server: &Server, release: &str) -> Finding {
+fn versions(name: &str, hello: &Result<Accepted, ConnectError>, release: &str) -> Finding {
     const CHECK: &str = "versions";
     let ours = format!("here {RELEASE} (protocol {OLDEST_VERSION} to {NEWEST_VERSION})");
     let theirs = format!("there {}", text::or_dash(release));
-    match secure::fetch_snapshot(&server.address, &server.credential) {
+    match hello {
         Err(error) => Finding::bad(name, CHECK, format!("{ours}, {theirs}: {error}")),
         Ok(accepted) => {
             let words = format!("{ours}, {theirs} (speaks {})", accepted.version);
