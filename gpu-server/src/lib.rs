@@ -11,7 +11,7 @@
 //! inherited descriptors by number      worker    the calls of one session
 //! monitor   how devices are used, seen by a child process
 //! order     what a worker is started with  pool      who gets which part of which device
-//! authority who may come from elsewhere
+//! authority who may come from elsewhere  ledger    how much memory a lease has taken
 //! ```
 
 pub mod authority;
@@ -20,6 +20,7 @@ pub mod daemon;
 pub(crate) mod driver;
 pub mod gate;
 pub mod inherited;
+pub mod ledger;
 pub mod monitor;
 pub mod order;
 pub mod pool;
