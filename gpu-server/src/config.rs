@@ -3,6 +3,7 @@
 //! Rules: a file with an unknown key, or a file that was named and is not there, is an error; where the server may
 //! listen is decided here, purely, before anything is bound.
 
+pub mod sandbox;
 mod security;
 
 use std::io;
@@ -16,8 +17,10 @@ use protocol::limits::{DEFAULT_PORT, DEFAULT_SILENCE_GRACE};
 use protocol::transport::rdma::Wanted;
 use serde::Deserialize;
 
+use sandbox::SandboxFile;
 use security::SecurityFile;
 
+pub use sandbox::SandboxConfig;
 pub use security::SecurityConfig;
 
 /// The file that is read if none is named.
@@ -69,6 +72,9 @@ pub enum ConfigError {
     /// A certificate without a key, or a key without a certificate.
     #[error("tls_certificate and tls_key are named both or neither")]
     HalfCertificate,
+    /// Workers cannot be confined as the settings say.
+    #[error("sandbox: {0}")]
+    Sandbox(String),
     /// An address that others can reach, and nothing that keeps them out.
     #[error(
         "will not listen on {0}: there is no authority, so whoever reaches that address could use the GPU and read the data. \
@@ -114,6 +120,8 @@ struct File {
     require_token: Option<bool>,
     require_encryption: Option<bool>,
     trust_loopback: Option<bool>,
+    #[serde(default)]
+    sandbox: SandboxFile,
 }
 
 /// How RDMA is used, or why it is not.
@@ -146,6 +154,8 @@ pub struct Config {
     pub rdma: Rdma,
     /// Who may come from elsewhere, and how.
     pub security: SecurityConfig,
+    /// How workers are confined.
+    pub sandbox: SandboxConfig,
 }
 
 /// Reads the file and puts the flags over it.
@@ -223,6 +233,7 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         trust_loopback: file.trust_loopback,
     };
     let security = SecurityConfig::merge(security, file.state.as_deref(), insecure)?;
+    let sandbox = SandboxConfig::merge(file.sandbox, file.state.as_deref())?;
     Ok(Config {
         listen: addresses,
         device,
@@ -232,6 +243,7 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         silence_grace,
         rdma,
         security,
+        sandbox,
     })
 }
 
