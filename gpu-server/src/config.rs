@@ -4,6 +4,7 @@
 //! listen is decided here, purely, before anything is bound.
 
 mod pool;
+pub mod sandbox;
 mod security;
 
 use std::io;
@@ -18,9 +19,11 @@ use protocol::transport::rdma::Wanted;
 use serde::Deserialize;
 
 use pool::PoolFile;
+use sandbox::SandboxFile;
 use security::SecurityFile;
 
 pub use pool::PoolConfig;
+pub use sandbox::SandboxConfig;
 pub use security::SecurityConfig;
 
 /// The file that is read if none is named.
@@ -80,6 +83,9 @@ pub enum ConfigError {
     /// A certificate without a key, or a key without a certificate.
     #[error("tls_certificate and tls_key are named both or neither")]
     HalfCertificate,
+    /// Workers cannot be confined as the settings say.
+    #[error("sandbox: {0}")]
+    Sandbox(String),
     /// An address that others can reach, and nothing that keeps them out.
     #[error(
         "will not listen on {0}: there is no authority, so whoever reaches that address could use the GPU and read the data. \
@@ -129,6 +135,7 @@ struct File {
     trust_loopback: Option<bool>,
     #[serde(default)]
     pool: PoolFile,
+    sandbox: SandboxFile,
 }
 
 /// How RDMA is used, or why it is not.
@@ -167,6 +174,8 @@ pub struct Config {
     pub is_private: bool,
     /// The directory of what outlives the daemon, if there is one.
     pub state: Option<PathBuf>,
+    /// How workers are confined.
+    pub sandbox: SandboxConfig,
 }
 
 /// Reads the file and puts the flags over it.
@@ -244,6 +253,7 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         trust_loopback: file.trust_loopback,
     };
     let security = SecurityConfig::merge(security, file.state.as_deref(), insecure)?;
+    let sandbox = SandboxConfig::merge(file.sandbox, file.state.as_deref())?;
     Ok(Config {
         listen: addresses,
         device,
@@ -256,6 +266,7 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         pool: PoolConfig::new(file.pool)?,
         is_private: flags.private,
         state: file.state,
+        sandbox,
     })
 }
 

@@ -12,6 +12,7 @@
 //! | `GPURUN_SOFT_HOSTILE` | see [`crate::hostile`] | none |
 
 use driver_api::image::ComputeCapability;
+use driver_api::soft_usage::{SEGMENT_VARIABLE, segment_name, segment_of_user};
 
 use crate::hostile::Hostile;
 use crate::log::warn;
@@ -63,9 +64,8 @@ impl Config {
                 .unwrap_or(ComputeCapability { major: 8, minor: 0 }),
             operation_budget: setting("GPURUN_SOFT_WATCHDOG", |text| text.parse::<u64>().ok())
                 .filter(|&budget| budget > 0),
-            segment: setting("GPURUN_SOFT_SEGMENT", file_name).unwrap_or_else(|| {
-                format!("gpurun-soft-gpu-{}", rustix::process::geteuid().as_raw())
-            }),
+            segment: setting(SEGMENT_VARIABLE, segment_name)
+                .unwrap_or_else(|| segment_of_user(rustix::process::geteuid().as_raw())),
             hostile: setting("GPURUN_SOFT_HOSTILE", Hostile::parse).unwrap_or_default(),
         }
     }
@@ -146,12 +146,6 @@ fn capability(text: &str) -> Option<ComputeCapability> {
     Some(ComputeCapability { major, minor })
 }
 
-fn file_name(text: &str) -> Option<String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    (text.len() <= 200 && text.chars().all(plain) && !text.starts_with('.'))
-        .then(|| text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,11 +172,5 @@ mod tests {
         let both = format!("{},{}", uuid_text(3), uuid_text(1));
         assert_eq!(seen(&both), [3, 1]);
         assert!(seen("GPU-").is_empty(), "all of them are alike");
-    }
-
-    #[test]
-    fn segments_are_plain_file_names() {
-        assert_eq!(file_name("test-1"), Some("test-1".to_owned()));
-        assert_eq!((file_name("../x"), file_name(".x")), (None, None));
     }
 }

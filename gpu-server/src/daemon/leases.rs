@@ -539,8 +539,7 @@ impl Daemon {
                 self.let_household_in(&lease.id, &caller);
             }
             Some(Asking::Stream(stream)) => {
-                // Only a lease of another tenant would be refused.
-                let _ = self.leases.scheduler.hold(&lease.id, &caller);
+                // An attached lease begins with its holder's stream; no other one counts them.
                 if let Some(stream) = self.leases.streams.get_mut(&stream) {
                     stream.state = StreamState::Holding(lease.id.clone());
                 }

@@ -370,10 +370,16 @@ impl Daemon {
     fn start_worker(&mut self, client: Client, granted: Granted) {
         let name = client.name().to_owned();
         let lease_id = granted.lease.clone();
-        let prepared = self.leases.order(&lease_id);
-        let prepared = prepared.and_then(|order| Ok((order, client.into_socket()?)));
-        let ((lease, descriptors), socket) = match prepared {
-            Ok(prepared) => prepared,
+        let (lease, descriptors) = match self.leases.order(&lease_id) {
+            Ok(order) => order,
+            Err(error) => {
+                let message = format!("the server cannot start a worker: {error}");
+                refuse_granted(client, &granted, message);
+                return self.end_session(&lease_id);
+            }
+        };
+        let socket = match client.into_socket() {
+            Ok(socket) => socket,
             Err(error) => {
                 tracing::warn!(client = name, "lost: {error}");
                 return self.end_session(&lease_id);
@@ -426,6 +432,14 @@ impl Daemon {
 fn refuse(client: Client, refused: Refused) {
     tracing::warn!(client = client.name(), "refused: {}", refused.message);
     tokio::spawn(handshake::reply(client, refused.into()));
+}
+
+/// Says no to the client of a session that was granted. One with a ticket waits for the worker's handshake, and sees the end of the connection.
+fn refuse_granted(client: Client, granted: &Granted, message: String) {
+    match granted.tls {
+        None => refuse(client, hello::refusal(RefusalCode::Internal, message)),
+        Some(_) => tracing::warn!(client = client.name(), "refused: {message}"),
+    }
 }
 
 /// What a worker has to know of RDMA.

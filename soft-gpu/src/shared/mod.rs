@@ -28,6 +28,7 @@ use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use driver_api::soft_usage::SEGMENT_FOLDER;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::config::MAX_DEVICES;
@@ -117,7 +118,7 @@ const LEDGER_BYTE: usize = 0;
 impl Segment {
     /// Opens the segment, made anew if nobody lives in it, and takes a place.
     pub(crate) fn attach(name: &str, memory_bytes: u64) -> Result<Self, SegmentError> {
-        let path = format!("/dev/shm/{name}");
+        let path = format!("{SEGMENT_FOLDER}/{name}");
         let (file, layout) = open(&path)?;
         let mut segment = Self {
             file,
