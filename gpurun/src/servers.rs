@@ -66,10 +66,9 @@ pub(crate) fn configured(settings: &Settings) -> Result<Vec<Server>, Failure> {
 
 fn with_credentials(addresses: &[Address]) -> Result<Vec<Server>, Failure> {
     let credentials = Credentials::of_this_process().map_err(ConnectError::from)?;
-    let server = |address: &Address| Server {
-        name: address.to_string(),
-        credential: credentials.for_server(address),
-        address: address.clone(),
+    let server = |address: &Address| {
+        let credential = credentials.for_server(address);
+        Server::new(address.clone(), credential)
     };
     Ok(addresses.iter().map(server).collect())
 }

@@ -221,11 +221,7 @@ mod tests {
     use std::time::Duration;
 
     fn found() -> Vec<(Server, LeasesReply)> {
-        let server = Server {
-            address: "a".parse().expect("an address"),
-            credential: Credential::default(),
-            name: "tcp://a:7370".to_owned(),
-        };
+        let server = Server::new("a".parse().expect("an address"), Credential::default());
         let identity = Identity {
             host: "laptop".to_owned(),
             user: "ann".to_owned(),

@@ -86,11 +86,7 @@ mod tests {
 
     #[test]
     fn what_a_tenant_has_used() {
-        let server = Server {
-            address: "a".parse().expect("an address"),
-            credential: Credential::default(),
-            name: "s".to_owned(),
-        };
+        let server = Server::new("a".parse().expect("an address"), Credential::default());
         let reply = StatsReply {
             tenants: vec![TenantUsage {
                 tenant: "team".to_owned(),

@@ -146,12 +146,8 @@ mod tests {
     use std::time::Duration;
 
     fn server(address: &str) -> Server {
-        let address: Address = address.parse().expect("an address");
-        Server {
-            name: address.to_string(),
-            address,
-            credential: Credential::default(),
-        }
+        let address = address.parse().expect("an address");
+        Server::new(address, Credential::default())
     }
 
     fn filters(texts: &[&str]) -> NeedOptions {

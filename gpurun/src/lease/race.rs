@@ -3,6 +3,7 @@
 //! Rules: whoever is not there is passed over and said, if somebody else is there; it is over when everybody has failed. Where all refuse because they
 //! have too few devices, one sentence names the largest of them.
 
+use std::fmt;
 use std::time::Duration;
 
 use control_plane::Queued;
@@ -22,6 +23,24 @@ pub(super) enum Standing {
     Away(String),
     /// It gives nothing.
     Failed(PoolError),
+}
+
+/// What we wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Words {
+    /// Where we stand.
+    pub(super) place: String,
+    /// Why, and what could be had at once.
+    pub(super) why: String,
+}
+
+impl fmt::Display for Words {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.why.as_str() {
+            "" => out.write_str(&self.place),
+            why => write!(out, "{}; {why}", self.place),
+        }
+    }
 }
 
 /// How we stand with all of them.
@@ -87,7 +106,7 @@ impl Race {
             return None;
         }
         let refusals = errors.iter().filter(|error| error.is_refusal());
-        if let Some(sentence) = merge(refusals.map(|error| *error)) {
+        if let Some(sentence) = merge(refusals.copied()) {
             let absent = errors.iter().filter(|error| !error.is_refusal());
             let lines = absent.map(ToString::to_string).chain([sentence]);
             let lines: Vec<String> = lines.collect();
@@ -115,7 +134,7 @@ impl Race {
     }
 
     /// What we wait for; nothing if we stand in no queue.
-    pub(super) fn text(&self) -> Option<String> {
+    pub(super) fn words(&self) -> Option<Words> {
         let Some((name, place)) = self.best() else {
             let away = self
                 .servers
@@ -124,24 +143,28 @@ impl Race {
                     Standing::Away(reason) => Some(reason),
                     Standing::Asked | Standing::Queued(_) | Standing::Failed(_) => None,
                 });
-            return away.map(|reason| format!("{reason}; trying again"));
+            let why = "trying again".to_owned();
+            return away.map(|reason| Words {
+                place: reason.clone(),
+                why,
+            });
         };
-        let others = self
-            .servers
-            .iter()
-            .filter(|(_, standing)| matches!(standing, Standing::Queued(_)))
-            .count()
-            - 1;
+        let is_queued =
+            |(_, standing): &&(String, Standing)| matches!(standing, Standing::Queued(_));
+        let others = self.servers.iter().filter(is_queued).count() - 1;
         let mut words = format!("place {} of {} at {name}", place.position, place.length);
         if others > 0 {
             words.push_str(&format!(" (and in {})", text::count(others, "other queue")));
         }
-        for (label, said) in [("", &place.reason), ("free now: ", &place.fits_now)] {
-            if !said.is_empty() {
-                words.push_str(&format!("; {label}{}", text::clean(said)));
-            }
+        let mut why = text::clean(&place.reason);
+        if !place.fits_now.is_empty() {
+            let separator = if why.is_empty() { "" } else { "; " };
+            why.push_str(&format!(
+                "{separator}free now: {}",
+                text::clean(&place.fits_now)
+            ));
         }
-        Some(words)
+        Some(Words { place: words, why })
     }
 
     /// The time of waiting is over.
@@ -150,7 +173,7 @@ impl Race {
             0 => "nothing is free at once".to_owned(),
             _ => format!("nothing was free in {}", text::duration(waited)),
         };
-        let message = match self.text() {
+        let message = match self.words() {
             Some(place) => format!("{waited}: {place}"),
             None => waited,
         };
@@ -333,7 +356,7 @@ mod tests {
             queued(2, "all devices are taken", "1 device with 2 GiB"),
         ]);
         assert_eq!(
-            one.text().expect("a text"),
+            one.words().expect("words").to_string(),
             "place 2 of 3 at b (and in 1 other queue); all devices are taken; free now: 1 device with 2 GiB"
         );
         let over = one.wait_over(Duration::from_secs(5));
@@ -344,7 +367,10 @@ mod tests {
             "{over}"
         );
         let away = race(vec![Standing::Away("lost it".to_owned())]);
-        assert_eq!(away.text().expect("a text"), "lost it; trying again");
+        assert_eq!(
+            away.words().expect("words").to_string(),
+            "lost it; trying again"
+        );
     }
 
     #[test]

@@ -31,14 +31,15 @@ impl Screen {
         if waited < PATIENCE {
             return;
         }
-        let Some(words) = race.text() else {
+        let Some(words) = race.words() else {
             return;
         };
         if std::io::stderr().is_terminal() {
             let spinner = self.spinner.get_or_insert_with(spinner);
-            spinner.set_message(format!("{words} ({})", text::duration(waited)));
+            spinner.set_prefix(format!("{}: {}", text::duration(waited), words.place));
+            spinner.set_message(words.why);
             spinner.tick();
-        } else if let Some(line) = self.lines.next(now, words) {
+        } else if let Some(line) = self.lines.next(now, words.to_string()) {
             text::say(format_args!("waiting: {line}"));
         }
     }
@@ -61,7 +62,7 @@ impl Screen {
 }
 
 fn spinner() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} gpurun: waiting: {wide_msg}");
+    let style = ProgressStyle::with_template("{spinner} gpurun: waiting {prefix}\n  {wide_msg}");
     // The template is a constant, and right.
     ProgressBar::new_spinner()
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))

@@ -27,12 +27,8 @@ async fn ask_for(servers: &[Server], patience: Patience) -> Result<Grant, Failur
 }
 
 fn nobody() -> Server {
-    let address: protocol::address::Address = "127.0.0.1:1".parse().expect("an address");
-    Server {
-        name: address.to_string(),
-        address,
-        credential: Credential::default(),
-    }
+    let address = "127.0.0.1:1".parse().expect("an address");
+    Server::new(address, Credential::default())
 }
 
 #[tokio::test]

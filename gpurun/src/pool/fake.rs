@@ -154,12 +154,8 @@ impl Fake {
 
 /// Where a server on this address is, without any credential.
 pub(crate) fn server(address: SocketAddr) -> Server {
-    let address: protocol::address::Address = address.to_string().parse().expect("an address");
-    Server {
-        name: address.to_string(),
-        address,
-        credential: Credential::default(),
-    }
+    let address = address.to_string().parse().expect("an address");
+    Server::new(address, Credential::default())
 }
 
 pub(crate) async fn send(stream: &Sender, event: Event) {

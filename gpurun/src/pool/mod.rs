@@ -17,6 +17,8 @@ mod tests;
 
 use std::error::Error as _;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use control_plane::pool_client::PoolClient;
@@ -53,6 +55,19 @@ pub(crate) struct Server {
     pub(crate) credential: Credential,
     /// As people read it.
     pub(crate) name: String,
+    /// It has answered as a pool does: what fails later is no older server.
+    is_pool: Arc<AtomicBool>,
+}
+
+impl Server {
+    pub(crate) fn new(address: Address, credential: Credential) -> Self {
+        Self {
+            name: address.to_string(),
+            address,
+            credential,
+            is_pool: Arc::default(),
+        }
+    }
 }
 
 /// Why a pool did not do what was asked.
@@ -225,7 +240,10 @@ impl Pool {
         answer: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, PoolError> {
         match tokio::time::timeout(ANSWER_LIMIT, answer).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Ok(response)) => {
+                self.server.is_pool.store(true, Relaxed);
+                Ok(response.into_inner())
+            }
             Ok(Err(status)) => Err(self.explain(status).await),
             Err(_) => Err(PoolError::Silent(self.server.name.clone())),
         }
@@ -234,7 +252,7 @@ impl Pool {
     /// What a failed call means. An older server breaks the connection, since it does not know what is spoken; but it answers a hello.
     async fn explain(&self, status: Status) -> PoolError {
         let error = self.error_of(&status);
-        if !matches!(error, PoolError::Lost { .. }) {
+        if !matches!(error, PoolError::Lost { .. }) || self.server.is_pool.load(Relaxed) {
             return error;
         }
         let Server {
@@ -243,8 +261,9 @@ impl Pool {
             ..
         } = self.server.clone();
         let greet = move || secure::fetch_snapshot(&address, &credential).is_ok();
-        match tokio::task::spawn_blocking(greet).await {
-            Ok(true) => PoolError::NotServed(self.server.name.clone()),
+        let greeting = tokio::task::spawn_blocking(greet);
+        match tokio::time::timeout(ANSWER_LIMIT, greeting).await {
+            Ok(Ok(true)) => PoolError::NotServed(self.server.name.clone()),
             _ => error,
         }
     }
@@ -253,7 +272,9 @@ impl Pool {
     pub(crate) fn error_of(&self, status: &Status) -> PoolError {
         let server = self.server.name.clone();
         match (status.code(), status.source()) {
-            (Code::Unimplemented, _) => PoolError::NotServed(server),
+            (Code::Unimplemented, _) if !self.server.is_pool.load(Relaxed) => {
+                PoolError::NotServed(server)
+            }
             // The server's own answers have no cause on this side.
             (_, Some(cause)) => PoolError::Lost {
                 server,

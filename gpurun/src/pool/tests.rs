@@ -29,7 +29,14 @@ async fn calls_and_what_a_refusal_is() {
             .to_string()
             .ends_with("refused: there is no lease x")
     );
-    let older = pool.stats().await.expect_err("older");
+    let unsupported = pool.stats().await.expect_err("not there");
+    assert!(
+        matches!(unsupported, PoolError::Refused { .. }),
+        "a pool it is"
+    );
+    let (_, older) = Fake::start(&[]).await;
+    let older = Pool::open(&older).await.expect("there");
+    let older = older.stats().await.expect_err("older");
     assert!(older.to_string().contains("gives no leases"), "{older}");
 }
 
