@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(
             row,
             [
-                "s",
+                "tcp://a:7370",
                 "team",
                 "1.50",
                 "0.01",
