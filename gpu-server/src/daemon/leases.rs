@@ -21,10 +21,12 @@ use tokio::sync::mpsc;
 use super::devices::Devices;
 use super::service::{Wanted, holder, refusal_status, status};
 use super::waiting::{self, Word};
-use super::{Client, Daemon, Granted};
+use super::{Client, Daemon, Event, Granted};
 use crate::config::PoolConfig;
 use crate::gate::{Gate, GateError, Place as GatePlace, Share};
+use crate::ledger::{Ledger, LedgerError};
 use crate::order::Descriptors;
+use crate::pool::store::NotStored;
 use crate::pool::{
     Ask, Caller, Capacity, Compute, Decision, Keeping, Lease, LeaseEnd, LeaseError, LeaseId,
     Moment, Need, NeedError, Policy, Portion, RequestId, Scheduler, ServerFacts, Sharing, Tenant,
@@ -42,8 +44,27 @@ pub(super) struct Leases {
     last_stream: u64,
 }
 
+/// Why a lease cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum EquipError {
+    /// A gate.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] NotStored),
+    /// It was taken back before it was told.
+    #[error("it has ended already")]
+    Over,
+}
+
 /// What a lease has beside its slices.
 struct Held {
+    /// What its sessions have taken of its memory.
+    ledger: Ledger,
     /// Its place at the gate of each slice's device.
     places: Vec<(Arc<Gate>, GatePlace)>,
     /// What was used of each device's time when it was last looked at, and the part of the time since the look before.
@@ -131,9 +152,11 @@ impl Leases {
     }
 
     /// Gives a lease its places at the gates of its devices.
-    fn equip(&mut self, lease: &Lease) -> Result<(), GateError> {
+    fn equip(&mut self, lease: &Lease) -> Result<(), EquipError> {
         let is_capped = self.scheduler.policy().sharing == Sharing::HardCap;
+        let memory: Vec<u64> = lease.slices.iter().map(|slice| slice.memory).collect();
         let mut held = Held {
+            ledger: Ledger::create(&memory)?,
             places: Vec::new(),
             used: Vec::new(),
             rates: Vec::new(),
@@ -151,7 +174,7 @@ impl Leases {
                 Ok(place) => held.places.push((Arc::clone(gate), place)),
                 Err(error) => {
                     held.give_back();
-                    return Err(error);
+                    return Err(error.into());
                 }
             }
         }
@@ -159,13 +182,13 @@ impl Leases {
         Ok(())
     }
 
-    /// Gives back what a lease had, if it is over and its last session too.
-    fn strip(&mut self, lease: &LeaseId) {
-        if self.scheduler.lease(lease).is_none()
-            && let Some(held) = self.held.remove(lease)
-        {
+    /// Gives back what a lease had, if it is over and its last session too; whether it was.
+    fn strip(&mut self, lease: &LeaseId) -> bool {
+        let is_over = self.scheduler.lease(lease).is_none();
+        if is_over && let Some(held) = self.held.remove(lease) {
             held.give_back();
         }
+        is_over
     }
 
     /// What a worker of a lease is told, and what it inherits.
@@ -202,8 +225,9 @@ impl Leases {
             ..LeaseOrder::default()
         };
         let descriptors = Descriptors {
+            ledger: Some(held.ledger.descriptor().try_clone_to_owned()?),
             gates,
-            ..Descriptors::default()
+            control: None,
         };
         Ok((order, descriptors))
     }
@@ -255,20 +279,34 @@ impl Leases {
 
     /// Bytes of each slice that are charged.
     pub(super) fn used_memory(&self, lease: &LeaseId) -> Vec<u64> {
-        let _ = lease;
-        Vec::new()
+        let ledger = self.held.get(lease).map(|held| &held.ledger);
+        ledger.map_or_else(Vec::new, |ledger| {
+            let slices = 0..ledger.slices();
+            slices.map(|slice| ledger.used(slice)).collect()
+        })
     }
 
     /// Bytes of each slice that are free.
     pub(super) fn free_memory(&self, lease: &LeaseId) -> Vec<u64> {
-        let _ = lease;
-        Vec::new()
+        let ledger = self.held.get(lease).map(|held| &held.ledger);
+        ledger.map_or_else(Vec::new, |ledger| {
+            let free = |slice| ledger.limit(slice).saturating_sub(ledger.used(slice));
+            (0..ledger.slices()).map(free).collect()
+        })
     }
 
     /// Bytes of a slice that one session has.
     pub(super) fn used_by(&self, lease: &LeaseId, session: u64, slice: usize) -> u64 {
-        let _ = (lease, session, slice);
-        0
+        let held = self.held.get(lease);
+        held.map_or(0, |held| held.ledger.used_by(session, slice))
+    }
+
+    /// What dead workers of a lease held is given back.
+    fn reap(&self, lease: &LeaseId) {
+        if let Some(held) = self.held.get(lease) {
+            held.ledger.reap();
+            held.places.iter().for_each(|(gate, _)| gate.reap());
+        }
     }
 }
 
@@ -382,10 +420,26 @@ impl Daemon {
     }
 
     fn begin_in(&mut self, client: Client, granted: Granted, caller: &Caller) {
-        match self.leases.scheduler.begin_session(&granted.lease, caller) {
-            Ok(_) => self.grant(client, granted),
-            Err(error) => super::refuse(client, lease_refused(&error)),
+        let lease = match self.leases.scheduler.begin_session(&granted.lease, caller) {
+            Ok(lease) => lease.clone(),
+            Err(error) => return super::refuse(client, lease_refused(&error)),
+        };
+        if let Err(error) = self.equip_again(&lease) {
+            let message = format!("the server cannot give the lease: {error}");
+            super::refuse(client, refusal(RefusalCode::Internal, message));
+            return self.end_session(&lease.id);
         }
+        self.grant(client, granted);
+    }
+
+    /// Gives a lease of before a restart what it had then, if nothing of it has come back with a worker.
+    fn equip_again(&mut self, lease: &Lease) -> Result<(), EquipError> {
+        if self.leases.held.contains_key(&lease.id) {
+            return Ok(());
+        }
+        self.leases.equip(lease)?;
+        self.books.gates_are_new(&lease.id);
+        Ok(())
     }
 
     /// A stream that asks for a lease, and is told what becomes of it.
@@ -469,14 +523,33 @@ impl Daemon {
 
     /// A session is over, or did not come about.
     pub(super) fn end_session(&mut self, lease: &LeaseId) {
+        self.leases.reap(lease);
+        self.note_used(lease);
         let decisions = self.leases.scheduler.end_session(lease, Moment::now());
         self.apply(decisions);
-        self.leases.strip(lease);
+        self.strip(lease);
+    }
+
+    fn strip(&mut self, lease: &LeaseId) {
+        if self.leases.strip(lease) {
+            self.books.forget(lease);
+        }
+    }
+
+    /// Charges what a lease's gates have counted.
+    fn note_used(&mut self, lease: &LeaseId) {
+        if let Some(held) = self.leases.held.get(lease) {
+            let used = held.places.iter().map(|(gate, place)| gate.used(*place));
+            self.books.used(lease, used.sum());
+        }
     }
 
     /// Does what time has brought.
     pub(super) fn look_at_leases(&mut self) {
         self.leases.note_use();
+        let leases: Vec<LeaseId> = self.leases.held.keys().cloned().collect();
+        leases.iter().for_each(|lease| self.note_used(lease));
+        self.books.look();
         let now = Moment::now();
         let is_due = self.leases.scheduler.next_moment();
         if is_due.is_some_and(|moment| moment <= now) {
@@ -488,8 +561,19 @@ impl Daemon {
     /// Does what was decided.
     pub(super) fn apply(&mut self, decisions: Vec<Decision>) {
         for decision in decisions {
+            let stored = self.books.note(&decision);
             match decision {
-                Decision::Granted { request, lease } => self.granted(request, &lease),
+                Decision::Granted { request, lease } => match stored {
+                    Some(stored) => {
+                        // It is told once it cannot be forgotten.
+                        let events = self.events.clone();
+                        tokio::spawn(async move {
+                            let stored = stored.await;
+                            let _ = events.send(Event::Stored(request, lease, stored)).await;
+                        });
+                    }
+                    None => self.granted(request, &lease),
+                },
                 Decision::Queued { request, place } => match self.leases.asking.get(&request) {
                     // One that is gone says so itself.
                     Some(Asking::Session(words, _)) => drop(words.send(Word::Place(place))),
@@ -517,7 +601,25 @@ impl Daemon {
         }
     }
 
+    /// A grant is on the disk, or could not be stored. It may have ended meanwhile.
+    pub(super) fn stored(
+        &mut self,
+        request: RequestId,
+        lease: &Lease,
+        stored: Result<(), NotStored>,
+    ) {
+        let caller = Caller::unlimited(lease.tenant.clone(), false);
+        match stored {
+            Ok(()) => self.granted(request, lease),
+            Err(error) => self.take_back(request, lease, &caller, &error.into()),
+        }
+    }
+
     fn granted(&mut self, request: RequestId, lease: &Lease) {
+        if self.leases.scheduler.lease(&lease.id).is_none() {
+            let caller = Caller::unlimited(lease.tenant.clone(), false);
+            return self.take_back(request, lease, &caller, &EquipError::Over);
+        }
         tracing::info!(
             lease = %lease.id,
             tenant = %lease.tenant,
@@ -580,7 +682,13 @@ impl Daemon {
     }
 
     /// Takes back a lease that cannot be used.
-    fn take_back(&mut self, request: RequestId, lease: &Lease, caller: &Caller, error: &GateError) {
+    fn take_back(
+        &mut self,
+        request: RequestId,
+        lease: &Lease,
+        caller: &Caller,
+        error: &EquipError,
+    ) {
         tracing::error!(lease = %lease.id, "cannot be used: {error}");
         let message = format!("the server cannot give the lease: {error}");
         match self.leases.asking.remove(&request) {
@@ -632,7 +740,7 @@ impl Daemon {
         for granted in withdrawn {
             self.end_session(&granted.lease);
         }
-        self.leases.strip(&lease.id);
+        self.strip(&lease.id);
     }
 }
 

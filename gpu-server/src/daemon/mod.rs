@@ -14,6 +14,7 @@
 //! ```
 
 mod answers;
+mod books;
 mod devices;
 mod handshake;
 mod leases;
@@ -32,7 +33,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::hello::{self, Hello, HelloReply, Intent, RdmaOrder, RefusalCode, Refused, TlsOrder};
+use protocol::hello::{
+    self, Hello, HelloReply, Intent, RdmaOrder, RefusalCode, Refused, SandboxOrder, TlsOrder,
+};
 use protocol::limits::CLEAN_UP_LIMIT;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -42,7 +45,11 @@ use tokio::time::MissedTickBehavior;
 use crate::authority::DirectoryError;
 use crate::config::{Config, ConfigError};
 use crate::gate::GateError;
-use crate::pool::{Caller, LeaseId, Moment, RequestId, TokenId};
+use crate::pool::audit::Entry;
+use crate::pool::store::{NotStored, StoreError};
+use crate::pool::{Caller, Lease, LeaseId, Moment, RequestId, Tenant, TokenId};
+use crate::sandbox::{Sandbox, SandboxError};
+use books::Books;
 use devices::{Devices, DevicesError};
 use handshake::{Client, Greeting};
 use leases::Leases;
@@ -78,6 +85,12 @@ pub enum ServeError {
     /// The gates of the devices.
     #[error(transparent)]
     Gate(#[from] GateError),
+    /// The books.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What confines workers.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The operating system.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -112,6 +125,8 @@ enum Event {
     Withdrawn(RequestId),
     /// A stream of the service was left by its client.
     StreamLeft(u64),
+    /// A lease was stored, or not.
+    Stored(RequestId, Box<Lease>, Result<(), NotStored>),
     /// The service asks for something.
     Asked(Deed),
 }
@@ -136,8 +151,11 @@ async fn run(
         .map(|listener| tokio::spawn(listener.accept_all(events.clone())).abort_handle())
         .collect();
     let has_rdma = config.rdma.refusal.is_none() && protocol::transport::rdma::is_present();
+    let (books, left) = Books::open(config.state.as_deref())?;
     let mut daemon = Daemon {
         leases: Leases::new(&config.pool, &devices, has_rdma)?,
+        books,
+        sandbox: Sandbox::begin(&config.sandbox, &devices.driver, devices.kind)?,
         has_rdma,
         connections: Connections::default(),
         workers: Workers::default(),
@@ -149,11 +167,19 @@ async fn run(
         tickets: Tickets::default(),
         config,
     };
+    let decisions = daemon
+        .leases
+        .scheduler
+        .restore(left.leases, left.drain, Moment::now());
+    daemon.apply(decisions);
     loop {
         tokio::select! {
             Some(event) = incoming.recv() => daemon.handle(event),
             _ = look.tick() => daemon.look(),
-            _ = hang_up.recv() => daemon.security.reload(),
+            _ = hang_up.recv() => {
+                daemon.security.reload();
+                daemon.books.reopen();
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -180,6 +206,8 @@ fn announce(listeners: &[Listener], ready: Option<OwnedFd>) -> io::Result<()> {
 
 struct Daemon {
     leases: Leases,
+    books: Books,
+    sandbox: Sandbox,
     /// Whether clients can have their frames travel by RDMA.
     has_rdma: bool,
     /// Of the service.
@@ -217,7 +245,9 @@ impl Daemon {
                 tokio::spawn(service::serve(client, events, connections));
             }
             Event::WorkerEnded(ended) => {
+                self.sandbox.forget(ended.session);
                 if let Some(lease) = self.workers.forget(&ended) {
+                    self.books.session_ended(ended.session, &lease, &ended.how);
                     self.end_session(&lease);
                 }
             }
@@ -225,6 +255,7 @@ impl Daemon {
             Event::NobodyCame(granted) => self.end_session(&granted.lease),
             Event::Withdrawn(request) => self.withdraw(request),
             Event::StreamLeft(stream) => self.leave(stream),
+            Event::Stored(request, lease, stored) => self.stored(request, &lease, stored),
             Event::Asked(deed) => deed(self),
         }
     }
@@ -233,6 +264,8 @@ impl Daemon {
     fn admit_caller(&self, way: Way, token: &str, client: &str) -> Result<Caller, Refused> {
         self.security.admit(way, token).inspect_err(|refused| {
             tracing::warn!(client, "refused: {}", refused.message);
+            let entry = Entry::client_refused(client, &refused.message, Moment::now());
+            self.books.write(&entry);
         })
     }
 
@@ -264,9 +297,11 @@ impl Daemon {
         };
         // Nobody beyond here needs it.
         let token = std::mem::take(&mut hello.token);
-        match self.security.admit(way, &token) {
+        let name = client.name().to_owned();
+        match self.admit_caller(way, &token, &name) {
             Ok(caller) => self.answer(client, hello, caller),
-            Err(refused) => refuse(client, refused),
+            // It is in the log already.
+            Err(refused) => drop(tokio::spawn(handshake::reply(client, refused.into()))),
         }
     }
 
@@ -349,6 +384,8 @@ impl Daemon {
             for granted in unused {
                 self.end_session(&granted.lease);
             }
+            self.books
+                .write(&Entry::token_revoked(&token, Moment::now()));
             let decisions = self.leases.scheduler.revoke_token(&token, Moment::now());
             self.apply(decisions);
             let sessions = self.workers.end_those_of(&token);
@@ -378,6 +415,16 @@ impl Daemon {
                 return self.end_session(&lease_id);
             }
         };
+        let session = self.books.next_session();
+        let sandbox = match self.confine(&lease_id, session) {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                tracing::error!(session, "{error}");
+                let message = "the server cannot confine a worker as its settings say".to_owned();
+                refuse_granted(client, &granted, message);
+                return self.end_session(&lease_id);
+            }
+        };
         let socket = match client.into_socket() {
             Ok(socket) => socket,
             Err(error) => {
@@ -385,8 +432,12 @@ impl Daemon {
                 return self.end_session(&lease_id);
             }
         };
+        if let Some(lease) = self.leases.scheduler.lease(&lease_id) {
+            self.books.session_began(session, lease);
+        }
         let is_started = self.workers.start(
             Order {
+                session,
                 socket,
                 lease_id: lease_id.clone(),
                 hello: granted.hello,
@@ -399,12 +450,20 @@ impl Daemon {
                 tls: granted.tls,
                 lease,
                 descriptors,
+                sandbox,
             },
             self.events.clone(),
         );
         if !is_started {
             self.end_session(&lease_id);
         }
+    }
+
+    /// What a worker of a lease gives up.
+    fn confine(&mut self, lease: &LeaseId, session: u64) -> Result<SandboxOrder, SandboxError> {
+        let tenant = self.leases.scheduler.lease(lease);
+        let tenant = tenant.map_or_else(Tenant::local, |lease| lease.tenant.clone());
+        self.sandbox.order(&tenant, session, None)
     }
 
     /// Ends every worker: asked first, made to after the time that cleaning up may take.

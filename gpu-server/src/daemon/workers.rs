@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use command_fds::CommandFdExt;
 use protocol::hello::{
-    self, Hello, HelloReply, Identity, LeaseOrder, RdmaOrder, RefusalCode, TlsOrder, WorkerOrder,
+    self, Hello, HelloReply, Identity, LeaseOrder, RdmaOrder, RefusalCode, SandboxOrder, TlsOrder,
+    WorkerOrder,
 };
 use protocol::limits::CLEAN_UP_LIMIT;
 use protocol::transport::HandshakeStream;
@@ -36,6 +37,8 @@ const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 /// What a worker is to be started for.
 pub(super) struct Order {
+    /// The session's number.
+    pub(super) session: u64,
     pub(super) socket: OwnedFd,
     pub(super) hello: Hello,
     pub(super) version: u32,
@@ -53,18 +56,21 @@ pub(super) struct Order {
     pub(super) lease: LeaseOrder,
     /// What the worker inherits.
     pub(super) descriptors: Descriptors,
+    /// What it gives up before it serves.
+    pub(super) sandbox: SandboxOrder,
 }
 
 /// A session that is over.
 pub(super) struct Ended {
-    session: u64,
+    pub(super) session: u64,
+    /// How, in words.
+    pub(super) how: String,
 }
 
 /// The sessions that are alive.
 #[derive(Default)]
 pub(super) struct Workers {
     alive: HashMap<u64, Arc<Worker>>,
-    last_session: u64,
 }
 
 /// A worker, once its process exists.
@@ -145,8 +151,7 @@ impl Workers {
 
     /// Starts a worker; whether it could. Its end, or its failure to begin, is told to `events`.
     pub(super) fn start(&mut self, order: Order, events: mpsc::Sender<Event>) -> bool {
-        self.last_session += 1;
-        let session = self.last_session;
+        let session = order.session;
         let worker = Arc::new(Worker {
             state: Mutex::default(),
             program: program(&order),
@@ -156,13 +161,10 @@ impl Workers {
             asked_to_end: Mutex::default(),
         });
         self.alive.insert(session, Arc::clone(&worker));
-        let ended = move || {
-            // It fails only when the daemon is ending.
-            let _ = events.blocking_send(Event::WorkerEnded(Ended { session }));
-        };
         let run = move || {
-            tend(&worker, session, order);
-            ended();
+            let how = tend(&worker, session, order);
+            // It fails only when the daemon is ending.
+            let _ = events.blocking_send(Event::WorkerEnded(Ended { session, how }));
         };
         let spawned = thread::Builder::new()
             .name(format!("session {session}"))
@@ -253,21 +255,31 @@ fn program(order: &Order) -> Program {
     }
 }
 
-/// A worker's whole life, seen from its thread.
-fn tend(worker: &Worker, session: u64, order: Order) {
+/// A worker's whole life, seen from its thread; how it ended, in words.
+fn tend(worker: &Worker, session: u64, order: Order) -> String {
     let begin = Instant::now();
     let client = order.client.clone();
     let process = match begin_process(worker, session, order) {
         Ok(Some(process)) => process,
-        Ok(None) => return,
-        Err(error) => return tracing::error!(session, client, "cannot start a worker: {error}"),
+        Ok(None) => return "the server was ending".to_owned(),
+        Err(error) => {
+            let how = format!("cannot start a worker: {error}");
+            tracing::error!(session, client, "{how}");
+            return how;
+        }
     };
     match wait(worker, process) {
         Ok(status) => {
             let seconds = begin.elapsed().as_secs_f64();
-            tracing::info!(session, client, seconds, "session over: {}", reason(status));
+            let how = reason(status);
+            tracing::info!(session, client, seconds, "session over: {how}");
+            how
         }
-        Err(error) => tracing::error!(session, client, "lost sight of the worker: {error}"),
+        Err(error) => {
+            let how = format!("lost sight of the worker: {error}");
+            tracing::error!(session, client, "{how}");
+            how
+        }
     }
 }
 
@@ -351,6 +363,7 @@ fn command(session: u64, order: Order) -> io::Result<Command> {
         lease: Some(order.lease),
         rdma: Some(order.rdma),
         tls: order.tls,
+        sandbox: Some(order.sandbox),
         ..WorkerOrder::default()
     };
     let mappings = crate::order::pass(written, order.socket, order.descriptors)?;
@@ -402,6 +415,7 @@ mod tests {
             report: ProbeReport::default(),
         };
         let order = Order {
+            session: 1,
             socket: socket.into(),
             hello: Hello::default(),
             version: 1,
@@ -414,6 +428,7 @@ mod tests {
             lease_id: LeaseId::from_bytes([1; 10]),
             lease: LeaseOrder::default(),
             descriptors: Descriptors::default(),
+            sandbox: SandboxOrder::default(),
         };
         let command = command(1, order).unwrap();
         let value = |name| {
