@@ -11,7 +11,7 @@
 //! inherited descriptors by number      worker    the calls of one session
 //! monitor   how devices are used, seen by a child process
 //! order     what a worker is started with  pool      who gets which part of which device
-//! authority who may come from elsewhere
+//! authority who may come from elsewhere              registry  workers and a daemon that did not start them
 //! ```
 
 pub mod authority;
@@ -24,5 +24,6 @@ pub mod monitor;
 pub mod order;
 pub mod pool;
 pub mod probe;
+pub mod registry;
 pub mod snapshot;
 pub mod worker;
