@@ -10,7 +10,9 @@ use control_plane::StatsReply;
 
 use crate::pool::audit::{self, AuditLog, Entry};
 use crate::pool::meter::Meter;
-use crate::pool::store::{self, Ack, Change, SessionNumbers, Store, StoreError, StoreThread};
+use crate::pool::store::{
+    self, Ack, Change, KEY_BYTES, SessionNumbers, Store, StoreError, StoreThread,
+};
 use crate::pool::{Caller, Decision, Drain, Lease, LeaseId, Moment};
 
 /// How often what was used is stored.
@@ -30,6 +32,8 @@ pub(super) struct Books {
 pub(super) struct Left {
     pub(super) leases: Vec<Lease>,
     pub(super) drain: Option<Drain>,
+    /// What registrations of workers are sealed by.
+    pub(super) key: Option<[u8; KEY_BYTES]>,
 }
 
 impl Books {
@@ -67,6 +71,7 @@ impl Books {
         let left = Left {
             leases: stored.leases,
             drain: stored.drain,
+            key: Some(stored.key),
         };
         Ok((books, left))
     }

@@ -32,6 +32,7 @@ use crate::pool::{
     Moment, Need, NeedError, Policy, Portion, RequestId, Scheduler, ServerFacts, Sharing, Tenant,
     TokenId,
 };
+use crate::registry::{Facts, FileId};
 
 /// The scheduler, and what leases have outside it.
 pub(super) struct Leases {
@@ -46,7 +47,7 @@ pub(super) struct Leases {
 
 /// Why a lease cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum EquipError {
+pub(super) enum EquipError {
     /// A gate.
     #[error(transparent)]
     Gate(#[from] GateError),
@@ -59,6 +60,17 @@ enum EquipError {
     /// It was taken back before it was told.
     #[error("it has ended already")]
     Over,
+}
+
+/// Why a session of before a restart cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ResumeError {
+    /// Its lease is over.
+    #[error("its lease is over")]
+    Over,
+    /// What its lease had cannot be taken up.
+    #[error("what its lease had cannot be taken up: {0}")]
+    Equip(#[from] EquipError),
 }
 
 /// What a lease has beside its slices.
@@ -180,6 +192,86 @@ impl Leases {
         }
         self.held.insert(lease.id.clone(), held);
         Ok(())
+    }
+
+    /// A session of before a restart is there, with what its lease had then: the numbers of its devices.
+    ///
+    /// # Errors
+    /// Its lease is over.
+    pub(super) fn resume(
+        &mut self,
+        id: &LeaseId,
+        facts: &Facts,
+        descriptors: Descriptors,
+    ) -> Result<Vec<u32>, ResumeError> {
+        let lease = self
+            .scheduler
+            .lease(id)
+            .filter(|lease| lease.ended.is_none());
+        let lease = lease.ok_or(ResumeError::Over)?.clone();
+        if !self.held.contains_key(id) {
+            let held = self.taken_up(&lease, facts, descriptors)?;
+            self.held.insert(id.clone(), held);
+        }
+        // It is there, as was just seen.
+        self.scheduler
+            .resume_session(id)
+            .map_err(|_| ResumeError::Over)?;
+        Ok(lease.slices.iter().map(|slice| slice.ordinal).collect())
+    }
+
+    /// What a lease had before a restart, as one of its workers has it.
+    fn taken_up(
+        &mut self,
+        lease: &Lease,
+        facts: &Facts,
+        descriptors: Descriptors,
+    ) -> Result<Held, EquipError> {
+        let ledger = descriptors.ledger.ok_or(EquipError::Over)?;
+        let mut places = Vec::new();
+        let gates = lease.slices.iter().zip(descriptors.gates);
+        for ((slice, gate), place) in gates.zip(&facts.gate_places) {
+            let place = GatePlace::from_number(*place);
+            places.push((self.gate_of_before(slice.uuid, gate)?, place));
+        }
+        Ok(Held {
+            ledger: Ledger::open(ledger)?,
+            places,
+            used: Vec::new(),
+            rates: Vec::new(),
+            looked: Instant::now(),
+        })
+    }
+
+    /// The gate of a device as a worker of before has it. It becomes the device's, unless somebody has come to the new one already: then
+    /// the two share the device as its driver has it, until those of before have gone.
+    fn gate_of_before(
+        &mut self,
+        device: [u8; 16],
+        descriptor: OwnedFd,
+    ) -> Result<Arc<Gate>, EquipError> {
+        let file = FileId::of(&descriptor).map_err(GateError::from)?;
+        let is_same =
+            |gate: &Arc<Gate>| FileId::of(gate.descriptor()).is_ok_and(|known| known == file);
+        if let Some(known) = self.gates.get(&device).filter(|gate| is_same(gate)) {
+            return Ok(Arc::clone(known));
+        }
+        let gate = Arc::new(Gate::open(descriptor)?);
+        let is_new_one_in_use = self.held.values().any(|held| {
+            let mut gates = held.places.iter();
+            gates.any(|(other, _)| {
+                self.gates
+                    .get(&device)
+                    .is_some_and(|known| Arc::ptr_eq(known, other))
+            })
+        });
+        match is_new_one_in_use {
+            true => tracing::warn!(
+                "a worker of before has another gate: shares do not hold between it and newer ones"
+            ),
+            false => drop(self.gates.insert(device, Arc::clone(&gate))),
+        }
+        Ok(gate)
     }
 
     /// Gives back what a lease had, if it is over and its last session too; whether it was.
@@ -726,7 +818,7 @@ impl Daemon {
     }
 
     fn ended(&mut self, lease: &Lease, end: LeaseEnd, message: &str) {
-        let sessions = self.workers.end_lease(&lease.id);
+        let sessions = self.workers.end_lease(&lease.id, message);
         tracing::info!(lease = %lease.id, tenant = %lease.tenant, end = end.name(), sessions, "lease ended: {message}");
         let withdrawn = self.tickets.withdraw(|granted| granted.lease == lease.id);
         self.leases.forget_household(&lease.id);

@@ -48,6 +48,7 @@ use crate::gate::GateError;
 use crate::pool::audit::Entry;
 use crate::pool::store::{NotStored, StoreError};
 use crate::pool::{Caller, Lease, LeaseId, Moment, RequestId, Tenant, TokenId};
+use crate::registry::{self, Registered, Registry};
 use crate::sandbox::{Sandbox, SandboxError};
 use books::Books;
 use devices::{Devices, DevicesError};
@@ -66,6 +67,9 @@ const MAX_PENDING_HELLOS: usize = 64;
 
 /// How often is looked for revoked tokens and for tickets that nobody came for.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// After a restart, for how long workers of before are waited for, before anybody new comes: they look for us at least this often.
+const GATHER: Duration = Duration::from_millis(3500);
 
 /// Why the daemon ended.
 #[derive(Debug, thiserror::Error)]
@@ -146,19 +150,27 @@ async fn run(
     let (events, mut incoming) = mpsc::channel(MAX_PENDING_HELLOS);
     announce(&listeners, ready)?;
     let devices = Arc::new(devices);
-    let accepting: Vec<_> = listeners
-        .iter()
-        .map(|listener| tokio::spawn(listener.accept_all(events.clone())).abort_handle())
-        .collect();
     let has_rdma = config.rdma.refusal.is_none() && protocol::transport::rdma::is_present();
     let (books, left) = Books::open(config.state.as_deref())?;
+    let (told, mut registered) = mpsc::channel(MAX_PENDING_HELLOS);
+    let registry = match (&config.state, left.key) {
+        (Some(state), Some(key)) => {
+            let peers = registry::Peers {
+                workers: config.sandbox.worker_uids.clone(),
+                ..registry::Peers::own()
+            };
+            Registry::bind(&state.join(registry::SOCKET), key, peers, told)?
+        }
+        _ => Registry::private(told),
+    };
+    let awaits_workers = left.leases.iter().any(|lease| lease.ended.is_none());
     let mut daemon = Daemon {
         leases: Leases::new(&config.pool, &devices, has_rdma)?,
         books,
         sandbox: Sandbox::begin(&config.sandbox, &devices.driver, devices.kind)?,
         has_rdma,
         connections: Connections::default(),
-        workers: Workers::default(),
+        workers: Workers::new(registry),
         pending: VecDeque::new(),
         events,
         usage: Usage::of(Arc::clone(&devices)),
@@ -167,14 +179,25 @@ async fn run(
         tickets: Tickets::default(),
         config,
     };
-    let decisions = daemon
-        .leases
-        .scheduler
-        .restore(left.leases, left.drain, Moment::now());
+    // Nobody can hold a lease again before clients are accepted.
+    let gather = match awaits_workers {
+        true => GATHER,
+        false => Duration::ZERO,
+    };
+    let restored = Moment::now() + gather;
+    let scheduler = &mut daemon.leases.scheduler;
+    let decisions = scheduler.restore(left.leases, left.drain, restored);
     daemon.apply(decisions);
+    let mut accepting = Vec::new();
+    let begin = tokio::time::sleep(gather);
+    tokio::pin!(begin);
     loop {
         tokio::select! {
+            () = &mut begin, if accepting.is_empty() => {
+                accepting = accept_all(&listeners, &daemon.events);
+            }
             Some(event) = incoming.recv() => daemon.handle(event),
+            Some(event) = registered.recv() => daemon.hear(event),
             _ = look.tick() => daemon.look(),
             _ = hang_up.recv() => {
                 daemon.security.reload();
@@ -189,6 +212,15 @@ async fn run(
     drop(listeners);
     daemon.end(incoming).await;
     Ok(())
+}
+
+/// Begins to accept.
+fn accept_all(listeners: &[Listener], events: &mpsc::Sender<Event>) -> Vec<AbortHandle> {
+    let accept = |listener: &Listener| {
+        let accepting = listener.accept_all(events.clone());
+        tokio::spawn(accepting).abort_handle()
+    };
+    listeners.iter().map(accept).collect()
 }
 
 /// Says where we listen, for people and for programs that wait for it.
@@ -244,19 +276,64 @@ impl Daemon {
                 let (events, connections) = (self.events.clone(), self.connections.clone());
                 tokio::spawn(service::serve(client, events, connections));
             }
-            Event::WorkerEnded(ended) => {
-                self.sandbox.forget(ended.session);
-                if let Some(lease) = self.workers.forget(&ended) {
-                    self.books.session_ended(ended.session, &lease, &ended.how);
-                    self.end_session(&lease);
-                }
-            }
+            Event::WorkerEnded(ended) => self.session_over(ended.session, &ended.how),
             Event::Granted(client, granted) => self.grant(client, *granted),
             Event::NobodyCame(granted) => self.end_session(&granted.lease),
             Event::Withdrawn(request) => self.withdraw(request),
             Event::StreamLeft(stream) => self.leave(stream),
             Event::Stored(request, lease, stored) => self.stored(request, &lease, stored),
             Event::Asked(deed) => deed(self),
+        }
+    }
+
+    /// What the registry tells of workers.
+    fn hear(&mut self, event: registry::Event) {
+        match event {
+            registry::Event::Registered(registered) => self.resume(*registered),
+            registry::Event::Counts { session, counts } => {
+                tracing::trace!(session, ?counts, "counts");
+            }
+            // How one of our own has ended is told by who has started it.
+            registry::Event::Gone { is_child: true, .. } => {}
+            registry::Event::Gone { session, .. } => {
+                tracing::info!(session, "session of before the restart over");
+                self.session_over(session, "its process has ended");
+            }
+        }
+    }
+
+    /// A worker of before a restart is there.
+    fn resume(&mut self, registered: Registered) {
+        let Registered {
+            facts,
+            descriptors,
+            process,
+            answer,
+            ..
+        } = registered;
+        let session = facts.session;
+        let Some(lease) = facts.lease.clone() else {
+            return answer.end("it has no lease");
+        };
+        match self.leases.resume(&lease, &facts, descriptors) {
+            Ok(devices) => {
+                tracing::info!(session, process, %lease, program = facts.holder.program, "session goes on after the restart");
+                self.workers.adopt(&facts, lease, devices, process);
+                answer.accept();
+            }
+            Err(error) => {
+                tracing::warn!(session, process, %lease, "session ends after the restart: {error}");
+                answer.end(error.to_string());
+            }
+        }
+    }
+
+    /// A session's process has ended.
+    fn session_over(&mut self, session: u64, how: &str) {
+        self.sandbox.forget(session);
+        if let Some(lease) = self.workers.forget(session) {
+            self.books.session_ended(session, &lease, how);
+            self.end_session(&lease);
         }
     }
 
@@ -463,18 +540,24 @@ impl Daemon {
     fn confine(&mut self, lease: &LeaseId, session: u64) -> Result<SandboxOrder, SandboxError> {
         let tenant = self.leases.scheduler.lease(lease);
         let tenant = tenant.map_or_else(Tenant::local, |lease| lease.tenant.clone());
-        self.sandbox.order(&tenant, session, None)
+        let registry = self.workers.registry_path();
+        self.sandbox.order(&tenant, session, registry)
     }
 
-    /// Ends every worker: asked first, made to after the time that cleaning up may take.
+    /// Ends every worker, unless they wait for the next daemon: asked first, made to after the time that cleaning up may take.
     async fn end(mut self, mut incoming: mpsc::Receiver<Event>) {
+        if self.workers.registry_path().is_some() {
+            let sessions = self.workers.len();
+            tracing::info!(sessions, "the sessions go on, and wait for the next server");
+            return;
+        }
         self.workers.ask_to_end();
         let all_ended = async {
             while self.workers.len() > 0
                 && let Some(event) = incoming.recv().await
             {
                 if let Event::WorkerEnded(ended) = event {
-                    self.workers.forget(&ended);
+                    self.workers.forget(ended.session);
                 }
             }
         };

@@ -136,7 +136,8 @@ pub struct Prepared {
 #[derive(Debug)]
 pub struct Registry {
     shared: Arc<Shared>,
-    accepting: AbortHandle,
+    /// None where nobody registers again.
+    accepting: Option<AbortHandle>,
 }
 
 impl Registry {
@@ -165,8 +166,33 @@ impl Registry {
         let accepting = tokio::spawn(accept_all(Arc::clone(&shared), listener));
         Ok(Self {
             shared,
-            accepting: accepting.abort_handle(),
+            accepting: Some(accepting.abort_handle()),
         })
+    }
+
+    /// For a daemon without a state: its workers end with it, and nobody registers again. Within the runtime that its tasks shall run in.
+    #[must_use]
+    pub fn private(events: mpsc::Sender<Event>) -> Self {
+        let shared = Arc::new(Shared {
+            path: PathBuf::new(),
+            key: Key::default(),
+            peers: Peers::own(),
+            runtime: Handle::current(),
+            events,
+            sessions: Mutex::default(),
+            strangers: Mutex::default(),
+        });
+        Self {
+            shared,
+            accepting: None,
+        }
+    }
+
+    /// Where workers register again, if they do.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        let path = self.shared.path.as_path();
+        (!path.as_os_str().is_empty()).then_some(path)
     }
 
     /// Writes into a worker's order that it outlives this process and registers here, and gives it its connection. Nothing of it may change
@@ -227,7 +253,9 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        self.accepting.abort();
+        if let Some(accepting) = &self.accepting {
+            accepting.abort();
+        }
     }
 }
 
@@ -315,9 +343,11 @@ impl Shared {
     ) -> io::Result<Prepared> {
         let facts = Facts::of(order, descriptors, token, client, now)?;
         let path = self.path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-        path.clone_into(&mut order.registry);
         order.registration = Some(facts.seal(&self.key));
-        order.parent = 0;
+        if !path.is_empty() {
+            path.clone_into(&mut order.registry);
+            order.parent = 0;
+        }
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
