@@ -135,6 +135,7 @@ struct File {
     trust_loopback: Option<bool>,
     #[serde(default)]
     pool: PoolFile,
+    #[serde(default)]
     sandbox: SandboxFile,
 }
 

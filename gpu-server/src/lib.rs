@@ -12,7 +12,7 @@
 //! monitor   how devices are used, seen by a child process
 //! order     what a worker is started with  pool      who gets which part of which device
 //! authority who may come from elsewhere  ledger    how much memory a lease has taken
-//! sandbox   what a worker may do
+//! sandbox   what a worker may do           registry  workers and a daemon that did not start them
 //! ```
 
 pub mod authority;
@@ -26,6 +26,7 @@ pub mod monitor;
 pub mod order;
 pub mod pool;
 pub mod probe;
+pub mod registry;
 pub mod sandbox;
 pub mod snapshot;
 pub mod worker;

@@ -485,3 +485,114 @@ async fn who_is_not_let_in_does_not_stay() {
         .await
         .expect("others are served");
 }
+
+/// Whether a session's connection is still there: whatever came on it is read over.
+fn is_there(session: &mut connect::Session) -> bool {
+    let receiver = &mut session.connection.receiver;
+    loop {
+        match receiver.poll_header() {
+            Ok(Some(_)) if receiver.skip_payload().is_ok() => {}
+            Ok(None) => return true,
+            Ok(Some(_)) | Err(_) => return false,
+        }
+    }
+}
+
+async fn restarted(signal: rustix::process::Signal) {
+    let settings = "[pool]\nleast_slice = '16MiB'";
+    let server = Server::with_state(settings, "1", "1GiB");
+    let mut pool = server.pool(&server.unix).await;
+    let detached = AcquireRequest {
+        detached: true,
+        ..bytes(256 * MIB)
+    };
+    let (kept, _stream) = lease(&mut pool, detached).await.expect("a lease");
+    let (attached, _its) = lease(&mut pool, bytes(128 * MIB)).await.expect("a lease");
+    let mut one = session(&server.unix, &kept.id).expect("a session");
+    let mut two = session(&server.unix, &attached.id).expect("a session");
+    let mut own = connect::open_session(&server.unix, &hello(part(0.25)), Patience::default())
+        .expect("a session");
+    let numbers = [&one, &two, &own].map(|session| session.accepted.session);
+
+    let mut server = server.restart(signal);
+    for number in numbers {
+        server.wait_for_line(&format!(
+            "session goes on after the restart session={number}"
+        ));
+    }
+    for session in [&mut one, &mut two, &mut own] {
+        assert!(is_there(session), "the program noticed nothing");
+    }
+    let mut pool = server.pool(&server.unix).await;
+    let leases = pool
+        .leases(LeasesRequest {})
+        .await
+        .expect("leases")
+        .into_inner();
+    assert_eq!(leases.leases.len(), 3);
+    assert!(leases.leases.iter().all(|lease| lease.sessions == 1));
+    let list = pool
+        .list(ListRequest {})
+        .await
+        .expect("a list")
+        .into_inner();
+    assert_eq!(list.devices[0].free_memory, (1024 - 256 - 128 - 256) * MIB);
+    // One more under the lease of before: the same ledger, another number.
+    let more = session(&server.unix, &kept.id).expect("a session");
+    assert!(numbers.iter().all(|number| *number < more.accepted.session));
+    let usage = UsageRequest {
+        lease: kept.id.clone(),
+    };
+    let usage = pool.usage(usage).await.expect("usage").into_inner();
+    assert_eq!(usage.slices[0].programs.len(), 2);
+    // They are the new server's to end.
+    let released = ReleaseRequest { lease: kept.id };
+    pool.release(released).await.expect("released");
+    wait_for_end(&mut one);
+    drop((two, own));
+    eventually(async || {
+        let leases = pool
+            .leases(LeasesRequest {})
+            .await
+            .expect("leases")
+            .into_inner();
+        let left = leases.leases.iter().filter(|lease| lease.sessions > 0);
+        (left.count() == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_restart_is_not_noticed() {
+    restarted(rustix::process::Signal::TERM).await;
+}
+
+#[tokio::test]
+async fn a_crash_of_the_daemon_is_not_noticed() {
+    restarted(rustix::process::Signal::KILL).await;
+}
+
+#[tokio::test]
+async fn who_comes_back_after_a_restart_holds_on() {
+    let settings = "[pool]\nholder_grace = '2s'";
+    let server = Server::with_state(settings, "2", "1GiB");
+    let mut pool = server.pool(&server.unix).await;
+    let (kept, _one) = lease(&mut pool, whole(1)).await.expect("a lease");
+    let (lost, _two) = lease(&mut pool, whole(1)).await.expect("a lease");
+    let server = server.restart(rustix::process::Signal::KILL);
+    let mut pool = server.pool(&server.unix).await;
+    let hold = HoldRequest {
+        lease: kept.id.clone(),
+    };
+    let mut stream = pool.hold(hold).await.expect("held").into_inner();
+    assert!(matches!(next(&mut stream).await, Event::Granted(_)));
+    // Nobody comes for the other one.
+    let mut next_one = pool.acquire(whole(1)).await.expect("waits").into_inner();
+    granted(&mut next_one).await;
+    let gone = pool.hold(HoldRequest { lease: lost.id }).await;
+    assert_eq!(gone.expect_err("it is over").code(), Code::NotFound);
+    let log = std::fs::read_to_string(server.directory.path().join("state/audit.log"));
+    let log = log.expect("an audit log");
+    assert!(log.contains("\"abandoned\""), "{log}");
+    assert_eq!(log.matches("\"server_began\"").count(), 2, "{log}");
+}

@@ -21,15 +21,18 @@ use tokio::sync::mpsc;
 use super::devices::Devices;
 use super::service::{Wanted, holder, refusal_status, status};
 use super::waiting::{self, Word};
-use super::{Client, Daemon, Granted};
+use super::{Client, Daemon, Event, Granted};
 use crate::config::PoolConfig;
 use crate::gate::{Gate, GateError, Place as GatePlace, Share};
+use crate::ledger::{Ledger, LedgerError};
 use crate::order::Descriptors;
+use crate::pool::store::NotStored;
 use crate::pool::{
     Ask, Caller, Capacity, Compute, Decision, Keeping, Lease, LeaseEnd, LeaseError, LeaseId,
     Moment, Need, NeedError, Policy, Portion, RequestId, Scheduler, ServerFacts, Sharing, Tenant,
     TokenId,
 };
+use crate::registry::{Facts, FileId};
 
 /// The scheduler, and what leases have outside it.
 pub(super) struct Leases {
@@ -42,8 +45,38 @@ pub(super) struct Leases {
     last_stream: u64,
 }
 
+/// Why a lease cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EquipError {
+    /// A gate.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] NotStored),
+    /// It was taken back before it was told.
+    #[error("it has ended already")]
+    Over,
+}
+
+/// Why a session of before a restart cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ResumeError {
+    /// Its lease is over.
+    #[error("its lease is over")]
+    Over,
+    /// What its lease had cannot be taken up.
+    #[error("what its lease had cannot be taken up: {0}")]
+    Equip(#[from] EquipError),
+}
+
 /// What a lease has beside its slices.
 struct Held {
+    /// What its sessions have taken of its memory.
+    ledger: Ledger,
     /// Its place at the gate of each slice's device.
     places: Vec<(Arc<Gate>, GatePlace)>,
     /// What was used of each device's time when it was last looked at, and the part of the time since the look before.
@@ -131,9 +164,11 @@ impl Leases {
     }
 
     /// Gives a lease its places at the gates of its devices.
-    fn equip(&mut self, lease: &Lease) -> Result<(), GateError> {
+    fn equip(&mut self, lease: &Lease) -> Result<(), EquipError> {
         let is_capped = self.scheduler.policy().sharing == Sharing::HardCap;
+        let memory: Vec<u64> = lease.slices.iter().map(|slice| slice.memory).collect();
         let mut held = Held {
+            ledger: Ledger::create(&memory)?,
             places: Vec::new(),
             used: Vec::new(),
             rates: Vec::new(),
@@ -151,7 +186,7 @@ impl Leases {
                 Ok(place) => held.places.push((Arc::clone(gate), place)),
                 Err(error) => {
                     held.give_back();
-                    return Err(error);
+                    return Err(error.into());
                 }
             }
         }
@@ -159,13 +194,93 @@ impl Leases {
         Ok(())
     }
 
-    /// Gives back what a lease had, if it is over and its last session too.
-    fn strip(&mut self, lease: &LeaseId) {
-        if self.scheduler.lease(lease).is_none()
-            && let Some(held) = self.held.remove(lease)
-        {
+    /// A session of before a restart is there, with what its lease had then: the numbers of its devices.
+    ///
+    /// # Errors
+    /// Its lease is over.
+    pub(super) fn resume(
+        &mut self,
+        id: &LeaseId,
+        facts: &Facts,
+        descriptors: Descriptors,
+    ) -> Result<Vec<u32>, ResumeError> {
+        let lease = self
+            .scheduler
+            .lease(id)
+            .filter(|lease| lease.ended.is_none());
+        let lease = lease.ok_or(ResumeError::Over)?.clone();
+        if !self.held.contains_key(id) {
+            let held = self.taken_up(&lease, facts, descriptors)?;
+            self.held.insert(id.clone(), held);
+        }
+        // It is there, as was just seen.
+        self.scheduler
+            .resume_session(id)
+            .map_err(|_| ResumeError::Over)?;
+        Ok(lease.slices.iter().map(|slice| slice.ordinal).collect())
+    }
+
+    /// What a lease had before a restart, as one of its workers has it.
+    fn taken_up(
+        &mut self,
+        lease: &Lease,
+        facts: &Facts,
+        descriptors: Descriptors,
+    ) -> Result<Held, EquipError> {
+        let ledger = descriptors.ledger.ok_or(EquipError::Over)?;
+        let mut places = Vec::new();
+        let gates = lease.slices.iter().zip(descriptors.gates);
+        for ((slice, gate), place) in gates.zip(&facts.gate_places) {
+            let place = GatePlace::from_number(*place);
+            places.push((self.gate_of_before(slice.uuid, gate)?, place));
+        }
+        Ok(Held {
+            ledger: Ledger::open(ledger)?,
+            places,
+            used: Vec::new(),
+            rates: Vec::new(),
+            looked: Instant::now(),
+        })
+    }
+
+    /// The gate of a device as a worker of before has it. It becomes the device's, unless somebody has come to the new one already: then
+    /// the two share the device as its driver has it, until those of before have gone.
+    fn gate_of_before(
+        &mut self,
+        device: [u8; 16],
+        descriptor: OwnedFd,
+    ) -> Result<Arc<Gate>, EquipError> {
+        let file = FileId::of(&descriptor).map_err(GateError::from)?;
+        let is_same =
+            |gate: &Arc<Gate>| FileId::of(gate.descriptor()).is_ok_and(|known| known == file);
+        if let Some(known) = self.gates.get(&device).filter(|gate| is_same(gate)) {
+            return Ok(Arc::clone(known));
+        }
+        let gate = Arc::new(Gate::open(descriptor)?);
+        let is_new_one_in_use = self.held.values().any(|held| {
+            let mut gates = held.places.iter();
+            gates.any(|(other, _)| {
+                self.gates
+                    .get(&device)
+                    .is_some_and(|known| Arc::ptr_eq(known, other))
+            })
+        });
+        match is_new_one_in_use {
+            true => tracing::warn!(
+                "a worker of before has another gate: shares do not hold between it and newer ones"
+            ),
+            false => drop(self.gates.insert(device, Arc::clone(&gate))),
+        }
+        Ok(gate)
+    }
+
+    /// Gives back what a lease had, if it is over and its last session too; whether it was.
+    fn strip(&mut self, lease: &LeaseId) -> bool {
+        let is_over = self.scheduler.lease(lease).is_none();
+        if is_over && let Some(held) = self.held.remove(lease) {
             held.give_back();
         }
+        is_over
     }
 
     /// What a worker of a lease is told, and what it inherits.
@@ -202,8 +317,9 @@ impl Leases {
             ..LeaseOrder::default()
         };
         let descriptors = Descriptors {
+            ledger: Some(held.ledger.descriptor().try_clone_to_owned()?),
             gates,
-            ..Descriptors::default()
+            control: None,
         };
         Ok((order, descriptors))
     }
@@ -255,20 +371,34 @@ impl Leases {
 
     /// Bytes of each slice that are charged.
     pub(super) fn used_memory(&self, lease: &LeaseId) -> Vec<u64> {
-        let _ = lease;
-        Vec::new()
+        let ledger = self.held.get(lease).map(|held| &held.ledger);
+        ledger.map_or_else(Vec::new, |ledger| {
+            let slices = 0..ledger.slices();
+            slices.map(|slice| ledger.used(slice)).collect()
+        })
     }
 
     /// Bytes of each slice that are free.
     pub(super) fn free_memory(&self, lease: &LeaseId) -> Vec<u64> {
-        let _ = lease;
-        Vec::new()
+        let ledger = self.held.get(lease).map(|held| &held.ledger);
+        ledger.map_or_else(Vec::new, |ledger| {
+            let free = |slice| ledger.limit(slice).saturating_sub(ledger.used(slice));
+            (0..ledger.slices()).map(free).collect()
+        })
     }
 
     /// Bytes of a slice that one session has.
     pub(super) fn used_by(&self, lease: &LeaseId, session: u64, slice: usize) -> u64 {
-        let _ = (lease, session, slice);
-        0
+        let held = self.held.get(lease);
+        held.map_or(0, |held| held.ledger.used_by(session, slice))
+    }
+
+    /// What dead workers of a lease held is given back.
+    fn reap(&self, lease: &LeaseId) {
+        if let Some(held) = self.held.get(lease) {
+            held.ledger.reap();
+            held.places.iter().for_each(|(gate, _)| gate.reap());
+        }
     }
 }
 
@@ -382,10 +512,26 @@ impl Daemon {
     }
 
     fn begin_in(&mut self, client: Client, granted: Granted, caller: &Caller) {
-        match self.leases.scheduler.begin_session(&granted.lease, caller) {
-            Ok(_) => self.grant(client, granted),
-            Err(error) => super::refuse(client, lease_refused(&error)),
+        let lease = match self.leases.scheduler.begin_session(&granted.lease, caller) {
+            Ok(lease) => lease.clone(),
+            Err(error) => return super::refuse(client, lease_refused(&error)),
+        };
+        if let Err(error) = self.equip_again(&lease) {
+            let message = format!("the server cannot give the lease: {error}");
+            super::refuse(client, refusal(RefusalCode::Internal, message));
+            return self.end_session(&lease.id);
         }
+        self.grant(client, granted);
+    }
+
+    /// Gives a lease of before a restart what it had then, if nothing of it has come back with a worker.
+    fn equip_again(&mut self, lease: &Lease) -> Result<(), EquipError> {
+        if self.leases.held.contains_key(&lease.id) {
+            return Ok(());
+        }
+        self.leases.equip(lease)?;
+        self.books.gates_are_new(&lease.id);
+        Ok(())
     }
 
     /// A stream that asks for a lease, and is told what becomes of it.
@@ -469,14 +615,33 @@ impl Daemon {
 
     /// A session is over, or did not come about.
     pub(super) fn end_session(&mut self, lease: &LeaseId) {
+        self.leases.reap(lease);
+        self.note_used(lease);
         let decisions = self.leases.scheduler.end_session(lease, Moment::now());
         self.apply(decisions);
-        self.leases.strip(lease);
+        self.strip(lease);
+    }
+
+    fn strip(&mut self, lease: &LeaseId) {
+        if self.leases.strip(lease) {
+            self.books.forget(lease);
+        }
+    }
+
+    /// Charges what a lease's gates have counted.
+    fn note_used(&mut self, lease: &LeaseId) {
+        if let Some(held) = self.leases.held.get(lease) {
+            let used = held.places.iter().map(|(gate, place)| gate.used(*place));
+            self.books.used(lease, used.sum());
+        }
     }
 
     /// Does what time has brought.
     pub(super) fn look_at_leases(&mut self) {
         self.leases.note_use();
+        let leases: Vec<LeaseId> = self.leases.held.keys().cloned().collect();
+        leases.iter().for_each(|lease| self.note_used(lease));
+        self.books.look();
         let now = Moment::now();
         let is_due = self.leases.scheduler.next_moment();
         if is_due.is_some_and(|moment| moment <= now) {
@@ -488,8 +653,19 @@ impl Daemon {
     /// Does what was decided.
     pub(super) fn apply(&mut self, decisions: Vec<Decision>) {
         for decision in decisions {
+            let stored = self.books.note(&decision);
             match decision {
-                Decision::Granted { request, lease } => self.granted(request, &lease),
+                Decision::Granted { request, lease } => match stored {
+                    Some(stored) => {
+                        // It is told once it cannot be forgotten.
+                        let events = self.events.clone();
+                        tokio::spawn(async move {
+                            let stored = stored.await;
+                            let _ = events.send(Event::Stored(request, lease, stored)).await;
+                        });
+                    }
+                    None => self.granted(request, &lease),
+                },
                 Decision::Queued { request, place } => match self.leases.asking.get(&request) {
                     // One that is gone says so itself.
                     Some(Asking::Session(words, _)) => drop(words.send(Word::Place(place))),
@@ -517,7 +693,25 @@ impl Daemon {
         }
     }
 
+    /// A grant is on the disk, or could not be stored. It may have ended meanwhile.
+    pub(super) fn stored(
+        &mut self,
+        request: RequestId,
+        lease: &Lease,
+        stored: Result<(), NotStored>,
+    ) {
+        let caller = Caller::unlimited(lease.tenant.clone(), false);
+        match stored {
+            Ok(()) => self.granted(request, lease),
+            Err(error) => self.take_back(request, lease, &caller, &error.into()),
+        }
+    }
+
     fn granted(&mut self, request: RequestId, lease: &Lease) {
+        if self.leases.scheduler.lease(&lease.id).is_none() {
+            let caller = Caller::unlimited(lease.tenant.clone(), false);
+            return self.take_back(request, lease, &caller, &EquipError::Over);
+        }
         tracing::info!(
             lease = %lease.id,
             tenant = %lease.tenant,
@@ -580,7 +774,13 @@ impl Daemon {
     }
 
     /// Takes back a lease that cannot be used.
-    fn take_back(&mut self, request: RequestId, lease: &Lease, caller: &Caller, error: &GateError) {
+    fn take_back(
+        &mut self,
+        request: RequestId,
+        lease: &Lease,
+        caller: &Caller,
+        error: &EquipError,
+    ) {
         tracing::error!(lease = %lease.id, "cannot be used: {error}");
         let message = format!("the server cannot give the lease: {error}");
         match self.leases.asking.remove(&request) {
@@ -618,7 +818,7 @@ impl Daemon {
     }
 
     fn ended(&mut self, lease: &Lease, end: LeaseEnd, message: &str) {
-        let sessions = self.workers.end_lease(&lease.id);
+        let sessions = self.workers.end_lease(&lease.id, message);
         tracing::info!(lease = %lease.id, tenant = %lease.tenant, end = end.name(), sessions, "lease ended: {message}");
         let withdrawn = self.tickets.withdraw(|granted| granted.lease == lease.id);
         self.leases.forget_household(&lease.id);
@@ -632,7 +832,7 @@ impl Daemon {
         for granted in withdrawn {
             self.end_session(&granted.lease);
         }
-        self.leases.strip(&lease.id);
+        self.strip(&lease.id);
     }
 }
 

@@ -14,6 +14,7 @@
 //! ```
 
 mod answers;
+mod books;
 mod devices;
 mod handshake;
 mod leases;
@@ -32,7 +33,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::hello::{self, Hello, HelloReply, Intent, RdmaOrder, RefusalCode, Refused, TlsOrder};
+use protocol::hello::{
+    self, Hello, HelloReply, Intent, RdmaOrder, RefusalCode, Refused, SandboxOrder, TlsOrder,
+};
 use protocol::limits::CLEAN_UP_LIMIT;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -42,7 +45,12 @@ use tokio::time::MissedTickBehavior;
 use crate::authority::DirectoryError;
 use crate::config::{Config, ConfigError};
 use crate::gate::GateError;
-use crate::pool::{Caller, LeaseId, Moment, RequestId, TokenId};
+use crate::pool::audit::Entry;
+use crate::pool::store::{NotStored, StoreError};
+use crate::pool::{Caller, Lease, LeaseId, Moment, RequestId, Tenant, TokenId};
+use crate::registry::{self, Registered, Registry};
+use crate::sandbox::{Sandbox, SandboxError};
+use books::Books;
 use devices::{Devices, DevicesError};
 use handshake::{Client, Greeting};
 use leases::Leases;
@@ -59,6 +67,9 @@ const MAX_PENDING_HELLOS: usize = 64;
 
 /// How often is looked for revoked tokens and for tickets that nobody came for.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// After a restart, for how long workers of before are waited for, before anybody new comes: they look for us at least this often.
+const GATHER: Duration = Duration::from_millis(3500);
 
 /// Why the daemon ended.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +89,12 @@ pub enum ServeError {
     /// The gates of the devices.
     #[error(transparent)]
     Gate(#[from] GateError),
+    /// The books.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What confines workers.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The operating system.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -112,6 +129,8 @@ enum Event {
     Withdrawn(RequestId),
     /// A stream of the service was left by its client.
     StreamLeft(u64),
+    /// A lease was stored, or not.
+    Stored(RequestId, Box<Lease>, Result<(), NotStored>),
     /// The service asks for something.
     Asked(Deed),
 }
@@ -131,16 +150,27 @@ async fn run(
     let (events, mut incoming) = mpsc::channel(MAX_PENDING_HELLOS);
     announce(&listeners, ready)?;
     let devices = Arc::new(devices);
-    let accepting: Vec<_> = listeners
-        .iter()
-        .map(|listener| tokio::spawn(listener.accept_all(events.clone())).abort_handle())
-        .collect();
     let has_rdma = config.rdma.refusal.is_none() && protocol::transport::rdma::is_present();
+    let (books, left) = Books::open(config.state.as_deref())?;
+    let (told, mut registered) = mpsc::channel(MAX_PENDING_HELLOS);
+    let registry = match (&config.state, left.key) {
+        (Some(state), Some(key)) => {
+            let peers = registry::Peers {
+                workers: config.sandbox.worker_uids.clone(),
+                ..registry::Peers::own()
+            };
+            Registry::bind(&state.join(registry::SOCKET), key, peers, told)?
+        }
+        _ => Registry::private(told),
+    };
+    let awaits_workers = left.leases.iter().any(|lease| lease.ended.is_none());
     let mut daemon = Daemon {
         leases: Leases::new(&config.pool, &devices, has_rdma)?,
+        books,
+        sandbox: Sandbox::begin(&config.sandbox, &devices.driver, devices.kind)?,
         has_rdma,
         connections: Connections::default(),
-        workers: Workers::default(),
+        workers: Workers::new(registry),
         pending: VecDeque::new(),
         events,
         usage: Usage::of(Arc::clone(&devices)),
@@ -149,11 +179,30 @@ async fn run(
         tickets: Tickets::default(),
         config,
     };
+    // Nobody can hold a lease again before clients are accepted.
+    let gather = match awaits_workers {
+        true => GATHER,
+        false => Duration::ZERO,
+    };
+    let restored = Moment::now() + gather;
+    let scheduler = &mut daemon.leases.scheduler;
+    let decisions = scheduler.restore(left.leases, left.drain, restored);
+    daemon.apply(decisions);
+    let mut accepting = Vec::new();
+    let begin = tokio::time::sleep(gather);
+    tokio::pin!(begin);
     loop {
         tokio::select! {
+            () = &mut begin, if accepting.is_empty() => {
+                accepting = accept_all(&listeners, &daemon.events);
+            }
             Some(event) = incoming.recv() => daemon.handle(event),
+            Some(event) = registered.recv() => daemon.hear(event),
             _ = look.tick() => daemon.look(),
-            _ = hang_up.recv() => daemon.security.reload(),
+            _ = hang_up.recv() => {
+                daemon.security.reload();
+                daemon.books.reopen();
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -163,6 +212,15 @@ async fn run(
     drop(listeners);
     daemon.end(incoming).await;
     Ok(())
+}
+
+/// Begins to accept.
+fn accept_all(listeners: &[Listener], events: &mpsc::Sender<Event>) -> Vec<AbortHandle> {
+    let accept = |listener: &Listener| {
+        let accepting = listener.accept_all(events.clone());
+        tokio::spawn(accepting).abort_handle()
+    };
+    listeners.iter().map(accept).collect()
 }
 
 /// Says where we listen, for people and for programs that wait for it.
@@ -180,6 +238,8 @@ fn announce(listeners: &[Listener], ready: Option<OwnedFd>) -> io::Result<()> {
 
 struct Daemon {
     leases: Leases,
+    books: Books,
+    sandbox: Sandbox,
     /// Whether clients can have their frames travel by RDMA.
     has_rdma: bool,
     /// Of the service.
@@ -216,16 +276,64 @@ impl Daemon {
                 let (events, connections) = (self.events.clone(), self.connections.clone());
                 tokio::spawn(service::serve(client, events, connections));
             }
-            Event::WorkerEnded(ended) => {
-                if let Some(lease) = self.workers.forget(&ended) {
-                    self.end_session(&lease);
-                }
-            }
+            Event::WorkerEnded(ended) => self.session_over(ended.session, &ended.how),
             Event::Granted(client, granted) => self.grant(client, *granted),
             Event::NobodyCame(granted) => self.end_session(&granted.lease),
             Event::Withdrawn(request) => self.withdraw(request),
             Event::StreamLeft(stream) => self.leave(stream),
+            Event::Stored(request, lease, stored) => self.stored(request, &lease, stored),
             Event::Asked(deed) => deed(self),
+        }
+    }
+
+    /// What the registry tells of workers.
+    fn hear(&mut self, event: registry::Event) {
+        match event {
+            registry::Event::Registered(registered) => self.resume(*registered),
+            registry::Event::Counts { session, counts } => {
+                tracing::trace!(session, ?counts, "counts");
+            }
+            // How one of our own has ended is told by who has started it.
+            registry::Event::Gone { is_child: true, .. } => {}
+            registry::Event::Gone { session, .. } => {
+                tracing::info!(session, "session of before the restart over");
+                self.session_over(session, "its process has ended");
+            }
+        }
+    }
+
+    /// A worker of before a restart is there.
+    fn resume(&mut self, registered: Registered) {
+        let Registered {
+            facts,
+            descriptors,
+            process,
+            answer,
+            ..
+        } = registered;
+        let session = facts.session;
+        let Some(lease) = facts.lease.clone() else {
+            return answer.end("it has no lease");
+        };
+        match self.leases.resume(&lease, &facts, descriptors) {
+            Ok(devices) => {
+                tracing::info!(session, process, %lease, program = facts.holder.program, "session goes on after the restart");
+                self.workers.adopt(&facts, lease, devices, process);
+                answer.accept();
+            }
+            Err(error) => {
+                tracing::warn!(session, process, %lease, "session ends after the restart: {error}");
+                answer.end(error.to_string());
+            }
+        }
+    }
+
+    /// A session's process has ended.
+    fn session_over(&mut self, session: u64, how: &str) {
+        self.sandbox.forget(session);
+        if let Some(lease) = self.workers.forget(session) {
+            self.books.session_ended(session, &lease, how);
+            self.end_session(&lease);
         }
     }
 
@@ -233,6 +341,8 @@ impl Daemon {
     fn admit_caller(&self, way: Way, token: &str, client: &str) -> Result<Caller, Refused> {
         self.security.admit(way, token).inspect_err(|refused| {
             tracing::warn!(client, "refused: {}", refused.message);
+            let entry = Entry::client_refused(client, &refused.message, Moment::now());
+            self.books.write(&entry);
         })
     }
 
@@ -264,9 +374,11 @@ impl Daemon {
         };
         // Nobody beyond here needs it.
         let token = std::mem::take(&mut hello.token);
-        match self.security.admit(way, &token) {
+        let name = client.name().to_owned();
+        match self.admit_caller(way, &token, &name) {
             Ok(caller) => self.answer(client, hello, caller),
-            Err(refused) => refuse(client, refused),
+            // It is in the log already.
+            Err(refused) => drop(tokio::spawn(handshake::reply(client, refused.into()))),
         }
     }
 
@@ -349,6 +461,8 @@ impl Daemon {
             for granted in unused {
                 self.end_session(&granted.lease);
             }
+            self.books
+                .write(&Entry::token_revoked(&token, Moment::now()));
             let decisions = self.leases.scheduler.revoke_token(&token, Moment::now());
             self.apply(decisions);
             let sessions = self.workers.end_those_of(&token);
@@ -378,6 +492,16 @@ impl Daemon {
                 return self.end_session(&lease_id);
             }
         };
+        let session = self.books.next_session();
+        let sandbox = match self.confine(&lease_id, session) {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                tracing::error!(session, "{error}");
+                let message = "the server cannot confine a worker as its settings say".to_owned();
+                refuse_granted(client, &granted, message);
+                return self.end_session(&lease_id);
+            }
+        };
         let socket = match client.into_socket() {
             Ok(socket) => socket,
             Err(error) => {
@@ -385,8 +509,12 @@ impl Daemon {
                 return self.end_session(&lease_id);
             }
         };
+        if let Some(lease) = self.leases.scheduler.lease(&lease_id) {
+            self.books.session_began(session, lease);
+        }
         let is_started = self.workers.start(
             Order {
+                session,
                 socket,
                 lease_id: lease_id.clone(),
                 hello: granted.hello,
@@ -399,6 +527,7 @@ impl Daemon {
                 tls: granted.tls,
                 lease,
                 descriptors,
+                sandbox,
             },
             self.events.clone(),
         );
@@ -407,15 +536,28 @@ impl Daemon {
         }
     }
 
-    /// Ends every worker: asked first, made to after the time that cleaning up may take.
+    /// What a worker of a lease gives up.
+    fn confine(&mut self, lease: &LeaseId, session: u64) -> Result<SandboxOrder, SandboxError> {
+        let tenant = self.leases.scheduler.lease(lease);
+        let tenant = tenant.map_or_else(Tenant::local, |lease| lease.tenant.clone());
+        let registry = self.workers.registry_path();
+        self.sandbox.order(&tenant, session, registry)
+    }
+
+    /// Ends every worker, unless they wait for the next daemon: asked first, made to after the time that cleaning up may take.
     async fn end(mut self, mut incoming: mpsc::Receiver<Event>) {
+        if self.workers.registry_path().is_some() {
+            let sessions = self.workers.len();
+            tracing::info!(sessions, "the sessions go on, and wait for the next server");
+            return;
+        }
         self.workers.ask_to_end();
         let all_ended = async {
             while self.workers.len() > 0
                 && let Some(event) = incoming.recv().await
             {
                 if let Event::WorkerEnded(ended) = event {
-                    self.workers.forget(&ended);
+                    self.workers.forget(ended.session);
                 }
             }
         };

@@ -472,6 +472,8 @@ impl Pool for Service {
                 scheduler.drain(Drain { end }, now)
             };
             tracing::warn!(tenant = %caller.tenant, undo = wanted.undo, "drain");
+            let drain = daemon.leases.scheduler.draining();
+            daemon.books.drain(&caller, drain);
             daemon.apply(decisions);
             let leases = daemon.leases.scheduler.leases().count();
             Ok(DrainReply {

@@ -203,11 +203,10 @@ impl Seat {
         let memory = &self.ledger.memory;
         let guard = memory.lock().map_err(|_| Refusal::HeldUp)?;
         let fits = || memory.sum(slice, |_| true) <= limit - bytes;
-        // Read before the sum: what has left since then is not in the sum.
-        let mut leaving = memory.leaving(slice, self.number);
         if !fits() {
             memory.forget_the_dead(&guard);
-            leaving = memory.leaving(slice, self.number);
+            // Read before the sum: what has left since then is not in the sum.
+            let leaving = memory.leaving(slice, self.number);
             if !fits() {
                 return Err(match leaving {
                     0 => Refusal::NoRoom,

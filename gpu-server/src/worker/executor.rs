@@ -34,6 +34,7 @@ use super::schedule::Place;
 use super::session::Session;
 use super::stream::LEGACY_STREAMS;
 use super::transfer::{Inbound, Part, Purpose};
+use crate::registry::COUNTERS;
 
 /// Most executor threads; with all of them in lanes, calls that may block are executed in order.
 const MAX_EXECUTORS: usize = 64;
@@ -304,6 +305,7 @@ impl Executor {
             self.pay(front);
         }
         front.calls += 1;
+        COUNTERS.calls(front.calls);
         let number = front.calls;
         let bytes = &front.payload[body];
         let may_block = may_block(&record, bytes)?;

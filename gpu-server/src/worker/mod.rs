@@ -4,8 +4,8 @@
 //! the hello itself. Rules: the worker answers the hello (the daemon has not), and from then on the connection is its
 //! own: it ends when the client ends, within [`CLEAN_UP_LIMIT`](protocol::limits::CLEAN_UP_LIMIT), by leaving the process: the
 //! operating system and the driver give everything back. A client that is only silent (stopped, say) is waited for, its memory held,
-//! for as long as the daemon's settings say. The daemon dies first only by a crash, and then the kernel
-//! ends the worker. No environment variable of the daemon's loader is set.
+//! for as long as the daemon's settings say. A daemon without a state directory dies first only by a crash, and then the kernel
+//! ends the worker; one with a state directory is outlived, and the next one is [registered](crate::registry) with. No environment variable of the daemon's loader is set.
 //!
 //! ```text
 //! frames ──> executor ──> schedule: here or on a lane ──> dispatch ──> area (memory, stream, …) ──> driver
@@ -62,6 +62,7 @@ use protocol::transport::tls::{self, Identity};
 use protocol::transport::{Connection, Patience};
 
 use crate::order::Taken;
+use crate::registry;
 use crate::sandbox;
 use end::{End, Reason};
 use memory::Memory;
@@ -81,6 +82,7 @@ pub fn main(taken: Taken) -> ExitCode {
         Ok(session) => {
             let reason = session.end.wait();
             say_goodbye(&session, &reason);
+            registry::say_last_counts();
             reason
         }
         Err(reason) => reason,
@@ -90,7 +92,7 @@ pub fn main(taken: Taken) -> ExitCode {
             tracing::info!(session = number, "{reason}");
             leave(0)
         }
-        Reason::Lost(_) | Reason::Silent(_) => {
+        Reason::Lost(_) | Reason::Silent(_) | Reason::Dismissed(_) => {
             tracing::warn!(session = number, "{reason}");
             leave(0)
         }
@@ -104,8 +106,12 @@ pub fn main(taken: Taken) -> ExitCode {
 /// Prepares everything, answers the hello, starts the threads.
 fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let Taken {
-        connection, order, ..
+        connection,
+        order,
+        mut descriptors,
     } = taken;
+    let post = registry::Post::take(&order, &mut descriptors)
+        .map_err(|error| Reason::Failed(format!("descriptors: {error}")))?;
     let session = order.session;
     let hello = order.hello.clone().unwrap_or_default();
     // SAFETY: the worker has started no thread yet.
@@ -156,6 +162,11 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
         start(driver, devices, connection, Memory::new(windows), output).map_err(cannot_start)?;
     if let Some(client) = client {
         spawn("watch", &session, move |session| client.watch(session)).map_err(cannot_start)?;
+    }
+    if let Some(post) = post {
+        let end = Arc::clone(&session.end);
+        post.start(move |reason| end.finish(Reason::Dismissed(reason)))
+            .map_err(cannot_start)?;
     }
     Ok(session)
 }
@@ -302,7 +313,9 @@ fn beat(session: &Session) {
 /// Tells the client why the worker ends the session, if it will take it soon.
 fn say_goodbye(session: &Arc<Session>, reason: &Reason) {
     let text = match reason {
-        Reason::Violation(text) | Reason::Failed(text) => Some(text.clone()),
+        Reason::Violation(text) | Reason::Failed(text) | Reason::Dismissed(text) => {
+            Some(text.clone())
+        }
         // Should it be continued one day, it shall read why.
         Reason::Silent(time) => Some(format!(
             "this program was silent for {} s, longer than the server waits",

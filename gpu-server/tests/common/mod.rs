@@ -9,7 +9,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use control_plane::acquire_event::Event;
@@ -42,7 +42,9 @@ pub(crate) fn driver() -> PathBuf {
 /// A server that listens on a unix socket and on loopback: two tenants without any token, `uid-N` and `local`, both operators.
 pub(crate) struct Server {
     child: Child,
-    pub(crate) directory: tempfile::TempDir,
+    pub(crate) directory: Arc<tempfile::TempDir>,
+    /// Settings, number of devices and their memory.
+    said: [String; 3],
     pub(crate) unix: Address,
     pub(crate) tcp: Address,
     log: mpsc::Receiver<String>,
@@ -52,16 +54,27 @@ pub(crate) struct Server {
 impl Server {
     /// With these settings beside what it always has, on devices of this kind.
     pub(crate) fn start(settings: &str, devices: &str, memory: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        Self::on(directory, settings, devices, memory)
+        let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+        Self::on(directory, [settings, devices, memory].map(str::to_owned))
     }
 
-    pub(crate) fn on(
-        directory: tempfile::TempDir,
-        settings: &str,
-        devices: &str,
-        memory: &str,
-    ) -> Self {
+    /// The same with a directory for its state, so that it can be restarted.
+    pub(crate) fn with_state(settings: &str, devices: &str, memory: &str) -> Self {
+        let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+        let state = directory.path().join("state");
+        let settings = format!("state = '{}'\n{settings}", state.display());
+        Self::on(directory, [&settings, devices, memory].map(str::to_owned))
+    }
+
+    /// Ends it by this signal, and begins it again on the same state.
+    pub(crate) fn restart(mut self, signal: Signal) -> Self {
+        self.signal(signal);
+        self.child.wait().expect("its end");
+        Self::on(Arc::clone(&self.directory), self.said.clone())
+    }
+
+    fn on(directory: Arc<tempfile::TempDir>, said: [String; 3]) -> Self {
+        let [settings, devices, memory] = &said;
         let config = directory.path().join("server.toml");
         std::fs::write(&config, settings).expect("written");
         let unix = format!("unix:{}", directory.path().join("s").display());
@@ -100,9 +113,10 @@ impl Server {
         };
         Self {
             child,
-            directory,
             unix: unix.clone(),
             tcp: tcp.clone(),
+            directory,
+            said,
             log,
             read: Vec::new(),
         }
@@ -143,6 +157,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
         self.signal(Signal::TERM);
         let end = Instant::now() + LIMIT;
         while Instant::now() < end {
