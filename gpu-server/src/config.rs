@@ -3,10 +3,11 @@
 //! Rules: a file with an unknown key, or a file that was named and is not there, is an error; where the server may
 //! listen is decided here, purely, before anything is bound.
 
+mod metrics;
 mod security;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,6 +70,9 @@ pub enum ConfigError {
     /// A certificate without a key, or a key without a certificate.
     #[error("tls_certificate and tls_key are named both or neither")]
     HalfCertificate,
+    /// An address for figures that is none.
+    #[error("metrics: '{0}' is neither 'off' nor an address such as 127.0.0.1:7371")]
+    Metrics(String),
     /// An address that others can reach, and nothing that keeps them out.
     #[error(
         "will not listen on {0}: there is no authority, so whoever reaches that address could use the GPU and read the data. \
@@ -108,6 +112,7 @@ struct File {
     rdma_device: Option<String>,
     rdma_traffic_class: Option<u64>,
     state: Option<PathBuf>,
+    metrics: Option<String>,
     authority: Option<PathBuf>,
     tls_certificate: Option<PathBuf>,
     tls_key: Option<PathBuf>,
@@ -144,6 +149,10 @@ pub struct Config {
     pub silence_grace: Duration,
     /// How RDMA is used.
     pub rdma: Rdma,
+    /// What outlives the server is here; none: nothing does.
+    pub state: Option<PathBuf>,
+    /// Where figures for operators are, if they are anywhere.
+    pub metrics: Option<SocketAddr>,
     /// Who may come from elsewhere, and how.
     pub security: SecurityConfig,
 }
@@ -223,6 +232,7 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         trust_loopback: file.trust_loopback,
     };
     let security = SecurityConfig::merge(security, file.state.as_deref(), insecure)?;
+    let metrics = metrics::address(file.metrics.as_deref(), file.state.is_some())?;
     Ok(Config {
         listen: addresses,
         device,
@@ -231,6 +241,8 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         max_sessions,
         silence_grace,
         rdma,
+        state: file.state,
+        metrics,
         security,
     })
 }
