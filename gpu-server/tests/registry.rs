@@ -274,6 +274,7 @@ fn start_worker(registry: &Registry, client: OwnedFd) {
         .stdout(Stdio::null())
         .fd_mappings(mappings.into())
         .expect("descriptors");
+    #[expect(clippy::zombie_processes, reason = "it outlives this process")]
     let child = command.spawn().expect("a worker");
     registry.adopt(prepared, child.id()).expect("adopted");
     say(&format!("worker {}", child.id()));
