@@ -1,6 +1,6 @@
 //! `gpurun`: runs an unmodified CUDA program on GPUs that are elsewhere.
 //!
-//! What: finds the server (or starts a private one), puts our libraries in front of the program, runs it, and ends as
+//! What: leases devices of a server (or of a private one), puts our libraries in front of the program, runs it, and ends as
 //! it ends. Rules: the program must not notice us: its terminal, its signals and its exit status are its own; a
 //! server that is configured and not there is an error, never a silent fall-back.
 //!

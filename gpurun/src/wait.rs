@@ -57,10 +57,16 @@ impl Signals {
         }
     }
 
-    /// Starts the program, with nothing blocked but what was before.
+    /// Starts the program, with nothing blocked but what was before. Whoever kills us means the program: it ends with us, as if we had become it.
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let before = self.before;
+        let launcher = rustix::process::getpid();
         let restore = move || {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            if rustix::process::getppid() != Some(launcher) {
+                // We were killed just before.
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             // SAFETY: the set is a valid copy; nothing is asked back; the call is allowed after fork.
             match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) }
             {
@@ -68,7 +74,7 @@ impl Signals {
                 code => Err(io::Error::from_raw_os_error(code)),
             }
         };
-        // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+        // SAFETY: between fork and exec the closure makes three system calls and allocates nothing.
         unsafe { command.pre_exec(restore) };
         command.spawn()
     }

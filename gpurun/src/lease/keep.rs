@@ -11,7 +11,6 @@ use control_plane::acquire_event::Event;
 use control_plane::{AcquireEvent, LeaseEnd};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
 use super::{Grant, Held, Pauses};
 use crate::exit::Failure;
@@ -108,35 +107,34 @@ async fn keep(grant: Grant, at_end: AtEnd, mut is_over: oneshot::Receiver<()>) {
         drop(events);
         let _ = is_over.await;
     }
-    let releases = at_end == AtEnd::Release && !is_lost;
-    let ending = finish(&pool, releases.then_some(lease.id.as_str()), returning);
-    if tokio::time::timeout(END_LIMIT, ending).await.is_err() {
-        let limit = END_LIMIT.as_secs();
-        say(format!(
-            "{} did not take lease {} back in {limit} s; it ends by itself",
-            server.name, lease.id
-        ));
+    if at_end == AtEnd::Release && !is_lost {
+        let released = tokio::time::timeout(END_LIMIT, release(&pool, &lease.id)).await;
+        if released.is_err() {
+            let (name, limit) = (&server.name, END_LIMIT.as_secs());
+            let id = &lease.id;
+            say(format!(
+                "{name} did not take lease {id} back in {limit} s; it ends by itself"
+            ));
+        }
     }
+    super::settle(returning).await;
 }
 
-/// Gives back what is to be given back.
-async fn finish(pool: &Pool, lease: Option<&str>, returning: JoinSet<()>) {
-    if let Some(lease) = lease {
-        let mut released = pool.release(lease).await;
-        if matches!(released, Err(PoolError::Lost { .. } | PoolError::Silent(_))) {
-            released = match Pool::open(pool.server()).await {
-                Ok(pool) => pool.release(lease).await,
-                Err(error) => Err(error),
-            };
-        }
-        match released {
-            // It ended while we were about to say so.
-            Err(error) if error.is_not_found() => {}
-            Err(error) => say(format!("lease {lease} is not given back: {error}")),
-            Ok(()) => {}
-        }
+/// Gives the lease back, on a new connection if need be.
+async fn release(pool: &Pool, lease: &str) {
+    let mut released = pool.release(lease).await;
+    if matches!(released, Err(PoolError::Lost { .. } | PoolError::Silent(_))) {
+        released = match Pool::open(pool.server()).await {
+            Ok(pool) => pool.release(lease).await,
+            Err(error) => Err(error),
+        };
     }
-    returning.join_all().await;
+    match released {
+        // It ended while we were about to say so.
+        Err(error) if error.is_not_found() => {}
+        Err(error) => say(format!("lease {lease} is not given back: {error}")),
+        Ok(()) => {}
+    }
 }
 
 /// Holds the lease on a new connection, however often that has to be tried; fails if the server says that there is no such lease.

@@ -126,10 +126,13 @@ pub(crate) struct Grant {
 impl Grant {
     /// Waits until what came second is given back; for a lease that stays by itself.
     pub(crate) async fn settle(self) {
-        let returning = self.returning.join_all();
-        // What is not given back by then ends with its stream.
-        let _ = tokio::time::timeout(keep::END_LIMIT, returning).await;
+        settle(self.returning).await;
     }
+}
+
+/// Waits for what is on its way back. What is not given back in time ends with its stream.
+async fn settle(returning: JoinSet<()>) {
+    let _ = tokio::time::timeout(keep::END_LIMIT, returning.join_all()).await;
 }
 
 /// What a server's task tells.
@@ -226,10 +229,6 @@ impl Teller {
             give_back(held).await;
         }
     }
-
-    fn is_over(&self) -> bool {
-        *self.is_over.borrow()
-    }
 }
 
 /// How one stay in a server's queue ended.
@@ -275,16 +274,17 @@ async fn stay(server: &Server, request: &AcquireRequest, teller: &mut Teller) ->
         true => Stay::Refused(error),
         false => Stay::Broken(error, false),
     };
-    let pool = match Pool::open(server).await {
+    let opened = tokio::select! {
+        _ = teller.is_over.changed() => return Stay::Withdrawn,
+        opened = Pool::open(server) => opened,
+    };
+    let pool = match opened {
         Ok(pool) => pool,
         Err(PoolError::Connect(error)) if !error.is_unreachable() => {
             return Stay::Refused(error.into());
         }
         Err(error) => return failed(error),
     };
-    if teller.is_over() {
-        return Stay::Withdrawn;
-    }
     let mut events = match pool.acquire(request.clone()).await {
         Ok(events) => events,
         Err(error) => return failed(error),

@@ -102,6 +102,24 @@ async fn a_late_grant_goes_back_too() {
 }
 
 #[tokio::test]
+async fn a_server_that_says_nothing_keeps_nobody_waiting() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let dumb = crate::pool::fake::server(listener.local_addr().expect("an address"));
+    let (_, server) = Fake::start(&[Answer::Grant("l-1")]).await;
+    let grant = ask_for(&[dumb, server], Patience::Endless).await;
+    let grant = grant.expect("granted");
+    assert_eq!(grant.held.lease.id, "l-1");
+    let begin = Instant::now();
+    tokio::time::timeout(LIMIT, grant.settle())
+        .await
+        .expect("an end");
+    assert!(
+        begin.elapsed() < ANSWER_LIMIT,
+        "not as long as an answer may take"
+    );
+}
+
+#[tokio::test]
 async fn the_queue_moves() {
     let (fake, server) = Fake::start(&[Answer::Queue(1)]).await;
     let servers = [server];
