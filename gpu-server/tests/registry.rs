@@ -221,6 +221,7 @@ fn worker_order(gate_place: u32, driver: &Path) -> WorkerOrder {
         compute: 0.5,
         usable_memory: device.total_memory,
         gate_place,
+        ..SliceOrder::default()
     };
     WorkerOrder {
         hello: Some(hello),
@@ -234,6 +235,7 @@ fn worker_order(gate_place: u32, driver: &Path) -> WorkerOrder {
             tenant: "ann".to_owned(),
             slices: vec![slice],
             place: 0,
+            ..LeaseOrder::default()
         }),
         ..WorkerOrder::default()
     }

@@ -25,13 +25,13 @@ use super::waiting::{self, Word};
 use super::{Client, Daemon, Event, Granted};
 use crate::config::PoolConfig;
 use crate::gate::{Gate, GateError, Place as GatePlace, Share};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, context_bytes};
 use crate::order::Descriptors;
 use crate::pool::store::NotStored;
 use crate::pool::{
     Ask, Caller, Capacity, Compute, Decision, Keeping, Lease, LeaseEnd, LeaseError, LeaseId,
     Moment, Need, NeedError, Policy, Portion, Refusal, RequestId, Scheduler, ServerFacts, Sharing,
-    Tenant, TokenId,
+    Slice, Tenant, TokenId,
 };
 use crate::registry::{Facts, FileId};
 
@@ -39,6 +39,8 @@ use crate::registry::{Facts, FileId};
 pub(super) struct Leases {
     pub(super) scheduler: Scheduler,
     gates: HashMap<[u8; 16], Arc<Gate>>,
+    /// Bytes that a context takes of a device, where it was measured.
+    contexts: HashMap<[u8; 16], u64>,
     held: HashMap<LeaseId, Held>,
     asking: HashMap<RequestId, Asking>,
     streams: HashMap<u64, Stream>,
@@ -146,7 +148,7 @@ impl Leases {
         devices: &Devices,
         has_rdma: bool,
     ) -> Result<Self, GateError> {
-        let policy = config.policy(&devices.report.devices);
+        let policy = config.policy(devices.kind, &devices.report.devices);
         let capacity = capacity(devices, &policy, has_rdma);
         let gates = capacity
             .devices
@@ -156,6 +158,16 @@ impl Leases {
         Ok(Self {
             scheduler: Scheduler::new(capacity, policy, Moment::now()),
             gates,
+            contexts: devices
+                .report
+                .devices
+                .iter()
+                .filter(|device| device.context_memory > 0)
+                .filter_map(|device| {
+                    let uuid = device.uuid.as_slice().try_into().ok()?;
+                    Some((uuid, device.context_memory))
+                })
+                .collect(),
             held: HashMap::new(),
             asking: HashMap::new(),
             streams: HashMap::new(),
@@ -308,8 +320,9 @@ impl Leases {
             uuid: slice.uuid.to_vec(),
             memory: slice.memory,
             compute: slice.compute.fraction(),
-            usable_memory: slice.memory,
+            usable_memory: slice.memory.saturating_sub(self.context_bytes(slice)),
             gate_place,
+            context_memory: Some(self.context_bytes(slice)),
         });
         let order = LeaseOrder {
             id: granted.id.to_string(),
@@ -323,6 +336,12 @@ impl Leases {
             control: None,
         };
         Ok((order, descriptors))
+    }
+
+    /// What a context takes of a slice's device.
+    fn context_bytes(&self, slice: &Slice) -> u64 {
+        let measured = self.contexts.get(&slice.uuid).copied();
+        context_bytes(self.scheduler.capacity().server.kind, measured)
     }
 
     /// The lease of the household that this program belongs to.

@@ -55,6 +55,7 @@ fn order(session: u64) -> WorkerOrder {
             tenant: "ann".to_owned(),
             slices: vec![slice(8), slice(9)],
             place: 7,
+            ..LeaseOrder::default()
         }),
         ..WorkerOrder::default()
     }
