@@ -20,6 +20,7 @@ pub(crate) mod memory;
 pub(crate) mod module;
 pub(crate) mod stream;
 
+mod accounts;
 mod call;
 mod capture;
 mod dispatch;
@@ -62,6 +63,7 @@ use protocol::transport::tls::{self, Identity};
 use protocol::transport::{Connection, Patience};
 
 use crate::order::Taken;
+use accounts::Accounts;
 use end::{End, Reason};
 use memory::Memory;
 use outbox::Outbox;
@@ -103,7 +105,9 @@ pub fn main(taken: Taken) -> ExitCode {
 /// Prepares everything, answers the hello, starts the threads.
 fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let Taken {
-        connection, order, ..
+        connection,
+        order,
+        descriptors,
     } = taken;
     let session = order.session;
     let hello = order.hello.clone().unwrap_or_default();
@@ -116,12 +120,17 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
         .map_err(|error| Reason::Failed(format!("standard output: {error}")))?;
     let client = watch::Client::of(&connection);
     let line = line(connection, order.tls.as_ref())?;
-    let (reply, prepared) = match prepare(&order, &hello) {
-        Ok((driver, devices, mut accepted)) => {
+    let (reply, prepared) = match prepare(&order, &hello, descriptors.ledger) {
+        Ok((driver, devices, accounts, mut accepted)) => {
             let end = offer_rdma(&order, &hello, &line, &mut accepted);
             (
                 HelloReply::from(accepted.clone()),
-                Ok((driver, devices, accepted.windows, end)),
+                Ok((
+                    driver,
+                    devices,
+                    Memory::new(accepted.windows, accounts),
+                    end,
+                )),
             )
         }
         Err(refused) => (
@@ -133,7 +142,7 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let reply = hello::encode(&reply).map_err(|error| Reason::Failed(error.to_string()))?;
     line.write(&reply, deadline)
         .map_err(|error| Reason::Lost(error.to_string()))?;
-    let (driver, devices, windows, end) = prepared?;
+    let (driver, devices, memory, end) = prepared?;
     let patience = Patience {
         grace: Duration::from_secs(order.silence_grace_seconds),
         told: Arc::new(move |notice| tracing::warn!(session, "the client: {notice}")),
@@ -149,8 +158,7 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     };
     tracing::debug!(session, "frames travel by {}", connection.description);
     let cannot_start = |error| Reason::Failed(format!("cannot start a thread: {error}"));
-    let session =
-        start(driver, devices, connection, Memory::new(windows), output).map_err(cannot_start)?;
+    let session = start(driver, devices, connection, memory, output).map_err(cannot_start)?;
     if let Some(client) = client {
         spawn("watch", &session, move |session| client.watch(session)).map_err(cannot_start)?;
     }
@@ -226,11 +234,14 @@ fn rdma_settings(order: &WorkerOrder) -> Result<rdma::Settings, RdmaError> {
 fn prepare(
     order: &WorkerOrder,
     hello: &Hello,
-) -> Result<(&'static Driver, Devices, Accepted), Refused> {
+    ledger: Option<OwnedFd>,
+) -> Result<(&'static Driver, Devices, Accounts, Accepted), Refused> {
     hello::check_shape(hello, &driver_api::wire::shape_hash())?;
+    let accounts = Accounts::open(order, ledger)?;
     let driver = crate::driver::load(Path::new(&order.driver))
         .map_err(|error| hello::refusal(RefusalCode::Internal, error.to_string()))?;
     let found = startup::find(driver, hello, order.lease.as_ref())?;
+    accounts.started_with(&found.retained)?;
     let devices = Devices {
         count: i32::try_from(found.devices.len()).unwrap_or(i32::MAX),
         retained: Mutex::new(found.retained),
@@ -252,7 +263,7 @@ fn prepare(
         windows: found.windows,
         ..Accepted::default()
     };
-    Ok((driver, devices, accepted))
+    Ok((driver, devices, accounts, accepted))
 }
 
 /// Starts the threads of a session.
@@ -273,6 +284,7 @@ fn start(
         janitor::run(session, &orders);
     })?;
     spawn("pulse", &session, beat)?;
+    spawn("recall", &session, accounts::recall)?;
     executor::start(Arc::clone(&session), connection.receiver)?;
     Ok(session)
 }

@@ -15,6 +15,7 @@ use protocol::hello::Window;
 use protocol::transport::memory::{Faults, pair};
 use protocol::transport::{Connection, FrameReceiver, FrameSender, Interrupt};
 
+use super::super::accounts::Accounts;
 use super::super::memory::Memory;
 use super::super::output::Output;
 use super::super::session::{Devices, Session};
@@ -58,7 +59,7 @@ impl Client {
         faults: &Faults,
     ) -> Self {
         let (ours, theirs) = pair(faults);
-        let memory = Memory::new(windows);
+        let memory = Memory::new(windows, Accounts::default());
         let session = {
             let devices = Devices {
                 count: 1,
