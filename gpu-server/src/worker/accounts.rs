@@ -1,6 +1,6 @@
 //! What this worker takes of its lease's slices.
 //!
-//! *What:* [`Accounts`] is the worker's seat at the lease's [ledger](crate::ledger), and its own book of what it holds on each device. *Rules:*
+//! *What:* [`Accounts`] is the worker's seat at the lease's [ledger], and its own book of what it holds on each device. *Rules:*
 //! everything is charged before the driver makes it, and given back after the driver has it back; a session without a ledger is
 //! not limited.
 //!
