@@ -274,9 +274,10 @@ fn start_worker(registry: &Registry, client: OwnedFd) {
         .stdout(Stdio::null())
         .fd_mappings(mappings.into())
         .expect("descriptors");
-    let child = command.spawn().expect("a worker");
+    let mut child = command.spawn().expect("a worker");
     registry.adopt(prepared, child.id()).expect("adopted");
     say(&format!("worker {}", child.id()));
+    std::thread::spawn(move || child.wait());
 }
 
 /// The client of the one session.

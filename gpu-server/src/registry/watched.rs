@@ -17,6 +17,5 @@ use tokio::io::unix::AsyncFd;
 /// Registers a descriptor with the runtime that this is called in.
 pub(super) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: by the module's rule.
-    unsafe { AsyncFd::register_with_interest(descriptor, interest) }
-        .map_err(|error| io::Error::from(error))
+    unsafe { AsyncFd::register_with_interest(descriptor, interest) }.map_err(io::Error::from)
 }
