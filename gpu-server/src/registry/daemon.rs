@@ -136,7 +136,7 @@ pub struct Prepared {
 #[derive(Debug)]
 pub struct Registry {
     shared: Arc<Shared>,
-    accepting: AbortHandle,
+    accepting: Option<AbortHandle>,
 }
 
 impl Registry {
@@ -153,24 +153,27 @@ impl Registry {
     ) -> io::Result<Self> {
         let listener = listen(path, &peers)?;
         let listener = watched::watch(listener, Interest::READABLE)?;
-        let shared = Arc::new(Shared {
-            path: path.to_owned(),
-            key,
-            peers,
-            runtime: Handle::current(),
-            events,
-            sessions: Mutex::default(),
-            strangers: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(Some(path.to_owned()), key, peers, events));
         let accepting = tokio::spawn(accept_all(Arc::clone(&shared), listener));
         Ok(Self {
             shared,
-            accepting: accepting.abort_handle(),
+            accepting: Some(accepting.abort_handle()),
         })
     }
 
-    /// Writes into a worker's order that it outlives this process and registers here, and gives it its connection. Nothing of it may change
-    /// afterwards.
+    /// For workers that this process starts, and that end with it: it listens nowhere. Within the runtime that its tasks shall run in.
+    #[must_use]
+    pub fn of_children(events: mpsc::Sender<Event>) -> Self {
+        // Nobody is asked for a seal.
+        let key = Key::default();
+        Self {
+            shared: Arc::new(Shared::new(None, key, Peers::own(), events)),
+            accepting: None,
+        }
+    }
+
+    /// Writes into a worker's order that it registers here and, if this listens somewhere, outlives this process; and gives it its connection.
+    /// Nothing of both may change afterwards.
     ///
     /// # Errors
     /// There can be no connection; the order names what is no name.
@@ -227,7 +230,9 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        self.accepting.abort();
+        if let Some(accepting) = &self.accepting {
+            accepting.abort();
+        }
     }
 }
 
@@ -262,7 +267,8 @@ impl Starter {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    path: PathBuf,
+    /// Where it listens; none: nowhere.
+    path: Option<PathBuf>,
     key: Key,
     peers: Peers,
     runtime: Handle,
@@ -301,6 +307,18 @@ impl Drop for Stranger {
 }
 
 impl Shared {
+    fn new(path: Option<PathBuf>, key: Key, peers: Peers, events: mpsc::Sender<Event>) -> Self {
+        Self {
+            path,
+            key,
+            peers,
+            runtime: Handle::current(),
+            events,
+            sessions: Mutex::default(),
+            strangers: Mutex::default(),
+        }
+    }
+
     fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -314,10 +332,12 @@ impl Shared {
         now: Moment,
     ) -> io::Result<Prepared> {
         let facts = Facts::of(order, descriptors, token, client, now)?;
-        let path = self.path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-        path.clone_into(&mut order.registry);
+        if let Some(path) = &self.path {
+            let path = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+            path.clone_into(&mut order.registry);
+            order.parent = 0;
+        }
         order.registration = Some(facts.seal(&self.key));
-        order.parent = 0;
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
