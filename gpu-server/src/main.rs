@@ -46,6 +46,9 @@ enum Word {
         /// The driver's library
         #[arg(long)]
         driver: PathBuf,
+        /// Look also at how much memory a context takes
+        #[arg(long)]
+        contexts: bool,
     },
     /// Tell how devices are used (started by the server itself)
     #[command(hide = true)]
@@ -136,7 +139,7 @@ fn main() -> ExitCode {
             println!("gpu-server {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)
         }
-        Word::Probe { driver } => probe::main(&driver)
+        Word::Probe { driver, contexts } => probe::main(&driver, contexts)
             .map(|()| ExitCode::SUCCESS)
             .map_err(|error| error.to_string()),
         Word::Monitor {
@@ -185,6 +188,7 @@ fn run_daemon(serve: Serve) -> Result<ExitCode, String> {
         driver: serve.driver,
         config: serve.config,
         insecure: serve.insecure,
+        private: serve.exit_with_parent,
     });
     let config = config.map_err(|error| error.to_string())?;
     daemon::serve(config, ready).map_err(|error| error.to_string())?;

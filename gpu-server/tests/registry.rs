@@ -147,7 +147,7 @@ fn a_daemon() {
         let (events, mut incoming) = tokio::sync::mpsc::channel(16);
         let path = state.join(SOCKET);
         let registry = match std::env::var_os(WITHOUT_STATE) {
-            Some(_) => Registry::of_children(events),
+            Some(_) => Registry::private(events),
             None => Registry::bind(&path, stored.key, Peers::own(), events).expect("bound"),
         };
         if let Ok(client) = std::env::var(CLIENT) {

@@ -26,6 +26,15 @@ const FORWARDED: [libc::c_int; 6] = [
     libc::SIGUSR2,
 ];
 
+/// Keeps signals away from a thread that helps us: they are the waiting thread's.
+pub(crate) fn block_in_this_thread() {
+    let mut all = empty_set();
+    // SAFETY: the set is valid.
+    unsafe { libc::sigfillset(&mut all) };
+    // SAFETY: the set is valid, and nothing is asked back. It cannot fail with this argument.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &all, std::ptr::null_mut()) };
+}
+
 /// The signals that we take while a program runs.
 pub(crate) struct Signals {
     taken: libc::sigset_t,

@@ -84,7 +84,7 @@ pub(super) fn find(config: &Config) -> Result<Devices, DevicesError> {
         .unwrap_or_default();
     let mut tried = Vec::new();
     for (driver, kind) in candidates(config, &directory) {
-        match look(&driver) {
+        match look(&driver, !config.is_private) {
             Ok(report) => {
                 let count = report.devices.len();
                 let driver_version = report.driver_version;
@@ -112,11 +112,11 @@ pub(super) fn find(config: &Config) -> Result<Devices, DevicesError> {
     Err(DevicesError::None(tried))
 }
 
-fn look(driver: &Path) -> Result<ProbeReport, String> {
+fn look(driver: &Path, with_contexts: bool) -> Result<ProbeReport, String> {
     if !driver.exists() {
         return Err("not there".to_owned());
     }
-    let report = probe::run(driver).map_err(|error| error.to_string())?;
+    let report = probe::run(driver, with_contexts).map_err(|error| error.to_string())?;
     if !report.failure.is_empty() {
         return Err(report.failure);
     }

@@ -89,6 +89,17 @@ impl Client {
         Ok(())
     }
 
+    /// Waits until the client says something, or is gone: both are its end while it is not answered yet.
+    pub(super) async fn says_anything(&mut self) {
+        // Whatever comes of it, it is the end.
+        let _ = self.stream.read(&mut [0]).await;
+    }
+
+    /// The connection itself, for the pool's service.
+    pub(super) fn into_stream(self) -> Stream {
+        self.stream
+    }
+
     /// Ends our direction and lets the client end its own, so that what it sent last cannot take the answer
     /// away from it.
     async fn end(&mut self) {
@@ -109,6 +120,8 @@ pub(super) enum Greeting {
     /// The second connection of a session that was granted on an encrypted first one: the clear part of its ticket. What follows on it
     /// is TLS, and the worker's.
     Ticket(Client, TicketName),
+    /// A client of the pool's service. Nothing has been read from it.
+    Service(Client),
 }
 
 /// Looks at what a connection begins with, and reads a hello, encrypted or not, in the time that there is for it; a client that sends
@@ -117,7 +130,14 @@ pub(super) async fn greet(client: Client, tls: Option<TlsAcceptor>) -> Option<Gr
     let beginning = timeout(HELLO_TIMEOUT, client.stream.beginning()).await;
     match beginning.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(Some(Beginning::Hello)) => read_hello(client).await,
-        Ok(Some(Beginning::Tls)) => read_hello(secure::accept(client, tls).await?).await,
+        Ok(Some(Beginning::Service)) => Some(Greeting::Service(client)),
+        Ok(Some(Beginning::Tls)) => {
+            let client = secure::accept(client, tls).await?;
+            match client.stream.speaks_grpc() {
+                true => Some(Greeting::Service(client)),
+                false => read_hello(client).await,
+            }
+        }
         // A port scan or a health check.
         Ok(None) => None,
         Err(error) => {

@@ -136,6 +136,7 @@ pub struct Prepared {
 #[derive(Debug)]
 pub struct Registry {
     shared: Arc<Shared>,
+    /// None where nobody registers again.
     accepting: Option<AbortHandle>,
 }
 
@@ -153,7 +154,15 @@ impl Registry {
     ) -> io::Result<Self> {
         let listener = listen(path, &peers)?;
         let listener = watched::watch(listener, Interest::READABLE)?;
-        let shared = Arc::new(Shared::new(Some(path.to_owned()), key, peers, events));
+        let shared = Arc::new(Shared {
+            path: path.to_owned(),
+            key,
+            peers,
+            runtime: Handle::current(),
+            events,
+            sessions: Mutex::default(),
+            strangers: Mutex::default(),
+        });
         let accepting = tokio::spawn(accept_all(Arc::clone(&shared), listener));
         Ok(Self {
             shared,
@@ -161,15 +170,29 @@ impl Registry {
         })
     }
 
-    /// For workers that this process starts, and that end with it: it listens nowhere. Within the runtime that its tasks shall run in.
+    /// For a daemon without a state: its workers end with it, and nobody registers again. Within the runtime that its tasks shall run in.
     #[must_use]
-    pub fn of_children(events: mpsc::Sender<Event>) -> Self {
-        // Nobody is asked for a seal.
-        let key = Key::default();
+    pub fn private(events: mpsc::Sender<Event>) -> Self {
+        let shared = Arc::new(Shared {
+            path: PathBuf::new(),
+            key: Key::default(),
+            peers: Peers::own(),
+            runtime: Handle::current(),
+            events,
+            sessions: Mutex::default(),
+            strangers: Mutex::default(),
+        });
         Self {
-            shared: Arc::new(Shared::new(None, key, Peers::own(), events)),
+            shared,
             accepting: None,
         }
+    }
+
+    /// Where workers register again, if they do.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        let path = self.shared.path.as_path();
+        (!path.as_os_str().is_empty()).then_some(path)
     }
 
     /// Writes into a worker's order that it registers here and, if this listens somewhere, outlives this process; and gives it its connection.
@@ -267,8 +290,7 @@ impl Starter {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Where it listens; none: nowhere.
-    path: Option<PathBuf>,
+    path: PathBuf,
     key: Key,
     peers: Peers,
     runtime: Handle,
@@ -307,18 +329,6 @@ impl Drop for Stranger {
 }
 
 impl Shared {
-    fn new(path: Option<PathBuf>, key: Key, peers: Peers, events: mpsc::Sender<Event>) -> Self {
-        Self {
-            path,
-            key,
-            peers,
-            runtime: Handle::current(),
-            events,
-            sessions: Mutex::default(),
-            strangers: Mutex::default(),
-        }
-    }
-
     fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Entry>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -332,12 +342,12 @@ impl Shared {
         now: Moment,
     ) -> io::Result<Prepared> {
         let facts = Facts::of(order, descriptors, token, client, now)?;
-        if let Some(path) = &self.path {
-            let path = path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+        let path = self.path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+        order.registration = Some(facts.seal(&self.key));
+        if !path.is_empty() {
             path.clone_into(&mut order.registry);
             order.parent = 0;
         }
-        order.registration = Some(facts.seal(&self.key));
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,

@@ -35,7 +35,7 @@ mod worker;
 use std::time::Duration;
 
 pub use counts::{COUNTERS, Counters, Counts};
-pub use daemon::{Answer, Event, Peers, Prepared, Registered, Registry};
+pub use daemon::{Answer, Event, Peers, Prepared, Registered, Registry, Starter};
 pub use facts::{Facts, FileId, Key, RegisterError};
 pub(crate) use worker::{Post, say_last_counts};
 

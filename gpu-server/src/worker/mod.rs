@@ -63,6 +63,7 @@ use protocol::transport::{Connection, Patience};
 
 use crate::order::Taken;
 use crate::registry;
+use crate::sandbox;
 use end::{End, Reason};
 use memory::Memory;
 use outbox::Outbox;
@@ -121,8 +122,9 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let output = Output::replace_standard_output()
         .map_err(|error| Reason::Failed(format!("standard output: {error}")))?;
     let client = watch::Client::of(&connection);
+    let confined = sandbox::enter(&order);
     let line = line(connection, order.tls.as_ref())?;
-    let (reply, prepared) = match prepare(&order, &hello) {
+    let (reply, prepared) = match confined.and_then(|()| prepare(&order, &hello)) {
         Ok((driver, devices, mut accepted)) => {
             let end = offer_rdma(&order, &hello, &line, &mut accepted);
             (
@@ -135,6 +137,7 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
             Err(Reason::Failed(refused.message)),
         ),
     };
+    sandbox::close(&order).map_err(|refused| Reason::Failed(refused.message))?;
     let deadline = Instant::now() + HELLO_TIMEOUT;
     let reply = hello::encode(&reply).map_err(|error| Reason::Failed(error.to_string()))?;
     line.write(&reply, deadline)
