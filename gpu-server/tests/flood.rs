@@ -245,6 +245,53 @@ fn connections_that_say_nothing() {
     Server::start().endure("silence", |flood| flood.hold(|_| ()));
 }
 
+/// Half a second passes before it says hello, over a network that is slow, say: far longer than a connection of the flood stays.
+#[test]
+fn a_slow_client_from_another_address_is_not_pushed_out() {
+    let server = Server::start();
+    allow_many_descriptors();
+    let flood = Flood {
+        port: server.port,
+        is_over: AtomicBool::new(false),
+        made: AtomicUsize::new(0),
+    };
+    let connect = || {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&socket, &SocketAddr::from(([127, 0, 0, 2], 0))).expect("bound");
+        let server = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port));
+        connect(&socket, &server).expect("connected");
+        socket
+    };
+    thread::scope(|scope| {
+        for _ in 0..FLOODERS {
+            scope.spawn(|| flood.hold(|_| ()));
+        }
+        let _over = Over(&flood.is_over);
+        let made = || flood.made.load(Ordering::Relaxed);
+        let wait_for = |count| {
+            while made() < count {
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        wait_for(1000);
+        for _ in 0..SESSIONS {
+            let socket = connect();
+            // Many times as many come in between as may wait.
+            let (begin, before) = (Instant::now(), made());
+            wait_for(before + 500);
+            thread::sleep(Duration::from_millis(500).saturating_sub(begin.elapsed()));
+            let hello = Hello {
+                shape_hash: driver_api::wire::shape_hash().to_vec(),
+                ..Hello::new(Intent::Session)
+            };
+            let session =
+                connect::begin_session(&server.address, socket, &hello, Patience::default());
+            assert!(session.is_ok(), "{:?}", session.err());
+        }
+    });
+}
+
 #[test]
 fn connections_that_begin_and_go_away() {
     Server::start().endure("gone at once", |flood| {

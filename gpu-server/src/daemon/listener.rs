@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use super::Event;
 use super::handshake::Client;
+use super::pending::Source;
 use super::stream::{Origin, Peer, Stream};
 use crate::config::{Config, ConfigError, check_exposure};
 
@@ -249,6 +250,8 @@ async fn accept(socket: &Socket) -> io::Result<Client> {
             let peer = Peer {
                 name: format!("tcp://{peer}"),
                 origin: Origin::of(peer.ip()),
+                source: Source::of(peer.ip()),
+                process: None,
             };
             Ok(Client::new(peer, Stream::Tcp(stream)))
         }
@@ -259,8 +262,14 @@ async fn accept(socket: &Socket) -> io::Result<Client> {
             let name = process.map_or("unix".to_owned(), |process| {
                 format!("unix process {process}")
             });
-            let origin = Origin::User(credentials.map(|peer| peer.uid()));
-            Ok(Client::new(Peer { name, origin }, Stream::Unix(stream)))
+            let user = credentials.map(|peer| peer.uid());
+            let peer = Peer {
+                name,
+                origin: Origin::User(user),
+                source: Source::User(user),
+                process: process.and_then(|process| u32::try_from(process).ok()),
+            };
+            Ok(Client::new(peer, Stream::Unix(stream)))
         }
     }
 }

@@ -20,6 +20,7 @@ mod handshake;
 mod leases;
 mod listener;
 mod metrics;
+mod pending;
 mod secure;
 mod service;
 mod stream;
@@ -28,7 +29,6 @@ mod usage;
 mod waiting;
 mod workers;
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -56,13 +56,14 @@ use handshake::{Client, Greeting};
 use leases::Leases;
 use listener::{ListenError, Listener};
 use metrics::Ending;
+use pending::Pending;
 use secure::{Security, Way};
 use service::{Connections, Deed};
 use tickets::{Secret, TicketName, Tickets};
 use usage::Usage;
 use workers::{Ended, Order, Workers};
 
-/// Most connections whose hello is not complete. Where there are more, the oldest is dropped: an honest client's is
+/// Most connections whose hello is not complete. Where there are more, the oldest of who has most is dropped: an honest client's is
 /// complete within milliseconds.
 const MAX_PENDING_HELLOS: usize = 64;
 
@@ -149,7 +150,6 @@ async fn run(
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let security = Security::load(config.security.clone())?;
     let (events, mut incoming) = mpsc::channel(MAX_PENDING_HELLOS);
-    announce(&listeners, ready)?;
     let devices = Arc::new(devices);
     let has_rdma = config.rdma.refusal.is_none() && protocol::transport::rdma::is_present();
     let Opened {
@@ -177,7 +177,7 @@ async fn run(
         has_rdma,
         connections: Connections::default(),
         workers: Workers::new(registry),
-        pending: VecDeque::new(),
+        pending: Pending::new(MAX_PENDING_HELLOS),
         events,
         usage: Usage::of(Arc::clone(&devices)),
         devices,
@@ -195,6 +195,7 @@ async fn run(
     let scheduler = &mut daemon.leases.scheduler;
     let decisions = scheduler.restore(leases, drain, restored);
     daemon.apply(decisions);
+    announce(&listeners, ready)?;
     let mut accepting = Vec::new();
     let begin = tokio::time::sleep(gather);
     tokio::pin!(begin);
@@ -252,7 +253,7 @@ struct Daemon {
     /// Of the service.
     connections: Connections,
     workers: Workers,
-    pending: VecDeque<AbortHandle>,
+    pending: Pending<AbortHandle>,
     events: mpsc::Sender<Event>,
     devices: Arc<Devices>,
     usage: Usage,
@@ -279,6 +280,9 @@ impl Daemon {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Accepted(client) => self.greet(client),
+            Event::Greeted(greeting) if self.is_of_worker(&greeting) => {
+                tracing::error!("a worker has connected as a client: dropped");
+            }
             Event::Greeted(Greeting::Hello(client, hello)) => self.admit(client, *hello),
             Event::Greeted(Greeting::Ticket(client, name)) => self.redeem(client, name),
             Event::Greeted(Greeting::Service(client)) => {
@@ -293,6 +297,14 @@ impl Daemon {
             Event::Stored(request, lease, stored) => self.stored(request, &lease, stored),
             Event::Asked(deed) => deed(self),
         }
+    }
+
+    /// Whether one of our own workers greets us, which may be its client's by now: as a process of our user it would be an operator.
+    fn is_of_worker(&self, greeting: &Greeting) -> bool {
+        let (Greeting::Hello(client, _) | Greeting::Ticket(client, _) | Greeting::Service(client)) =
+            greeting;
+        let process = client.peer().process;
+        process.is_some_and(|process| self.workers.has_process(process))
     }
 
     /// What the registry tells of workers.
@@ -368,13 +380,7 @@ impl Daemon {
 
     /// Begins to read a client's hello, beside all others.
     fn greet(&mut self, client: Client) {
-        self.pending.retain(|pending| !pending.is_finished());
-        if self.pending.len() >= MAX_PENDING_HELLOS
-            && let Some(oldest) = self.pending.pop_front()
-        {
-            tracing::warn!("too many connections without a hello: dropping the oldest");
-            oldest.abort();
-        }
+        let source = client.peer().source;
         let events = self.events.clone();
         let tls = self.security.acceptor();
         let task = tokio::spawn(async move {
@@ -383,7 +389,15 @@ impl Daemon {
                 let _ = events.send(Event::Greeted(greeting)).await;
             }
         });
-        self.pending.push_back(task.abort_handle());
+        let dropped = self
+            .pending
+            .add(source, task.abort_handle(), Instant::now());
+        if let Some(dropped) = dropped {
+            tracing::warn!(
+                dropped,
+                "too many connections without a hello: dropping the oldest of who has most"
+            );
+        }
     }
 
     /// Answers a hello if its client may come.

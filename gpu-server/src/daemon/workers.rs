@@ -226,6 +226,12 @@ impl Workers {
         Some(worker.lease.clone())
     }
 
+    /// Whether a worker is this process.
+    pub(super) fn has_process(&self, process: u32) -> bool {
+        let mut workers = self.alive.values();
+        workers.any(|worker| worker.program().worker == Some(process))
+    }
+
     /// The lease of a session.
     pub(super) fn lease_of(&self, session: u64) -> Option<&LeaseId> {
         self.alive.get(&session).map(|worker| &worker.lease)
