@@ -18,6 +18,7 @@ pub(crate) mod event;
 pub(crate) mod launch;
 pub(crate) mod memory;
 pub(crate) mod module;
+pub(crate) mod pace;
 pub(crate) mod stream;
 
 mod call;
@@ -103,7 +104,9 @@ pub fn main(taken: Taken) -> ExitCode {
 /// Prepares everything, answers the hello, starts the threads.
 fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let Taken {
-        connection, order, ..
+        connection,
+        order,
+        descriptors,
     } = taken;
     let session = order.session;
     let hello = order.hello.clone().unwrap_or_default();
@@ -116,7 +119,7 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
         .map_err(|error| Reason::Failed(format!("standard output: {error}")))?;
     let client = watch::Client::of(&connection);
     let line = line(connection, order.tls.as_ref())?;
-    let (reply, prepared) = match prepare(&order, &hello) {
+    let (reply, prepared) = match prepare(&order, &hello, descriptors.gates) {
         Ok((driver, devices, mut accepted)) => {
             let end = offer_rdma(&order, &hello, &line, &mut accepted);
             (
@@ -226,14 +229,18 @@ fn rdma_settings(order: &WorkerOrder) -> Result<rdma::Settings, RdmaError> {
 fn prepare(
     order: &WorkerOrder,
     hello: &Hello,
+    gates: Vec<OwnedFd>,
 ) -> Result<(&'static Driver, Devices, Accepted), Refused> {
     hello::check_shape(hello, &driver_api::wire::shape_hash())?;
     let driver = crate::driver::load(Path::new(&order.driver))
         .map_err(|error| hello::refusal(RefusalCode::Internal, error.to_string()))?;
+    let pacers = pace::take_seats(order.lease.as_ref(), gates)?;
     let found = startup::find(driver, hello, order.lease.as_ref())?;
     let devices = Devices {
         count: i32::try_from(found.devices.len()).unwrap_or(i32::MAX),
         retained: Mutex::new(found.retained),
+        pacers,
+        ..Devices::default()
     };
     let accepted = Accepted {
         version: order.version,
