@@ -382,13 +382,13 @@ impl Leases {
     fn note_use(&mut self) {
         for (lease, held) in &mut self.held {
             held.note_rates();
-            // Whoever has a session is taken for using it, until workers tell more.
-            let is_in_use = self
-                .scheduler
-                .lease(lease)
-                .is_some_and(|lease| lease.sessions > 0);
-            if is_in_use {
-                self.scheduler.used(lease, Moment::now());
+            let last = held
+                .places
+                .iter()
+                .filter_map(|(gate, place)| gate.last_active(*place))
+                .max();
+            if let Some(last) = last {
+                self.scheduler.used(lease, Moment(last));
             }
         }
     }

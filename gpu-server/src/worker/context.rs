@@ -19,7 +19,8 @@ use driver_api::result::CUresult;
 use driver_api::wire::request;
 
 use super::call::{Call, CallError};
-use super::end::{End, lock};
+use super::end::lock;
+use super::pace::Pacer;
 use super::session::Session;
 use super::staging::{Slots, Staging};
 use super::stream::{LEGACY_STREAMS, Stream};
@@ -84,6 +85,8 @@ pub(crate) struct Context {
     pub(crate) device: CUdevice,
     is_primary: bool,
     pub(crate) marking: Marking,
+    /// Whom its work waits for, if its device has a gate.
+    pub(crate) pacer: Option<Arc<Pacer>>,
     pub(crate) slots: Slots,
     pub(crate) staging: Arc<Staging>,
     events: Mutex<Vec<CUevent>>,
@@ -103,8 +106,7 @@ static SERIALS: AtomicU64 = AtomicU64::new(1);
 
 impl Context {
     fn new(
-        driver: &Driver,
-        end: &Arc<End>,
+        session: &Session,
         id: u32,
         handle: CUcontext,
         device: CUdevice,
@@ -116,9 +118,10 @@ impl Context {
             handle,
             device,
             is_primary,
-            marking: Marking::of(driver, device),
+            marking: Marking::of(session.driver, device),
+            pacer: session.devices.pacer(device),
             slots: Slots::default(),
-            staging: Staging::new(Arc::clone(end)),
+            staging: Staging::new(Arc::clone(&session.end)),
             events: Mutex::default(),
             legacy: OnceLock::new(),
             idle: Mutex::default(),
@@ -267,14 +270,7 @@ fn add(
     device: CUdevice,
     is_primary: bool,
 ) -> Result<(), CUresult> {
-    let context = Context::new(
-        call.driver(),
-        &call.session.end,
-        id,
-        handle,
-        device,
-        is_primary,
-    );
+    let context = Context::new(call.session, id, handle, device, is_primary);
     call.session.contexts.insert(id, context)
 }
 

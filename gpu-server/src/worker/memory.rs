@@ -30,6 +30,7 @@ use super::context::{Context, attribute};
 use super::end::lock;
 use super::executor;
 use super::janitor::{self, Job};
+use super::pace;
 use super::point::{Action, Delivery, Flight, Quarantine};
 use super::session::Session;
 use super::staging::BUFFER_BYTES;
@@ -747,11 +748,27 @@ pub(crate) fn gpurunCopyOnDevice(
     let stream = call.stream(request.stream().0)?;
     call.session.memory.check(destination, length)?;
     call.session.memory.check(source, length)?;
-    cuda!(
-        call.driver(),
-        cuMemcpyDtoDAsync_v2(destination, source, length as usize, stream.handle)
-    )?;
+    let handle = stream.handle;
+    run_if_large(call, &stream, length, |driver| {
+        cuda!(
+            driver,
+            cuMemcpyDtoDAsync_v2(destination, source, length as usize, handle)
+        )
+    })?;
     Ok(())
+}
+
+/// Work within the device: from a size on, it waits for its turn as a launch does.
+fn run_if_large(
+    call: &mut Call<'_>,
+    stream: &Arc<Stream>,
+    bytes: u64,
+    work: impl FnOnce(&Driver) -> Result<(), CUresult>,
+) -> Result<(), CUresult> {
+    match bytes >= pace::LARGE_BYTES {
+        true => pace::run(call, stream, |call| work(call.driver())),
+        false => work(call.driver()),
+    }
 }
 
 /// Fills rows of elements.
@@ -762,32 +779,33 @@ pub(crate) fn gpurunFill(
     let (destination, pitch) = (request.destination(), request.pitch() as usize);
     let (width, height) = (request.width() as usize, request.height() as usize);
     let extent = fill_extent(request).ok_or(CUresult::INVALID_VALUE)?;
-    let stream = call.stream(request.stream().0)?.handle;
+    let stream = call.stream(request.stream().0)?;
     call.session.memory.check(destination, extent)?;
-    let (driver, value) = (call.driver(), request.value());
-    match (request.element_bytes(), height) {
+    let (handle, value) = (stream.handle, request.value());
+    let fill = |driver: &Driver| match (request.element_bytes(), height) {
         (1, 1) => cuda!(
             driver,
-            cuMemsetD8Async(destination, value as u8, width, stream)
-        )?,
+            cuMemsetD8Async(destination, value as u8, width, handle)
+        ),
         (2, 1) => cuda!(
             driver,
-            cuMemsetD16Async(destination, value as u16, width, stream)
-        )?,
-        (4, 1) => cuda!(driver, cuMemsetD32Async(destination, value, width, stream))?,
+            cuMemsetD16Async(destination, value as u16, width, handle)
+        ),
+        (4, 1) => cuda!(driver, cuMemsetD32Async(destination, value, width, handle)),
         (1, _) => cuda!(
             driver,
-            cuMemsetD2D8Async(destination, pitch, value as u8, width, height, stream)
-        )?,
+            cuMemsetD2D8Async(destination, pitch, value as u8, width, height, handle)
+        ),
         (2, _) => cuda!(
             driver,
-            cuMemsetD2D16Async(destination, pitch, value as u16, width, height, stream)
-        )?,
+            cuMemsetD2D16Async(destination, pitch, value as u16, width, height, handle)
+        ),
         _ => cuda!(
             driver,
-            cuMemsetD2D32Async(destination, pitch, value, width, height, stream)
-        )?,
-    }
+            cuMemsetD2D32Async(destination, pitch, value, width, height, handle)
+        ),
+    };
+    run_if_large(call, &stream, extent, fill)?;
     Ok(())
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod event;
 pub(crate) mod launch;
 pub(crate) mod memory;
 pub(crate) mod module;
+pub(crate) mod pace;
 pub(crate) mod stream;
 
 mod accounts;
@@ -126,8 +127,8 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let client = watch::Client::of(&connection);
     let confined = sandbox::enter(&order);
     let line = line(connection, order.tls.as_ref())?;
-    let ledger = descriptors.ledger.take();
-    let prepared = confined.and_then(|()| prepare(&order, &hello, ledger));
+    let passed = (descriptors.ledger.take(), descriptors.gates);
+    let prepared = confined.and_then(|()| prepare(&order, &hello, passed));
     let (reply, prepared) = match prepared {
         Ok((driver, devices, accounts, mut accepted)) => {
             let end = offer_rdma(&order, &hello, &line, &mut accepted);
@@ -248,17 +249,20 @@ fn rdma_settings(order: &WorkerOrder) -> Result<rdma::Settings, RdmaError> {
 fn prepare(
     order: &WorkerOrder,
     hello: &Hello,
-    ledger: Option<OwnedFd>,
+    (ledger, gates): (Option<OwnedFd>, Vec<OwnedFd>),
 ) -> Result<(&'static Driver, Devices, Accounts, Accepted), Refused> {
     hello::check_shape(hello, &driver_api::wire::shape_hash())?;
     let accounts = Accounts::open(order, ledger)?;
     let driver = crate::driver::load(Path::new(&order.driver))
         .map_err(|error| hello::refusal(RefusalCode::Internal, error.to_string()))?;
+    let pacers = pace::take_seats(order.lease.as_ref(), gates)?;
     let found = startup::find(driver, hello, order.lease.as_ref())?;
     accounts.started_with(&found.retained)?;
     let devices = Devices {
         count: i32::try_from(found.devices.len()).unwrap_or(i32::MAX),
         retained: Mutex::new(found.retained),
+        pacers,
+        ..Devices::default()
     };
     let accepted = Accepted {
         version: order.version,
