@@ -197,7 +197,12 @@ fn note(event: Event) {
                 "registered {session} {lease} {tenant} {program} {process}"
             ));
         }
-        Event::Counts { session, counts } => {
+        Event::Counts {
+            session,
+            tenant,
+            counts,
+        } => {
+            assert_eq!(tenant, "ann".parse().ok());
             say(&format!(
                 "counts {session} {} {}",
                 counts.calls, counts.bytes_received

@@ -311,10 +311,8 @@ impl Daemon {
     fn hear(&mut self, event: registry::Event) {
         match event {
             registry::Event::Registered(registered) => self.resume(*registered),
-            registry::Event::Counts { session, counts } => {
-                let lease = self.workers.lease_of(session);
-                let lease = lease.and_then(|lease| self.leases.scheduler.lease(lease));
-                self.books.counts(lease.map(|lease| &lease.tenant), counts);
+            registry::Event::Counts { tenant, counts, .. } => {
+                self.books.counts(tenant.as_ref(), counts);
             }
             // How one of our own has ended is told by who has started it.
             registry::Event::Gone { is_child: true, .. } => {}

@@ -232,11 +232,6 @@ impl Workers {
         workers.any(|worker| worker.program().worker == Some(process))
     }
 
-    /// The lease of a session.
-    pub(super) fn lease_of(&self, session: u64) -> Option<&LeaseId> {
-        self.alive.get(&session).map(|worker| &worker.lease)
-    }
-
     /// Asks those workers to end that were granted by this token; how many they are.
     pub(super) fn end_those_of(&self, token: &TokenId) -> usize {
         let reason = "the token by which this program came was revoked";

@@ -25,7 +25,7 @@ use super::packet::{Descriptors as Allowed, PacketError};
 use super::session::Worker;
 use super::{Counts, Facts, Key, RegisterError, watched};
 use crate::order::Descriptors;
-use crate::pool::{Moment, TokenId};
+use crate::pool::{Moment, Tenant, TokenId};
 
 /// Most connections that have not said yet which session they are.
 const MAX_STRANGERS: usize = 256;
@@ -71,8 +71,10 @@ pub enum Event {
     Registered(Box<Registered>),
     /// A session has done so much since it was last told.
     Counts {
-        /// Which session.
+        /// Which session: it may be over, since a worker tells it at its end.
         session: u64,
+        /// Whose it is.
+        tenant: Option<Tenant>,
         /// What.
         counts: Counts,
     },
@@ -129,6 +131,7 @@ impl Answer {
 #[derive(Debug)]
 pub struct Prepared {
     session: u64,
+    tenant: Option<Tenant>,
     connection: OwnedFd,
 }
 
@@ -358,6 +361,7 @@ impl Shared {
         descriptors.control = Some(theirs);
         Ok(Prepared {
             session: order.session,
+            tenant: facts.tenant,
             connection: ours,
         })
     }
@@ -373,7 +377,10 @@ impl Shared {
         let shared = Arc::clone(self);
         self.runtime.spawn(async move {
             match Worker::new(session, prepared.connection, process) {
-                Ok(worker) => worker.tend(&shared, end, true).await,
+                Ok(mut worker) => {
+                    worker.tenant = prepared.tenant;
+                    worker.tend(&shared, end, true).await;
+                }
                 Err(error) => tracing::error!(session, "cannot watch the worker: {error}"),
             }
             shared.leave(session, true).await;
@@ -475,6 +482,7 @@ impl Shared {
         let facts = open(&self.key, &register)?;
         let descriptors = facts.files(register.has_ledger, files)?;
         worker.session = facts.session;
+        worker.tenant = facts.tenant.clone();
         worker.told = register.told.unwrap_or_default().into();
         let end = self.enter(facts.session)?;
         let (answer, verdict) = oneshot::channel();

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use super::daemon::{Event, Shared};
 use super::packet::{self, PacketError};
 use super::{Counts, END_LIMIT, watched};
+use crate::pool::Tenant;
 
 /// A worker is listened to so often at most.
 pub(super) const LISTEN: Duration = Duration::from_millis(100);
@@ -31,6 +32,8 @@ const LAST_PACKETS: usize = 8;
 /// A worker's connection and process.
 pub(super) struct Worker {
     pub(super) session: u64,
+    /// Whose it is.
+    pub(super) tenant: Option<Tenant>,
     /// What daemons before this one were told.
     pub(super) told: Counts,
     connection: AsyncFd<OwnedFd>,
@@ -41,6 +44,7 @@ impl Worker {
     pub(super) fn new(session: u64, connection: OwnedFd, process: OwnedFd) -> io::Result<Self> {
         Ok(Self {
             session,
+            tenant: None,
             told: Counts::default(),
             connection: watched::watch(connection, Interest::READABLE)?,
             process: watched::watch(process, Interest::READABLE)?,
@@ -132,8 +136,7 @@ impl Worker {
                     listening = heard.is_ok().then(|| Instant::now() + LISTEN);
                     match heard {
                         Ok(Some(counts)) => {
-                            let session = self.session;
-                            shared.tell(Event::Counts { session, counts }).await;
+                            shared.tell(self.counted(counts)).await;
                         }
                         Ok(None) => {}
                         Err(error) => {
@@ -158,6 +161,14 @@ impl Worker {
                     deadline = None;
                 }
             }
+        }
+    }
+
+    fn counted(&self, counts: Counts) -> Event {
+        Event::Counts {
+            session: self.session,
+            tenant: self.tenant.clone(),
+            counts,
         }
     }
 
@@ -221,9 +232,7 @@ impl Worker {
         }
         let more = counts.since(before);
         if more != Counts::default() {
-            let session = self.session;
-            let counts = more;
-            shared.tell(Event::Counts { session, counts }).await;
+            shared.tell(self.counted(more)).await;
         }
     }
 }
