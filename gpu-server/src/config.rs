@@ -3,12 +3,13 @@
 //! Rules: a file with an unknown key, or a file that was named and is not there, is an error; where the server may
 //! listen is decided here, purely, before anything is bound.
 
+mod metrics;
 mod pool;
 pub mod sandbox;
 mod security;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -86,6 +87,9 @@ pub enum ConfigError {
     /// Workers cannot be confined as the settings say.
     #[error("sandbox: {0}")]
     Sandbox(String),
+    /// An address for figures that is none.
+    #[error("metrics: '{0}' is neither 'off' nor an address such as 127.0.0.1:7371")]
+    Metrics(String),
     /// An address that others can reach, and nothing that keeps them out.
     #[error(
         "will not listen on {0}: there is no authority, so whoever reaches that address could use the GPU and read the data. \
@@ -127,6 +131,7 @@ struct File {
     rdma_device: Option<String>,
     rdma_traffic_class: Option<u64>,
     state: Option<PathBuf>,
+    metrics: Option<String>,
     authority: Option<PathBuf>,
     tls_certificate: Option<PathBuf>,
     tls_key: Option<PathBuf>,
@@ -167,14 +172,16 @@ pub struct Config {
     pub silence_grace: Duration,
     /// How RDMA is used.
     pub rdma: Rdma,
+    /// What outlives the server is here; none: nothing does.
+    pub state: Option<PathBuf>,
+    /// Where figures for operators are, if they are anywhere.
+    pub metrics: Option<SocketAddr>,
     /// Who may come from elsewhere, and how.
     pub security: SecurityConfig,
     /// What leases are given.
     pub pool: PoolConfig,
     /// Whether it serves one run only, and shall be there soon.
     pub is_private: bool,
-    /// The directory of what outlives the daemon, if there is one.
-    pub state: Option<PathBuf>,
     /// How workers are confined.
     pub sandbox: SandboxConfig,
 }
@@ -255,6 +262,7 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
     };
     let security = SecurityConfig::merge(security, file.state.as_deref(), insecure)?;
     let sandbox = SandboxConfig::merge(file.sandbox, file.state.as_deref())?;
+    let metrics = metrics::address(file.metrics.as_deref(), file.state.is_some())?;
     Ok(Config {
         listen: addresses,
         device,
@@ -263,10 +271,11 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         max_sessions,
         silence_grace,
         rdma,
+        state: file.state,
+        metrics,
         security,
         pool: PoolConfig::new(file.pool)?,
         is_private: flags.private,
-        state: file.state,
         sandbox,
     })
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gpu_server::config::Flags;
-use gpu_server::{authority, config, daemon, inherited, monitor, order, probe, worker};
+use gpu_server::{authority, config, daemon, inherited, ledger, monitor, order, probe, worker};
 use protocol::hello::DeviceKind;
 use tracing_subscriber::EnvFilter;
 
@@ -46,9 +46,16 @@ enum Word {
         /// The driver's library
         #[arg(long)]
         driver: PathBuf,
-        /// Look also at how much memory a context takes
+    },
+    /// Hold a context, and tell a device's free memory (started by the server itself)
+    #[command(hide = true)]
+    Context {
+        /// The driver's library
         #[arg(long)]
-        contexts: bool,
+        driver: PathBuf,
+        /// The device's number
+        #[arg(long)]
+        device: i32,
     },
     /// Tell how devices are used (started by the server itself)
     #[command(hide = true)]
@@ -139,7 +146,10 @@ fn main() -> ExitCode {
             println!("gpu-server {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)
         }
-        Word::Probe { driver, contexts } => probe::main(&driver, contexts)
+        Word::Probe { driver } => probe::main(&driver)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|error| error.to_string()),
+        Word::Context { driver, device } => ledger::measure::main(&driver, device)
             .map(|()| ExitCode::SUCCESS)
             .map_err(|error| error.to_string()),
         Word::Monitor {

@@ -10,7 +10,7 @@
 #![expect(unsafe_code, reason = "a handful of driver functions")]
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -28,9 +28,6 @@ pub const SHIM_MARK: &str = "gpurun_shim_mark";
 
 /// Most time for a probe: initialising many idle devices takes seconds each.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// More than any context takes by itself: what is not free beyond it is somebody's.
-const MOST_CONTEXT_BYTES: u64 = 1 << 30;
 
 /// Why a probe has no report.
 #[derive(Debug, thiserror::Error)]
@@ -51,17 +48,15 @@ pub enum ProbeError {
     TimedOut,
 }
 
-/// Probes the driver at this path in a process of its own; `with_contexts` looks also at how much memory a context takes, which costs a
-/// fraction of a second for each device.
+/// Probes the driver at this path in a process of its own.
 ///
 /// # Errors
 /// The process failed; a driver without devices is a report, not an error.
-pub fn run(driver: &Path, with_contexts: bool) -> Result<ProbeReport, ProbeError> {
+pub fn run(driver: &Path) -> Result<ProbeReport, ProbeError> {
     let mut child = Command::new("/proc/self/exe")
         .arg("probe")
         .arg("--driver")
         .arg(driver)
-        .args(with_contexts.then_some("--contexts"))
         .env_remove("LD_PRELOAD")
         .env_remove("LD_LIBRARY_PATH")
         .stdin(Stdio::null())
@@ -121,11 +116,11 @@ fn read_report(pipe: OwnedFd) -> Result<ProbeReport, HelloError> {
 ///
 /// # Errors
 /// The report could not be written.
-pub fn main(driver: &Path, with_contexts: bool) -> Result<(), ProbeError> {
+pub fn main(driver: &Path) -> Result<(), ProbeError> {
     // Whatever a driver prints must not mix with the report.
     let report_to = rustix::io::dup(rustix::stdio::stdout()).map_err(io::Error::from)?;
     rustix::stdio::dup2_stdout(rustix::stdio::stderr()).map_err(io::Error::from)?;
-    let report = match look(driver, with_contexts) {
+    let report = match look(driver) {
         Ok(report) => report,
         Err(failure) => ProbeReport {
             failure,
@@ -141,7 +136,7 @@ pub fn main(driver: &Path, with_contexts: bool) -> Result<(), ProbeError> {
     Ok(())
 }
 
-fn look(driver: &Path, with_contexts: bool) -> Result<ProbeReport, String> {
+fn look(driver: &Path) -> Result<ProbeReport, String> {
     // SAFETY: this process exists to run this library's initialisers.
     let library = unsafe { Library::new(driver) }.map_err(|error| error.to_string())?;
     // SAFETY: the symbol is only looked for.
@@ -154,15 +149,10 @@ fn look(driver: &Path, with_contexts: bool) -> Result<ProbeReport, String> {
     }
     let functions = Functions::find(&library)?;
     functions.initialise()?;
-    let mut devices = (0..functions.device_count()?)
+    let devices = (0..functions.device_count()?)
         .take(MAX_DEVICES)
         .map(|ordinal| functions.device(ordinal))
-        .collect::<Result<Vec<_>, _>>()?;
-    if let Some(contexts) = ContextFunctions::find(&library).filter(|_| with_contexts) {
-        for device in &mut devices {
-            device.context_memory = contexts.memory(device);
-        }
-    }
+        .collect::<Result<_, _>>()?;
     Ok(ProbeReport {
         driver_version: functions.driver_version()?,
         devices,
@@ -311,57 +301,6 @@ impl Functions {
     }
 }
 
-/// The functions that a look at a context's memory needs.
-struct ContextFunctions {
-    retain: unsafe extern "C" fn(*mut *mut c_void, c_int) -> Result32,
-    set_current: unsafe extern "C" fn(*mut c_void) -> Result32,
-    get_info: unsafe extern "C" fn(*mut usize, *mut usize) -> Result32,
-    release: unsafe extern "C" fn(c_int) -> Result32,
-}
-
-impl ContextFunctions {
-    /// Those of a driver that has them all.
-    fn find(library: &Library) -> Option<Self> {
-        fn symbol<T: Copy>(library: &Library, name: &str) -> Option<T> {
-            // SAFETY: the type of each field is what cuda.h gives the function of its name.
-            unsafe { library.get::<T>(name) }.ok().map(|symbol| *symbol)
-        }
-        Some(Self {
-            retain: symbol(library, "cuDevicePrimaryCtxRetain")?,
-            set_current: symbol(library, "cuCtxSetCurrent")?,
-            get_info: symbol(library, "cuMemGetInfo_v2")?,
-            release: symbol(library, "cuDevicePrimaryCtxRelease_v2")?,
-        })
-    }
-
-    /// What a context takes of a device: what is not free of it although nothing is allocated. Others' memory makes that too large, so it is
-    /// bounded. 0: not known.
-    fn memory(&self, device: &DeviceSnapshot) -> u64 {
-        let Ok(ordinal) = c_int::try_from(device.ordinal) else {
-            return 0;
-        };
-        let mut context = std::ptr::null_mut();
-        // SAFETY: the pointer is to a live local.
-        if unsafe { (self.retain)(&mut context, ordinal) } != 0 {
-            return 0;
-        }
-        let (mut free, mut total) = (0, 0);
-        // SAFETY: the context was just retained; the pointers are to live locals.
-        let is_known = unsafe {
-            (self.set_current)(context) == 0 && (self.get_info)(&mut free, &mut total) == 0
-        };
-        // SAFETY: retained above, and current nowhere else; whatever it answers, the process ends soon.
-        let _ = unsafe {
-            (self.set_current)(std::ptr::null_mut());
-            (self.release)(ordinal)
-        };
-        match is_known {
-            true => (device.total_memory.saturating_sub(free as u64)).min(MOST_CONTEXT_BYTES),
-            false => 0,
-        }
-    }
-}
-
 mod attribute {
     //! The attributes that have a field of their own.
     pub(super) const PCI_BUS_ID: i32 = 33;
@@ -377,8 +316,8 @@ mod tests {
 
     #[test]
     fn a_library_that_is_no_driver_is_named() {
-        let failure = look(Path::new("libc.so.6"), false).expect_err("no driver");
+        let failure = look(Path::new("libc.so.6")).expect_err("no driver");
         assert_eq!(failure, "this library has no cuInit: it is no CUDA driver");
-        assert!(look(Path::new("/nowhere/libcuda.so.1"), false).is_err());
+        assert!(look(Path::new("/nowhere/libcuda.so.1")).is_err());
     }
 }

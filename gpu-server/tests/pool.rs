@@ -596,3 +596,84 @@ async fn who_comes_back_after_a_restart_holds_on() {
     assert!(log.contains("\"abandoned\""), "{log}");
     assert_eq!(log.matches("\"server_began\"").count(), 2, "{log}");
 }
+
+#[tokio::test]
+async fn what_happens_is_counted_and_written_down() {
+    let mut server = Server::with_state("metrics = '127.0.0.1:0'", "1", "1GiB");
+    let line = server.wait_for_line("metrics on http://");
+    let address = line.split("http://").nth(1).expect("an address");
+    let address = address.split('/').next().expect("an address").to_owned();
+    let mut pool = server.pool(&server.unix).await;
+    let (held, _stream) = lease(&mut pool, whole(1)).await.expect("a lease");
+    let its = session(&server.unix, &held.id).expect("a session");
+    let (code, _) = refusal(session(&server.tcp, &held.id));
+    assert_eq!(code, RefusalCode::Forbidden);
+    let busy = AcquireRequest {
+        no_wait: true,
+        ..whole(1)
+    };
+    pool.acquire(busy).await.expect_err("full");
+    drop(its);
+    let released = ReleaseRequest {
+        lease: held.id.clone(),
+    };
+    pool.release(released).await.expect("released");
+
+    let fetch = || {
+        let mut socket = TcpStream::connect(&address).expect("connected");
+        socket
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .expect("sent");
+        let mut text = String::new();
+        socket.read_to_string(&mut text).expect("text");
+        text
+    };
+    let text = eventually(async || {
+        let text = fetch();
+        text.contains("released").then_some(text)
+    })
+    .await;
+    for word in ["busy", "gpurun_leases", "gpurun_store_seconds_count 1"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let stats = pool
+        .stats(control_plane::StatsRequest {})
+        .await
+        .expect("stats")
+        .into_inner();
+    assert_eq!(stats.tenants.len(), 1);
+    assert_eq!((stats.tenants[0].leases, stats.tenants[0].sessions), (1, 1));
+    let audit = server.directory.path().join("state/audit.log");
+    let entries: Vec<serde_json::Value> = eventually(async || {
+        let text = std::fs::read_to_string(&audit).expect("an audit log");
+        text.contains("\"ended\"").then(|| {
+            let lines = text.lines();
+            lines
+                .map(|line| serde_json::from_str(line).expect("JSON"))
+                .collect()
+        })
+    })
+    .await;
+    let events: Vec<_> = entries
+        .iter()
+        .filter_map(|entry| entry["event"].as_str())
+        .collect();
+    for event in [
+        "server_began",
+        "granted",
+        "session_began",
+        "lease_refused",
+        "request_refused",
+        "ended",
+    ] {
+        assert!(events.contains(&event), "{event}: {events:?}");
+    }
+    let ended = entries
+        .iter()
+        .find(|entry| entry["event"] == "ended")
+        .expect("an end");
+    assert_eq!(
+        (&ended["lease"], &ended["reason"]),
+        (&held.id.into(), &"released".into())
+    );
+}

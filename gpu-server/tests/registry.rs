@@ -35,6 +35,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 const STATE: &str = "GPURUN_TEST_REGISTRY";
 /// The client's connection, in the first daemon.
 const CLIENT: &str = "GPURUN_TEST_CLIENT";
+/// Says that workers end with their daemon.
+const WITHOUT_STATE: &str = "GPURUN_TEST_WITHOUT_STATE";
 /// How long anything may take here.
 const LIMIT: Duration = Duration::from_secs(60);
 const CHUNK: u64 = 2 << 20;
@@ -63,7 +65,11 @@ struct Daemon {
 
 impl Daemon {
     fn start(state: &Path, client: Option<OwnedFd>) -> Self {
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        let command = Command::new(std::env::current_exe().expect("this program"));
+        Self::start_by(command, state, client)
+    }
+
+    fn start_by(mut command: Command, state: &Path, client: Option<OwnedFd>) -> Self {
         command
             .args(["--exact", "a_daemon", "--ignored", "--nocapture"])
             .env(STATE, state)
@@ -140,7 +146,10 @@ fn a_daemon() {
     runtime.block_on(async {
         let (events, mut incoming) = tokio::sync::mpsc::channel(16);
         let path = state.join(SOCKET);
-        let registry = Registry::bind(&path, stored.key, Peers::own(), events).expect("bound");
+        let registry = match std::env::var_os(WITHOUT_STATE) {
+            Some(_) => Registry::private(events),
+            None => Registry::bind(&path, stored.key, Peers::own(), events).expect("bound"),
+        };
         if let Ok(client) = std::env::var(CLIENT) {
             let client = inherited::take(client.parse().expect("a number")).expect("a client");
             start_worker(&registry, client);
@@ -221,6 +230,7 @@ fn worker_order(gate_place: u32, driver: &Path) -> WorkerOrder {
         compute: 0.5,
         usable_memory: device.total_memory,
         gate_place,
+        ..SliceOrder::default()
     };
     WorkerOrder {
         hello: Some(hello),
@@ -229,11 +239,13 @@ fn worker_order(gate_place: u32, driver: &Path) -> WorkerOrder {
         driver: driver.to_str().expect("a path in UTF-8").to_owned(),
         device_kind: DeviceKind::Software.into(),
         silence_grace_seconds: 300,
+        parent: std::process::id(),
         lease: Some(LeaseOrder {
             id: lease().to_string(),
             tenant: "ann".to_owned(),
             slices: vec![slice],
             place: 0,
+            ..LeaseOrder::default()
         }),
         ..WorkerOrder::default()
     }
@@ -274,9 +286,10 @@ fn start_worker(registry: &Registry, client: OwnedFd) {
         .stdout(Stdio::null())
         .fd_mappings(mappings.into())
         .expect("descriptors");
-    let child = command.spawn().expect("a worker");
+    let mut child = command.spawn().expect("a worker");
     registry.adopt(prepared, child.id()).expect("adopted");
     say(&format!("worker {}", child.id()));
+    std::thread::spawn(move || child.wait());
 }
 
 /// The client of the one session.
@@ -354,6 +367,16 @@ impl Client {
         }
     }
 
+    /// Waits for the worker's goodbye.
+    fn goodbye(&mut self) -> String {
+        loop {
+            let (kind, bytes) = self.receive();
+            if kind == FrameKind::Goodbye {
+                return String::from_utf8(bytes).expect("a text");
+            }
+        }
+    }
+
     /// Makes a context, a stream and memory; its address.
     fn begin(&mut self) -> u64 {
         self.ask(&r::GpurunPrimaryRetain::new(0, 1, 0), &[]);
@@ -400,8 +423,13 @@ impl Drop for Watched {
 
 /// A session that a daemon has started and that works.
 fn begun(state: &Path) -> (Daemon, Watched, Client, u64) {
+    let command = Command::new(std::env::current_exe().expect("this program"));
+    begun_by(command, state)
+}
+
+fn begun_by(command: Command, state: &Path) -> (Daemon, Watched, Client, u64) {
     let (ours, theirs) = UnixStream::pair().expect("sockets");
-    let first = Daemon::start(state, Some(theirs.into()));
+    let first = Daemon::start_by(command, state, Some(theirs.into()));
     let worker = Watched::new(&first.says("worker")[1]);
     let mut client = Client::new(ours);
     let address = client.begin();
@@ -428,13 +456,7 @@ fn a_session_outlives_its_daemon_and_is_found_by_the_next() {
     assert_eq!(third.says("registered")[5], words[5], "the same process");
     client.copy(address, b"and another");
     third.order("the test is over");
-    loop {
-        let (kind, bytes) = client.receive();
-        if kind == FrameKind::Goodbye {
-            assert_eq!(String::from_utf8_lossy(&bytes), "the test is over");
-            break;
-        }
-    }
+    assert_eq!(client.goodbye(), "the test is over");
     assert_eq!(
         third.says("gone")[1..],
         [SESSION.to_string(), "false".to_owned()]
@@ -483,4 +505,22 @@ fn a_stopped_worker_that_must_end_is_killed() {
     first.order("now");
     assert_eq!(first.says("gone")[1], SESSION.to_string());
     assert!(worker.ends_within(LIMIT));
+}
+
+#[test]
+fn without_a_state_directory_a_session_is_ended_with_a_reason_and_ends_with_its_daemon() {
+    for is_killed in [false, true] {
+        let state = tempfile::tempdir().expect("a directory");
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.env(WITHOUT_STATE, "1");
+        let (mut daemon, worker, mut client, _) = begun_by(command, state.path());
+        if is_killed {
+            daemon.kill();
+        } else {
+            daemon.order("its lease is over");
+            assert_eq!(client.goodbye(), "its lease is over");
+            assert_eq!(daemon.says("gone")[2], "true");
+        }
+        assert!(worker.ends_within(LIMIT));
+    }
 }

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use protocol::hello::DeviceSnapshot;
+use protocol::hello::{DeviceKind, DeviceSnapshot};
 use protocol::size;
 use serde::Deserialize;
 
 use super::ConfigError;
+use crate::ledger::least_slice_bytes;
 use crate::pool::{Packing, Policy, Sharing};
-
-/// What is kept of each slice for what a driver makes beside a context: modules, stacks, its own tables. In bytes.
-const MARGIN: u64 = 32 << 20;
 
 /// What the file says.
 #[derive(Debug, Default, Deserialize)]
@@ -72,14 +70,13 @@ impl PoolConfig {
 
     /// The policy for these devices: what is not named is as they need it.
     #[must_use]
-    pub fn policy(&self, devices: &[DeviceSnapshot]) -> Policy {
-        let contexts = devices.iter().map(|device| device.context_memory);
-        let least = self.least_slice.unwrap_or_else(|| {
-            let context = contexts.max().unwrap_or(0);
-            context.saturating_add(MARGIN)
-        });
+    pub fn policy(&self, kind: DeviceKind, devices: &[DeviceSnapshot]) -> Policy {
+        let measured = devices.iter().map(|device| device.context_memory).max();
+        let measured = measured.filter(|bytes| *bytes > 0);
         Policy {
-            least_slice: least,
+            least_slice: self
+                .least_slice
+                .unwrap_or_else(|| least_slice_bytes(kind, measured)),
             ..self.policy.clone()
         }
     }
@@ -117,7 +114,9 @@ mod tests {
     #[test]
     fn what_is_named_counts() {
         let text = "packing = 'spread'\ncompute = 'cap'\nlongest_lease = '8h'\nkept_memory = '512MiB'\nleast_slice = '1GiB'";
-        let policy = config(text).expect("a config").policy(&[]);
+        let policy = config(text)
+            .expect("a config")
+            .policy(DeviceKind::Nvidia, &[]);
         assert_eq!(policy.packing, Packing::Spread);
         assert_eq!(policy.sharing, Sharing::HardCap);
         assert_eq!(policy.longest_lease, Some(Duration::from_secs(8 * 3600)));
@@ -134,8 +133,12 @@ mod tests {
             context_memory: 300 << 20,
             ..DeviceSnapshot::default()
         };
-        let policy = config("").expect("defaults").policy(&[device]);
-        assert_eq!(policy.least_slice, (300 << 20) + MARGIN);
+        let least = |devices: &[DeviceSnapshot]| {
+            let config = config("").expect("defaults");
+            config.policy(DeviceKind::Nvidia, devices).least_slice
+        };
+        assert_eq!(least(&[device]), 302 << 20);
+        assert!(least(&[]) > 302 << 20, "what is not measured is assumed");
     }
 
     #[test]

@@ -11,10 +11,10 @@ use protocol::hello::{
     self, Accepted, DeviceSnapshot, Hello, Identity, RefusalCode, Refused, ServerInfo,
 };
 
+use super::Daemon;
 use super::handshake::{self, Client};
 use super::usage::{self, Program};
-use super::{Daemon, refuse};
-use crate::pool::{Caller, Lease, LeaseError, LeaseId};
+use crate::pool::{Caller, Lease, LeaseError, LeaseId, Moment};
 
 /// Who we are, for the client.
 pub(super) fn server_info(devices: &super::Devices) -> ServerInfo {
@@ -41,7 +41,7 @@ impl Daemon {
     ) {
         let seen = match self.seen(hello, caller) {
             Ok(seen) => seen,
-            Err(refused) => return refuse(client, refused),
+            Err(refused) => return self.refuse(client, refused),
         };
         let mut accepted = Accepted {
             version,
@@ -217,7 +217,17 @@ impl Daemon {
 
     /// What tenants have used.
     pub(super) fn stats_of(&self, caller: &Caller) -> StatsReply {
-        self.books.stats(caller)
+        let meter = self.books.meter();
+        let usage = meter.usage(Moment::now());
+        let usage = usage
+            .iter()
+            .filter(|(tenant, _)| caller.is_operator || **tenant == caller.tenant);
+        StatsReply {
+            tenants: usage
+                .map(|(tenant, totals)| totals.to_message(tenant))
+                .collect(),
+            since_unix_ms: meter.since().0,
+        }
     }
 
     /// What the server finds when it looks at itself.

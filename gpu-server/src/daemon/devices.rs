@@ -6,6 +6,7 @@ use protocol::config::DeviceChoice;
 use protocol::hello::{DeviceKind, ProbeReport};
 
 use crate::config::Config;
+use crate::ledger::measure;
 use crate::probe;
 
 /// Where NVIDIA's driver usually is, in order: Debian, Red Hat, containers, the Windows subsystem, Debian on Arm.
@@ -84,8 +85,11 @@ pub(super) fn find(config: &Config) -> Result<Devices, DevicesError> {
         .unwrap_or_default();
     let mut tried = Vec::new();
     for (driver, kind) in candidates(config, &directory) {
-        match look(&driver, !config.is_private) {
-            Ok(report) => {
+        match look(&driver) {
+            Ok(mut report) => {
+                if kind == DeviceKind::Nvidia && !config.is_private {
+                    measure_contexts(&driver, &mut report);
+                }
                 let count = report.devices.len();
                 let driver_version = report.driver_version;
                 tracing::info!(driver = %driver.display(), driver_version, devices = count, kind = name(kind), "serving");
@@ -112,11 +116,37 @@ pub(super) fn find(config: &Config) -> Result<Devices, DevicesError> {
     Err(DevicesError::None(tried))
 }
 
-fn look(driver: &Path, with_contexts: bool) -> Result<ProbeReport, String> {
+/// Notes what a context takes of each device, which is measured once for each kind of card: a second or two at the start.
+fn measure_contexts(driver: &Path, report: &mut ProbeReport) {
+    let mut known: Vec<(String, u64)> = Vec::new();
+    for device in &mut report.devices {
+        let like = known.iter().find(|(name, _)| *name == device.name);
+        let bytes = match like {
+            Some((_, bytes)) => *bytes,
+            None => {
+                let program = || std::process::Command::new("/proc/self/exe");
+                match measure::context_bytes(program, driver, device.ordinal) {
+                    Ok(bytes) => {
+                        tracing::info!(bytes, "a context takes of a {}", device.name);
+                        known.push((device.name.clone(), bytes));
+                        bytes
+                    }
+                    Err(error) => {
+                        tracing::warn!(device = device.ordinal, "{error}; a margin is assumed");
+                        0
+                    }
+                }
+            }
+        };
+        device.context_memory = bytes;
+    }
+}
+
+fn look(driver: &Path) -> Result<ProbeReport, String> {
     if !driver.exists() {
         return Err("not there".to_owned());
     }
-    let report = probe::run(driver, with_contexts).map_err(|error| error.to_string())?;
+    let report = probe::run(driver).map_err(|error| error.to_string())?;
     if !report.failure.is_empty() {
         return Err(report.failure);
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::hello::{
     self, Hello, HelloError, HelloMessage, HelloReply, PREAMBLE_BYTES, RefusalCode, TICKET_MAGIC,
@@ -26,12 +26,22 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) struct Client {
     peer: Arc<Peer>,
     stream: Stream,
+    since: Instant,
 }
 
 impl Client {
     pub(super) fn new(peer: Peer, stream: Stream) -> Self {
         let peer = Arc::new(peer);
-        Self { peer, stream }
+        Self {
+            peer,
+            stream,
+            since: Instant::now(),
+        }
+    }
+
+    /// For how long it has been here.
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// Where it comes from, for the log.
@@ -70,11 +80,12 @@ impl Client {
     /// # Errors
     /// It is no TCP connection, or the handshake fails.
     pub(super) async fn encrypted(self, tls: &TlsAcceptor) -> io::Result<Self> {
-        let peer = Arc::clone(&self.peer);
+        let (peer, since) = (Arc::clone(&self.peer), self.since);
         let stream = Box::new(tls.accept(self.into_tcp()?).await?);
         Ok(Self {
             peer,
             stream: Stream::Tls(stream),
+            since,
         })
     }
 

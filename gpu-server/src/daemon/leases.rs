@@ -18,19 +18,20 @@ use control_plane::{AcquireEvent, Ended as EndedEvent, Warning};
 use protocol::hello::{Hello, LeaseOrder, RefusalCode, Refused, SliceOrder, refusal};
 use tokio::sync::mpsc;
 
+use super::books::acknowledged;
 use super::devices::Devices;
 use super::service::{Wanted, holder, refusal_status, status};
 use super::waiting::{self, Word};
 use super::{Client, Daemon, Event, Granted};
 use crate::config::PoolConfig;
 use crate::gate::{Gate, GateError, Place as GatePlace, Share};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, context_bytes};
 use crate::order::Descriptors;
 use crate::pool::store::NotStored;
 use crate::pool::{
     Ask, Caller, Capacity, Compute, Decision, Keeping, Lease, LeaseEnd, LeaseError, LeaseId,
-    Moment, Need, NeedError, Policy, Portion, RequestId, Scheduler, ServerFacts, Sharing, Tenant,
-    TokenId,
+    Moment, Need, NeedError, Policy, Portion, Refusal, RequestId, Scheduler, ServerFacts, Sharing,
+    Slice, Tenant, TokenId,
 };
 use crate::registry::{Facts, FileId};
 
@@ -38,6 +39,8 @@ use crate::registry::{Facts, FileId};
 pub(super) struct Leases {
     pub(super) scheduler: Scheduler,
     gates: HashMap<[u8; 16], Arc<Gate>>,
+    /// Bytes that a context takes of a device, where it was measured.
+    contexts: HashMap<[u8; 16], u64>,
     held: HashMap<LeaseId, Held>,
     asking: HashMap<RequestId, Asking>,
     streams: HashMap<u64, Stream>,
@@ -88,9 +91,9 @@ struct Held {
 /// Who waits for the answer to a request.
 enum Asking {
     /// A program that leases for itself.
-    Session(mpsc::UnboundedSender<Word>, Box<Granted>),
+    Session(mpsc::UnboundedSender<Word>, Box<Granted>, Moment),
     /// A stream of the service.
-    Stream(u64),
+    Stream(u64, Moment),
 }
 
 /// A stream of the service that is open.
@@ -145,7 +148,7 @@ impl Leases {
         devices: &Devices,
         has_rdma: bool,
     ) -> Result<Self, GateError> {
-        let policy = config.policy(&devices.report.devices);
+        let policy = config.policy(devices.kind, &devices.report.devices);
         let capacity = capacity(devices, &policy, has_rdma);
         let gates = capacity
             .devices
@@ -155,6 +158,16 @@ impl Leases {
         Ok(Self {
             scheduler: Scheduler::new(capacity, policy, Moment::now()),
             gates,
+            contexts: devices
+                .report
+                .devices
+                .iter()
+                .filter(|device| device.context_memory > 0)
+                .filter_map(|device| {
+                    let uuid = device.uuid.as_slice().try_into().ok()?;
+                    Some((uuid, device.context_memory))
+                })
+                .collect(),
             held: HashMap::new(),
             asking: HashMap::new(),
             streams: HashMap::new(),
@@ -274,13 +287,13 @@ impl Leases {
         Ok(gate)
     }
 
-    /// Gives back what a lease had, if it is over and its last session too; whether it was.
-    fn strip(&mut self, lease: &LeaseId) -> bool {
-        let is_over = self.scheduler.lease(lease).is_none();
-        if is_over && let Some(held) = self.held.remove(lease) {
+    /// Gives back what a lease had, if it is over and its last session too.
+    fn strip(&mut self, lease: &LeaseId) {
+        if self.scheduler.lease(lease).is_none()
+            && let Some(held) = self.held.remove(lease)
+        {
             held.give_back();
         }
-        is_over
     }
 
     /// What a worker of a lease is told, and what it inherits.
@@ -307,8 +320,9 @@ impl Leases {
             uuid: slice.uuid.to_vec(),
             memory: slice.memory,
             compute: slice.compute.fraction(),
-            usable_memory: slice.memory,
+            usable_memory: slice.memory.saturating_sub(self.context_bytes(slice)),
             gate_place,
+            context_memory: Some(self.context_bytes(slice)),
         });
         let order = LeaseOrder {
             id: granted.id.to_string(),
@@ -322,6 +336,12 @@ impl Leases {
             control: None,
         };
         Ok((order, descriptors))
+    }
+
+    /// What a context takes of a slice's device.
+    fn context_bytes(&self, slice: &Slice) -> u64 {
+        let measured = self.contexts.get(&slice.uuid).copied();
+        context_bytes(self.scheduler.capacity().server.kind, measured)
     }
 
     /// The lease of the household that this program belongs to.
@@ -342,23 +362,33 @@ impl Leases {
             alike.any(|other| other.lease == granted.lease)
         };
         let waiting = self.asking.iter().filter(|(_, asking)| match asking {
-            Asking::Session(_, granted) => is_member(granted),
-            Asking::Stream(_) => false,
+            Asking::Session(_, granted, _) => is_member(granted),
+            Asking::Stream(..) => false,
         });
         waiting.map(|(request, _)| *request).collect()
+    }
+
+    /// Since when a request that is granted has waited.
+    fn since(&self, decision: &Decision) -> Option<Moment> {
+        let Decision::Granted { request, .. } = decision else {
+            return None;
+        };
+        self.asking.get(request).map(|asking| match asking {
+            Asking::Session(_, _, since) | Asking::Stream(_, since) => *since,
+        })
     }
 
     /// What leases have used since the last look is told to the scheduler.
     fn note_use(&mut self) {
         for (lease, held) in &mut self.held {
             held.note_rates();
-            // Whoever has a session is taken for using it, until workers tell more.
-            let is_in_use = self
-                .scheduler
-                .lease(lease)
-                .is_some_and(|lease| lease.sessions > 0);
-            if is_in_use {
-                self.scheduler.used(lease, Moment::now());
+            let last = held
+                .places
+                .iter()
+                .filter_map(|(gate, place)| gate.last_active(*place))
+                .max();
+            if let Some(last) = last {
+                self.scheduler.used(lease, Moment(last));
             }
         }
     }
@@ -462,7 +492,7 @@ impl Daemon {
         }
         let need = match need(&granted.hello) {
             Ok(need) => need,
-            Err(refused) => return super::refuse(client, refused),
+            Err(refused) => return self.refuse(client, refused),
         };
         let identity = granted.hello.identity.clone().unwrap_or_default();
         let wish = Household {
@@ -488,9 +518,12 @@ impl Daemon {
             time: None,
             waits: granted.hello.waits,
         };
-        let (request, decisions) = self.leases.scheduler.request(ask, Moment::now());
+        let now = Moment::now();
+        let asked = ask.clone();
+        let (request, decisions) = self.leases.scheduler.request(ask, now);
+        self.note_refusal(&asked, request, &decisions);
         let (words, heard) = mpsc::unbounded_channel();
-        let asking = Asking::Session(words, Box::new(granted));
+        let asking = Asking::Session(words, Box::new(granted), now);
         self.leases.asking.insert(request, asking);
         if is_household {
             self.leases.households.push(wish);
@@ -505,7 +538,7 @@ impl Daemon {
             Ok(lease) => lease,
             Err(error) => {
                 let refused = refusal(RefusalCode::Lease, error.to_string());
-                return super::refuse(client, refused);
+                return self.refuse(client, refused);
             }
         };
         self.begin_in(client, Granted { lease, ..granted }, caller);
@@ -514,11 +547,15 @@ impl Daemon {
     fn begin_in(&mut self, client: Client, granted: Granted, caller: &Caller) {
         let lease = match self.leases.scheduler.begin_session(&granted.lease, caller) {
             Ok(lease) => lease.clone(),
-            Err(error) => return super::refuse(client, lease_refused(&error)),
+            Err(error) => {
+                self.books
+                    .lease_refused(caller, &granted.lease, &error, Moment::now());
+                return self.refuse(client, lease_refused(&error));
+            }
         };
         if let Err(error) = self.equip_again(&lease) {
             let message = format!("the server cannot give the lease: {error}");
-            super::refuse(client, refusal(RefusalCode::Internal, message));
+            self.refuse(client, refusal(RefusalCode::Internal, message));
             return self.end_session(&lease.id);
         }
         self.grant(client, granted);
@@ -557,14 +594,10 @@ impl Daemon {
             time: wanted.time,
             waits: wanted.waits,
         };
-        let (request, decisions) = self.leases.scheduler.request(ask, Moment::now());
-        let refused = decisions.iter().find_map(|decision| match decision {
-            Decision::Refused {
-                request: other,
-                refusal,
-            } if *other == request => Some(refusal.clone()),
-            _ => None,
-        });
+        let now = Moment::now();
+        let asked = ask.clone();
+        let (request, decisions) = self.leases.scheduler.request(ask, now);
+        let refused = self.note_refusal(&asked, request, &decisions);
         tracing::debug!(%request, name = wanted.name, tenant = %caller.tenant, "a lease is asked for");
         if let Some(refusal) = refused {
             tracing::warn!(tenant = %caller.tenant, "refused: {refusal}");
@@ -573,9 +606,29 @@ impl Daemon {
         }
         let state = StreamState::Waiting(request);
         let number = self.leases.open(sender, caller, state);
-        self.leases.asking.insert(request, Asking::Stream(number));
+        self.leases
+            .asking
+            .insert(request, Asking::Stream(number, now));
         self.apply(decisions);
         Ok(number)
+    }
+
+    /// The refusal of a request that was refused at once, written down.
+    fn note_refusal(
+        &self,
+        asked: &Ask,
+        request: RequestId,
+        decisions: &[Decision],
+    ) -> Option<Refusal> {
+        let refusal = decisions.iter().find_map(|decision| match decision {
+            Decision::Refused {
+                request: other,
+                refusal,
+            } if *other == request => Some(refusal.clone()),
+            _ => None,
+        })?;
+        self.books.request_refused(asked, &refusal, Moment::now());
+        Some(refusal)
     }
 
     /// A stream that holds a lease that is there already.
@@ -606,7 +659,7 @@ impl Daemon {
 
     /// Nobody waits for the answer to a request any more.
     pub(super) fn withdraw(&mut self, request: RequestId) {
-        if let Some(Asking::Session(_, granted)) = self.leases.asking.remove(&request) {
+        if let Some(Asking::Session(_, granted, _)) = self.leases.asking.remove(&request) {
             self.leases.forget_household(&granted.lease);
         }
         let decisions = self.leases.scheduler.withdraw(request, Moment::now());
@@ -619,13 +672,7 @@ impl Daemon {
         self.note_used(lease);
         let decisions = self.leases.scheduler.end_session(lease, Moment::now());
         self.apply(decisions);
-        self.strip(lease);
-    }
-
-    fn strip(&mut self, lease: &LeaseId) {
-        if self.leases.strip(lease) {
-            self.books.forget(lease);
-        }
+        self.leases.strip(lease);
     }
 
     /// Charges what a lease's gates have counted.
@@ -641,8 +688,8 @@ impl Daemon {
         self.leases.note_use();
         let leases: Vec<LeaseId> = self.leases.held.keys().cloned().collect();
         leases.iter().for_each(|lease| self.note_used(lease));
-        self.books.look();
         let now = Moment::now();
+        self.books.tick(&self.leases.scheduler, now);
         let is_due = self.leases.scheduler.next_moment();
         if is_due.is_some_and(|moment| moment <= now) {
             let decisions = self.leases.scheduler.expire(now);
@@ -652,15 +699,19 @@ impl Daemon {
 
     /// Does what was decided.
     pub(super) fn apply(&mut self, decisions: Vec<Decision>) {
+        let now = Moment::now();
         for decision in decisions {
-            let stored = self.books.note(&decision);
+            let stored = self
+                .books
+                .note(&decision, self.leases.since(&decision), now);
             match decision {
                 Decision::Granted { request, lease } => match stored {
                     Some(stored) => {
                         // It is told once it cannot be forgotten.
                         let events = self.events.clone();
+                        let metrics = self.books.metrics().clone();
                         tokio::spawn(async move {
-                            let stored = stored.await;
+                            let stored = acknowledged(stored, metrics).await;
                             let _ = events.send(Event::Stored(request, lease, stored)).await;
                         });
                     }
@@ -668,8 +719,8 @@ impl Daemon {
                 },
                 Decision::Queued { request, place } => match self.leases.asking.get(&request) {
                     // One that is gone says so itself.
-                    Some(Asking::Session(words, _)) => drop(words.send(Word::Place(place))),
-                    Some(Asking::Stream(stream)) => {
+                    Some(Asking::Session(words, ..)) => drop(words.send(Word::Place(place))),
+                    Some(Asking::Stream(stream, _)) => {
                         let stream = *stream;
                         self.leases.tell(stream, Told::Queued((&place).into()));
                     }
@@ -728,11 +779,11 @@ impl Daemon {
             return self.take_back(request, lease, &caller, &error);
         }
         match self.leases.asking.remove(&request) {
-            Some(Asking::Session(words, granted)) => {
+            Some(Asking::Session(words, granted, _)) => {
                 self.let_in(&lease.id, &caller, &words, granted);
                 self.let_household_in(&lease.id, &caller);
             }
-            Some(Asking::Stream(stream)) => {
+            Some(Asking::Stream(stream, _)) => {
                 // An attached lease begins with its holder's stream; no other one counts them.
                 if let Some(stream) = self.leases.streams.get_mut(&stream) {
                     stream.state = StreamState::Holding(lease.id.clone());
@@ -764,7 +815,7 @@ impl Daemon {
     /// Who waited for a lease of the same household joins this one.
     fn let_household_in(&mut self, lease: &LeaseId, caller: &Caller) {
         for request in self.leases.household_of(lease) {
-            if let Some(Asking::Session(words, granted)) = self.leases.asking.remove(&request) {
+            if let Some(Asking::Session(words, granted, _)) = self.leases.asking.remove(&request) {
                 self.leases.forget_household(&granted.lease);
                 self.let_in(lease, caller, &words, granted);
                 let decisions = self.leases.scheduler.withdraw(request, Moment::now());
@@ -784,12 +835,12 @@ impl Daemon {
         tracing::error!(lease = %lease.id, "cannot be used: {error}");
         let message = format!("the server cannot give the lease: {error}");
         match self.leases.asking.remove(&request) {
-            Some(Asking::Session(words, granted)) => {
+            Some(Asking::Session(words, granted, _)) => {
                 self.leases.forget_household(&granted.lease);
                 let refused = refusal(RefusalCode::Busy, message);
                 drop(words.send(Word::Refused(refused)));
             }
-            Some(Asking::Stream(stream)) => self.leases.end_stream(stream, message),
+            Some(Asking::Stream(stream, _)) => self.leases.end_stream(stream, message),
             None => {}
         }
         self.release(&lease.id, caller);
@@ -802,15 +853,15 @@ impl Daemon {
         }
     }
 
-    fn refused(&mut self, request: RequestId, refusal: &crate::pool::Refusal) {
+    fn refused(&mut self, request: RequestId, refusal: &Refusal) {
         match self.leases.asking.remove(&request) {
-            Some(Asking::Session(words, granted)) => {
+            Some(Asking::Session(words, granted, _)) => {
                 self.leases.forget_household(&granted.lease);
                 tracing::warn!("refused: {refusal}");
                 let refused = protocol::hello::refusal(refusal.code(), refusal.to_string());
                 drop(words.send(Word::Refused(refused)));
             }
-            Some(Asking::Stream(stream)) => {
+            Some(Asking::Stream(stream, _)) => {
                 self.leases.end_stream(stream, refusal.to_string());
             }
             None => {}
@@ -832,7 +883,7 @@ impl Daemon {
         for granted in withdrawn {
             self.end_session(&granted.lease);
         }
-        self.strip(&lease.id);
+        self.leases.strip(&lease.id);
     }
 }
 

@@ -19,6 +19,8 @@ mod devices;
 mod handshake;
 mod leases;
 mod listener;
+mod metrics;
+mod pending;
 mod secure;
 mod service;
 mod stream;
@@ -27,7 +29,6 @@ mod usage;
 mod waiting;
 mod workers;
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -45,23 +46,24 @@ use tokio::time::MissedTickBehavior;
 use crate::authority::DirectoryError;
 use crate::config::{Config, ConfigError};
 use crate::gate::GateError;
-use crate::pool::audit::Entry;
-use crate::pool::store::{NotStored, StoreError};
+use crate::pool::store::NotStored;
 use crate::pool::{Caller, Lease, LeaseId, Moment, RequestId, Tenant, TokenId};
 use crate::registry::{self, Registered, Registry};
 use crate::sandbox::{Sandbox, SandboxError};
-use books::Books;
+use books::{Books, BooksError, Opened};
 use devices::{Devices, DevicesError};
 use handshake::{Client, Greeting};
 use leases::Leases;
 use listener::{ListenError, Listener};
+use metrics::Ending;
+use pending::Pending;
 use secure::{Security, Way};
 use service::{Connections, Deed};
 use tickets::{Secret, TicketName, Tickets};
 use usage::Usage;
 use workers::{Ended, Order, Workers};
 
-/// Most connections whose hello is not complete. Where there are more, the oldest is dropped: an honest client's is
+/// Most connections whose hello is not complete. Where there are more, the oldest of who has most is dropped: an honest client's is
 /// complete within milliseconds.
 const MAX_PENDING_HELLOS: usize = 64;
 
@@ -91,7 +93,7 @@ pub enum ServeError {
     Gate(#[from] GateError),
     /// The books.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Books(#[from] BooksError),
     /// What confines workers.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -148,22 +150,26 @@ async fn run(
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let security = Security::load(config.security.clone())?;
     let (events, mut incoming) = mpsc::channel(MAX_PENDING_HELLOS);
-    announce(&listeners, ready)?;
     let devices = Arc::new(devices);
     let has_rdma = config.rdma.refusal.is_none() && protocol::transport::rdma::is_present();
-    let (books, left) = Books::open(config.state.as_deref())?;
+    let Opened {
+        books,
+        leases,
+        drain,
+        registry,
+    } = Books::open(&config, Moment::now())?;
     let (told, mut registered) = mpsc::channel(MAX_PENDING_HELLOS);
-    let registry = match (&config.state, left.key) {
-        (Some(state), Some(key)) => {
+    let registry = match registry {
+        Some((path, key)) => {
             let peers = registry::Peers {
                 workers: config.sandbox.worker_uids.clone(),
                 ..registry::Peers::own()
             };
-            Registry::bind(&state.join(registry::SOCKET), key, peers, told)?
+            Registry::bind(&path, key, peers, told)?
         }
-        _ => Registry::private(told),
+        None => Registry::private(told),
     };
-    let awaits_workers = left.leases.iter().any(|lease| lease.ended.is_none());
+    let awaits_workers = leases.iter().any(|lease| lease.ended.is_none());
     let mut daemon = Daemon {
         leases: Leases::new(&config.pool, &devices, has_rdma)?,
         books,
@@ -171,12 +177,13 @@ async fn run(
         has_rdma,
         connections: Connections::default(),
         workers: Workers::new(registry),
-        pending: VecDeque::new(),
+        pending: Pending::new(MAX_PENDING_HELLOS),
         events,
         usage: Usage::of(Arc::clone(&devices)),
         devices,
         security,
         tickets: Tickets::default(),
+        shown: None,
         config,
     };
     // Nobody can hold a lease again before clients are accepted.
@@ -186,8 +193,9 @@ async fn run(
     };
     let restored = Moment::now() + gather;
     let scheduler = &mut daemon.leases.scheduler;
-    let decisions = scheduler.restore(left.leases, left.drain, restored);
+    let decisions = scheduler.restore(leases, drain, restored);
     daemon.apply(decisions);
+    announce(&listeners, ready)?;
     let mut accepting = Vec::new();
     let begin = tokio::time::sleep(gather);
     tokio::pin!(begin);
@@ -245,12 +253,14 @@ struct Daemon {
     /// Of the service.
     connections: Connections,
     workers: Workers,
-    pending: VecDeque<AbortHandle>,
+    pending: Pending<AbortHandle>,
     events: mpsc::Sender<Event>,
     devices: Arc<Devices>,
     usage: Usage,
     security: Security,
     tickets: Tickets<Granted>,
+    /// When the devices' figures were brought up to date.
+    shown: Option<Instant>,
     config: Config,
 }
 
@@ -270,13 +280,16 @@ impl Daemon {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Accepted(client) => self.greet(client),
+            Event::Greeted(greeting) if self.is_of_worker(&greeting) => {
+                tracing::error!("a worker has connected as a client: dropped");
+            }
             Event::Greeted(Greeting::Hello(client, hello)) => self.admit(client, *hello),
             Event::Greeted(Greeting::Ticket(client, name)) => self.redeem(client, name),
             Event::Greeted(Greeting::Service(client)) => {
                 let (events, connections) = (self.events.clone(), self.connections.clone());
                 tokio::spawn(service::serve(client, events, connections));
             }
-            Event::WorkerEnded(ended) => self.session_over(ended.session, &ended.how),
+            Event::WorkerEnded(ended) => self.session_over(ended.session, ended.ending),
             Event::Granted(client, granted) => self.grant(client, *granted),
             Event::NobodyCame(granted) => self.end_session(&granted.lease),
             Event::Withdrawn(request) => self.withdraw(request),
@@ -286,18 +299,28 @@ impl Daemon {
         }
     }
 
+    /// Whether one of our own workers greets us, which may be its client's by now: as a process of our user it would be an operator.
+    fn is_of_worker(&self, greeting: &Greeting) -> bool {
+        let (Greeting::Hello(client, _) | Greeting::Ticket(client, _) | Greeting::Service(client)) =
+            greeting;
+        let process = client.peer().process;
+        process.is_some_and(|process| self.workers.has_process(process))
+    }
+
     /// What the registry tells of workers.
     fn hear(&mut self, event: registry::Event) {
         match event {
             registry::Event::Registered(registered) => self.resume(*registered),
             registry::Event::Counts { session, counts } => {
-                tracing::trace!(session, ?counts, "counts");
+                let lease = self.workers.lease_of(session);
+                let lease = lease.and_then(|lease| self.leases.scheduler.lease(lease));
+                self.books.counts(lease.map(|lease| &lease.tenant), counts);
             }
             // How one of our own has ended is told by who has started it.
             registry::Event::Gone { is_child: true, .. } => {}
             registry::Event::Gone { session, .. } => {
                 tracing::info!(session, "session of before the restart over");
-                self.session_over(session, "its process has ended");
+                self.session_over(session, Ending::Unknown);
             }
         }
     }
@@ -319,6 +342,7 @@ impl Daemon {
             Ok(devices) => {
                 tracing::info!(session, process, %lease, program = facts.holder.program, "session goes on after the restart");
                 self.workers.adopt(&facts, lease, devices, process);
+                self.books.session_resumed();
                 answer.accept();
             }
             Err(error) => {
@@ -329,32 +353,34 @@ impl Daemon {
     }
 
     /// A session's process has ended.
-    fn session_over(&mut self, session: u64, how: &str) {
+    fn session_over(&mut self, session: u64, ending: Ending) {
         self.sandbox.forget(session);
         if let Some(lease) = self.workers.forget(session) {
-            self.books.session_ended(session, &lease, how);
+            self.books
+                .session_ended(session, Some(&lease), ending, Moment::now());
             self.end_session(&lease);
         }
+    }
+
+    /// Says no to a client.
+    fn refuse(&self, client: Client, refused: Refused) {
+        self.books.metrics().hello_refused(refused.code());
+        say_no(client, refused);
     }
 
     /// Who makes a call of the service.
     fn admit_caller(&self, way: Way, token: &str, client: &str) -> Result<Caller, Refused> {
         self.security.admit(way, token).inspect_err(|refused| {
             tracing::warn!(client, "refused: {}", refused.message);
-            let entry = Entry::client_refused(client, &refused.message, Moment::now());
-            self.books.write(&entry);
+            self.books.metrics().hello_refused(refused.code());
+            self.books
+                .client_refused(client, &refused.message, Moment::now());
         })
     }
 
     /// Begins to read a client's hello, beside all others.
     fn greet(&mut self, client: Client) {
-        self.pending.retain(|pending| !pending.is_finished());
-        if self.pending.len() >= MAX_PENDING_HELLOS
-            && let Some(oldest) = self.pending.pop_front()
-        {
-            tracing::warn!("too many connections without a hello: dropping the oldest");
-            oldest.abort();
-        }
+        let source = client.peer().source;
         let events = self.events.clone();
         let tls = self.security.acceptor();
         let task = tokio::spawn(async move {
@@ -363,7 +389,15 @@ impl Daemon {
                 let _ = events.send(Event::Greeted(greeting)).await;
             }
         });
-        self.pending.push_back(task.abort_handle());
+        let dropped = self
+            .pending
+            .add(source, task.abort_handle(), Instant::now());
+        if let Some(dropped) = dropped {
+            tracing::warn!(
+                dropped,
+                "too many connections without a hello: dropping the oldest of who has most"
+            );
+        }
     }
 
     /// Answers a hello if its client may come.
@@ -375,6 +409,7 @@ impl Daemon {
         // Nobody beyond here needs it.
         let token = std::mem::take(&mut hello.token);
         let name = client.name().to_owned();
+        self.books.metrics().hello(client.age());
         match self.admit_caller(way, &token, &name) {
             Ok(caller) => self.answer(client, hello, caller),
             // It is in the log already.
@@ -385,7 +420,7 @@ impl Daemon {
     fn answer(&mut self, client: Client, hello: Hello, caller: Caller) {
         let version = match hello::choose_version(&hello) {
             Ok(version) => version,
-            Err(refused) => return refuse(client, refused),
+            Err(refused) => return self.refuse(client, refused),
         };
         if hello.intent() == Intent::Snapshot {
             return self.answer_snapshot(client, &hello, version, &caller);
@@ -393,13 +428,13 @@ impl Daemon {
         let sessions = self.workers.len() + self.tickets.len();
         if sessions >= self.config.max_sessions {
             let message = format!("all {sessions} sessions of this server are taken");
-            return refuse(client, hello::refusal(RefusalCode::Busy, message));
+            return self.refuse(client, hello::refusal(RefusalCode::Busy, message));
         }
         let lease = match LeaseId::random() {
             Ok(lease) => lease,
             Err(error) => {
                 let message = format!("the server has no random numbers: {error}");
-                return refuse(client, hello::refusal(RefusalCode::Internal, message));
+                return self.refuse(client, hello::refusal(RefusalCode::Internal, message));
             }
         };
         let granted = Granted {
@@ -426,14 +461,14 @@ impl Daemon {
             Ok(made) => made,
             Err(error) => {
                 let message = format!("the server cannot make a key: {error}");
-                refuse(client, hello::refusal(RefusalCode::Internal, message));
+                self.refuse(client, hello::refusal(RefusalCode::Internal, message));
                 return self.end_session(&lease);
             }
         };
         granted.tls = Some(order);
         if self.tickets.keep(name, granted, Instant::now()).is_err() {
             let message = "too many sessions begin at this moment; try again";
-            refuse(client, hello::refusal(RefusalCode::Busy, message));
+            self.refuse(client, hello::refusal(RefusalCode::Busy, message));
             return self.end_session(&lease);
         }
         let answer = Some(hello::Answer::Ticket(ticket));
@@ -461,8 +496,7 @@ impl Daemon {
             for granted in unused {
                 self.end_session(&granted.lease);
             }
-            self.books
-                .write(&Entry::token_revoked(&token, Moment::now()));
+            self.books.token_revoked(&token, Moment::now());
             let decisions = self.leases.scheduler.revoke_token(&token, Moment::now());
             self.apply(decisions);
             let sessions = self.workers.end_those_of(&token);
@@ -479,6 +513,23 @@ impl Daemon {
         }
         self.workers.kill_the_late();
         self.look_at_leases();
+        self.show_devices();
+    }
+
+    /// How the devices are used, for the figures, where anybody can see them.
+    fn show_devices(&mut self) {
+        const EVERY: Duration = Duration::from_secs(5);
+        let is_due = self.shown.is_none_or(|shown| shown.elapsed() >= EVERY);
+        if self.config.metrics.is_none() || !is_due {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        let (report, metrics) = (self.usage.ask(), self.books.metrics().clone());
+        tokio::spawn(async move {
+            if let Some(report) = report.await {
+                metrics.devices(&report);
+            }
+        });
     }
 
     fn start_worker(&mut self, client: Client, granted: Granted) {
@@ -492,7 +543,7 @@ impl Daemon {
                 return self.end_session(&lease_id);
             }
         };
-        let session = self.books.next_session();
+        let session = self.books.session_number();
         let sandbox = match self.confine(&lease_id, session) {
             Ok(sandbox) => sandbox,
             Err(error) => {
@@ -510,7 +561,9 @@ impl Daemon {
             }
         };
         if let Some(lease) = self.leases.scheduler.lease(&lease_id) {
-            self.books.session_began(session, lease);
+            let holder = service::holder(granted.hello.identity.as_ref());
+            self.books
+                .session_began(session, lease, &holder, Moment::now());
         }
         let is_started = self.workers.start(
             Order {
@@ -549,7 +602,7 @@ impl Daemon {
         if self.workers.registry_path().is_some() {
             let sessions = self.workers.len();
             tracing::info!(sessions, "the sessions go on, and wait for the next server");
-            return;
+            return self.books.end(Moment::now());
         }
         self.workers.ask_to_end();
         let all_ended = async {
@@ -571,7 +624,7 @@ impl Daemon {
 }
 
 /// Says no, to the client and to the log.
-fn refuse(client: Client, refused: Refused) {
+fn say_no(client: Client, refused: Refused) {
     tracing::warn!(client = client.name(), "refused: {}", refused.message);
     tokio::spawn(handshake::reply(client, refused.into()));
 }
@@ -579,7 +632,7 @@ fn refuse(client: Client, refused: Refused) {
 /// Says no to the client of a session that was granted. One with a ticket waits for the worker's handshake, and sees the end of the connection.
 fn refuse_granted(client: Client, granted: &Granted, message: String) {
     match granted.tls {
-        None => refuse(client, hello::refusal(RefusalCode::Internal, message)),
+        None => say_no(client, hello::refusal(RefusalCode::Internal, message)),
         Some(_) => tracing::warn!(client = client.name(), "refused: {message}"),
     }
 }

@@ -294,6 +294,16 @@ pub(super) fn refusal_status(refusal: &Refusal) -> Status {
     }
 }
 
+impl Daemon {
+    /// Somebody may not do something with a lease.
+    fn no_lease(&self, caller: &Caller, lease: &LeaseId, error: &LeaseError) -> Status {
+        tracing::warn!(tenant = %caller.tenant, "refused: {error}");
+        self.books
+            .lease_refused(caller, lease, error, Moment::now());
+        lease_status(error)
+    }
+}
+
 fn lease_status(error: &LeaseError) -> Status {
     match error {
         LeaseError::Unknown(_) => Status::not_found(error.to_string()),
@@ -387,10 +397,9 @@ impl Pool for Service {
 
     async fn hold(&self, request: Request<HoldRequest>) -> Result<Response<EventStream>, Status> {
         let lease = lease_id(&request.get_ref().lease)?;
-        let begin = move |daemon: &mut Daemon, caller, sender| {
-            daemon
-                .hold(&lease, caller, sender)
-                .map_err(|error| lease_status(&error))
+        let begin = move |daemon: &mut Daemon, caller: Caller, sender| {
+            let held = daemon.hold(&lease, caller.clone(), sender);
+            held.map_err(|error| daemon.no_lease(&caller, &lease, &error))
         };
         self.stream(&request, begin).await
     }
@@ -403,7 +412,8 @@ impl Pool for Service {
         let released = self.admitted(&request, move |daemon, caller| {
             let now = Moment::now();
             let decisions = daemon.leases.scheduler.release(&lease, &caller, now);
-            daemon.apply(decisions.map_err(|error| lease_status(&error))?);
+            let decisions = decisions.map_err(|error| daemon.no_lease(&caller, &lease, &error))?;
+            daemon.apply(decisions);
             Ok(())
         });
         released.await?;
@@ -417,7 +427,8 @@ impl Pool for Service {
             let now = Moment::now();
             let scheduler = &mut daemon.leases.scheduler;
             let decisions = scheduler.renew(&lease, &caller, time, now);
-            daemon.apply(decisions.map_err(|error| lease_status(&error))?);
+            let decisions = decisions.map_err(|error| daemon.no_lease(&caller, &lease, &error))?;
+            daemon.apply(decisions);
             let lease = daemon.leases.scheduler.lease(&lease);
             lease
                 .map(Lease::from)
@@ -437,9 +448,8 @@ impl Pool for Service {
     async fn usage(&self, request: Request<UsageRequest>) -> Result<Response<UsageReply>, Status> {
         let lease = lease_id(&request.get_ref().lease)?;
         let usage = self.admitted(&request, move |daemon, caller| {
-            daemon
-                .usage_of(&lease, &caller)
-                .map_err(|error| lease_status(&error))
+            let usage = daemon.usage_of(&lease, &caller);
+            usage.map_err(|error| daemon.no_lease(&caller, &lease, &error))
         });
         // How the whole devices are used is known a moment later.
         Ok(Response::new(usage.await?.await))
@@ -473,7 +483,7 @@ impl Pool for Service {
             };
             tracing::warn!(tenant = %caller.tenant, undo = wanted.undo, "drain");
             let drain = daemon.leases.scheduler.draining();
-            daemon.books.drain(&caller, drain);
+            daemon.books.drained(&caller, drain, now);
             daemon.apply(decisions);
             let leases = daemon.leases.scheduler.leases().count();
             Ok(DrainReply {

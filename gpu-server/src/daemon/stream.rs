@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use super::pending::Source;
+
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Peer {
@@ -19,6 +21,10 @@ pub(super) struct Peer {
     pub(super) name: String,
     /// What the kernel knows of it.
     pub(super) origin: Origin,
+    /// Where it comes from, for fairness.
+    pub(super) source: Source,
+    /// Which process it is, if it is one of this machine by a unix socket.
+    pub(super) process: Option<u32>,
 }
 
 /// What the kernel knows of a peer.

@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 
 use super::Event;
 use super::devices::Devices;
+use super::metrics::Ending;
 use super::usage::Program;
 use crate::order::Descriptors;
 use crate::pool::{LeaseId, Moment, TokenId};
@@ -65,8 +66,8 @@ pub(super) struct Order {
 /// A session that is over.
 pub(super) struct Ended {
     pub(super) session: u64,
-    /// How, in words.
-    pub(super) how: String,
+    /// How.
+    pub(super) ending: Ending,
 }
 
 /// The sessions that are alive.
@@ -196,9 +197,9 @@ impl Workers {
         self.alive.insert(session, Arc::clone(&worker));
         let starter = self.registry.starter();
         let run = move || {
-            let how = tend(&worker, session, order, &starter);
+            let ending = tend(&worker, session, order, &starter);
             // It fails only when the daemon is ending.
-            let _ = events.blocking_send(Event::WorkerEnded(Ended { session, how }));
+            let _ = events.blocking_send(Event::WorkerEnded(Ended { session, ending }));
         };
         let spawned = thread::Builder::new()
             .name(format!("session {session}"))
@@ -223,6 +224,17 @@ impl Workers {
     pub(super) fn forget(&mut self, session: u64) -> Option<LeaseId> {
         let worker = self.alive.remove(&session)?;
         Some(worker.lease.clone())
+    }
+
+    /// Whether a worker is this process.
+    pub(super) fn has_process(&self, process: u32) -> bool {
+        let mut workers = self.alive.values();
+        workers.any(|worker| worker.program().worker == Some(process))
+    }
+
+    /// The lease of a session.
+    pub(super) fn lease_of(&self, session: u64) -> Option<&LeaseId> {
+        self.alive.get(&session).map(|worker| &worker.lease)
     }
 
     /// Asks those workers to end that were granted by this token; how many they are.
@@ -297,30 +309,31 @@ fn program(order: &Order) -> Program {
     }
 }
 
-/// A worker's whole life, seen from its thread; how it ended, in words.
-fn tend(worker: &Worker, session: u64, order: Order, starter: &Starter) -> String {
+/// A worker's whole life, seen from its thread; how it ended.
+fn tend(worker: &Worker, session: u64, order: Order, starter: &Starter) -> Ending {
     let begin = Instant::now();
     let client = order.client.clone();
     let process = match begin_process(worker, session, order, starter) {
         Ok(Some(process)) => process,
-        Ok(None) => return "the server was ending".to_owned(),
+        Ok(None) => return Ending::Clean,
         Err(error) => {
-            let how = format!("cannot start a worker: {error}");
-            tracing::error!(session, client, "{how}");
-            return how;
+            tracing::error!(session, client, "cannot start a worker: {error}");
+            return Ending::Failed;
         }
     };
     match wait(worker, process) {
         Ok(status) => {
             let seconds = begin.elapsed().as_secs_f64();
-            let how = reason(status);
-            tracing::info!(session, client, seconds, "session over: {how}");
-            how
+            tracing::info!(session, client, seconds, "session over: {}", reason(status));
+            match (status.code(), status.signal()) {
+                (Some(0), _) => Ending::Clean,
+                (Some(_), _) => Ending::Failed,
+                _ => Ending::Signal,
+            }
         }
         Err(error) => {
-            let how = format!("lost sight of the worker: {error}");
-            tracing::error!(session, client, "{how}");
-            how
+            tracing::error!(session, client, "lost sight of the worker: {error}");
+            Ending::Unknown
         }
     }
 }

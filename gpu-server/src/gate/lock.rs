@@ -1,14 +1,17 @@
-//! The lock of a gate's memory: a word, with the number of its owner.
+//! The lock of a gate's memory: a word, with the number of its owner and of the taking.
 //!
-//! *Rules:* it is held for about a microsecond, so who waits for it for [`PATIENCE`] asks whether its owner lives, and takes it from a
-//! dead one. What a dead one has left half done is numbers that the next ones correct.
+//! *Rules:* it is held for about a microsecond. Who waits for it for [`PATIENCE`] asks whether its owner lives, and takes it from a dead one; from a
+//! living one after [`MOST_PATIENCE`] of these, since a process can be stopped at any instruction. Whose lock was taken notices before it writes
+//! ([`Guard::is_held`]) and when it lets go. What somebody has left half done is numbers that the next ones correct. Threads of one process
+//! take a lock of their own first, so an owner is never a thread of the process that waits.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{MutexGuard, PoisonError};
 
 use super::memory::{self, Memory};
 
 /// The owner's number of who has no seat.
-pub(super) const KEEPER: usize = 0xFFFF;
+pub(super) const KEEPER: usize = 0xFFFE;
 
 /// Looks before one sleeps.
 const SPINS: u32 = 100;
@@ -16,25 +19,43 @@ const SPINS: u32 = 100;
 /// For how long one sleeps before one asks whether the owner lives.
 const PATIENCE: u64 = 50_000_000;
 
-/// After so many of these, an owner without a seat is taken for dead.
-const KEEPER_PATIENCE: u32 = 10;
+/// After so many of these, the lock is taken from whoever has it.
+const MOST_PATIENCE: u32 = 5;
 
 const FREE: u32 = 0;
 const WAITED_FOR: u32 = 1 << 31;
+const OWNER_BITS: u32 = 16;
+const OWNER_MASK: u32 = (1 << OWNER_BITS) - 1;
+
+const _: () = assert!(KEEPER < OWNER_MASK as usize);
 
 /// The lock, until dropped.
 pub(super) struct Guard<'a> {
     word: &'a AtomicU32,
     mine: u32,
+    _own: MutexGuard<'a, ()>,
 }
 
 pub(super) fn acquire(memory: &Memory, number: usize) -> Guard<'_> {
-    let word = &memory.header().lock;
-    let mine = number as u32 + 1;
-    let guard = || Guard { word, mine };
+    let own = memory.own.lock().unwrap_or_else(PoisonError::into_inner);
+    let header = memory.header();
+    let word = &header.lock;
+    // The taking's number tells two takings by one owner apart.
+    let taking = header.takings.fetch_add(1, Ordering::Relaxed) << OWNER_BITS & !WAITED_FOR;
+    let mine = taking | (number as u32 + 1);
+    wait_for(memory, word, mine);
+    Guard {
+        word,
+        mine,
+        _own: own,
+    }
+}
+
+/// Makes the word ours.
+fn wait_for(memory: &Memory, word: &AtomicU32, mine: u32) {
     for _ in 0..SPINS {
         if exchange(word, FREE, mine) {
-            return guard();
+            return;
         }
         std::hint::spin_loop();
     }
@@ -44,7 +65,7 @@ pub(super) fn acquire(memory: &Memory, number: usize) -> Guard<'_> {
         if now == FREE {
             // Others may wait still.
             if exchange(word, FREE, mine | WAITED_FOR) {
-                return guard();
+                return;
             }
             continue;
         }
@@ -57,13 +78,12 @@ pub(super) fn acquire(memory: &Memory, number: usize) -> Guard<'_> {
             continue;
         }
         rounds += 1;
-        let owner = (now & !WAITED_FOR) as usize - 1;
-        let is_dead = match owner {
-            KEEPER => rounds >= KEEPER_PATIENCE,
-            seat => !memory.is_alive(seat),
-        };
-        if is_dead && exchange(word, now | WAITED_FOR, mine | WAITED_FOR) {
-            return guard();
+        let owner = (now & OWNER_MASK).wrapping_sub(1) as usize;
+        let is_dead = owner < memory::MAX_SEATS && !memory.is_alive(owner);
+        if (is_dead || rounds >= MOST_PATIENCE)
+            && exchange(word, now | WAITED_FOR, mine | WAITED_FOR)
+        {
+            return;
         }
     }
 }
@@ -73,14 +93,22 @@ fn exchange(word: &AtomicU32, from: u32, to: u32) -> bool {
         .is_ok()
 }
 
+impl Guard<'_> {
+    /// Whether nobody has taken it from us.
+    pub(super) fn is_held(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & !WAITED_FOR == self.mine
+    }
+}
+
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        let before = self.word.load(Ordering::Relaxed);
-        if before & !WAITED_FOR != self.mine {
-            // It was taken from us.
-            return;
-        }
-        if self.word.swap(FREE, Ordering::Release) & WAITED_FOR != 0 {
+        let waited_for = self.mine | WAITED_FOR;
+        let release = |from| {
+            self.word
+                .compare_exchange(from, FREE, Ordering::Release, Ordering::Relaxed)
+        };
+        // Whoever begins to wait in between sets the flag, so the second finds it; where both fail, it was taken from us.
+        if release(self.mine).is_err() && release(waited_for).is_ok() {
             memory::wake(self.word, 1);
         }
     }

@@ -22,7 +22,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::thread::futex;
 
 use super::lock::{self, Guard};
-use super::turns::{Answer, Changed, Lease, Turns};
+use super::turns::{Changed, Lease, Turns};
 use super::{GateError, Place, Share, short};
 
 /// The most leases on one device.
@@ -32,7 +32,7 @@ pub const MAX_PLACES: usize = 128;
 pub const MAX_SEATS: usize = 512;
 
 /// Changes with the layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"gpugate1");
+const MAGIC: u64 = u64::from_le_bytes(*b"gpugate2");
 
 /// What concerns all.
 #[repr(C, align(64))]
@@ -45,9 +45,12 @@ pub(super) struct Header {
     pub(super) waiting: AtomicU32,
     /// How many leases have workers.
     pub(super) leases: AtomicU32,
+    /// How many workers there are.
+    pub(super) workers: AtomicU32,
+    /// How often the lock was taken.
+    pub(super) takings: AtomicU32,
     began: AtomicU64,
     touched: AtomicU64,
-    virtual_now: AtomicU64,
     /// Places and seats from these on were never taken.
     places: AtomicU32,
     seats: AtomicU32,
@@ -64,19 +67,25 @@ pub(super) struct PlaceMemory {
     pub(super) news: AtomicU32,
     pub(super) used_ns: AtomicU64,
     virtual_time: AtomicU64,
-    charged_until: AtomicU64,
+    pub(super) charged_until: AtomicU64,
     not_before: AtomicU64,
     idle_since: AtomicU64,
     last_gap: AtomicU64,
+    /// Of workers that have left, and of the place's beginning.
+    pub(super) last_active_ms: AtomicU64,
 }
 
-/// A worker.
-#[repr(C)]
+/// A worker. It alone writes all but the first two words, without the lock.
+#[repr(C, align(64))]
 pub(super) struct SeatMemory {
     /// The place of its lease plus 1; 0: nobody sits here.
     place: AtomicU32,
+    /// How many of its threads want to launch.
     waits: AtomicU32,
     pub(super) running_since: AtomicU64,
+    /// Device time that it has used and nobody has charged yet.
+    pub(super) uncharged_ns: AtomicU64,
+    pub(super) last_active_ms: AtomicU64,
 }
 
 #[repr(C)]
@@ -87,8 +96,8 @@ struct Layout {
 }
 
 const _: () = assert!(size_of::<Header>() == 64);
-const _: () = assert!(size_of::<PlaceMemory>() == 64);
-const _: () = assert!(size_of::<SeatMemory>() == 16);
+const _: () = assert!(size_of::<PlaceMemory>() == 128);
+const _: () = assert!(size_of::<SeatMemory>() == 64);
 const _: () = assert!(MAX_SEATS < lock::KEEPER);
 
 /// The mapping and its file.
@@ -98,6 +107,8 @@ pub(super) struct Memory {
     map: MmapRaw,
     /// The seats of this process: it does not see its own record locks.
     mine: Mutex<Vec<usize>>,
+    /// Comes before the lock that all processes share.
+    pub(super) own: Mutex<()>,
 }
 
 impl Memory {
@@ -131,6 +142,7 @@ impl Memory {
             file,
             map,
             mine: Mutex::default(),
+            own: Mutex::default(),
         })
     }
 
@@ -194,6 +206,7 @@ impl Memory {
         numbers
             .iter()
             .for_each(|number| number.store(0, Ordering::Relaxed));
+        place.last_active_ms.store(wall_ms(), Ordering::Relaxed);
         let generation = place.generation.fetch_add(1, Ordering::Release) + 1;
         let header = self.header();
         header.places.fetch_max(index as u32 + 1, Ordering::Relaxed);
@@ -203,21 +216,26 @@ impl Memory {
         })
     }
 
-    pub(super) fn give_place_back(&self, place: Place) -> bool {
+    /// Whether a place is still the lease's that it was given to.
+    pub(super) fn is_current(&self, place: Place) -> bool {
+        let generation = self.place(place.index).generation.load(Ordering::Acquire);
+        place.is_taken() && short(generation) == place.generation
+    }
+
+    pub(super) fn give_place_back(&self, place: Place) {
         let memory = self.place(place.index);
-        let is_there = place.is_taken()
-            && short(memory.generation.load(Ordering::Relaxed)) == place.generation;
-        if is_there {
-            memory.generation.fetch_add(1, Ordering::Release);
-            memory.parts.store(0, Ordering::Relaxed);
-            let mine = place.index as u32 + 1;
-            for seat in self.seats() {
-                if seat.place.load(Ordering::Relaxed) == mine {
-                    seat.clear();
-                }
-            }
+        memory.generation.fetch_add(1, Ordering::Release);
+        memory.parts.store(0, Ordering::Relaxed);
+        for seat in self.seats_at(place) {
+            seat.clear();
         }
-        is_there
+        self.count();
+    }
+
+    fn seats_at(&self, place: Place) -> impl Iterator<Item = &SeatMemory> {
+        let number = place.index as u32 + 1;
+        let seats = self.seats().iter();
+        seats.filter(move |seat| seat.place.load(Ordering::Relaxed) == number)
     }
 
     pub(super) fn take_seat(&self, place: Place) -> Option<usize> {
@@ -229,6 +247,7 @@ impl Memory {
         self.set_record_lock(number, libc::F_WRLCK).ok()?;
         self.mine().push(number);
         seat.clear();
+        seat.last_active_ms.store(wall_ms(), Ordering::Relaxed);
         seat.place.store(place.index as u32 + 1, Ordering::Relaxed);
         let header = self.header();
         header.seats.fetch_max(number as u32 + 1, Ordering::Relaxed);
@@ -236,8 +255,10 @@ impl Memory {
         Some(number)
     }
 
-    pub(super) fn leave_seat(&self, number: usize) {
-        self.seat(number).clear();
+    /// A worker leaves: what it has used is charged, what it runs ends.
+    pub(super) fn leave_seat(&self, guard: &Guard<'_>, number: usize) {
+        self.charge(guard);
+        self.vacate(number);
         self.mine().retain(|other| *other != number);
         // It fails for nothing that could be told to anybody, and ends with the process at the latest.
         let _ = self.set_record_lock(number, libc::F_UNLCK);
@@ -245,43 +266,105 @@ impl Memory {
     }
 
     /// Clears the seats of workers that have ended.
-    pub(super) fn forget_the_dead(&self) {
-        for (number, seat) in self.seats().iter().enumerate() {
-            if seat.place.load(Ordering::Relaxed) != 0 && !self.is_alive(number) {
-                seat.clear();
-            }
+    pub(super) fn forget_the_dead(&self, guard: &Guard<'_>) {
+        let is_dead = |(number, seat): &(usize, &SeatMemory)| {
+            seat.place.load(Ordering::Relaxed) != 0 && !self.is_alive(*number)
+        };
+        let dead: Vec<usize> = self
+            .seats()
+            .iter()
+            .enumerate()
+            .filter(is_dead)
+            .map(|(number, _)| number)
+            .collect();
+        if !dead.is_empty() {
+            self.charge(guard);
+            dead.into_iter().for_each(|number| self.vacate(number));
         }
         self.count();
     }
 
-    pub(super) fn stop_waiting(&self, number: usize) {
-        self.seat(number).waits.store(0, Ordering::Relaxed);
-        self.count();
+    fn vacate(&self, number: usize) {
+        let seat = self.seat(number);
+        let place = (seat.place.load(Ordering::Relaxed) as usize).wrapping_sub(1);
+        if let Some(place) = self.places().get(place) {
+            let last = seat.last_active_ms.load(Ordering::Relaxed);
+            place.last_active_ms.fetch_max(last, Ordering::Relaxed);
+        }
+        seat.clear();
     }
 
-    /// A seat's worker wants to launch.
-    pub(super) fn ask(&self, place: usize, number: usize) -> (Answer, Changed) {
-        let mut answer = Answer::Wait(0);
-        let changed = self.change(|turns, now| {
-            let changed;
-            (answer, changed) = turns.ask(place, now);
-            changed
+    /// Charges what was used and what runs.
+    pub(super) fn charge(&self, guard: &Guard<'_>) {
+        self.change(guard, |turns, now| {
+            turns.charge(now);
+            Changed::default()
         });
-        let waits = u32::from(answer != Answer::Go);
+    }
+
+    /// So many threads of a worker want to launch.
+    pub(super) fn set_waits(&self, number: usize, waits: u32) {
         self.seat(number).waits.store(waits, Ordering::Relaxed);
         self.count();
-        (answer, changed)
     }
 
-    /// Does something to the state.
-    pub(super) fn change(&self, event: impl FnOnce(&mut Turns, u64) -> Changed) -> Changed {
-        let mut turns = self.load();
-        let changed = event(&mut turns, now_ns());
-        self.store(&turns);
+    /// What a worker has on the device runs since then; 0: it has nothing there any more.
+    pub(super) fn done(
+        &self,
+        guard: &Guard<'_>,
+        place: Place,
+        number: usize,
+        since: u64,
+    ) -> Changed {
+        self.change(guard, |turns, now| {
+            self.seat(number)
+                .running_since
+                .store(since, Ordering::Release);
+            let first = self.runs_since(place).unwrap_or(0);
+            turns.done(place.index, first, now)
+        })
+    }
+
+    /// Since when a worker of a lease has work on the device.
+    fn runs_since(&self, place: Place) -> Option<u64> {
+        let since = |seat: &SeatMemory| seat.running_since.load(Ordering::Acquire);
+        let seats = self.seats_at(place).map(since);
+        seats.filter(|since| *since != 0).min()
+    }
+
+    /// When a lease was last active: now, if a worker of it has work on the device or wants to launch.
+    pub(super) fn last_active_ms(&self, place: Place) -> u64 {
+        let last = self
+            .place(place.index)
+            .last_active_ms
+            .load(Ordering::Relaxed);
+        let of_seat = |seat: &SeatMemory| {
+            let is_active = seat.running_since.load(Ordering::Relaxed) != 0
+                || seat.waits.load(Ordering::Relaxed) != 0;
+            match is_active {
+                true => wall_ms(),
+                false => seat.last_active_ms.load(Ordering::Relaxed),
+            }
+        };
+        self.seats_at(place).map(of_seat).fold(last, u64::max)
+    }
+
+    /// Does something to the state. Where the lock was taken from us meanwhile, nothing is written.
+    pub(super) fn change(
+        &self,
+        guard: &Guard<'_>,
+        event: impl FnOnce(&mut Turns, u64) -> Changed,
+    ) -> Changed {
+        let now = now_ns();
+        let mut turns = self.load(now);
+        let changed = event(&mut turns, now);
+        if guard.is_held() {
+            self.store(&turns);
+        }
         changed
     }
 
-    fn load(&self) -> Turns {
+    fn load(&self, now: u64) -> Turns {
         let header = self.header();
         let mut leases: Vec<Lease> = self.places().iter().map(PlaceMemory::load).collect();
         for seat in self.seats() {
@@ -294,6 +377,10 @@ impl Memory {
             if since != 0 && (lease.running_since == 0 || since < lease.running_since) {
                 lease.running_since = since;
             }
+            let uncharged = seat.uncharged_ns.swap(0, Ordering::Relaxed);
+            if uncharged != 0 {
+                lease.pay_unshared(uncharged, now);
+            }
         }
         let holder = header.holder.load(Ordering::Relaxed) as usize;
         Turns {
@@ -301,7 +388,6 @@ impl Memory {
             leases,
             began: header.began.load(Ordering::Relaxed),
             touched: header.touched.load(Ordering::Relaxed),
-            virtual_now: header.virtual_now.load(Ordering::Relaxed),
             lapsed: Vec::new(),
         }
     }
@@ -312,9 +398,6 @@ impl Memory {
         header.holder.store(holder, Ordering::Relaxed);
         header.began.store(turns.began, Ordering::Relaxed);
         header.touched.store(turns.touched, Ordering::Relaxed);
-        header
-            .virtual_now
-            .store(turns.virtual_now, Ordering::Relaxed);
         for (place, lease) in self.places().iter().zip(&turns.leases) {
             place.store(lease);
         }
@@ -329,10 +412,10 @@ impl Memory {
         }
     }
 
-    /// Counts anew who waits and which leases have workers, for those who only read.
+    /// Counts anew who waits and which leases have workers, for those who only read. Who has none has no turn either.
     fn count(&self) {
         let mut present = [false; MAX_PLACES];
-        let mut waiting = 0;
+        let (mut waiting, mut workers) = (0, 0);
         for seat in self.seats() {
             let place = seat.place.load(Ordering::Relaxed) as usize;
             if let Some(present) = place
@@ -340,12 +423,19 @@ impl Memory {
                 .and_then(|place| present.get_mut(place))
             {
                 *present = true;
+                workers += 1;
                 waiting += u32::from(seat.waits.load(Ordering::Relaxed) != 0);
             }
         }
         let leases = present.iter().filter(|present| **present).count() as u32;
+        let holder = self.header().holder.load(Ordering::Relaxed) as usize;
+        let is_there = |place| present.get(place).is_some_and(|present| *present);
+        if !holder.checked_sub(1).is_some_and(is_there) {
+            self.header().holder.store(0, Ordering::Relaxed);
+        }
         self.header().waiting.store(waiting, Ordering::Relaxed);
         self.header().leases.store(leases, Ordering::Relaxed);
+        self.header().workers.store(workers, Ordering::Relaxed);
     }
 
     // Without the lock:
@@ -405,12 +495,14 @@ impl PlaceMemory {
         }
     }
 
+    /// Numbers that only grow are never made less: who was stopped in the middle of this may go on much later.
     fn store(&self, lease: &Lease) {
+        let grow = |word: &AtomicU64, number| word.fetch_max(number, Ordering::Relaxed);
+        grow(&self.used_ns, lease.used);
+        grow(&self.virtual_time, lease.virtual_time);
+        grow(&self.charged_until, lease.charged_until);
+        grow(&self.not_before, lease.not_before);
         let set = |word: &AtomicU64, number| word.store(number, Ordering::Relaxed);
-        set(&self.used_ns, lease.used);
-        set(&self.virtual_time, lease.virtual_time);
-        set(&self.charged_until, lease.charged_until);
-        set(&self.not_before, lease.not_before);
         set(&self.idle_since, lease.idle_since);
         set(&self.last_gap, lease.last_gap);
     }
@@ -421,6 +513,7 @@ impl SeatMemory {
         self.place.store(0, Ordering::Relaxed);
         self.waits.store(0, Ordering::Relaxed);
         self.running_since.store(0, Ordering::Relaxed);
+        self.uncharged_ns.store(0, Ordering::Relaxed);
     }
 }
 
@@ -438,6 +531,12 @@ fn record(number: usize, kind: libc::c_int) -> libc::flock {
 pub(super) fn now_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Milliseconds since the Unix epoch, to some milliseconds.
+pub(super) fn wall_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
 /// Sleeps until the word is woken, if it still is what was seen, or until a time of [`now_ns`].

@@ -10,21 +10,21 @@
 //!   its due is owed afterwards; who was idle gains nothing by it, but is next.
 //! - Nobody who has nothing to run keeps the turn, but for a moment ([`turns::LINGER`]) in which a program that launches and waits by turns
 //!   usually comes back. A share is a floor under contention; with [`Share::is_capped`] it is a ceiling too.
-//! - Every wait here ends by itself: a kernel without an end holds the turn for [`turns::OVERDUE`], a turn that nobody takes up for
-//!   [`turns::CLAIM`]. Then the others launch as well, and the device divides its time as it does without us.
-//! - A dead worker blocks nobody: it holds a record lock on its seat's byte, which the kernel drops with it.
+//! - Kernels are not interrupted. One without an end holds the turn for [`turns::OVERDUE`], a turn that nobody takes up ends after [`turns::CLAIM`].
+//!   Then the others launch as well, and the device divides its time as it does without us; what runs is charged while it runs.
+//! - A dead worker blocks nobody: it holds a record lock on its seat's byte, which the kernel drops with it. A stopped one blocks nobody
+//!   either: neither its turn nor the lock of the memory is waited for without end.
+//! - A worker whose lease has lost its place is told so ([`GateError::Dismissed`]) and goes on without a gate; it can change nothing any more.
 //!
 //! ```text
-//! daemon ── admit(share) ─▶ place ── sit ─▶ seat ── ask ─▶ Go │ wait for a word of one's own (futex), with an end
-//!   │ used, dismiss, reap                    └── done(began, ended): charged; the turn passes on
+//! daemon ── admit(share) ─▶ place ── sit ─▶ seat ── wish ── ask ─▶ Go │ wait for a word of one's own (futex), with an end
+//!   │ used, last_active, dismiss, reap          ├── begins(now)
+//!                                               └── done(since): charged; the turn passes on
 //! ```
 //!
-//! *Cost:* an [`ask`](Seat::ask) while nobody else waits reads two words; else it is a lock in shared memory and a look at the places. A
+//! *Cost:* while no other lease has workers, nobody asks: to find that out is to read three words, and what is used goes to the seat's
+//! own words, which whoever looks next adds up. Else an [`ask`](Wish::ask) is a lock in shared memory and a look at the places and seats. A
 //! whole device has no gate.
-//!
-//! *Not yet:* workers do not ask, so nothing is limited. Before they do: a seat has to notice that its place has been given to another lease; several
-//! threads of one worker that wait need a count rather than one flag; a kernel that does not end has to be charged while it runs; and the lock waits
-//! without end for an owner that is stopped but alive. What becomes of a worker that is killed is written and not tested.
 //!
 //! **Of the descriptor:** record locks vanish when a process closes *any* descriptor of their file. A worker must not duplicate and close the
 //! gate's; sending it over a socket is fine.
@@ -38,7 +38,7 @@ pub mod turns;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use memory::Memory;
@@ -167,36 +167,51 @@ impl Gate {
             .ok_or(GateError::Full("leases"))
     }
 
-    /// Takes a lease's place back; its workers have ended, or go on without one.
+    /// Takes a lease's place back; its workers have ended, or go on without one. What it has used is to be read before.
     pub fn dismiss(&self, place: Place) {
-        let woken = {
-            let _guard = self.memory.lock(lock::KEEPER);
-            if !self.memory.give_place_back(place) {
+        let mut woken = {
+            let guard = self.memory.lock(lock::KEEPER);
+            if !self.memory.is_current(place) {
                 return;
             }
-            self.memory.forget_the_dead();
-            self.memory.change(|turns, now| turns.settle(now))
+            self.memory.forget_the_dead(&guard);
+            self.memory.give_place_back(place);
+            self.memory.change(&guard, |turns, now| turns.settle(now))
         };
+        woken.add(place.index);
         self.memory.tell(&woken);
     }
 
-    /// Device time that a lease has used; nothing is known of one that was dismissed.
+    /// Device time that a lease has used, that of what runs now among it; nothing is known of one that was dismissed.
     #[must_use]
     pub fn used(&self, place: Place) -> Duration {
-        let used = self.memory.place(place.index);
-        if short(used.generation.load(Ordering::Acquire)) != place.generation {
+        self.reap();
+        if !self.memory.is_current(place) {
             return Duration::ZERO;
         }
-        Duration::from_nanos(used.used_ns.load(Ordering::Relaxed))
+        let used = &self.memory.place(place.index).used_ns;
+        Duration::from_nanos(used.load(Ordering::Relaxed))
+    }
+
+    /// When a lease last had work submitted or completed, kernel or copy, in milliseconds since the Unix epoch: now, while work of it runs
+    /// or waits for its turn. At first, when it was admitted. Nothing is known of one that was dismissed. A worker tells
+    /// it when it has nothing else to do: it may be late by half a second.
+    #[must_use]
+    pub fn last_active(&self, place: Place) -> Option<u64> {
+        let is_current = self.memory.is_current(place);
+        is_current.then(|| self.memory.last_active_ms(place))
     }
 
     /// Takes back what dead workers held: to be called when one has ended. Waiting workers do it too, within
-    /// [`turns::LOOK`].
+    /// [`turns::LOOK`]. What runs is charged up to now.
     pub fn reap(&self) {
         let woken = {
-            let _guard = self.memory.lock(lock::KEEPER);
-            self.memory.forget_the_dead();
-            self.memory.change(|turns, now| turns.settle(now))
+            let guard = self.memory.lock(lock::KEEPER);
+            self.memory.forget_the_dead(&guard);
+            self.memory.change(&guard, |turns, now| {
+                turns.charge(now);
+                turns.settle(now)
+            })
         };
         self.memory.tell(&woken);
     }
@@ -206,12 +221,11 @@ impl Gate {
     /// # Errors
     /// The lease is gone, or too many workers are there.
     pub fn sit(self: &Arc<Self>, place: Place) -> Result<Seat, GateError> {
-        let _guard = self.memory.lock(lock::KEEPER);
-        let generation = &self.memory.place(place.index).generation;
-        if short(generation.load(Ordering::Acquire)) != place.generation || !place.is_taken() {
+        let guard = self.memory.lock(lock::KEEPER);
+        if !self.memory.is_current(place) {
             return Err(GateError::Dismissed);
         }
-        self.memory.forget_the_dead();
+        self.memory.forget_the_dead(&guard);
         let number = self
             .memory
             .take_seat(place)
@@ -220,6 +234,8 @@ impl Gate {
             gate: Arc::clone(self),
             place,
             number,
+            wishes: AtomicU32::new(0),
+            looked_at: AtomicU64::new(memory::now_ns()),
         })
     }
 }
@@ -237,6 +253,10 @@ pub struct Seat {
     gate: Arc<Gate>,
     place: Place,
     number: usize,
+    /// How many threads of this process want to launch; changed under the gate's lock.
+    wishes: AtomicU32,
+    /// When it last looked after dead workers.
+    looked_at: AtomicU64,
 }
 
 impl Seat {
@@ -247,6 +267,7 @@ impl Seat {
     }
 
     /// Whether other leases have workers at this gate, or this one has a ceiling: then work is launched little by little.
+    #[inline]
     #[must_use]
     pub fn is_shared(&self) -> bool {
         let header = self.gate.memory.header();
@@ -254,23 +275,22 @@ impl Seat {
             || self.memory_place().is_capped.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether the lease may launch now, without asking: it has the turn, and nobody waits.
+    /// Whether the lease may launch more of what it is launching, without asking: it has the turn, and nobody waits.
     #[must_use]
     pub fn is_open(&self) -> bool {
         let header = self.gate.memory.header();
         header.holder.load(Ordering::Relaxed) == self.place.index as u32 + 1
             && header.waiting.load(Ordering::Relaxed) == 0
             && self.memory_place().is_capped.load(Ordering::Relaxed) == 0
+            && self.gate.memory.is_current(self.place)
     }
 
-    /// Asks for the turn once.
-    pub fn ask(&self) -> Answer {
-        let (answer, woken) = {
-            let _guard = self.gate.memory.lock(self.number);
-            self.gate.memory.ask(self.place.index, self.number)
-        };
-        self.gate.memory.tell(&woken);
-        answer
+    /// A thread of the worker is about to want to launch.
+    pub fn wish(&self) -> Wish<'_> {
+        Wish {
+            seat: self,
+            is_counted: false,
+        }
     }
 
     /// The word that changes when it is worth asking again.
@@ -279,57 +299,150 @@ impl Seat {
         self.memory_place().news.load(Ordering::Acquire)
     }
 
-    /// Waits for news, given the word as it was before asking, until a time of [`Seat::now`] at most. Looks after dead workers in between.
+    /// Waits for news, given the word as it was before asking, until a time of [`Seat::now`] at most. Looks after dead workers now and then.
     pub fn wait(&self, seen: u32, until_ns: u64) {
         let most = self.now() + turns::LOOK;
         memory::wait(&self.memory_place().news, seen, until_ns.min(most));
-        if until_ns > most && self.now() >= most {
+        let now = self.now();
+        let looked_at = self.looked_at.load(Ordering::Relaxed);
+        if now.saturating_sub(looked_at) >= turns::LOOK {
+            self.looked_at.store(now, Ordering::Relaxed);
             self.gate.reap();
         }
     }
 
-    /// Nobody of this worker wants to launch any more.
-    pub fn withdraw(&self) {
-        let woken = {
-            let _guard = self.gate.memory.lock(self.number);
-            self.gate.memory.stop_waiting(self.number);
-            self.gate.memory.change(|turns, now| turns.settle(now))
-        };
-        self.gate.memory.tell(&woken);
-    }
-
-    /// The worker has work on the device since then; 0: none.
-    pub fn runs_since(&self, since_ns: u64) {
-        let seat = self.gate.memory.seat(self.number);
+    /// The worker, which had nothing on the device, has work there since then.
+    pub fn begins(&self, since_ns: u64) {
+        let seat = self.memory_seat();
         seat.running_since.store(since_ns, Ordering::Release);
     }
 
-    /// Work that began and ended then is charged to the lease; the worker's own [`runs_since`](Seat::runs_since) is told before. Whoever is
-    /// next is woken, and who waits in this lease.
-    pub fn done(&self, began_ns: u64, ended_ns: u64) {
-        let mut woken = {
-            let _guard = self.gate.memory.lock(self.number);
-            self.gate
-                .memory
-                .change(|turns, now| turns.done(self.place.index, began_ns, ended_ns, now))
+    /// Some of the worker's work is done now: what is left runs since then; 0: nothing is left. It is charged; whoever is next is woken, and
+    /// who waits in this lease.
+    pub fn done(&self, since_ns: u64, now_ns: u64) {
+        if self.is_unwatched() {
+            return self.done_unwatched(since_ns, now_ns);
+        }
+        let woken = {
+            let memory = &self.gate.memory;
+            let guard = memory.lock(self.number);
+            // Whose lease is dismissed has no place to charge.
+            let is_current = memory.is_current(self.place);
+            is_current.then(|| memory.done(&guard, self.place, self.number, since_ns))
         };
-        woken.add(self.place.index);
-        self.gate.memory.tell(&woken);
+        if let Some(mut woken) = woken {
+            woken.add(self.place.index);
+            self.gate.memory.tell(&woken);
+        }
+    }
+
+    /// Whether nobody but this worker is at the gate, and nothing limits it.
+    fn is_unwatched(&self) -> bool {
+        self.gate.memory.header().workers.load(Ordering::Relaxed) == 1 && !self.is_shared()
+    }
+
+    fn done_unwatched(&self, since_ns: u64, now_ns: u64) {
+        let seat = self.memory_seat();
+        if since_ns != 0 {
+            // It goes on: charged at its end, or when somebody looks.
+            return;
+        }
+        let began = seat.running_since.swap(0, Ordering::Relaxed);
+        let charged = self.memory_place().charged_until.load(Ordering::Relaxed);
+        let time = now_ns.saturating_sub(began.max(charged));
+        if began != 0 {
+            seat.uncharged_ns.fetch_add(time, Ordering::Relaxed);
+        }
+    }
+
+    /// Something was submitted, or has completed.
+    pub fn is_active(&self) {
+        let now = memory::wall_ms();
+        let seat = self.memory_seat();
+        seat.last_active_ms.store(now, Ordering::Relaxed);
     }
 
     fn memory_place(&self) -> &memory::PlaceMemory {
         self.gate.memory.place(self.place.index)
+    }
+
+    fn memory_seat(&self) -> &memory::SeatMemory {
+        self.gate.memory.seat(self.number)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let woken = {
-            let _guard = self.gate.memory.lock(self.number);
-            self.gate.memory.leave_seat(self.number);
-            self.gate.memory.change(|turns, now| turns.settle(now))
+            let memory = &self.gate.memory;
+            let guard = memory.lock(self.number);
+            memory.leave_seat(&guard, self.number);
+            memory.change(&guard, |turns, now| turns.settle(now))
         };
         self.gate.memory.tell(&woken);
+    }
+}
+
+/// One thread's wish to launch, until it is granted or dropped.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    seat: &'a Seat,
+    is_counted: bool,
+}
+
+impl Wish<'_> {
+    /// Asks for the turn once. Where the worker has as much on the device as it may, it only lines up: it is told when some of that is done.
+    ///
+    /// # Errors
+    /// The lease was dismissed: there is nothing to ask for.
+    pub fn ask(&mut self, is_full: bool) -> Result<Answer, GateError> {
+        let seat = self.seat;
+        let memory = &seat.gate.memory;
+        let (answer, woken) = {
+            let guard = memory.lock(seat.number);
+            if !memory.is_current(seat.place) {
+                return Err(GateError::Dismissed);
+            }
+            let mut answer = Answer::Wait(0);
+            let changed = memory.change(&guard, |turns, now| {
+                let changed;
+                (answer, changed) = turns.ask(seat.place.index, is_full, now);
+                changed
+            });
+            self.count(answer != Answer::Go);
+            (answer, changed)
+        };
+        memory.tell(&woken);
+        Ok(answer)
+    }
+
+    /// Counts it among those that wait, or not; under the lock.
+    fn count(&mut self, waits: bool) {
+        let wishes = &self.seat.wishes;
+        match (self.is_counted, waits) {
+            (false, true) => wishes.fetch_add(1, Ordering::Relaxed),
+            (true, false) => wishes.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        self.is_counted = waits;
+        // Also where it has not changed: a turn that was not taken up has voided all of them.
+        let wishes = wishes.load(Ordering::Relaxed);
+        self.seat.gate.memory.set_waits(self.seat.number, wishes);
+    }
+}
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        if !self.is_counted {
+            return;
+        }
+        let memory = &self.seat.gate.memory;
+        let woken = {
+            let guard = memory.lock(self.seat.number);
+            self.count(false);
+            memory.change(&guard, |turns, now| turns.settle(now))
+        };
+        memory.tell(&woken);
     }
 }
 

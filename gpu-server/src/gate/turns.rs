@@ -12,6 +12,12 @@
 //! A lease launches while it has the turn and is not ahead: its virtual time is not beyond that of a waiting one, or its turn is younger than
 //! [`SHORTEST`]. Ahead, it launches no more, and the turn passes when its work on the device is done; so a lease that waits has
 //! the turn after the kernels that were on the device when it came, at most [`SHORTEST`] of them or one.
+//!
+//! Work is charged while it runs, at each event: a kernel without an end costs what one with an end would. Where several leases run at a time,
+//! because somebody's work is overdue, each has a part of the device and is charged that part.
+//!
+//! A lease that comes begins with the virtual time of those that are there, so that it gains nothing by having been idle. One that was away
+//! for less than [`RECENT`] keeps what it is owed, up to [`MOST_OWED`]: a program that launches and waits by turns is away after every kernel.
 
 use super::WHOLE;
 
@@ -31,6 +37,12 @@ pub const CLAIM: u64 = 20 * MILLISECOND;
 
 /// How often who waits looks whether others have died.
 pub const LOOK: u64 = 250 * MILLISECOND;
+
+/// For how long a lease that has nothing to run does not count as away.
+pub const RECENT: u64 = 20 * MILLISECOND;
+
+/// What a lease is owed at most when it comes back that soon, in virtual time.
+pub const MOST_OWED: u64 = 1000 * MILLISECOND;
 
 /// What the gate knows of one lease.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,6 +86,28 @@ impl Lease {
         self.running_since != 0 && !self.is_overdue(now)
     }
 
+    /// Charges device time, used from then on.
+    fn pay(&mut self, from: u64, time: u64) {
+        let due = self.by_share(time);
+        self.used = self.used.saturating_add(time);
+        self.virtual_time = self.virtual_time.saturating_add(due);
+        if self.is_capped {
+            self.not_before = self.not_before.max(from).saturating_add(due);
+        }
+    }
+
+    /// Charges time that was used while nobody else was there to be told.
+    pub fn pay_unshared(&mut self, time: u64, now: u64) {
+        self.pay(now.saturating_sub(time), time);
+        if self.running_since == 0 {
+            self.idle_since = now;
+        }
+    }
+
+    fn was_there(&self, now: u64, time: u64) -> bool {
+        self.idle_since != 0 && now.saturating_sub(self.idle_since) < time
+    }
+
     fn by_share(&self, time: u64) -> u64 {
         let parts = u128::from(self.parts.max(1));
         let scaled = u128::from(time) * u128::from(WHOLE) / parts;
@@ -110,8 +144,6 @@ pub struct Turns {
     pub began: u64,
     /// When the holder last did something with it.
     pub touched: u64,
-    /// The virtual time of who got the turn last: what newcomers begin with.
-    pub virtual_now: u64,
     /// The places whose wish to launch is void: they did not take up their turn.
     pub lapsed: Vec<usize>,
 }
@@ -119,17 +151,53 @@ pub struct Turns {
 impl Turns {
     /// A lease comes that had nothing to run: it gains nothing by having been idle.
     fn arrive(&mut self, place: usize, now: u64) {
-        let virtual_now = self.virtual_now;
+        let others = self.virtual_time_beside(place, now);
         let lease = &mut self.leases[place];
-        lease.virtual_time = lease.virtual_time.max(virtual_now);
+        let owed = match lease.was_there(now, RECENT) {
+            true => MOST_OWED,
+            false => 0,
+        };
+        lease.virtual_time = lease.virtual_time.max(others.saturating_sub(owed));
         if lease.idle_since != 0 {
             lease.last_gap = now.saturating_sub(lease.idle_since);
             lease.idle_since = 0;
         }
     }
 
-    /// A lease wants to launch.
-    pub fn ask(&mut self, place: usize, now: u64) -> (Answer, Changed) {
+    /// The least virtual time of the others that use the device, or did lately; if none did, the most that anybody has.
+    fn virtual_time_beside(&self, place: usize, now: u64) -> u64 {
+        let others = || {
+            let leases = self.leases.iter().enumerate();
+            let others = leases.filter(move |(other, lease)| *other != place && lease.parts > 0);
+            others.map(|(_, lease)| lease)
+        };
+        let is_active = |lease: &&Lease| lease.waits || lease.running_since != 0;
+        let least = |lease: &Lease| lease.virtual_time;
+        let active = others().filter(is_active).map(least).min();
+        let lately = || {
+            let lately = others().filter(|lease| lease.was_there(now, OVERDUE));
+            lately.map(least).min()
+        };
+        active
+            .or_else(lately)
+            .or_else(|| others().map(least).max())
+            .unwrap_or(0)
+    }
+
+    /// Charges what runs, up to now.
+    pub fn charge(&mut self, now: u64) {
+        let is_running = |lease: &Lease| lease.parts > 0 && lease.running_since != 0;
+        let running = self.leases.iter().filter(|lease| is_running(lease)).count() as u64;
+        for lease in self.leases.iter_mut().filter(|lease| is_running(lease)) {
+            let from = lease.running_since.max(lease.charged_until);
+            lease.pay(from, now.saturating_sub(from) / running.max(1));
+            lease.charged_until = lease.charged_until.max(now);
+        }
+    }
+
+    /// A lease wants to launch. Where its worker has as much on the device as it may, it only lines up: it is told when some of that is done.
+    pub fn ask(&mut self, place: usize, is_full: bool, now: u64) -> (Answer, Changed) {
+        self.charge(now);
         let was_idle = !self.leases[place].waits && self.leases[place].running_since == 0;
         if was_idle {
             self.arrive(place, now);
@@ -137,7 +205,9 @@ impl Turns {
         self.leases[place].waits = true;
         let changed = self.settle(now);
         let lease = self.leases[place];
-        let answer = if !lease.is_allowed(now) {
+        let answer = if is_full {
+            Answer::Wait(now + LOOK)
+        } else if !lease.is_allowed(now) {
             Answer::Wait(lease.not_before)
         } else if self.holder != Some(place) {
             Answer::Wait(self.changes_at(now))
@@ -151,19 +221,12 @@ impl Turns {
         (answer, changed)
     }
 
-    /// A lease's work is done: from then until then, the device was its own.
-    pub fn done(&mut self, place: usize, began: u64, ended: u64, now: u64) -> Changed {
+    /// Some of a lease's work is done: what is left runs since then; 0: nothing is left.
+    pub fn done(&mut self, place: usize, running_since: u64, now: u64) -> Changed {
+        self.charge(now);
         let lease = &mut self.leases[place];
-        let from = began.max(lease.charged_until);
-        let time = ended.saturating_sub(from);
-        lease.charged_until = lease.charged_until.max(ended);
-        lease.used = lease.used.saturating_add(time);
-        lease.virtual_time = lease.virtual_time.saturating_add(lease.by_share(time));
-        if lease.is_capped {
-            let due = lease.by_share(time);
-            lease.not_before = lease.not_before.max(from).saturating_add(due);
-        }
-        if lease.running_since == 0 && !lease.waits {
+        lease.running_since = running_since;
+        if running_since == 0 && !lease.waits {
             lease.idle_since = now;
         }
         if self.holder == Some(place) {
@@ -185,7 +248,6 @@ impl Turns {
             if let Some(next) = self.holder {
                 self.began = now;
                 self.touched = now;
-                self.virtual_now = self.virtual_now.max(self.leases[next].virtual_time);
                 changed.next = Some(next);
             }
         }

@@ -39,11 +39,17 @@ const MAGIC: u64 = u64::from_le_bytes(*b"gpuledg1");
 /// The byte of the file whose lock guards the ledger; a seat's byte has its number.
 const LOCK_BYTE: usize = MAX_SEATS;
 
-/// How long one waits for the lock, which is held for a microsecond: whoever has it then is stopped.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a worker waits for the lock, which is held for a microsecond: whoever has it then is stopped.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The first sleep, and the longest, between two looks at the lock.
-const SLEEP: (Duration, Duration) = (Duration::from_micros(10), Duration::from_millis(1));
+/// How long who only looks waits for it: the daemon, which no worker may hold up.
+pub(super) const SHORT_PATIENCE: Duration = Duration::from_millis(50);
+
+/// So many looks at the lock before one sleeps between two.
+const LOOKS: u32 = 20;
+
+/// How long one sleeps between two looks at the lock: short, since nobody queues for it.
+const SLEEP: Duration = Duration::from_micros(20);
 
 /// What concerns all.
 #[repr(C, align(64))]
@@ -176,17 +182,18 @@ impl Memory {
     }
 
     /// Locks the ledger, unless whoever has it does not go on.
-    pub(super) fn lock(&self) -> io::Result<Guard<'_>> {
+    pub(super) fn lock(&self, patience: Duration) -> io::Result<Guard<'_>> {
         let mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
-        let end = Instant::now() + PATIENCE;
-        let mut sleep = SLEEP.0;
+        let end = Instant::now() + patience;
+        let mut looks = 0;
         loop {
             match self.set_record_lock(LOCK_BYTE, libc::F_WRLCK) {
                 Ok(()) => return Ok(Guard { memory: self, mine }),
                 Err(error) if !is_held(&error) || Instant::now() >= end => return Err(error),
-                Err(_) => std::thread::sleep(sleep),
+                Err(_) if looks < LOOKS => std::thread::yield_now(),
+                Err(_) => std::thread::sleep(SLEEP),
             }
-            sleep = (sleep * 2).min(SLEEP.1);
+            looks += 1;
         }
     }
 

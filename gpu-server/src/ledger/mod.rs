@@ -27,6 +27,7 @@
 //! **Of the descriptor:** record locks vanish when a process closes *any* descriptor of their file. A worker must not duplicate and close the
 //! ledger's; sending it over a socket is fine. One process opens a ledger once.
 
+pub mod measure;
 mod memory;
 #[cfg(test)]
 mod tests;
@@ -36,8 +37,31 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use memory::Memory;
 pub use memory::{MAX_SEATS, MAX_SLICES};
+use memory::{Memory, PATIENCE, SHORT_PATIENCE};
+use protocol::hello::DeviceKind;
+
+/// What a context of NVIDIA's driver is taken to need, with its stacks, buffers and modules, where nobody has measured it: a margin, not a measurement.
+const NVIDIA_CONTEXT_BYTES: u64 = 640 << 20;
+
+/// What programs allocate in: the smallest allocation takes so much of a slice.
+pub const CHUNK_BYTES: u64 = 2 << 20;
+
+/// Bytes of a slice that each context takes: what was [measured](measure::context_bytes), or what is assumed for the kind of device. The software GPU's take nothing.
+#[must_use]
+pub fn context_bytes(kind: DeviceKind, measured: Option<u64>) -> u64 {
+    let assumed = match kind {
+        DeviceKind::Nvidia => NVIDIA_CONTEXT_BYTES,
+        DeviceKind::Software | DeviceKind::Unspecified => 0,
+    };
+    measured.unwrap_or(assumed)
+}
+
+/// Bytes of the least slice in which a program can allocate anything.
+#[must_use]
+pub fn least_slice_bytes(kind: DeviceKind, measured: Option<u64>) -> u64 {
+    context_bytes(kind, measured).saturating_add(CHUNK_BYTES)
+}
 
 /// Why there is no ledger, or no seat at one.
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +155,7 @@ impl Ledger {
     #[must_use]
     pub fn used(&self, slice: usize) -> u64 {
         // Without the lock, what is taken and what is given back meanwhile may both be counted.
-        let _guard = self.memory.lock();
+        let _guard = self.memory.lock(SHORT_PATIENCE);
         self.memory.sum(slice, |_| true)
     }
 
@@ -143,8 +167,9 @@ impl Ledger {
 
     /// Gives back what dead workers held: to be called when one has ended. Who would be refused does it too.
     pub fn reap(&self) {
-        if let Ok(guard) = self.memory.lock() {
-            self.memory.forget_the_dead(&guard);
+        match self.memory.lock(SHORT_PATIENCE) {
+            Ok(guard) => self.memory.forget_the_dead(&guard),
+            Err(error) => tracing::warn!(%error, "a lease's ledger is held up"),
         }
     }
 
@@ -153,7 +178,7 @@ impl Ledger {
     /// # Errors
     /// Too many workers are there, or the ledger cannot be locked.
     pub fn sit(self: &Arc<Self>, session: u64) -> Result<Seat, LedgerError> {
-        let mut guard = self.memory.lock()?;
+        let mut guard = self.memory.lock(PATIENCE)?;
         self.memory.forget_the_dead(&guard);
         let number = self
             .memory
@@ -201,7 +226,7 @@ impl Seat {
             return Err(Refusal::TooLarge);
         }
         let memory = &self.ledger.memory;
-        let guard = memory.lock().map_err(|_| Refusal::HeldUp)?;
+        let guard = memory.lock(PATIENCE).map_err(|_| Refusal::HeldUp)?;
         let fits = || memory.sum(slice, |_| true) <= limit - bytes;
         if !fits() {
             memory.forget_the_dead(&guard);
@@ -231,6 +256,11 @@ impl Seat {
     pub fn left(&self, slice: usize, bytes: u64) {
         // In this order: who sees that nothing is leaving must see that it has left.
         self.ledger.memory.subtract(self.number, slice, bytes);
+        self.ledger.memory.end_leaving(self.number, slice, bytes);
+    }
+
+    /// Bytes that were on their way out could not be given back.
+    pub fn stays(&self, slice: usize, bytes: u64) {
         self.ledger.memory.end_leaving(self.number, slice, bytes);
     }
 
@@ -272,7 +302,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         // If the lock cannot be had, whoever needs room clears the seat: its record lock is gone.
-        let guard = self.ledger.memory.lock();
+        let guard = self.ledger.memory.lock(PATIENCE);
         self.ledger.memory.leave_seat(self.number, guard.ok());
     }
 }

@@ -242,6 +242,16 @@ fn start(ledger: &Ledger, role: &str) -> Child {
     command.spawn().expect("a process")
 }
 
+/// What a driver needs for mapping memory, and less than the network does for asking for it.
+const MAPPING: Duration = Duration::from_micros(20);
+
+fn spin(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        std::hint::spin_loop();
+    }
+}
+
 /// Takes and gives back random amounts, at most its part at a time, and ends with nothing; or, as one that is to be killed, goes on for ever.
 #[test]
 fn a_process_of_a_lease() {
@@ -260,9 +270,10 @@ fn a_process_of_a_lease() {
     }
     let end = Instant::now() + TIME_LIMIT;
     for round in 0.. {
-        if role == "ends" && round > 3000 {
+        if role == "ends" && round > 1000 && ledger.wanted() > 1 {
             break;
         }
+        spin(MAPPING);
         assert!(Instant::now() < end, "it should have been killed");
         random = random
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -292,15 +303,19 @@ fn begin(ledger: &Arc<Ledger>, processes: &[Child]) {
     ledger.sit(0).expect("a seat").want();
 }
 
-/// Looks until all have ended; the slice must never be exceeded.
-fn watch(ledger: &Ledger, mut processes: Vec<Child>) -> u64 {
+/// Looks until several are seen to hold something at one time, and then until all have ended; the slice must never be exceeded.
+fn watch(ledger: &Arc<Ledger>, mut processes: Vec<Child>) {
     let end = Instant::now() + TIME_LIMIT;
-    let mut most = 0;
+    let seat = ledger.sit(0).expect("a seat");
+    let mut have_raced = false;
     while !processes.is_empty() {
         assert!(Instant::now() < end, "they do not end");
         let used = ledger.used(0);
         assert!(used <= ledger.limit(0), "{used} of {}", ledger.limit(0));
-        most = most.max(used);
+        if used > PART && !have_raced {
+            have_raced = true;
+            seat.want();
+        }
         processes.retain_mut(|process| match process.try_wait().expect("a status") {
             Some(status) => {
                 assert!(status.success(), "{status}: it was refused what fits");
@@ -309,7 +324,6 @@ fn watch(ledger: &Ledger, mut processes: Vec<Child>) -> u64 {
             None => true,
         });
     }
-    most
 }
 
 #[test]
@@ -317,17 +331,16 @@ fn racing_processes_never_exceed_and_are_never_refused_what_fits() {
     let ledger = ledger(&[PROCESSES * PART]);
     let processes: Vec<_> = (0..PROCESSES).map(|_| start(&ledger, "ends")).collect();
     begin(&ledger, &processes);
-    let most = watch(&ledger, processes);
-    assert!(most > PART, "they did not race: {most}");
+    watch(&ledger, processes);
     assert_eq!(ledger.used(0), 0);
 }
 
 /// Those that are killed hold what the others need: the others get it without anybody's help.
 #[test]
 fn killed_processes_give_back() {
-    let ledger = ledger(&[PROCESSES * PART]);
     let (victims, rest) = (PROCESSES / 2, PROCESSES / 2);
     for _ in 0..3 {
+        let ledger = ledger(&[PROCESSES * PART]);
         let mut killed: Vec<Child> = (0..victims).map(|_| start(&ledger, "killed")).collect();
         begin(&ledger, &killed);
         let survivors: Vec<Child> = (0..rest).map(|_| start(&ledger, "ends")).collect();

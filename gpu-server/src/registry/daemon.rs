@@ -195,8 +195,8 @@ impl Registry {
         (!path.as_os_str().is_empty()).then_some(path)
     }
 
-    /// Writes into a worker's order that it outlives this process and registers here, and gives it its connection. Nothing of it may change
-    /// afterwards.
+    /// Writes into a worker's order that it registers here and, if this listens somewhere, outlives this process; and gives it its connection.
+    /// Nothing of both may change afterwards.
     ///
     /// # Errors
     /// There can be no connection; the order names what is no name.

@@ -2,7 +2,7 @@
 //!
 //! *What:* a worker holds a connection to its daemon for as long as its session lives. When the connection ends, the daemon has: the worker serves its
 //! client on, and registers with the next daemon that listens at the same path. *Why:* a daemon is restarted for an upgrade, or crashes, and no program
-//! shall notice. [`Registry`] is the daemon's end, `Post` the worker's; both speak packets of one message each ([`packet`]).
+//! shall notice. [`Registry`] is the daemon's end, `Post` the worker's; both speak packets of one message each.
 //!
 //! ```text
 //!            ┌── control (a pair of sockets, made with the worker) ──┐

@@ -23,7 +23,7 @@ use super::packet::{self, PacketError};
 use super::{Counts, END_LIMIT, watched};
 
 /// A worker is listened to so often at most.
-const LISTEN: Duration = Duration::from_millis(100);
+pub(super) const LISTEN: Duration = Duration::from_millis(100);
 
 /// Most packets that are read once the process has ended.
 const LAST_PACKETS: usize = 8;

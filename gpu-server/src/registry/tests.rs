@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 
+use proptest::prelude::*;
 use prost::Message;
 use protocol::hello::control::{
     Register, Registration, SessionFacts, ToDaemon, ToWorker, to_daemon, to_worker,
@@ -55,6 +56,7 @@ fn order(session: u64) -> WorkerOrder {
             tenant: "ann".to_owned(),
             slices: vec![slice(8), slice(9)],
             place: 7,
+            ..LeaseOrder::default()
         }),
         ..WorkerOrder::default()
     }
@@ -320,6 +322,52 @@ async fn a_session_is_registered_once() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_not_answered_for_comes_again() {
+    let mut daemon = Daemon::new(KEY);
+    let message = register(facts(1, &Descriptors::default()).seal(&KEY), false);
+    for _ in 0..2 {
+        let connection = daemon.connect();
+        packet::send(&connection, &message, &[], SendFlags::empty()).expect("sent");
+        // As a daemon that is ending: it says neither yes nor no.
+        drop(daemon.registered().await);
+        assert!(matches!(answer(connection).await, Err(PacketError::Ended)));
+        assert!(daemon.registry.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_worker_cannot_keep_the_daemon_busy() {
+    let mut daemon = Daemon::new(KEY);
+    let message = register(facts(1, &Descriptors::default()).seal(&KEY), false);
+    let connection = daemon.connect();
+    packet::send(&connection, &message, &[], SendFlags::empty()).expect("sent");
+    daemon.registered().await.answer.accept();
+    let (connection, _) = answer(connection).await.expect("an answer");
+    let begin = std::time::Instant::now();
+    let mut calls = 0;
+    let mut flood = || {
+        loop {
+            calls += 1;
+            let counts = Counts {
+                calls,
+                ..Counts::default()
+            };
+            let message = ToDaemon {
+                message: Some(to_daemon::Message::Counts(counts.into())),
+            };
+            if packet::send(&connection, &message, &[], SendFlags::DONTWAIT).is_err() {
+                return;
+            }
+        }
+    };
+    for heard in 0..4 {
+        flood();
+        assert!(matches!(daemon.event().await, Event::Counts { .. }));
+        assert!(begin.elapsed() >= heard * session::LISTEN);
+    }
+}
+
+#[tokio::test]
 async fn who_says_nothing_is_let_go() {
     let daemon = Daemon::new(KEY);
     let silent = daemon.connect();
@@ -384,4 +432,26 @@ fn record_locks_outlive_what_is_kept_for_the_next_daemon() {
     assert!(is_locked(&ledger), "a copy was closed");
     drop(ledger.try_clone().expect("a copy"));
     assert!(!is_locked(&ledger), "so this is what must not be done");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_facts_or_an_error(bytes: Vec<u8>, devices: u32, lease in "[a-z2-7-]{0,20}", gates in 0_usize..80) {
+        let seal = |facts: Vec<u8>| Registration {
+            seal: blake3::keyed_hash(&KEY, &facts).as_bytes().to_vec(),
+            facts,
+        };
+        let _ = ToDaemon::decode(bytes.as_slice());
+        let _ = Facts::open(&KEY, &seal(bytes));
+        let facts = SessionFacts {
+            devices,
+            lease,
+            gates: vec![Default::default(); gates],
+            ..SessionFacts::default()
+        };
+        if let Ok(facts) = Facts::open(&KEY, &seal(facts.encode_to_vec())) {
+            prop_assert!(facts.gates.len() <= 64 && facts.devices <= 64);
+            prop_assert_eq!(Facts::open(&KEY, &facts.seal(&KEY)).ok(), Some(facts));
+        }
+    }
 }

@@ -10,7 +10,8 @@
 //!   session-7/              memory.max, pids.max
 //! ```
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::LayerError;
@@ -127,8 +128,11 @@ impl ControlGroups {
 /// Enters a group.
 pub(super) fn join(group: &str) -> Result<(), LayerError> {
     let path = Path::new(group).join("cgroup.procs");
-    // The process that writes.
-    std::fs::write(&path, "0").map_err(|source| LayerError::Path { path, source })
+    // Nothing is made where there is no group.
+    let file = OpenOptions::new().write(true).open(&path);
+    // Zero: the process that writes.
+    file.and_then(|mut file| file.write_all(b"0"))
+        .map_err(|source| LayerError::Path { path, source })
 }
 
 /// Whether a group was given to who may write in it.
@@ -213,6 +217,8 @@ mod tests {
         assert_eq!(text(made.join("memory.oom.group")), "1");
         assert_eq!(text(made.join("pids.max")), "max");
         groups.make(7, &config).expect("one that was left behind");
+        let processes = made.join("cgroup.procs");
+        std::fs::write(processes, "").expect("what the kernel makes");
         join(made.to_str().expect("a path")).expect("joined");
         assert_eq!(text(made.join("cgroup.procs")), "0");
         // What the kernel does with a group's files by itself.

@@ -92,11 +92,15 @@ impl Sandbox {
         registry: Option<&Path>,
     ) -> Result<SandboxOrder, SandboxError> {
         let user = self.tenants.user(tenant)?;
-        let cache = self
-            .tenants
-            .directory(tenant, user)
-            .map_err(SandboxError::from);
-        let cache = self.or_without(cache, "nothing that the driver compiles is kept")?;
+        let cache = match self.kind {
+            // It compiles nothing that it could keep.
+            DeviceKind::Software => None,
+            DeviceKind::Nvidia | DeviceKind::Unspecified => {
+                let made = self.tenants.directory(tenant, user);
+                let made = made.map_err(SandboxError::from);
+                self.or_without(made, "nothing that the driver compiles is kept")?
+            }
+        };
         let group = match &self.groups {
             Some(groups) => {
                 let made = groups.make(session, &self.config);

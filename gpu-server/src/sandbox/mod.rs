@@ -1,7 +1,7 @@
 //! What a worker may do: it gives up everything else before it believes a client.
 //!
-//! What: the daemon says which layers there are to be ([`plan`], with what [`Offers`] says of the kernel); the worker enters them
-//! ([`enter`], then [`close`]). Why here: a driver is millions of lines that were not written for hostile input, and whoever takes one
+//! What: the daemon says which layers there are to be ([`plan()`], with what [`Offers`] says of the kernel); the worker enters them
+//! (`enter`, then `close`). Why here: a driver is millions of lines that were not written for hostile input, and whoever takes one
 //! worker over shall have that session and nothing else: no file, no memory, no connection of another tenant, of the daemon or of the
 //! machine. Rules: a layer that the kernel does not have is said once, by the daemon, at its start; one that the settings require and that cannot
 //! be had refuses the session; what is given up is never asked back.

@@ -85,6 +85,11 @@ impl End {
         self.is_over.load(Ordering::Acquire)
     }
 
+    /// Whether the client has closed the connection, though what it sent before may be unread.
+    pub(crate) fn is_hung_up(&self) -> bool {
+        self.interrupt.is_hung_up()
+    }
+
     /// Blocks until the session is over.
     pub(crate) fn wait(&self) -> Reason {
         let mut current = lock(&self.reason);

@@ -29,6 +29,7 @@ use super::context::Context;
 use super::dispatch::{blocks_of, dispatch};
 use super::end::{Reason, lock};
 use super::janitor::TICKET_STREAM;
+use super::pace;
 use super::poller;
 use super::schedule::Place;
 use super::session::Session;
@@ -128,6 +129,14 @@ struct Pool {
     front: Option<Box<Front>>,
     idle: usize,
     threads: usize,
+}
+
+/// A call that was executed, and may have to be answered.
+struct Done {
+    record: CallRecord,
+    number: u64,
+    result: Result<(), CUresult>,
+    is_deferred: bool,
 }
 
 /// Why the holder of the token stops holding it.
@@ -304,6 +313,7 @@ impl Executor {
             self.glance(front);
             self.pay(front);
         }
+        pace::let_lanes_pass(&self.session);
         front.calls += 1;
         COUNTERS.calls(front.calls);
         let number = front.calls;
@@ -322,7 +332,7 @@ impl Executor {
             .place(record.thread, may_block && has_successor, own);
         match place {
             Place::Here => {
-                let execute = || self.execute(&record, number, bytes, inbound, false);
+                let execute = || self.execute(&record, number, bytes, inbound);
                 // What may block may wait for the poller.
                 let (executed, owes) = match may_block {
                     true => (execute(), false),
@@ -340,44 +350,65 @@ impl Executor {
         }
     }
 
-    /// Executes a lane's calls until it is drained.
+    /// Executes a lane's calls until it is drained. It is free before the last of them is answered: the client's thread goes on with the
+    /// answer, and what it calls next keeps its place before what other threads call then.
     fn run_lane(&mut self, first: OwnedCall) {
         let thread = first.record.thread;
         let mut next = Some(Work::Call(first));
         while let Some(work) = next {
-            if let Err(Stop::Over(reason)) = self.work_off(work) {
-                return self.session.end.finish(reason);
-            }
+            let done = match self.work_off(work) {
+                Ok(done) => done,
+                Err(Stop::Over(reason)) => return self.session.end.finish(reason),
+                Err(Stop::Lane(_)) => None,
+            };
             next = lock(&self.session.lanes).next(thread);
             self.executors.lane_drained.notify_all();
+            if let Some(done) = done {
+                self.answer(&done);
+            }
+            self.session.outbox.flush();
         }
+        pace::rest(&self.session, &mut self.current);
     }
 
-    fn work_off(&mut self, work: Work) -> Result<(), Stop> {
+    /// Executes a call without answering it.
+    fn work_off(&mut self, work: Work) -> Result<Option<Done>, Stop> {
         match work {
-            Work::Call(call) => {
-                self.execute(&call.record, call.number, &call.body, call.inbound, true)?;
-            }
+            Work::Call(call) => self
+                .perform(&call.record, call.number, &call.body, call.inbound, true)
+                .map(Some),
             Work::Fence(fence) => {
                 if let Some(then) = fence.pass() {
                     // In a context that is gone there is nothing to wait for.
                     let _ = self.current.enter(&self.session, fence.context);
                     then(&self.session);
                 }
+                Ok(None)
             }
         }
-        self.session.outbox.flush();
-        Ok(())
     }
 
+    /// Executes a call and answers it.
     fn execute(
         &mut self,
         record: &CallRecord,
         number: u64,
         body: &[u8],
         inbound: Option<Arc<Inbound>>,
-        is_on_lane: bool,
     ) -> Result<(), Stop> {
+        let done = self.perform(record, number, body, inbound, false)?;
+        self.answer(&done);
+        Ok(())
+    }
+
+    fn perform(
+        &mut self,
+        record: &CallRecord,
+        number: u64,
+        body: &[u8],
+        inbound: Option<Arc<Inbound>>,
+        is_on_lane: bool,
+    ) -> Result<Done, Stop> {
         self.reply.clear();
         let mut call = Call {
             session: &self.session,
@@ -405,17 +436,26 @@ impl Executor {
         if let (Err(_), Some(inbound)) = (result, inbound) {
             inbound.refuse();
         }
-        match (record.flags.is_asked(), result) {
-            (true, Ok(())) if is_deferred => {}
+        Ok(Done {
+            record: *record,
+            number,
+            result,
+            is_deferred,
+        })
+    }
+
+    /// Hands over the reply of a call that was asked, or tells that one failed that was not.
+    fn answer(&mut self, done: &Done) {
+        match (done.record.flags.is_asked(), done.result) {
+            (true, Ok(())) if done.is_deferred => {}
             (true, result) => {
                 let result = result.err().unwrap_or_default();
-                self.session.outbox.reply(number, result, &self.reply);
+                self.session.outbox.reply(done.number, result, &self.reply);
             }
             (false, Ok(())) => {}
-            (false, Err(error)) => self.tell_failure(record, error),
+            (false, Err(error)) => self.tell_failure(&done.record, error),
         }
         self.reply.shrink_to(KEPT_REPLY_BYTES);
-        Ok(())
     }
 
     /// A posted call failed: the client hears of it as a fault of the call's context.
@@ -515,7 +555,7 @@ impl Executor {
     }
 
     /// Waits for the next frame: looks first, for streams that advance too, blocks then.
-    fn next_header(&self, front: &mut Front) -> Result<FrameHeader, Stop> {
+    fn next_header(&mut self, front: &mut Front) -> Result<FrameHeader, Stop> {
         let mut waiting: Option<Wait> = None;
         loop {
             self.glance(front);
@@ -537,9 +577,20 @@ impl Executor {
             }
             wait.sleeps(now);
             self.pay(front);
-            // Whether something came or not: look again.
-            front.receiver.wait(Some(LOOK_INTERVAL))?;
+            self.sleep(front)?;
         }
+    }
+
+    /// Sleeps until something comes, or for a while: whether it came or not, look again. Rests before, or where nothing comes soon.
+    fn sleep(&mut self, front: &mut Front) -> Result<(), Stop> {
+        if let Some(patience) = pace::time_to_rest(&self.session) {
+            if !patience.is_zero() && front.receiver.wait(Some(patience))? {
+                return Ok(());
+            }
+            pace::rest(&self.session, &mut self.current);
+        }
+        front.receiver.wait(Some(LOOK_INTERVAL))?;
+        Ok(())
     }
 
     fn receive_bulk(&mut self, front: &mut Front, header: &FrameHeader) -> Result<(), Stop> {

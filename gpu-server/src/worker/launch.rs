@@ -1,5 +1,7 @@
 //! Launching kernels: the row of the `launch` area.
 //!
+//! A launch waits for the session's turn, where the device is shared ([`pace`]).
+//!
 //! *Cost:* two look-ups (function, stream), an array of pointers on the stack, one driver call; no copy and no allocation up to
 //! [`POINTERS_ON_STACK`] parameters.
 //!
@@ -18,6 +20,7 @@ use driver_api::wire::request;
 
 use super::call::{Call, CallError};
 use super::module::Function;
+use super::pace;
 use crate::driver::cuda;
 
 /// Most attributes of one launch.
@@ -56,22 +59,24 @@ pub(crate) fn gpurunLaunch(
         .functions
         .get(request.function().0)
         .ok_or(CUresult::INVALID_HANDLE)?;
-    let stream = call.stream(request.stream().0)?.handle;
-    with_parameters(&function, parameters, |kernel_parameters, extra| {
-        let handle = function.as_function();
-        if attributes.is_empty() && request.cooperative() == 0 {
-            launch(call, request, handle, stream, kernel_parameters, extra)
-        } else {
-            let attributes = (attributes, request.cooperative() != 0);
-            launch_with(
-                call,
-                request,
-                handle,
-                stream,
-                attributes,
-                (kernel_parameters, extra),
-            )
-        }
+    let stream = call.stream(request.stream().0)?;
+    pace::run(call, &stream, |call| {
+        with_parameters(&function, parameters, |kernel_parameters, extra| {
+            let (handle, stream) = (function.as_function(), stream.handle);
+            if attributes.is_empty() && request.cooperative() == 0 {
+                launch(call, request, handle, stream, kernel_parameters, extra)
+            } else {
+                let attributes = (attributes, request.cooperative() != 0);
+                launch_with(
+                    call,
+                    request,
+                    handle,
+                    stream,
+                    attributes,
+                    (kernel_parameters, extra),
+                )
+            }
+        })
     })?;
     Ok(())
 }

@@ -18,8 +18,10 @@ pub(crate) mod event;
 pub(crate) mod launch;
 pub(crate) mod memory;
 pub(crate) mod module;
+pub(crate) mod pace;
 pub(crate) mod stream;
 
+mod accounts;
 mod call;
 mod capture;
 mod dispatch;
@@ -64,6 +66,7 @@ use protocol::transport::{Connection, Patience};
 use crate::order::Taken;
 use crate::registry;
 use crate::sandbox;
+use accounts::Accounts;
 use end::{End, Reason};
 use memory::Memory;
 use outbox::Outbox;
@@ -124,12 +127,19 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let client = watch::Client::of(&connection);
     let confined = sandbox::enter(&order);
     let line = line(connection, order.tls.as_ref())?;
-    let (reply, prepared) = match confined.and_then(|()| prepare(&order, &hello)) {
-        Ok((driver, devices, mut accepted)) => {
+    let passed = (descriptors.ledger.take(), descriptors.gates);
+    let prepared = confined.and_then(|()| prepare(&order, &hello, passed));
+    let (reply, prepared) = match prepared {
+        Ok((driver, devices, accounts, mut accepted)) => {
             let end = offer_rdma(&order, &hello, &line, &mut accepted);
             (
                 HelloReply::from(accepted.clone()),
-                Ok((driver, devices, accepted.windows, end)),
+                Ok((
+                    driver,
+                    devices,
+                    Memory::new(accepted.windows, accounts),
+                    end,
+                )),
             )
         }
         Err(refused) => (
@@ -142,7 +152,7 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let reply = hello::encode(&reply).map_err(|error| Reason::Failed(error.to_string()))?;
     line.write(&reply, deadline)
         .map_err(|error| Reason::Lost(error.to_string()))?;
-    let (driver, devices, windows, end) = prepared?;
+    let (driver, devices, memory, end) = prepared?;
     let patience = Patience {
         grace: Duration::from_secs(order.silence_grace_seconds),
         told: Arc::new(move |notice| tracing::warn!(session, "the client: {notice}")),
@@ -158,8 +168,7 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     };
     tracing::debug!(session, "frames travel by {}", connection.description);
     let cannot_start = |error| Reason::Failed(format!("cannot start a thread: {error}"));
-    let session =
-        start(driver, devices, connection, Memory::new(windows), output).map_err(cannot_start)?;
+    let session = start(driver, devices, connection, memory, output).map_err(cannot_start)?;
     if let Some(client) = client {
         spawn("watch", &session, move |session| client.watch(session)).map_err(cannot_start)?;
     }
@@ -240,14 +249,20 @@ fn rdma_settings(order: &WorkerOrder) -> Result<rdma::Settings, RdmaError> {
 fn prepare(
     order: &WorkerOrder,
     hello: &Hello,
-) -> Result<(&'static Driver, Devices, Accepted), Refused> {
+    (ledger, gates): (Option<OwnedFd>, Vec<OwnedFd>),
+) -> Result<(&'static Driver, Devices, Accounts, Accepted), Refused> {
     hello::check_shape(hello, &driver_api::wire::shape_hash())?;
+    let accounts = Accounts::open(order, ledger)?;
     let driver = crate::driver::load(Path::new(&order.driver))
         .map_err(|error| hello::refusal(RefusalCode::Internal, error.to_string()))?;
+    let pacers = pace::take_seats(order.lease.as_ref(), gates)?;
     let found = startup::find(driver, hello, order.lease.as_ref())?;
+    accounts.started_with(&found.retained)?;
     let devices = Devices {
         count: i32::try_from(found.devices.len()).unwrap_or(i32::MAX),
         retained: Mutex::new(found.retained),
+        pacers,
+        ..Devices::default()
     };
     let accepted = Accepted {
         version: order.version,
@@ -266,7 +281,7 @@ fn prepare(
         windows: found.windows,
         ..Accepted::default()
     };
-    Ok((driver, devices, accepted))
+    Ok((driver, devices, accounts, accepted))
 }
 
 /// Starts the threads of a session.
@@ -287,6 +302,7 @@ fn start(
         janitor::run(session, &orders);
     })?;
     spawn("pulse", &session, beat)?;
+    spawn("recall", &session, accounts::recall)?;
     executor::start(Arc::clone(&session), connection.receiver)?;
     Ok(session)
 }

@@ -156,13 +156,12 @@ impl Outbox {
         self.send_after_open(&header, shortened(text).as_bytes());
     }
 
-    /// Says goodbye, unless someone is stuck in sending.
+    /// Says goodbye, once nobody else is sending: whoever calls this waits for as long as someone is stuck in that, and for the client.
     pub(crate) fn goodbye(&self, text: &str) {
-        if let Ok(mut state) = self.state.try_lock() {
-            self.send_open(&mut state);
-            let header = FrameHeader::new(FrameKind::Goodbye);
-            self.send(&mut state, &header, shortened(text).as_bytes());
-        }
+        let mut state = lock(&self.state);
+        self.send_open(&mut state);
+        let header = FrameHeader::new(FrameKind::Goodbye);
+        self.send(&mut state, &header, shortened(text).as_bytes());
     }
 
     fn push<R: Record>(&self, kind: FrameKind, record: &R, body: &[u8]) {

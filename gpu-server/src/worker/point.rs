@@ -162,12 +162,16 @@ struct Point<A> {
     sequence: u64,
     event: Option<CUevent>,
     action: A,
+    /// Pieces of work that end with it.
+    work: u32,
 }
 
 /// The points of one stream.
 pub(crate) struct PointQueue<A> {
     issued: u64,
     pending: VecDeque<Point<A>>,
+    /// Pieces of work whose end was seen, and nobody told.
+    ended: u32,
 }
 
 impl<A> PointQueue<A> {
@@ -176,16 +180,18 @@ impl<A> PointQueue<A> {
         Self {
             issued: start,
             pending: VecDeque::new(),
+            ended: 0,
         }
     }
 
-    /// Numbers a new point and queues its action.
-    pub(crate) fn issue(&mut self, event: Option<CUevent>, action: A) -> u64 {
+    /// Numbers a new point and queues its action; so many pieces of work end with it.
+    pub(crate) fn issue(&mut self, event: Option<CUevent>, action: A, work: u32) -> u64 {
         self.issued = self.issued.wrapping_add(1);
         self.pending.push_back(Point {
             sequence: self.issued,
             event,
             action,
+            work,
         });
         self.issued
     }
@@ -197,7 +203,10 @@ impl<A> PointQueue<A> {
             return None;
         }
         self.issued = self.issued.wrapping_sub(1);
-        self.pending.pop_back().map(|point| point.action)
+        self.pending.pop_back().map(|point| {
+            self.ended += point.work;
+            point.action
+        })
     }
 
     /// Adds an action to the newest point that is not reached.
@@ -213,6 +222,7 @@ impl<A> PointQueue<A> {
             sequence,
             event,
             action,
+            work: 0,
         });
         Ok(())
     }
@@ -240,7 +250,20 @@ impl<A> PointQueue<A> {
     /// The next action, reached or not.
     pub(crate) fn take_first(&mut self) -> Option<(Option<CUevent>, A)> {
         let point = self.pending.pop_front()?;
+        self.ended += point.work;
         Some((point.event, point.action))
+    }
+
+    /// The pieces of work that have ended since the last time.
+    pub(crate) fn take_ended(&mut self) -> u32 {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// No point brings the end of work any more: how many pieces there were.
+    pub(crate) fn lose_work(&mut self) -> u32 {
+        let work = self.pending.iter_mut().map(|point| &mut point.work);
+        let lost: u32 = work.map(std::mem::take).sum();
+        lost + self.take_ended()
     }
 
     pub(crate) fn issued(&self) -> u64 {
@@ -264,27 +287,34 @@ mod tests {
     #[test]
     fn points_are_reached_in_order_and_not_before() {
         let mut queue = PointQueue::new(7);
-        assert_eq!(queue.issue(None, 'a'), 8);
-        assert_eq!(queue.issue(None, 'b'), 9);
+        assert_eq!(queue.issue(None, 'a', 3), 8);
+        assert_eq!(queue.issue(None, 'b', 2), 9);
         assert_eq!(queue.attach('c'), Ok(()));
         assert_eq!(queue.take_reached(7), None);
+        assert_eq!(queue.take_ended(), 0);
         assert_eq!(queue.take_reached(8), Some('a'));
+        assert_eq!((queue.take_ended(), queue.take_ended()), (3, 0));
         assert_eq!(queue.take_reached(8), None);
         assert_eq!(queue.take_reached(20), Some('b'));
         assert_eq!(queue.take_reached(20), Some('c'));
         assert_eq!(queue.take_reached(20), None);
         assert_eq!(queue.attach('d'), Err('d'));
+        assert_eq!(queue.take_ended(), 2);
     }
 
     #[test]
     fn only_the_newest_point_is_withdrawn() {
         let mut queue = PointQueue::new(0);
-        let first = queue.issue(None, 'a');
-        let second = queue.issue(None, 'b');
+        let first = queue.issue(None, 'a', 1);
+        let second = queue.issue(None, 'b', 4);
         assert_eq!(queue.withdraw(first), None);
         assert_eq!(queue.withdraw(second), Some('b'));
-        assert_eq!(queue.issue(None, 'c'), second);
+        assert_eq!(queue.take_ended(), 4);
+        assert_eq!(queue.issue(None, 'c', 5), second);
         assert_eq!(queue.issued(), second);
+        assert_eq!((queue.lose_work(), queue.lose_work()), (6, 0));
+        assert_eq!(queue.take_reached(second), Some('a'));
+        assert_eq!(queue.take_ended(), 0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the threads of one worker share.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
@@ -15,6 +16,7 @@ use super::memory::Memory;
 use super::module::{Function, Library, Module};
 use super::outbox::Outbox;
 use super::output::Output;
+use super::pace::Pacer;
 use super::poller::Poller;
 use super::schedule::Lanes;
 use super::stream::Stream;
@@ -30,6 +32,10 @@ pub(crate) struct Devices {
     /// Those whose primary context the start has retained, which the client's first retain takes over: making one takes a driver
     /// a tenth of a second and more.
     pub(crate) retained: Mutex<Vec<i32>>,
+    /// Of each device, in order; none if they have no gates.
+    pub(crate) pacers: Vec<Arc<Pacer>>,
+    /// How many launches wait for their turn on lanes.
+    pub(crate) waiting_on_lanes: AtomicUsize,
 }
 
 impl Devices {
@@ -40,6 +46,12 @@ impl Devices {
         } else {
             Err(CUresult::INVALID_DEVICE)
         }
+    }
+
+    /// The pace of a device's work.
+    pub(crate) fn pacer(&self, device: i32) -> Option<Arc<Pacer>> {
+        let device = usize::try_from(device).ok()?;
+        self.pacers.get(device).cloned()
     }
 
     /// Whether the start has retained this device's primary context; it has not, from now on.

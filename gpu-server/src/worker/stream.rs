@@ -15,7 +15,7 @@
 mod values;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use driver_api::Driver;
 use driver_api::abi::{CUevent, CUstream};
@@ -25,6 +25,7 @@ use driver_api::wire::request;
 use super::call::{Call, CallError};
 use super::context::{Context, Marking};
 use super::end::lock;
+use super::pace::Meter;
 use super::point::{Action, PointQueue, widen};
 use super::session::Session;
 use super::staging::Slot;
@@ -47,6 +48,8 @@ pub(crate) struct Stream {
     state: Mutex<State>,
     /// Something may have been put into the stream since its last point.
     is_used: AtomicBool,
+    /// The work in it.
+    pub(crate) meter: Meter,
 }
 
 struct State {
@@ -97,6 +100,7 @@ impl Stream {
                 lost: None,
             }),
             is_used: AtomicBool::new(false),
+            meter: Meter::new(context.pacer.clone()),
         }))
     }
 
@@ -108,6 +112,7 @@ impl Stream {
     /// Something is about to be put into the stream.
     pub(crate) fn touch(&self) {
         self.is_used.store(true, Ordering::Release);
+        self.meter.touch();
     }
 
     /// Whether something may have been put into the stream since its last point.
@@ -142,7 +147,7 @@ impl Stream {
             if !state.is_open {
                 return Err((CUresult::INVALID_HANDLE, action));
             }
-            let sequence = state.points.issue(event, action);
+            let sequence = state.points.issue(event, action, self.meter.cover());
             let is_news = !std::mem::replace(&mut state.is_watched, true);
             (sequence, state.slot, is_news)
         };
@@ -156,7 +161,10 @@ impl Stream {
             return Ok(());
         };
         session.poller.expect_no_more(is_urgent);
-        match lock(&self.state).points.withdraw(sequence) {
+        let mut state = lock(&self.state);
+        let withdrawn = state.points.withdraw(sequence);
+        self.tell_ended_of(state);
+        match withdrawn {
             Some(action) => Err((error, action)),
             // The poller has dealt with it already: the context is lost.
             None => {
@@ -227,11 +235,22 @@ impl Stream {
     pub(crate) fn next_reached(&self, driver: &Driver) -> Option<Action> {
         let mut state = lock(&self.state);
         let context = self.context.upgrade()?;
-        let Some(slot) = state.slot else {
-            return self.next_recorded(driver, &context, &mut state);
+        let action = match state.slot {
+            Some(slot) => {
+                let reached = reached(slot, context.marking, &state);
+                state.points.take_reached(reached)
+            }
+            None => self.next_recorded(driver, &context, &mut state),
         };
-        let reached = reached(slot, context.marking, &state);
-        state.points.take_reached(reached)
+        self.tell_ended_of(state);
+        action
+    }
+
+    /// Tells the pacer which work has ended with the points that were taken.
+    fn tell_ended_of(&self, mut state: MutexGuard<'_, State>) {
+        let ended = state.points.take_ended();
+        drop(state);
+        self.meter.ended(ended);
     }
 
     /// The next action that the stream has reached, if its slot tells so and `wanted` holds.
@@ -242,11 +261,12 @@ impl Stream {
     ) -> Option<Action> {
         let mut state = lock(&self.state);
         let reached = reached(state.slot?, context.marking, &state);
-        if wanted(state.points.first()?) {
-            state.points.take_reached(reached)
-        } else {
-            None
+        if !wanted(state.points.first()?) {
+            return None;
         }
+        let action = state.points.take_reached(reached);
+        self.tell_ended_of(state);
+        action
     }
 
     fn next_recorded(
@@ -279,6 +299,7 @@ impl Stream {
     pub(crate) fn lose(&self, result: CUresult, memory_is_gone: bool) {
         let mut state = lock(&self.state);
         state.lost.get_or_insert(result);
+        self.meter.lose(state.points.lose_work());
         if memory_is_gone {
             state.slot = None;
             state.is_open = false;

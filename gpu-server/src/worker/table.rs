@@ -65,6 +65,11 @@ impl<T: Clone> Table<T> {
         lock(&self.entries).get(&id).cloned()
     }
 
+    /// What all ids stand for.
+    pub(crate) fn all(&self) -> Vec<T> {
+        lock(&self.entries).values().cloned().collect()
+    }
+
     /// Whether an id could be given to something new.
     ///
     /// # Errors

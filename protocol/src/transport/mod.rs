@@ -210,6 +210,12 @@ impl Interrupt {
     pub fn shutdown(&self) {
         self.0.shutdown();
     }
+
+    /// Whether the peer has closed its end, though what it sent before may be unread. False where that cannot be told: by RDMA, and in memory.
+    #[must_use]
+    pub fn is_hung_up(&self) -> bool {
+        self.0.descriptor().is_some_and(socket::is_hung_up)
+    }
 }
 
 impl fmt::Debug for Interrupt {

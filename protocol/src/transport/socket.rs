@@ -252,6 +252,14 @@ fn wait_for(
     }
 }
 
+/// Whether the peer has closed its end of a socket; never blocks.
+pub(super) fn is_hung_up(descriptor: BorrowedFd<'_>) -> bool {
+    let asked = PollFlags::RDHUP;
+    let mut descriptor = [PollFd::from_borrowed_fd(descriptor, asked)];
+    // A question that fails is answered by whoever reads next.
+    poll(&mut descriptor, Some(&Timespec::default())).is_ok_and(|count| count > 0)
+}
+
 /// A socket during its hello: blocking reads and writes that all end at one deadline, and that never take
 /// a byte more than they were asked for.
 #[derive(Debug)]

@@ -39,6 +39,11 @@ impl Segment {
         own.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Bytes that this process has taken.
+    pub(crate) fn own_bytes(&self, device: usize) -> u64 {
+        self.place(self.place).used_bytes[device].load(Ordering::Relaxed)
+    }
+
     /// Bytes that nobody has taken.
     pub(crate) fn free_bytes(&self, device: usize) -> u64 {
         let device = self.numbers[device];
@@ -88,6 +93,7 @@ mod tests {
         assert_eq!(segment.charge(1, 100), Ok(()));
         assert_eq!(segment.charge(0, 40), Ok(()));
         assert_eq!(segment.free_bytes(0), 0);
+        assert_eq!((segment.own_bytes(0), segment.own_bytes(1)), (100, 100));
         segment.refund(0, 60);
         assert_eq!(segment.free_bytes(0), 60);
         assert_eq!(segment.charge(0, u64::MAX), Err(CUresult::OUT_OF_MEMORY));

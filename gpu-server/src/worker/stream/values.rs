@@ -17,6 +17,7 @@ use zerocopy::FromBytes;
 
 use crate::driver::cuda;
 use crate::worker::call::{Call, CallError};
+use crate::worker::pace;
 
 /// Operations on words of device memory.
 pub(crate) fn gpurunStreamMemory(
@@ -42,10 +43,16 @@ pub(crate) fn gpurunStreamMemory(
             memory.check(operation.address.get(), operation.word_bytes())?;
         }
     }
-    let stream = call.stream(request.stream().0)?.handle;
+    let stream = call.stream(request.stream().0)?;
+    let waits = |operation: &StreamMemoryOperation| {
+        matches!(operation.kind.get(), kind::WAIT_32 | kind::WAIT_64)
+    };
+    if operations.iter().any(waits) {
+        pace::hold(&stream);
+    }
     match operations {
-        [operation] => one(call.driver(), stream, operation)?,
-        operations => several(call.driver(), stream, operations)?,
+        [operation] => one(call.driver(), stream.handle, operation)?,
+        operations => several(call.driver(), stream.handle, operations)?,
     }
     Ok(())
 }

@@ -15,8 +15,10 @@ use protocol::hello::Window;
 use protocol::transport::memory::{Faults, pair};
 use protocol::transport::{Connection, FrameReceiver, FrameSender, Interrupt};
 
+use super::super::accounts::Accounts;
 use super::super::memory::Memory;
 use super::super::output::Output;
+use super::super::pace::Pacer;
 use super::super::session::{Devices, Session};
 
 /// How long anything may take.
@@ -57,15 +59,36 @@ impl Client {
         windows: Vec<Window>,
         faults: &Faults,
     ) -> Self {
-        let (ours, theirs) = pair(faults);
-        let memory = Memory::new(windows);
-        let session = {
-            let devices = Devices {
-                count: 1,
-                ..Devices::default()
-            };
-            super::super::start(driver, devices, theirs, memory, Output::untouched())
+        let devices = Devices {
+            count: 1,
+            ..Devices::default()
         };
+        Self::on(driver, windows, faults, devices)
+    }
+
+    /// A client of a device with a gate.
+    pub(super) fn with_pacer(
+        driver: &'static Driver,
+        windows: Vec<Window>,
+        pacer: Arc<Pacer>,
+    ) -> Self {
+        let devices = Devices {
+            count: 1,
+            pacers: vec![pacer],
+            ..Devices::default()
+        };
+        Self::on(driver, windows, &Faults::default(), devices)
+    }
+
+    fn on(
+        driver: &'static Driver,
+        windows: Vec<Window>,
+        faults: &Faults,
+        devices: Devices,
+    ) -> Self {
+        let (ours, theirs) = pair(faults);
+        let memory = Memory::new(windows, Accounts::default());
+        let session = super::super::start(driver, devices, theirs, memory, Output::untouched());
         let Connection {
             sender,
             receiver,

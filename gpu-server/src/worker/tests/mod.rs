@@ -4,6 +4,7 @@ mod client;
 mod fake;
 mod hostile;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -16,7 +17,10 @@ use protocol::limits::{BULK_CHUNK_BYTES, MAX_INLINE_COPY_BYTES};
 
 use super::end::Reason;
 use super::memory::CHUNK_BYTES;
+use super::pace::Pacer;
 use super::stream::LEGACY_STREAMS;
+use crate::gate::turns::Answer;
+use crate::gate::{Gate, Place, Seat, Share};
 use client::{Client, Got};
 
 const CONTEXT: u32 = 1;
@@ -41,7 +45,11 @@ fn client() -> (Client, u64) {
 fn client_on(driver: &'static driver_api::Driver) -> (Client, u64) {
     let window = window();
     let base = window.base;
-    let mut client = Client::new(driver, vec![window]);
+    (ready(Client::new(driver, vec![window])), base)
+}
+
+/// Makes the context and the stream.
+fn ready(mut client: Client) -> Client {
     client
         .ask(&r::GpurunPrimaryRetain::new(0, CONTEXT, 0), &[])
         .expect("retained");
@@ -49,7 +57,7 @@ fn client_on(driver: &'static driver_api::Driver) -> (Client, u64) {
     client
         .ask(&r::GpurunStreamCreate::new(STREAM, 1, 0), &[])
         .expect("created");
-    (client, base)
+    client
 }
 
 /// The driver's handles of the client's context and stream.
@@ -485,4 +493,59 @@ fn inline_copies_have_their_length() {
     let request = r::GpurunCopyFromDevice::new(base, length, 0, StreamId(STREAM));
     client.begin(&request, &[]);
     assert!(matches!(client.session.end.wait(), Reason::Violation(_)));
+}
+
+/// A client on a device that another lease shares, and the other's seat. It has the turn, and work that is not overdue for a minute.
+fn client_beside() -> (Client, u64, Seat, Arc<Gate>, Place) {
+    let gate = Arc::new(Gate::create().expect("a gate"));
+    let places = [0.5, 0.5].map(|part| gate.admit(Share::new(part, false)).expect("a place"));
+    let [other, own] = places.map(|place| gate.sit(place).expect("a seat"));
+    assert!(matches!(other.wish().ask(false), Ok(Answer::Go)));
+    other.begins(other.now() + 60_000_000_000);
+    let window = window();
+    let base = window.base;
+    let pacer = Arc::new(Pacer::new(own));
+    let client = Client::with_pacer(fake::driver(true), vec![window], pacer);
+    (ready(client), base, other, gate, places[1])
+}
+
+#[test]
+fn what_is_posted_behind_a_waiting_launch_stays_behind_it() {
+    let (mut client, base, other, gate, place) = client_beside();
+    map(&mut client, base, CHUNK_BYTES);
+    let store = function(&mut client, "store");
+    let mut parameters = base.to_le_bytes().to_vec();
+    parameters.extend(1_u32.to_le_bytes());
+    launch(&mut client, store, &parameters);
+    // By another thread, which may know that the launch has been posted.
+    client.thread = 2;
+    client.post(
+        &r::GpurunFill::new(base, 0, 4, 1, 7, 1, StreamId(STREAM)),
+        &[],
+    );
+    mark(&mut client, STREAM, 1);
+    assert!(client.not_within(MOMENT, is_mark(1)));
+    other.done(0, other.now());
+    client.until(is_mark(1));
+    assert_eq!(read_back(&mut client, base, 4), [7; 4]);
+    assert!(gate.used(place) > Duration::ZERO);
+}
+
+#[test]
+fn a_lost_context_leaves_nothing_running() {
+    let (mut client, _, other, gate, place) = client_beside();
+    other.done(0, other.now());
+    let fault = function(&mut client, "fault");
+    let (context, stream) = handles(&client);
+    fake::hold(context, stream);
+    launch(&mut client, fault, &[0; 12]);
+    mark(&mut client, STREAM, 1);
+    while gate.used(place) == Duration::ZERO {
+        std::thread::yield_now();
+    }
+    fake::resume(context, stream);
+    client.until(is_mark(1));
+    let used = gate.used(place);
+    std::thread::sleep(MOMENT);
+    assert_eq!(gate.used(place), used);
 }
