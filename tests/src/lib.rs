@@ -70,8 +70,10 @@ pub enum Way {
     Preload(String),
     /// Our library, by `LD_LIBRARY_PATH` alone.
     LibraryPath(String),
-    /// `gpurun --server`.
+    /// `gpurun --server`: a whole device for each program.
     Gpurun(String),
+    /// `gpurun --server -p`: a part of a device for each program.
+    Part(String, f64),
     /// `gpurun` with no server configured.
     Embedded,
 }
@@ -81,7 +83,7 @@ impl Way {
     #[must_use]
     pub fn command(&self, program: &Path) -> Command {
         let mut command = match self {
-            Self::Gpurun(_) | Self::Embedded => Command::new(release("gpurun")),
+            Self::Gpurun(_) | Self::Part(..) | Self::Embedded => Command::new(release("gpurun")),
             _ => Command::new(program),
         };
         for variable in [
@@ -103,6 +105,9 @@ impl Way {
                 .env("LD_LIBRARY_PATH", folder_of("guest/libcuda.so.1"))
                 .env("GPURUN_SERVER", server),
             Self::Gpurun(server) => command.args(["--server", server]).arg(program),
+            Self::Part(server, part) => command
+                .args(["--server", server, "-p", &part.to_string()])
+                .arg(program),
             Self::Embedded => command.args(["--device", "soft"]).arg(program),
         };
         command

@@ -24,7 +24,7 @@ fn sixteen_programs_at_once() {
         "shuffle_reduction",
         "atomic_histogram",
     ];
-    let way = Way::Gpurun(server.address.clone());
+    let way = Way::Part(server.address.clone(), 1.0 / 16.0);
     let children: Vec<_> = (0..16)
         .map(|index| names[index % names.len()])
         .map(|name| (name, start(way.command(&program("static13", name)))))
@@ -84,7 +84,8 @@ fn the_memory_of_a_killed_program_comes_back_and_nobody_else_notices() {
     const HELD: u64 = 512 << 20;
     let server = Server::start(Transport::Tcp);
     let before = server.free_bytes();
-    let way = Way::Gpurun(server.address.clone());
+    // Without the launcher, so that who is killed is the program itself.
+    let way = Way::Preload(server.address.clone());
     let long_run = |arguments: [&str; 2]| {
         let mut command = way.command(&program("static13", "long_run"));
         command.args(arguments);

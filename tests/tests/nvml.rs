@@ -87,7 +87,8 @@ fn is_of(process: &Value, child: &Child) -> bool {
 fn gpustat_sees_memory_work_and_the_program() {
     for transport in [Transport::Tcp, Transport::Unix] {
         let server = Server::start(transport);
-        let way = Way::Gpurun(server.address.clone());
+        // Without the launcher: a device of its own would have nobody else's program on it.
+        let way = Way::LibraryPath(server.address.clone());
         let before = gpustat(&way);
         assert_eq!(before.as_array().map(Vec::len), Some(1), "{before}");
         let idle = &before[0];
@@ -126,7 +127,7 @@ fn gpustat_sees_memory_work_and_the_program() {
 #[test]
 fn nvitop_shows_the_device_and_the_program() {
     let server = Server::start(Transport::Tcp);
-    let way = Way::Gpurun(server.address.clone());
+    let way = Way::LibraryPath(server.address.clone());
     let (worker, _lines) = long_run(&way);
     let mut command = way.command(&tool("nvitop"));
     command.arg("--once").env("COLUMNS", "120");

@@ -59,65 +59,61 @@ impl Keeper {
 }
 
 async fn keep(grant: Grant, at_end: AtEnd, mut is_over: oneshot::Receiver<()>) {
-    let Grant { held, returning } = grant;
+    let Grant {
+        mut held,
+        returning,
+    } = grant;
+    let is_kept = tokio::select! {
+        biased;
+        _ = &mut is_over => true,
+        () = follow(&mut held) => false,
+    };
     let Held {
-        mut pool,
-        mut events,
+        pool,
+        events,
         lease,
     } = held;
-    let server = pool.server().clone();
-    let mut is_lost = false;
-    loop {
-        let event = tokio::select! {
-            biased;
-            _ = &mut is_over => break,
-            event = events.message() => event,
-        };
-        let reason = match event {
-            Ok(Some(event)) => {
-                if is_end(&lease.id, event) {
-                    is_lost = true;
-                    break;
-                }
-                continue;
-            }
-            Ok(None) => super::ended(&server),
-            Err(status) => pool.error_of(&status),
-        };
-        say(format!("{reason}; the program goes on, trying again"));
-        let again = tokio::select! {
-            biased;
-            _ = &mut is_over => break,
-            again = hold_again(&server, &lease.id) => again,
-        };
-        match again {
-            Ok((new_pool, new_events)) => {
-                say(format!("{} holds lease {} again", server.name, lease.id));
-                (pool, events) = (new_pool, new_events);
-            }
-            Err(error) => {
-                say(error);
-                is_lost = true;
-                break;
-            }
-        }
-    }
-    if is_lost {
+    if !is_kept {
         // There is nothing left to keep; the program sees it for itself.
         drop(events);
         let _ = is_over.await;
-    }
-    if at_end == AtEnd::Release && !is_lost {
-        let released = tokio::time::timeout(END_LIMIT, release(&pool, &lease.id)).await;
-        if released.is_err() {
-            let (name, limit) = (&server.name, END_LIMIT.as_secs());
-            let id = &lease.id;
-            say(format!(
-                "{name} did not take lease {id} back in {limit} s; it ends by itself"
-            ));
-        }
+    } else if at_end == AtEnd::Release {
+        give_back(&pool, &lease.id).await;
     }
     super::settle(returning).await;
+}
+
+/// Says what a lease's stream says, on a new connection where one breaks, until the lease is over.
+async fn follow(held: &mut Held) {
+    let server = held.pool.server().clone();
+    let id = held.lease.id.clone();
+    loop {
+        let reason = match held.events.message().await {
+            Ok(Some(event)) => match is_end(&id, event) {
+                true => return,
+                false => continue,
+            },
+            Ok(None) => super::ended(&server),
+            Err(status) => held.pool.error_of(&status),
+        };
+        say(format!("{reason}; the program goes on, trying again"));
+        match hold_again(&server, &id).await {
+            Ok(again) => (held.pool, held.events) = again,
+            Err(error) => return say(error),
+        }
+        say(format!("{} holds lease {id} again", server.name));
+    }
+}
+
+/// Gives the lease back, or says that it is not.
+async fn give_back(pool: &Pool, lease: &str) {
+    let releasing = tokio::time::timeout(END_LIMIT, release(pool, lease));
+    if releasing.await.is_err() {
+        let (name, limit) = (&pool.server().name, END_LIMIT.as_secs());
+        say(format!(
+            "{name} did not take lease {lease} back in {limit} s; it ends by itself"
+        ));
+    }
 }
 
 /// Gives the lease back, on a new connection if need be.

@@ -19,7 +19,7 @@ mod tests;
 use std::time::{Duration, Instant};
 
 use control_plane::acquire_event::Event;
-use control_plane::{AcquireRequest, DeviceNeed, Lease};
+use control_plane::{AcquireEvent, AcquireRequest, DeviceNeed, Lease, Queued};
 use protocol::hello::Identity;
 use protocol::limits::{NEWEST_VERSION, OLDEST_VERSION};
 use tokio::sync::{mpsc, watch};
@@ -143,61 +143,88 @@ enum Heard {
 
 /// Asks every server for a lease and waits for the first grant.
 pub(crate) async fn acquire(servers: &[Server], want: &Want) -> Result<Grant, Failure> {
-    let begin = Instant::now();
-    let (tell, mut heard) = mpsc::channel(servers.len().max(1));
-    let (over, is_over) = watch::channel(false);
-    let mut asking = JoinSet::new();
-    let request = want.request();
-    for (place, server) in servers.iter().cloned().enumerate() {
-        let teller = Teller {
-            place,
-            tell: tell.clone(),
-            is_over: is_over.clone(),
-        };
-        asking.spawn(ask(server, request.clone(), teller));
-    }
-    drop(tell);
-    let mut race = Race::new(servers.iter().map(|server| server.name.clone()).collect());
+    let mut asking = Asking::begin(servers, &want.request());
     let mut screen = Screen::default();
-    let mut look = tokio::time::interval(LOOK);
-    loop {
-        tokio::select! {
-            news = heard.recv() => match news {
-                Some((place, Heard::Standing(standing))) => race.note(place, standing),
-                Some((_, Heard::Granted(held))) => {
-                    screen.clear();
-                    over.send_replace(true);
-                    return Ok(Grant { held: *held, returning: returning(asking, heard) });
-                }
-                // Each task tells how it failed before it ends.
-                None => return Err(race.failure().unwrap_or_else(race::unheard)),
-            },
-            _ = look.tick() => {}
-        }
-        for line in race.passed_over() {
-            screen.say(&line);
-        }
-        if let Some(failure) = race.failure() {
-            screen.clear();
-            return Err(failure);
-        }
-        if race.all_answered() && want.patience.is_over(begin.elapsed()) {
-            screen.clear();
-            return Err(race.wait_over(begin.elapsed()));
-        }
-        screen.show(Instant::now(), begin, &race);
-    }
+    let granted = asking.wait(want.patience, &mut screen).await;
+    screen.clear();
+    Ok(Grant {
+        held: *granted?,
+        returning: asking.withdraw(),
+    })
 }
 
-/// Gives back what was granted second and is told already; the tasks do so themselves with what is not.
-fn returning(mut asking: JoinSet<()>, mut heard: mpsc::Receiver<(usize, Heard)>) -> JoinSet<()> {
-    heard.close();
-    while let Ok((_, news)) = heard.try_recv() {
-        if let Heard::Granted(held) = news {
-            asking.spawn(give_back(held));
+/// Every server is being asked.
+struct Asking {
+    tasks: JoinSet<()>,
+    heard: mpsc::Receiver<(usize, Heard)>,
+    over: watch::Sender<bool>,
+    race: Race,
+}
+
+impl Asking {
+    fn begin(servers: &[Server], request: &AcquireRequest) -> Self {
+        let (tell, heard) = mpsc::channel(servers.len().max(1));
+        let (over, is_over) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        for (place, server) in servers.iter().cloned().enumerate() {
+            let teller = Teller {
+                place,
+                tell: tell.clone(),
+                is_over: is_over.clone(),
+            };
+            tasks.spawn(ask(server, request.clone(), teller));
+        }
+        let names = servers.iter().map(|server| server.name.clone());
+        Self {
+            tasks,
+            heard,
+            over,
+            race: Race::new(names.collect()),
         }
     }
-    asking
+
+    /// The first grant.
+    async fn wait(
+        &mut self,
+        patience: Patience,
+        screen: &mut Screen,
+    ) -> Result<Box<Held>, Failure> {
+        let begin = Instant::now();
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                news = self.heard.recv() => match news {
+                    Some((place, Heard::Standing(standing))) => self.race.note(place, standing),
+                    Some((_, Heard::Granted(held))) => return Ok(held),
+                    // Each task tells how it failed before it ends.
+                    None => return Err(self.race.failure().unwrap_or_else(race::unheard)),
+                },
+                _ = look.tick() => {}
+            }
+            for line in self.race.passed_over() {
+                screen.say(&line);
+            }
+            if let Some(failure) = self.race.failure() {
+                return Err(failure);
+            }
+            if self.race.all_answered() && patience.is_over(begin.elapsed()) {
+                return Err(self.race.wait_over(begin.elapsed()));
+            }
+            screen.show(Instant::now(), begin, &self.race);
+        }
+    }
+
+    /// Leaves the others, and gives back what was granted second and is told already; the tasks do so themselves with what is not.
+    fn withdraw(mut self) -> JoinSet<()> {
+        self.over.send_replace(true);
+        self.heard.close();
+        while let Ok((_, news)) = self.heard.try_recv() {
+            if let Heard::Granted(held) = news {
+                self.tasks.spawn(give_back(held));
+            }
+        }
+        self.tasks
+    }
 }
 
 async fn give_back(held: Box<Held>) {
@@ -270,64 +297,84 @@ async fn ask(server: Server, request: AcquireRequest, mut teller: Teller) {
 }
 
 async fn stay(server: &Server, request: &AcquireRequest, teller: &mut Teller) -> Stay {
-    let failed = |error: PoolError| match error.is_refusal() {
-        true => Stay::Refused(error),
-        false => Stay::Broken(error, false),
-    };
-    let opened = tokio::select! {
-        _ = teller.is_over.changed() => return Stay::Withdrawn,
-        opened = Pool::open(server) => opened,
-    };
-    let pool = match opened {
-        Ok(pool) => pool,
-        Err(PoolError::Connect(error)) if !error.is_unreachable() => {
-            return Stay::Refused(error.into());
-        }
-        Err(error) => return failed(error),
-    };
-    let mut events = match pool.acquire(request.clone()).await {
-        Ok(events) => events,
-        Err(error) => return failed(error),
+    let (pool, mut events) = match join(server, request, teller).await {
+        Ok(joined) => joined,
+        Err(stay) => return stay,
     };
     let Ok(mut event) = tokio::time::timeout(ANSWER_LIMIT, events.message()).await else {
         return Stay::Broken(PoolError::Silent(server.name.clone()), false);
     };
     let mut is_in_queue = false;
     loop {
-        match event {
-            Ok(Some(event)) => match event.event {
-                Some(Event::Granted(lease)) => {
-                    let held = Held {
-                        pool,
-                        events,
-                        lease,
-                    };
-                    return Stay::Granted(Box::new(held));
-                }
-                Some(Event::Queued(place)) => {
-                    is_in_queue = true;
-                    teller.tell(Standing::Queued(place)).await;
-                }
-                // Refused after all: drained, revoked, a device that is gone.
-                Some(Event::Ended(ended)) => {
-                    return Stay::Refused(PoolError::Refused {
-                        server: server.name.clone(),
-                        code: tonic::Code::Aborted,
-                        message: text::clean(&ended.message),
-                    });
-                }
-                Some(Event::Warning(_)) | None => {}
-            },
-            Ok(None) => return Stay::Broken(ended(server), is_in_queue),
-            Err(status) => match pool.error_of(&status) {
-                error if error.is_refusal() => return Stay::Refused(error),
-                error => return Stay::Broken(error, is_in_queue),
-            },
+        match Word::of(&pool, event) {
+            Word::Granted(lease) => {
+                let held = Held {
+                    pool,
+                    events,
+                    lease,
+                };
+                return Stay::Granted(Box::new(held));
+            }
+            Word::Queued(place) => {
+                is_in_queue = true;
+                teller.tell(Standing::Queued(place)).await;
+            }
+            Word::Nothing => {}
+            Word::Failed(error) if error.is_refusal() => return Stay::Refused(error),
+            Word::Failed(error) => return Stay::Broken(error, is_in_queue),
         }
         event = tokio::select! {
             _ = teller.is_over.changed() => return Stay::Withdrawn,
             event = events.message() => event,
         };
+    }
+}
+
+/// Connects and asks, unless another server is quicker.
+async fn join(
+    server: &Server,
+    request: &AcquireRequest,
+    teller: &mut Teller,
+) -> Result<(Pool, Events), Stay> {
+    let failed = |error: PoolError| match &error {
+        PoolError::Connect(reason) if !reason.is_unreachable() => Stay::Refused(error),
+        _ if error.is_refusal() => Stay::Refused(error),
+        _ => Stay::Broken(error, false),
+    };
+    let pool = tokio::select! {
+        _ = teller.is_over.changed() => return Err(Stay::Withdrawn),
+        pool = Pool::open(server) => pool.map_err(failed)?,
+    };
+    let events = pool.acquire(request.clone()).await.map_err(failed)?;
+    Ok((pool, events))
+}
+
+/// What a server says to who asks for a lease.
+enum Word {
+    Granted(Lease),
+    Queued(Queued),
+    Nothing,
+    Failed(PoolError),
+}
+
+impl Word {
+    fn of(pool: &Pool, event: Result<Option<AcquireEvent>, tonic::Status>) -> Self {
+        let event = match event {
+            Ok(Some(event)) => event.event,
+            Ok(None) => return Self::Failed(ended(pool.server())),
+            Err(status) => return Self::Failed(pool.error_of(&status)),
+        };
+        match event {
+            Some(Event::Granted(lease)) => Self::Granted(lease),
+            Some(Event::Queued(place)) => Self::Queued(place),
+            // Refused after all: drained, revoked, a device that is gone.
+            Some(Event::Ended(ended)) => Self::Failed(PoolError::Refused {
+                server: pool.server().name.clone(),
+                code: tonic::Code::Aborted,
+                message: text::clean(&ended.message),
+            }),
+            Some(Event::Warning(_)) | None => Self::Nothing,
+        }
     }
 }
 

@@ -46,13 +46,19 @@ async fn what_is_free_is_granted() {
 #[tokio::test]
 async fn the_first_grant_withdraws_the_others() {
     let (full, one) = Fake::start(&[Answer::Queue(2)]).await;
-    let (_, two) = Fake::start(&[Answer::Grant("l-2")]).await;
-    let grant = ask_for(&[one, two], Patience::Endless).await;
+    let (quick, two) = Fake::start(&[Answer::Nothing]).await;
+    let servers = [one, two];
+    let asking = ask_for(&servers, Patience::Endless);
+    let granting = async {
+        let (of_full, of_quick) = (full.stream(0).await, quick.stream(0).await);
+        send(&of_quick, granted("l-2")).await;
+        of_full
+    };
+    let (grant, of_full) = tokio::join!(asking, granting);
     let grant = grant.expect("granted");
     assert_eq!(grant.held.lease.id, "l-2");
     grant.returning.join_all().await;
-    let closed = full.stream(0).await;
-    tokio::time::timeout(LIMIT, closed.closed())
+    tokio::time::timeout(LIMIT, of_full.closed())
         .await
         .expect("withdrawn");
     let released = full.until(|seen| Some(seen.released.len())).await;

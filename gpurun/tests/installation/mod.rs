@@ -16,6 +16,8 @@ fn compile(source: &Path, output: &Path) {
 
 /// The same file there: large ones are not copied where they need not be.
 fn place_file(from: &Path, to: &Path) {
+    // One of an earlier process of this number may be the same file as `from`: a copy onto it would empty both.
+    let _ = std::fs::remove_file(to);
     if std::fs::hard_link(from, to).is_err() {
         std::fs::copy(from, to).expect("copied");
     }
