@@ -8,7 +8,7 @@ use driver_api::abi::CUresult;
 
 use crate::context::Context;
 use crate::event::Event;
-use crate::link::Sink;
+use crate::link::{Link, Sink};
 use crate::memory::Memory;
 use crate::module::{Function, Library, Module};
 use crate::stream::Stream;
@@ -17,6 +17,8 @@ use crate::stream::Stream;
 const LEGACY_OF_CONTEXT: u32 = 0x8000_0000;
 /// In a completion: the mark is the ticket of an unmapping.
 const TICKETS: u32 = 0xFFFF_FFFF;
+/// In a completion: the mark is the number of a call for memory that is idle.
+const RECALLS: u32 = 0xFFFF_FFFE;
 
 /// The tables.
 #[derive(Debug, Default)]
@@ -49,6 +51,9 @@ impl Sink for Pushed {
         if stream == TICKETS {
             return self.0.memory.unmapped(mark, result);
         }
+        if stream == RECALLS {
+            return self.0.memory.recall(mark);
+        }
         // A stream that is gone has nobody who waits for it.
         let Some(stream) = self.0.stream(stream) else {
             return;
@@ -70,6 +75,15 @@ impl Sink for Pushed {
         for stream in self.0.streams.select(|stream| stream.context == context) {
             stream.fault.set(result);
         }
+    }
+
+    fn has_errand(&self) -> bool {
+        self.0.memory.is_recalled()
+    }
+
+    fn run_errand(&self, link: &Link) {
+        // It fails where the connection is lost, which every call tells.
+        let _ = self.0.memory.answer_recall(link);
     }
 }
 

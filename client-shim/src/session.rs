@@ -12,11 +12,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use driver_api::abi::CUresult;
 use driver_api::fresh::Fresh;
 use driver_api::wire::{self, Request};
-use protocol::config::{STATS_FILE_VARIABLE, Settings, Sources, Texts, variable};
+use protocol::config::{
+    COMPUTE_VARIABLE, DEVICES_VARIABLE, LEASE_VARIABLE, MEMORY_VARIABLE, STATS_FILE_VARIABLE,
+    Settings, Sources, Texts, device_request, variable,
+};
 use protocol::connect::rdma::{Approach, Attempt};
 use protocol::connect::{self, ConnectError};
 use protocol::credentials::Credentials;
-use protocol::hello::{Accepted, DRIVER_VARIABLES, DeviceKind, Hello, Intent};
+use protocol::hello::{Accepted, DRIVER_VARIABLES, DeviceKind, Hello, Intent, Waiting};
 use protocol::stats::{Answered, MappedStats};
 use protocol::transport::Patience;
 use zerocopy::FromBytes;
@@ -236,7 +239,7 @@ fn open() -> Result<Opened, Failure> {
         .filter(|address| settings.transport.allows(address))
         .collect();
     let windows = Windows::reserve();
-    let hello = hello(&windows);
+    let hello = hello(&windows)?;
     let patience = Patience {
         grace: settings.silence_grace,
         told: Arc::new(|notice| log::warning!("the server: {notice}")),
@@ -245,6 +248,7 @@ fn open() -> Result<Opened, Failure> {
     let credentials = Credentials::of_this_process()
         .map_err(|error| Failure::new(CUresult::SYSTEM_NOT_READY, error))?;
     let choice = settings.transport;
+    let mut told = Told::default();
     let opened = connect::first_of(&addresses, |address| {
         let socket = process::hold(connect::connect(address)?);
         let credential = credentials.for_server(address);
@@ -253,6 +257,7 @@ fn open() -> Result<Opened, Failure> {
             choice,
             credential: &credential,
             hold: &process::hold,
+            told: &mut |waiting| told.hear(waiting),
         };
         let session =
             connect::rdma::begin_session(address, socket, &hello, patience.clone(), approach)?;
@@ -272,6 +277,31 @@ fn open() -> Result<Opened, Failure> {
                 settings.transport.name()
             ),
         )),
+    }
+}
+
+/// What was said of the queue in which this process waits for a lease.
+#[derive(Default)]
+struct Told {
+    place: Option<(u32, String)>,
+}
+
+impl Told {
+    /// Says where we stand, whenever it changes; the first time to everybody.
+    fn hear(&mut self, waiting: &Waiting) {
+        let place = (waiting.position, waiting.reason.clone());
+        let is_first = self.place.is_none();
+        if self.place.as_ref() != Some(&place) {
+            let text = format!(
+                "waiting for a lease, place {} in the queue: {}",
+                waiting.position, waiting.reason
+            );
+            match is_first {
+                true => log::warning!("{text}"),
+                false => log::info!("{text}"),
+            }
+            self.place = Some(place);
+        }
     }
 }
 
@@ -297,20 +327,27 @@ fn settings() -> Result<Settings, Failure> {
         .map_err(|error| Failure::new(CUresult::SYSTEM_NOT_READY, error))
 }
 
-fn hello(windows: &Windows) -> Hello {
-    let count = variable(protocol::config::DEVICES_VARIABLE);
-    let count = count.and_then(|count| count.into_string().ok());
-    let devices = protocol::hello::DeviceRequest {
-        count: count.and_then(|count| count.parse().ok()).unwrap_or(1),
-        ..Default::default()
+fn hello(windows: &Windows) -> Result<Hello, Failure> {
+    let said = |name| {
+        variable(name)
+            .and_then(|text| text.into_string().ok())
+            .filter(|text| !text.is_empty())
     };
-    Hello {
+    let devices = device_request(
+        said(DEVICES_VARIABLE),
+        said(MEMORY_VARIABLE),
+        said(COMPUTE_VARIABLE),
+    );
+    let devices = devices.map_err(|error| Failure::new(CUresult::SYSTEM_NOT_READY, error))?;
+    Ok(Hello {
         shape_hash: wire::shape_hash().to_vec(),
         devices: Some(devices),
+        lease: said(LEASE_VARIABLE).unwrap_or_default(),
+        waits: true,
         windows: windows.proposed(),
         environment: environment(),
         ..Hello::new(Intent::Session)
-    }
+    })
 }
 
 fn environment() -> std::collections::BTreeMap<String, String> {

@@ -3,7 +3,8 @@
 //! Private rows (below 100) come first: what several functions are `via`.
 
 unsafe extern "C" {
-    /// Physical memory at an address of a window (`address` != 0), or memory where the driver places it (0).
+    /// Physical memory at an address of a window (`address` != 0), or memory where the driver places it (0). NOT_READY: not now, but memory is on its way
+    /// out; to be asked again soon.
     #[row(40, private, asked, custom = worker, blocks = device)]
     fn gpurunMemoryMap(#[out] mapped: *mut u64, address: u64, size: u64) -> CUresult;
 
@@ -62,6 +63,11 @@ unsafe extern "C" {
         element_bytes: u32,
         stream: CUstream,
     ) -> CUresult;
+
+    /// Everything that the program holds without using it has been given back, for the call of this number: a completion of stream id
+    /// 0xFFFF_FFFE.
+    #[row(47, private, posted, custom = worker, blocks = never)]
+    fn gpurunIdleGivenBack(number: u64) -> CUresult;
 
     #[row(284, refused = "not served yet", blocks = device, since = 11030)]
     fn cuFlushGPUDirectRDMAWrites(
@@ -191,7 +197,7 @@ unsafe extern "C" {
     )]
     fn cuMemGetInfo(#[out] free: *mut c_uint, #[out] total: *mut c_uint) -> CUresult;
 
-    #[row(298, asked, custom = client, blocks = never, since = 3020, test = "surface_memory")]
+    #[row(298, asked, custom = both, blocks = never, since = 3020, test = "surface_memory")]
     fn cuMemGetInfo_v2(#[out] free: *mut usize, #[out] total: *mut usize) -> CUresult;
 
     #[row(299, refused = "not served yet", blocks = never, since = 13040)]

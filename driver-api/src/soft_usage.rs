@@ -10,6 +10,26 @@ use crate::abi::CUresult;
 /// The function's name.
 pub const SYMBOL: &str = "gpurun_soft_gpu_usage";
 
+/// The variable that names the shared segment, that is: which device this is.
+pub const SEGMENT_VARIABLE: &str = "GPURUN_SOFT_SEGMENT";
+
+/// Where segments are.
+pub const SEGMENT_FOLDER: &str = "/dev/shm";
+
+/// The name of a segment as it is written in [`SEGMENT_VARIABLE`]; none if it is no plain file name.
+#[must_use]
+pub fn segment_name(text: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (text.len() <= 200 && text.chars().all(is_plain) && !text.starts_with('.'))
+        .then(|| text.to_owned())
+}
+
+/// The segment of a user who names none.
+#[must_use]
+pub fn segment_of_user(user: u32) -> String {
+    format!("gpurun-soft-gpu-{user}")
+}
+
 /// `device` by number; `usage` is a place for a [`Usage`] whose `size` is set.
 pub type Function = unsafe extern "C" fn(device: u32, usage: *mut Usage) -> CUresult;
 
@@ -68,5 +88,17 @@ impl Usage {
     pub fn processes(&self) -> &[ProcessUsage] {
         let count = (self.process_count as usize).min(MAX_PROCESSES);
         &self.processes[..count]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_plain_file_names() {
+        assert_eq!(segment_name("test-1"), Some("test-1".to_owned()));
+        assert_eq!((segment_name("../x"), segment_name(".x")), (None, None));
+        assert_eq!(segment_of_user(7), "gpurun-soft-gpu-7");
     }
 }

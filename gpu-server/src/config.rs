@@ -3,10 +3,13 @@
 //! Rules: a file with an unknown key, or a file that was named and is not there, is an error; where the server may
 //! listen is decided here, purely, before anything is bound.
 
+mod metrics;
+mod pool;
+pub mod sandbox;
 mod security;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,8 +19,12 @@ use protocol::limits::{DEFAULT_PORT, DEFAULT_SILENCE_GRACE};
 use protocol::transport::rdma::Wanted;
 use serde::Deserialize;
 
+use pool::PoolFile;
+use sandbox::SandboxFile;
 use security::SecurityFile;
 
+pub use pool::PoolConfig;
+pub use sandbox::SandboxConfig;
 pub use security::SecurityConfig;
 
 /// The file that is read if none is named.
@@ -66,9 +73,23 @@ pub enum ConfigError {
     /// A traffic class that is none.
     #[error("rdma_traffic_class: {0}")]
     TrafficClass(String),
+    /// Something of leases that cannot be.
+    #[error("pool.{key}: {problem}")]
+    Pool {
+        /// Which setting.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A certificate without a key, or a key without a certificate.
     #[error("tls_certificate and tls_key are named both or neither")]
     HalfCertificate,
+    /// Workers cannot be confined as the settings say.
+    #[error("sandbox: {0}")]
+    Sandbox(String),
+    /// An address for figures that is none.
+    #[error("metrics: '{0}' is neither 'off' nor an address such as 127.0.0.1:7371")]
+    Metrics(String),
     /// An address that others can reach, and nothing that keeps them out.
     #[error(
         "will not listen on {0}: there is no authority, so whoever reaches that address could use the GPU and read the data. \
@@ -90,6 +111,8 @@ pub struct Flags {
     pub config: Option<PathBuf>,
     /// Whether addresses that others can reach are accepted.
     pub insecure: bool,
+    /// Whether it serves one run only, and shall be there soon.
+    pub private: bool,
 }
 
 /// What the file says.
@@ -108,12 +131,17 @@ struct File {
     rdma_device: Option<String>,
     rdma_traffic_class: Option<u64>,
     state: Option<PathBuf>,
+    metrics: Option<String>,
     authority: Option<PathBuf>,
     tls_certificate: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     require_token: Option<bool>,
     require_encryption: Option<bool>,
     trust_loopback: Option<bool>,
+    #[serde(default)]
+    pool: PoolFile,
+    #[serde(default)]
+    sandbox: SandboxFile,
 }
 
 /// How RDMA is used, or why it is not.
@@ -144,8 +172,18 @@ pub struct Config {
     pub silence_grace: Duration,
     /// How RDMA is used.
     pub rdma: Rdma,
+    /// What outlives the server is here; none: nothing does.
+    pub state: Option<PathBuf>,
+    /// Where figures for operators are, if they are anywhere.
+    pub metrics: Option<SocketAddr>,
     /// Who may come from elsewhere, and how.
     pub security: SecurityConfig,
+    /// What leases are given.
+    pub pool: PoolConfig,
+    /// Whether it serves one run only, and shall be there soon.
+    pub is_private: bool,
+    /// How workers are confined.
+    pub sandbox: SandboxConfig,
 }
 
 /// Reads the file and puts the flags over it.
@@ -223,6 +261,8 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         trust_loopback: file.trust_loopback,
     };
     let security = SecurityConfig::merge(security, file.state.as_deref(), insecure)?;
+    let sandbox = SandboxConfig::merge(file.sandbox, file.state.as_deref())?;
+    let metrics = metrics::address(file.metrics.as_deref(), file.state.is_some())?;
     Ok(Config {
         listen: addresses,
         device,
@@ -231,7 +271,12 @@ fn merge(flags: &Flags, file: File) -> Result<Config, ConfigError> {
         max_sessions,
         silence_grace,
         rdma,
+        state: file.state,
+        metrics,
         security,
+        pool: PoolConfig::new(file.pool)?,
+        is_private: flags.private,
+        sandbox,
     })
 }
 

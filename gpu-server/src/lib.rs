@@ -11,7 +11,8 @@
 //! inherited descriptors by number      worker    the calls of one session
 //! monitor   how devices are used, seen by a child process
 //! order     what a worker is started with  pool      who gets which part of which device
-//! authority who may come from elsewhere
+//! authority who may come from elsewhere  ledger    how much memory a lease has taken
+//! sandbox   what a worker may do           registry  workers and a daemon that did not start them
 //! ```
 
 pub mod authority;
@@ -20,9 +21,12 @@ pub mod daemon;
 pub(crate) mod driver;
 pub mod gate;
 pub mod inherited;
+pub mod ledger;
 pub mod monitor;
 pub mod order;
 pub mod pool;
 pub mod probe;
+pub mod registry;
+pub mod sandbox;
 pub mod snapshot;
 pub mod worker;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gpu_server::config::Flags;
-use gpu_server::{authority, config, daemon, inherited, monitor, order, probe, worker};
+use gpu_server::{authority, config, daemon, inherited, ledger, monitor, order, probe, worker};
 use protocol::hello::DeviceKind;
 use tracing_subscriber::EnvFilter;
 
@@ -46,6 +46,16 @@ enum Word {
         /// The driver's library
         #[arg(long)]
         driver: PathBuf,
+    },
+    /// Hold a context, and tell a device's free memory (started by the server itself)
+    #[command(hide = true)]
+    Context {
+        /// The driver's library
+        #[arg(long)]
+        driver: PathBuf,
+        /// The device's number
+        #[arg(long)]
+        device: i32,
     },
     /// Tell how devices are used (started by the server itself)
     #[command(hide = true)]
@@ -139,6 +149,9 @@ fn main() -> ExitCode {
         Word::Probe { driver } => probe::main(&driver)
             .map(|()| ExitCode::SUCCESS)
             .map_err(|error| error.to_string()),
+        Word::Context { driver, device } => ledger::measure::main(&driver, device)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|error| error.to_string()),
         Word::Monitor {
             driver,
             device_kind,
@@ -185,6 +198,7 @@ fn run_daemon(serve: Serve) -> Result<ExitCode, String> {
         driver: serve.driver,
         config: serve.config,
         insecure: serve.insecure,
+        private: serve.exit_with_parent,
     });
     let config = config.map_err(|error| error.to_string())?;
     daemon::serve(config, ready).map_err(|error| error.to_string())?;

@@ -268,7 +268,7 @@ fn a_revoked_token_ends_its_session_at_once() {
         server.socket(),
         &hello,
         &credential,
-        &|socket| socket,
+        (&|socket| socket, &mut |_| {}),
     )
     .expect("a session");
     assert!(line.is_encrypted() && accepted.session > 0);

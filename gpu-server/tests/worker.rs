@@ -1,4 +1,5 @@
-//! The worker as a process, on the software GPU: hello, memory, a kernel from PTX, printing, the end.
+//! The worker as a process, on the software GPU: hello, memory, a kernel from PTX, printing, the end. It is confined, as the daemon
+//! does it.
 //!
 //! Needs a driver: named by `GPURUN_TEST_DRIVER` (an NVIDIA driver will do as well), or `libsoft_gpu.so` beside the server's
 //! binary, or where `scripts/build` puts it.
@@ -13,12 +14,15 @@ use std::time::{Duration, Instant};
 use command_fds::{CommandFdExt, FdMapping};
 use driver_api::id::{FunctionId, ModuleId, StreamId};
 use driver_api::wire::{Request, request as r, shape_hash};
+use gpu_server::config::SandboxConfig;
+use gpu_server::sandbox::Sandbox;
 use prost::Message;
 use protocol::frame::{
     CallFlags, CallRecord, Completions, FrameHeader, FrameKind, RecordBuffer, Replies,
 };
 use protocol::hello::{
-    self, Accepted, Answer, DeviceKind, Hello, HelloReply, Intent, Window, WorkerOrder,
+    self, Accepted, Answer, DeviceKind, Hello, HelloReply, Intent, SandboxOrder, Window,
+    WorkerOrder,
 };
 use protocol::limits::{BULK_CHUNK_BYTES, CLEAN_UP_LIMIT};
 use protocol::transport::{Connection, Patience};
@@ -92,6 +96,15 @@ fn driver() -> PathBuf {
     found.expect("a driver: run scripts/build, or set GPURUN_TEST_DRIVER")
 }
 
+/// Every layer that this kernel has.
+fn confined(driver: &Path) -> SandboxOrder {
+    let config = SandboxConfig::default();
+    let tenant = "local".parse().expect("a tenant");
+    let sandbox = Sandbox::begin(&config, driver, DeviceKind::Software);
+    let order = sandbox.expect("a sandbox").order(&tenant, 1, None);
+    order.expect("an order")
+}
+
 struct Worker {
     child: Child,
     connection: Connection,
@@ -124,6 +137,7 @@ impl Worker {
             device_kind: DeviceKind::Software.into(),
             silence_grace_seconds: 300,
             parent: std::process::id(),
+            sandbox: Some(confined(driver)),
             ..WorkerOrder::default()
         };
         let mut file = tempfile::tempfile().expect("a file");

@@ -12,6 +12,8 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const NO_SERVER: u8 = 120;
 /// The server says no.
 pub(crate) const REFUSED: u8 = 121;
+/// The time that the user would wait is over.
+pub(crate) const WAIT_OVER: u8 = 122;
 /// Our own failure.
 pub(crate) const INTERNAL: u8 = 123;
 /// The program is there but cannot be run, as in sh.
@@ -69,16 +71,20 @@ impl From<ConfigError> for Failure {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
-        let status = match error {
-            ConnectError::Refused { .. }
-            | ConnectError::Version { .. }
-            | ConnectError::Tls { .. }
-            | ConnectError::Clear(_) => REFUSED,
-            ConnectError::Credentials(_) => USAGE,
-            ConnectError::Unreachable { .. }
-            | ConnectError::Hello { .. }
-            | ConnectError::NoRdma { .. } => NO_SERVER,
-        };
-        Self::new(status, error.to_string())
+        Self::new(status_of(&error), error.to_string())
+    }
+}
+
+/// What gpurun ends with where there is no connection.
+pub(crate) const fn status_of(error: &ConnectError) -> u8 {
+    match error {
+        ConnectError::Refused { .. }
+        | ConnectError::Version { .. }
+        | ConnectError::Tls { .. }
+        | ConnectError::Clear(_) => REFUSED,
+        ConnectError::Credentials(_) => USAGE,
+        ConnectError::Unreachable { .. }
+        | ConnectError::Hello { .. }
+        | ConnectError::NoRdma { .. } => NO_SERVER,
     }
 }

@@ -1,23 +1,28 @@
 //! `gpurun`: runs an unmodified CUDA program on GPUs that are elsewhere.
 //!
-//! What: finds the server (or starts a private one), puts our libraries in front of the program, runs it, and ends as
+//! What: leases devices of a server (or of a private one), puts our libraries in front of the program, runs it, and ends as
 //! it ends. Rules: the program must not notice us: its terminal, its signals and its exit status are its own; a
 //! server that is configured and not there is an error, never a silent fall-back.
 //!
 //! ```text
-//! arguments  the command line       embedded  the private server    wait   signals, exit status
-//! guest      our libraries          run       the life of a run     stats  what was counted
-//! exit       status and message     list      devices of servers   login  credentials
+//! arguments  the command line        run      the life of a run          wait   signals, exit status
+//! servers    whom to ask             lease    asked for, kept, returned  stats  what was counted
+//! embedded   the private server      pool     a server's pool            text   words and tables
+//! guest      our libraries           exit     status and message
+//! commands   everything that is no run: list, request, leases, smi, health …
 //! ```
 
 mod arguments;
+mod commands;
 mod embedded;
 mod exit;
 mod guest;
-mod list;
-mod login;
+mod lease;
+mod pool;
 mod run;
+mod servers;
 mod stats;
+mod text;
 mod wait;
 
 use std::process::ExitCode;
@@ -34,22 +39,22 @@ fn main() -> ExitCode {
         }
     };
     let result = match request {
-        Request::Run { options, program } => run::run(&options, &program),
-        Request::List { options, json } => list::list(&options, json),
-        Request::Login(bundle) => login::login(&bundle),
-        Request::Version => {
-            println!(
-                "gpurun {} (protocol {})",
-                env!("CARGO_PKG_VERSION"),
-                protocol::limits::NEWEST_VERSION
-            );
-            Ok(0)
-        }
+        Request::Run {
+            options,
+            need,
+            program,
+        } => run::run(&options, &need, &program),
+        Request::Exec {
+            options,
+            lease,
+            program,
+        } => run::exec(&options, &lease, &program),
+        Request::Ours { options, word } => commands::run(&options, word),
     };
     match result {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
-            eprintln!("gpurun: {failure}");
+            text::say(&failure);
             ExitCode::from(failure.status())
         }
     }

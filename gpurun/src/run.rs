@@ -1,33 +1,40 @@
-//! The life of a run: settings, server, environment, program, end.
+//! The life of a run: settings, server, lease, environment, program, end.
+//!
+//! ```text
+//! run    a lease of its own, kept while the program runs, given back at its end
+//! exec   a lease that is there, watched while the program runs
+//! (a gpurun inside one of these: the lease that is there, and we become the program)
+//! ```
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use control_plane::Lease;
 use protocol::address::Address;
 use protocol::config::{
-    self, DEVICE_VARIABLE, DEVICES_VARIABLE, DeviceChoice, SERVER_VARIABLE, STATS_FILE_VARIABLE,
-    STATS_VARIABLE, Settings, Sources, TRANSPORT_VARIABLE,
+    self, DEVICE_VARIABLE, DEVICES_VARIABLE, DeviceChoice, LEASE_VARIABLE, SERVER_VARIABLE,
+    STATS_FILE_VARIABLE, STATS_VARIABLE, Settings, Sources, TRANSPORT_VARIABLE,
 };
-use protocol::connect::{self, ConnectError};
-use protocol::credentials::Credentials;
-use protocol::hello::{Accepted, DeviceKind};
+use protocol::hello::DeviceKind;
 use protocol::stats::MappedStats;
 use tempfile::NamedTempFile;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
-use crate::arguments::Options;
-use crate::embedded::Embedded;
-use crate::exit::{Failure, NO_SERVER, REFUSED, USAGE};
+use crate::arguments::{NeedOptions, Options};
+use crate::exit::{Failure, USAGE};
+use crate::lease::keep::{AtEnd, Keeper};
+use crate::lease::{self, Grant, Held, Want};
+use crate::pool::{self, Server};
+use crate::servers::{Servers, configured};
+use crate::text::say;
 use crate::wait::{Signals, exit_status};
 use crate::{guest, stats};
-
-/// The servers of a run, and the private one if there is.
-pub(crate) struct Servers {
-    pub(crate) addresses: Vec<Address>,
-    pub(crate) embedded: Option<Embedded>,
-}
 
 /// The settings that the options and the environment make.
 pub(crate) fn settings(options: &Options) -> Result<Settings, Failure> {
@@ -36,138 +43,273 @@ pub(crate) fn settings(options: &Options) -> Result<Settings, Failure> {
     )?)?)
 }
 
-/// The configured servers that the transport allows, or a private one.
-pub(crate) fn servers(settings: &Settings) -> Result<Servers, Failure> {
-    let Some((list, origin)) = &settings.servers else {
-        let directory = guest::executable_directory()?;
-        let embedded = Embedded::start(&directory, settings.transport, settings.device)?;
-        return Ok(Servers {
-            addresses: vec![embedded.address().clone()],
-            embedded: Some(embedded),
-        });
+/// A variable of the environment that is said, as text.
+pub(crate) fn said(name: &str) -> Option<String> {
+    let text = config::variable(name)?;
+    Some(text.to_string_lossy().into_owned()).filter(|text| !text.is_empty())
+}
+
+/// The lease that this process is in.
+pub(crate) fn shared_lease() -> Option<String> {
+    said(LEASE_VARIABLE)
+}
+
+/// A program to run, and everything that does not depend on its lease.
+struct Run<'a> {
+    begin: Instant,
+    name: &'a OsStr,
+    command: Command,
+    settings: Settings,
+    counts: Option<Counts>,
+}
+
+impl<'a> Run<'a> {
+    fn new(options: &Options, program: &'a [OsString]) -> Result<Self, Failure> {
+        let begin = Instant::now();
+        let Some((name, arguments)) = program.split_first() else {
+            return Err(Failure::new(USAGE, "no program to run"));
+        };
+        let guest = guest::find(&guest::executable_directory()?)?;
+        let settings = settings(options)?;
+        require_present(name)?;
+        let counts = Counts::if_wanted()?;
+        let variable = |name: &str| std::env::var_os(name);
+        let mut command = Command::new(name);
+        command
+            .args(arguments)
+            .env(
+                "LD_PRELOAD",
+                guest::preload(&guest, variable("LD_PRELOAD").as_deref()),
+            )
+            .env(
+                "LD_LIBRARY_PATH",
+                guest::library_path(&guest, variable("LD_LIBRARY_PATH").as_deref()),
+            )
+            .env(TRANSPORT_VARIABLE, settings.transport.name())
+            .env(DEVICE_VARIABLE, settings.device.name());
+        if let Some(counts) = &counts {
+            command.env(STATS_FILE_VARIABLE, counts.file.path());
+        }
+        Ok(Self {
+            begin,
+            name,
+            command,
+            settings,
+            counts,
+        })
+    }
+
+    /// Tells the program its lease and where it is.
+    fn under(&mut self, lease: &str, address: &Address) {
+        self.command
+            .env(LEASE_VARIABLE, lease)
+            .env(SERVER_VARIABLE, address.to_string());
+    }
+
+    /// Runs the program while its lease is kept.
+    fn keep(mut self, runtime: Runtime, grant: Grant, at_end: AtEnd) -> Result<Ended, Failure> {
+        let Held { pool, lease, .. } = &grant.held;
+        self.under(&lease.id, &pool.server().address);
+        if !lease.slices.is_empty() {
+            let devices = lease.slices.len().to_string();
+            self.command.env(DEVICES_VARIABLE, devices);
+        }
+        // Before the thread begins: signals are for the one that waits.
+        let signals = Signals::block().map_err(cannot_wait)?;
+        let keeper = Keeper::start(runtime, grant, at_end)?;
+        let status = wait_for(&signals, &mut self.command, self.name);
+        keeper.end();
+        Ok(self.ended(status?))
+    }
+
+    fn ended(self, status: u8) -> Ended {
+        Ended {
+            status,
+            begin: self.begin,
+            counts: self.counts,
+        }
+    }
+}
+
+/// A program that has ended.
+struct Ended {
+    status: u8,
+    begin: Instant,
+    counts: Option<Counts>,
+}
+
+impl Ended {
+    /// Says what was counted.
+    fn report(self) -> u8 {
+        let wall = self.begin.elapsed();
+        if let Some(counts) = self.counts {
+            eprint!("{}", stats::text(&counts.mapped.report(), wall));
+        }
+        self.status
+    }
+}
+
+/// Runs the program under a lease of its own, or under the one that we are in already. Returns its status; where there is nothing left for us to do, becomes
+/// the program instead.
+pub(crate) fn run(
+    options: &Options,
+    need: &NeedOptions,
+    program: &[OsString],
+) -> Result<u8, Failure> {
+    let run = Run::new(options, program)?;
+    if let Some(lease) = shared_lease() {
+        return share(run, options, need, &lease);
+    }
+    let need = need.clone().with_variables(said)?;
+    let servers = Servers::of(&run.settings)?;
+    let want = Want {
+        need: need.need(run.settings.device),
+        patience: need.patience(),
+        is_detached: false,
+        time: None,
+        program: run.name.to_string_lossy().into_owned(),
     };
-    let addresses: Vec<Address> = list
-        .iter()
-        .filter(|address| settings.transport.allows(address))
-        .cloned()
-        .collect();
-    if addresses.is_empty() {
-        let message = format!(
-            "no server of {origin} uses the transport {}",
-            settings.transport
-        );
-        return Err(Failure::new(USAGE, message));
-    }
-    Ok(Servers {
-        addresses,
-        embedded: None,
-    })
-}
-
-/// Asks the first server that is there whether it has what is wanted.
-fn check(servers: &Servers, settings: &Settings, devices: u32) -> Result<DeviceKind, Failure> {
-    let credentials = Credentials::of_this_process().map_err(ConnectError::from)?;
-    let answer = connect::first_of(&servers.addresses, |address| {
-        let credential = credentials.for_server(address);
-        connect::secure::fetch_snapshot(address, &credential)
-            .map(|accepted| (address.clone(), accepted))
-    });
-    let (address, accepted) = answer.unwrap_or_else(|| Err(nobody()))?;
-    let kind = kind_of(&accepted);
-    let is_wanted = match settings.device {
-        DeviceChoice::Auto => true,
-        DeviceChoice::Gpu => kind == DeviceKind::Nvidia,
-        DeviceChoice::Soft => kind == DeviceKind::Software,
+    let runtime = pool::runtime()?;
+    let grant = runtime.block_on(async {
+        let grant = lease::acquire(&need.allowed(servers.list.clone())?, &want).await?;
+        if servers.is_private() && run.settings.device == DeviceChoice::Auto {
+            let list = grant.held.pool.list().await?;
+            announce(list.server.unwrap_or_default().device_kind());
+        }
+        Ok::<_, Failure>(grant)
+    })?;
+    let at_end = match servers.is_private() {
+        true => AtEnd::Leave,
+        false => AtEnd::Release,
     };
-    if !is_wanted {
-        let message = format!("{address} has no device of the kind {}", settings.device);
-        return Err(Failure::new(REFUSED, message));
+    if servers.is_private() && run.settings.device == DeviceChoice::Soft {
+        announce(DeviceKind::Software);
     }
-    let present = accepted.devices.len();
-    if devices as usize > present {
-        let message =
-            format!("{address} has {present} of the {devices} devices that were asked for");
-        return Err(Failure::new(REFUSED, message));
-    }
-    Ok(kind)
+    let ended = run.keep(runtime, grant, at_end)?;
+    drop(servers);
+    Ok(ended.report())
 }
 
-/// The error of an empty list, which [`servers`] never makes.
-fn nobody() -> ConnectError {
-    ConnectError::Unreachable {
-        address: Address::Unix("/".into()),
-        reason: "no server configured".to_owned(),
-    }
+/// Runs the program under a lease that somebody has.
+pub(crate) fn exec(options: &Options, lease: &str, program: &[OsString]) -> Result<u8, Failure> {
+    let run = Run::new(options, program)?;
+    let servers = configured(&run.settings)?;
+    let runtime = pool::runtime()?;
+    let held = runtime.block_on(find(&servers, lease))?;
+    let grant = Grant {
+        held,
+        returning: JoinSet::new(),
+    };
+    Ok(run.keep(runtime, grant, AtEnd::Leave)?.report())
 }
 
-/// What a server's devices are made of.
-pub(crate) fn kind_of(accepted: &Accepted) -> DeviceKind {
-    accepted
-        .server
-        .as_ref()
-        .map_or(DeviceKind::Unspecified, |server| server.device_kind())
+/// Holds a lease where it is.
+async fn find(servers: &[Server], lease: &str) -> Result<Held, Failure> {
+    let id = lease.to_owned();
+    let hold = move |pool: pool::Pool| {
+        let id = id.clone();
+        async move {
+            let events = pool.hold(&id).await?;
+            let mut leases = pool.leases().await?.leases.into_iter();
+            let unknown = Lease {
+                id: id.clone(),
+                ..Lease::default()
+            };
+            let lease = leases.find(|lease| lease.id == id).unwrap_or(unknown);
+            Ok(Held {
+                pool,
+                events,
+                lease,
+            })
+        }
+    };
+    let (_, held) = pool::gather(servers, hold).await.one()?;
+    Ok(held)
+}
+
+/// Runs the program under the lease that we are in: as that lease's programs do, so we become the program.
+fn share(
+    mut run: Run<'_>,
+    options: &Options,
+    need: &NeedOptions,
+    lease: &str,
+) -> Result<u8, Failure> {
+    let why = format!(
+        "the program shares lease {lease} (GPURUN_LEASE); for a lease of its own unset GPURUN_LEASE"
+    );
+    need.require_none(&why)?;
+    require_same_server(options.server.as_deref(), said(SERVER_VARIABLE), &why)?;
+    let address = match configured(&run.settings)?.as_slice() {
+        [server] => server.address.clone(),
+        servers => {
+            let id = lease.to_owned();
+            let knows = move |pool: pool::Pool| {
+                let id = id.clone();
+                async move { pool.usage(&id).await.map(drop) }
+            };
+            pool::ask_all(servers, knows)?.one()?.0.address
+        }
+    };
+    run.under(lease, &address);
+    if run.counts.is_none() {
+        return Err(Failure::of_program(run.name, &run.command.exec()));
+    }
+    let signals = Signals::block().map_err(cannot_wait)?;
+    let status = wait_for(&signals, &mut run.command, run.name)?;
+    Ok(run.ended(status).report())
+}
+
+/// A lease is on one server, so no other one can be chosen.
+fn require_same_server(
+    option: Option<&str>,
+    variable: Option<String>,
+    why: &str,
+) -> Result<(), Failure> {
+    let list = |text: &str| Address::parse_list(text).ok();
+    match (option, variable) {
+        (Some(option), Some(variable)) if list(option) != list(&variable) => Err(Failure::new(
+            USAGE,
+            format!("--server cannot be chosen here: {why}"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Says it when the run is on the software GPU because nothing else was configured.
-pub(crate) fn announce(servers: &Servers, kind: DeviceKind) {
-    if servers.embedded.is_some() && kind == DeviceKind::Software {
-        eprintln!("gpurun: no server configured; running on the SOFTWARE GPU (slow, CPU only)");
+pub(crate) fn announce(kind: DeviceKind) {
+    if kind == DeviceKind::Software {
+        say("no server configured; running on the SOFTWARE GPU (slow, CPU only)");
     }
 }
 
-/// Runs the program. Returns its status; where there is nothing left for us to do, becomes the program instead.
-pub(crate) fn run(options: &Options, program: &[OsString]) -> Result<u8, Failure> {
-    let begin = Instant::now();
-    let guest = guest::find(&guest::executable_directory()?)?;
-    let settings = settings(options)?;
-    let servers = servers(&settings)?;
-    let kind = check(&servers, &settings, options.devices.unwrap_or(1))?;
-    announce(&servers, kind);
-    let counts = Counts::if_wanted()?;
-
-    let Some((name, arguments)) = program.split_first() else {
-        return Err(Failure::new(USAGE, "no program to run"));
+/// Fails now if the program is not there, rather than after a wait for its lease.
+fn require_present(name: &OsStr) -> Result<(), Failure> {
+    let is_present = match name.as_bytes().contains(&b'/') {
+        true => Path::new(name).exists(),
+        false => {
+            let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+            let mut places = std::env::split_paths(&path);
+            places.any(|place: PathBuf| place.join(name).exists())
+        }
     };
-    let mut command = Command::new(name);
-    command.args(arguments);
-    let variable = |name: &str| std::env::var_os(name);
-    command
-        .env(
-            "LD_PRELOAD",
-            guest::preload(&guest, variable("LD_PRELOAD").as_deref()),
-        )
-        .env(
-            "LD_LIBRARY_PATH",
-            guest::library_path(&guest, variable("LD_LIBRARY_PATH").as_deref()),
-        )
-        .env(SERVER_VARIABLE, Address::format_list(&servers.addresses))
-        .env(TRANSPORT_VARIABLE, settings.transport.name())
-        .env(DEVICE_VARIABLE, settings.device.name());
-    if let Some(devices) = options.devices {
-        command.env(DEVICES_VARIABLE, devices.to_string());
+    match is_present {
+        true => Ok(()),
+        false => Err(Failure::of_program(
+            name,
+            &std::io::ErrorKind::NotFound.into(),
+        )),
     }
-    if let Some(counts) = &counts {
-        command.env(STATS_FILE_VARIABLE, counts.file.path());
-    }
-    if servers.embedded.is_none() && counts.is_none() {
-        return Err(Failure::of_program(name, &command.exec()));
-    }
-    let status = wait_for(&mut command, name)?;
-    let wall = begin.elapsed();
-    drop(servers);
-    if let Some(counts) = counts {
-        eprint!("{}", stats::text(&counts.mapped.report(), wall));
-    }
-    Ok(status)
 }
 
-fn wait_for(command: &mut Command, name: &std::ffi::OsStr) -> Result<u8, Failure> {
-    let internal = |error| Failure::internal("cannot wait for the program", error);
-    let signals = Signals::block().map_err(internal)?;
+fn cannot_wait(error: std::io::Error) -> Failure {
+    Failure::internal("cannot wait for the program", error)
+}
+
+fn wait_for(signals: &Signals, command: &mut Command, name: &OsStr) -> Result<u8, Failure> {
     let mut child = signals
         .spawn(command)
         .map_err(|error| Failure::of_program(name, &error))?;
-    let status = signals.wait(&mut child).map_err(internal)?;
+    let status = signals.wait(&mut child).map_err(cannot_wait)?;
     Ok(exit_status(status))
 }
 
@@ -198,5 +340,30 @@ impl Counts {
     }
 }
 
-/// The status of a list of servers of which none was there.
-pub(crate) const NONE_THERE: u8 = NO_SERVER;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_on_its_server() {
+        let same = |option, variable: Option<&str>| {
+            require_same_server(option, variable.map(str::to_owned), "w").is_ok()
+        };
+        assert!(same(None, Some("a")));
+        assert!(same(Some("a"), None));
+        assert!(same(Some("a"), Some("tcp://a:7370")));
+        assert!(!same(Some("b"), Some("a")));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there() {
+        let status = |name: &str| {
+            let failure = require_present(OsStr::new(name)).err();
+            failure.map(|failure| failure.status())
+        };
+        assert_eq!(status("sh"), None);
+        assert_eq!(status("/bin/sh"), None);
+        assert_eq!(status("no-such-program"), Some(crate::exit::NOT_FOUND));
+        assert_eq!(status("/no/such"), Some(crate::exit::NOT_FOUND));
+    }
+}

@@ -26,6 +26,15 @@ const FORWARDED: [libc::c_int; 6] = [
     libc::SIGUSR2,
 ];
 
+/// Keeps signals away from a thread that helps us: they are the waiting thread's.
+pub(crate) fn block_in_this_thread() {
+    let mut all = empty_set();
+    // SAFETY: the set is valid.
+    unsafe { libc::sigfillset(&mut all) };
+    // SAFETY: the set is valid, and nothing is asked back. It cannot fail with this argument.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &all, std::ptr::null_mut()) };
+}
+
 /// The signals that we take while a program runs.
 pub(crate) struct Signals {
     taken: libc::sigset_t,
@@ -48,10 +57,16 @@ impl Signals {
         }
     }
 
-    /// Starts the program, with nothing blocked but what was before.
+    /// Starts the program, with nothing blocked but what was before. Whoever kills us means the program: it ends with us, as if we had become it.
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let before = self.before;
+        let launcher = rustix::process::getpid();
         let restore = move || {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            if rustix::process::getppid() != Some(launcher) {
+                // We were killed just before.
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             // SAFETY: the set is a valid copy; nothing is asked back; the call is allowed after fork.
             match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) }
             {
@@ -59,7 +74,7 @@ impl Signals {
                 code => Err(io::Error::from_raw_os_error(code)),
             }
         };
-        // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+        // SAFETY: between fork and exec the closure makes three system calls and allocates nothing.
         unsafe { command.pre_exec(restore) };
         command.spawn()
     }

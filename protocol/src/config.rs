@@ -15,7 +15,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::address::{Address, AddressError};
-use crate::limits::{DEFAULT_SILENCE_GRACE, LEAST_SILENCE_GRACE, MOST_SILENCE_GRACE};
+use crate::hello::DeviceRequest;
+use crate::limits::{DEFAULT_SILENCE_GRACE, LEAST_SILENCE_GRACE, MAX_DEVICES, MOST_SILENCE_GRACE};
 use crate::transport::rdma;
 
 /// The environment variable with the list of servers.
@@ -26,6 +27,12 @@ pub const TRANSPORT_VARIABLE: &str = "GPURUN_TRANSPORT";
 pub const DEVICE_VARIABLE: &str = "GPURUN_DEVICE";
 /// The environment variable with the number of devices.
 pub const DEVICES_VARIABLE: &str = "GPURUN_DEVICES";
+/// The environment variable with the lease that the program runs under.
+pub const LEASE_VARIABLE: &str = "GPURUN_LEASE";
+/// The environment variable with how much of each device's memory a program gets that leases for itself.
+pub const MEMORY_VARIABLE: &str = "GPURUN_MEMORY";
+/// The environment variable with the part of each device's compute time that a program gets that leases for itself.
+pub const COMPUTE_VARIABLE: &str = "GPURUN_COMPUTE";
 /// The environment variable with the grace for a silent server.
 pub const SILENCE_GRACE_VARIABLE: &str = "GPURUN_SILENCE_GRACE";
 /// The environment variable with the file of [`crate::stats`].
@@ -167,6 +174,65 @@ pub fn parse_grace(text: &str) -> Result<Duration, GraceError> {
     grace
         .filter(|grace| (LEAST_SILENCE_GRACE..=MOST_SILENCE_GRACE).contains(grace))
         .ok_or_else(|| GraceError(text.to_owned()))
+}
+
+/// What a variable says of the devices that a program leases for itself, and it is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}: '{text}' is not {expected}")]
+pub struct DevicesError {
+    variable: &'static str,
+    text: String,
+    expected: &'static str,
+}
+
+/// What a program that leases for itself asks for, as these variables say: how many devices, how much of their memory (a part such as 0.25, or
+/// a size such as 4GiB), which part of their compute time.
+///
+/// # Errors
+/// A variable that is not understood.
+pub fn device_request(
+    count: Option<String>,
+    memory: Option<String>,
+    compute: Option<String>,
+) -> Result<DeviceRequest, DevicesError> {
+    let wrong = |variable, text: String, expected| DevicesError {
+        variable,
+        text,
+        expected,
+    };
+    let mut request = DeviceRequest {
+        count: 1,
+        ..DeviceRequest::default()
+    };
+    if let Some(text) = count {
+        let count = text.trim().parse().ok();
+        let count = count.filter(|count| (1..=MAX_DEVICES as u32).contains(count));
+        let expected = "a number of devices from 1 to 64";
+        request.count = count.ok_or_else(|| wrong(DEVICES_VARIABLE, text, expected))?;
+    }
+    if let Some(text) = memory {
+        match (part(&text), crate::size::parse_bytes(text.trim())) {
+            (Some(part), _) => request.memory_fraction = part,
+            (None, Ok(bytes)) if bytes > 0 => request.memory_bytes = bytes,
+            (None, _) => {
+                let expected = "a part such as 0.25, or a size such as 4GiB";
+                return Err(wrong(MEMORY_VARIABLE, text, expected));
+            }
+        }
+    }
+    if let Some(text) = compute {
+        let expected = "a part of a device, above 0 and at most 1";
+        request.compute_fraction =
+            part(&text).ok_or_else(|| wrong(COMPUTE_VARIABLE, text, expected))?;
+    }
+    Ok(request)
+}
+
+/// A part above 0 and at most 1, as it travels: all of it is 0.
+fn part(text: &str) -> Option<f64> {
+    let part: f64 = text.trim().parse().ok()?;
+    let is_part = part > 0.0 && part <= 1.0;
+    is_part.then_some(if part < 1.0 { part } else { 0.0 })
 }
 
 /// Who decided a setting.
@@ -558,6 +624,42 @@ mod tests {
     fn server(settings: &Settings) -> (String, String) {
         let (list, origin) = settings.servers.as_ref().expect("a server");
         (Address::format_list(list), origin.to_string())
+    }
+
+    #[test]
+    fn what_a_program_leases_for_itself() {
+        let ask = |count: &str, memory: &str, compute: &str| {
+            let said = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            device_request(said(count), said(memory), said(compute))
+        };
+        let request = ask("", "", "").expect("nothing said");
+        assert_eq!((request.count, request.memory_bytes), (1, 0));
+        let request = ask("2", "0.25", "0.5").expect("parts");
+        assert_eq!(
+            (
+                request.count,
+                request.memory_fraction,
+                request.compute_fraction
+            ),
+            (2, 0.25, 0.5)
+        );
+        assert_eq!(ask("", "4GiB", "").expect("a size").memory_bytes, 4 << 30);
+        assert_eq!(
+            ask("", "1", "1").expect("all"),
+            ask("", "", "").expect("all")
+        );
+        for (count, memory, compute) in [
+            ("0", "", ""),
+            ("65", "", ""),
+            ("x", "", ""),
+            ("", "-1", ""),
+            ("", "much", ""),
+            ("", "", "1.5"),
+            ("", "", "nan"),
+        ] {
+            let error = ask(count, memory, compute).expect_err("a mistake");
+            assert!(error.to_string().starts_with("GPURUN_"), "{error}");
+        }
     }
 
     #[test]

@@ -14,9 +14,9 @@ use std::time::Instant;
 use crate::address::Address;
 use crate::credentials::CredentialsError;
 use crate::hello::{
-    self, Accepted, Answer, Hello, HelloError, HelloReply, Intent, RefusalCode, Ticket,
+    self, Accepted, Answer, Hello, HelloError, HelloReply, Intent, RefusalCode, Ticket, Waiting,
 };
-use crate::limits::{CONNECT_TIMEOUT, HELLO_REPLY_TIMEOUT};
+use crate::limits::{CONNECT_TIMEOUT, HELLO_REPLY_TIMEOUT, WAITING_TIMEOUT};
 use crate::transport::tls::TlsError;
 use crate::transport::{Connection, HandshakeStream, Patience, tcp, unix};
 use secure::Line;
@@ -26,7 +26,7 @@ use secure::Line;
 pub enum ConnectError {
     /// Nobody answers there.
     #[error(
-        "cannot reach {address}: {reason}. Is gpu-server running? Try: gpurun list --server {}",
+        "cannot reach {address}: {reason}. Is gpu-server running? Try: gpurun health --server {}",
         address.short()
     )]
     Unreachable {
@@ -186,11 +186,26 @@ pub fn say_hello_until(
         source,
     };
     let mut stream = HandshakeStream::new(socket.as_fd(), deadline);
-    match converse(address, &mut stream, hello)? {
+    match converse(address, &mut stream, hello, &mut |_| {})? {
         Reply::Accepted(accepted) => Ok(*accepted),
-        Reply::Ticket(_) => Err(failed(HelloError::Malformed(
+        Reply::Ticket(_) | Reply::Waiting(_) => Err(failed(HelloError::Malformed(
             "a ticket that was not asked for",
         ))),
+    }
+}
+
+/// What a client does when it hears that it waits for a lease.
+pub type Told<'a> = &'a mut dyn FnMut(&Waiting);
+
+/// What carries a hello, and by when it must have.
+trait Talk: Read + Write {
+    /// From now on there is as long as this.
+    fn until(&mut self, deadline: Instant);
+}
+
+impl Talk for HandshakeStream<'_> {
+    fn until(&mut self, deadline: Instant) {
+        self.set_deadline(deadline);
     }
 }
 
@@ -198,23 +213,39 @@ pub fn say_hello_until(
 enum Reply {
     Accepted(Box<Accepted>),
     Ticket(Ticket),
+    /// Not yet.
+    Waiting(Waiting),
 }
 
-/// Says hello on whatever carries it.
+/// Says hello on whatever carries it, and hears the answer: at once, or after all that the client is told while it waits for a lease.
 fn converse(
     address: &Address,
-    stream: &mut (impl Read + Write),
+    stream: &mut impl Talk,
     hello: &Hello,
+    told: Told<'_>,
 ) -> Result<Reply, ConnectError> {
     let failed = |source| ConnectError::Hello {
         address: address.clone(),
         source,
     };
     hello::write(stream, hello).map_err(failed)?;
-    hear(address, stream)
+    loop {
+        match hear(address, stream)? {
+            Reply::Waiting(waiting) if hello.waits => {
+                told(&waiting);
+                stream.until(Instant::now() + WAITING_TIMEOUT);
+            }
+            Reply::Waiting(_) => {
+                return Err(failed(HelloError::Malformed(
+                    "an answer that was not asked for",
+                )));
+            }
+            reply => return Ok(reply),
+        }
+    }
 }
 
-/// Hears the answer to a hello.
+/// Hears one answer to a hello.
 fn hear(address: &Address, stream: &mut impl Read) -> Result<Reply, ConnectError> {
     let failed = |source| ConnectError::Hello {
         address: address.clone(),
@@ -235,9 +266,7 @@ fn hear(address: &Address, stream: &mut impl Read) -> Result<Reply, ConnectError
             code: refused.code(),
             message: refused.message,
         }),
-        Some(Answer::Waiting(_)) => Err(failed(HelloError::Malformed(
-            "an answer that was not asked for",
-        ))),
+        Some(Answer::Waiting(waiting)) => Ok(Reply::Waiting(waiting)),
         None => Err(failed(HelloError::Malformed("no answer"))),
     }
 }
@@ -339,7 +368,7 @@ mod tests {
         let error = fetch_snapshot(&address(&format!("127.0.0.1:{port}"))).expect_err("nobody");
         let expected = format!(
             "cannot reach tcp://127.0.0.1:{port}: connection refused. Is gpu-server running? \
-             Try: gpurun list --server 127.0.0.1:{port}"
+             Try: gpurun health --server 127.0.0.1:{port}"
         );
         assert_eq!(error.to_string(), expected);
         let error = fetch_snapshot(&address("unix:/nowhere/s")).expect_err("nobody");

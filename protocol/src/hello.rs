@@ -30,8 +30,9 @@ pub use control::hello_reply::Answer;
 pub use control::{
     Accepted, DescriptorOrder, DeviceKind, DeviceRequest, DeviceSnapshot, DeviceUsage, Hello,
     HelloReply, Identity, Intent, LeaseOrder, ProbeReport, ProcessUsage, RdmaEnd, RdmaOrder,
-    RdmaQueuePair, Reading, RefusalCode, Refused, SandboxOrder, ServerInfo, SliceOrder, Ticket,
-    TlsOrder, UsageReport, Waiting, Window, WorkerOrder,
+    RdmaQueuePair, Reading, RefusalCode, Refused, SandboxAccess, SandboxLayer, SandboxOrder,
+    SandboxPath, ServerInfo, SliceOrder, Ticket, TlsOrder, UsageReport, Waiting, Window,
+    WorkerOrder,
 };
 
 /// The first bytes of each direction: a name and the version of this way of beginning.

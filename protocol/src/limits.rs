@@ -108,6 +108,9 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most time for a HelloReply: a worker starts, loads a driver and makes contexts meanwhile.
 pub const HELLO_REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Most time between two words that a client hears while it waits for a lease: the server says something every 10 s.
+pub const WAITING_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Most time for a device's usage to be known to the daemon, and so to the client that asks for it: the driver's
 /// management library may have to be initialised first.
 pub const USAGE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -3,6 +3,7 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `GPURUN_SOFT_GPUS` | number of devices | 1 |
+//! | `CUDA_VISIBLE_DEVICES` | which of them, and in which order: see [`visible`] | all |
 //! | `GPURUN_SOFT_MEMORY` | memory of each, in bytes or with `KiB`, `MiB`, `GiB` | 4 GiB |
 //! | `GPURUN_SOFT_THREADS` | cores that execute kernels, and the number of multiprocessors | all |
 //! | `GPURUN_SOFT_CC` | compute capability: 7.0, 7.5 or 8.0 | 8.0 |
@@ -11,6 +12,7 @@
 //! | `GPURUN_SOFT_HOSTILE` | see [`crate::hostile`] | none |
 
 use driver_api::image::ComputeCapability;
+use driver_api::soft_usage::{SEGMENT_VARIABLE, segment_name, segment_of_user};
 
 use crate::hostile::Hostile;
 use crate::log::warn;
@@ -26,7 +28,8 @@ const DEFAULT_MEMORY_BYTES: u64 = 4 << 30;
 /// The device as configured.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    pub(crate) devices: usize,
+    /// The numbers of the devices that this process sees; its ordinals are places in here.
+    pub(crate) visible: Vec<usize>,
     /// Memory of each device.
     pub(crate) memory_bytes: u64,
     pub(crate) threads: usize,
@@ -43,10 +46,14 @@ impl Config {
     pub(crate) fn from_environment() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let number = |text: &str| text.parse::<usize>().ok();
+        let devices = setting("GPURUN_SOFT_GPUS", number)
+            .unwrap_or(1)
+            .clamp(1, MAX_DEVICES);
         Self {
-            devices: setting("GPURUN_SOFT_GPUS", number)
-                .unwrap_or(1)
-                .clamp(1, MAX_DEVICES),
+            visible: match std::env::var("CUDA_VISIBLE_DEVICES") {
+                Ok(text) => visible(&text, devices),
+                Err(_) => (0..devices).collect(),
+            },
             memory_bytes: setting("GPURUN_SOFT_MEMORY", bytes)
                 .unwrap_or(DEFAULT_MEMORY_BYTES)
                 .max(LEAST_MEMORY_BYTES),
@@ -57,12 +64,52 @@ impl Config {
                 .unwrap_or(ComputeCapability { major: 8, minor: 0 }),
             operation_budget: setting("GPURUN_SOFT_WATCHDOG", |text| text.parse::<u64>().ok())
                 .filter(|&budget| budget > 0),
-            segment: setting("GPURUN_SOFT_SEGMENT", file_name).unwrap_or_else(|| {
-                format!("gpurun-soft-gpu-{}", rustix::process::geteuid().as_raw())
-            }),
+            segment: setting(SEGMENT_VARIABLE, segment_name)
+                .unwrap_or_else(|| segment_of_user(rustix::process::geteuid().as_raw())),
             hostile: setting("GPURUN_SOFT_HOSTILE", Hostile::parse).unwrap_or_default(),
         }
     }
+}
+
+impl Config {
+    /// How many devices this process sees.
+    pub(crate) fn devices(&self) -> usize {
+        self.visible.len()
+    }
+}
+
+/// What `CUDA_VISIBLE_DEVICES` shows of so many devices: numbers or beginnings of UUIDs (`GPU-…`) with commas between. As with NVIDIA's
+/// driver, what stands behind the first word that names no device does not count, and a device that is named twice leaves none.
+fn visible(text: &str, devices: usize) -> Vec<usize> {
+    let find = |word: &str| -> Option<usize> {
+        if word.starts_with("GPU-") {
+            let mut alike = (0..devices).filter(|&device| uuid_text(device).starts_with(word));
+            return alike.next().filter(|_| alike.next().is_none());
+        }
+        word.parse().ok().filter(|&device| device < devices)
+    };
+    let found: Vec<usize> = text
+        .split(',')
+        .map_while(|word| find(word.trim()))
+        .collect();
+    let is_twice = |(place, device): (usize, &usize)| found[..place].contains(device);
+    if found.iter().enumerate().any(is_twice) {
+        return Vec::new();
+    }
+    found
+}
+
+/// A device's UUID as NVIDIA's tools write it.
+fn uuid_text(device: usize) -> String {
+    let bytes = crate::device::uuid_of(device).bytes;
+    let mut text = String::from("GPU-");
+    for (place, byte) in bytes.iter().enumerate() {
+        if matches!(place, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
 }
 
 fn setting<T>(name: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
@@ -99,12 +146,6 @@ fn capability(text: &str) -> Option<ComputeCapability> {
     Some(ComputeCapability { major, minor })
 }
 
-fn file_name(text: &str) -> Option<String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    (text.len() <= 200 && text.chars().all(plain) && !text.starts_with('.'))
-        .then(|| text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,8 +162,15 @@ mod tests {
     }
 
     #[test]
-    fn segments_are_plain_file_names() {
-        assert_eq!(file_name("test-1"), Some("test-1".to_owned()));
-        assert_eq!((file_name("../x"), file_name(".x")), (None, None));
+    fn visible_devices_as_cuda_has_them() {
+        let seen = |text: &str| visible(text, 4);
+        assert_eq!(seen("2,0"), [2, 0]);
+        assert_eq!(seen("1, 3 ,9,0"), [1, 3], "up to the first that is none");
+        assert_eq!(seen("0,-1,1"), [0]);
+        assert!(seen("").is_empty() && seen("-1").is_empty());
+        assert!(seen("1,1").is_empty(), "twice");
+        let both = format!("{},{}", uuid_text(3), uuid_text(1));
+        assert_eq!(seen(&both), [3, 1]);
+        assert!(seen("GPU-").is_empty(), "all of them are alike");
     }
 }

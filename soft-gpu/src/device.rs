@@ -20,8 +20,21 @@ use crate::state::driver;
 
 const NAME: &str = "gpurun Software GPU";
 
-/// The same in every process and after every start.
+/// Of the device that this process sees at this place.
 pub(crate) fn uuid(device: usize) -> CUuuid {
+    uuid_of(number(device))
+}
+
+/// The number of the device that this process sees at this place.
+fn number(device: usize) -> usize {
+    let seen = driver()
+        .ok()
+        .and_then(|driver| driver.config.visible.get(device));
+    seen.copied().unwrap_or(device)
+}
+
+/// The same in every process and after every start.
+pub(crate) fn uuid_of(device: usize) -> CUuuid {
     let mut bytes = *b"gpurun-soft\0\0\0\0\0";
     // The version and variant of a UUID made by a custom rule.
     bytes[6] = 0x80 | bytes[6] & 0x0f;
@@ -32,7 +45,7 @@ pub(crate) fn uuid(device: usize) -> CUuuid {
 
 /// Each device sits on a bus of its own.
 pub(crate) fn pci_bus(device: usize) -> c_int {
-    0x10 + device as c_int
+    0x10 + number(device) as c_int
 }
 
 fn pci_id(device: usize) -> String {
@@ -64,7 +77,12 @@ unsafe fn write_text(target: *mut c_char, length: c_int, text: &str) -> CUresult
 
 pub(crate) unsafe fn cuDeviceGetCount(count: *mut c_int) -> CUresult {
     // SAFETY: the caller passes a place for a number.
-    unsafe { answer(count, driver().map(|driver| driver.config.devices as c_int)) }
+    unsafe {
+        answer(
+            count,
+            driver().map(|driver| driver.config.devices() as c_int),
+        )
+    }
 }
 
 pub(crate) unsafe fn cuDeviceGet(device: *mut CUdevice, ordinal: c_int) -> CUresult {
@@ -157,7 +175,7 @@ pub(crate) unsafe fn cuDeviceGetByPCIBusId(
         // SAFETY: the caller passes a C string.
         let wanted = unsafe { CStr::from_ptr(pci_bus_id) };
         let wanted = wanted.to_str().map_err(|_| CUresult::INVALID_VALUE)?;
-        (0..driver()?.config.devices)
+        (0..driver()?.config.devices())
             .find(|&index| {
                 let id = pci_id(index);
                 // Domain and function may be left out.

@@ -137,7 +137,7 @@ impl TableHost for Host {
     }
 
     fn devices(&self) -> Vec<DeviceIdentity> {
-        let count = driver().map_or(0, |driver| driver.config.devices);
+        let count = driver().map_or(0, |driver| driver.config.devices());
         (0..count)
             .map(|index| DeviceIdentity {
                 uuid: device::uuid(index).bytes,

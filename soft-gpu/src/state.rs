@@ -87,18 +87,22 @@ extern "C" fn forked() {
 impl Driver {
     fn new() -> Result<Self, CUresult> {
         let config = Config::from_environment();
+        if config.visible.is_empty() {
+            return Err(CUresult::NO_DEVICE);
+        }
         let segment = Segment::attach(&config.segment, config.memory_bytes).map_err(|error| {
             warn(&error.to_string());
             CUresult::OPERATING_SYSTEM
         })?;
+        let segment = segment.showing(&config.visible);
         let contexts = Registry::new(Kind::Context);
-        let primaries = (0..config.devices)
+        let primaries = (0..config.devices())
             .map(|_| Mutex::new(Primary::new(contexts.reserve())))
             .collect();
         Ok(Self {
             segment,
             pool: with_signals_blocked(|| Pool::new(config.threads)),
-            memory: Memory::new(config.devices)?,
+            memory: Memory::new(config.devices())?,
             primaries,
             contexts,
             streams: Registry::new(Kind::Stream),
@@ -116,7 +120,7 @@ impl Driver {
     pub(crate) fn device(&self, device: i32) -> Result<usize, CUresult> {
         usize::try_from(device)
             .ok()
-            .filter(|&index| index < self.config.devices)
+            .filter(|&index| index < self.config.devices())
             .ok_or(CUresult::INVALID_DEVICE)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use protocol::address::Address;
-use protocol::config::{DEVICES_VARIABLE, Sources, Texts, resolve};
+use protocol::config::{DEVICES_VARIABLE, LEASE_VARIABLE, Sources, Texts, resolve, variable};
 use protocol::connect::secure::ask_until;
 use protocol::connect::{ConnectError, connect_until, first_of};
 use protocol::credentials::Credentials;
@@ -40,6 +40,7 @@ pub(crate) fn usage(address: &Address) -> Result<Accepted, ConnectError> {
 fn ask(address: &Address, with_usage: bool, deadline: Instant) -> Result<Accepted, ConnectError> {
     let open = fork::connect(|| connect_until(address, deadline))?;
     let hello = Hello {
+        lease: lease(),
         with_usage,
         ..Hello::new(Intent::Snapshot)
     };
@@ -47,8 +48,18 @@ fn ask(address: &Address, with_usage: bool, deadline: Instant) -> Result<Accepte
     ask_until(address, &open.socket, &hello, &credential, deadline)
 }
 
+/// The lease that this program runs under, whose slices are its devices; empty: none.
+fn lease() -> String {
+    let lease = variable(LEASE_VARIABLE).and_then(|lease| lease.into_string().ok());
+    lease.unwrap_or_default()
+}
+
 /// How many devices CUDA shows this program.
 fn visible() -> usize {
+    if !lease().is_empty() {
+        return usize::MAX;
+    }
+
     let count = std::env::var(DEVICES_VARIABLE).ok();
     let count = count.and_then(|count| count.parse().ok()).unwrap_or(1);
     std::cmp::max(count, 1)

@@ -26,6 +26,12 @@ pub(crate) trait Sink: Send + Sync {
     fn completed(&self, stream: u32, mark: u64, result: CUresult);
     /// A context is lost.
     fn fault(&self, context: u32, result: CUresult, text: &str);
+    /// Whether something was pushed that is to be answered.
+    fn has_errand(&self) -> bool {
+        false
+    }
+    /// Answers it; the caller holds nothing.
+    fn run_errand(&self, _link: &Link) {}
 }
 
 /// The reply to an asked call.
@@ -128,6 +134,13 @@ impl Incoming {
             incoming: self,
             front,
         })
+    }
+
+    /// Answers what was pushed to be answered. The caller has not got the right to read: who sends may have to.
+    pub(super) fn run_errand(&self, link: &Link) {
+        if self.sink.has_errand() {
+            self.sink.run_errand(link);
+        }
     }
 
     /// For the background thread: waits until something is there to be read and nobody reads it.

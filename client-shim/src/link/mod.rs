@@ -186,6 +186,8 @@ impl Link {
                     drop(reader);
                     // Someone else who waits must take over reading.
                     self.announce();
+                    // The background thread may not have noticed what was read here.
+                    self.incoming.run_errand(self);
                     return result;
                 }
                 None => {
@@ -393,6 +395,7 @@ impl Link {
         let mut ending_since = None;
         let mut last_look = Instant::now();
         while !self.is_lost() {
+            self.incoming.run_errand(self);
             if self.ended.load(SeqCst)
                 && ending_since.get_or_insert_with(Instant::now).elapsed() > GOODBYE_TIME
             {

@@ -6,6 +6,10 @@
 //! free  ─▶ quarantine: a block until the streams have passed the marks of the free, a range until its ticket is pushed
 //! ```
 //!
+//! A chunk without any block is idle: one of each context is kept as a spare, others are given back at once, and the spares too when the worker asks for what
+//! is idle because another process finds no room ([`Memory::recall`]), or this one. Who finds no room gives back, waits for what it has freed, and
+//! asks again as long as the worker says that it may help.
+//!
 //! Without windows (a driver without virtual memory management) the worker's driver chooses the address and everything else is the same.
 //!
 //! # Safety
@@ -17,17 +21,23 @@
 use core::ffi::c_uint;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use driver_api::abi::{CUdeviceptr, CUresult};
-use driver_api::wire::request::{CuMemGetInfo_v2, GpurunMemoryMap, GpurunMemoryUnmap};
+use driver_api::wire::request::{
+    CuMemGetInfo_v2, GpurunIdleGivenBack, GpurunMemoryMap, GpurunMemoryUnmap,
+};
 
 use super::host::{self, HostMemory};
 use super::out;
 use crate::context::Context;
 use crate::entry::code;
+use crate::link::Link;
 use crate::session::{self, Session};
 use crate::stream::{self, Stream};
+use crate::thread;
 
 /// What the worker maps at once, and the size of a chunk: a multiple of every device's granularity.
 const GRANULARITY: u64 = 2 * 1024 * 1024;
@@ -36,10 +46,17 @@ const BLOCK: u64 = 512;
 /// What is larger gets a range of its own.
 const MOST_SMALL: u64 = 1024 * 1024;
 
+/// How long one asks again for memory that is on its way out of others; the worker says no long before.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The first pause before asking again, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(2));
+
 /// The memory of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     inner: Mutex<Inner>,
+    /// One more than the number of the worker's last call for what is idle, until it is answered.
+    recalled: AtomicU64,
     pub(crate) host: HostMemory,
 }
 
@@ -76,6 +93,8 @@ struct Inner {
     free: BTreeMap<u64, u64>,
     allocations: BTreeMap<u64, Allocation>,
     chunks: BTreeMap<u64, Chunk>,
+    /// For each context the chunk that was idle last: the one that is kept, unless it is in use again. Few, and looked at for every free.
+    spares: Vec<(u32, u64)>,
     /// Freed blocks that streams may still use.
     resting: Vec<Resting>,
     /// Ranges whose unmapping has been posted, by ticket.
@@ -96,6 +115,27 @@ struct Resting {
     block: Range<u64>,
     chunk: u64,
     until: Vec<(Arc<Stream>, u64)>,
+}
+
+impl Chunk {
+    fn is_idle(&self) -> bool {
+        self.free.len() == 1 && self.free.values().all(|size| *size == GRANULARITY)
+    }
+}
+
+/// A mapping to be given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Unmapping {
+    context: u32,
+    start: u64,
+    mapped: u64,
+    ticket: u64,
+}
+
+impl Unmapping {
+    fn request(&self) -> GpurunMemoryUnmap {
+        GpurunMemoryUnmap::new(self.start, self.mapped, self.ticket)
+    }
 }
 
 /// Takes `size` from the first free range that has so much.
@@ -151,19 +191,84 @@ impl Inner {
         );
     }
 
-    /// Blocks whose streams have passed go back to their chunks.
-    fn wake_resting(&mut self) {
-        let chunks = &mut self.chunks;
-        self.resting.retain(|resting| {
-            let passed = resting
-                .until
-                .iter()
-                .all(|(stream, mark)| stream.has_reached(*mark));
-            if passed && let Some(chunk) = chunks.get_mut(&resting.chunk) {
-                give(&mut chunk.free, &resting.block);
+    /// Blocks whose streams have passed go back to their chunks; what is to be given back for that.
+    fn wake_resting(&mut self) -> Vec<Unmapping> {
+        let has_passed = |resting: &mut Resting| {
+            let mut until = resting.until.iter();
+            until.all(|(stream, mark)| stream.has_reached(*mark))
+        };
+        let awake: Vec<Resting> = self.resting.extract_if(.., has_passed).collect();
+        awake
+            .into_iter()
+            .filter_map(|resting| self.give_block(resting.chunk, &resting.block))
+            .collect()
+    }
+
+    /// A block goes back to its chunk, which may be given back for that.
+    fn give_block(&mut self, base: u64, block: &Range<u64>) -> Option<Unmapping> {
+        let chunk = self.chunks.get_mut(&base)?;
+        give(&mut chunk.free, block);
+        self.note_idle(base)
+    }
+
+    /// An idle chunk becomes its context's spare, or is given back if there is one.
+    fn note_idle(&mut self, base: u64) -> Option<Unmapping> {
+        let chunk = self.chunks.get(&base).filter(|chunk| chunk.is_idle())?;
+        let context = chunk.context;
+        match self.spares.iter_mut().find(|spare| spare.0 == context) {
+            None => self.spares.push((context, base)),
+            Some((_, spare)) if *spare == base => {}
+            Some((_, spare)) => {
+                if self.chunks.get(spare).is_some_and(Chunk::is_idle) {
+                    return Some(self.give_back(context, base));
+                }
+                *spare = base;
             }
-            !passed
-        });
+        }
+        None
+    }
+
+    fn give_back(&mut self, context: u32, base: u64) -> Unmapping {
+        self.chunks.remove(&base);
+        let ticket = self.ticket(base..base + GRANULARITY);
+        Unmapping {
+            context,
+            start: base,
+            mapped: GRANULARITY,
+            ticket,
+        }
+    }
+
+    /// The ticket of an unmapping that is about to be posted.
+    fn ticket(&mut self, range: Range<u64>) -> u64 {
+        self.last_ticket += 1;
+        self.unmapping.insert(self.last_ticket, range);
+        self.last_ticket
+    }
+
+    /// Gives back every chunk that has no block in use, also if streams may still use some: the worker waits for them.
+    fn give_back_idle(&mut self) -> Vec<Unmapping> {
+        let mut unmappings = self.wake_resting();
+        let mut unused: HashMap<u64, u64> = HashMap::new();
+        for resting in &self.resting {
+            *unused.entry(resting.chunk).or_default() += resting.block.end - resting.block.start;
+        }
+        let is_unused = |(base, chunk): &(&u64, &Chunk)| {
+            let resting = unused.get(base).copied().unwrap_or(0);
+            chunk.free.values().sum::<u64>() + resting == GRANULARITY
+        };
+        let idle: Vec<(u64, u32)> = self
+            .chunks
+            .iter()
+            .filter(is_unused)
+            .map(|(base, chunk)| (*base, chunk.context))
+            .collect();
+        self.spares.clear();
+        for (base, context) in idle {
+            self.resting.retain(|resting| resting.chunk != base);
+            unmappings.push(self.give_back(context, base));
+        }
+        unmappings
     }
 }
 
@@ -223,6 +328,7 @@ impl Memory {
             .allocations
             .retain(|_, allocation| allocation.context != context);
         inner.chunks.retain(|_, chunk| chunk.context != context);
+        inner.spares.retain(|(other, _)| *other != context);
         inner.resting.retain(|resting| {
             resting
                 .until
@@ -236,11 +342,71 @@ impl Memory {
             return Err(CUresult::INVALID_VALUE);
         }
         match self.try_allocate(session, context, size) {
-            Err(CUresult::OUT_OF_MEMORY) if self.wait_for_freed(session)? => {
-                self.try_allocate(session, context, size)
+            Err(refused @ (CUresult::OUT_OF_MEMORY | CUresult::NOT_READY)) => {
+                self.allocate_again(session, context, size, refused)
             }
             result => result,
         }
+    }
+
+    /// Asks again after a refusal: while this process has something to give back, and while the worker says that others have.
+    fn allocate_again(
+        &self,
+        session: &Session,
+        context: &Context,
+        size: u64,
+        mut refused: CUresult,
+    ) -> Result<u64, CUresult> {
+        let end = Instant::now() + PATIENCE;
+        let mut pause = PAUSE.0;
+        loop {
+            self.give_idle_back(session)?;
+            let has_made_room = self.wait_for_freed(session)?;
+            let may_help = has_made_room || refused == CUresult::NOT_READY;
+            if !may_help || Instant::now() >= end {
+                return Err(CUresult::OUT_OF_MEMORY);
+            }
+            if !has_made_room {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(PAUSE.1);
+            }
+            match self.try_allocate(session, context, size) {
+                Err(again @ (CUresult::OUT_OF_MEMORY | CUresult::NOT_READY)) => refused = again,
+                result => return result,
+            }
+        }
+    }
+
+    /// Gives back what is idle.
+    fn give_idle_back(&self, session: &Session) -> Result<(), CUresult> {
+        let unmappings = self.lock().give_back_idle();
+        post(session, &unmappings)
+    }
+
+    /// The worker calls for what is idle: another process of the lease finds no room. Answered by [`Memory::answer_recall`].
+    pub(crate) fn recall(&self, number: u64) {
+        self.recalled.store(number.wrapping_add(1), SeqCst);
+    }
+
+    /// Whether a call for what is idle is not answered.
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.recalled.load(SeqCst) != 0
+    }
+
+    /// Gives back what is idle, and says so, if that is called for. The caller holds no lock.
+    pub(crate) fn answer_recall(&self, link: &Link) -> Result<(), CUresult> {
+        let number = self.recalled.swap(0, SeqCst);
+        if number == 0 {
+            return Ok(());
+        }
+        let thread = thread::number();
+        let unmappings = self.lock().give_back_idle();
+        for unmapping in &unmappings {
+            link.post(thread, unmapping.context, &[], |_| unmapping.request())?;
+        }
+        let answer = GpurunIdleGivenBack::new(number.wrapping_sub(1));
+        link.post(thread, 0, &[], |_| answer)?;
+        Ok(link.flush()?)
     }
 
     fn try_allocate(
@@ -275,33 +441,39 @@ impl Memory {
         block: u64,
         size: u64,
     ) -> Result<u64, CUresult> {
-        let taken = {
+        let (surplus, taken) = {
             let mut inner = self.lock();
-            inner.wake_resting();
-            inner.take_small(context.id, block)
+            let surplus = inner.wake_resting();
+            (surplus, inner.take_small(context.id, block))
         };
+        post(session, &surplus)?;
         let start = match taken {
             Some(start) => start,
             None => {
                 let chunk = self.map(session, context, GRANULARITY)?;
-                let mut inner = self.lock();
-                let free = BTreeMap::from([(chunk, GRANULARITY)]);
-                inner.chunks.insert(
-                    chunk,
-                    Chunk {
-                        context: context.id,
-                        free,
-                    },
-                );
-                inner
-                    .take_small(context.id, block)
-                    .ok_or(CUresult::OUT_OF_MEMORY)?
+                let (surplus, start) = self.take_from_new(context.id, chunk, block);
+                post(session, surplus.as_slice())?;
+                start.ok_or(CUresult::OUT_OF_MEMORY)?
             }
         };
         if let Some(allocation) = self.lock().allocations.get_mut(&start) {
             allocation.size = size;
         }
         Ok(start)
+    }
+
+    /// A block of a chunk that has been mapped, or of another that has room by now: then the new one may not be needed.
+    fn take_from_new(
+        &self,
+        context: u32,
+        chunk: u64,
+        block: u64,
+    ) -> (Option<Unmapping>, Option<u64>) {
+        let mut inner = self.lock();
+        let free = BTreeMap::from([(chunk, GRANULARITY)]);
+        inner.chunks.insert(chunk, Chunk { context, free });
+        let surplus = inner.note_idle(chunk);
+        (surplus, inner.take_small(context, block))
     }
 
     /// Takes a range of a window and has memory mapped there.
@@ -357,19 +529,26 @@ impl Memory {
             Some(context) => stream::marks_of_context(session, context, false)?,
             None => Vec::new(),
         };
-        let mut inner = self.lock();
-        // Another thread may have freed it meanwhile.
-        inner
-            .allocations
-            .remove(&allocation.start)
-            .ok_or(CUresult::INVALID_VALUE)?;
         let block = allocation.start..allocation.start + allocation.size.next_multiple_of(BLOCK);
-        inner.resting.push(Resting {
-            block,
-            chunk,
-            until,
-        });
-        Ok(())
+        let surplus = {
+            let mut inner = self.lock();
+            // Another thread may have freed it meanwhile.
+            inner
+                .allocations
+                .remove(&allocation.start)
+                .ok_or(CUresult::INVALID_VALUE)?;
+            if until.is_empty() {
+                inner.give_block(chunk, &block)
+            } else {
+                inner.resting.push(Resting {
+                    block,
+                    chunk,
+                    until,
+                });
+                None
+            }
+        };
+        post(session, surplus.as_slice())
     }
 
     fn unmap(
@@ -385,14 +564,23 @@ impl Memory {
                 .allocations
                 .remove(&allocation.start)
                 .ok_or(CUresult::INVALID_VALUE)?;
-            inner.last_ticket += 1;
-            let ticket = inner.last_ticket;
-            inner.unmapping.insert(ticket, range);
-            ticket
+            inner.ticket(range)
         };
-        let request = GpurunMemoryUnmap::new(allocation.start, mapped, ticket);
-        session.post_in(allocation.context, |_| request, &[])
+        let unmapping = Unmapping {
+            context: allocation.context,
+            start: allocation.start,
+            mapped,
+            ticket,
+        };
+        post(session, &[unmapping])
     }
+}
+
+/// Posts what gives mappings back. No lock is held: who posts may have to wait for room, and then takes in what is pushed.
+fn post(session: &Session, unmappings: &[Unmapping]) -> Result<(), CUresult> {
+    unmappings
+        .iter()
+        .try_for_each(|unmapping| session.post_in(unmapping.context, |_| unmapping.request(), &[]))
 }
 
 pub(crate) unsafe fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytesize: usize) -> CUresult {
@@ -457,7 +645,10 @@ pub(crate) unsafe fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> CUr
         let (free, total) = (out(free)?, out(total)?);
         let (session, context) = session::current()?;
         // A program that frees and asks expects to see it.
-        session.objects.memory.wait_for_freed(session)?;
+        let memory = &session.objects.memory;
+        let surplus = memory.lock().wake_resting();
+        post(session, &surplus)?;
+        memory.wait_for_freed(session)?;
         let reply = session.ask_in(context.id, &CuMemGetInfo_v2::new(), &[])?;
         // SAFETY: checked by `out`.
         unsafe {
@@ -497,6 +688,77 @@ pub(crate) unsafe fn cuMemGetAddressRange_v2(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const CONTEXT: u32 = 3;
+
+    /// Memory with chunks of a context at these addresses, all of them full.
+    fn with_chunks(chunks: &[u64]) -> Inner {
+        let mut inner = Inner::default();
+        for chunk in chunks {
+            let free = BTreeMap::from([(*chunk, GRANULARITY)]);
+            let context = CONTEXT;
+            inner.chunks.insert(*chunk, Chunk { context, free });
+            assert_eq!(inner.take_small(CONTEXT, GRANULARITY), Some(*chunk));
+        }
+        inner
+    }
+
+    fn whole(chunk: u64) -> Range<u64> {
+        chunk..chunk + GRANULARITY
+    }
+
+    #[test]
+    fn one_idle_chunk_is_kept_and_others_are_given_back() {
+        let (first, second, third) = (GRANULARITY, 2 * GRANULARITY, 3 * GRANULARITY);
+        let mut inner = with_chunks(&[first, second, third]);
+        let half = first..first + GRANULARITY / 2;
+        assert_eq!(inner.give_block(first, &half), None);
+        assert_eq!(inner.give_block(second, &whole(second)), None);
+        let unmapping = inner.give_block(third, &whole(third)).expect("given back");
+        assert_eq!((unmapping.start, unmapping.mapped), (third, GRANULARITY));
+        assert_eq!(inner.unmapping.get(&unmapping.ticket), Some(&whole(third)));
+        // The spare is used before another is mapped; then it is none, and the next is kept.
+        assert_eq!(inner.take_small(CONTEXT, GRANULARITY), Some(second));
+        let rest = first + GRANULARITY / 2..first + GRANULARITY;
+        assert_eq!(inner.give_block(first, &rest), None);
+        let unmapping = inner
+            .give_block(second, &whole(second))
+            .expect("given back");
+        assert_eq!(unmapping.start, second);
+        assert_eq!(inner.take_small(CONTEXT + 1, BLOCK), None);
+    }
+
+    #[test]
+    fn what_is_recalled_is_every_chunk_that_nobody_uses() {
+        let (first, second, third) = (GRANULARITY, 2 * GRANULARITY, 3 * GRANULARITY);
+        let mut inner = with_chunks(&[first, second, third]);
+        assert_eq!(inner.give_block(first, &whole(first)), None);
+        let stream = Arc::new(Stream::legacy(CONTEXT));
+        for (block, chunk) in [(whole(second), second), (third..third + BLOCK, third)] {
+            let until = vec![(Arc::clone(&stream), 1)];
+            inner.resting.push(Resting {
+                block,
+                chunk,
+                until,
+            });
+        }
+        assert_eq!(inner.wake_resting(), []);
+        let given: Vec<u64> = inner
+            .give_back_idle()
+            .iter()
+            .map(|given| given.start)
+            .collect();
+        assert_eq!(
+            given,
+            [first, second],
+            "streams may use what rests; the third is in use"
+        );
+        assert_eq!(inner.resting.len(), 1);
+        assert!(inner.spares.is_empty());
+        stream.reached(1);
+        assert_eq!(inner.wake_resting(), []);
+        assert!(inner.resting.is_empty());
+    }
 
     proptest! {
         #[test]

@@ -6,6 +6,7 @@ use protocol::config::DeviceChoice;
 use protocol::hello::{DeviceKind, ProbeReport};
 
 use crate::config::Config;
+use crate::ledger::measure;
 use crate::probe;
 
 /// Where NVIDIA's driver usually is, in order: Debian, Red Hat, containers, the Windows subsystem, Debian on Arm.
@@ -85,7 +86,10 @@ pub(super) fn find(config: &Config) -> Result<Devices, DevicesError> {
     let mut tried = Vec::new();
     for (driver, kind) in candidates(config, &directory) {
         match look(&driver) {
-            Ok(report) => {
+            Ok(mut report) => {
+                if kind == DeviceKind::Nvidia && !config.is_private {
+                    measure_contexts(&driver, &mut report);
+                }
                 let count = report.devices.len();
                 let driver_version = report.driver_version;
                 tracing::info!(driver = %driver.display(), driver_version, devices = count, kind = name(kind), "serving");
@@ -110,6 +114,32 @@ pub(super) fn find(config: &Config) -> Result<Devices, DevicesError> {
         }
     }
     Err(DevicesError::None(tried))
+}
+
+/// Notes what a context takes of each device, which is measured once for each kind of card: a second or two at the start.
+fn measure_contexts(driver: &Path, report: &mut ProbeReport) {
+    let mut known: Vec<(String, u64)> = Vec::new();
+    for device in &mut report.devices {
+        let like = known.iter().find(|(name, _)| *name == device.name);
+        let bytes = match like {
+            Some((_, bytes)) => *bytes,
+            None => {
+                let program = || std::process::Command::new("/proc/self/exe");
+                match measure::context_bytes(program, driver, device.ordinal) {
+                    Ok(bytes) => {
+                        tracing::info!(bytes, "a context takes of a {}", device.name);
+                        known.push((device.name.clone(), bytes));
+                        bytes
+                    }
+                    Err(error) => {
+                        tracing::warn!(device = device.ordinal, "{error}; a margin is assumed");
+                        0
+                    }
+                }
+            }
+        };
+        device.context_memory = bytes;
+    }
 }
 
 fn look(driver: &Path) -> Result<ProbeReport, String> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::hello::{
     self, Hello, HelloError, HelloMessage, HelloReply, PREAMBLE_BYTES, RefusalCode, TICKET_MAGIC,
@@ -26,12 +26,22 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) struct Client {
     peer: Arc<Peer>,
     stream: Stream,
+    since: Instant,
 }
 
 impl Client {
     pub(super) fn new(peer: Peer, stream: Stream) -> Self {
         let peer = Arc::new(peer);
-        Self { peer, stream }
+        Self {
+            peer,
+            stream,
+            since: Instant::now(),
+        }
+    }
+
+    /// For how long it has been here.
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// Where it comes from, for the log.
@@ -70,11 +80,12 @@ impl Client {
     /// # Errors
     /// It is no TCP connection, or the handshake fails.
     pub(super) async fn encrypted(self, tls: &TlsAcceptor) -> io::Result<Self> {
-        let peer = Arc::clone(&self.peer);
+        let (peer, since) = (Arc::clone(&self.peer), self.since);
         let stream = Box::new(tls.accept(self.into_tcp()?).await?);
         Ok(Self {
             peer,
             stream: Stream::Tls(stream),
+            since,
         })
     }
 
@@ -87,6 +98,17 @@ impl Client {
         let written = timeout(HELLO_TIMEOUT, self.stream.write_all(&bytes));
         written.await.map_err(|_| HelloError::TimedOut)??;
         Ok(())
+    }
+
+    /// Waits until the client says something, or is gone: both are its end while it is not answered yet.
+    pub(super) async fn says_anything(&mut self) {
+        // Whatever comes of it, it is the end.
+        let _ = self.stream.read(&mut [0]).await;
+    }
+
+    /// The connection itself, for the pool's service.
+    pub(super) fn into_stream(self) -> Stream {
+        self.stream
     }
 
     /// Ends our direction and lets the client end its own, so that what it sent last cannot take the answer
@@ -109,6 +131,8 @@ pub(super) enum Greeting {
     /// The second connection of a session that was granted on an encrypted first one: the clear part of its ticket. What follows on it
     /// is TLS, and the worker's.
     Ticket(Client, TicketName),
+    /// A client of the pool's service. Nothing has been read from it.
+    Service(Client),
 }
 
 /// Looks at what a connection begins with, and reads a hello, encrypted or not, in the time that there is for it; a client that sends
@@ -117,7 +141,14 @@ pub(super) async fn greet(client: Client, tls: Option<TlsAcceptor>) -> Option<Gr
     let beginning = timeout(HELLO_TIMEOUT, client.stream.beginning()).await;
     match beginning.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(Some(Beginning::Hello)) => read_hello(client).await,
-        Ok(Some(Beginning::Tls)) => read_hello(secure::accept(client, tls).await?).await,
+        Ok(Some(Beginning::Service)) => Some(Greeting::Service(client)),
+        Ok(Some(Beginning::Tls)) => {
+            let client = secure::accept(client, tls).await?;
+            match client.stream.speaks_grpc() {
+                true => Some(Greeting::Service(client)),
+                false => read_hello(client).await,
+            }
+        }
         // A port scan or a health check.
         Ok(None) => None,
         Err(error) => {

@@ -25,6 +25,10 @@ use crate::config::{Config, ConfigError, check_exposure};
 /// After a failure to accept (no descriptors left, mostly), how long to wait before the next attempt.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
+/// Most connections that the kernel keeps until we take them; the standard library's number is small, and a client that finds no room tries
+/// again only a second later. The kernel bounds it (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
+
 /// Why the daemon cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -125,6 +129,7 @@ fn bind_tcp(
     let bind = || {
         let listener = std::net::TcpListener::bind(&sockets[..])?;
         listener.set_nonblocking(true)?;
+        rustix::net::listen(&listener, BACKLOG)?;
         let bound = listener.local_addr()?;
         Ok((TcpListener::from_std(listener)?, bound))
     };
@@ -151,6 +156,7 @@ fn bind_unix(address: &Address, path: &Path) -> Result<Listener, ListenError> {
     let bound = UnixListener::bind(path);
     rustix::process::umask(mask);
     let listener = bound.map_err(failed)?;
+    rustix::net::listen(&listener, BACKLOG).map_err(|error| failed(error.into()))?;
     let metadata = std::fs::symlink_metadata(path).map_err(failed)?;
     let file = SocketFile {
         path: path.to_owned(),
@@ -222,6 +228,8 @@ impl Listener {
                         if events.send(Event::Accepted(client)).await.is_err() {
                             return;
                         }
+                        // In a flood, more would come before anybody has looked at what this one said, and push it out.
+                        tokio::task::yield_now().await;
                     }
                     Err(error) => {
                         tracing::warn!(%address, "cannot accept: {error}");

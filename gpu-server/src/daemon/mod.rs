@@ -7,17 +7,25 @@
 //!
 //! ```text
 //! accept ──> hello (timed, bounded) ──> SNAPSHOT: answered from the probe
-//!   └> TLS ──┘                      └─> SESSION: socket and hello to a new worker ──> ended, logged
-//!                                         └─ over TLS: a ticket; socket and ticket to a new worker
+//!   ├> TLS ──┘                      └─> SESSION: a lease ──> socket and hello to a new worker ──> ended, logged
+//!   │                                     ├─ not yet: waits, told where it stands
+//!   │                                     └─ over TLS: a ticket; socket and ticket to a new worker
+//!   └> HTTP/2 ──> the pool's service: leases, listing, drain
 //! ```
 
+mod answers;
+mod books;
 mod devices;
 mod handshake;
+mod leases;
 mod listener;
+mod metrics;
 mod secure;
+mod service;
 mod stream;
 mod tickets;
 mod usage;
+mod waiting;
 mod workers;
 
 use std::collections::VecDeque;
@@ -27,8 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::hello::{
-    self, Accepted, Hello, HelloReply, Intent, RdmaOrder, RefusalCode, Refused, ServerInfo,
-    TlsOrder,
+    self, Hello, HelloReply, Intent, RdmaOrder, RefusalCode, Refused, SandboxOrder, TlsOrder,
 };
 use protocol::limits::CLEAN_UP_LIMIT;
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,12 +45,19 @@ use tokio::time::MissedTickBehavior;
 
 use crate::authority::DirectoryError;
 use crate::config::{Config, ConfigError};
-use crate::order::Descriptors;
-use crate::pool::{Caller, TokenId};
+use crate::gate::GateError;
+use crate::pool::store::NotStored;
+use crate::pool::{Caller, Lease, LeaseId, Moment, RequestId, Tenant, TokenId};
+use crate::registry::{self, Registered, Registry};
+use crate::sandbox::{Sandbox, SandboxError};
+use books::{Books, BooksError, Opened};
 use devices::{Devices, DevicesError};
 use handshake::{Client, Greeting};
+use leases::Leases;
 use listener::{ListenError, Listener};
+use metrics::Ending;
 use secure::{Security, Way};
+use service::{Connections, Deed};
 use tickets::{Secret, TicketName, Tickets};
 use usage::Usage;
 use workers::{Ended, Order, Workers};
@@ -54,6 +68,9 @@ const MAX_PENDING_HELLOS: usize = 64;
 
 /// How often is looked for revoked tokens and for tickets that nobody came for.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// After a restart, for how long workers of before are waited for, before anybody new comes: they look for us at least this often.
+const GATHER: Duration = Duration::from_millis(3500);
 
 /// Why the daemon ended.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +87,15 @@ pub enum ServeError {
     /// The authority, or the certificate.
     #[error(transparent)]
     Authority(#[from] DirectoryError),
+    /// The gates of the devices.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// The books.
+    #[error(transparent)]
+    Books(#[from] BooksError),
+    /// What confines workers.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The operating system.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -96,6 +122,18 @@ enum Event {
     Accepted(Client),
     Greeted(Greeting),
     WorkerEnded(Ended),
+    /// A session that has waited for its lease may begin.
+    Granted(Client, Box<Granted>),
+    /// A session may begin, and its client has just gone.
+    NobodyCame(Box<Granted>),
+    /// A client that waited is gone.
+    Withdrawn(RequestId),
+    /// A stream of the service was left by its client.
+    StreamLeft(u64),
+    /// A lease was stored, or not.
+    Stored(RequestId, Box<Lease>, Result<(), NotStored>),
+    /// The service asks for something.
+    Asked(Deed),
 }
 
 async fn run(
@@ -113,25 +151,65 @@ async fn run(
     let (events, mut incoming) = mpsc::channel(MAX_PENDING_HELLOS);
     announce(&listeners, ready)?;
     let devices = Arc::new(devices);
-    let accepting: Vec<_> = listeners
-        .iter()
-        .map(|listener| tokio::spawn(listener.accept_all(events.clone())).abort_handle())
-        .collect();
+    let has_rdma = config.rdma.refusal.is_none() && protocol::transport::rdma::is_present();
+    let Opened {
+        books,
+        leases,
+        drain,
+        registry,
+    } = Books::open(&config, Moment::now())?;
+    let (told, mut registered) = mpsc::channel(MAX_PENDING_HELLOS);
+    let registry = match registry {
+        Some((path, key)) => {
+            let peers = registry::Peers {
+                workers: config.sandbox.worker_uids.clone(),
+                ..registry::Peers::own()
+            };
+            Registry::bind(&path, key, peers, told)?
+        }
+        None => Registry::private(told),
+    };
+    let awaits_workers = leases.iter().any(|lease| lease.ended.is_none());
     let mut daemon = Daemon {
-        workers: Workers::default(),
+        leases: Leases::new(&config.pool, &devices, has_rdma)?,
+        books,
+        sandbox: Sandbox::begin(&config.sandbox, &devices.driver, devices.kind)?,
+        has_rdma,
+        connections: Connections::default(),
+        workers: Workers::new(registry),
         pending: VecDeque::new(),
         events,
         usage: Usage::of(Arc::clone(&devices)),
         devices,
         security,
         tickets: Tickets::default(),
+        shown: None,
         config,
     };
+    // Nobody can hold a lease again before clients are accepted.
+    let gather = match awaits_workers {
+        true => GATHER,
+        false => Duration::ZERO,
+    };
+    let restored = Moment::now() + gather;
+    let scheduler = &mut daemon.leases.scheduler;
+    let decisions = scheduler.restore(leases, drain, restored);
+    daemon.apply(decisions);
+    let mut accepting = Vec::new();
+    let begin = tokio::time::sleep(gather);
+    tokio::pin!(begin);
     loop {
         tokio::select! {
+            () = &mut begin, if accepting.is_empty() => {
+                accepting = accept_all(&listeners, &daemon.events);
+            }
             Some(event) = incoming.recv() => daemon.handle(event),
+            Some(event) = registered.recv() => daemon.hear(event),
             _ = look.tick() => daemon.look(),
-            _ = hang_up.recv() => daemon.security.reload(),
+            _ = hang_up.recv() => {
+                daemon.security.reload();
+                daemon.books.reopen();
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -141,6 +219,15 @@ async fn run(
     drop(listeners);
     daemon.end(incoming).await;
     Ok(())
+}
+
+/// Begins to accept.
+fn accept_all(listeners: &[Listener], events: &mpsc::Sender<Event>) -> Vec<AbortHandle> {
+    let accept = |listener: &Listener| {
+        let accepting = listener.accept_all(events.clone());
+        tokio::spawn(accepting).abort_handle()
+    };
+    listeners.iter().map(accept).collect()
 }
 
 /// Says where we listen, for people and for programs that wait for it.
@@ -157,6 +244,13 @@ fn announce(listeners: &[Listener], ready: Option<OwnedFd>) -> io::Result<()> {
 }
 
 struct Daemon {
+    leases: Leases,
+    books: Books,
+    sandbox: Sandbox,
+    /// Whether clients can have their frames travel by RDMA.
+    has_rdma: bool,
+    /// Of the service.
+    connections: Connections,
     workers: Workers,
     pending: VecDeque<AbortHandle>,
     events: mpsc::Sender<Event>,
@@ -164,13 +258,17 @@ struct Daemon {
     usage: Usage,
     security: Security,
     tickets: Tickets<Granted>,
+    /// When the devices' figures were brought up to date.
+    shown: Option<Instant>,
     config: Config,
 }
 
-/// A session that was granted.
+/// A session that is granted, or will be.
 struct Granted {
     hello: Hello,
     version: u32,
+    /// Under which lease; while it waits for one, the one that it will have.
+    lease: LeaseId,
     /// By which token.
     token: Option<TokenId>,
     /// How it is encrypted.
@@ -183,8 +281,89 @@ impl Daemon {
             Event::Accepted(client) => self.greet(client),
             Event::Greeted(Greeting::Hello(client, hello)) => self.admit(client, *hello),
             Event::Greeted(Greeting::Ticket(client, name)) => self.redeem(client, name),
-            Event::WorkerEnded(ended) => self.workers.forget(&ended),
+            Event::Greeted(Greeting::Service(client)) => {
+                let (events, connections) = (self.events.clone(), self.connections.clone());
+                tokio::spawn(service::serve(client, events, connections));
+            }
+            Event::WorkerEnded(ended) => self.session_over(ended.session, ended.ending),
+            Event::Granted(client, granted) => self.grant(client, *granted),
+            Event::NobodyCame(granted) => self.end_session(&granted.lease),
+            Event::Withdrawn(request) => self.withdraw(request),
+            Event::StreamLeft(stream) => self.leave(stream),
+            Event::Stored(request, lease, stored) => self.stored(request, &lease, stored),
+            Event::Asked(deed) => deed(self),
         }
+    }
+
+    /// What the registry tells of workers.
+    fn hear(&mut self, event: registry::Event) {
+        match event {
+            registry::Event::Registered(registered) => self.resume(*registered),
+            registry::Event::Counts { session, counts } => {
+                let lease = self.workers.lease_of(session);
+                let lease = lease.and_then(|lease| self.leases.scheduler.lease(lease));
+                self.books.counts(lease.map(|lease| &lease.tenant), counts);
+            }
+            // How one of our own has ended is told by who has started it.
+            registry::Event::Gone { is_child: true, .. } => {}
+            registry::Event::Gone { session, .. } => {
+                tracing::info!(session, "session of before the restart over");
+                self.session_over(session, Ending::Unknown);
+            }
+        }
+    }
+
+    /// A worker of before a restart is there.
+    fn resume(&mut self, registered: Registered) {
+        let Registered {
+            facts,
+            descriptors,
+            process,
+            answer,
+            ..
+        } = registered;
+        let session = facts.session;
+        let Some(lease) = facts.lease.clone() else {
+            return answer.end("it has no lease");
+        };
+        match self.leases.resume(&lease, &facts, descriptors) {
+            Ok(devices) => {
+                tracing::info!(session, process, %lease, program = facts.holder.program, "session goes on after the restart");
+                self.workers.adopt(&facts, lease, devices, process);
+                self.books.session_resumed();
+                answer.accept();
+            }
+            Err(error) => {
+                tracing::warn!(session, process, %lease, "session ends after the restart: {error}");
+                answer.end(error.to_string());
+            }
+        }
+    }
+
+    /// A session's process has ended.
+    fn session_over(&mut self, session: u64, ending: Ending) {
+        self.sandbox.forget(session);
+        if let Some(lease) = self.workers.forget(session) {
+            self.books
+                .session_ended(session, Some(&lease), ending, Moment::now());
+            self.end_session(&lease);
+        }
+    }
+
+    /// Says no to a client.
+    fn refuse(&self, client: Client, refused: Refused) {
+        self.books.metrics().hello_refused(refused.code());
+        say_no(client, refused);
+    }
+
+    /// Who makes a call of the service.
+    fn admit_caller(&self, way: Way, token: &str, client: &str) -> Result<Caller, Refused> {
+        self.security.admit(way, token).inspect_err(|refused| {
+            tracing::warn!(client, "refused: {}", refused.message);
+            self.books.metrics().hello_refused(refused.code());
+            self.books
+                .client_refused(client, &refused.message, Moment::now());
+        })
     }
 
     /// Begins to read a client's hello, beside all others.
@@ -215,40 +394,52 @@ impl Daemon {
         };
         // Nobody beyond here needs it.
         let token = std::mem::take(&mut hello.token);
-        match self.security.admit(way, &token) {
+        let name = client.name().to_owned();
+        self.books.metrics().hello(client.age());
+        match self.admit_caller(way, &token, &name) {
             Ok(caller) => self.answer(client, hello, caller),
-            Err(refused) => refuse(client, refused),
+            // It is in the log already.
+            Err(refused) => drop(tokio::spawn(handshake::reply(client, refused.into()))),
         }
     }
 
     fn answer(&mut self, client: Client, hello: Hello, caller: Caller) {
-        let sessions = self.workers.len() + self.tickets.len();
-        let reply = match decide(&hello, &self.devices, sessions, &self.config) {
-            Ok(Decision::Session(version)) => {
-                return self.grant(
-                    client,
-                    Granted {
-                        hello,
-                        version,
-                        token: caller.token_id,
-                        tls: None,
-                    },
-                );
-            }
-            Ok(Decision::Snapshot(accepted)) if hello.with_usage => {
-                return self.answer_with_usage(client, &hello, *accepted);
-            }
-            Ok(Decision::Snapshot(accepted)) => HelloReply::from(*accepted),
-            Err(refused) => return refuse(client, refused),
+        let version = match hello::choose_version(&hello) {
+            Ok(version) => version,
+            Err(refused) => return self.refuse(client, refused),
         };
-        tokio::spawn(handshake::reply(client, reply));
+        if hello.intent() == Intent::Snapshot {
+            return self.answer_snapshot(client, &hello, version, &caller);
+        }
+        let sessions = self.workers.len() + self.tickets.len();
+        if sessions >= self.config.max_sessions {
+            let message = format!("all {sessions} sessions of this server are taken");
+            return self.refuse(client, hello::refusal(RefusalCode::Busy, message));
+        }
+        let lease = match LeaseId::random() {
+            Ok(lease) => lease,
+            Err(error) => {
+                let message = format!("the server has no random numbers: {error}");
+                return self.refuse(client, hello::refusal(RefusalCode::Internal, message));
+            }
+        };
+        let granted = Granted {
+            hello,
+            version,
+            lease,
+            token: caller.token_id.clone(),
+            tls: None,
+        };
+        self.begin(client, granted, caller);
     }
 
-    /// Lets a session begin: on this connection, or by a ticket where it is encrypted, since what TLS knows cannot be handed over.
+    /// Lets a session begin, which counts already: on this connection, or by a ticket where it is encrypted, since what TLS knows cannot be
+    /// handed over.
     fn grant(&mut self, client: Client, mut granted: Granted) {
         if !client.is_encrypted() {
             return self.start_worker(client, granted);
         }
+        let lease = granted.lease.clone();
         let made = Secret::random()
             .map_err(|error| error.to_string())
             .and_then(|secret| Ok((secret.name, secure::session_key(&secret)?)));
@@ -256,13 +447,15 @@ impl Daemon {
             Ok(made) => made,
             Err(error) => {
                 let message = format!("the server cannot make a key: {error}");
-                return refuse(client, hello::refusal(RefusalCode::Internal, message));
+                self.refuse(client, hello::refusal(RefusalCode::Internal, message));
+                return self.end_session(&lease);
             }
         };
         granted.tls = Some(order);
         if self.tickets.keep(name, granted, Instant::now()).is_err() {
             let message = "too many sessions begin at this moment; try again";
-            return refuse(client, hello::refusal(RefusalCode::Busy, message));
+            self.refuse(client, hello::refusal(RefusalCode::Busy, message));
+            return self.end_session(&lease);
         }
         let answer = Some(hello::Answer::Ticket(ticket));
         tokio::spawn(handshake::reply(client, HelloReply { answer }));
@@ -280,15 +473,23 @@ impl Daemon {
         }
     }
 
-    /// Ends what a revoked token had, and forgets tickets that nobody came for.
+    /// Ends what a revoked token had, forgets tickets that nobody came for, and does what time brings to leases.
     fn look(&mut self) {
         for token in self.security.newly_revoked() {
-            self.tickets
+            let unused = self
+                .tickets
                 .withdraw(|granted| granted.token.as_ref() == Some(&token));
+            for granted in unused {
+                self.end_session(&granted.lease);
+            }
+            self.books.token_revoked(&token, Moment::now());
+            let decisions = self.leases.scheduler.revoke_token(&token, Moment::now());
+            self.apply(decisions);
             let sessions = self.workers.end_those_of(&token);
             tracing::warn!(%token, sessions, "the token was revoked");
         }
         for granted in self.tickets.expire(Instant::now()) {
+            self.end_session(&granted.lease);
             let identity = granted.hello.identity.unwrap_or_default();
             tracing::warn!(
                 host = identity.host,
@@ -296,31 +497,65 @@ impl Daemon {
                 "nobody came for a session that was granted"
             );
         }
+        self.workers.kill_the_late();
+        self.look_at_leases();
+        self.show_devices();
     }
 
-    /// Answers with the devices and how they are used, as soon as that is known.
-    fn answer_with_usage(&self, client: Client, hello: &Hello, mut accepted: Accepted) {
-        let report = self.usage.ask();
-        let programs = self.workers.programs();
-        let identity = hello.identity.as_ref();
-        let namespace =
-            identity.map_or_else(String::new, |identity| identity.process_namespace.clone());
+    /// How the devices are used, for the figures, where anybody can see them.
+    fn show_devices(&mut self) {
+        const EVERY: Duration = Duration::from_secs(5);
+        let is_due = self.shown.is_none_or(|shown| shown.elapsed() >= EVERY);
+        if self.config.metrics.is_none() || !is_due {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        let (report, metrics) = (self.usage.ask(), self.books.metrics().clone());
         tokio::spawn(async move {
-            let report = report.await;
-            usage::describe(&mut accepted, report.as_deref(), &programs, &namespace);
-            handshake::reply(client, accepted.into()).await;
+            if let Some(report) = report.await {
+                metrics.devices(&report);
+            }
         });
     }
 
     fn start_worker(&mut self, client: Client, granted: Granted) {
         let name = client.name().to_owned();
+        let lease_id = granted.lease.clone();
+        let (lease, descriptors) = match self.leases.order(&lease_id) {
+            Ok(order) => order,
+            Err(error) => {
+                let message = format!("the server cannot start a worker: {error}");
+                refuse_granted(client, &granted, message);
+                return self.end_session(&lease_id);
+            }
+        };
+        let session = self.books.session_number();
+        let sandbox = match self.confine(&lease_id, session) {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                tracing::error!(session, "{error}");
+                let message = "the server cannot confine a worker as its settings say".to_owned();
+                refuse_granted(client, &granted, message);
+                return self.end_session(&lease_id);
+            }
+        };
         let socket = match client.into_socket() {
             Ok(socket) => socket,
-            Err(error) => return tracing::warn!(client = name, "lost: {error}"),
+            Err(error) => {
+                tracing::warn!(client = name, "lost: {error}");
+                return self.end_session(&lease_id);
+            }
         };
-        self.workers.start(
+        if let Some(lease) = self.leases.scheduler.lease(&lease_id) {
+            let holder = service::holder(granted.hello.identity.as_ref());
+            self.books
+                .session_began(session, lease, &holder, Moment::now());
+        }
+        let is_started = self.workers.start(
             Order {
+                session,
                 socket,
+                lease_id: lease_id.clone(),
                 hello: granted.hello,
                 version: granted.version,
                 client: name,
@@ -329,22 +564,39 @@ impl Daemon {
                 rdma: rdma_order(&self.config.rdma),
                 token: granted.token,
                 tls: granted.tls,
-                lease: None,
-                descriptors: Descriptors::default(),
+                lease,
+                descriptors,
+                sandbox,
             },
             self.events.clone(),
         );
+        if !is_started {
+            self.end_session(&lease_id);
+        }
     }
 
-    /// Ends every worker: asked first, made to after the time that cleaning up may take.
+    /// What a worker of a lease gives up.
+    fn confine(&mut self, lease: &LeaseId, session: u64) -> Result<SandboxOrder, SandboxError> {
+        let tenant = self.leases.scheduler.lease(lease);
+        let tenant = tenant.map_or_else(Tenant::local, |lease| lease.tenant.clone());
+        let registry = self.workers.registry_path();
+        self.sandbox.order(&tenant, session, registry)
+    }
+
+    /// Ends every worker, unless they wait for the next daemon: asked first, made to after the time that cleaning up may take.
     async fn end(mut self, mut incoming: mpsc::Receiver<Event>) {
+        if self.workers.registry_path().is_some() {
+            let sessions = self.workers.len();
+            tracing::info!(sessions, "the sessions go on, and wait for the next server");
+            return self.books.end(Moment::now());
+        }
         self.workers.ask_to_end();
         let all_ended = async {
             while self.workers.len() > 0
                 && let Some(event) = incoming.recv().await
             {
                 if let Event::WorkerEnded(ended) = event {
-                    self.workers.forget(&ended);
+                    self.workers.forget(ended.session);
                 }
             }
         };
@@ -358,9 +610,17 @@ impl Daemon {
 }
 
 /// Says no, to the client and to the log.
-fn refuse(client: Client, refused: Refused) {
+fn say_no(client: Client, refused: Refused) {
     tracing::warn!(client = client.name(), "refused: {}", refused.message);
     tokio::spawn(handshake::reply(client, refused.into()));
+}
+
+/// Says no to the client of a session that was granted. One with a ticket waits for the worker's handshake, and sees the end of the connection.
+fn refuse_granted(client: Client, granted: &Granted, message: String) {
+    match granted.tls {
+        None => say_no(client, hello::refusal(RefusalCode::Internal, message)),
+        Some(_) => tracing::warn!(client = client.name(), "refused: {message}"),
+    }
 }
 
 /// What a worker has to know of RDMA.
@@ -369,136 +629,5 @@ fn rdma_order(rdma: &crate::config::Rdma) -> RdmaOrder {
         refusal: rdma.refusal.unwrap_or_default().to_owned(),
         device: rdma.device.clone().unwrap_or_default(),
         traffic_class: rdma.traffic_class.into(),
-    }
-}
-
-/// What becomes of a hello.
-#[derive(Debug, PartialEq)]
-enum Decision {
-    Session(u32),
-    Snapshot(Box<Accepted>),
-}
-
-fn decide(
-    hello: &Hello,
-    devices: &Devices,
-    sessions: usize,
-    config: &Config,
-) -> Result<Decision, Refused> {
-    let version = hello::choose_version(hello)?;
-    if hello.intent() == Intent::Snapshot {
-        return Ok(Decision::Snapshot(Box::new(Accepted {
-            version,
-            session: 0,
-            server: Some(server_info(devices)),
-            devices: devices.report.devices.clone(),
-            ..Accepted::default()
-        })));
-    }
-    let request = hello.devices.unwrap_or_default();
-    if request.memory_fraction != 0.0
-        || request.compute_fraction != 0.0
-        || request.memory_bytes != 0
-    {
-        let message = "this server gives whole devices only, not parts of them";
-        return Err(hello::refusal(RefusalCode::Unsupported, message));
-    }
-    if !hello.lease.is_empty() {
-        let message = "this server gives no leases: leave the lease away";
-        return Err(hello::refusal(RefusalCode::Unsupported, message));
-    }
-    let (wanted, present) = (hello.device_count(), devices.report.devices.len());
-    if wanted as usize > present {
-        let message = format!("{wanted} devices were asked for, this server has {present}");
-        return Err(hello::refusal(RefusalCode::NoDevice, message));
-    }
-    if sessions >= config.max_sessions {
-        let message = format!("all {sessions} sessions of this server are taken");
-        return Err(hello::refusal(RefusalCode::Busy, message));
-    }
-    Ok(Decision::Session(version))
-}
-
-/// Who we are, for the client.
-fn server_info(devices: &Devices) -> ServerInfo {
-    ServerInfo {
-        host: rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
-        version: hello::RELEASE.to_owned(),
-        device_kind: devices.kind.into(),
-        driver_version: devices.report.driver_version,
-        driver_release: String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::hello::{DeviceKind, DeviceRequest, DeviceSnapshot, ProbeReport};
-
-    fn devices(count: usize) -> Devices {
-        Devices {
-            driver: "/driver".into(),
-            kind: DeviceKind::Software,
-            report: ProbeReport {
-                driver_version: 13000,
-                devices: vec![DeviceSnapshot::default(); count],
-                ..ProbeReport::default()
-            },
-        }
-    }
-
-    fn refusal_of(hello: &Hello, sessions: usize) -> RefusalCode {
-        let config = crate::config::load(&crate::config::Flags::default()).expect("defaults");
-        let result = decide(hello, &devices(2), sessions, &config);
-        result.expect_err("a refusal").code()
-    }
-
-    #[test]
-    fn a_snapshot_lists_all_devices() {
-        let config = crate::config::load(&crate::config::Flags::default()).expect("defaults");
-        let hello = Hello::new(Intent::Snapshot);
-        match decide(&hello, &devices(3), usize::MAX, &config) {
-            Ok(Decision::Snapshot(accepted)) => {
-                assert_eq!(accepted.devices.len(), 3);
-                let server = accepted.server.expect("a server");
-                assert_eq!(server.device_kind(), DeviceKind::Software);
-                assert_eq!(server.driver_version, 13000);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn sessions_are_refused_with_a_reason() {
-        let asking = |count, memory_fraction| Hello {
-            devices: Some(DeviceRequest {
-                count,
-                memory_fraction,
-                ..DeviceRequest::default()
-            }),
-            ..Hello::new(Intent::Session)
-        };
-        assert_eq!(refusal_of(&asking(3, 0.0), 0), RefusalCode::NoDevice);
-        assert_eq!(refusal_of(&asking(1, 0.5), 0), RefusalCode::Unsupported);
-        assert_eq!(refusal_of(&asking(2, 0.0), 256), RefusalCode::Busy);
-        let mut bytes = asking(1, 0.0);
-        if let Some(request) = &mut bytes.devices {
-            request.memory_bytes = 1 << 30;
-        }
-        assert_eq!(refusal_of(&bytes, 0), RefusalCode::Unsupported);
-        let leased = Hello {
-            lease: "l-aaaaaaaaaaaaaaaa".to_owned(),
-            ..asking(1, 0.0)
-        };
-        assert_eq!(refusal_of(&leased, 0), RefusalCode::Unsupported);
-        let newer = Hello {
-            oldest_version: 99,
-            newest_version: 99,
-            ..Hello::new(Intent::Session)
-        };
-        assert_eq!(refusal_of(&newer, 0), RefusalCode::Version);
     }
 }

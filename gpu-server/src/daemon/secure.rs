@@ -11,7 +11,7 @@
 
 use protocol::hello::{RefusalCode, Refused, Ticket, TlsOrder, refusal};
 use protocol::limits::HELLO_TIMEOUT;
-use protocol::transport::tls::{self, GPURUN_PROTOCOL};
+use protocol::transport::tls::{self, GPURUN_PROTOCOL, GRPC_PROTOCOL};
 use rcgen::{CertificateParams, KeyPair};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -101,7 +101,7 @@ fn acceptor(config: &SecurityConfig) -> Result<Option<TlsAcceptor>, DirectoryErr
     let Some(identity) = config.identity()? else {
         return Ok(None);
     };
-    let tls = tls::server_config(&identity, &[GPURUN_PROTOCOL]);
+    let tls = tls::server_config(&identity, &[GPURUN_PROTOCOL, GRPC_PROTOCOL]);
     let tls = tls.map_err(|error| DirectoryError::Content {
         path: config.certificate_path(),
         problem: error.to_string(),

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use protocol::transport::tls::GRPC_PROTOCOL;
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -54,6 +55,8 @@ pub(super) enum Stream {
 pub(super) enum Beginning {
     /// A hello or a ticket, or what is refused as one.
     Hello,
+    /// HTTP/2, whose first bytes are `PRI`: the pool's service.
+    Service,
     /// A TLS handshake.
     Tls,
 }
@@ -62,6 +65,7 @@ impl Beginning {
     const fn of(byte: u8) -> Self {
         match byte {
             0x16 => Self::Tls,
+            b'P' => Self::Service,
             _ => Self::Hello,
         }
     }
@@ -82,6 +86,14 @@ impl Stream {
     /// Whether nobody between can read along.
     pub(super) const fn is_encrypted(&self) -> bool {
         matches!(self, Self::Tls(_))
+    }
+
+    /// Whether the two have agreed on gRPC in their TLS handshake.
+    pub(super) fn speaks_grpc(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(GRPC_PROTOCOL),
+            Self::Tcp(_) | Self::Unix(_) => false,
+        }
     }
 
     fn descriptor(&self) -> BorrowedFd<'_> {
@@ -181,6 +193,7 @@ mod tests {
             (&b"GPURUN\x00\x01"[..], Beginning::Hello),
             (b"\x16\x03\x01", Beginning::Tls),
             (b"SSH-2.0", Beginning::Hello),
+            (b"PRI * HTTP/2.0\r\n", Beginning::Service),
         ] {
             let (ours, mut theirs) = UnixStream::pair().expect("sockets");
             theirs.write_all(bytes).await.expect("written");

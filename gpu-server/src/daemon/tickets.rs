@@ -86,8 +86,11 @@ impl<T> Tickets<T> {
     }
 
     /// Takes out what was granted to who may have it no longer.
-    pub(super) fn withdraw(&mut self, is_theirs: impl Fn(&T) -> bool) {
-        self.granted.retain(|_, (_, granted)| !is_theirs(granted));
+    pub(super) fn withdraw(&mut self, is_theirs: impl Fn(&T) -> bool) -> Vec<T> {
+        let theirs = self
+            .granted
+            .extract_if(|_, (_, granted)| is_theirs(granted));
+        theirs.map(|(_, (_, granted))| granted).collect()
     }
 
     /// Takes out what nobody came for in time.
@@ -117,7 +120,7 @@ mod tests {
         assert_eq!(tickets.redeem(name(1), now), None, "a replay");
         assert_eq!(tickets.redeem(name(9), now), None, "another's");
         tickets.keep(name(4), "d", now).expect("kept");
-        tickets.withdraw(|granted| *granted == "d");
+        assert_eq!(tickets.withdraw(|granted| *granted == "d"), ["d"]);
         assert_eq!(tickets.redeem(name(4), now), None, "withdrawn");
         let late = now + LIFETIME;
         assert_eq!(tickets.expire(now), Vec::<&str>::new());

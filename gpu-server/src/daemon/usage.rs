@@ -154,8 +154,8 @@ pub(super) struct Program {
     pub(super) process: u32,
     /// Where that number means something.
     pub(super) namespace: String,
-    /// How many devices it has, from the first on.
-    pub(super) devices: u32,
+    /// The numbers of its devices.
+    pub(super) devices: Vec<u32>,
     /// The process that serves it, once there is one.
     pub(super) worker: Option<u32>,
 }
@@ -168,12 +168,12 @@ pub(super) fn describe(
     namespace: &str,
 ) {
     let mut room = MAX_USAGE_PROCESSES;
-    for (index, device) in accepted.devices.iter_mut().enumerate() {
+    for device in &mut accepted.devices {
         device.attributes.clear();
         device.usage = report
-            .and_then(|report| report.devices.get(index))
+            .and_then(|report| report.devices.get(device.ordinal as usize))
             .map(|usage| {
-                let mut processes = processes(index, usage, programs, namespace);
+                let mut processes = processes(device.ordinal, usage, programs, namespace);
                 processes.truncate(room);
                 room -= processes.len();
                 DeviceUsage {
@@ -189,7 +189,7 @@ pub(super) fn describe(
 
 /// The programs of this namespace on a device, with the memory that their workers have there.
 fn processes(
-    device: usize,
+    device: u32,
     usage: &DeviceUsage,
     programs: &[Program],
     namespace: &str,
@@ -200,7 +200,7 @@ fn processes(
     };
     programs
         .iter()
-        .filter(|program| program.devices as usize > device)
+        .filter(|program| program.devices.contains(&device))
         .filter(|program| !namespace.is_empty() && program.namespace == namespace)
         .map(|program| ProcessUsage {
             process: program.process,
@@ -214,11 +214,11 @@ mod tests {
     use super::*;
     use protocol::hello::{Reading, ServerInfo};
 
-    fn program(process: u32, namespace: &str, devices: u32) -> Program {
+    fn program(process: u32, namespace: &str, devices: &[u32]) -> Program {
         Program {
             process,
             namespace: namespace.to_owned(),
-            devices,
+            devices: devices.to_vec(),
             worker: Some(process + 1000),
         }
     }
@@ -240,19 +240,19 @@ mod tests {
     fn described(namespace: &str, report: Option<&UsageReport>) -> Accepted {
         let mut accepted = Accepted {
             server: Some(ServerInfo::default()),
-            devices: vec![
-                DeviceSnapshot {
+            devices: [0, 1]
+                .map(|ordinal| DeviceSnapshot {
+                    ordinal,
                     attributes: [(1, 1)].into(),
                     ..DeviceSnapshot::default()
-                };
-                2
-            ],
+                })
+                .to_vec(),
             ..Accepted::default()
         };
         let programs = [
-            program(1, "here", 2),
-            program(2, "here", 1),
-            program(3, "there", 2),
+            program(1, "here", &[0, 1]),
+            program(2, "here", &[0]),
+            program(3, "there", &[0, 1]),
         ];
         describe(&mut accepted, report, &programs, namespace);
         accepted

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -18,23 +19,29 @@ use std::time::{Duration, Instant};
 
 use command_fds::CommandFdExt;
 use protocol::hello::{
-    self, Hello, HelloReply, LeaseOrder, RdmaOrder, RefusalCode, TlsOrder, WorkerOrder,
+    self, Hello, HelloReply, Identity, LeaseOrder, RdmaOrder, RefusalCode, SandboxOrder, TlsOrder,
+    WorkerOrder,
 };
+use protocol::limits::CLEAN_UP_LIMIT;
 use protocol::transport::HandshakeStream;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::sync::mpsc;
 
 use super::Event;
 use super::devices::Devices;
+use super::metrics::Ending;
 use super::usage::Program;
 use crate::order::Descriptors;
-use crate::pool::TokenId;
+use crate::pool::{LeaseId, Moment, TokenId};
+use crate::registry::{END_LIMIT, Facts, Prepared, Registry, Starter};
 
 /// How long a client may take to read that no worker could be started.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 /// What a worker is to be started for.
 pub(super) struct Order {
+    /// The session's number.
+    pub(super) session: u64,
     pub(super) socket: OwnedFd,
     pub(super) hello: Hello,
     pub(super) version: u32,
@@ -46,22 +53,27 @@ pub(super) struct Order {
     pub(super) token: Option<TokenId>,
     /// How its bytes are encrypted.
     pub(super) tls: Option<TlsOrder>,
-    /// What the session may use; nothing: the driver's first devices, all of each.
-    pub(super) lease: Option<LeaseOrder>,
+    /// Under which lease.
+    pub(super) lease_id: LeaseId,
+    /// What the session may use of it.
+    pub(super) lease: LeaseOrder,
     /// What the worker inherits.
     pub(super) descriptors: Descriptors,
+    /// What it gives up before it serves.
+    pub(super) sandbox: SandboxOrder,
 }
 
 /// A session that is over.
 pub(super) struct Ended {
-    session: u64,
+    pub(super) session: u64,
+    /// How.
+    pub(super) ending: Ending,
 }
 
 /// The sessions that are alive.
-#[derive(Default)]
 pub(super) struct Workers {
+    registry: Registry,
     alive: HashMap<u64, Arc<Worker>>,
-    last_session: u64,
 }
 
 /// A worker, once its process exists.
@@ -71,6 +83,12 @@ struct Worker {
     program: Program,
     /// By which token it was granted.
     token: Option<TokenId>,
+    /// Under which lease.
+    lease: LeaseId,
+    /// Who its program is, as it says.
+    identity: Identity,
+    /// Since when it has been asked to end.
+    asked_to_end: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -80,11 +98,19 @@ enum State {
     Coming,
     /// It is a process.
     Running(Child),
+    /// It is a process that a daemon before this one has started.
+    Adopted(u32),
     /// It is over, or must not begin.
     Over,
 }
 
 impl Worker {
+    fn asked_to_end(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.asked_to_end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,6 +119,7 @@ impl Worker {
     fn program(&self) -> Program {
         let worker = match &*self.state() {
             State::Running(child) => Some(child.id()),
+            State::Adopted(process) => Some(*process),
             State::Coming | State::Over => None,
         };
         Program {
@@ -112,34 +139,67 @@ impl Worker {
                     let _ = rustix::process::kill_process(process, signal);
                 }
             }
-            State::Over => {}
+            // The registry ends it, which knows it by more than its number.
+            State::Adopted(_) | State::Over => {}
         }
     }
 }
 
 impl Workers {
+    /// None yet.
+    pub(super) fn new(registry: Registry) -> Self {
+        Self {
+            registry,
+            alive: HashMap::new(),
+        }
+    }
+
+    /// Where workers register again, if they do.
+    pub(super) fn registry_path(&self) -> Option<&Path> {
+        self.registry.path()
+    }
+
+    /// A session that a daemon before this one has started.
+    pub(super) fn adopt(&mut self, facts: &Facts, lease: LeaseId, devices: Vec<u32>, process: u32) {
+        let identity = facts.identity();
+        let worker = Worker {
+            state: Mutex::new(State::Adopted(process)),
+            program: Program {
+                process: identity.process,
+                namespace: identity.process_namespace.clone(),
+                devices,
+                worker: None,
+            },
+            token: facts.token.clone(),
+            lease,
+            identity,
+            asked_to_end: Mutex::default(),
+        };
+        self.alive.insert(facts.session, Arc::new(worker));
+    }
+
     /// How many sessions are alive.
     pub(super) fn len(&self) -> usize {
         self.alive.len()
     }
 
-    /// Starts a worker. Its end, or its failure to begin, is told to `events`.
-    pub(super) fn start(&mut self, order: Order, events: mpsc::Sender<Event>) {
-        self.last_session += 1;
-        let session = self.last_session;
+    /// Starts a worker; whether it could. Its end, or its failure to begin, is told to `events`.
+    pub(super) fn start(&mut self, order: Order, events: mpsc::Sender<Event>) -> bool {
+        let session = order.session;
         let worker = Arc::new(Worker {
             state: Mutex::default(),
-            program: program(&order.hello),
+            program: program(&order),
             token: order.token.clone(),
+            lease: order.lease_id.clone(),
+            identity: order.hello.identity.clone().unwrap_or_default(),
+            asked_to_end: Mutex::default(),
         });
         self.alive.insert(session, Arc::clone(&worker));
-        let ended = move || {
-            // It fails only when the daemon is ending.
-            let _ = events.blocking_send(Event::WorkerEnded(Ended { session }));
-        };
+        let starter = self.registry.starter();
         let run = move || {
-            tend(&worker, session, order);
-            ended();
+            let ending = tend(&worker, session, order, &starter);
+            // It fails only when the daemon is ending.
+            let _ = events.blocking_send(Event::WorkerEnded(Ended { session, ending }));
         };
         let spawned = thread::Builder::new()
             .name(format!("session {session}"))
@@ -147,33 +207,80 @@ impl Workers {
         if let Err(error) = spawned {
             tracing::error!(session, "cannot start a thread: {error}");
             self.alive.remove(&session);
+            return false;
         }
+        true
     }
 
-    /// Whom the sessions serve.
-    pub(super) fn programs(&self) -> Vec<Program> {
-        let mut alive: Vec<_> = self.alive.iter().collect();
+    /// Whom the sessions serve that are under such leases.
+    pub(super) fn programs(&self, of: impl Fn(&LeaseId) -> bool) -> Vec<Program> {
+        let alive = self.alive.iter();
+        let mut alive: Vec<_> = alive.filter(|(_, worker)| of(&worker.lease)).collect();
         alive.sort_by_key(|(session, _)| **session);
         alive.iter().map(|(_, worker)| worker.program()).collect()
     }
 
-    /// Forgets a session that is over.
-    pub(super) fn forget(&mut self, ended: &Ended) {
-        self.alive.remove(&ended.session);
+    /// Forgets a session that is over; the lease that it was under.
+    pub(super) fn forget(&mut self, session: u64) -> Option<LeaseId> {
+        let worker = self.alive.remove(&session)?;
+        Some(worker.lease.clone())
+    }
+
+    /// The lease of a session.
+    pub(super) fn lease_of(&self, session: u64) -> Option<&LeaseId> {
+        self.alive.get(&session).map(|worker| &worker.lease)
     }
 
     /// Asks those workers to end that were granted by this token; how many they are.
     pub(super) fn end_those_of(&self, token: &TokenId) -> usize {
-        let workers = self.alive.values();
-        let theirs = workers.filter(|worker| worker.token.as_ref() == Some(token));
-        theirs.inspect(|worker| worker.signal(Signal::TERM)).count()
+        let reason = "the token by which this program came was revoked";
+        self.ask_those(|worker| worker.token.as_ref() == Some(token), reason)
+    }
+
+    /// Asks the workers of a lease to end; how many they are. Their clients read why.
+    pub(super) fn end_lease(&self, lease: &LeaseId, reason: &str) -> usize {
+        let reason = format!("lease {lease} is over: {reason}");
+        self.ask_those(|worker| worker.lease == *lease, &reason)
     }
 
     /// Asks every worker to end.
     pub(super) fn ask_to_end(&self) {
-        self.alive
-            .values()
-            .for_each(|worker| worker.signal(Signal::TERM));
+        self.ask_those(|_| true, "the server is ending");
+    }
+
+    fn ask_those(&self, which: impl Fn(&Worker) -> bool, reason: &str) -> usize {
+        let workers = self.alive.iter().filter(|(_, worker)| which(worker));
+        let ask = |(session, worker): &(&u64, &Arc<Worker>)| {
+            let is_asked = worker.asked_to_end().replace(Instant::now());
+            if is_asked.is_none() && !self.registry.end(**session, reason) {
+                worker.signal(Signal::TERM);
+            }
+        };
+        workers.inspect(ask).count()
+    }
+
+    /// Ends those that were asked to long ago: a driver may hold a worker for good.
+    pub(super) fn kill_the_late(&self) {
+        for (session, worker) in &self.alive {
+            let asked = *worker.asked_to_end();
+            if asked.is_some_and(|asked| asked.elapsed() > END_LIMIT + CLEAN_UP_LIMIT) {
+                tracing::warn!(session, "the worker does not end: killed");
+                worker.signal(Signal::KILL);
+            }
+        }
+    }
+
+    /// Numbers and programs of the sessions under a lease.
+    pub(super) fn of_lease(&self, lease: &LeaseId) -> Vec<(u64, Identity)> {
+        let theirs = self
+            .alive
+            .iter()
+            .filter(|(_, worker)| worker.lease == *lease);
+        let mut theirs: Vec<_> = theirs
+            .map(|(session, worker)| (*session, worker.identity.clone()))
+            .collect();
+        theirs.sort_by_key(|(session, _)| *session);
+        theirs
     }
 
     /// Ends every worker.
@@ -184,32 +291,44 @@ impl Workers {
     }
 }
 
-/// Who says this hello.
-fn program(hello: &Hello) -> Program {
-    let identity = hello.identity.as_ref();
+/// Whom a worker will serve.
+fn program(order: &Order) -> Program {
+    let identity = order.hello.identity.as_ref();
+    let slices = order.lease.slices.iter();
     Program {
         process: identity.map_or(0, |identity| identity.process),
         namespace: identity.map_or_else(String::new, |identity| identity.process_namespace.clone()),
-        devices: hello.device_count(),
+        devices: slices.map(|slice| slice.ordinal).collect(),
         worker: None,
     }
 }
 
-/// A worker's whole life, seen from its thread.
-fn tend(worker: &Worker, session: u64, order: Order) {
+/// A worker's whole life, seen from its thread; how it ended.
+fn tend(worker: &Worker, session: u64, order: Order, starter: &Starter) -> Ending {
     let begin = Instant::now();
     let client = order.client.clone();
-    let process = match begin_process(worker, session, order) {
+    let process = match begin_process(worker, session, order, starter) {
         Ok(Some(process)) => process,
-        Ok(None) => return,
-        Err(error) => return tracing::error!(session, client, "cannot start a worker: {error}"),
+        Ok(None) => return Ending::Clean,
+        Err(error) => {
+            tracing::error!(session, client, "cannot start a worker: {error}");
+            return Ending::Failed;
+        }
     };
     match wait(worker, process) {
         Ok(status) => {
             let seconds = begin.elapsed().as_secs_f64();
             tracing::info!(session, client, seconds, "session over: {}", reason(status));
+            match (status.code(), status.signal()) {
+                (Some(0), _) => Ending::Clean,
+                (Some(_), _) => Ending::Failed,
+                _ => Ending::Signal,
+            }
         }
-        Err(error) => tracing::error!(session, client, "lost sight of the worker: {error}"),
+        Err(error) => {
+            tracing::error!(session, client, "lost sight of the worker: {error}");
+            Ending::Unknown
+        }
     }
 }
 
@@ -224,7 +343,12 @@ fn reason(status: ExitStatus) -> String {
 }
 
 /// Starts the process; nothing if the daemon is ending.
-fn begin_process(worker: &Worker, session: u64, order: Order) -> io::Result<Option<Pid>> {
+fn begin_process(
+    worker: &Worker,
+    session: u64,
+    order: Order,
+    starter: &Starter,
+) -> io::Result<Option<Pid>> {
     let mut state = worker.state();
     if matches!(*state, State::Over) {
         return Ok(None);
@@ -240,14 +364,22 @@ fn begin_process(worker: &Worker, session: u64, order: Order) -> io::Result<Opti
             return Err(error);
         }
     };
-    let child = match command(session, order).and_then(|mut command| command.spawn()) {
-        Ok(child) => child,
+    let spawned = command(session, order, Some(starter))
+        .and_then(|(mut command, prepared)| Ok((command.spawn()?, prepared)));
+    let (child, prepared) = match spawned {
+        Ok(spawned) => spawned,
         Err(error) => {
             drop(state);
             refuse(&spare, is_encrypted, &error);
             return Err(error);
         }
     };
+    if let Some(prepared) = prepared
+        && let Err(error) = starter.adopt(prepared, child.id())
+    {
+        // It serves all the same; it only cannot be told why it has to end.
+        tracing::error!(session, "no connection to the worker: {error}");
+    }
     tracing::info!(
         session,
         process = child.id(),
@@ -263,7 +395,11 @@ fn begin_process(worker: &Worker, session: u64, order: Order) -> io::Result<Opti
 }
 
 /// The command that is a worker. It owns our copies of what is passed, so they are closed with it.
-fn command(session: u64, order: Order) -> io::Result<Command> {
+fn command(
+    session: u64,
+    order: Order,
+    starter: Option<&Starter>,
+) -> io::Result<(Command, Option<Prepared>)> {
     let driver = &order.devices.driver;
     let mut command = Command::new("/proc/self/exe");
     command
@@ -282,7 +418,7 @@ fn command(session: u64, order: Order) -> io::Result<Command> {
         let message = format!("the driver's path '{}' is not UTF-8", driver.display());
         io::Error::new(io::ErrorKind::InvalidInput, message)
     })?;
-    let written = WorkerOrder {
+    let mut written = WorkerOrder {
         hello: Some(order.hello),
         version: order.version,
         session,
@@ -290,14 +426,21 @@ fn command(session: u64, order: Order) -> io::Result<Command> {
         device_kind: order.devices.kind.into(),
         silence_grace_seconds: order.silence_grace.as_secs(),
         parent: std::process::id(),
-        lease: order.lease,
+        lease: Some(order.lease),
         rdma: Some(order.rdma),
         tls: order.tls,
+        sandbox: Some(order.sandbox),
         ..WorkerOrder::default()
     };
-    let mappings = crate::order::pass(written, order.socket, order.descriptors)?;
+    let mut descriptors = order.descriptors;
+    let prepare = |starter: &Starter| {
+        let (token, client) = (order.token.as_ref(), &order.client);
+        starter.prepare(&mut written, &mut descriptors, token, client, Moment::now())
+    };
+    let prepared = starter.map(prepare).transpose()?;
+    let mappings = crate::order::pass(written, order.socket, descriptors)?;
     command.fd_mappings(mappings).map_err(io::Error::other)?;
-    Ok(command)
+    Ok((command, prepared))
 }
 
 fn refuse(socket: &OwnedFd, is_encrypted: bool, error: &io::Error) {
@@ -322,7 +465,7 @@ fn wait(worker: &Worker, process: Pid) -> io::Result<ExitStatus> {
     }
     match std::mem::replace(&mut *worker.state(), State::Over) {
         State::Running(mut child) => child.wait(),
-        State::Coming | State::Over => Err(io::ErrorKind::NotFound.into()),
+        State::Coming | State::Adopted(_) | State::Over => Err(io::ErrorKind::NotFound.into()),
     }
 }
 
@@ -344,6 +487,7 @@ mod tests {
             report: ProbeReport::default(),
         };
         let order = Order {
+            session: 1,
             socket: socket.into(),
             hello: Hello::default(),
             version: 1,
@@ -353,10 +497,12 @@ mod tests {
             rdma: RdmaOrder::default(),
             token: None,
             tls: None,
-            lease: None,
+            lease_id: LeaseId::from_bytes([1; 10]),
+            lease: LeaseOrder::default(),
             descriptors: Descriptors::default(),
+            sandbox: SandboxOrder::default(),
         };
-        let command = command(1, order).unwrap();
+        let (command, _) = command(1, order, None).unwrap();
         let value = |name| {
             let mut variables = command.get_envs();
             variables.find_map(|(variable, value)| (variable == name).then_some(value))

@@ -1,7 +1,8 @@
 //! The pool: who gets which part of which device, and for how long.
 //!
 //! What: everything that decides about leases. Why a room of its own: it must be right whatever happens outside, so it has no
-//! socket, thread or clock; the daemon tells it what happened and when, and does what it [decides](Decision). Rules:
+//! socket, thread or clock; the daemon tells it what happened and when, and does what it [decides](Decision). Only [`store`] and [`audit`] have
+//! an edge, which is a file and its thread. Rules:
 //!
 //! * slices of a device never add up to more than its usable memory, or to more than its compute time;
 //! * a device that a lease had is taken until the lease's last session has ended, not only until the lease has;
@@ -15,16 +16,21 @@
 //! store            what outlives the daemon meter, audit     what was used, and by whom
 //! ```
 
+pub mod audit;
 mod caller;
 mod decision;
 mod device;
 mod fair;
 mod lease;
+pub mod meter;
 mod names;
 mod need;
 mod placement;
 mod policy;
+#[cfg(test)]
+pub(crate) mod sample;
 mod scheduler;
+pub mod store;
 
 pub use caller::{Caller, Limits};
 pub use decision::{Decision, LeaseError, Place, Refusal};

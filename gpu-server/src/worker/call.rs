@@ -273,6 +273,7 @@ impl Destroyed for ModuleId {
             .functions
             .retain(|function| !function.is_of_module(self.0));
         call.session.memory.forget_globals(self.0, false);
+        call.session.memory.accounts.settle_all(call.driver());
     }
 }
 
@@ -283,5 +284,6 @@ impl Destroyed for LibraryId {
             .functions
             .retain(|function| !function.is_of_library(self.0));
         call.session.memory.forget_globals(self.0, true);
+        call.session.memory.accounts.settle_all(call.driver());
     }
 }

@@ -93,6 +93,8 @@ pub(crate) struct Context {
     legacy: OnceLock<Arc<Stream>>,
     /// A stream that nothing is ever put into.
     idle: Mutex<Option<CUstream>>,
+    /// A stream in which fresh memory is wiped.
+    wiping: Mutex<Option<CUstream>>,
     streams: Mutex<Vec<Arc<Stream>>>,
     is_alive: AtomicBool,
     /// Code that may print was loaded into it.
@@ -123,6 +125,7 @@ impl Context {
             events: Mutex::default(),
             legacy: OnceLock::new(),
             idle: Mutex::default(),
+            wiping: Mutex::default(),
             streams: Mutex::default(),
             is_alive: AtomicBool::new(true),
             prints: AtomicBool::new(false),
@@ -160,15 +163,12 @@ impl Context {
 
     /// A stream that nothing is ever put into; the context is current.
     pub(crate) fn idle_stream(&self, driver: &Driver) -> Result<CUstream, CUresult> {
-        const NON_BLOCKING: u32 = 1;
-        let mut idle = lock(&self.idle);
-        if let Some(stream) = *idle {
-            return Ok(stream);
-        }
-        let mut stream = CUstream(0);
-        cuda!(driver, cuStreamCreate(&mut stream, NON_BLOCKING))?;
-        *idle = Some(stream);
-        Ok(stream)
+        non_blocking(driver, &self.idle)
+    }
+
+    /// A stream in which fresh memory is wiped; the context is current.
+    pub(crate) fn wiping_stream(&self, driver: &Driver) -> Result<CUstream, CUresult> {
+        non_blocking(driver, &self.wiping)
     }
 
     pub(crate) fn add_stream(&self, stream: Arc<Stream>) {
@@ -242,9 +242,22 @@ impl Context {
     }
 }
 
-/// A context's number as the client may choose it.
+/// A stream that waits for no other, made when it is first needed.
+fn non_blocking(driver: &Driver, place: &Mutex<Option<CUstream>>) -> Result<CUstream, CUresult> {
+    const NON_BLOCKING: u32 = 1;
+    let mut place = lock(place);
+    if let Some(stream) = *place {
+        return Ok(stream);
+    }
+    let mut stream = CUstream(0);
+    cuda!(driver, cuStreamCreate(&mut stream, NON_BLOCKING))?;
+    *place = Some(stream);
+    Ok(stream)
+}
+
+/// A context's number as the client may choose it: the last two would name the streams of tickets and of calls for idle memory.
 fn check_id(id: u32) -> Result<(), CUresult> {
-    if id == 0 || id >= LEGACY_STREAMS - 1 {
+    if id == 0 || id >= LEGACY_STREAMS - 2 {
         return Err(CUresult::INVALID_VALUE);
     }
     Ok(())
@@ -270,8 +283,25 @@ pub(crate) fn gpurunPrimaryRetain(
     check_id(id)?;
     call.session.devices.check(device)?;
     call.session.contexts.check_free(id)?;
-    let driver = call.driver();
     let was_retained = call.session.devices.take_retained(device);
+    let accounts = &call.session.memory.accounts;
+    if !was_retained {
+        accounts.make_context(device)?;
+    }
+    let retained = retain(call, request, was_retained);
+    if retained.is_err() {
+        accounts.context_is_gone(device);
+    }
+    Ok(retained?)
+}
+
+/// Retains the primary context, and names it.
+fn retain(
+    call: &Call<'_>,
+    request: &request::GpurunPrimaryRetain,
+    was_retained: bool,
+) -> Result<(), CUresult> {
+    let (driver, id, device) = (call.driver(), request.context(), request.device());
     let mut handle = CUcontext(0);
     if request.flags() != 0 {
         // Flags are for a context that is not there yet.
@@ -291,7 +321,7 @@ pub(crate) fn gpurunPrimaryRetain(
     }
     if let Err(error) = add(call, id, handle, device, true) {
         cuda!(driver, cuDevicePrimaryCtxRelease_v2(device))?;
-        return Err(error.into());
+        return Err(error);
     }
     Ok(())
 }
@@ -320,10 +350,15 @@ pub(crate) fn gpurunPrimaryRelease(
         call.driver(),
         cuDevicePrimaryCtxRelease_v2(request.device())
     )?;
-    call.session
-        .memory
-        .give_back_all_of(call.driver(), context.serial);
+    give_back(call, &context);
     Ok(())
+}
+
+/// What a context had is given back, and what was charged for the context itself.
+fn give_back(call: &Call<'_>, context: &Context) {
+    let memory = &call.session.memory;
+    memory.give_back_all_of(call.driver(), context.serial);
+    memory.accounts.context_is_gone(context.device);
 }
 
 /// Everything in the primary context is destroyed. The client retains it anew afterwards.
@@ -341,7 +376,7 @@ pub(crate) fn gpurunPrimaryReset(
         Err(error) if error != CUresult::INVALID_CONTEXT => return Err(error.into()),
         _ => {}
     }
-    call.session.memory.give_back_all_of(driver, context.serial);
+    give_back(call, &context);
     Ok(())
 }
 
@@ -354,16 +389,27 @@ pub(crate) fn gpurunContextCreate(
     check_id(id)?;
     call.session.devices.check(device)?;
     call.session.contexts.check_free(id)?;
-    let driver = call.driver();
+    let accounts = &call.session.memory.accounts;
+    accounts.make_context(device)?;
+    let created = create(call, request);
+    if created.is_err() {
+        accounts.context_is_gone(device);
+    }
+    call.forget_current();
+    Ok(created?)
+}
+
+/// Creates a context, and names it.
+fn create(call: &Call<'_>, request: &request::GpurunContextCreate) -> Result<(), CUresult> {
+    let (driver, id, device) = (call.driver(), request.context(), request.device());
     let mut handle = CUcontext(0);
     cuda!(driver, cuCtxCreate_v2(&mut handle, request.flags(), device))?;
     // The driver has pushed it; it becomes current where a call names it.
     let mut popped = CUcontext(0);
     cuda!(driver, cuCtxPopCurrent_v2(&mut popped))?;
-    call.forget_current();
     if let Err(error) = add(call, id, handle, device, false) {
         cuda!(driver, cuCtxDestroy_v2(handle))?;
-        return Err(error.into());
+        return Err(error);
     }
     Ok(())
 }
@@ -382,8 +428,6 @@ pub(crate) fn gpurunContextDestroy(
     context.retire(call.session)?;
     call.forget_current();
     cuda!(call.driver(), cuCtxDestroy_v2(context.handle))?;
-    call.session
-        .memory
-        .give_back_all_of(call.driver(), context.serial);
+    give_back(call, &context);
     Ok(())
 }

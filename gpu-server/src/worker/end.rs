@@ -21,6 +21,8 @@ pub(crate) enum Reason {
     Violation(String),
     /// The worker cannot go on.
     Failed(String),
+    /// The daemon has ended the session, for this reason.
+    Dismissed(String),
 }
 
 impl std::fmt::Display for Reason {
@@ -34,6 +36,7 @@ impl std::fmt::Display for Reason {
             }
             Self::Violation(text) => write!(formatter, "the client broke the protocol: {text}"),
             Self::Failed(text) => write!(formatter, "the worker failed: {text}"),
+            Self::Dismissed(text) => write!(formatter, "the server ended the session: {text}"),
         }
     }
 }

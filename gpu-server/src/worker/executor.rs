@@ -35,6 +35,7 @@ use super::schedule::Place;
 use super::session::Session;
 use super::stream::LEGACY_STREAMS;
 use super::transfer::{Inbound, Part, Purpose};
+use crate::registry::COUNTERS;
 
 /// Most executor threads; with all of them in lanes, calls that may block are executed in order.
 const MAX_EXECUTORS: usize = 64;
@@ -314,6 +315,7 @@ impl Executor {
         }
         pace::let_lanes_pass(&self.session);
         front.calls += 1;
+        COUNTERS.calls(front.calls);
         let number = front.calls;
         let bytes = &front.payload[body];
         let may_block = may_block(&record, bytes)?;

@@ -31,6 +31,7 @@ use protocol::transport::FrameSender;
 use protocol::transport::memory::{Faults, pair};
 use zerocopy::little_endian::U16;
 
+use super::accounts::Accounts;
 use super::end::{Reason, lock};
 use super::memory::Memory;
 use super::output::Output;
@@ -55,7 +56,7 @@ pub fn serve(bytes: &[u8]) {
         count: 1,
         ..Devices::default()
     };
-    let memory = Memory::new(vec![WINDOW]);
+    let memory = Memory::new(vec![WINDOW], Accounts::default());
     let session = super::start(&DRIVER, devices, theirs, memory, Output::untouched());
     let session = session.expect("threads");
     let mut client = Client {

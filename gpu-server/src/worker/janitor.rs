@@ -45,10 +45,7 @@ pub(crate) fn run(session: &Session, jobs: &Receiver<Job>) {
         if job.mapping.is_placed_by_driver() {
             session.memory.forget(&job.mapping);
         }
-        let result = job
-            .context
-            .make_current(session.driver)
-            .and_then(|()| job.mapping.give_back(session.driver));
+        let result = job.mapping.give_back_leaving(session, &job.context);
         if !job.mapping.is_placed_by_driver() {
             session.memory.forget(&job.mapping);
         }

@@ -18,12 +18,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use driver_api::Driver;
-use driver_api::abi::{CUmemAccessDesc, CUmemAllocationProp, CUmemLocation};
+use driver_api::abi::{CUdevice, CUmemAccessDesc, CUmemAllocationProp, CUmemLocation};
 use driver_api::result::CUresult;
 use driver_api::wire::{reply, request};
 use protocol::hello::Window;
 use protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_TRANSFER_BYTES};
 
+use super::accounts::{self, Accounts, Made};
 use super::call::{Call, CallError};
 use super::context::{Context, attribute};
 use super::end::lock;
@@ -38,7 +39,7 @@ use super::transfer::{Part, Target};
 use crate::driver::cuda;
 
 /// What is mapped in a window has this granularity.
-pub(crate) const CHUNK_BYTES: u64 = 2 << 20;
+pub(crate) use crate::ledger::CHUNK_BYTES;
 
 /// Most ranges of one session.
 pub(crate) const MAX_RANGES: usize = 1 << 20;
@@ -55,8 +56,9 @@ pub(crate) struct Mapping {
     pub(crate) address: u64,
     size: u64,
     kind: Kind,
-    /// The serial of the context it was made in.
+    /// The serial of the context it was made in, and its device.
     context: u64,
+    device: CUdevice,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,14 +82,24 @@ enum Kind {
 pub(crate) struct Memory {
     windows: Vec<Window>,
     ranges: Mutex<BTreeMap<u64, Mapping>>,
+    pub(super) accounts: Accounts,
 }
 
 impl Memory {
-    pub(crate) fn new(windows: Vec<Window>) -> Self {
+    pub(crate) fn new(windows: Vec<Window>, accounts: Accounts) -> Self {
         Self {
             windows,
             ranges: Mutex::default(),
+            accounts,
         }
+    }
+
+    /// Whether the client may hold chunks for small allocations.
+    pub(super) fn has_chunks(&self) -> bool {
+        let is_chunk = |range: &Mapping| {
+            range.size == CHUNK_BYTES && matches!(range.kind, Kind::Mapped(_) | Kind::Pending)
+        };
+        lock(&self.ranges).values().any(is_chunk)
     }
 
     /// Whether the session may name all of these bytes; ranges that touch may be crossed.
@@ -111,7 +123,7 @@ impl Memory {
     }
 
     /// Notes a free range of a window, so that nobody else takes it while it is being mapped.
-    fn claim(&self, address: u64, size: u64, context: u64) -> Result<(), CUresult> {
+    fn claim(&self, address: u64, size: u64, context: &Context) -> Result<(), CUresult> {
         let end = address.checked_add(size).ok_or(CUresult::INVALID_VALUE)?;
         let is_whole = size != 0 && (address | size).is_multiple_of(CHUNK_BYTES);
         let is_inside =
@@ -134,7 +146,8 @@ impl Memory {
                 address,
                 size,
                 kind,
-                context,
+                context: context.serial,
+                device: context.device,
             },
         );
         Ok(())
@@ -155,7 +168,7 @@ impl Memory {
     }
 
     /// Notes what the driver placed.
-    fn add(&self, address: u64, size: u64, kind: Kind, context: u64) -> Result<(), CUresult> {
+    fn add(&self, address: u64, size: u64, kind: Kind, context: &Context) -> Result<(), CUresult> {
         address.checked_add(size).ok_or(CUresult::INVALID_VALUE)?;
         let mut ranges = lock(&self.ranges);
         if ranges.len() >= MAX_RANGES {
@@ -165,7 +178,8 @@ impl Memory {
             address,
             size,
             kind,
-            context,
+            context: context.serial,
+            device: context.device,
         });
         Ok(())
     }
@@ -177,7 +191,7 @@ impl Memory {
         size: u64,
         owner: u32,
         is_library: bool,
-        context: u64,
+        context: &Context,
     ) -> Result<(), CUresult> {
         let kind = match is_library {
             true => Kind::OfLibrary(owner),
@@ -210,9 +224,15 @@ impl Memory {
         Ok(taken)
     }
 
-    /// A range is given back.
+    /// A range is given back, unless it went with its context, and the address to another.
     pub(crate) fn forget(&self, mapping: &Mapping) {
-        lock(&self.ranges).remove(&mapping.address);
+        let mut ranges = lock(&self.ranges);
+        let range = ranges.get(&mapping.address);
+        if range
+            .is_some_and(|range| range.kind == Kind::Leaving && range.context == mapping.context)
+        {
+            ranges.remove(&mapping.address);
+        }
     }
 
     /// A context is gone: its mappings are given back, the rest went with it.
@@ -228,10 +248,19 @@ impl Memory {
             gone
         };
         for mapping in gone {
-            if matches!(mapping.kind, Kind::Mapped(_))
-                && let Err(error) = mapping.give_back(driver)
-            {
+            let Some(made) = mapping.made() else {
+                continue;
+            };
+            self.accounts.begin_to_give_back(mapping.device);
+            let result = match mapping.is_placed_by_driver() {
+                true => Ok(()),
+                false => mapping.give_back(driver),
+            };
+            if let Err(error) = result {
                 tracing::warn!(address = mapping.address, %error, "giving memory back failed");
+                self.accounts.stays(mapping.device, Made::Exact(0));
+            } else {
+                self.accounts.gave_back(mapping.device, made, false);
             }
         }
     }
@@ -241,6 +270,36 @@ impl Mapping {
     /// Whether the driver chose the address.
     pub(crate) const fn is_placed_by_driver(&self) -> bool {
         matches!(self.kind, Kind::Placed)
+    }
+
+    /// What it was charged as; nothing if it was not.
+    fn made(&self) -> Option<Made> {
+        match self.kind {
+            Kind::Mapped(_) => Some(Made::Exact(self.size)),
+            Kind::Placed => Some(Made::Placed(self.size)),
+            Kind::Pending | Kind::OfModule(_) | Kind::OfLibrary(_) | Kind::Leaving => None,
+        }
+    }
+
+    /// Gives back what has been leaving, from a context that may be gone: then what the driver placed went with it.
+    pub(crate) fn give_back_leaving(
+        &self,
+        session: &Session,
+        context: &Context,
+    ) -> Result<(), CUresult> {
+        let (driver, accounts) = (session.driver, &session.memory.accounts);
+        accounts.begin_to_give_back(self.device);
+        let result = match context.make_current(driver) {
+            Err(_) if self.is_placed_by_driver() => Ok(()),
+            _ => self.give_back(driver),
+        };
+        if let Some(made) = self.made() {
+            match result {
+                Ok(()) => accounts.gave_back(self.device, made, true),
+                Err(_) => accounts.stays(self.device, made),
+            }
+        }
+        result
     }
 
     /// Unmaps and releases, or frees.
@@ -264,25 +323,92 @@ pub(crate) fn gpurunMemoryMap(
 ) -> Result<(), CallError> {
     let (address, size) = (request.address(), request.size());
     let context = Arc::clone(call.context()?);
-    let driver = call.driver();
     let memory = &call.session.memory;
-    let mapped = if address == 0 {
-        let mut placed = 0;
-        cuda!(driver, cuMemAlloc_v2(&mut placed, size as usize))?;
-        if let Err(error) = memory.add(placed, size, Kind::Placed, context.serial) {
-            cuda!(driver, cuMemFree_v2(placed))?;
-            return Err(error.into());
-        }
-        placed
-    } else {
-        memory.claim(address, size, context.serial)?;
-        let handle = map(driver, &context, address, size as usize);
-        memory.settle(address, handle.ok());
-        handle?;
-        address
+    let accounts = &memory.accounts;
+    let made = match address {
+        0 => Made::Placed(size),
+        _ => Made::Exact(size),
     };
+    let thread = call.record.thread;
+    let taken = accounts.take(context.device, made, thread)?;
+    let mapped = match address {
+        0 => place(call, &context, size),
+        _ => map_at(call, &context, address, size).map(|()| address),
+    };
+    let mapped = mapped.map_err(|error| accounts.driver_refused(thread, error))?;
+    if let Some(taken) = taken {
+        taken.commit();
+    }
+    accounts.granted(thread);
     call.reply(&reply::GpurunMemoryMap::new(mapped));
     Ok(())
+}
+
+/// Memory where the driver places it.
+fn place(call: &Call<'_>, context: &Context, size: u64) -> Result<u64, CUresult> {
+    let (driver, memory) = (call.driver(), &call.session.memory);
+    let mut placed = 0;
+    cuda!(driver, cuMemAlloc_v2(&mut placed, size as usize))?;
+    let noted = wipe(call, context, placed, size)
+        .and_then(|()| memory.add(placed, size, Kind::Placed, context));
+    if let Err(error) = noted {
+        cuda!(driver, cuMemFree_v2(placed))?;
+        return Err(error);
+    }
+    Ok(placed)
+}
+
+/// Physical memory at an address of a window.
+fn map_at(call: &Call<'_>, context: &Context, address: u64, size: u64) -> Result<(), CUresult> {
+    let (driver, memory) = (call.driver(), &call.session.memory);
+    memory.claim(address, size, context)?;
+    let handle = map(driver, context, address, size as usize).and_then(|handle| {
+        wipe(call, context, address, size)
+            .map(|()| handle)
+            .inspect_err(|_| {
+                // The first error is the one to tell.
+                let _ = cuda!(driver, cuMemUnmap(address, size as usize));
+                let _ = cuda!(driver, cuMemRelease(handle));
+            })
+    });
+    memory.settle(address, handle.ok());
+    handle.map(drop)
+}
+
+/// Fills fresh memory with zeros if the order says so, before the client knows of it: what was there may have been another tenant's.
+///
+/// Cost: what the device takes to write the memory once, and a wait for it.
+fn wipe(call: &Call<'_>, context: &Context, address: u64, size: u64) -> Result<(), CUresult> {
+    if !call.session.memory.accounts.wipes() {
+        return Ok(());
+    }
+    let driver = call.driver();
+    // A stream of its own: it waits for no work of the client.
+    let stream = context.wiping_stream(driver)?;
+    cuda!(driver, cuMemsetD8Async(address, 0, size as usize, stream))?;
+    cuda!(driver, cuStreamSynchronize(stream))
+}
+
+/// Free and total memory: of the slice, if the session has one.
+pub(crate) fn cuMemGetInfo_v2(
+    call: &mut Call<'_>,
+    _: &request::CuMemGetInfo_v2,
+) -> Result<(), CallError> {
+    let device = call.context()?.device;
+    let (mut free, mut total) = (0_usize, 0_usize);
+    cuda!(call.driver(), cuMemGetInfo_v2(&mut free, &mut total))?;
+    let accounts = &call.session.memory.accounts;
+    let (free, total) = accounts.show(device, (free as u64, total as u64));
+    call.reply(&reply::CuMemGetInfo_v2::new(free, total));
+    Ok(())
+}
+
+/// The client holds nothing idle any more.
+pub(crate) fn gpurunIdleGivenBack(
+    call: &mut Call<'_>,
+    request: &request::GpurunIdleGivenBack,
+) -> Result<(), CallError> {
+    accounts::given_back(call, request)
 }
 
 /// Creates, maps, gives access; undoes what was done if a step fails.
@@ -360,6 +486,9 @@ fn quarantine(call: &Call<'_>, request: &request::GpurunMemoryUnmap) -> Result<(
         .session
         .memory
         .leave(request.address(), request.size())?;
+    if let Some(made) = mapping.made() {
+        call.session.memory.accounts.leaves(mapping.device, made);
+    }
     let job = Job {
         context,
         mapping,

@@ -4,8 +4,8 @@
 //! the hello itself. Rules: the worker answers the hello (the daemon has not), and from then on the connection is its
 //! own: it ends when the client ends, within [`CLEAN_UP_LIMIT`](protocol::limits::CLEAN_UP_LIMIT), by leaving the process: the
 //! operating system and the driver give everything back. A client that is only silent (stopped, say) is waited for, its memory held,
-//! for as long as the daemon's settings say. The daemon dies first only by a crash, and then the kernel
-//! ends the worker. No environment variable of the daemon's loader is set.
+//! for as long as the daemon's settings say. A daemon without a state directory dies first only by a crash, and then the kernel
+//! ends the worker; one with a state directory is outlived, and the next one is [registered](crate::registry) with. No environment variable of the daemon's loader is set.
 //!
 //! ```text
 //! frames ──> executor ──> schedule: here or on a lane ──> dispatch ──> area (memory, stream, …) ──> driver
@@ -21,6 +21,7 @@ pub(crate) mod module;
 pub(crate) mod pace;
 pub(crate) mod stream;
 
+mod accounts;
 mod call;
 mod capture;
 mod dispatch;
@@ -62,7 +63,10 @@ use protocol::transport::rdma::{self, RdmaError};
 use protocol::transport::tls::{self, Identity};
 use protocol::transport::{Connection, Patience};
 
-use crate::order::Taken;
+use crate::order::{Descriptors, Taken};
+use crate::registry;
+use crate::sandbox;
+use accounts::Accounts;
 use end::{End, Reason};
 use memory::Memory;
 use outbox::Outbox;
@@ -81,6 +85,7 @@ pub fn main(taken: Taken) -> ExitCode {
         Ok(session) => {
             let reason = session.end.wait();
             say_goodbye(&session, &reason);
+            registry::say_last_counts();
             reason
         }
         Err(reason) => reason,
@@ -90,7 +95,7 @@ pub fn main(taken: Taken) -> ExitCode {
             tracing::info!(session = number, "{reason}");
             leave(0)
         }
-        Reason::Lost(_) | Reason::Silent(_) => {
+        Reason::Lost(_) | Reason::Silent(_) | Reason::Dismissed(_) => {
             tracing::warn!(session = number, "{reason}");
             leave(0)
         }
@@ -106,8 +111,10 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let Taken {
         connection,
         order,
-        descriptors,
+        mut descriptors,
     } = taken;
+    let post = registry::Post::take(&order, &mut descriptors)
+        .map_err(|error| Reason::Failed(format!("descriptors: {error}")))?;
     let session = order.session;
     let hello = order.hello.clone().unwrap_or_default();
     // SAFETY: the worker has started no thread yet.
@@ -118,13 +125,20 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let output = Output::replace_standard_output()
         .map_err(|error| Reason::Failed(format!("standard output: {error}")))?;
     let client = watch::Client::of(&connection);
+    let confined = sandbox::enter(&order);
     let line = line(connection, order.tls.as_ref())?;
-    let (reply, prepared) = match prepare(&order, &hello, descriptors.gates) {
-        Ok((driver, devices, mut accepted)) => {
+    let prepared = confined.and_then(|()| prepare(&order, &hello, descriptors));
+    let (reply, prepared) = match prepared {
+        Ok((driver, devices, accounts, mut accepted)) => {
             let end = offer_rdma(&order, &hello, &line, &mut accepted);
             (
                 HelloReply::from(accepted.clone()),
-                Ok((driver, devices, accepted.windows, end)),
+                Ok((
+                    driver,
+                    devices,
+                    Memory::new(accepted.windows, accounts),
+                    end,
+                )),
             )
         }
         Err(refused) => (
@@ -132,11 +146,12 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
             Err(Reason::Failed(refused.message)),
         ),
     };
+    sandbox::close(&order).map_err(|refused| Reason::Failed(refused.message))?;
     let deadline = Instant::now() + HELLO_TIMEOUT;
     let reply = hello::encode(&reply).map_err(|error| Reason::Failed(error.to_string()))?;
     line.write(&reply, deadline)
         .map_err(|error| Reason::Lost(error.to_string()))?;
-    let (driver, devices, windows, end) = prepared?;
+    let (driver, devices, memory, end) = prepared?;
     let patience = Patience {
         grace: Duration::from_secs(order.silence_grace_seconds),
         told: Arc::new(move |notice| tracing::warn!(session, "the client: {notice}")),
@@ -152,10 +167,14 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     };
     tracing::debug!(session, "frames travel by {}", connection.description);
     let cannot_start = |error| Reason::Failed(format!("cannot start a thread: {error}"));
-    let session =
-        start(driver, devices, connection, Memory::new(windows), output).map_err(cannot_start)?;
+    let session = start(driver, devices, connection, memory, output).map_err(cannot_start)?;
     if let Some(client) = client {
         spawn("watch", &session, move |session| client.watch(session)).map_err(cannot_start)?;
+    }
+    if let Some(post) = post {
+        let end = Arc::clone(&session.end);
+        post.start(move |reason| end.finish(Reason::Dismissed(reason)))
+            .map_err(cannot_start)?;
     }
     Ok(session)
 }
@@ -229,13 +248,15 @@ fn rdma_settings(order: &WorkerOrder) -> Result<rdma::Settings, RdmaError> {
 fn prepare(
     order: &WorkerOrder,
     hello: &Hello,
-    gates: Vec<OwnedFd>,
-) -> Result<(&'static Driver, Devices, Accepted), Refused> {
+    descriptors: Descriptors,
+) -> Result<(&'static Driver, Devices, Accounts, Accepted), Refused> {
     hello::check_shape(hello, &driver_api::wire::shape_hash())?;
+    let accounts = Accounts::open(order, descriptors.ledger)?;
     let driver = crate::driver::load(Path::new(&order.driver))
         .map_err(|error| hello::refusal(RefusalCode::Internal, error.to_string()))?;
-    let pacers = pace::take_seats(order.lease.as_ref(), gates)?;
+    let pacers = pace::take_seats(order.lease.as_ref(), descriptors.gates)?;
     let found = startup::find(driver, hello, order.lease.as_ref())?;
+    accounts.started_with(&found.retained)?;
     let devices = Devices {
         count: i32::try_from(found.devices.len()).unwrap_or(i32::MAX),
         retained: Mutex::new(found.retained),
@@ -259,7 +280,7 @@ fn prepare(
         windows: found.windows,
         ..Accepted::default()
     };
-    Ok((driver, devices, accepted))
+    Ok((driver, devices, accounts, accepted))
 }
 
 /// Starts the threads of a session.
@@ -280,6 +301,7 @@ fn start(
         janitor::run(session, &orders);
     })?;
     spawn("pulse", &session, beat)?;
+    spawn("recall", &session, accounts::recall)?;
     executor::start(Arc::clone(&session), connection.receiver)?;
     Ok(session)
 }
@@ -306,7 +328,9 @@ fn beat(session: &Session) {
 /// Tells the client why the worker ends the session, if it will take it soon.
 fn say_goodbye(session: &Arc<Session>, reason: &Reason) {
     let text = match reason {
-        Reason::Violation(text) | Reason::Failed(text) => Some(text.clone()),
+        Reason::Violation(text) | Reason::Failed(text) | Reason::Dismissed(text) => {
+            Some(text.clone())
+        }
         // Should it be continued one day, it shall read why.
         Reason::Silent(time) => Some(format!(
             "this program was silent for {} s, longer than the server waits",

@@ -190,8 +190,11 @@ pub(crate) fn gpurunModuleLoad(
             .is_none()
             .then(|| Arc::from(image)),
     };
-    if let Err(error) = call.session.modules.insert(id, module) {
+    let accounts = &call.session.memory.accounts;
+    let settled = accounts.settle(driver, context.device);
+    if let Err(error) = settled.and_then(|()| call.session.modules.insert(id, module)) {
         cuda!(driver, cuModuleUnload(handle))?;
+        accounts.settle_all(driver);
         return Err(error.into());
     }
     if prints {
@@ -509,13 +512,15 @@ pub(crate) fn gpurunKernelFunction(
         .get(request.kernel().0)
         .ok_or(CUresult::INVALID_HANDLE)?;
     let handle = kernel.as_kernel().ok_or(CUresult::INVALID_HANDLE)?;
-    let context = call.context()?.serial;
+    let context = Arc::clone(call.context()?);
     let mut function = CUfunction(0);
     cuda!(call.driver(), cuKernelGetFunction(&mut function, handle))?;
+    let accounts = &call.session.memory.accounts;
+    accounts.settle(call.driver(), context.device)?;
     let function = Function::new(
         Handle::Function(function),
         kernel.owner,
-        Some(context),
+        Some(context.serial),
         kernel.parameters.as_deref().map(<[_]>::to_vec),
     );
     call.session
@@ -537,7 +542,7 @@ pub(crate) fn gpurunModuleGlobal(
         call.driver(),
         cuModuleGetGlobal_v2(&mut address, &mut size, module, name.as_ptr())
     )?;
-    let (owner, context) = (request.module().0, call.context()?.serial);
+    let (owner, context) = (request.module().0, call.context()?);
     let memory = &call.session.memory;
     memory.add_global(address, size as u64, owner, false, context)?;
     call.reply(&reply::GpurunModuleGlobal::new(address, size as u64));
@@ -557,8 +562,9 @@ pub(crate) fn gpurunLibraryGlobal(
         call.driver(),
         cuLibraryGetGlobal(&mut address, &mut size, library, name.as_ptr())
     )?;
-    let (owner, context) = (request.library().0, call.context()?.serial);
+    let (owner, context) = (request.library().0, call.context()?);
     let memory = &call.session.memory;
+    memory.accounts.settle(call.driver(), context.device)?;
     memory.add_global(address, size as u64, owner, true, context)?;
     call.reply(&reply::GpurunLibraryGlobal::new(address, size as u64));
     Ok(())

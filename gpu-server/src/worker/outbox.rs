@@ -19,6 +19,7 @@ use protocol::limits::{BATCH_BYTES, HEARTBEAT_INTERVAL, MAX_TEXT_BYTES};
 use protocol::transport::FrameSender;
 
 use super::end::{End, Reason, lock};
+use crate::registry::COUNTERS;
 
 /// An acknowledgement is owed at once after so many received frames.
 const ACKNOWLEDGE_FRAMES: u32 = 64;
@@ -77,6 +78,7 @@ impl Outbox {
     /// A whole frame was received: only the order token's holder says so.
     pub(crate) fn note_received(&self, sequence: u64, bytes: u32) {
         self.received.store(sequence, Ordering::Release);
+        COUNTERS.received(bytes.into());
         let frames = self.owed_frames.fetch_add(1, Ordering::Relaxed) + 1;
         let bytes = self
             .owed_bytes
@@ -147,19 +149,19 @@ impl Outbox {
 
     /// Says that a context is lost, or that a posted call failed in it.
     pub(crate) fn fault(&self, context: u32, result: CUresult, text: &str) {
+        COUNTERS.fault();
         let mut header = FrameHeader::new(FrameKind::Fault);
         header.argument = context.into();
         header.offset = result.0.into();
         self.send_after_open(&header, shortened(text).as_bytes());
     }
 
-    /// Says goodbye, unless someone is stuck in sending.
+    /// Says goodbye, once nobody else is sending: whoever calls this waits for as long as someone is stuck in that, and for the client.
     pub(crate) fn goodbye(&self, text: &str) {
-        if let Ok(mut state) = self.state.try_lock() {
-            self.send_open(&mut state);
-            let header = FrameHeader::new(FrameKind::Goodbye);
-            self.send(&mut state, &header, shortened(text).as_bytes());
-        }
+        let mut state = lock(&self.state);
+        self.send_open(&mut state);
+        let header = FrameHeader::new(FrameKind::Goodbye);
+        self.send(&mut state, &header, shortened(text).as_bytes());
     }
 
     fn push<R: Record>(&self, kind: FrameKind, record: &R, body: &[u8]) {
@@ -207,6 +209,7 @@ impl Outbox {
         self.owed_bytes.store(0, Ordering::Relaxed);
         header.acknowledged = self.received.load(Ordering::Acquire);
         state.last_sent = Instant::now();
+        COUNTERS.sent(bytes.len() as u64);
         if let Err(error) = state.sender.send(&header, &[IoSlice::new(bytes)]) {
             self.end.finish(error.into());
         }

@@ -298,7 +298,7 @@ impl Watch<'_> {
         while let Some((result, action)) = stream.next_lost() {
             has_advanced = true;
             self.count(&action);
-            self.fail(stream, &context, result, action);
+            self.fail(stream, result, action);
         }
         has_advanced
     }
@@ -324,7 +324,7 @@ impl Watch<'_> {
         }
     }
 
-    fn fail(&self, stream: &Stream, context: &Context, result: CUresult, action: Action) {
+    fn fail(&self, stream: &Stream, result: CUresult, action: Action) {
         let outbox = &self.session.outbox;
         match action {
             Action::Complete { mark, .. } => outbox.completion(stream.wire_id, result, mark),
@@ -335,15 +335,12 @@ impl Watch<'_> {
             }
             Action::Reply { call, .. } => outbox.reply(call, result, &[]),
             Action::Release { .. } | Action::Settle => {}
-            Action::CountDown(quarantine) => match quarantine.count_down() {
-                Some(job) if context.is_alive() => {
+            Action::CountDown(quarantine) => {
+                // The memory is there even if its context is not.
+                if let Some(job) = quarantine.count_down() {
                     janitor::hand_over(&self.session.janitor, job);
                 }
-                Some(job) => {
-                    outbox.completion(janitor::TICKET_STREAM, CUresult::SUCCESS, job.ticket)
-                }
-                None => {}
-            },
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use super::secure::{self, Hold, Line};
-use super::{ConnectError, Session};
+use super::{ConnectError, Session, Told};
 use crate::address::Address;
 use crate::config::TransportChoice;
 use crate::credentials::Credential;
@@ -84,6 +84,8 @@ pub struct Approach<'a> {
     pub credential: &'a Credential,
     /// What is done with each socket.
     pub hold: Hold<'a>,
+    /// What is done when the client hears that it waits for a lease.
+    pub told: Told<'a>,
     /// What the user's choice allows.
     pub attempt: Attempt,
     /// The user's choice.
@@ -103,13 +105,16 @@ pub fn begin_session(
     approach: Approach<'_>,
 ) -> Result<Session, ConnectError> {
     let Approach {
-        credential, hold, ..
+        credential,
+        hold,
+        told,
+        ..
     } = approach;
     let is_required = approach.choice == TransportChoice::Rdma;
     let mut prepared = match approach.attempt {
         Attempt::With(prepared) => prepared,
         Attempt::Without(reason) => {
-            let (accepted, line) = secure::greet(address, socket, hello, credential, hold)?;
+            let (accepted, line) = secure::greet(address, socket, hello, credential, (hold, told))?;
             let session = super::over_line(address, line, accepted, patience)?;
             return Ok(session.without_rdma(reason));
         }
@@ -118,7 +123,7 @@ pub fn begin_session(
         rdma: Some(prepared.end()),
         ..hello.clone()
     };
-    let (accepted, line) = secure::greet(address, socket, &hello, credential, hold)?;
+    let (accepted, line) = secure::greet(address, socket, &hello, credential, (hold, told))?;
     let Some(end) = accepted.rdma.clone() else {
         if is_required {
             return Err(no_rdma(address, &because(&accepted)));

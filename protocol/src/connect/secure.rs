@@ -10,12 +10,12 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use super::{ConnectError, Reply, converse, hear, reason};
+use super::{ConnectError, Reply, Talk, Told, converse, hear, reason};
 use crate::address::Address;
 use crate::credentials::Credential;
 use crate::hello::{Accepted, Hello, HelloError, Intent, TICKET_MAGIC, TICKET_NAME_BYTES, Ticket};
 use crate::limits::{CONNECT_TIMEOUT, HELLO_REPLY_TIMEOUT};
-use crate::transport::tls::{self, SecureSocket, TlsError, Trust};
+use crate::transport::tls::{self, HelloStream, SecureSocket, TlsError, Trust};
 use crate::transport::{Connection, HandshakeStream, Patience, tcp};
 
 /// What the caller does with each socket as soon as it is there: a preloaded library moves it out of its program's way.
@@ -89,7 +89,8 @@ impl Line {
     }
 }
 
-/// Asks for a session on a socket that is connected to the server at `address`, with what there is for that server.
+/// Asks for a session on a socket that is connected to the server at `address`, with what there is for that server. `told` hears where the
+/// client stands while it waits for a lease.
 ///
 /// # Errors
 /// No proper answer, a refusal, or a server that cannot be believed.
@@ -98,24 +99,26 @@ pub fn greet(
     socket: OwnedFd,
     hello: &Hello,
     credential: &Credential,
-    hold: Hold<'_>,
+    (hold, told): (Hold<'_>, Told<'_>),
 ) -> Result<(Accepted, Line), ConnectError> {
     let deadline = Instant::now() + HELLO_REPLY_TIMEOUT;
-    let ticket = match say(address, &socket, hello, credential, deadline)? {
+    let ticket = match say(address, &socket, hello, credential, (deadline, told))? {
         Reply::Accepted(_) if credential.authority.is_some() => {
             return Err(malformed(address, "a session without a ticket"));
         }
         Reply::Accepted(accepted) => return Ok((*accepted, Line::Plain(socket))),
         Reply::Ticket(ticket) => ticket,
+        Reply::Waiting(_) => return Err(malformed(address, "nothing but waiting")),
     };
     let peer = peer(&socket).map_err(unreachable(address))?;
     drop(socket);
     let soon = Instant::now() + CONNECT_TIMEOUT;
     let socket = tcp::connect(&[peer], soon).map_err(unreachable(address))?;
     let data = redeem(address, hold(socket), &ticket, soon)?;
+    let deadline = Instant::now() + HELLO_REPLY_TIMEOUT;
     match hear(address, &mut data.stream(deadline))? {
         Reply::Accepted(accepted) => Ok((*accepted, Line::Secure(Box::new(data)))),
-        Reply::Ticket(_) => Err(malformed(address, "a ticket for a ticket")),
+        Reply::Ticket(_) | Reply::Waiting(_) => Err(malformed(address, "a ticket for a ticket")),
     }
 }
 
@@ -130,9 +133,11 @@ pub fn ask_until(
     credential: &Credential,
     deadline: Instant,
 ) -> Result<Accepted, ConnectError> {
-    match say(address, socket, hello, credential, deadline)? {
+    match say(address, socket, hello, credential, (deadline, &mut |_| {}))? {
         Reply::Accepted(accepted) => Ok(*accepted),
-        Reply::Ticket(_) => Err(malformed(address, "a ticket that was not asked for")),
+        Reply::Ticket(_) | Reply::Waiting(_) => {
+            Err(malformed(address, "a ticket that was not asked for"))
+        }
     }
 }
 
@@ -142,7 +147,7 @@ fn say(
     socket: &OwnedFd,
     hello: &Hello,
     credential: &Credential,
-    deadline: Instant,
+    (deadline, told): (Instant, Told<'_>),
 ) -> Result<Reply, ConnectError> {
     let hello = Hello {
         token: credential.token.clone().unwrap_or_default(),
@@ -154,14 +159,23 @@ fn say(
         let stream = tls::converse(socket.as_fd(), &trust, host, soon);
         let mut stream = stream.map_err(distrust(address))?;
         stream.set_deadline(deadline);
-        return converse(address, &mut stream, &hello);
+        return converse(address, &mut stream, &hello, told);
     }
     let is_near = is_on_this_machine(socket).map_err(unreachable(address))?;
     if !hello.token.is_empty() && !is_near {
         return Err(ConnectError::Clear(address.clone()));
     }
-    let accepted = super::say_hello_until(address, socket, &hello, deadline)?;
-    Ok(Reply::Accepted(Box::new(accepted)))
+    let mut stream = HandshakeStream::new(socket.as_fd(), deadline);
+    match converse(address, &mut stream, &hello, told)? {
+        Reply::Ticket(_) => Err(malformed(address, "a ticket that was not asked for")),
+        reply => Ok(reply),
+    }
+}
+
+impl Talk for HelloStream<'_> {
+    fn until(&mut self, deadline: Instant) {
+        self.set_deadline(deadline);
+    }
 }
 
 /// Begins the connection that a ticket opens.

@@ -43,6 +43,7 @@ pub(super) struct Kernel<'a> {
 impl Segment {
     /// Notes that a kernel begins on a device.
     pub(super) fn begin(&self, device: usize) -> Kernel<'_> {
+        let device = self.numbers[device];
         let mut running = self.busy.0[device]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);

@@ -14,6 +14,7 @@ use super::{LEDGER_BYTE, MAX_PROCESSES, Segment};
 impl Segment {
     /// Takes memory of a device, or says that there is not enough.
     pub(crate) fn charge(&self, device: usize, bytes: u64) -> Result<(), CUresult> {
+        let device = self.numbers[device];
         self.locked(|| {
             let fits = |used: u64| {
                 used.checked_add(bytes)
@@ -33,12 +34,19 @@ impl Segment {
 
     /// Gives memory back.
     pub(crate) fn refund(&self, device: usize, bytes: u64) {
+        let device = self.numbers[device];
         let own = &self.place(self.place).used_bytes[device];
         own.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Bytes that this process has taken.
+    pub(crate) fn own_bytes(&self, device: usize) -> u64 {
+        self.place(self.place).used_bytes[device].load(Ordering::Relaxed)
+    }
+
     /// Bytes that nobody has taken.
     pub(crate) fn free_bytes(&self, device: usize) -> u64 {
+        let device = self.numbers[device];
         let used = self.locked(|| {
             self.sweep();
             Ok(self.used(device))
@@ -85,6 +93,7 @@ mod tests {
         assert_eq!(segment.charge(1, 100), Ok(()));
         assert_eq!(segment.charge(0, 40), Ok(()));
         assert_eq!(segment.free_bytes(0), 0);
+        assert_eq!((segment.own_bytes(0), segment.own_bytes(1)), (100, 100));
         segment.refund(0, 60);
         assert_eq!(segment.free_bytes(0), 60);
         assert_eq!(segment.charge(0, u64::MAX), Err(CUresult::OUT_OF_MEMORY));

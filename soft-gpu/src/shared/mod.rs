@@ -28,6 +28,7 @@ use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use driver_api::soft_usage::SEGMENT_FOLDER;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::config::MAX_DEVICES;
@@ -98,6 +99,8 @@ pub(crate) struct Segment {
     file: File,
     layout: NonNull<Layout>,
     place: usize,
+    /// The numbers of the devices by the ordinals that this process knows them by.
+    numbers: [usize; MAX_DEVICES],
     /// Record locks do not exclude threads of one process from each other.
     threads: Mutex<()>,
     turn: scheduler::Own,
@@ -115,12 +118,13 @@ const LEDGER_BYTE: usize = 0;
 impl Segment {
     /// Opens the segment, made anew if nobody lives in it, and takes a place.
     pub(crate) fn attach(name: &str, memory_bytes: u64) -> Result<Self, SegmentError> {
-        let path = format!("/dev/shm/{name}");
+        let path = format!("{SEGMENT_FOLDER}/{name}");
         let (file, layout) = open(&path)?;
         let mut segment = Self {
             file,
             layout,
             place: 0,
+            numbers: std::array::from_fn(|device| device),
             threads: Mutex::new(()),
             turn: scheduler::Own::default(),
             busy: busy::Own::default(),
@@ -151,6 +155,14 @@ impl Segment {
             ));
         }
         place.map(|_| segment).ok_or(SegmentError::Full { path })
+    }
+
+    /// The same for a process that sees these devices, in this order.
+    pub(crate) fn showing(mut self, visible: &[usize]) -> Self {
+        for (number, seen) in self.numbers.iter_mut().zip(visible) {
+            *number = *seen;
+        }
+        self
     }
 
     /// Memory of each device, as the first process of the segment set it.

@@ -15,6 +15,7 @@ use protocol::hello::Window;
 use protocol::transport::memory::{Faults, pair};
 use protocol::transport::{Connection, FrameReceiver, FrameSender, Interrupt};
 
+use super::super::accounts::Accounts;
 use super::super::memory::Memory;
 use super::super::output::Output;
 use super::super::pace::Pacer;
@@ -86,7 +87,7 @@ impl Client {
         devices: Devices,
     ) -> Self {
         let (ours, theirs) = pair(faults);
-        let memory = Memory::new(windows);
+        let memory = Memory::new(windows, Accounts::default());
         let session = super::super::start(driver, devices, theirs, memory, Output::untouched());
         let Connection {
             sender,

@@ -44,6 +44,9 @@ pub use trust::{Fingerprint, fingerprint};
 /// The name, as TLS tells them apart (ALPN), of the hello and the frames.
 pub const GPURUN_PROTOCOL: &[u8] = b"gpurun";
 
+/// The protocol of the pool's service, as TLS names it.
+pub const GRPC_PROTOCOL: &[u8] = b"h2";
+
 /// Why there is no encrypted connection.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -126,6 +129,41 @@ impl From<rustls::Error> for TlsError {
             ) => Self::NotOffered,
             other => Self::Rustls(other),
         }
+    }
+}
+
+impl TlsError {
+    /// What went wrong in a handshake with the server `host` that somebody else drove, such as tokio-rustls.
+    #[must_use]
+    pub fn of_handshake(error: io::Error, host: &str) -> Self {
+        let cause = error
+            .get_ref()
+            .and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        match cause.cloned() {
+            Some(cause) => Self::from(cause).for_name(host),
+            None => Self::Io(error),
+        }
+    }
+
+    /// Names the host where its name is what is wrong.
+    fn for_name(self, host: &str) -> Self {
+        match self {
+            Self::Rustls(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Self::Name(host.to_owned()),
+            other => other,
+        }
+    }
+
+    /// Whether the server speaks TLS, but not the protocol that was asked for in it.
+    #[must_use]
+    pub const fn is_other_protocol(&self) -> bool {
+        matches!(
+            self,
+            Self::Rustls(rustls::Error::AlertReceived(
+                AlertDescription::NoApplicationProtocol
+            ))
+        )
     }
 }
 
@@ -295,12 +333,7 @@ fn shake_hands(
 ) -> Result<Halves, TlsError> {
     let config = client_config(trust, GPURUN_PROTOCOL)?;
     let halves = handshake::of_client(stream, config, server_name(host)?);
-    halves.map_err(|error| match error {
-        TlsError::Rustls(rustls::Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        )) => TlsError::Name(host.to_owned()),
-        other => other,
-    })
+    halves.map_err(|error| error.for_name(host))
 }
 
 /// A hello over TLS on a borrowed socket, until its deadline.

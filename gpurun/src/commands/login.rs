@@ -17,7 +17,7 @@ use toml::Spanned;
 use crate::exit::{Failure, INTERNAL, USAGE};
 
 /// Takes in a bundle.
-pub(crate) fn login(bundle: &Path) -> Result<u8, Failure> {
+pub(super) fn login(bundle: &Path) -> Result<u8, Failure> {
     let (Some(credentials), Some(settings)) = (credentials::user_file(), config::user_file())
     else {
         return Err(Failure::new(

@@ -1,0 +1,113 @@
+//! Packets: one message each, and descriptors beside it.
+//!
+//! *Why packets:* a socket of the kind `SOCK_SEQPACKET` keeps messages and what belongs to them apart, so there is no length to believe and no
+//! half of a message to wait for. *Rules:* a packet that is too long, brings descriptors where none may come, or cannot be decoded is refused whole.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use prost::Message;
+use protocol::limits::MAX_DEVICES;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+/// Most bytes of a message.
+pub(super) const MAX_PACKET_BYTES: usize = 16 * 1024;
+
+/// Most descriptors with a message: a ledger, and a gate for each device.
+pub(super) const MAX_DESCRIPTORS: usize = MAX_DEVICES + 1;
+
+/// Room for that many descriptors, and for its alignment.
+const ANCILLARY_BYTES: usize = rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS)) + 16;
+
+/// Whether descriptors may come with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Descriptors {
+    Allowed,
+    Refused,
+}
+
+/// Why there is no packet.
+#[derive(Debug, thiserror::Error)]
+pub enum PacketError {
+    /// The operating system.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The other end is gone.
+    #[error("the connection has ended")]
+    Ended,
+    /// Longer than any may be.
+    #[error("a packet of more than {MAX_PACKET_BYTES} bytes")]
+    TooLong,
+    /// More descriptors than may come.
+    #[error("more descriptors than may come with it")]
+    Descriptors,
+    /// No such message.
+    #[error("a packet that cannot be decoded: {0}")]
+    Undecodable(#[from] prost::DecodeError),
+}
+
+/// Sends a message; waits only if the socket does.
+pub(super) fn send(
+    socket: impl AsFd,
+    message: &impl Message,
+    descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> io::Result<()> {
+    let bytes = message.encode_to_vec();
+    if bytes.len() > MAX_PACKET_BYTES || descriptors.len() > MAX_DESCRIPTORS {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut space = [MaybeUninit::uninit(); ANCILLARY_BYTES];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let flags = flags | SendFlags::NOSIGNAL;
+    loop {
+        match sendmsg(&socket, &[IoSlice::new(&bytes)], &mut ancillary, flags) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return Ok(result.map(drop)?),
+        }
+    }
+}
+
+/// Receives a message; waits only if the socket does.
+pub(super) fn receive<M: Message + Default>(
+    socket: impl AsFd,
+    allowed: Descriptors,
+) -> Result<(M, Vec<OwnedFd>), PacketError> {
+    let mut bytes = vec![0; MAX_PACKET_BYTES];
+    let mut space = [MaybeUninit::uninit(); ANCILLARY_BYTES];
+    let mut ancillary = match allowed {
+        Descriptors::Allowed => RecvAncillaryBuffer::new(&mut space),
+        Descriptors::Refused => RecvAncillaryBuffer::default(),
+    };
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let received = loop {
+        match recvmsg(&socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => break result.map_err(io::Error::from)?,
+        }
+    };
+    let mut descriptors = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(passed) = message {
+            descriptors.extend(passed);
+        }
+    }
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(PacketError::TooLong);
+    }
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(PacketError::Descriptors);
+    }
+    // An empty packet would say nothing, so nobody sends one.
+    match received.bytes {
+        0 => Err(PacketError::Ended),
+        length => Ok((M::decode(&bytes[..length])?, descriptors)),
+    }
+}

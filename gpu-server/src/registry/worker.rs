@@ -1,0 +1,244 @@
+//! The worker's end: a thread that holds the connection to the daemon, and finds the next daemon when there is none.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use protocol::hello::control::{Register, ToDaemon, ToWorker, to_daemon, to_worker};
+use protocol::hello::{RELEASE, WorkerOrder};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::packet::{self, PacketError};
+use super::{COUNTERS, Counts};
+use crate::order::Descriptors;
+
+/// How often the daemon is told what the session has done, if it has done something.
+const TELL: Duration = Duration::from_secs(5);
+
+/// How long a daemon may take to take a connection. It may be busy with all the others.
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+
+/// How soon the next daemon is looked for; twice as long after each time in vain.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// The longest time between two looks.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The connection to the daemon, for the last words; nothing while there is none.
+static CONNECTION: Mutex<Option<Arc<OwnedFd>>> = Mutex::new(None);
+
+fn set_connection(connection: Option<Arc<OwnedFd>>) {
+    *CONNECTION.lock().unwrap_or_else(PoisonError::into_inner) = connection;
+}
+
+/// Tells the daemon what the session has done, at its end. Does not wait.
+pub(crate) fn say_last_counts() {
+    let connection = CONNECTION.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(connection) = &*connection {
+        // A daemon that is gone, or does not read, has no use for it.
+        let _ = tell(connection, COUNTERS.read(), SendFlags::DONTWAIT);
+    }
+}
+
+fn tell(connection: &OwnedFd, counts: Counts, flags: SendFlags) -> io::Result<()> {
+    let message = ToDaemon {
+        message: Some(to_daemon::Message::Counts(counts.into())),
+    };
+    packet::send(connection, &message, &[], flags)
+}
+
+/// How a connection to a daemon ended.
+enum Over {
+    /// The daemon says that the session is over.
+    Session(String),
+    /// The daemon is gone.
+    Daemon(String),
+}
+
+impl From<PacketError> for Over {
+    fn from(error: PacketError) -> Self {
+        Self::Daemon(error.to_string())
+    }
+}
+
+impl From<io::Error> for Over {
+    fn from(error: io::Error) -> Self {
+        Self::Daemon(error.to_string())
+    }
+}
+
+/// What a worker is registered with.
+pub(crate) struct Post {
+    session: u64,
+    control: Option<OwnedFd>,
+    registry: PathBuf,
+    register: Register,
+    /// Copies that are never closed: a record lock of their file would vanish with them.
+    files: Vec<ManuallyDrop<OwnedFd>>,
+}
+
+impl Post {
+    /// Takes the connection to the daemon, and copies of what a next daemon has to get, before anyone else has the descriptors. Nothing
+    /// if the worker is not to register.
+    ///
+    /// # Errors
+    /// There are too many descriptors.
+    pub(crate) fn take(
+        order: &WorkerOrder,
+        descriptors: &mut Descriptors,
+    ) -> io::Result<Option<Self>> {
+        let control = descriptors.control.take();
+        let Some(registration) = order.registration.clone() else {
+            return Ok(None);
+        };
+        let files = descriptors.ledger.iter().chain(&descriptors.gates);
+        let files = files.map(|file| {
+            let copy = rustix::io::fcntl_dupfd_cloexec(file, 3)?;
+            Ok(ManuallyDrop::new(copy))
+        });
+        Ok(Some(Self {
+            session: order.session,
+            control,
+            registry: PathBuf::from(&order.registry),
+            register: Register {
+                registration: Some(registration),
+                version: order.version,
+                release: RELEASE.to_owned(),
+                has_ledger: descriptors.ledger.is_some(),
+                told: None,
+            },
+            files: files.collect::<io::Result<_>>()?,
+        }))
+    }
+
+    /// Starts the thread, which calls `end` if the daemon says that the session is over.
+    ///
+    /// # Errors
+    /// There can be no thread.
+    pub(crate) fn start(self, end: impl Fn(String) + Send + 'static) -> io::Result<()> {
+        let thread = std::thread::Builder::new().name("registry".to_owned());
+        thread.spawn(move || self.run(end))?;
+        Ok(())
+    }
+
+    fn run(mut self, end: impl Fn(String)) {
+        let mut connection = self.control.take();
+        let mut is_first = true;
+        loop {
+            let over = match connection.take() {
+                Some(connection) => self.serve(connection, is_first),
+                None => Over::Daemon("it left no connection".to_owned()),
+            };
+            is_first = false;
+            match over {
+                Over::Session(reason) => return end(reason),
+                Over::Daemon(problem) => {
+                    set_connection(None);
+                    let session = self.session;
+                    if self.registry.as_os_str().is_empty() {
+                        return tracing::info!(session, "the daemon is gone ({problem})");
+                    }
+                    tracing::info!(
+                        session,
+                        "the daemon is gone ({problem}); the session goes on, and waits for the next"
+                    );
+                }
+            }
+            connection = Some(self.find_daemon());
+        }
+    }
+
+    /// Registers, and waits for what the daemon says.
+    fn serve(&mut self, connection: OwnedFd, is_first: bool) -> Over {
+        let connection = Arc::new(connection);
+        match self.talk(&connection, is_first) {
+            Ok(reason) => Over::Session(reason),
+            Err(over) => over,
+        }
+    }
+
+    fn talk(&mut self, connection: &Arc<OwnedFd>, is_first: bool) -> Result<String, Over> {
+        let files: Vec<BorrowedFd<'_>> = self.files.iter().map(|file| file.as_fd()).collect();
+        let message = ToDaemon {
+            message: Some(to_daemon::Message::Register(self.register.clone())),
+        };
+        packet::send(connection, &message, &files, SendFlags::empty())?;
+        set_connection(Some(Arc::clone(connection)));
+        let mut is_registered = false;
+        loop {
+            // A daemon that is only slow has its time: the end of the connection tells when there is none.
+            if is_readable(connection, TELL)? {
+                let (message, _): (ToWorker, _) =
+                    packet::receive(connection, packet::Descriptors::Refused)?;
+                match message.message {
+                    Some(to_worker::Message::End(end)) => return Ok(end.reason),
+                    Some(to_worker::Message::Registered(daemon)) => {
+                        is_registered = true;
+                        self.note_registered(&daemon.release, is_first);
+                    }
+                    // A younger daemon may say more than we know.
+                    None => tracing::debug!("a message of an unknown kind from the daemon"),
+                }
+            }
+            let counts = COUNTERS.read();
+            if is_registered && self.register.told != Some(counts.into()) {
+                tell(connection, counts, SendFlags::empty())?;
+                self.register.told = Some(counts.into());
+            }
+        }
+    }
+
+    fn note_registered(&self, release: &str, is_first: bool) {
+        let session = self.session;
+        match is_first {
+            true => tracing::debug!(session, "registered with the daemon"),
+            false => tracing::info!(session, release, "registered with the daemon again"),
+        }
+    }
+
+    /// Looks for a daemon for as long as the session lives: the process ends with it, and so does this.
+    fn find_daemon(&self) -> OwnedFd {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // Not all workers of a server at the same time.
+            let part = 1.0 + 0.01 * f64::from(self.session.to_le_bytes()[0] % 50);
+            std::thread::sleep(pause.mul_f64(part));
+            match connect(&self.registry) {
+                Ok(connection) => return connection,
+                Err(error) => {
+                    let path = self.registry.display();
+                    tracing::debug!(session = self.session, "no daemon at {path}: {error}");
+                }
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+fn is_readable(connection: &OwnedFd, time: Duration) -> io::Result<bool> {
+    let time = Timespec::try_from(time).ok();
+    let mut polled = [PollFd::new(connection, PollFlags::IN)];
+    match poll(&mut polled, time.as_ref()) {
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        result => Ok(result? > 0),
+    }
+}
+
+fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // A daemon that is stopped takes no connection once its queue is full.
+    set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_LIMIT))?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    set_socket_timeout(&socket, Timeout::Send, None)?;
+    Ok(socket)
+}
