@@ -293,8 +293,9 @@ impl Scheduler {
 
     /// A kernel or copy of the lease ran until now.
     pub fn used(&mut self, lease: &LeaseId, now: Moment) {
-        if let Some(held) = self.leases.get_mut(lease) {
-            held.lease.last_used = held.lease.last_used.max(now);
+        let held = self.leases.get_mut(lease);
+        if let Some(held) = held.filter(|held| held.lease.last_used < now) {
+            held.lease.last_used = now;
             held.is_warned_of_idleness = false;
         }
     }
