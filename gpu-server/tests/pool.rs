@@ -677,3 +677,22 @@ async fn what_happens_is_counted_and_written_down() {
         (&held.id.into(), &"released".into())
     );
 }
+
+#[tokio::test]
+async fn a_lease_that_runs_nothing_ends_after_a_warning() {
+    let server = Server::start("[pool]\nidle_limit = '3s'", "1", "1GiB");
+    let mut pool = server.pool(&server.unix).await;
+    let (held, mut stream) = lease(&mut pool, whole(1)).await.expect("a lease");
+    let mut its = session(&server.unix, &held.id).expect("a session");
+    match next(&mut stream).await {
+        Event::Warning(warning) => {
+            assert!(warning.message.contains("no kernel"), "{}", warning.message);
+        }
+        other => panic!("{other:?}"),
+    }
+    match next(&mut stream).await {
+        Event::Ended(ended) => assert_eq!(ended.end(), LeaseEnd::Idle),
+        other => panic!("{other:?}"),
+    }
+    wait_for_end(&mut its);
+}

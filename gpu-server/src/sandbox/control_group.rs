@@ -128,6 +128,10 @@ impl ControlGroups {
 /// Enters a group.
 pub(super) fn join(group: &str) -> Result<(), LayerError> {
     let path = Path::new(group).join("cgroup.procs");
+    if !path.is_absolute() {
+        let source = io::ErrorKind::InvalidInput.into();
+        return Err(LayerError::Path { path, source });
+    }
     // Nothing is made where there is no group.
     let file = OpenOptions::new().write(true).open(&path);
     // Zero: the process that writes.

@@ -63,7 +63,7 @@ use protocol::transport::rdma::{self, RdmaError};
 use protocol::transport::tls::{self, Identity};
 use protocol::transport::{Connection, Patience};
 
-use crate::order::Taken;
+use crate::order::{Descriptors, Taken};
 use crate::registry;
 use crate::sandbox;
 use accounts::Accounts;
@@ -127,8 +127,7 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let client = watch::Client::of(&connection);
     let confined = sandbox::enter(&order);
     let line = line(connection, order.tls.as_ref())?;
-    let passed = (descriptors.ledger.take(), descriptors.gates);
-    let prepared = confined.and_then(|()| prepare(&order, &hello, passed));
+    let prepared = confined.and_then(|()| prepare(&order, &hello, descriptors));
     let (reply, prepared) = match prepared {
         Ok((driver, devices, accounts, mut accepted)) => {
             let end = offer_rdma(&order, &hello, &line, &mut accepted);
@@ -249,13 +248,13 @@ fn rdma_settings(order: &WorkerOrder) -> Result<rdma::Settings, RdmaError> {
 fn prepare(
     order: &WorkerOrder,
     hello: &Hello,
-    (ledger, gates): (Option<OwnedFd>, Vec<OwnedFd>),
+    descriptors: Descriptors,
 ) -> Result<(&'static Driver, Devices, Accounts, Accepted), Refused> {
     hello::check_shape(hello, &driver_api::wire::shape_hash())?;
-    let accounts = Accounts::open(order, ledger)?;
+    let accounts = Accounts::open(order, descriptors.ledger)?;
     let driver = crate::driver::load(Path::new(&order.driver))
         .map_err(|error| hello::refusal(RefusalCode::Internal, error.to_string()))?;
-    let pacers = pace::take_seats(order.lease.as_ref(), gates)?;
+    let pacers = pace::take_seats(order.lease.as_ref(), descriptors.gates)?;
     let found = startup::find(driver, hello, order.lease.as_ref())?;
     accounts.started_with(&found.retained)?;
     let devices = Devices {
