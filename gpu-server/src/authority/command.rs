@@ -223,11 +223,6 @@ fn print_created(create: &Create) -> Result<(), CommandError> {
     }
     // Known before anybody has it, so that it can be revoked.
     directory.append("tokens.jsonl", &record(&claims).to_string())?;
-    if claims.limits != Limits::default() {
-        eprintln!(
-            "gpu-server: the limits stand in the token; this release does not apply them yet"
-        );
-    }
     match &create.bundle {
         Some(path) => {
             println!("made token {} of tenant {}", claims.id, claims.tenant);
