@@ -1,5 +1,6 @@
 //! `gpu-server`: serves this machine's GPUs to programs elsewhere.
 
+use std::io::IsTerminal;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -178,6 +179,7 @@ fn start_log() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         // A worker may outlive whoever read its log: a line that cannot be written is not worth a session.
         .log_internal_errors(false)

@@ -260,11 +260,12 @@ impl Session {
     fn threads(&self, name: &str) -> Vec<String> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process())).expect("threads");
         tasks
-            .map(|task| {
+            .filter_map(|task| {
                 let path = task.expect("a thread").path().join("status");
-                let status = std::fs::read_to_string(path).expect("its status");
+                // A thread may have ended since it was listed.
+                let status = std::fs::read_to_string(path).ok()?;
                 let line = status.lines().find_map(|line| line.strip_prefix(name));
-                line.expect("a line").trim().to_owned()
+                Some(line.expect("a line").trim().to_owned())
             })
             .collect()
     }

@@ -131,8 +131,12 @@ impl Daemon {
                 least_slice: device.least_slice,
             })
         };
+        let server = ServerInfo {
+            driver_release: scheduler.capacity().server.driver_release.clone(),
+            ..server_info(&self.devices)
+        };
         ListReply {
-            server: Some(server_info(&self.devices)),
+            server: Some(server),
             devices: scheduler.free().into_iter().filter_map(device).collect(),
             queued: u32::try_from(scheduler.waiting().len()).unwrap_or(u32::MAX),
             draining: scheduler.draining().is_some(),

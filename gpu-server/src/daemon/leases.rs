@@ -176,6 +176,13 @@ impl Leases {
         })
     }
 
+    /// The release of the driver is known now: filters may ask for it.
+    pub(super) fn set_driver_release(&mut self, release: String) -> Vec<Decision> {
+        let mut capacity = self.scheduler.capacity().clone();
+        capacity.server.driver_release = release;
+        self.scheduler.set_capacity(capacity, Moment::now())
+    }
+
     /// Gives a lease its places at the gates of its devices.
     fn equip(&mut self, lease: &Lease) -> Result<(), EquipError> {
         let is_capped = self.scheduler.policy().sharing == Sharing::HardCap;

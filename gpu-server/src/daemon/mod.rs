@@ -195,6 +195,10 @@ async fn run(
     let scheduler = &mut daemon.leases.scheduler;
     let decisions = scheduler.restore(leases, drain, restored);
     daemon.apply(decisions);
+    // A private server is for one run, and what filters ask of drivers is not worth a process there.
+    if !daemon.config.is_private {
+        daemon.learn_driver_release().await;
+    }
     announce(&listeners, ready)?;
     let mut accepting = Vec::new();
     let begin = tokio::time::sleep(gather);
@@ -512,6 +516,17 @@ impl Daemon {
         self.workers.kill_the_late();
         self.look_at_leases();
         self.show_devices();
+    }
+
+    /// Learns the release of the driver, which only the management library tells.
+    async fn learn_driver_release(&mut self) {
+        let Some(report) = self.usage.ask().await else {
+            return;
+        };
+        let decisions = self
+            .leases
+            .set_driver_release(report.driver_release.clone());
+        self.apply(decisions);
     }
 
     /// How the devices are used, for the figures, where anybody can see them.

@@ -179,7 +179,7 @@ impl Entry {
         Self {
             holder: Some(short_holder(holder)),
             reason: Some(refusal_name(refusal).to_owned()),
-            message: Some(format!("{} devices: {refusal}", need.count)),
+            message: Some(format!("{} asked for: {refusal}", devices(need.count))),
             ..Self::by(Event::RequestRefused, caller, moment)
         }
     }
@@ -276,6 +276,13 @@ impl Entry {
         let mut line = serde_json::to_string(self).unwrap_or_else(|error| error.to_string());
         line.push('\n');
         line
+    }
+}
+
+fn devices(count: u32) -> String {
+    match count {
+        1 => "1 device".to_owned(),
+        count => format!("{count} devices"),
     }
 }
 

@@ -43,6 +43,7 @@ impl From<&Holder> for Identity {
 
 /// What keeps a lease alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Keeping {
     /// Its holder's stream, or a session; and then a grace.
     Attached,
