@@ -340,7 +340,10 @@ impl Server {
     /// The processes of its sessions.
     #[must_use]
     pub fn workers(&self) -> usize {
-        processes::children(self.id()).len()
+        // Its monitor is a child of it, too.
+        let children = processes::children(self.id());
+        let is_worker = |(_, arguments): &(u32, String)| arguments.contains(" worker ");
+        children.into_iter().filter(is_worker).count()
     }
 
     /// Bytes free on its device, as a program sees them.

@@ -234,12 +234,12 @@ fn fifty_faults_leave_nothing_on_the_server() {
     eprintln!("{counts:?}, {resident} KiB before, {after} KiB after");
 }
 
-/// The daemon's holdings once no worker is left, nor the thread that waited for it: then there is its one thread.
+/// The daemon's holdings once no worker is left, nor the thread that waited for it: then there is its one thread, and its monitor.
 fn settled(server: &Server) -> ([usize; 3], u64) {
     let begin = Instant::now();
     loop {
         let held = holdings(server);
-        if held.0[1..] == [1, 0] {
+        if held.0[1..] == [1, 1] {
             return held;
         }
         assert!(begin.elapsed() < LIVENESS_LIMIT, "workers remain: {held:?}");

@@ -545,7 +545,11 @@ fn a_lost_context_leaves_nothing_running() {
     }
     fake::resume(context, stream);
     client.until(is_mark(1));
-    let used = gate.used(place);
-    std::thread::sleep(MOMENT);
-    assert_eq!(gate.used(place), used);
+    // The gate hears of it a moment after the client.
+    let stands_still = || {
+        let used = gate.used(place);
+        std::thread::sleep(MOMENT);
+        gate.used(place) == used
+    };
+    assert!((0..5).any(|_| stands_still()), "it runs on");
 }
