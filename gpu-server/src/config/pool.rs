@@ -137,8 +137,9 @@ mod tests {
             let config = config("").expect("defaults");
             config.policy(DeviceKind::Nvidia, devices).least_slice
         };
-        assert_eq!(least(&[device]), 302 << 20);
-        assert!(least(&[]) > 302 << 20, "what is not measured is assumed");
+        // The context, the margin for what the driver makes beside, the smallest allocation.
+        assert_eq!(least(&[device]), (300 + 128 + 2) << 20);
+        assert!(least(&[]) > 430 << 20, "what is not measured is assumed");
     }
 
     #[test]

@@ -44,17 +44,24 @@ use protocol::hello::DeviceKind;
 /// What a context of NVIDIA's driver is taken to need, with its stacks, buffers and modules, where nobody has measured it: a margin, not a measurement.
 const NVIDIA_CONTEXT_BYTES: u64 = 640 << 20;
 
+/// What is charged with each context of NVIDIA's driver for what it makes beside by and by, and tells of no process: code of modules, stacks, heaps of
+/// device code. A margin, not a bound: what a program makes beyond it is not charged.
+const NVIDIA_MARGIN_BYTES: u64 = 128 << 20;
+
 /// What programs allocate in: the smallest allocation takes so much of a slice.
 pub const CHUNK_BYTES: u64 = 2 << 20;
 
-/// Bytes of a slice that each context takes: what was [measured](measure::context_bytes), or what is assumed for the kind of device. The software GPU's take nothing.
+/// Bytes of a slice that each context takes: what was [measured](measure::context_bytes) and a margin, or what is assumed for the kind of device. The
+/// software GPU's take nothing.
 #[must_use]
 pub fn context_bytes(kind: DeviceKind, measured: Option<u64>) -> u64 {
-    let assumed = match kind {
-        DeviceKind::Nvidia => NVIDIA_CONTEXT_BYTES,
-        DeviceKind::Software | DeviceKind::Unspecified => 0,
-    };
-    measured.unwrap_or(assumed)
+    match kind {
+        DeviceKind::Nvidia => {
+            let measured = measured.map(|bytes| bytes.saturating_add(NVIDIA_MARGIN_BYTES));
+            measured.unwrap_or(NVIDIA_CONTEXT_BYTES)
+        }
+        DeviceKind::Software | DeviceKind::Unspecified => measured.unwrap_or(0),
+    }
 }
 
 /// Bytes of the least slice in which a program can allocate anything.

@@ -11,8 +11,8 @@
 //! | a context | what the order says that one takes, or what is assumed for the kind of device: with its stacks, buffers and code |
 //! | what the software GPU makes beside (variables of modules) | what its driver reports beyond the other three, after each module, and twice a second |
 //!
-//! NVIDIA's driver tells of no process what it has taken: what it makes beyond a context's figure (large modules, deep stacks, large heaps of device
-//! code) is not charged.
+//! NVIDIA's driver tells of no process what it has taken: a context's figure has a margin for that, and what it makes beyond it (large modules, deep
+//! stacks, large heaps of device code) is not charged.
 //!
 //! *Without room* a call is answered NOT_READY, and the client asks again, as long as memory of other processes is leaving ([`LEAVING_PATIENCE`]), or the
 //! other programs of the lease have not yet given back what they hold idle ([`RECALL_PATIENCE`]); after that OUT_OF_MEMORY. No executor waits.

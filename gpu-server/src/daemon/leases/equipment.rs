@@ -235,7 +235,7 @@ impl Leases {
             compute: slice.compute.fraction(),
             usable_memory: slice.memory.saturating_sub(self.context_bytes(slice)),
             gate_place,
-            context_memory: Some(self.context_bytes(slice)),
+            context_memory: self.contexts.get(&slice.uuid).copied(),
         });
         let order = LeaseOrder {
             id: granted.id.to_string(),
