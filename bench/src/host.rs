@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use protocol::credentials::{TokenFile, parse_token_file};
 use protocol::transport::rdma::Port;
 use serde::Serialize;
 
@@ -141,7 +142,8 @@ impl Host {
         let state = folder.path().join("state");
         operate(artefacts, &["init", "--name", "localhost"], &state)?;
         let settings = folder.path().join("server.toml");
-        std::fs::write(&settings, format!("state = '{}'\n", state.display()))?;
+        let text = format!("state = '{}'\nmetrics = 'off'\n", state.display());
+        std::fs::write(&settings, text)?;
         let (server, lines) = begin(
             Command::new(artefacts.server())
                 .args(["serve", "--device", "soft", "--listen", "tcp://127.0.0.1:0"])
@@ -171,6 +173,8 @@ impl Host {
                 &[&words[..], &["--server", &address]].concat(),
                 &state,
             )?;
+            let token = folder.path().join("token");
+            std::fs::write(token, token_of(&std::fs::read_to_string(&bundle)?)?)?;
             addresses.insert(Subject::Tls, address);
         }
         let (peer, mut lines) = begin(
@@ -251,9 +255,12 @@ impl Host {
             Subject::Native => command.arg("--library").arg(artefacts.null_driver()),
             Subject::Unix | Subject::Tcp | Subject::Tls | Subject::Link | Subject::Rdma => {
                 command.arg("--library").arg(artefacts.shim());
-                if subject == Subject::Tls {
-                    command.env("GPURUN_TOKEN_FILE", self.folder.path().join("bundle"));
-                }
+                // All are one tenant's programs, and so share the device; a bundle asks for encryption, a bare token does not.
+                let credential = match subject {
+                    Subject::Tls => "bundle",
+                    _ => "token",
+                };
+                command.env("GPURUN_TOKEN_FILE", self.folder.path().join(credential));
                 if subject == Subject::Rdma {
                     command.env("GPURUN_TRANSPORT", "rdma");
                 }
@@ -267,6 +274,15 @@ impl Host {
         };
         Ok(command)
     }
+}
+
+/// The token in a bundle.
+fn token_of(bundle: &str) -> Result<String, Failure> {
+    let tokens = match parse_token_file(bundle)? {
+        TokenFile::Token(token) => Some(token),
+        TokenFile::Bundle(entries) => entries.into_iter().find_map(|entry| entry.credential.token),
+    };
+    tokens.ok_or_else(|| "the bundle has no token".into())
 }
 
 /// Does what an operator does.
