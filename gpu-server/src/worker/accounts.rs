@@ -43,7 +43,7 @@ pub(super) const RECALL_STREAM: u32 = 0xFFFF_FFFE;
 const LEAVING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the other programs of the lease have to give back what they hold idle: one that is stopped does not.
-const RECALL_PATIENCE: Duration = Duration::from_millis(250);
+const RECALL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a driver may take to give out what a process had that has just ended.
 const DRIVER_PATIENCE: Duration = Duration::from_millis(300);
