@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use client_shared::Table;
 use driver_api::abi::CUresult;
+use driver_api::wire::{RECALL_STREAM, TICKET_STREAM};
 
 use crate::context::Context;
 use crate::event::Event;
@@ -15,10 +16,6 @@ use crate::stream::Stream;
 
 /// In a completion: the bit that says that the rest is a context's id, and its legacy stream is meant.
 const LEGACY_OF_CONTEXT: u32 = 0x8000_0000;
-/// In a completion: the mark is the ticket of an unmapping.
-const TICKETS: u32 = 0xFFFF_FFFF;
-/// In a completion: the mark is the number of a call for memory that is idle.
-const RECALLS: u32 = 0xFFFF_FFFE;
 
 /// The tables.
 #[derive(Debug, Default)]
@@ -48,10 +45,10 @@ pub(crate) struct Pushed(pub(crate) Arc<Objects>);
 
 impl Sink for Pushed {
     fn completed(&self, stream: u32, mark: u64, result: CUresult) {
-        if stream == TICKETS {
+        if stream == TICKET_STREAM {
             return self.0.memory.unmapped(mark, result);
         }
-        if stream == RECALLS {
+        if stream == RECALL_STREAM {
             return self.0.memory.recall(mark);
         }
         // A stream that is gone has nobody who waits for it.

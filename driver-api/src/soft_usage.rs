@@ -10,6 +10,12 @@ use crate::abi::CUresult;
 /// The function's name.
 pub const SYMBOL: &str = "gpurun_soft_gpu_usage";
 
+/// A device attribute of its own: operations that a stream takes before the call that brings one more blocks.
+pub const QUEUE_DEPTH_ATTRIBUTE: u32 = 0x6770_0001;
+
+/// A device attribute of its own: MiB of the device that this process has taken.
+pub const TAKEN_MIB_ATTRIBUTE: u32 = 0x6770_0002;
+
 /// The variable that names the shared segment, that is: which device this is.
 pub const SEGMENT_VARIABLE: &str = "GPURUN_SOFT_SEGMENT";
 

@@ -16,6 +16,12 @@ pub fn shape_hash() -> [u8; 32] {
     *blake3::hash(LOCK.as_bytes()).as_bytes()
 }
 
+/// The stream id of completions whose mark is the ticket of an unmapping.
+pub const TICKET_STREAM: u32 = 0xFFFF_FFFF;
+
+/// The stream id of completions that ask the client for what it holds idle; the mark is the call's number.
+pub const RECALL_STREAM: u32 = 0xFFFF_FFFE;
+
 /// A request type: what it is a request of, and what answers it.
 pub trait Request: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned + Copy {
     /// The call number.

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use protocol::address::Address;
-use protocol::config::{DEVICES_VARIABLE, LEASE_VARIABLE, Sources, Texts, resolve, variable};
+use protocol::config::{
+    DEVICES_VARIABLE, LEASE_VARIABLE, Sources, Texts, device_request, resolve, variable,
+};
 use protocol::connect::secure::ask_until;
 use protocol::connect::{ConnectError, connect_until, first_of};
 use protocol::credentials::Credentials;
@@ -60,7 +62,6 @@ fn visible() -> usize {
         return usize::MAX;
     }
 
-    let count = std::env::var(DEVICES_VARIABLE).ok();
-    let count = count.and_then(|count| count.parse().ok()).unwrap_or(1);
-    std::cmp::max(count, 1)
+    let request = device_request(std::env::var(DEVICES_VARIABLE).ok(), None, None);
+    request.map_or(1, |request| request.count as usize)
 }

@@ -22,7 +22,7 @@ use core::ffi::c_uint;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use driver_api::abi::{CUdeviceptr, CUresult};
@@ -57,6 +57,8 @@ pub(crate) struct Memory {
     inner: Mutex<Inner>,
     /// One more than the number of the worker's last call for what is idle, until it is answered.
     recalled: AtomicU64,
+    /// Held by who answers it.
+    answering: Mutex<()>,
     pub(crate) host: HostMemory,
 }
 
@@ -395,6 +397,19 @@ impl Memory {
 
     /// Gives back what is idle, and says so, if that is called for. The caller holds no lock.
     pub(crate) fn answer_recall(&self, link: &Link) -> Result<(), CUresult> {
+        while self.is_recalled() {
+            // Of two answers at a time one could overtake what the other gives back. Who answers looks again afterwards.
+            let _answering = match self.answering.try_lock() {
+                Ok(answering) => answering,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return Ok(()),
+            };
+            self.answer_last_recall(link)?;
+        }
+        Ok(())
+    }
+
+    fn answer_last_recall(&self, link: &Link) -> Result<(), CUresult> {
         let number = self.recalled.swap(0, SeqCst);
         if number == 0 {
             return Ok(());

@@ -1,7 +1,8 @@
 //! The lock of a gate's memory: a word, with the number of its owner and of the taking.
 //!
 //! *Rules:* it is held for about a microsecond. Who waits for it for [`PATIENCE`] asks whether its owner lives, and takes it from a dead one; from a
-//! living one after [`MOST_PATIENCE`] of these, since a process can be stopped at any instruction. Whose lock was taken notices before it writes
+//! living one after [`MOST_PATIENCE`] of these, since a process can be stopped at any instruction. It takes it from whomever it finds after [`LONGEST`],
+//! however often it changed hands meanwhile. Whose lock was taken notices before it writes
 //! ([`Guard::is_held`]) and when it lets go. What somebody has left half done is numbers that the next ones correct. Threads of one process
 //! take a lock of their own first, so an owner is never a thread of the process that waits.
 
@@ -21,6 +22,9 @@ const PATIENCE: u64 = 50_000_000;
 
 /// After so many of these, the lock is taken from whoever has it.
 const MOST_PATIENCE: u32 = 5;
+
+/// After that time it is taken, in nanoseconds: who has waited so long waits for somebody that does not play by these rules.
+const LONGEST: u64 = 1_000_000_000;
 
 const FREE: u32 = 0;
 const WAITED_FOR: u32 = 1 << 31;
@@ -60,7 +64,12 @@ fn wait_for(memory: &Memory, word: &AtomicU32, mine: u32) {
         std::hint::spin_loop();
     }
     let mut rounds = 0;
+    let end = memory::now_ns() + LONGEST;
     loop {
+        if memory::now_ns() >= end {
+            word.swap(mine | WAITED_FOR, Ordering::Acquire);
+            return;
+        }
         let now = word.load(Ordering::Relaxed);
         if now == FREE {
             // Others may wait still.

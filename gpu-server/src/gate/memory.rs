@@ -75,7 +75,8 @@ pub(super) struct PlaceMemory {
     pub(super) last_active_ms: AtomicU64,
 }
 
-/// A worker. It alone writes all but the first two words, without the lock.
+/// A worker. It writes all but the first two words without the lock; under it, whoever charges takes what is uncharged, and who finds it gone
+/// clears all.
 #[repr(C, align(64))]
 pub(super) struct SeatMemory {
     /// The place of its lease plus 1; 0: nobody sits here.
@@ -356,16 +357,18 @@ impl Memory {
         event: impl FnOnce(&mut Turns, u64) -> Changed,
     ) -> Changed {
         let now = now_ns();
-        let mut turns = self.load(now);
+        let (mut turns, paid) = self.load(now);
         let changed = event(&mut turns, now);
         if guard.is_held() {
-            self.store(&turns);
+            self.store(&turns, &paid);
         }
         changed
     }
 
-    fn load(&self, now: u64) -> Turns {
+    /// The state, and how much of which seat's uncharged time is charged in it.
+    fn load(&self, now: u64) -> (Turns, Vec<(&SeatMemory, u64)>) {
         let header = self.header();
+        let mut paid = Vec::new();
         let mut leases: Vec<Lease> = self.places().iter().map(PlaceMemory::load).collect();
         for seat in self.seats() {
             let place = seat.place.load(Ordering::Relaxed) as usize;
@@ -377,22 +380,24 @@ impl Memory {
             if since != 0 && (lease.running_since == 0 || since < lease.running_since) {
                 lease.running_since = since;
             }
-            let uncharged = seat.uncharged_ns.swap(0, Ordering::Relaxed);
+            let uncharged = seat.uncharged_ns.load(Ordering::Relaxed);
             if uncharged != 0 {
                 lease.pay_unshared(uncharged, now);
+                paid.push((seat, uncharged));
             }
         }
         let holder = header.holder.load(Ordering::Relaxed) as usize;
-        Turns {
+        let turns = Turns {
             holder: holder.checked_sub(1).filter(|place| *place < leases.len()),
             leases,
             began: header.began.load(Ordering::Relaxed),
             touched: header.touched.load(Ordering::Relaxed),
             lapsed: Vec::new(),
-        }
+        };
+        (turns, paid)
     }
 
-    fn store(&self, turns: &Turns) {
+    fn store(&self, turns: &Turns, paid: &[(&SeatMemory, u64)]) {
         let header = self.header();
         let holder = turns.holder.map_or(0, |place| place as u32 + 1);
         header.holder.store(holder, Ordering::Relaxed);
@@ -400,6 +405,12 @@ impl Memory {
         header.touched.store(turns.touched, Ordering::Relaxed);
         for (place, lease) in self.places().iter().zip(&turns.leases) {
             place.store(lease);
+        }
+        for (seat, time) in paid {
+            let rest = |uncharged: u64| Some(uncharged.saturating_sub(*time));
+            let _ = seat
+                .uncharged_ns
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest);
         }
         for seat in self.seats() {
             let place = seat.place.load(Ordering::Relaxed) as usize;

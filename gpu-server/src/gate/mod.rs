@@ -22,9 +22,8 @@
 //!                                               └── done(since): charged; the turn passes on
 //! ```
 //!
-//! *Cost:* while no other lease has workers, nobody asks: to find that out is to read three words, and what is used goes to the seat's
-//! own words, which whoever looks next adds up. Else an [`ask`](Wish::ask) is a lock in shared memory and a look at the places and seats. A
-//! whole device has no gate.
+//! *Cost:* while nobody else is at the gate, nobody asks: to find that out is to read three words, and what is used goes to the seat's
+//! own words, which whoever looks next adds up. Else an [`ask`](Wish::ask) is a lock in shared memory and a look at the places and seats.
 //!
 //! **Of the descriptor:** record locks vanish when a process closes *any* descriptor of their file. A worker must not duplicate and close the
 //! gate's; sending it over a socket is fine.
@@ -186,6 +185,12 @@ impl Gate {
     #[must_use]
     pub fn used(&self, place: Place) -> Duration {
         self.reap();
+        self.charged(place)
+    }
+
+    /// The same as it was when the gate was last [reaped](Self::reap), or asked for something.
+    #[must_use]
+    pub fn charged(&self, place: Place) -> Duration {
         if !self.memory.is_current(place) {
             return Duration::ZERO;
         }

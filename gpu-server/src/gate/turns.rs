@@ -197,6 +197,10 @@ impl Turns {
 
     /// A lease wants to launch. Where its worker has as much on the device as it may, it only lines up: it is told when some of that is done.
     pub fn ask(&mut self, place: usize, is_full: bool, now: u64) -> (Answer, Changed) {
+        if place >= self.leases.len() {
+            // The memory that this was read from has lost it.
+            return (Answer::Wait(now.saturating_add(LOOK)), Changed::default());
+        }
         self.charge(now);
         let was_idle = !self.leases[place].waits && self.leases[place].running_since == 0;
         if was_idle {
@@ -206,13 +210,13 @@ impl Turns {
         let changed = self.settle(now);
         let lease = self.leases[place];
         let answer = if is_full {
-            Answer::Wait(now + LOOK)
+            Answer::Wait(now.saturating_add(LOOK))
         } else if !lease.is_allowed(now) {
             Answer::Wait(lease.not_before)
         } else if self.holder != Some(place) {
             Answer::Wait(self.changes_at(now))
         } else if self.is_ahead(place, now) && lease.is_running(now) {
-            Answer::Wait(lease.running_since + OVERDUE)
+            Answer::Wait(lease.running_since.saturating_add(OVERDUE))
         } else {
             self.leases[place].waits = false;
             self.touched = now;
@@ -224,7 +228,9 @@ impl Turns {
     /// Some of a lease's work is done: what is left runs since then; 0: nothing is left.
     pub fn done(&mut self, place: usize, running_since: u64, now: u64) -> Changed {
         self.charge(now);
-        let lease = &mut self.leases[place];
+        let Some(lease) = self.leases.get_mut(place) else {
+            return Changed::default();
+        };
         lease.running_since = running_since;
         if running_since == 0 && !lease.waits {
             lease.idle_since = now;
@@ -286,8 +292,8 @@ impl Turns {
         // Who has just been told to go is about to launch.
         let is_about_to = lease.idle_since == 0;
         match (is_about_to, comes_back && !self.is_ahead(holder, now)) {
-            (true, _) => self.touched + CLAIM,
-            (false, true) => since + LINGER,
+            (true, _) => self.touched.saturating_add(CLAIM),
+            (false, true) => since.saturating_add(LINGER),
             (false, false) => 0,
         }
     }
@@ -316,9 +322,9 @@ impl Turns {
         };
         let lease = &self.leases[holder];
         if lease.is_running(now) {
-            lease.running_since + OVERDUE
+            lease.running_since.saturating_add(OVERDUE)
         } else if lease.waits {
-            self.touched + CLAIM
+            self.touched.saturating_add(CLAIM)
         } else {
             self.lingers_until(lease, holder, now).max(now + 1)
         }

@@ -327,7 +327,11 @@ impl Memory {
 
     pub(super) fn answer(&self, seat: usize, number: u32) {
         if let Some(seat) = self.layout().seats.get(seat) {
-            seat.answered.store(number, SeqCst);
+            // An older answer takes none back; numbers wrap.
+            let is_newer = |before: u32| number.wrapping_sub(before) < u32::MAX / 2;
+            let _ = seat
+                .answered
+                .fetch_update(SeqCst, SeqCst, |before| is_newer(before).then_some(number));
         }
     }
 

@@ -15,18 +15,20 @@
 //! stacks, large heaps of device code) is not charged.
 //!
 //! *Without room* a call is answered NOT_READY, and the client asks again, as long as memory of other processes is leaving ([`LEAVING_PATIENCE`]), or the
-//! other programs of the lease have not yet given back what they hold idle ([`RECALL_PATIENCE`]); after that OUT_OF_MEMORY. No executor waits.
+//! other programs of the lease have not yet given back what they hold idle ([`RECALL_PATIENCE`]); after that OUT_OF_MEMORY. No executor waits, but for a context, whose call is made once.
 //!
-//! *Cost of a mapping:* the ledger's, and an uncontended lock.
+//! *Cost of a mapping:* the ledger's, and two uncontended locks.
 
 use std::collections::HashMap;
+use std::collections::hash_map::{Entry, OccupiedEntry};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use driver_api::Driver;
 use driver_api::result::CUresult;
-use driver_api::wire::request;
+use driver_api::soft_usage::TAKEN_MIB_ATTRIBUTE;
+use driver_api::wire::{RECALL_STREAM, request};
 use protocol::hello::{DeviceKind, RefusalCode, Refused, WorkerOrder, refusal};
 use protocol::limits::HEARTBEAT_INTERVAL;
 
@@ -35,9 +37,6 @@ use super::context::attribute;
 use super::end::lock;
 use super::session::Session;
 use crate::ledger::{self, CHUNK_BYTES, Ledger, Refusal, Seat};
-
-/// The stream id of completions that ask the client for what it holds idle; the mark is the call's number.
-pub(super) const RECALL_STREAM: u32 = 0xFFFF_FFFE;
 
 /// How long memory that is leaving is waited for.
 const LEAVING_PATIENCE: Duration = Duration::from_secs(10);
@@ -65,9 +64,6 @@ const MOST_SMALL: u64 = 1 << 20;
 
 /// How a driver rounds small pieces.
 const SMALL_GRANULARITY: u64 = 512;
-
-/// A device attribute that the software GPU alone has: MiB that this process has taken.
-const TAKEN_MIB: u32 = 0x6770_0002;
 
 /// What is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +148,8 @@ pub(crate) struct Accounts {
     devices: Vec<Device>,
     wants: Mutex<HashMap<u32, Want>>,
     wipes: bool,
+    /// Whether the driver tells what this process has taken.
+    is_told: bool,
     /// The calls for idle credit that there were when the worker sat down.
     first_call: u32,
 }
@@ -199,6 +197,7 @@ impl Accounts {
         let mut accounts = Self {
             devices: devices.collect(),
             wipes: lease.wipe.unwrap_or(kind == DeviceKind::Nvidia),
+            is_told: kind == DeviceKind::Software,
             ..Self::default()
         };
         let Some(ledger) = ledger else {
@@ -280,6 +279,11 @@ impl Accounts {
         Ok(())
     }
 
+    /// Whether the session shares a ledger.
+    pub(super) fn are_shared(&self) -> bool {
+        self.seat.is_some()
+    }
+
     /// Whether fresh memory is filled with zeros.
     pub(super) fn wipes(&self) -> bool {
         self.wipes
@@ -335,7 +339,8 @@ impl Accounts {
             }
         }
         let mut wants = lock(&self.wants);
-        let want = asked(&mut wants, thread, || seat.want());
+        let mut asked = asked(&mut wants, thread, || seat.want());
+        let want = asked.get_mut();
         let waited = want.since.elapsed();
         let is_leaving = matches!(refused, Refusal::Leaving(_)) && waited < LEAVING_PATIENCE;
         // What the others had given back before this look was seen by it.
@@ -344,7 +349,7 @@ impl Accounts {
         if is_leaving || !was_answered {
             return CUresult::NOT_READY;
         }
-        wants.remove(&thread);
+        asked.remove();
         CUresult::OUT_OF_MEMORY
     }
 
@@ -359,10 +364,11 @@ impl Accounts {
             return error;
         };
         let mut wants = lock(&self.wants);
-        if asked(&mut wants, thread, || seat.want()).since.elapsed() < DRIVER_PATIENCE {
+        let asked = asked(&mut wants, thread, || seat.want());
+        if asked.get().since.elapsed() < DRIVER_PATIENCE {
             return CUresult::NOT_READY;
         }
-        wants.remove(&thread);
+        asked.remove();
         error
     }
 
@@ -378,7 +384,10 @@ impl Accounts {
         loop {
             match self.take(ordinal, made, NOBODY) {
                 Err(CUresult::NOT_READY) => std::thread::sleep(LOOK),
-                result => return result,
+                result => {
+                    self.granted(NOBODY);
+                    return result;
+                }
             }
         }
     }
@@ -464,7 +473,7 @@ impl Accounts {
     /// # Errors
     /// OUT_OF_MEMORY: there is no room for it.
     pub(super) fn settle(&self, driver: &Driver, ordinal: i32) -> Result<(), CUresult> {
-        let Some((seat, device, account)) = self.device(ordinal) else {
+        let Some((seat, device, account)) = self.device(ordinal).filter(|_| self.is_told) else {
             return Ok(());
         };
         let mut book = lock(&account.book);
@@ -472,7 +481,7 @@ impl Accounts {
             // The next look will tell.
             return Ok(());
         }
-        let Some(taken) = attribute(driver, ordinal, TAKEN_MIB) else {
+        let Some(taken) = attribute(driver, ordinal, TAKEN_MIB_ATTRIBUTE) else {
             return Ok(());
         };
         let taken = u64::from(taken.max(0).cast_unsigned()) << 20;
@@ -504,27 +513,34 @@ impl Accounts {
     }
 }
 
-/// A thread asks, again or for the first time.
-fn asked(wants: &mut HashMap<u32, Want>, thread: u32, call: impl FnOnce() -> u32) -> &mut Want {
+/// A thread asks, again or for the first time. Those that are too many are one.
+fn asked(
+    wants: &mut HashMap<u32, Want>,
+    thread: u32,
+    call: impl FnOnce() -> u32,
+) -> OccupiedEntry<'_, u32, Want> {
     let now = Instant::now();
     wants.retain(|_, want| now.duration_since(want.last_asked) < FORGOTTEN);
     let is_one_too_many = wants.len() >= MAX_WAITING && !wants.contains_key(&thread);
     let thread = if is_one_too_many { NOBODY } else { thread };
-    let want = wants.entry(thread).or_insert_with(|| Want {
-        call: call(),
-        since: now,
-        last_asked: now,
-        is_answered: false,
-    });
-    want.last_asked = now;
-    want
+    let mut entry = match wants.entry(thread) {
+        Entry::Occupied(entry) => entry,
+        Entry::Vacant(entry) => entry.insert_entry(Want {
+            call: call(),
+            since: now,
+            last_asked: now,
+            is_answered: false,
+        }),
+    };
+    entry.get_mut().last_asked = now;
+    entry
 }
 
 fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
 }
 
-/// Asks the client for what it holds idle, when another worker of the lease finds no room.
+/// Asks the client for what it holds idle, when another worker of the lease finds no room; for a session with a seat.
 pub(super) fn recall(session: &Session) {
     let accounts = &session.memory.accounts;
     let Some(seat) = &accounts.seat else {
@@ -617,16 +633,18 @@ mod tests {
     #[test]
     fn who_has_not_asked_for_long_begins_anew() {
         let mut wants = HashMap::new();
-        let since = asked(&mut wants, 1, || 7).since;
-        assert_eq!(asked(&mut wants, 1, || 8).call, 7);
+        let since = asked(&mut wants, 1, || 7).get().since;
+        assert_eq!(asked(&mut wants, 1, || 8).get().call, 7);
         let want = wants.get_mut(&1).expect("there");
         want.last_asked = since.checked_sub(2 * FORGOTTEN).expect("a time");
         want.is_answered = true;
-        let want = asked(&mut wants, 1, || 9);
-        assert_eq!((want.call, want.is_answered), (9, false));
+        let anew = asked(&mut wants, 1, || 9);
+        assert_eq!((anew.get().call, anew.get().is_answered), (9, false));
         for thread in 2..MAX_WAITING as u32 + 10 {
             asked(&mut wants, thread, || 0);
         }
+        let too_many = asked(&mut wants, u32::MAX, || 0);
+        assert_eq!(too_many.remove_entry().0, NOBODY);
         assert!(wants.len() <= MAX_WAITING + 1);
     }
 }

@@ -346,15 +346,15 @@ pub(crate) fn gpurunPrimaryRelease(
     let context = primary(call, request.context(), request.device())?;
     context.retire(call.session)?;
     call.forget_current();
-    cuda!(
+    let released = cuda!(
         call.driver(),
         cuDevicePrimaryCtxRelease_v2(request.device())
-    )?;
+    );
     give_back(call, &context);
-    Ok(())
+    Ok(released?)
 }
 
-/// What a context had is given back, and what was charged for the context itself.
+/// What a context had is given back, and what was charged for the context itself. Nobody can name it any more, whatever the driver said to its end.
 fn give_back(call: &Call<'_>, context: &Context) {
     let memory = &call.session.memory;
     memory.give_back_all_of(call.driver(), context.serial);
@@ -370,14 +370,14 @@ pub(crate) fn gpurunPrimaryReset(
     context.retire(call.session)?;
     call.forget_current();
     let driver = call.driver();
-    cuda!(driver, cuDevicePrimaryCtxReset_v2(request.device()))?;
+    let reset = cuda!(driver, cuDevicePrimaryCtxReset_v2(request.device()));
     // Our own retain outlives a reset, as it is documented; a driver where it does not says that there is none.
-    match cuda!(driver, cuDevicePrimaryCtxRelease_v2(request.device())) {
-        Err(error) if error != CUresult::INVALID_CONTEXT => return Err(error.into()),
-        _ => {}
-    }
+    let released = match cuda!(driver, cuDevicePrimaryCtxRelease_v2(request.device())) {
+        Err(CUresult::INVALID_CONTEXT) => Ok(()),
+        released => released,
+    };
     give_back(call, &context);
-    Ok(())
+    Ok(reset.and(released)?)
 }
 
 /// A context of its own.
@@ -427,7 +427,7 @@ pub(crate) fn gpurunContextDestroy(
         .ok_or(CUresult::INVALID_CONTEXT)?;
     context.retire(call.session)?;
     call.forget_current();
-    cuda!(call.driver(), cuCtxDestroy_v2(context.handle))?;
+    let destroyed = cuda!(call.driver(), cuCtxDestroy_v2(context.handle));
     give_back(call, &context);
-    Ok(())
+    Ok(destroyed?)
 }

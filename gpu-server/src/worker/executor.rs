@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use driver_api::id::StreamId;
 use driver_api::result::CUresult;
-use driver_api::wire::{decode, decode_with_rest, request};
+use driver_api::wire::{TICKET_STREAM, decode, decode_with_rest, request};
 use driver_api::{Blocks, ROWS, number};
 use protocol::frame::{CallRecord, Calls, FrameHeader, FrameKind, RECORD_ALIGNMENT, RECORD_BYTES};
 use protocol::limits::LOOK_INTERVAL;
@@ -28,7 +28,6 @@ use super::capture;
 use super::context::Context;
 use super::dispatch::{blocks_of, dispatch};
 use super::end::{Reason, lock};
-use super::janitor::TICKET_STREAM;
 use super::pace;
 use super::poller;
 use super::schedule::Place;

@@ -5,13 +5,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use driver_api::result::CUresult;
+use driver_api::wire::TICKET_STREAM;
 
 use super::context::Context;
 use super::memory::Mapping;
 use super::session::Session;
-
-/// The stream id of the completions of `gpurunMemoryUnmap`.
-pub(crate) const TICKET_STREAM: u32 = 0xFFFF_FFFF;
 
 /// How long it waits for work before it looks whether the session is over.
 const PARK: Duration = Duration::from_secs(1);

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use driver_api::Driver;
 use driver_api::abi::{CUdevice, CUmemAccessDesc, CUmemAllocationProp, CUmemLocation};
 use driver_api::result::CUresult;
-use driver_api::wire::{reply, request};
+use driver_api::wire::{TICKET_STREAM, reply, request};
 use protocol::hello::Window;
 use protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_TRANSFER_BYTES};
 
@@ -474,7 +474,7 @@ pub(crate) fn gpurunMemoryUnmap(
     let result = quarantine(call, request);
     if let Err(error) = result {
         let outbox = &call.session.outbox;
-        outbox.completion(janitor::TICKET_STREAM, error, request.ticket());
+        outbox.completion(TICKET_STREAM, error, request.ticket());
         outbox.flush();
     }
     result.map_err(CallError::from)

@@ -127,26 +127,20 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let client = watch::Client::of(&connection);
     let confined = sandbox::enter(&order);
     let line = line(connection, order.tls.as_ref())?;
-    let prepared = confined.and_then(|()| prepare(&order, &hello, descriptors));
+    let prepared = confined.and_then(|()| {
+        let (driver, devices, accounts, mut accepted) = prepare(&order, &hello, descriptors)?;
+        let end = offer_rdma(&order, &hello, &line, &mut accepted);
+        sandbox::close(&order)?;
+        let memory = Memory::new(accepted.windows.clone(), accounts);
+        Ok((accepted, (driver, devices, memory, end)))
+    });
     let (reply, prepared) = match prepared {
-        Ok((driver, devices, accounts, mut accepted)) => {
-            let end = offer_rdma(&order, &hello, &line, &mut accepted);
-            (
-                HelloReply::from(accepted.clone()),
-                Ok((
-                    driver,
-                    devices,
-                    Memory::new(accepted.windows, accounts),
-                    end,
-                )),
-            )
+        Ok((accepted, prepared)) => (HelloReply::from(accepted), Ok(prepared)),
+        Err(refused) => {
+            let failed = Reason::Failed(refused.message.clone());
+            (HelloReply::from(refused), Err(failed))
         }
-        Err(refused) => (
-            HelloReply::from(refused.clone()),
-            Err(Reason::Failed(refused.message)),
-        ),
     };
-    sandbox::close(&order).map_err(|refused| Reason::Failed(refused.message))?;
     let deadline = Instant::now() + HELLO_TIMEOUT;
     let reply = hello::encode(&reply).map_err(|error| Reason::Failed(error.to_string()))?;
     line.write(&reply, deadline)
@@ -301,7 +295,9 @@ fn start(
         janitor::run(session, &orders);
     })?;
     spawn("pulse", &session, beat)?;
-    spawn("recall", &session, accounts::recall)?;
+    if session.memory.accounts.are_shared() {
+        spawn("recall", &session, accounts::recall)?;
+    }
     executor::start(Arc::clone(&session), connection.receiver)?;
     Ok(session)
 }

@@ -186,7 +186,7 @@ pub(crate) fn time_to_rest(session: &Session) -> Option<Duration> {
     time
 }
 
-/// Nothing more is to do for now: work is followed by a point. The context that is current may be another afterwards.
+/// An executor or a lane has nothing more to do for now: work is followed by a point. The context that is current may be another afterwards.
 pub(crate) fn rest(session: &Session, current: &mut Current) {
     for pacer in &session.devices.pacers {
         if pacer.open.load(Ordering::Acquire) > 0 {

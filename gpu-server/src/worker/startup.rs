@@ -14,6 +14,7 @@ use std::ffi::CStr;
 use driver_api::Driver;
 use driver_api::abi::{CUcontext, CUmemAllocationProp, CUmemLocation, CUuuid};
 use driver_api::result::CUresult;
+use driver_api::soft_usage::QUEUE_DEPTH_ATTRIBUTE;
 use protocol::hello::{
     DRIVER_VARIABLES, DeviceSnapshot, Hello, LeaseOrder, RefusalCode, Refused, SliceOrder, Window,
     refusal,
@@ -24,9 +25,6 @@ use super::context::attribute;
 use super::memory::CHUNK_BYTES;
 use crate::driver::cuda;
 use crate::snapshot;
-
-/// A device attribute that the software GPU alone has: operations that a stream takes before a call blocks.
-const QUEUE_DEPTH: u32 = 0x6770_0001;
 
 /// The variable by which a driver is told which devices to show, and in which order.
 const VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
@@ -157,7 +155,7 @@ fn describe(driver: &Driver, ordinal: i32) -> Result<DeviceSnapshot, CUresult> {
         attributes,
         compute_major,
         compute_minor,
-        queue_depth: attribute(driver, ordinal, QUEUE_DEPTH)
+        queue_depth: attribute(driver, ordinal, QUEUE_DEPTH_ATTRIBUTE)
             .and_then(|depth| u32::try_from(depth).ok())
             .unwrap_or(0),
         ..DeviceSnapshot::default()

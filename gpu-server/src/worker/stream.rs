@@ -292,7 +292,9 @@ impl Stream {
     pub(crate) fn next_lost(&self) -> Option<(CUresult, Action)> {
         let mut state = lock(&self.state);
         let lost = state.lost?;
-        state.points.take_first().map(|(_, action)| (lost, action))
+        let taken = state.points.take_first();
+        self.tell_ended_of(state);
+        taken.map(|(_, action)| (lost, action))
     }
 
     /// Everything pending in the stream is lost, and what comes later too.

@@ -3,6 +3,7 @@
 //! What the software GPU does not do is reported absent, however small a lie would be: programs choose their ways by it.
 
 use driver_api::image::ComputeCapability;
+use driver_api::soft_usage::{QUEUE_DEPTH_ATTRIBUTE, TAKEN_MIB_ATTRIBUTE};
 
 use crate::state::Driver;
 
@@ -44,12 +45,6 @@ impl Limits {
 
 /// Attributes up to this number exist in some toolkit; those that are not in the table are absent features.
 const LAST_ATTRIBUTE: u32 = 160;
-
-/// An attribute of our own, which no driver has: operations that a stream takes before the call that brings one more blocks.
-const QUEUE_DEPTH: u32 = 0x6770_0001;
-
-/// Another: MiB of the device that this process has taken.
-const TAKEN_MIB: u32 = 0x6770_0002;
 
 /// A clock of 1 GHz, in kHz: a fixed word for something that has no one clock.
 const CLOCK_KHZ: i32 = 1_000_000;
@@ -94,8 +89,10 @@ pub(super) fn value(driver: &Driver, device: usize, attribute: u32) -> Option<i3
         // preemption, registered pointers, stream memory operations, registration, virtual memory, descriptors.
         15 | 19 | 31 | 41 | 78 | 79 | 80 | 90 | 91 | 92 | 93 | 94 | 99 | 102 | 103 | 122 | 123 => 1,
         40 => 2,
-        QUEUE_DEPTH => i32::try_from(config.hostile.queue_depth()).unwrap_or(i32::MAX),
-        TAKEN_MIB => i32::try_from(driver.segment.own_bytes(device) >> 20).unwrap_or(i32::MAX),
+        QUEUE_DEPTH_ATTRIBUTE => i32::try_from(config.hostile.queue_depth()).unwrap_or(i32::MAX),
+        TAKEN_MIB_ATTRIBUTE => {
+            i32::try_from(driver.segment.own_bytes(device) >> 20).unwrap_or(i32::MAX)
+        }
         // What it does not.
         _ if (1..=LAST_ATTRIBUTE).contains(&attribute) => 0,
         _ => return None,

@@ -41,6 +41,7 @@ impl Segment {
 
     /// Bytes that this process has taken.
     pub(crate) fn own_bytes(&self, device: usize) -> u64 {
+        let device = self.numbers[device];
         self.place(self.place).used_bytes[device].load(Ordering::Relaxed)
     }
 
@@ -97,6 +98,20 @@ mod tests {
         segment.refund(0, 60);
         assert_eq!(segment.free_bytes(0), 60);
         assert_eq!(segment.charge(0, u64::MAX), Err(CUresult::OUT_OF_MEMORY));
+        std::fs::remove_file(format!("/dev/shm/{name}")).unwrap();
+    }
+
+    #[test]
+    fn what_a_device_is_called_changes_nothing() {
+        let name = format!("gpurun-test-shown-{}", std::process::id());
+        let segment = Segment::attach(&name, 100).unwrap().showing(&[1, 0]);
+        assert_eq!(segment.charge(0, 60), Ok(()));
+        assert_eq!((segment.own_bytes(0), segment.own_bytes(1)), (60, 0));
+        assert_eq!((segment.free_bytes(0), segment.free_bytes(1)), (40, 100));
+        assert_eq!(
+            segment.place(segment.place).used_bytes[1].load(Ordering::Relaxed),
+            60
+        );
         std::fs::remove_file(format!("/dev/shm/{name}")).unwrap();
     }
 
