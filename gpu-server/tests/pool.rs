@@ -702,3 +702,40 @@ async fn a_lease_that_runs_nothing_ends_after_a_warning() {
     assert!((1..=2).contains(&warnings), "{warnings}");
     wait_for_end(&mut its);
 }
+
+/// The lease of the first one is on its way to the disk when the others come: they share it, with one ledger, and none gets a device of its own.
+#[tokio::test]
+async fn programs_that_come_together_share_one_lease() {
+    let server = Server::with_state("", "2", "1GiB");
+    let mut pool = server.pool(&server.unix).await;
+    for _ in 0..10 {
+        let together = std::sync::Arc::new(std::sync::Barrier::new(4));
+        let come = |_| {
+            let (together, address) = (together.clone(), server.unix.clone());
+            std::thread::spawn(move || {
+                together.wait();
+                session(&address, "")
+            })
+        };
+        let threads: Vec<_> = (0..4).map(come).collect();
+        let sessions: Vec<_> = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic").expect("a session"))
+            .collect();
+        let leases = pool
+            .leases(LeasesRequest {})
+            .await
+            .expect("leases")
+            .into_inner();
+        let [lease] = &leases.leases[..] else {
+            panic!("{:?}", leases.leases)
+        };
+        assert_eq!(lease.sessions, 4);
+        drop(sessions);
+        eventually(async || {
+            let leases = pool.leases(LeasesRequest {}).await.expect("leases");
+            leases.into_inner().leases.is_empty().then_some(())
+        })
+        .await;
+    }
+}

@@ -16,13 +16,16 @@ use super::handshake::{self, Client};
 use super::usage::{self, Program};
 use crate::pool::{Caller, Lease, LeaseError, LeaseId, Moment};
 
+/// This machine's name.
+pub(super) fn hostname() -> String {
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
+}
+
 /// Who we are, for the client.
 pub(super) fn server_info(devices: &super::Devices) -> ServerInfo {
     ServerInfo {
-        host: rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
+        host: hostname(),
         version: hello::RELEASE.to_owned(),
         device_kind: devices.kind.into(),
         driver_version: devices.report.driver_version,

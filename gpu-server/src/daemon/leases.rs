@@ -22,9 +22,10 @@ use std::sync::Arc;
 use control_plane::AcquireEvent;
 use tokio::sync::mpsc;
 
-use super::Granted;
+use super::answers::hostname;
 use super::devices::Devices;
 use super::waiting::Word;
+use super::{Client, Granted};
 use crate::config::PoolConfig;
 use crate::gate::{Gate, GateError};
 use crate::pool::{
@@ -43,7 +44,15 @@ pub(super) struct Leases {
     asking: HashMap<RequestId, Asking>,
     streams: HashMap<u64, Stream>,
     households: Vec<Household>,
+    joining: Vec<Joining>,
     last_stream: u64,
+}
+
+/// A program that comes while the lease of its household is on its way to the disk.
+struct Joining {
+    client: Client,
+    granted: Granted,
+    caller: Caller,
 }
 
 /// Who waits for the answer to a request.
@@ -100,6 +109,7 @@ impl Leases {
             asking: HashMap::new(),
             streams: HashMap::new(),
             households: Vec::new(),
+            joining: Vec::new(),
             last_stream: 0,
         })
     }
@@ -121,8 +131,11 @@ impl Leases {
         })
     }
 
-    /// What leases have used since the last look is told to the scheduler.
+    /// What leases have used since the last look is told to the scheduler, when each gate has been brought up to date once.
     fn note_use(&mut self) {
+        let places = self.held.values().flat_map(|held| &held.places);
+        let gates: HashMap<_, _> = places.map(|(gate, _)| (Arc::as_ptr(gate), gate)).collect();
+        gates.values().for_each(|gate| gate.reap());
         for (lease, held) in &mut self.held {
             held.note_rates();
             let last = held
@@ -139,10 +152,7 @@ impl Leases {
 
 fn capacity(devices: &Devices, policy: &Policy, has_rdma: bool) -> Capacity {
     let facts = ServerFacts {
-        hostname: rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
+        hostname: hostname(),
         has_rdma,
         driver_version: devices.report.driver_version,
         driver_release: String::new(),

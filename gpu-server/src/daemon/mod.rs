@@ -222,6 +222,8 @@ async fn run(
     tracing::info!(sessions = daemon.workers.len(), "ending");
     accepting.iter().for_each(AbortHandle::abort);
     drop(listeners);
+    // Nobody reads what workers tell any more, and what tells it must not wait for that.
+    drop(registered);
     daemon.end(incoming).await;
     Ok(())
 }
@@ -294,7 +296,7 @@ impl Daemon {
                 tokio::spawn(service::serve(client, events, connections));
             }
             Event::WorkerEnded(ended) => self.session_over(ended.session, ended.ending),
-            Event::Granted(client, granted) => self.grant(client, *granted),
+            Event::Granted(client, granted) => self.granted_late(client, *granted),
             Event::NobodyCame(granted) => self.end_session(&granted.lease),
             Event::Withdrawn(request) => self.withdraw(request),
             Event::StreamLeft(stream) => self.leave(stream),
@@ -427,10 +429,8 @@ impl Daemon {
         if hello.intent() == Intent::Snapshot {
             return self.answer_snapshot(client, &hello, version, &caller);
         }
-        let sessions = self.workers.len() + self.tickets.len();
-        if sessions >= self.config.max_sessions {
-            let message = format!("all {sessions} sessions of this server are taken");
-            return self.refuse(client, hello::refusal(RefusalCode::Busy, message));
+        if let Err(refused) = self.has_room() {
+            return self.refuse(client, refused);
         }
         let lease = match LeaseId::random() {
             Ok(lease) => lease,
@@ -447,6 +447,27 @@ impl Daemon {
             tls: None,
         };
         self.begin(client, granted, caller);
+    }
+
+    /// Whether one more session may begin.
+    fn has_room(&self) -> Result<(), Refused> {
+        let sessions = self.workers.len() + self.tickets.len();
+        if sessions < self.config.max_sessions {
+            return Ok(());
+        }
+        let message = format!("all {sessions} sessions of this server are taken");
+        Err(hello::refusal(RefusalCode::Busy, message))
+    }
+
+    /// Lets a session begin that has waited for its lease: there may be no room any more.
+    fn granted_late(&mut self, client: Client, granted: Granted) {
+        match self.has_room() {
+            Ok(()) => self.grant(client, granted),
+            Err(refused) => {
+                self.refuse(client, refused);
+                self.end_session(&granted.lease);
+            }
+        }
     }
 
     /// Lets a session begin, which counts already: on this connection, or by a ticket where it is encrypted, since what TLS knows cannot be

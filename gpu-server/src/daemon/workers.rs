@@ -115,15 +115,19 @@ impl Worker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whom it serves, and as which process.
-    fn program(&self) -> Program {
-        let worker = match &*self.state() {
+    /// The process that serves, once there is one.
+    fn process(&self) -> Option<u32> {
+        match &*self.state() {
             State::Running(child) => Some(child.id()),
             State::Adopted(process) => Some(*process),
             State::Coming | State::Over => None,
-        };
+        }
+    }
+
+    /// Whom it serves, and as which process.
+    fn program(&self) -> Program {
         Program {
-            worker,
+            worker: self.process(),
             ..self.program.clone()
         }
     }
@@ -229,7 +233,7 @@ impl Workers {
     /// Whether a worker is this process.
     pub(super) fn has_process(&self, process: u32) -> bool {
         let mut workers = self.alive.values();
-        workers.any(|worker| worker.program().worker == Some(process))
+        workers.any(|worker| worker.process() == Some(process))
     }
 
     /// Asks those workers to end that were granted by this token; how many they are.

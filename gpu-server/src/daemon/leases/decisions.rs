@@ -115,6 +115,7 @@ impl Daemon {
             Some(Asking::Session(words, granted, _)) => {
                 self.let_in(&lease.id, &caller, &words, granted);
                 self.let_household_in(&lease.id, &caller);
+                self.let_joining_in(&lease.id);
             }
             Some(Asking::Stream(stream, _)) => {
                 // An attached lease begins with its holder's stream; no other one counts them.
@@ -123,7 +124,10 @@ impl Daemon {
                 }
                 self.leases.tell(stream, Told::Granted(lease.into()));
             }
-            None => self.release(&lease.id, &caller),
+            None => {
+                self.release(&lease.id, &caller);
+                self.let_joining_in(&lease.id);
+            }
         }
     }
 
@@ -147,6 +151,7 @@ impl Daemon {
             None => {}
         }
         self.release(&lease.id, caller);
+        self.let_joining_in(&lease.id);
     }
 
     pub(super) fn release(&mut self, lease: &LeaseId, caller: &Caller) {

@@ -58,7 +58,7 @@ pub(in crate::daemon) struct Held {
 }
 
 impl Held {
-    /// Once a second, what part of the time was used in the last one.
+    /// Once a second, what part of the time was used in the last one; the gates are up to date.
     pub(super) fn note_rates(&mut self) {
         let elapsed = self.looked.elapsed();
         if elapsed < Duration::from_secs(1) {
@@ -67,7 +67,7 @@ impl Held {
         let used: Vec<Duration> = self
             .places
             .iter()
-            .map(|(gate, place)| gate.used(*place))
+            .map(|(gate, place)| gate.charged(*place))
             .collect();
         let rate = |(now, before): (&Duration, &Duration)| {
             let part = now.saturating_sub(*before).as_secs_f64() / elapsed.as_secs_f64();

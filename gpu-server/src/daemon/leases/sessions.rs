@@ -5,9 +5,9 @@
 use protocol::hello::{Hello, RefusalCode, Refused, refusal};
 use tokio::sync::mpsc;
 
-use super::Asking;
 use super::equipment::EquipError;
-use super::household::Household;
+use super::household::{Household, Members};
+use super::{Asking, Joining};
 use crate::daemon::service::holder;
 use crate::daemon::waiting::{self, Word};
 use crate::daemon::{Client, Daemon, Granted};
@@ -36,8 +36,7 @@ impl Daemon {
             Err(refused) => return self.refuse(client, refused),
         };
         let identity = granted.hello.identity.clone().unwrap_or_default();
-        let wish = Household {
-            lease: granted.lease.clone(),
+        let members = Members {
             tenant: caller.tenant.clone(),
             token: caller.token_id.clone(),
             host: identity.host.clone(),
@@ -46,9 +45,9 @@ impl Daemon {
             count: need.count,
         };
         let is_household = need.memory == Portion::Whole && need.compute.is_none();
-        if is_household && let Some(lease) = self.leases.household(&wish) {
+        if is_household && let Some(lease) = self.leases.household(&members) {
             let granted = Granted { lease, ..granted };
-            return self.begin_in(client, granted, &caller);
+            return self.join(client, granted, caller);
         }
         let ask = Ask {
             lease: granted.lease.clone(),
@@ -67,10 +66,39 @@ impl Daemon {
         let asking = Asking::Session(words, Box::new(granted), now);
         self.leases.asking.insert(request, asking);
         if is_household {
-            self.leases.households.push(wish);
+            let lease = asked.lease;
+            self.leases.households.push(Household { lease, members });
         }
         tokio::spawn(waiting::keep(client, request, heard, self.events.clone()));
         self.apply(decisions);
+    }
+
+    /// Begins a session under the lease of its household, once that is told: its grant may be on its way to the disk.
+    fn join(&mut self, client: Client, granted: Granted, caller: Caller) {
+        if self.leases.held.contains_key(&granted.lease) {
+            return self.begin_in(client, granted, &caller);
+        }
+        self.leases.joining.push(Joining {
+            client,
+            granted,
+            caller,
+        });
+    }
+
+    /// A lease is told, or will not be: who came for it meanwhile begins, or reads why not.
+    pub(super) fn let_joining_in(&mut self, lease: &LeaseId) {
+        let joining = &mut self.leases.joining;
+        let theirs: Vec<Joining> = joining
+            .extract_if(.., |joining| joining.granted.lease == *lease)
+            .collect();
+        for Joining {
+            client,
+            granted,
+            caller,
+        } in theirs
+        {
+            self.begin_in(client, granted, &caller);
+        }
     }
 
     /// Begins a session under the lease that its program names.
@@ -94,7 +122,8 @@ impl Daemon {
                 return self.refuse(client, lease_refused(&error));
             }
         };
-        if let Err(error) = self.equip_again(&lease) {
+        // A lease of before a restart, of which nothing has come back with a worker, has nothing yet.
+        if let Err(error) = self.equip_anew(&lease) {
             let message = format!("the server cannot give the lease: {error}");
             self.refuse(client, refusal(RefusalCode::Internal, message));
             return self.end_session(&lease.id);
@@ -102,8 +131,8 @@ impl Daemon {
         self.grant(client, granted);
     }
 
-    /// Gives a lease of before a restart what it had then, if nothing of it has come back with a worker.
-    pub(super) fn equip_again(&mut self, lease: &Lease) -> Result<(), EquipError> {
+    /// Gives a lease what it needs, if it has nothing.
+    fn equip_anew(&mut self, lease: &Lease) -> Result<(), EquipError> {
         if self.leases.held.contains_key(&lease.id) {
             return Ok(());
         }
@@ -130,10 +159,10 @@ impl Daemon {
         self.leases.strip(lease);
     }
 
-    /// Charges what a lease's gates have counted.
+    /// Charges what a lease's gates have counted; they are up to date.
     pub(super) fn note_used(&mut self, lease: &LeaseId) {
         if let Some(held) = self.leases.held.get(lease) {
-            let used = held.places.iter().map(|(gate, place)| gate.used(*place));
+            let used = held.places.iter().map(|(gate, place)| gate.charged(*place));
             self.books.used(lease, used.sum());
         }
     }
