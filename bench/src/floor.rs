@@ -58,11 +58,12 @@ fn read_word(socket: &mut dyn Socket) -> io::Result<u64> {
     Ok(u64::from_le_bytes(word))
 }
 
-/// The peer: prints its two addresses, then serves until it is ended.
+/// The peer: prints its two addresses, then serves until it is ended, or bench has ended, however.
 ///
 /// # Errors
 /// It cannot listen.
 pub(crate) fn serve(unix: &Path) -> Result<(), Failure> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     let tcp = TcpListener::bind("127.0.0.1:0")?;
     let unix_listener = UnixListener::bind(unix)?;
     println!("unix:{} tcp:{}", unix.display(), tcp.local_addr()?);

@@ -207,6 +207,7 @@ pub fn device_request(
     if let Some(text) = count {
         let count = text.trim().parse().ok();
         let count = count.filter(|count| (1..=MAX_DEVICES as u32).contains(count));
+        const { assert!(MAX_DEVICES == 64) };
         let expected = "a number of devices from 1 to 64";
         request.count = count.ok_or_else(|| wrong(DEVICES_VARIABLE, text, expected))?;
     }

@@ -188,7 +188,7 @@ pub fn say_hello_until(
     let mut stream = HandshakeStream::new(socket.as_fd(), deadline);
     match converse(address, &mut stream, hello, &mut |_| {})? {
         Reply::Accepted(accepted) => Ok(*accepted),
-        Reply::Ticket(_) | Reply::Waiting(_) => Err(failed(HelloError::Malformed(
+        Reply::Ticket(_) => Err(failed(HelloError::Malformed(
             "a ticket that was not asked for",
         ))),
     }
@@ -213,8 +213,13 @@ impl Talk for HandshakeStream<'_> {
 enum Reply {
     Accepted(Box<Accepted>),
     Ticket(Ticket),
+}
+
+/// One answer to a hello.
+enum Heard {
     /// Not yet.
     Waiting(Waiting),
+    Final(Reply),
 }
 
 /// Says hello on whatever carries it, and hears the answer: at once, or after all that the client is told while it waits for a lease.
@@ -231,22 +236,22 @@ fn converse(
     hello::write(stream, hello).map_err(failed)?;
     loop {
         match hear(address, stream)? {
-            Reply::Waiting(waiting) if hello.waits => {
+            Heard::Final(reply) => return Ok(reply),
+            Heard::Waiting(waiting) if hello.waits => {
                 told(&waiting);
                 stream.until(Instant::now() + WAITING_TIMEOUT);
             }
-            Reply::Waiting(_) => {
+            Heard::Waiting(_) => {
                 return Err(failed(HelloError::Malformed(
                     "an answer that was not asked for",
                 )));
             }
-            reply => return Ok(reply),
         }
     }
 }
 
 /// Hears one answer to a hello.
-fn hear(address: &Address, stream: &mut impl Read) -> Result<Reply, ConnectError> {
+fn hear(address: &Address, stream: &mut impl Read) -> Result<Heard, ConnectError> {
     let failed = |source| ConnectError::Hello {
         address: address.clone(),
         source,
@@ -258,15 +263,15 @@ fn hear(address: &Address, stream: &mut impl Read) -> Result<Reply, ConnectError
                 address: address.clone(),
                 message,
             })?;
-            Ok(Reply::Accepted(Box::new(accepted)))
+            Ok(Heard::Final(Reply::Accepted(Box::new(accepted))))
         }
-        Some(Answer::Ticket(ticket)) => Ok(Reply::Ticket(ticket)),
+        Some(Answer::Ticket(ticket)) => Ok(Heard::Final(Reply::Ticket(ticket))),
         Some(Answer::Refused(refused)) => Err(ConnectError::Refused {
             address: address.clone(),
             code: refused.code(),
             message: refused.message,
         }),
-        Some(Answer::Waiting(waiting)) => Ok(Reply::Waiting(waiting)),
+        Some(Answer::Waiting(waiting)) => Ok(Heard::Waiting(waiting)),
         None => Err(failed(HelloError::Malformed("no answer"))),
     }
 }

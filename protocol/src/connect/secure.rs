@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use super::{ConnectError, Reply, Talk, Told, converse, hear, reason};
+use super::{ConnectError, Heard, Reply, Talk, Told, converse, hear, reason};
 use crate::address::Address;
 use crate::credentials::Credential;
 use crate::hello::{Accepted, Hello, HelloError, Intent, TICKET_MAGIC, TICKET_NAME_BYTES, Ticket};
@@ -108,7 +108,6 @@ pub fn greet(
         }
         Reply::Accepted(accepted) => return Ok((*accepted, Line::Plain(socket))),
         Reply::Ticket(ticket) => ticket,
-        Reply::Waiting(_) => return Err(malformed(address, "nothing but waiting")),
     };
     let peer = peer(&socket).map_err(unreachable(address))?;
     drop(socket);
@@ -117,8 +116,10 @@ pub fn greet(
     let data = redeem(address, hold(socket), &ticket, soon)?;
     let deadline = Instant::now() + HELLO_REPLY_TIMEOUT;
     match hear(address, &mut data.stream(deadline))? {
-        Reply::Accepted(accepted) => Ok((*accepted, Line::Secure(Box::new(data)))),
-        Reply::Ticket(_) | Reply::Waiting(_) => Err(malformed(address, "a ticket for a ticket")),
+        Heard::Final(Reply::Accepted(accepted)) => Ok((*accepted, Line::Secure(Box::new(data)))),
+        Heard::Final(Reply::Ticket(_)) | Heard::Waiting(_) => {
+            Err(malformed(address, "an answer that was not asked for"))
+        }
     }
 }
 
@@ -135,9 +136,7 @@ pub fn ask_until(
 ) -> Result<Accepted, ConnectError> {
     match say(address, socket, hello, credential, (deadline, &mut |_| {}))? {
         Reply::Accepted(accepted) => Ok(*accepted),
-        Reply::Ticket(_) | Reply::Waiting(_) => {
-            Err(malformed(address, "a ticket that was not asked for"))
-        }
+        Reply::Ticket(_) => Err(malformed(address, "a ticket that was not asked for")),
     }
 }
 
