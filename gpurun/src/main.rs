@@ -1,7 +1,7 @@
 //! `gpurun`: runs an unmodified CUDA program on GPUs that are elsewhere.
 //!
 //! What: leases devices of a server (or of a private one), puts our libraries in front of the program, runs it, and ends as
-//! it ends. Rules: the program must not notice us: its terminal, its signals and its exit status are its own; a
+//! it ends. Rules: the program must not notice us: its terminal and its exit status are its own, and signals to us reach it; a
 //! server that is configured and not there is an error, never a silent fall-back.
 //!
 //! ```text
@@ -30,6 +30,7 @@ use std::process::ExitCode;
 use arguments::Request;
 
 fn main() -> ExitCode {
+    wait::hear_of_children();
     let request = match arguments::parse(std::env::args_os().skip(1).collect()) {
         Ok(request) => request,
         Err(error) => {

@@ -27,14 +27,14 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 use crate::arguments::{NeedOptions, Options};
-use crate::exit::{Failure, USAGE};
+use crate::exit::{Failure, REFUSED, USAGE};
 use crate::lease::keep::{AtEnd, Keeper};
 use crate::lease::{self, Grant, Held, Want};
 use crate::pool::{self, Server};
 use crate::servers::{Servers, configured};
 use crate::text::say;
 use crate::wait::{Signals, exit_status};
-use crate::{guest, stats};
+use crate::{guest, stats, wait};
 
 /// The settings that the options and the environment make.
 pub(crate) fn settings(options: &Options) -> Result<Settings, Failure> {
@@ -90,6 +90,7 @@ impl<'a> Run<'a> {
         if let Some(counts) = &counts {
             command.env(STATS_FILE_VARIABLE, counts.file.path());
         }
+        wait::hear_as_before(&mut command);
         Ok(Self {
             begin,
             name,
@@ -195,12 +196,36 @@ pub(crate) fn exec(options: &Options, lease: &str, program: &[OsString]) -> Resu
     let run = Run::new(options, program)?;
     let servers = configured(&run.settings)?;
     let runtime = pool::runtime()?;
-    let held = runtime.block_on(find(&servers, lease))?;
+    let held = runtime.block_on(async {
+        let held = find(&servers, lease).await?;
+        require_kind(run.settings.device, &held).await?;
+        Ok::<_, Failure>(held)
+    })?;
     let grant = Grant {
         held,
         returning: JoinSet::new(),
     };
     Ok(run.keep(runtime, grant, AtEnd::Leave)?.report())
+}
+
+/// A lease is on a server that has one kind of device.
+async fn require_kind(choice: DeviceChoice, held: &Held) -> Result<(), Failure> {
+    let wanted = match choice {
+        DeviceChoice::Auto => return Ok(()),
+        DeviceChoice::Gpu => DeviceKind::Nvidia,
+        DeviceChoice::Soft => DeviceKind::Software,
+    };
+    let server = held.pool.list().await?.server.unwrap_or_default();
+    let kind = server.device_kind();
+    if kind == wanted {
+        return Ok(());
+    }
+    let (name, lease) = (&held.pool.server().name, &held.lease.id);
+    let (wanted, kind) = (stats::kind_name(wanted), stats::kind_name(kind));
+    Err(Failure::new(
+        REFUSED,
+        format!("lease {lease} is on {name}, whose devices are {kind}, not {wanted}"),
+    ))
 }
 
 /// Holds a lease where it is.
@@ -223,7 +248,7 @@ async fn find(servers: &[Server], lease: &str) -> Result<Held, Failure> {
             })
         }
     };
-    let (_, held) = pool::gather(servers, hold).await.one()?;
+    let (_, held) = pool::gather_first(servers, hold).await.one()?;
     Ok(held)
 }
 
@@ -238,6 +263,10 @@ fn share(
         "the program shares lease {lease} (GPURUN_LEASE); for a lease of its own unset GPURUN_LEASE"
     );
     need.require_none(&why)?;
+    if options.device.is_some() {
+        let message = format!("--device cannot be chosen here: {why}");
+        return Err(Failure::new(USAGE, message));
+    }
     require_same_server(options.server.as_deref(), said(SERVER_VARIABLE), &why)?;
     let address = match configured(&run.settings)?.as_slice() {
         [server] => server.address.clone(),
@@ -247,7 +276,7 @@ fn share(
                 let id = id.clone();
                 async move { pool.usage(&id).await.map(drop) }
             };
-            pool::ask_all(servers, knows)?.one()?.0.address
+            pool::ask_first(servers, knows)?.0.address
         }
     };
     run.under(lease, &address);

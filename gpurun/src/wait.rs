@@ -2,29 +2,59 @@
 //!
 //! What: the signals that concern us are blocked before the program starts (it starts with none blocked), and then
 //! taken one by one. The kernel gives a terminal's signals to the whole group, so the program has its own copy of them and
-//! they are dropped here; what a process sent to us is forwarded.
+//! they are dropped here, but for the hang-up, which it gives to the leader of the session alone; what a process sent to us is forwarded. Where
+//! the terminal stops the program, we stop too, so that whoever started us notices.
 //!
 //! # Safety
-//! The signal sets are plain values; the waiting fills a plain structure; between fork and exec only a call that is safe
-//! there is made.
-#![expect(unsafe_code, reason = "signal sets and sigwaitinfo")]
+//! The signal sets are plain values; the waiting fills a plain structure; no handler is installed; between fork and exec only calls that are safe
+//! there are made.
+#![expect(unsafe_code, reason = "signal sets, dispositions and sigwaitinfo")]
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 /// What is forwarded, if a process sent it.
-const FORWARDED: [libc::c_int; 6] = [
+const FORWARDED: [libc::c_int; 8] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
     libc::SIGTERM,
     libc::SIGUSR1,
     libc::SIGUSR2,
+    libc::SIGTSTP,
+    libc::SIGCONT,
 ];
+
+/// Whether who started us ignores the ends of its children, and so its programs do, too.
+static IGNORES_CHILDREN: AtomicBool = AtomicBool::new(false);
+
+/// From now on the ends of our children are told to us, whatever we were started with; before any is started.
+pub(crate) fn hear_of_children() {
+    // SAFETY: it installs no handler.
+    let before = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    IGNORES_CHILDREN.store(before == libc::SIG_IGN, Ordering::Relaxed);
+}
+
+/// The program hears of its children as we did.
+pub(crate) fn hear_as_before(command: &mut Command) {
+    if !IGNORES_CHILDREN.load(Ordering::Relaxed) {
+        return;
+    }
+    let restore = || {
+        // SAFETY: it installs no handler, and is allowed after fork.
+        match unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) } {
+            libc::SIG_ERR => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(restore) };
+}
 
 /// Keeps signals away from a thread that helps us: they are the waiting thread's.
 pub(crate) fn block_in_this_thread() {
@@ -93,22 +123,48 @@ impl Signals {
     /// Waits for the program's end, forwarding meanwhile.
     pub(crate) fn wait(&self, child: &mut Child) -> io::Result<ExitStatus> {
         let process = Pid::from_child(child);
-        loop {
-            // Looked at, not reaped: its number stays its own while we may forward.
-            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-            if rustix::process::waitid(WaitId::Pid(process), options)?.is_some() {
-                return child.wait();
-            }
+        while !has_ended(process)? {
             match self.next() {
-                Ok((signal, is_from_kernel)) if FORWARDED.contains(&signal) && !is_from_kernel => {
+                Ok((signal, is_from_kernel)) if is_for_program(signal, is_from_kernel) => {
                     forward(process, signal);
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+            stop_like(process)?;
         }
+        child.wait()
     }
+}
+
+/// Looked at, not reaped: the program's number stays its own while we may forward.
+fn has_ended(process: Pid) -> io::Result<bool> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Ok(rustix::process::waitid(WaitId::Pid(process), options)?.is_some())
+}
+
+/// Stops where the terminal has stopped the program, until somebody lets us go on. Who has stopped it by SIGSTOP means it alone.
+fn stop_like(process: Pid) -> io::Result<()> {
+    let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+    let stopped = match rustix::process::waitid(WaitId::Pid(process), options) {
+        Ok(stopped) => stopped.and_then(|status| status.stopping_signal()),
+        // It has ended in between.
+        Err(rustix::io::Errno::CHILD) => None,
+        Err(error) => return Err(error.into()),
+    };
+    if stopped.is_some_and(|signal| signal != libc::SIGSTOP) {
+        rustix::process::kill_process(rustix::process::getpid(), Signal::STOP)?;
+    }
+    Ok(())
+}
+
+fn is_for_program(signal: libc::c_int, is_from_kernel: bool) -> bool {
+    let is_hang_up_of_leader = || {
+        let session = rustix::process::getsid(None);
+        signal == libc::SIGHUP && session == Ok(rustix::process::getpid())
+    };
+    FORWARDED.contains(&signal) && (!is_from_kernel || is_hang_up_of_leader())
 }
 
 fn empty_set() -> libc::sigset_t {

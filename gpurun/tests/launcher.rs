@@ -294,6 +294,81 @@ fn signals_are_to_the_program_as_they_were_to_us() {
     ]));
     assert_eq!(masks(text(&plain.stdout)).len(), 2);
     assert_eq!(masks(text(&ours.stdout)), masks(text(&plain.stdout)));
+
+    // Who ignores the ends of its children starts us so, and we notice our program's end all the same.
+    let ignoring = |program: &Command| {
+        let mut command = Command::new("env");
+        command.arg("--ignore-signal=CHLD");
+        command.arg(program.get_program()).args(program.get_args());
+        output(&mut command)
+    };
+    let mut cat = Command::new("cat");
+    let plain = ignoring(cat.arg("/proc/self/status"));
+    let before = masks(text(&plain.stdout));
+    assert_ne!(before[1] & 1 << (Signal::CHILD.as_raw() - 1), 0, "ignored");
+    let status = ["--device", "soft", "cat", "/proc/self/status"];
+    assert_eq!(masks(text(&ignoring(&gpurun(&status)).stdout)), before);
+    let failing = gpurun(&["--device", "soft", "sh", "-c", "exit 3"]);
+    assert_eq!(ignoring(&failing).status.code(), Some(3));
+}
+
+/// A program in a session of its own, on a terminal; `script` is the terminal.
+fn on_a_terminal(program: &str) -> (std::process::Child, BufReader<std::process::ChildStdout>) {
+    let ours = gpurun(&["--device", "soft", "sh", "-c", program]);
+    let words = ours.get_args().map(|word| word.to_str().expect("text"));
+    let words: Vec<String> = words.map(|word| format!("'{word}'")).collect();
+    let path = ours.get_program().to_str().expect("text");
+    let mut terminal = Command::new("script")
+        .args([
+            "-qefc",
+            &format!("exec {path} {}", words.join(" ")),
+            "/dev/null",
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("script");
+    let output = BufReader::new(terminal.stdout.take().expect("stdout"));
+    (terminal, output)
+}
+
+#[test]
+fn a_terminal_that_hangs_up_ends_the_program() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = folder.path().join("told");
+    let path = told.display();
+    // The end of this shell is told by the pipe that nobody else has.
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &told,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .expect("a pipe");
+    let program = format!("exec sleep 100 >{path}");
+    let (mut terminal, _output) = on_a_terminal(&program);
+    let mut pipe = std::fs::File::open(&told).expect("the program has begun");
+    let begin = Instant::now();
+    terminal.kill().expect("killed");
+    terminal.wait().expect("its status");
+    pipe.read_to_end(&mut Vec::new()).expect("the end");
+    assert!(begin.elapsed() < Duration::from_secs(50), "it slept on");
+}
+
+#[test]
+fn a_program_that_its_terminal_stops_stops_us() {
+    let script = "trap 'exit 5' CONT; echo ready; kill -TSTP $$; exit 6";
+    let output = signalled(true, script, |process| {
+        let stopped = rustix::process::waitid(
+            rustix::process::WaitId::Pid(process),
+            rustix::process::WaitIdOptions::STOPPED,
+        );
+        assert!(stopped.expect("waited").is_some());
+        kill_process(process, Signal::CONT).expect("sent");
+    });
+    assert_eq!(output.status.code(), Some(5));
 }
 
 #[test]

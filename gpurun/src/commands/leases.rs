@@ -46,7 +46,7 @@ fn lease_table(found: &[(Server, LeasesReply)], now: SystemTime) -> Table {
     for (server, reply) in found {
         for lease in &reply.leases {
             table.add_row([
-                lease.id.clone(),
+                text::clean(&lease.id),
                 server.name.clone(),
                 text::clean(&lease.tenant),
                 text::person(lease.holder.as_ref()),

@@ -80,7 +80,7 @@ pub(super) fn release(options: &Options, lease: &str) -> Result<u8, Failure> {
         let id = id.clone();
         async move { pool.release(&id).await }
     };
-    pool::ask_all(&servers, release)?.one()?;
+    pool::ask_first(&servers, release)?;
     Ok(0)
 }
 
@@ -92,7 +92,7 @@ pub(super) fn renew(options: &Options, lease: &str, time: Duration) -> Result<u8
         let id = id.clone();
         async move { pool.renew(&id, time).await }
     };
-    let (_, lease) = pool::ask_all(&servers, renew)?.one()?;
+    let (_, lease) = pool::ask_first(&servers, renew)?;
     say(format_args!(
         "lease {} ends {}",
         lease.id,

@@ -82,7 +82,7 @@ fn head(name: &str, usage: &UsageReply) -> String {
     };
     format!(
         "lease {}   server {name}   driver {}   CUDA {}{until}",
-        lease.id,
+        text::clean(&lease.id),
         text::or_dash(&usage.driver_release),
         text::cuda_version(usage.driver_version)
     )

@@ -133,13 +133,14 @@ async fn release(pool: &Pool, lease: &str) {
     }
 }
 
-/// Holds the lease on a new connection, however often that has to be tried; fails if the server says that there is no such lease.
+/// Holds the lease on a new connection, however often that has to be tried, also where the server is just ending: another one may come in its
+/// place. Fails if the server says that there is no such lease.
 async fn hold_again(server: &Server, lease: &str) -> Result<(Pool, Events), PoolError> {
     let mut pauses = Pauses::default();
     loop {
         tokio::time::sleep(pauses.next()).await;
         match hold(server, lease).await {
-            Err(error) if !error.is_refusal() => {}
+            Err(error) if !error.is_refusal() || error.is_unavailable() => {}
             result => return result,
         }
     }

@@ -38,6 +38,9 @@ const RETURN_LIMIT: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// The longest name of a lease.
+const MOST_NAME: usize = 64;
+
 /// How often the screen is looked after.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -126,13 +129,23 @@ pub(crate) struct Grant {
 impl Grant {
     /// Waits until what came second is given back; for a lease that stays by itself.
     pub(crate) async fn settle(self) {
-        settle(self.returning).await;
+        settle_detached(self.returning).await;
     }
 }
 
 /// Waits for what is on its way back. What is not given back in time ends with its stream.
 async fn settle(returning: JoinSet<()>) {
     let _ = tokio::time::timeout(keep::END_LIMIT, returning.join_all()).await;
+}
+
+/// The same for leases that do not end with their streams.
+async fn settle_detached(returning: JoinSet<()>) {
+    let settled = tokio::time::timeout(ANSWER_LIMIT, returning.join_all()).await;
+    if settled.is_err() {
+        text::say(
+            "a server does not say whether it has granted a lease, too: see gpurun leases, and gpurun release it",
+        );
+    }
 }
 
 /// What a server's task tells.
@@ -147,10 +160,22 @@ pub(crate) async fn acquire(servers: &[Server], want: &Want) -> Result<Grant, Fa
     let mut screen = Screen::default();
     let granted = asking.wait(want.patience, &mut screen).await;
     screen.clear();
-    Ok(Grant {
-        held: *granted?,
-        returning: asking.withdraw(),
-    })
+    // A grant may have come when the time was over, too.
+    let returning = asking.withdraw();
+    match (granted, want.is_detached) {
+        (Ok(held), _) => Ok(Grant {
+            held: *held,
+            returning,
+        }),
+        (Err(failure), true) => {
+            settle_detached(returning).await;
+            Err(failure)
+        }
+        (Err(failure), false) => {
+            settle(returning).await;
+            Err(failure)
+        }
+    }
 }
 
 /// Every server is being asked.
@@ -324,8 +349,10 @@ async fn stay(server: &Server, request: &AcquireRequest, teller: &mut Teller) ->
             Word::Failed(error) => return Stay::Broken(error, is_in_queue),
         }
         event = tokio::select! {
-            _ = teller.is_over.changed() => return Stay::Withdrawn,
+            // A grant that is there already is given back, not forgotten.
+            biased;
             event = events.message() => event,
+            _ = teller.is_over.changed() => return Stay::Withdrawn,
         };
     }
 }
@@ -365,7 +392,12 @@ impl Word {
             Err(status) => return Self::Failed(pool.error_of(&status)),
         };
         match event {
-            Some(Event::Granted(lease)) => Self::Granted(lease),
+            Some(Event::Granted(lease)) if is_lease_name(&lease.id) => Self::Granted(lease),
+            Some(Event::Granted(_)) => Self::Failed(PoolError::Refused {
+                server: pool.server().name.clone(),
+                code: tonic::Code::Internal,
+                message: "it names a lease as no server of ours does".to_owned(),
+            }),
             Some(Event::Queued(place)) => Self::Queued(place),
             // Refused after all: drained, revoked, a device that is gone.
             Some(Event::Ended(ended)) => Self::Failed(PoolError::Refused {
@@ -376,6 +408,12 @@ impl Word {
             Some(Event::Warning(_)) | None => Self::Nothing,
         }
     }
+}
+
+/// Whether it can go into an environment, a script and a terminal.
+fn is_lease_name(id: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    (1..=MOST_NAME).contains(&id.len()) && id.chars().all(is_plain)
 }
 
 fn ended(server: &Server) -> PoolError {

@@ -174,6 +174,13 @@ async fn all_refuse() {
 }
 
 #[tokio::test]
+async fn a_lease_with_a_name_for_terminals_is_none() {
+    let (_, server) = Fake::start(&[Answer::Grant("l-\u{1b}]0;x")]).await;
+    let failure = ask_for(&[server], Patience::Endless).await;
+    assert_eq!(failure.expect_err("no lease").status(), REFUSED);
+}
+
+#[tokio::test]
 async fn a_wait_has_an_end() {
     let (fake, server) = Fake::start(&[Answer::Queue(3)]).await;
     let patience = Patience::Until(Duration::from_millis(50));
@@ -264,6 +271,21 @@ fn a_lease_is_held_again_when_its_stream_breaks() {
     keeper.end();
     let released = serving.block_on(fake.until(|seen| Some(seen.released.clone())));
     assert_eq!(released, ["l-1"]);
+}
+
+#[test]
+fn a_lease_is_held_again_by_the_next_server() {
+    let ending = Answer::Refuse(Code::Unavailable, "the server is ending");
+    let (serving, fake, keeper) = kept(&[Answer::Grant("l-1"), ending, Answer::Nothing]);
+    serving.block_on(async {
+        fake.stream(0).await;
+        fake.end_of(0);
+        let held = fake
+            .until(|seen| (seen.held.len() == 2).then(|| seen.held.clone()))
+            .await;
+        assert_eq!(held, ["l-1", "l-1"]);
+    });
+    keeper.end();
 }
 
 #[test]

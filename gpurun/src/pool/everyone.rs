@@ -25,17 +25,45 @@ where
     T: Send + 'static,
     Asking: Future<Output = Result<T, PoolError>> + Send + 'static,
 {
+    finish(gather(servers, ask, false))
+}
+
+/// Asks every server for what one of them has: the first answer is it, and nobody else is waited for.
+pub(crate) fn ask_first<T, Asking>(
+    servers: &[Server],
+    ask: impl Fn(Pool) -> Asking + Clone + Send + 'static,
+) -> Result<(Server, T), Failure>
+where
+    T: Send + 'static,
+    Asking: Future<Output = Result<T, PoolError>> + Send + 'static,
+{
+    finish(gather_first(servers, ask))?.one()
+}
+
+/// [`ask_first`] on the caller's runtime, for what outlives the question.
+pub(crate) async fn gather_first<T, Asking>(
+    servers: &[Server],
+    ask: impl Fn(Pool) -> Asking + Clone + Send + 'static,
+) -> Answers<T>
+where
+    T: Send + 'static,
+    Asking: Future<Output = Result<T, PoolError>> + Send + 'static,
+{
+    gather(servers, ask, true).await
+}
+
+fn finish<T>(answers: impl Future<Output = Answers<T>>) -> Result<Answers<T>, Failure> {
     let runtime = runtime()?;
-    let answers = runtime.block_on(gather(servers, ask));
+    let answers = runtime.block_on(answers);
     // Somebody may still look up a name, and nobody waits for it.
     runtime.shutdown_background();
     Ok(answers)
 }
 
-/// [`ask_all`] on the caller's runtime, for what outlives the question.
-pub(crate) async fn gather<T, Asking>(
+async fn gather<T, Asking>(
     servers: &[Server],
     ask: impl Fn(Pool) -> Asking + Clone + Send + 'static,
+    is_first_enough: bool,
 ) -> Answers<T>
 where
     T: Send + 'static,
@@ -52,7 +80,17 @@ where
             (place, server, answer)
         });
     }
-    let mut answers = asking.join_all().await;
+    let mut answers = Vec::new();
+    while let Some(answer) = asking.join_next().await {
+        // Nobody has cancelled it, so it has panicked.
+        let (place, server, answer) =
+            answer.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        let is_enough = is_first_enough && answer.is_ok();
+        answers.push((place, server, answer));
+        if is_enough {
+            break;
+        }
+    }
     answers.sort_by_key(|(place, ..)| *place);
     let mut gathered = Answers {
         found: Vec::new(),

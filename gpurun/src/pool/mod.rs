@@ -40,7 +40,7 @@ use crate::text;
 
 use connection::Bearer;
 pub(crate) use connection::Protection;
-pub(crate) use everyone::{Answers, ask_all, gather};
+pub(crate) use everyone::{Answers, ask_all, ask_first, gather_first};
 
 /// Most time for an answer.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -109,6 +109,17 @@ impl PoolError {
             self,
             Self::Refused {
                 code: Code::NotFound,
+                ..
+            }
+        )
+    }
+
+    /// Whether the server says that it cannot say anything now.
+    pub(crate) const fn is_unavailable(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                code: Code::Unavailable,
                 ..
             }
         )

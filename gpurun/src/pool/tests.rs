@@ -51,6 +51,26 @@ async fn the_token_is_shown_with_every_call() {
     assert!(!format!("{pool:?}").contains("gt1.abc"));
 }
 
+/// The second one takes the connection and says nothing; the third is not there.
+#[tokio::test]
+async fn what_one_server_has_waits_for_no_other() {
+    let (_, there) = Fake::start(&[]).await;
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let absent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let [of_silent, of_absent] =
+        [&silent, &absent].map(|listener| server(listener.local_addr().expect("an address")));
+    drop(absent);
+    let ask = |pool: Pool| async move { pool.list().await };
+    let begin = std::time::Instant::now();
+    let answers = gather_first(&[of_silent, of_absent, there.clone()], ask).await;
+    assert!(
+        begin.elapsed() < ANSWER_LIMIT,
+        "it has waited for the silent one"
+    );
+    let (server, reply) = answers.one().unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!((server.name, reply.queued), (there.name, 7));
+}
+
 #[tokio::test]
 async fn nobody_is_there() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

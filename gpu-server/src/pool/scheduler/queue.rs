@@ -13,6 +13,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
+use protocol::hello::DeviceKind;
 use protocol::size::Bytes;
 
 use super::limits::Holding;
@@ -467,9 +468,15 @@ const fn refused(request: RequestId, refusal: Refusal) -> Decision {
     Decision::Refused { request, refusal }
 }
 
+/// What a device must be like, in words.
 fn filters(need: &Need) -> String {
-    let filters: Vec<String> = need.filters.iter().map(ToString::to_string).collect();
-    filters.join(", ")
+    let kind = need.kind.map(|kind| match kind {
+        DeviceKind::Software => "--device soft".to_owned(),
+        DeviceKind::Nvidia | DeviceKind::Unspecified => "--device gpu".to_owned(),
+    });
+    let filters = need.filters.iter().map(ToString::to_string);
+    let all: Vec<String> = kind.into_iter().chain(filters).collect();
+    all.join(", ")
 }
 
 fn wanted(need: &Need) -> String {

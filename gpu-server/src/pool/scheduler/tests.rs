@@ -174,6 +174,14 @@ fn what_can_never_be_is_refused_with_a_reason() {
     let mut filtered = need(1, Portion::Whole);
     filtered.filters = vec!["device.phy-memory>=32GiB".parse().expect("a filter")];
     assert!(why(filtered).contains("no server has a device with"));
+    let of_other_kind = Need {
+        kind: Some(DeviceKind::Nvidia),
+        ..need(1, Portion::Whole)
+    };
+    assert_eq!(
+        why(of_other_kind),
+        "no server has a device with --device gpu; gpu1 has none"
+    );
 }
 
 #[test]

@@ -122,7 +122,7 @@ pub(super) fn health(options: &Options, as_json: bool) -> Result<u8, Failure> {
     })
 }
 
-/// How many of them answer.
+/// How many of them are there, if only to say no.
 fn look_at_servers(
     servers: &Servers,
     settings: &Settings,
@@ -147,7 +147,9 @@ fn look_at_servers(
             }
         }
     }
-    Ok(answers.found.len())
+    let failed = answers.failed.iter();
+    let refusing = failed.filter(|(_, error)| error.status() != NO_SERVER);
+    Ok(answers.found.len() + refusing.count())
 }
 
 fn show(findings: &[Finding], as_json: bool) {

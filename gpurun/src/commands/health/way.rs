@@ -122,7 +122,11 @@ fn versions(name: &str, hello: &Result<Accepted, ConnectError>, release: &str) -
     let ours = format!("here {RELEASE} (protocol {OLDEST_VERSION} to {NEWEST_VERSION})");
     let theirs = format!("there {}", text::or_dash(release));
     match hello {
-        Err(error) => Finding::bad(name, CHECK, format!("{ours}, {theirs}: {error}")),
+        Err(error) => Finding::bad(
+            name,
+            CHECK,
+            text::clean(&format!("{ours}, {theirs}: {error}")),
+        ),
         Ok(accepted) => {
             let words = format!("{ours}, {theirs} (speaks {})", accepted.version);
             match release == RELEASE {
