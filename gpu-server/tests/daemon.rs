@@ -4,7 +4,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use protocol::address::Address;
@@ -13,32 +12,22 @@ use protocol::hello::{DeviceKind, DeviceRequest, Hello, Intent, RefusalCode};
 use protocol::transport::Patience;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Compiles the stand-in driver once; with `shim`, the one that carries our client's mark.
+/// The stand-in driver, compiled once; with `shim`, the one that carries our client's mark.
 fn fake_driver(shim: bool) -> PathBuf {
-    static PLAIN: OnceLock<PathBuf> = OnceLock::new();
-    static SHIM: OnceLock<PathBuf> = OnceLock::new();
-    let (cell, name) = if shim {
-        (&SHIM, "libfake_shim.so")
-    } else {
-        (&PLAIN, "libfake_driver.so")
-    };
-    cell.get_or_init(|| {
+    let folder = test_scratch::shared(env!("CARGO_TARGET_TMPDIR"), "drivers", |folder| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/fake_driver.rs");
-        // A folder of this process's own: a runner may start each test as a process.
-        let folder = format!("drivers-{}", std::process::id());
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
-        std::fs::create_dir_all(&folder).expect("made");
-        let output = folder.join(name);
-        let mut rustc = Command::new("rustc");
-        rustc.args(["--edition=2024", "--crate-type=cdylib", "-Awarnings", "-o"]);
-        rustc.arg(&output).arg(source);
-        if shim {
-            rustc.arg("--cfg=shim");
+        for (name, options) in [
+            ("libfake_driver.so", [].as_slice()),
+            ("libfake_shim.so", &["--cfg=shim"]),
+        ] {
+            test_scratch::compile_library(&source, &folder.join(name), options);
         }
-        assert!(rustc.status().expect("rustc").success());
-        output
+    });
+    folder.join(if shim {
+        "libfake_shim.so"
+    } else {
+        "libfake_driver.so"
     })
-    .clone()
 }
 
 fn command(driver: &Path, listen: &[&str]) -> Command {

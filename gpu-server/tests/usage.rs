@@ -4,7 +4,6 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::Instant;
 
 use protocol::address::Address;
@@ -14,27 +13,16 @@ use protocol::hello::{
 };
 use protocol::limits::{CONNECT_TIMEOUT, USAGE_TIMEOUT};
 
-/// A folder with the stand-in driver and, beside it, the stand-in library; compiled once.
+/// The stand-in driver, with the stand-in library beside it; compiled once.
 fn driver() -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
+    let folder = test_scratch::shared(env!("CARGO_TARGET_TMPDIR"), "nvml", |folder| {
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-        // A folder of this process's own: a runner may start each test as a process.
-        let folder = format!("nvml-{}", std::process::id());
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
-        std::fs::create_dir_all(&folder).expect("made");
         for (source, output) in [
             ("fake_driver.rs", "libcuda.so.1"),
             ("fake_nvml.rs", "libnvidia-ml.so.1"),
         ] {
-            let mut rustc = Command::new("rustc");
-            rustc
-                .args(["--edition=2024", "--crate-type=cdylib", "-Awarnings", "-o"])
-                .arg(folder.join(output))
-                .arg(sources.join(source));
-            assert!(rustc.status().expect("rustc").success());
+            test_scratch::compile_library(&sources.join(source), &folder.join(output), &[]);
         }
-        folder
     });
     folder.join("libcuda.so.1")
 }

@@ -8,16 +8,8 @@ fn succeed(command: &mut Command) {
     assert!(command.status().expect("started").success(), "{command:?}");
 }
 
-fn compile(source: &Path, output: &Path) {
-    let mut rustc = Command::new("rustc");
-    rustc.args(["--edition=2024", "--crate-type=cdylib", "-Awarnings", "-o"]);
-    succeed(rustc.arg(output).arg(source));
-}
-
 /// The same file there: large ones are not copied where they need not be.
 fn place_file(from: &Path, to: &Path) {
-    // One of an earlier process of this number may be the same file as `from`: a copy onto it would empty both.
-    let _ = std::fs::remove_file(to);
     if std::fs::hard_link(from, to).is_err() {
         std::fs::copy(from, to).expect("copied");
     }
@@ -26,27 +18,24 @@ fn place_file(from: &Path, to: &Path) {
 /// An installation: gpurun, gpu-server, a stand-in for the software GPU, and libraries that do nothing.
 pub(crate) fn installation() -> &'static Path {
     static PLACE: OnceLock<PathBuf> = OnceLock::new();
-    PLACE.get_or_init(|| {
-        let place =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("install-{}", std::process::id()));
-        let (bin, guest) = (place.join("bin"), place.join("lib/gpurun/guest"));
-        std::fs::create_dir_all(&bin).expect("made");
-        std::fs::create_dir_all(&guest).expect("made");
-        let gpurun = Path::new(env!("CARGO_BIN_EXE_gpurun"));
-        place_file(gpurun, &bin.join("gpurun"));
-        place_file(&gpu_server(gpurun), &bin.join("gpu-server"));
+    PLACE.get_or_init(|| test_scratch::shared(env!("CARGO_TARGET_TMPDIR"), "install", install))
+}
 
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gpu-server/tests/fixtures");
-        compile(
-            &fixtures.join("fake_driver.rs"),
-            &bin.join("libsoft_gpu.so"),
-        );
-        let empty = place.join("empty.rs");
-        std::fs::write(&empty, "").expect("written");
-        compile(&empty, &guest.join("libcuda.so.1"));
-        std::fs::copy(guest.join("libcuda.so.1"), guest.join("libnvidia-ml.so.1")).expect("copied");
-        place
-    })
+fn install(place: &Path) {
+    let (bin, guest) = (place.join("bin"), place.join("lib/gpurun/guest"));
+    std::fs::create_dir_all(&bin).expect("made");
+    std::fs::create_dir_all(&guest).expect("made");
+    let gpurun = Path::new(env!("CARGO_BIN_EXE_gpurun"));
+    place_file(gpurun, &bin.join("gpurun"));
+    place_file(&gpu_server(gpurun), &bin.join("gpu-server"));
+
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gpu-server/tests/fixtures");
+    let soft_gpu = bin.join("libsoft_gpu.so");
+    test_scratch::compile_library(&fixtures.join("fake_driver.rs"), &soft_gpu, &[]);
+    let empty = place.join("empty.rs");
+    std::fs::write(&empty, "").expect("written");
+    test_scratch::compile_library(&empty, &guest.join("libcuda.so.1"), &[]);
+    std::fs::copy(guest.join("libcuda.so.1"), guest.join("libnvidia-ml.so.1")).expect("copied");
 }
 
 /// The server that belongs to this launcher: it is another package's, and is built if `GPURUN_TEST_SERVER` does not name it.
