@@ -55,6 +55,8 @@ pub struct Descriptors {
     pub gates: Vec<OwnedFd>,
     /// The connection to the daemon.
     pub control: Option<OwnedFd>,
+    /// Where the next daemon comes to.
+    pub listener: Option<OwnedFd>,
 }
 
 /// What a worker begins with.
@@ -94,6 +96,7 @@ pub(crate) fn pass(
         ledger: descriptors.ledger.map(&mut number),
         gates: descriptors.gates.into_iter().map(&mut number).collect(),
         control: descriptors.control.map(&mut number),
+        listener: descriptors.listener.map(&mut number),
     });
     mappings.push(FdMapping {
         parent_fd: written_down(&order)?,
@@ -134,6 +137,7 @@ pub fn take() -> Result<Taken, OrderError> {
             .map(|number| descriptor((*number).into(), "a gate"))
             .collect::<Result<_, _>>()?,
         control: named(numbers.control, "the connection to the daemon")?,
+        listener: named(numbers.listener, "where the next daemon comes to")?,
     };
     Ok(Taken {
         connection,
@@ -189,7 +193,7 @@ mod tests {
         let descriptors = Descriptors {
             ledger: Some(file()),
             gates: vec![file(), file()],
-            control: None,
+            ..Descriptors::default()
         };
         let mut mappings = pass(order, file(), descriptors).expect("passed");
         let numbers: Vec<_> = mappings.iter().map(|mapping| mapping.child_fd).collect();

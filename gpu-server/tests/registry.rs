@@ -19,7 +19,7 @@ use gpu_server::inherited;
 use gpu_server::order::Descriptors;
 use gpu_server::pool::store::Store;
 use gpu_server::pool::{LeaseId, Moment};
-use gpu_server::registry::{Event, Peers, Registry, SOCKET};
+use gpu_server::registry::{DIRECTORY, Event, Peers, Registry};
 use prost::Message;
 use protocol::frame::{CallFlags, CallRecord, FrameHeader, FrameKind, RecordBuffer, Replies};
 use protocol::hello::{
@@ -145,10 +145,10 @@ fn a_daemon() {
         .expect("a runtime");
     runtime.block_on(async {
         let (events, mut incoming) = tokio::sync::mpsc::channel(16);
-        let path = state.join(SOCKET);
+        let directory = state.join(DIRECTORY);
         let registry = match std::env::var_os(WITHOUT_STATE) {
             Some(_) => Registry::private(events),
-            None => Registry::bind(&path, stored.key, Peers::own(), events).expect("bound"),
+            None => Registry::open(&directory, stored.key, Peers::own(), events).expect("begun"),
         };
         if let Ok(client) = std::env::var(CLIENT) {
             let client = inherited::take(client.parse().expect("a number")).expect("a client");
@@ -208,6 +208,7 @@ fn note(event: Event) {
                 counts.calls, counts.bytes_received
             ));
         }
+        Event::Gathered => say("gathered"),
         Event::Gone { session, is_child } => say(&format!("gone {session} {is_child}")),
     }
 }
@@ -274,12 +275,17 @@ fn start_worker(registry: &Registry, client: OwnedFd) {
         ledger: None,
         gates: vec![5],
         control: Some(6),
+        listener: descriptors.listener.is_some().then_some(7),
     });
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&order.encode_to_vec()).expect("written");
     std::io::Seek::rewind(&mut file).expect("rewound");
     let gate = descriptors.gates.remove(0);
+    let listener = descriptors.listener.take();
     let passed = [(client, 3), (file.into(), 4), (gate, 5), (control, 6)];
+    let passed = passed
+        .into_iter()
+        .chain(listener.map(|listener| (listener, 7)));
     let mappings = passed.map(|(parent_fd, child_fd)| FdMapping {
         parent_fd,
         child_fd,
@@ -289,7 +295,7 @@ fn start_worker(registry: &Registry, client: OwnedFd) {
         .args(["worker", "--session", &SESSION.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .fd_mappings(mappings.into())
+        .fd_mappings(mappings.collect())
         .expect("descriptors");
     let mut child = command.spawn().expect("a worker");
     registry.adopt(prepared, child.id()).expect("adopted");
@@ -459,6 +465,7 @@ fn a_session_outlives_its_daemon_and_is_found_by_the_next() {
     second.kill();
     let mut third = Daemon::start(state.path(), None);
     assert_eq!(third.says("registered")[5], words[5], "the same process");
+    third.says("gathered");
     client.copy(address, b"and another");
     third.order("the test is over");
     assert_eq!(client.goodbye(), "the test is over");
@@ -467,6 +474,8 @@ fn a_session_outlives_its_daemon_and_is_found_by_the_next() {
         [SESSION.to_string(), "false".to_owned()]
     );
     assert!(worker.ends_within(LIMIT));
+    let left = std::fs::read_dir(state.path().join(DIRECTORY)).expect("read");
+    assert_eq!(left.count(), 0, "nobody waits for it any more");
 }
 
 #[test]

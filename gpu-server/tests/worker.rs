@@ -101,7 +101,7 @@ fn confined(driver: &Path) -> SandboxOrder {
     let config = SandboxConfig::default();
     let tenant = "local".parse().expect("a tenant");
     let sandbox = Sandbox::begin(&config, driver, DeviceKind::Software);
-    let order = sandbox.expect("a sandbox").order(&tenant, 1, None);
+    let order = sandbox.expect("a sandbox").order(&tenant, 1);
     order.expect("an order")
 }
 

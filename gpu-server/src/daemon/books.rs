@@ -7,6 +7,7 @@
 //! * what a decision changes, and what the lease is charged by then, are stored together;
 //! * the books never wait for a disk but when they are opened and [ended](Books::end).
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use super::metrics::{Ending, Metrics};
 use crate::config::Config;
 use crate::pool::audit::{self, AuditLog, Entry};
 use crate::pool::meter::Meter;
+use crate::pool::sparing::Sparing;
 use crate::pool::store::{
     self, Ack, Change, NotStored, SessionNumbers, Store, StoreError, StoreThread, Stored,
 };
@@ -59,6 +61,7 @@ pub(super) struct Opened {
 pub(super) struct Books {
     store: Option<StoreThread>,
     audit: Option<AuditLog>,
+    refusals: RefCell<Sparing>,
     meter: Meter,
     metrics: Metrics,
     sessions: SessionNumbers,
@@ -114,6 +117,7 @@ impl Books {
         let books = Self {
             store: Some(store),
             audit: Some(audit),
+            refusals: RefCell::default(),
             meter: Meter::restore(since, usage, &leases, &readings),
             metrics: Metrics::new(true),
             sessions,
@@ -123,7 +127,7 @@ impl Books {
             shown: Moment(0),
             _server: None,
         };
-        let path = directory.join(crate::registry::SOCKET);
+        let path = directory.join(crate::registry::DIRECTORY);
         Ok(Opened {
             books,
             leases,
@@ -136,6 +140,7 @@ impl Books {
         let books = Self {
             store: None,
             audit: None,
+            refusals: RefCell::default(),
             meter: Meter::new(now),
             metrics: Metrics::new(false),
             sessions: SessionNumbers::default(),
@@ -202,7 +207,9 @@ impl Books {
     /// A request was refused: who asked, and for what. The decision itself is [noted](Self::note) as well.
     pub(super) fn request_refused(&self, ask: &Ask, refusal: &Refusal, now: Moment) {
         let (caller, holder, need) = (&ask.caller, &ask.holder, &ask.need);
-        self.audit(|| Entry::request_refused(caller, holder, need, refusal, now));
+        self.refusal(&of_tenant(caller), now, || {
+            Entry::request_refused(caller, holder, need, refusal, now)
+        });
     }
 
     /// Somebody may not do something with a lease.
@@ -213,12 +220,33 @@ impl Books {
         error: &LeaseError,
         now: Moment,
     ) {
-        self.audit(|| Entry::lease_refused(caller, lease, error, now));
+        self.refusal(&of_tenant(caller), now, || {
+            Entry::lease_refused(caller, lease, error, now)
+        });
     }
 
-    /// Somebody was not let in.
-    pub(super) fn client_refused(&self, client: &str, message: &str, now: Moment) {
-        self.audit(|| Entry::client_refused(client, message, now));
+    /// Somebody was not let in. Whether it was written down: of a flood not all is.
+    pub(super) fn client_refused(&self, client: &str, message: &str, now: Moment) -> bool {
+        // Every connection has a port of its own.
+        let source = client.rsplit_once(':').map_or(client, |(host, _)| host);
+        self.refusal(source, now, || Entry::client_refused(client, message, now))
+    }
+
+    fn refusal(&self, source: &str, now: Moment, entry: impl FnOnce() -> Entry) -> bool {
+        let is_written = self.refusals.borrow_mut().admits(source, now);
+        if is_written {
+            self.audit(entry);
+        }
+        is_written
+    }
+
+    /// Says of whom not all was written down.
+    fn say_left_out(&self, now: Moment) {
+        for (source, lines) in self.refusals.borrow_mut().left_out(now) {
+            let message = format!("{lines} more refusals within a minute are not written down");
+            tracing::warn!(source, "{message}");
+            self.audit(|| Entry::client_refused(&source, &message, now));
+        }
     }
 
     /// A token is worth nothing any more.
@@ -296,6 +324,7 @@ impl Books {
 
     /// Looks after everything: some times a second.
     pub(super) fn tick(&mut self, scheduler: &Scheduler, now: Moment) {
+        self.say_left_out(now);
         self.metrics.pool(scheduler);
         if now.since(self.shown) >= USAGE {
             self.shown = now;
@@ -344,6 +373,11 @@ impl Books {
             audit.write(&entry);
         }
     }
+}
+
+/// Whose refusals count together.
+fn of_tenant(caller: &Caller) -> String {
+    format!("tenant {}", caller.tenant)
 }
 
 /// Waits until a grant is stored, and counts how long that took.

@@ -38,7 +38,7 @@ use protocol::hello::{
     self, Hello, HelloReply, Intent, RdmaOrder, RefusalCode, Refused, SandboxOrder, TlsOrder,
 };
 use protocol::limits::CLEAN_UP_LIMIT;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
@@ -69,9 +69,6 @@ const MAX_PENDING_HELLOS: usize = 64;
 
 /// How often is looked for revoked tokens and for tickets that nobody came for.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// After a restart, for how long workers of before are waited for, before anybody new comes: they look for us at least this often.
-const GATHER: Duration = Duration::from_millis(3500);
 
 /// Why the daemon ended.
 #[derive(Debug, thiserror::Error)]
@@ -110,12 +107,29 @@ pub fn serve(config: Config, ready: Option<OwnedFd>) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let listeners = {
+    let (signals, listeners) = {
         let _entered = runtime.enter();
-        listener::bind_all(&config)?
+        (Signals::new()?, listener::bind_all(&config)?)
     };
     let devices = devices::find(&config)?;
-    runtime.block_on(run(config, listeners, devices, ready))
+    runtime.block_on(run(config, signals, listeners, devices, ready))
+}
+
+/// What the daemon is told by signals. Made before anything that takes time: one that comes meanwhile is kept, and SIGHUP ends nobody.
+struct Signals {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    hang_up: unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// What concerns the whole daemon, told to its one thread.
@@ -139,13 +153,11 @@ enum Event {
 
 async fn run(
     config: Config,
+    mut signals: Signals,
     listeners: Vec<Listener>,
     devices: Devices,
     ready: Option<OwnedFd>,
 ) -> Result<(), ServeError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let security = Security::load(config.security.clone())?;
@@ -160,16 +172,15 @@ async fn run(
     } = Books::open(&config, Moment::now())?;
     let (told, mut registered) = mpsc::channel(MAX_PENDING_HELLOS);
     let registry = match registry {
-        Some((path, key)) => {
+        Some((directory, key)) => {
             let peers = registry::Peers {
                 workers: config.sandbox.worker_uids.clone(),
                 ..registry::Peers::own()
             };
-            Registry::bind(&path, key, peers, told)?
+            Registry::open(&directory, key, peers, told)?
         }
         None => Registry::private(told),
     };
-    let awaits_workers = leases.iter().any(|lease| lease.ended.is_none());
     let mut daemon = Daemon {
         leases: Leases::new(&config.pool, &devices, has_rdma)?,
         books,
@@ -187,11 +198,7 @@ async fn run(
         config,
     };
     // Nobody can hold a lease again before clients are accepted.
-    let gather = match awaits_workers {
-        true => GATHER,
-        false => Duration::ZERO,
-    };
-    let restored = Moment::now() + gather;
+    let restored = Moment::now() + registry::GATHER_LIMIT;
     let scheduler = &mut daemon.leases.scheduler;
     let decisions = scheduler.restore(leases, drain, restored);
     daemon.apply(decisions);
@@ -201,22 +208,21 @@ async fn run(
     }
     announce(&listeners, ready)?;
     let mut accepting = Vec::new();
-    let begin = tokio::time::sleep(gather);
-    tokio::pin!(begin);
     loop {
         tokio::select! {
-            () = &mut begin, if accepting.is_empty() => {
-                accepting = accept_all(&listeners, &daemon.events);
-            }
             Some(event) = incoming.recv() => daemon.handle(event),
-            Some(event) = registered.recv() => daemon.hear(event),
+            Some(event) = registered.recv() => match event {
+                // Before, somebody new could be given what a program of before still has.
+                registry::Event::Gathered => accepting = accept_all(&listeners, &daemon.events),
+                event => daemon.hear(event),
+            },
             _ = look.tick() => daemon.look(),
-            _ = hang_up.recv() => {
+            _ = signals.hang_up.recv() => {
                 daemon.security.reload();
                 daemon.books.reopen();
             }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
         }
     }
     tracing::info!(sessions = daemon.workers.len(), "ending");
@@ -317,6 +323,8 @@ impl Daemon {
     fn hear(&mut self, event: registry::Event) {
         match event {
             registry::Event::Registered(registered) => self.resume(*registered),
+            // Whoever accepts clients hears it.
+            registry::Event::Gathered => {}
             registry::Event::Counts { tenant, counts, .. } => {
                 self.books.counts(tenant.as_ref(), counts);
             }
@@ -346,6 +354,7 @@ impl Daemon {
             Ok(devices) => {
                 tracing::info!(session, process, %lease, program = facts.holder.program, "session goes on after the restart");
                 self.workers.adopt(&facts, lease, devices, process);
+                self.sandbox.bound_again(session);
                 self.books.session_resumed();
                 answer.accept();
             }
@@ -375,10 +384,11 @@ impl Daemon {
     /// Who makes a call of the service.
     fn admit_caller(&self, way: Way, token: &str, client: &str) -> Result<Caller, Refused> {
         self.security.admit(way, token).inspect_err(|refused| {
-            tracing::warn!(client, "refused: {}", refused.message);
             self.books.metrics().hello_refused(refused.code());
-            self.books
-                .client_refused(client, &refused.message, Moment::now());
+            let now = Moment::now();
+            if self.books.client_refused(client, &refused.message, now) {
+                tracing::warn!(client, "refused: {}", refused.message);
+            }
         })
     }
 
@@ -489,7 +499,10 @@ impl Daemon {
             }
         };
         granted.tls = Some(order);
-        if self.tickets.keep(name, granted, Instant::now()).is_err() {
+        let tenant = self.leases.scheduler.lease(&lease);
+        let tenant = tenant.map_or_else(Tenant::local, |lease| lease.tenant.clone());
+        let kept = self.tickets.keep(name, &tenant, granted, Instant::now());
+        if kept.is_err() {
             let message = "too many sessions begin at this moment; try again";
             self.refuse(client, hello::refusal(RefusalCode::Busy, message));
             return self.end_session(&lease);
@@ -591,6 +604,7 @@ impl Daemon {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::warn!(client = name, "lost: {error}");
+                self.sandbox.forget(session);
                 return self.end_session(&lease_id);
             }
         };
@@ -619,6 +633,7 @@ impl Daemon {
             self.events.clone(),
         );
         if !is_started {
+            self.sandbox.forget(session);
             self.end_session(&lease_id);
         }
     }
@@ -627,15 +642,15 @@ impl Daemon {
     fn confine(&mut self, lease: &LeaseId, session: u64) -> Result<SandboxOrder, SandboxError> {
         let tenant = self.leases.scheduler.lease(lease);
         let tenant = tenant.map_or_else(Tenant::local, |lease| lease.tenant.clone());
-        let registry = self.workers.registry_path();
-        self.sandbox.order(&tenant, session, registry)
+        self.sandbox.order(&tenant, session)
     }
 
     /// Ends every worker, unless they wait for the next daemon: asked first, made to after the time that cleaning up may take.
     async fn end(mut self, mut incoming: mpsc::Receiver<Event>) {
-        if self.workers.registry_path().is_some() {
+        if self.workers.outlive_us() {
             let sessions = self.workers.len();
             tracing::info!(sessions, "the sessions go on, and wait for the next server");
+            self.sandbox.give_back();
             return self.books.end(Moment::now());
         }
         self.workers.ask_to_end();

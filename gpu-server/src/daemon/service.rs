@@ -215,11 +215,16 @@ impl Service {
         + 'static,
     ) -> Result<Response<EventStream>, Status> {
         let (sender, receiver) = mpsc::channel(MAX_EVENTS);
-        let begun = self.admitted(request, move |daemon, caller| begin(daemon, caller, sender));
+        let begun = self.admitted(request, move |daemon, caller| {
+            let number = begin(daemon, caller, sender)?;
+            Ok(Begun {
+                number,
+                events: daemon.events.clone(),
+            })
+        });
         Ok(Response::new(EventStream {
             receiver,
-            number: begun.await?,
-            events: self.events.clone(),
+            _begun: begun.await?,
         }))
     }
 }
@@ -234,9 +239,14 @@ fn bearer<R>(request: &Request<R>) -> Result<&str, Status> {
     text.strip_prefix("Bearer ").ok_or_else(wrong)
 }
 
-/// A stream's events; the daemon hears when its client has left it.
+/// A stream's events.
 pub(super) struct EventStream {
     receiver: mpsc::Receiver<AcquireEvent>,
+    _begun: Begun,
+}
+
+/// A stream that the daemon has begun. Dropped, it hears that the client has left it: also where the client had gone before it heard that there is one.
+struct Begun {
     number: u64,
     events: mpsc::Sender<Event>,
 }
@@ -249,7 +259,7 @@ impl Streaming for EventStream {
     }
 }
 
-impl Drop for EventStream {
+impl Drop for Begun {
     fn drop(&mut self) {
         let (events, number) = (self.events.clone(), self.number);
         // Dropped by a task of the runtime, or with the runtime itself.

@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -158,9 +157,9 @@ impl Workers {
         }
     }
 
-    /// Where workers register again, if they do.
-    pub(super) fn registry_path(&self) -> Option<&Path> {
-        self.registry.path()
+    /// Whether workers outlive the daemon.
+    pub(super) fn outlive_us(&self) -> bool {
+        self.registry.is_outlived()
     }
 
     /// A session that a daemon before this one has started.
@@ -413,6 +412,8 @@ fn command(
         .env_remove("LD_PRELOAD")
         .env_remove("LD_LIBRARY_PATH")
         .stdin(Stdio::null())
+        // What its client's kernels print travels to the client; the daemon's own output is not theirs to write.
+        .stdout(Stdio::null())
         .process_group(0);
     // NVIDIA's driver opens parts of it by name, such as the compiler for PTX. They lie beside it, and the loader may not look there by
     // itself: some images name that folder only in the variable that was just removed.

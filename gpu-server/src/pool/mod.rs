@@ -30,6 +30,7 @@ mod policy;
 #[cfg(test)]
 pub(crate) mod sample;
 mod scheduler;
+pub mod sparing;
 pub mod store;
 
 pub use caller::{Caller, Limits};

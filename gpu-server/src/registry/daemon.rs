@@ -1,6 +1,6 @@
-//! The daemon's end: a task for each worker, and one that takes new connections.
+//! The daemon's end: a task for each worker, and at its beginning one for each door that it finds.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
@@ -9,35 +9,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use protocol::hello::WorkerOrder;
-use protocol::hello::control::{Register, to_daemon};
+use protocol::hello::control::{Register, ToDaemon, to_daemon};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::Mode;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::packet::{Descriptors as Allowed, PacketError};
-use super::session::Worker;
+use super::door::Door;
+use super::packet::{Descriptors as Allowed, Packet, PacketError};
+use super::session::{self, Worker};
 use super::{Counts, Facts, Key, RegisterError, watched};
 use crate::order::Descriptors;
 use crate::pool::{Moment, Tenant, TokenId};
 
-/// Most connections that have not said yet which session they are.
-const MAX_STRANGERS: usize = 256;
+/// How long a daemon that begins waits for the workers that it has found: the machine may be busy, or a worker in a call of its driver's. One that is
+/// later is taken in all the same.
+pub const GATHER_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long a connection may be without saying which session it is.
-const REGISTER_LIMIT: Duration = Duration::from_secs(5);
-
-/// After an error of the listening socket.
+/// Before a door at which too many wait is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// Connections that the kernel keeps until they are taken: all workers may come at once.
-const BACKLOG: i32 = 4096;
 
 /// Who may be a worker.
 #[derive(Debug, Clone)]
@@ -69,6 +63,8 @@ impl Peers {
 pub enum Event {
     /// A session that another daemon has started is there.
     Registered(Box<Registered>),
+    /// Every session that this daemon has found at its beginning is there, or over, or late. Told once.
+    Gathered,
     /// A session has done so much since it was last told.
     Counts {
         /// Which session: it may be over, since a worker tells it at its end.
@@ -133,72 +129,79 @@ pub struct Prepared {
     session: u64,
     tenant: Option<Tenant>,
     connection: OwnedFd,
+    door: Option<Door>,
 }
 
 /// The daemon's end of all connections to workers.
 #[derive(Debug)]
 pub struct Registry {
     shared: Arc<Shared>,
-    /// None where nobody registers again.
-    accepting: Option<AbortHandle>,
 }
 
 impl Registry {
-    /// Listens at a path, in the place of whoever has listened there before: the state directory's lock says that nobody else does.
-    /// Within the runtime that its tasks shall run in.
+    /// Comes to every worker whose door is in this directory, and makes those of new workers there: the state directory's lock says that nobody
+    /// else does. Within the runtime that its tasks shall run in.
     ///
     /// # Errors
-    /// The socket cannot be made; the path is too long for one.
-    pub fn bind(
-        path: &Path,
+    /// The directory cannot be made or read.
+    pub fn open(
+        directory: &Path,
         key: Key,
         peers: Peers,
         events: mpsc::Sender<Event>,
     ) -> io::Result<Self> {
-        let listener = listen(path, &peers)?;
-        let listener = watched::watch(listener, Interest::READABLE)?;
-        let shared = Arc::new(Shared {
-            path: path.to_owned(),
-            key,
-            peers,
-            runtime: Handle::current(),
-            events,
-            sessions: Mutex::default(),
-            strangers: Mutex::default(),
-        });
-        let accepting = tokio::spawn(accept_all(Arc::clone(&shared), listener));
-        Ok(Self {
-            shared,
-            accepting: Some(accepting.abort_handle()),
-        })
+        Door::prepare(directory)?;
+        let registry = Self::with(directory.to_owned(), key, peers, events);
+        registry.gather(Door::all(directory)?);
+        Ok(registry)
     }
 
     /// For a daemon without a state: its workers end with it, and nobody registers again. Within the runtime that its tasks shall run in.
     #[must_use]
     pub fn private(events: mpsc::Sender<Event>) -> Self {
+        let registry = Self::with(PathBuf::new(), Key::default(), Peers::own(), events);
+        registry.gather(Vec::new());
+        registry
+    }
+
+    fn with(directory: PathBuf, key: Key, peers: Peers, events: mpsc::Sender<Event>) -> Self {
         let shared = Arc::new(Shared {
-            path: PathBuf::new(),
-            key: Key::default(),
-            peers: Peers::own(),
+            directory,
+            key,
+            peers,
             runtime: Handle::current(),
             events,
             sessions: Mutex::default(),
-            strangers: Mutex::default(),
         });
-        Self {
-            shared,
-            accepting: None,
+        Self { shared }
+    }
+
+    /// Comes to these, and tells when all of them have been met.
+    fn gather(&self, doors: Vec<Door>) {
+        // Each task holds a sender until it has met its worker: the receiver hears the last one go.
+        let (meeting, mut met) = mpsc::channel::<Never>(1);
+        for door in doors {
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(shared.come_to(door, meeting.clone()));
         }
+        drop(meeting);
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            if timeout(GATHER_LIMIT, met.recv()).await.is_err() {
+                tracing::warn!("workers of before do not answer yet: not waited for any longer");
+            }
+            shared.tell(Event::Gathered).await;
+        });
     }
 
-    /// Where workers register again, if they do.
+    /// Whether workers outlive this process, and are found by the next.
     #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        let path = self.shared.path.as_path();
-        (!path.as_os_str().is_empty()).then_some(path)
+    pub fn is_outlived(&self) -> bool {
+        self.shared.is_outlived()
     }
 
-    /// Writes into a worker's order that it registers here and, if this listens somewhere, outlives this process; and gives it its connection.
+    /// Writes into a worker's order that it registers here and, if the next daemon can find it, outlives this process; and gives it its connection and
+    /// its door.
     /// Nothing of both may change afterwards.
     ///
     /// # Errors
@@ -254,14 +257,6 @@ impl Registry {
     }
 }
 
-impl Drop for Registry {
-    fn drop(&mut self) {
-        if let Some(accepting) = &self.accepting {
-            accepting.abort();
-        }
-    }
-}
-
 /// Prepares and adopts workers, for threads that start them.
 #[derive(Debug, Clone)]
 pub struct Starter(Arc<Shared>);
@@ -293,15 +288,17 @@ impl Starter {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    path: PathBuf,
+    /// Where the doors are; empty: nowhere.
+    directory: PathBuf,
     key: Key,
     peers: Peers,
     runtime: Handle,
     events: mpsc::Sender<Event>,
     sessions: Mutex<HashMap<u64, Entry>>,
-    /// Processes that have not said yet which session they are.
-    strangers: Mutex<HashSet<u32>>,
 }
+
+/// Nothing is sent: only the end of a channel is heard.
+enum Never {}
 
 /// A session that is registered.
 #[derive(Debug)]
@@ -317,17 +314,24 @@ struct Met {
     end: oneshot::Receiver<String>,
 }
 
-/// A stranger, until it is none any more.
-struct Stranger {
-    shared: Arc<Shared>,
-    process: u32,
+/// Why a worker that was found is not registered; and the worker, if it is known which process it is.
+struct NotMet {
+    error: RegisterError,
+    worker: Option<Worker>,
 }
 
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        let strangers = self.shared.strangers.lock();
-        let mut strangers = strangers.unwrap_or_else(PoisonError::into_inner);
-        strangers.remove(&self.process);
+impl From<RegisterError> for NotMet {
+    fn from(error: RegisterError) -> Self {
+        Self {
+            error,
+            worker: None,
+        }
+    }
+}
+
+impl From<PacketError> for NotMet {
+    fn from(error: PacketError) -> Self {
+        RegisterError::from(error).into()
     }
 }
 
@@ -345,10 +349,12 @@ impl Shared {
         now: Moment,
     ) -> io::Result<Prepared> {
         let facts = Facts::of(order, descriptors, token, client, now)?;
-        let path = self.path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
         order.registration = Some(facts.seal(&self.key));
-        if !path.is_empty() {
-            path.clone_into(&mut order.registry);
+        let mut door = None;
+        if self.is_outlived() {
+            let (made, listener) = Door::make(&self.directory, order.session)?;
+            door = Some(made);
+            descriptors.listener = Some(listener);
             order.parent = 0;
         }
         let (ours, theirs) = rustix::net::socketpair(
@@ -363,7 +369,12 @@ impl Shared {
             session: order.session,
             tenant: facts.tenant,
             connection: ours,
+            door,
         })
+    }
+
+    fn is_outlived(&self) -> bool {
+        !self.directory.as_os_str().is_empty()
     }
 
     fn adopt(self: &Arc<Self>, prepared: Prepared, process: u32) -> io::Result<()> {
@@ -376,14 +387,16 @@ impl Shared {
             .map_err(|error| io::Error::new(io::ErrorKind::AlreadyExists, error))?;
         let shared = Arc::clone(self);
         self.runtime.spawn(async move {
-            match Worker::new(session, prepared.connection, process) {
+            let worker = watched::watch(prepared.connection, Interest::READABLE)
+                .and_then(|connection| Worker::new(session, connection, process));
+            match worker {
                 Ok(mut worker) => {
                     worker.tenant = prepared.tenant;
                     worker.tend(&shared, end, true).await;
                 }
                 Err(error) => tracing::error!(session, "cannot watch the worker: {error}"),
             }
-            shared.leave(session, true).await;
+            shared.leave(session, prepared.door, true).await;
         });
         Ok(())
     }
@@ -399,8 +412,11 @@ impl Shared {
         Ok(ends)
     }
 
-    async fn leave(&self, session: u64, is_child: bool) {
+    async fn leave(&self, session: u64, door: Option<Door>, is_child: bool) {
         self.sessions().remove(&session);
+        if let Some(door) = door {
+            door.remove();
+        }
         self.tell(Event::Gone { session, is_child }).await;
     }
 
@@ -409,73 +425,106 @@ impl Shared {
         let _ = self.events.send(event).await;
     }
 
-    /// Takes a connection in, if its process may be a worker, and is not waited for already.
-    fn let_in(self: &Arc<Self>, connection: &OwnedFd) -> Result<(Stranger, Pid), String> {
-        let peer = rustix::net::sockopt::socket_peercred(connection)
-            .map_err(|error| format!("an unknown process: {error}"))?;
-        let process = peer.pid.as_raw_nonzero().get().cast_unsigned();
-        if !self.peers.allow(peer.uid.as_raw()) {
-            let user = peer.uid.as_raw();
-            return Err(format!("process {process} of user {user} is no worker"));
-        }
-        let strangers = self.strangers.lock();
-        let mut strangers = strangers.unwrap_or_else(PoisonError::into_inner);
-        if strangers.len() >= MAX_STRANGERS {
-            return Err("too many workers at once: it will come again".to_owned());
-        }
-        if !strangers.insert(process) {
-            return Err(format!("process {process} has a connection already"));
-        }
-        drop(strangers);
-        let stranger = Stranger {
-            shared: Arc::clone(self),
-            process,
+    /// Comes to a worker of before.
+    async fn come_to(self: Arc<Self>, door: Door, meeting: mpsc::Sender<Never>) {
+        let connection = loop {
+            match door.connect() {
+                Ok(Some(connection)) => break connection,
+                Ok(None) => return door.remove(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(PAUSE).await,
+                Err(error) => {
+                    let path = door.path().display();
+                    return tracing::error!("cannot come to the worker at {path}: {error}");
+                }
+            }
         };
-        Ok((stranger, peer.pid))
+        self.meet(connection, door, meeting).await;
     }
 
     /// Makes a session of a connection.
-    async fn meet(self: Arc<Self>, connection: OwnedFd, stranger: Stranger, process: Pid) {
-        let number = stranger.process;
-        let registration = self.registration(connection, process);
-        let met = timeout(REGISTER_LIMIT, registration).await;
-        let met = met.unwrap_or(Err(RegisterError::Late));
-        drop(stranger);
+    async fn meet(self: Arc<Self>, connection: OwnedFd, door: Door, meeting: mpsc::Sender<Never>) {
+        let met = match self.registration(connection).await {
+            Ok(met) => met,
+            Err(NotMet { error, worker }) => {
+                drop(meeting);
+                let path = door.path().display();
+                tracing::warn!("the worker at {path} is not registered: {error}");
+                if let Some(worker) = worker {
+                    worker.dismiss(format!("not registered: {error}")).await;
+                    door.remove();
+                }
+                return;
+            }
+        };
         let Met {
             worker,
             registered,
             verdict,
             end,
-        } = match met {
-            Ok(met) => met,
-            Err(error) => return tracing::warn!(process = number, "not registered: {error}"),
-        };
+        } = met;
         let session = worker.session;
         self.tell(Event::Registered(registered)).await;
-        match verdict.await {
+        let verdict = verdict.await;
+        drop(meeting);
+        match verdict {
             Ok(Verdict::GoesOn) => worker.go_on(&self, end).await,
             Ok(Verdict::Ends(reason)) => worker.end(&self, reason).await,
-            // This daemon is ending: the worker will find the next.
+            // This daemon is ending: the next will come.
             Err(_) => {
                 self.sessions().remove(&session);
                 return;
             }
         }
-        self.leave(session, false).await;
+        self.leave(session, Some(door), false).await;
     }
 
     /// Reads who it is, and notes that it is there.
-    async fn registration(&self, connection: OwnedFd, process: Pid) -> Result<Met, RegisterError> {
-        let number = process.as_raw_nonzero().get().cast_unsigned();
-        let watched = pidfd_open(process, PidfdFlags::empty())
+    async fn registration(&self, connection: OwnedFd) -> Result<Met, NotMet> {
+        let connection = watched::watch(connection, Interest::READABLE).map_err(PacketError::Io)?;
+        let Packet {
+            message,
+            descriptors,
+            sender,
+        } = session::next_packet(&connection, Allowed::Allowed).await?;
+        let sender = sender.ok_or(RegisterError::Unexpected)?;
+        let process = sender.pid.as_raw_nonzero().get().cast_unsigned();
+        let user = sender.uid.as_raw();
+        if !self.peers.allow(user) {
+            return Err(RegisterError::Stranger { process, user }.into());
+        }
+        let watched = pidfd_open(sender.pid, PidfdFlags::empty())
             .map_err(io::Error::from)
             .map_err(PacketError::Io)?;
-        if is_hung_up(&connection) {
+        if is_hung_up(connection.get_ref()) {
             // The number may be another process's by now.
             return Err(PacketError::Ended.into());
         }
+        // From here on everybody knows who it is.
+        let _ = set_socket_passcred(connection.get_ref(), false);
         let mut worker = Worker::new(0, connection, watched).map_err(PacketError::Io)?;
-        let (message, files) = worker.receive(Allowed::Allowed).await?;
+        let believed = self.believe(&mut worker, message, descriptors, process);
+        match believed {
+            Ok((registered, verdict, end)) => Ok(Met {
+                worker,
+                registered: Box::new(registered),
+                verdict,
+                end,
+            }),
+            Err(error) => Err(NotMet {
+                error,
+                worker: Some(worker),
+            }),
+        }
+    }
+
+    /// What a worker says of itself, as far as it was sealed.
+    fn believe(
+        &self,
+        worker: &mut Worker,
+        message: ToDaemon,
+        files: Vec<OwnedFd>,
+        process: u32,
+    ) -> Result<Believed, RegisterError> {
         let Some(to_daemon::Message::Register(register)) = message.message else {
             return Err(RegisterError::Unexpected);
         };
@@ -491,17 +540,19 @@ impl Shared {
             descriptors,
             version: register.version,
             release: register.release.chars().take(32).collect(),
-            process: number,
+            process,
             answer: Answer(answer),
         };
-        Ok(Met {
-            worker,
-            registered: Box::new(registered),
-            verdict,
-            end,
-        })
+        Ok((registered, verdict, end))
     }
 }
+
+/// A session as it is told, what becomes of it, and when it shall end.
+type Believed = (
+    Registered,
+    oneshot::Receiver<Verdict>,
+    oneshot::Receiver<String>,
+);
 
 fn open(key: &Key, register: &Register) -> Result<Facts, RegisterError> {
     let registration = register.registration.as_ref();
@@ -520,59 +571,4 @@ fn is_hung_up(connection: &OwnedFd) -> bool {
     };
     let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
     poll(&mut polled, Some(&at_once)).is_ok() && polled[0].revents().intersects(ended)
-}
-
-/// Makes the socket beside its place and puts it there, so that nobody meets one that is not ready.
-fn listen(path: &Path, peers: &Peers) -> io::Result<OwnedFd> {
-    let named = |error: rustix::io::Errno| {
-        let error = io::Error::from(error);
-        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-    };
-    let new = path.with_extension("new");
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
-    let address = SocketAddrUnix::new(&new).map_err(named)?;
-    rustix::net::bind(&socket, &address).map_err(named)?;
-    // Workers that are other users connect as such, and are told apart by the kernel.
-    let mode = match peers.workers {
-        Some(_) => Mode::from_raw_mode(0o666),
-        None => Mode::from_raw_mode(0o600),
-    };
-    rustix::fs::chmod(&new, mode).map_err(named)?;
-    rustix::net::listen(&socket, BACKLOG).map_err(named)?;
-    std::fs::rename(&new, path)?;
-    Ok(socket)
-}
-
-async fn accept_all(shared: Arc<Shared>, listener: AsyncFd<OwnedFd>) {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    loop {
-        let accepted = listener
-            .async_io(Interest::READABLE, |listener| {
-                Ok(rustix::net::accept_with(listener, flags)?)
-            })
-            .await;
-        let connection = match accepted {
-            Ok(connection) => connection,
-            Err(error) => {
-                tracing::warn!("cannot take a worker's connection: {error}");
-                sleep(PAUSE).await;
-                continue;
-            }
-        };
-        match shared.let_in(&connection) {
-            Ok((stranger, process)) => {
-                tokio::spawn(Arc::clone(&shared).meet(connection, stranger, process));
-            }
-            Err(problem) => tracing::warn!("not registered: {problem}"),
-        }
-    }
 }

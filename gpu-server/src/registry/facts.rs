@@ -46,9 +46,14 @@ pub enum RegisterError {
     /// It is another one than was started.
     #[error("it says that it is another session")]
     Another,
-    /// Not in time.
-    #[error("it did not say which session it is in time")]
-    Late,
+    /// Another user's.
+    #[error("process {process} of user {user} is no worker")]
+    Stranger {
+        /// Its number.
+        process: u32,
+        /// Whose it is.
+        user: u32,
+    },
 }
 
 impl From<InvalidName> for RegisterError {
@@ -217,6 +222,7 @@ impl Facts {
             ledger: self.ledger.and_then(|_| files.next()),
             gates: files.collect(),
             control: None,
+            listener: None,
         })
     }
 

@@ -11,7 +11,7 @@ use prost::Message;
 use protocol::limits::MAX_DEVICES;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, UCred, recvmsg, sendmsg,
 };
 
 /// Most bytes of a message.
@@ -20,8 +20,9 @@ pub(super) const MAX_PACKET_BYTES: usize = 16 * 1024;
 /// Most descriptors with a message: a ledger, and a gate for each device.
 pub(super) const MAX_DESCRIPTORS: usize = MAX_DEVICES + 1;
 
-/// Room for that many descriptors, and for its alignment.
-const ANCILLARY_BYTES: usize = rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS)) + 16;
+/// Room for that many descriptors and who has sent them, and for its alignment.
+const ANCILLARY_BYTES: usize =
+    rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS), ScmCredentials(1)) + 16;
 
 /// Whether descriptors may come with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,11 +76,20 @@ pub(super) fn send(
     }
 }
 
+/// A message, and what came with it.
+#[derive(Debug)]
+pub(super) struct Packet<M> {
+    pub(super) message: M,
+    pub(super) descriptors: Vec<OwnedFd>,
+    /// The process that has sent it, as the kernel says, if the socket asks for that.
+    pub(super) sender: Option<UCred>,
+}
+
 /// Receives a message; waits only if the socket does.
 pub(super) fn receive<M: Message + Default>(
     socket: impl AsFd,
     allowed: Descriptors,
-) -> Result<(M, Vec<OwnedFd>), PacketError> {
+) -> Result<Packet<M>, PacketError> {
     let mut bytes = vec![0; MAX_PACKET_BYTES];
     let mut space = [MaybeUninit::uninit(); ANCILLARY_BYTES];
     let mut ancillary = match allowed {
@@ -94,9 +104,12 @@ pub(super) fn receive<M: Message + Default>(
         }
     };
     let mut descriptors = Vec::new();
+    let mut sender = None;
     for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(passed) = message {
-            descriptors.extend(passed);
+        match message {
+            RecvAncillaryMessage::ScmRights(passed) => descriptors.extend(passed),
+            RecvAncillaryMessage::ScmCredentials(credentials) => sender = Some(credentials),
+            _ => {}
         }
     }
     if received.flags.contains(ReturnFlags::TRUNC) {
@@ -108,6 +121,10 @@ pub(super) fn receive<M: Message + Default>(
     // An empty packet would say nothing, so nobody sends one.
     match received.bytes {
         0 => Err(PacketError::Ended),
-        length => Ok((M::decode(&bytes[..length])?, descriptors)),
+        length => Ok(Packet {
+            message: M::decode(&bytes[..length])?,
+            descriptors,
+            sender,
+        }),
     }
 }

@@ -16,10 +16,10 @@ use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::daemon::{Event, Shared};
-use super::packet::{self, PacketError};
+use super::packet::{self, Packet, PacketError};
 use super::{Counts, END_LIMIT, watched};
 use crate::pool::Tenant;
 
@@ -41,12 +41,16 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(session: u64, connection: OwnedFd, process: OwnedFd) -> io::Result<Self> {
+    pub(super) fn new(
+        session: u64,
+        connection: AsyncFd<OwnedFd>,
+        process: OwnedFd,
+    ) -> io::Result<Self> {
         Ok(Self {
             session,
             tenant: None,
             told: Counts::default(),
-            connection: watched::watch(connection, Interest::READABLE)?,
+            connection,
             process: watched::watch(process, Interest::READABLE)?,
         })
     }
@@ -54,16 +58,8 @@ impl Worker {
     pub(super) async fn receive(
         &self,
         allowed: packet::Descriptors,
-    ) -> Result<(ToDaemon, Vec<OwnedFd>), PacketError> {
-        loop {
-            let mut ready = self.connection.readable().await?;
-            match packet::receive(ready.get_inner(), allowed) {
-                Err(PacketError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready.clear_ready();
-                }
-                result => return result,
-            }
-        }
+    ) -> Result<Packet<ToDaemon>, PacketError> {
+        next_packet(&self.connection, allowed).await
     }
 
     /// Tells the worker something. What it does not take, since it has ended or does not read, is not waited for.
@@ -112,6 +108,15 @@ impl Worker {
         // The receiver is right here.
         let _ = end.send(reason);
         self.tend(shared, ends, false).await;
+    }
+
+    /// A worker that is none of ours to keep: told to end, and made to. Nothing is told of it.
+    pub(super) async fn dismiss(&self, reason: String) {
+        self.say_end(reason);
+        let ended = timeout(END_LIMIT, self.process.readable()).await;
+        if ended.is_err() {
+            self.kill();
+        }
     }
 
     /// Listens to the worker, tells it to end, and sees to it that it does. Returns when its process has ended.
@@ -185,7 +190,7 @@ impl Worker {
         &self,
         not_before: Instant,
         registers: bool,
-    ) -> Result<(ToDaemon, Vec<OwnedFd>), PacketError> {
+    ) -> Result<Packet<ToDaemon>, PacketError> {
         sleep_until(not_before).await;
         let allowed = match registers {
             true => packet::Descriptors::Allowed,
@@ -197,12 +202,11 @@ impl Worker {
     /// Understands a packet; what the session has done since it was last told, if that is what it says.
     fn hear(
         &self,
-        packet: Result<(ToDaemon, Vec<OwnedFd>), PacketError>,
+        packet: Result<Packet<ToDaemon>, PacketError>,
         registers: &mut bool,
         told: &mut Counts,
     ) -> Result<Option<Counts>, PacketError> {
-        let (message, _files) = packet?;
-        match message.message {
+        match packet?.message.message {
             // Our own child: we know what it says, and have its files.
             Some(to_daemon::Message::Register(_)) if *registers => {
                 *registers = false;
@@ -233,6 +237,22 @@ impl Worker {
         let more = counts.since(before);
         if more != Counts::default() {
             shared.tell(self.counted(more)).await;
+        }
+    }
+}
+
+/// The next packet of a connection that does not wait by itself.
+pub(super) async fn next_packet(
+    connection: &AsyncFd<OwnedFd>,
+    allowed: packet::Descriptors,
+) -> Result<Packet<ToDaemon>, PacketError> {
+    loop {
+        let mut ready = connection.readable().await?;
+        match packet::receive(ready.get_inner(), allowed) {
+            Err(PacketError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready.clear_ready();
+            }
+            result => return result,
         }
     }
 }

@@ -11,11 +11,13 @@ use protocol::hello::control::{
 };
 use protocol::hello::{Hello, Identity, Intent, LeaseOrder, SliceOrder, WorkerOrder};
 use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock};
-use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::packet::{self, MAX_DESCRIPTORS, MAX_PACKET_BYTES, PacketError};
+use super::door::Door;
+use super::packet::{self, MAX_DESCRIPTORS, MAX_PACKET_BYTES, Packet, PacketError};
 use super::*;
 use crate::order::Descriptors;
 use crate::pool::Moment;
@@ -32,7 +34,7 @@ fn descriptors() -> Descriptors {
     Descriptors {
         ledger: Some(file()),
         gates: vec![file(), file()],
-        control: None,
+        ..Descriptors::default()
     }
 }
 
@@ -138,9 +140,23 @@ fn the_largest_registration_fits_into_a_packet() {
     assert_eq!(files.len(), MAX_DESCRIPTORS);
     let (ours, theirs) = pair();
     packet::send(&ours, &message, &files, SendFlags::empty()).expect("sent");
-    let (received, files): (ToDaemon, _) =
+    let unasked: Packet<ToDaemon> =
         packet::receive(&theirs, packet::Descriptors::Allowed).expect("received");
-    assert_eq!((received, files.len()), (message, MAX_DESCRIPTORS));
+    assert_eq!(unasked.descriptors.len(), MAX_DESCRIPTORS);
+    assert!(unasked.sender.is_none());
+    set_socket_passcred(&theirs, true).expect("asked for who sends");
+    packet::send(&ours, &message, &files, SendFlags::empty()).expect("sent");
+    let received: Packet<ToDaemon> =
+        packet::receive(&theirs, packet::Descriptors::Allowed).expect("received");
+    assert_eq!(
+        (received.message, received.descriptors.len()),
+        (message, MAX_DESCRIPTORS)
+    );
+    let sender = received.sender.expect("the kernel says who");
+    assert_eq!(
+        sender.pid.as_raw_nonzero().get().cast_unsigned(),
+        std::process::id()
+    );
 }
 
 fn pair() -> (OwnedFd, OwnedFd) {
@@ -177,24 +193,38 @@ fn packets_that_are_none_are_refused() {
     ));
 }
 
-/// A registry in a directory, and what it tells.
+/// A registry that finds workers in its directory, and what it tells.
 struct Daemon {
     registry: Registry,
     events: mpsc::Receiver<Event>,
     directory: tempfile::TempDir,
+    /// Where the workers take it in: the sessions 1, 2 and so on.
+    doors: Vec<OwnedFd>,
 }
 
 impl Daemon {
-    fn new(key: Key) -> Self {
+    fn new(key: Key, workers: u64) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let (tell, events) = mpsc::channel(16);
-        let path = directory.path().join(SOCKET);
-        let registry = Registry::bind(&path, key, Peers::own(), tell).expect("bound");
+        let door = |session| Door::make(directory.path(), session).expect("a door").1;
+        let doors = (1..=workers).map(door).collect();
+        let (registry, events) = Self::begun(directory.path(), key);
         Self {
             registry,
             events,
             directory,
+            doors,
         }
+    }
+
+    fn begun(directory: &std::path::Path, key: Key) -> (Registry, mpsc::Receiver<Event>) {
+        let (tell, events) = mpsc::channel(16);
+        let registry = Registry::open(directory, key, Peers::own(), tell).expect("begun");
+        (registry, events)
+    }
+
+    /// How many doors are left.
+    fn left(&self) -> usize {
+        Door::all(self.directory.path()).expect("read").len()
     }
 
     async fn event(&mut self) -> Event {
@@ -209,15 +239,14 @@ impl Daemon {
         }
     }
 
-    fn connect(&self) -> OwnedFd {
-        let kind = SocketType::SEQPACKET;
-        let flags = SocketFlags::CLOEXEC;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None);
-        let socket = socket.expect("a socket");
-        let path = self.directory.path().join(SOCKET);
-        let address = SocketAddrUnix::new(path).expect("an address");
-        rustix::net::connect(&socket, &address).expect("connected");
-        socket
+    /// Takes the daemon in at a door.
+    async fn take_in(&self, session: usize) -> OwnedFd {
+        let door = self.doors[session - 1].try_clone().expect("a copy");
+        let taken = tokio::task::spawn_blocking(move || {
+            rustix::net::accept_with(&door, SocketFlags::CLOEXEC).expect("a daemon")
+        });
+        let taken = timeout(LIMIT, taken).await;
+        taken.expect("in time").expect("a thread")
     }
 }
 
@@ -235,7 +264,7 @@ fn register(registration: Registration, has_ledger: bool) -> ToDaemon {
 async fn answer(connection: OwnedFd) -> Result<(OwnedFd, ToWorker), PacketError> {
     let received = tokio::task::spawn_blocking(move || {
         let answer = packet::receive(&connection, packet::Descriptors::Refused);
-        answer.map(|(answer, _)| (connection, answer))
+        answer.map(|answer: Packet<ToWorker>| (connection, answer.message))
     });
     timeout(LIMIT, received)
         .await
@@ -243,11 +272,19 @@ async fn answer(connection: OwnedFd) -> Result<(OwnedFd, ToWorker), PacketError>
         .expect("a thread")
 }
 
+/// What a worker is told that is not believed: an end, and why.
+async fn refused(connection: OwnedFd) -> String {
+    match answer(connection).await.expect("an answer").1.message {
+        Some(to_worker::Message::End(end)) => end.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_worker_that_lies_is_not_registered() {
-    let mut daemon = Daemon::new(KEY);
+    let mut daemon = Daemon::new(KEY, 7);
     let own = descriptors();
-    let sealed = facts(1, &own).seal(&KEY);
+    let sealed = facts(7, &own).seal(&KEY);
     let others = descriptors();
     let ledger = own.ledger.as_ref().expect("a ledger").as_fd();
     let (first, second) = (own.gates[0].as_fd(), own.gates[1].as_fd());
@@ -270,14 +307,15 @@ async fn a_worker_that_lies_is_not_registered() {
         (register(sealed.clone(), false), vec![ledger, first, second]),
         (counts, Vec::new()),
     ];
-    for (message, files) in lies {
-        let connection = daemon.connect();
+    for ((message, files), session) in lies.into_iter().zip(1..) {
+        let connection = daemon.take_in(session).await;
         packet::send(&connection, &message, &files, SendFlags::empty()).expect("sent");
-        assert!(matches!(answer(connection).await, Err(PacketError::Ended)));
+        let reason = refused(connection).await;
+        assert!(reason.starts_with("not registered: "), "{reason}");
         assert!(daemon.registry.is_empty());
     }
     assert!(daemon.events.try_recv().is_err(), "an event of a liar");
-    let connection = daemon.connect();
+    let connection = daemon.take_in(7).await;
     let truth = register(sealed, true);
     packet::send(
         &connection,
@@ -287,7 +325,7 @@ async fn a_worker_that_lies_is_not_registered() {
     )
     .expect("sent");
     let registered = daemon.registered().await;
-    assert_eq!(registered.facts, facts(1, &own));
+    assert_eq!(registered.facts, facts(7, &own));
     assert_eq!(registered.descriptors.gates.len(), 2);
     assert_eq!(registered.process, std::process::id());
     registered.answer.accept();
@@ -297,20 +335,21 @@ async fn a_worker_that_lies_is_not_registered() {
         Some(to_worker::Message::Registered(_))
     ));
     assert_eq!(daemon.registry.len(), 1);
+    assert!(matches!(daemon.event().await, Event::Gathered));
 }
 
 #[tokio::test]
 async fn a_session_is_registered_once() {
-    let mut daemon = Daemon::new(KEY);
+    let mut daemon = Daemon::new(KEY, 2);
     let none = Descriptors::default();
     let message = register(facts(1, &none).seal(&KEY), false);
-    let first = daemon.connect();
+    let first = daemon.take_in(1).await;
     packet::send(&first, &message, &[], SendFlags::empty()).expect("sent");
     daemon.registered().await.answer.accept();
     let (first, _) = answer(first).await.expect("an answer");
-    let second = daemon.connect();
+    let second = daemon.take_in(2).await;
     packet::send(&second, &message, &[], SendFlags::empty()).expect("sent");
-    assert!(matches!(answer(second).await, Err(PacketError::Ended)));
+    assert!(refused(second).await.contains("registered already"));
     // The first one does not suffer by it.
     assert!(daemon.registry.end(1, "over"));
     let (_first, end) = answer(first).await.expect("an answer");
@@ -322,24 +361,48 @@ async fn a_session_is_registered_once() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_not_answered_for_comes_again() {
-    let mut daemon = Daemon::new(KEY);
+async fn a_session_that_is_not_answered_for_is_found_by_the_next() {
+    let mut daemon = Daemon::new(KEY, 1);
     let message = register(facts(1, &Descriptors::default()).seal(&KEY), false);
     for _ in 0..2 {
-        let connection = daemon.connect();
+        let connection = daemon.take_in(1).await;
         packet::send(&connection, &message, &[], SendFlags::empty()).expect("sent");
         // As a daemon that is ending: it says neither yes nor no.
         drop(daemon.registered().await);
         assert!(matches!(answer(connection).await, Err(PacketError::Ended)));
+        assert!(matches!(daemon.event().await, Event::Gathered));
         assert!(daemon.registry.is_empty());
+        (daemon.registry, daemon.events) = Daemon::begun(daemon.directory.path(), KEY);
     }
 }
 
 #[tokio::test]
-async fn a_worker_cannot_keep_the_daemon_busy() {
-    let mut daemon = Daemon::new(KEY);
+async fn who_is_over_is_not_waited_for() {
+    let mut daemon = Daemon::new(KEY, 2);
+    assert_eq!(daemon.left(), 2);
+    daemon.doors.clear();
+    // These were found while they still listened; whom the next one finds does not.
+    let (_registry, mut events) = Daemon::begun(daemon.directory.path(), KEY);
+    let event = timeout(LIMIT, events.recv()).await.expect("in time");
+    assert!(matches!(event, Some(Event::Gathered)), "{event:?}");
+    assert_eq!(daemon.left(), 0);
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_waited_for_a_while_and_taken_in_later() {
+    let mut daemon = Daemon::new(KEY, 1);
+    let silent = daemon.take_in(1).await;
+    assert!(matches!(daemon.event().await, Event::Gathered));
     let message = register(facts(1, &Descriptors::default()).seal(&KEY), false);
-    let connection = daemon.connect();
+    packet::send(&silent, &message, &[], SendFlags::empty()).expect("sent");
+    daemon.registered().await.answer.accept();
+}
+
+#[tokio::test]
+async fn a_worker_cannot_keep_the_daemon_busy() {
+    let mut daemon = Daemon::new(KEY, 1);
+    let message = register(facts(1, &Descriptors::default()).seal(&KEY), false);
+    let connection = daemon.take_in(1).await;
     packet::send(&connection, &message, &[], SendFlags::empty()).expect("sent");
     daemon.registered().await.answer.accept();
     let (connection, _) = answer(connection).await.expect("an answer");
@@ -360,22 +423,12 @@ async fn a_worker_cannot_keep_the_daemon_busy() {
             }
         }
     };
+    assert!(matches!(daemon.event().await, Event::Gathered));
     for heard in 0..4 {
         flood();
         assert!(matches!(daemon.event().await, Event::Counts { .. }));
         assert!(begin.elapsed() >= heard * session::LISTEN);
     }
-}
-
-#[tokio::test]
-async fn who_says_nothing_is_let_go() {
-    let daemon = Daemon::new(KEY);
-    let silent = daemon.connect();
-    // A second one of the same process is not even waited for.
-    let second = daemon.connect();
-    assert!(matches!(answer(second).await, Err(PacketError::Ended)));
-    assert!(matches!(answer(silent).await, Err(PacketError::Ended)));
-    assert!(daemon.registry.is_empty());
 }
 
 #[test]

@@ -1,33 +1,25 @@
-//! The worker's end: a thread that holds the connection to the daemon, and finds the next daemon when there is none.
+//! The worker's end: a thread that holds the connection to the daemon, and lets the next daemon in when there is none.
 
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use protocol::hello::control::{Register, ToDaemon, ToWorker, to_daemon, to_worker};
 use protocol::hello::{RELEASE, WorkerOrder};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{SendFlags, SocketFlags};
 
-use super::packet::{self, PacketError};
+use super::packet::{self, Packet, PacketError};
 use super::{COUNTERS, Counts};
 use crate::order::Descriptors;
 
 /// How often the daemon is told what the session has done, if it has done something.
 const TELL: Duration = Duration::from_secs(5);
 
-/// How long a daemon may take to take a connection. It may be busy with all the others.
-const CONNECT_LIMIT: Duration = Duration::from_secs(30);
-
-/// How soon the next daemon is looked for; twice as long after each time in vain.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-
-/// The longest time between two looks.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// After an error of the listening socket.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The connection to the daemon, for the last words; nothing while there is none.
 static CONNECTION: Mutex<Option<Arc<OwnedFd>>> = Mutex::new(None);
@@ -76,14 +68,15 @@ impl From<io::Error> for Over {
 pub(crate) struct Post {
     session: u64,
     control: Option<OwnedFd>,
-    registry: PathBuf,
+    /// Where the next daemon comes to.
+    listener: Option<OwnedFd>,
     register: Register,
     /// Copies that are never closed: a record lock of their file would vanish with them.
     files: Vec<ManuallyDrop<OwnedFd>>,
 }
 
 impl Post {
-    /// Takes the connection to the daemon, and copies of what a next daemon has to get, before anyone else has the descriptors. Nothing
+    /// Takes the connection to the daemon, the socket where the next one comes to, and copies of what a next daemon has to get, before anyone else has the descriptors. Nothing
     /// if the worker is not to register.
     ///
     /// # Errors
@@ -93,6 +86,7 @@ impl Post {
         descriptors: &mut Descriptors,
     ) -> io::Result<Option<Self>> {
         let control = descriptors.control.take();
+        let listener = descriptors.listener.take();
         let Some(registration) = order.registration.clone() else {
             return Ok(None);
         };
@@ -104,7 +98,7 @@ impl Post {
         Ok(Some(Self {
             session: order.session,
             control,
-            registry: PathBuf::from(&order.registry),
+            listener,
             register: Register {
                 registration: Some(registration),
                 version: order.version,
@@ -140,16 +134,16 @@ impl Post {
                 Over::Daemon(problem) => {
                     set_connection(None);
                     let session = self.session;
-                    if self.registry.as_os_str().is_empty() {
+                    let Some(listener) = &self.listener else {
                         return tracing::info!(session, "the daemon is gone ({problem})");
-                    }
+                    };
                     tracing::info!(
                         session,
                         "the daemon is gone ({problem}); the session goes on, and waits for the next"
                     );
+                    connection = Some(next_daemon(listener));
                 }
             }
-            connection = Some(self.find_daemon());
         }
     }
 
@@ -173,9 +167,9 @@ impl Post {
         loop {
             // A daemon that is only slow has its time: the end of the connection tells when there is none.
             if is_readable(connection, TELL)? {
-                let (message, _): (ToWorker, _) =
+                let packet: Packet<ToWorker> =
                     packet::receive(connection, packet::Descriptors::Refused)?;
-                match message.message {
+                match packet.message.message {
                     Some(to_worker::Message::End(end)) => return Ok(end.reason),
                     Some(to_worker::Message::Registered(daemon)) => {
                         is_registered = true;
@@ -200,22 +194,18 @@ impl Post {
             false => tracing::info!(session, release, "registered with the daemon again"),
         }
     }
+}
 
-    /// Looks for a daemon for as long as the session lives: the process ends with it, and so does this.
-    fn find_daemon(&self) -> OwnedFd {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            // Not all workers of a server at the same time.
-            let part = 1.0 + 0.01 * f64::from(self.session.to_le_bytes()[0] % 50);
-            std::thread::sleep(pause.mul_f64(part));
-            match connect(&self.registry) {
-                Ok(connection) => return connection,
-                Err(error) => {
-                    let path = self.registry.display();
-                    tracing::debug!(session = self.session, "no daemon at {path}: {error}");
-                }
+/// Waits for a daemon for as long as the session lives: the process ends with it, and so does this.
+fn next_daemon(listener: &OwnedFd) -> OwnedFd {
+    loop {
+        match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
+            Ok(connection) => return connection,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => {
+                tracing::warn!("cannot let a daemon in: {error}");
+                std::thread::sleep(PAUSE);
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 }
@@ -227,18 +217,4 @@ fn is_readable(connection: &OwnedFd, time: Duration) -> io::Result<bool> {
         Err(rustix::io::Errno::INTR) => Ok(false),
         result => Ok(result? > 0),
     }
-}
-
-fn connect(path: &Path) -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    // A daemon that is stopped takes no connection once its queue is full.
-    set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_LIMIT))?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-    set_socket_timeout(&socket, Timeout::Send, None)?;
-    Ok(socket)
 }

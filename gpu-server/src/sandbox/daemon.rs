@@ -71,8 +71,14 @@ impl Sandbox {
                 "workers on the software GPU stay of the server's own user: its processes share a segment of memory"
             );
         }
+        let tenants = Tenants::open(config, changes_user)?;
+        match tenants.check() {
+            Err(error) if config.enabled == Enabled::Required => return Err(error.into()),
+            Err(error) => tracing::warn!("nothing that the driver compiles will be kept: {error}"),
+            Ok(()) => {}
+        }
         Ok(Self {
-            tenants: Tenants::open(config, changes_user)?,
+            tenants,
             config: config.clone(),
             offers,
             groups: groups.ok(),
@@ -81,16 +87,11 @@ impl Sandbox {
         })
     }
 
-    /// The order for a worker of this tenant, with all that it names made. `registry` is the socket where it registers again, if it does.
+    /// The order for a worker of this tenant, with all that it names made.
     ///
     /// # Errors
     /// The tenant has no user of its own although it should; what is required cannot be made.
-    pub fn order(
-        &mut self,
-        tenant: &Tenant,
-        session: u64,
-        registry: Option<&Path>,
-    ) -> Result<SandboxOrder, SandboxError> {
+    pub fn order(&mut self, tenant: &Tenant, session: u64) -> Result<SandboxOrder, SandboxError> {
         let user = self.tenants.user(tenant)?;
         let cache = match self.kind {
             // It compiles nothing that it could keep.
@@ -118,7 +119,6 @@ impl Sandbox {
             user,
             cache: cache.as_deref(),
             control_group: group.as_deref(),
-            registry,
         }))
     }
 
@@ -142,6 +142,25 @@ impl Sandbox {
     pub fn forget(&self, session: u64) {
         if let Some(groups) = &self.groups {
             groups.remove(session);
+        }
+    }
+
+    /// Bounds the worker of a session that goes on after a restart, if it was bounded: its group's bounds went with the last daemon.
+    pub fn bound_again(&self, session: u64) {
+        if let Some(groups) = &self.groups
+            && groups.has(session)
+            && let Err(error) = groups.make(session, &self.config)
+        {
+            tracing::warn!(session, "the worker is not bounded any more: {error}");
+        }
+    }
+
+    /// Leaves behind what the next daemon can begin in.
+    pub fn give_back(&self) {
+        if let Some(Err(error)) = self.groups.as_ref().map(ControlGroups::give_back) {
+            tracing::warn!(
+                "the control group cannot be given back, so that the next server may not begin: {error}"
+            );
         }
     }
 }

@@ -173,8 +173,6 @@ pub struct Situation<'a> {
     pub cache: Option<&'a Path>,
     /// The worker's control group.
     pub control_group: Option<&'a Path>,
-    /// Where the worker registers again when the daemon is gone.
-    pub registry: Option<&'a Path>,
 }
 
 /// Whether workers on devices of this kind become other users: those on the software GPU share one segment of memory, which is
@@ -212,7 +210,7 @@ pub fn plan(situation: &Situation<'_>) -> SandboxOrder {
         cache: situation.cache.map(text).unwrap_or_default(),
         cache_bytes: config.cache_bytes,
         control_group: situation.control_group.map(text).unwrap_or_default(),
-        may_connect: situation.registry.is_some() || (!is_software && service.is_some()),
+        may_connect: !is_software && service.is_some(),
     }
 }
 
@@ -254,7 +252,6 @@ fn paths(situation: &Situation<'_>) -> Vec<SandboxPath> {
     list.all(SandboxAccess::Own, situation.cache);
     list.all(SandboxAccess::Own, &situation.config.write);
     list.all(SandboxAccess::Device, devices);
-    list.all(SandboxAccess::Connect, situation.registry);
     if situation.kind == DeviceKind::Software {
         list.made(segment);
         log.iter().for_each(|log| list.made(log));
@@ -330,7 +327,6 @@ mod tests {
             user: changes.then_some(5007),
             cache: Some(Path::new("/cache/t-ann")),
             control_group: None,
-            registry: None,
         })
     }
 
@@ -392,25 +388,26 @@ mod tests {
     }
 
     #[test]
-    fn who_registers_again_may_connect_there() {
-        let (config, surroundings) = (config(Enabled::Auto), surroundings());
-        let order = plan(&Situation {
-            config: &config,
-            offers: &OFFERS,
-            kind: DeviceKind::Software,
-            surroundings: &surroundings,
-            user: None,
-            cache: None,
-            control_group: Some(Path::new("/group")),
-            registry: Some(Path::new("/run/registry")),
-        });
-        assert!(order.may_connect);
-        assert_eq!(
-            access(&order, "/run/registry"),
-            Some(SandboxAccess::Connect)
-        );
-        assert!(order.layers().any(|layer| layer == SandboxLayer::Group));
-        assert_eq!(order.control_group, "/group");
+    fn only_who_uses_the_multi_process_service_may_connect() {
+        let config = config(Enabled::Auto);
+        for (kind, may_connect) in [(DeviceKind::Nvidia, true), (DeviceKind::Software, false)] {
+            let surroundings = Surroundings {
+                service: Some("/tmp/nvidia-mps".into()),
+                ..surroundings()
+            };
+            let order = plan(&Situation {
+                config: &config,
+                offers: &OFFERS,
+                kind,
+                surroundings: &surroundings,
+                user: None,
+                cache: None,
+                control_group: Some(Path::new("/group")),
+            });
+            assert_eq!(order.may_connect, may_connect);
+            assert!(order.layers().any(|layer| layer == SandboxLayer::Group));
+            assert_eq!(order.control_group, "/group");
+        }
     }
 
     #[test]

@@ -155,7 +155,15 @@ impl Leases {
         let gates = lease.slices.iter().zip(descriptors.gates);
         for ((slice, gate), place) in gates.zip(&facts.gate_places) {
             let place = GatePlace::from_number(*place);
-            places.push((self.gate_of_before(slice.uuid, gate)?, place));
+            match self.gate_of_before(slice.uuid, gate) {
+                Ok(gate) => places.push((gate, place)),
+                // Every worker of the device can write there: one that was taken over shall end nobody else's session.
+                Err(error) => tracing::warn!(
+                    lease = %lease.id,
+                    device = slice.ordinal,
+                    "the gate of before cannot be used: the device's time is not shared out to this lease's programs, nor counted: {error}"
+                ),
+            }
         }
         Ok(Held {
             ledger: Ledger::open(ledger)?,
@@ -247,6 +255,7 @@ impl Leases {
             ledger: Some(held.ledger.descriptor().try_clone_to_owned()?),
             gates,
             control: None,
+            listener: None,
         };
         Ok((order, descriptors))
     }
