@@ -15,7 +15,6 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -42,22 +41,13 @@ const WORKED: u32 = 91_000;
 const EPERM: u32 = FAILED + libc::EPERM as u32;
 const EACCES: u32 = FAILED + libc::EACCES as u32;
 
-/// Compiles the driver once.
-fn hostile_driver() -> &'static Path {
-    static DRIVER: OnceLock<PathBuf> = OnceLock::new();
-    DRIVER.get_or_init(|| {
+/// The driver, compiled once.
+fn hostile_driver() -> PathBuf {
+    let folder = test_scratch::shared(env!("CARGO_TARGET_TMPDIR"), "hostile", |folder| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hostile_driver.rs");
-        // A folder of this process's own: a runner may start each test as a process.
-        let folder = format!("hostile-{}", std::process::id());
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
-        std::fs::create_dir_all(&folder).expect("made");
-        let output = folder.join("libcuda.so.1");
-        let mut rustc = Command::new("rustc");
-        rustc.args(["--edition=2024", "--crate-type=cdylib", "-Awarnings", "-o"]);
-        let status = rustc.arg(&output).arg(source).status();
-        assert!(status.expect("rustc").success());
-        output
-    })
+        test_scratch::compile_library(&source, &folder.join("libcuda.so.1"), &[]);
+    });
+    folder.join("libcuda.so.1")
 }
 
 fn is_root() -> bool {
@@ -83,7 +73,7 @@ impl Place {
             state: Some(state.path().to_owned()),
             ..SandboxConfig::default()
         };
-        let sandbox = Sandbox::begin(&config, hostile_driver(), DeviceKind::Nvidia);
+        let sandbox = Sandbox::begin(&config, &hostile_driver(), DeviceKind::Nvidia);
         Self {
             sandbox: sandbox.expect("a sandbox"),
             state,
@@ -92,7 +82,7 @@ impl Place {
 
     fn order(&mut self, tenant: &str) -> SandboxOrder {
         let tenant = tenant.parse().expect("a tenant");
-        self.sandbox.order(&tenant, 1, None).expect("an order")
+        self.sandbox.order(&tenant, 1).expect("an order")
     }
 
     /// A file in a tenant's directory.
@@ -296,6 +286,10 @@ fn every_thread_is_confined() {
     free.expect("list /proc", &[WORKED]);
     free.expect(&format!("socket {}", libc::AF_INET), &[WORKED]);
     free.expect(&format!("kill {}", session.process()), &[WORKED]);
+    free.expect(&format!("kind {}", libc::SOCK_RAW), &[WORKED]);
+    // It is the socket that refuses it: a connected one, of another family.
+    #[cfg(target_arch = "x86_64")]
+    assert_ne!(free.attempt("elsewhere 9"), EPERM);
 }
 
 #[test]
@@ -348,7 +342,13 @@ fn a_driver_that_was_taken_over_reaches_nobody_else() {
     ann.expect("list /dev", &[EACCES]);
     ann.expect("list /proc", &[EACCES]);
     #[cfg(target_arch = "x86_64")]
-    ann.expect(&format!("widen {secret}"), &[EPERM]);
+    for words in [
+        format!("widen {secret}"),
+        format!("shorten {secret}"),
+        "mode /usr/bin/env".to_owned(),
+    ] {
+        ann.expect(&words, &[EPERM]);
+    }
     // Other processes: the sibling, and who started both.
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let path = place.state.path().join("socket");
@@ -369,6 +369,11 @@ fn a_driver_that_was_taken_over_reaches_nobody_else() {
     ann.expect(&format!("tcp {port}"), &[EPERM]);
     ann.expect(&format!("unix {}", path.display()), &[EPERM]);
     ann.expect(&format!("abstract {name}"), &[EPERM]);
+    #[cfg(target_arch = "x86_64")]
+    ann.expect(&format!("elsewhere {port}"), &[EPERM]);
+    for kind in [libc::SOCK_DGRAM, libc::SOCK_RAW] {
+        ann.expect(&format!("kind {kind}"), &[EPERM]);
+    }
     for family in [
         libc::AF_INET,
         libc::AF_INET6,
@@ -430,6 +435,8 @@ fn each_layer_holds_by_itself() {
     let mut calls = Worker::start(Some(only(SandboxLayer::Calls, order))).session();
     calls.expect(&format!("trace {sibling}"), &[EPERM]);
     calls.expect(&format!("tcp {port}"), &[EPERM]);
+    #[cfg(target_arch = "x86_64")]
+    calls.expect(&format!("elsewhere {port}"), &[EPERM]);
     calls.expect(&format!("kill {sibling}"), &[EPERM]);
 }
 
@@ -541,7 +548,7 @@ fn what_the_settings_require_is_missed_at_the_start() {
         ..SandboxConfig::default()
     };
     // No test runs in a control group that was given to it.
-    let begun = Sandbox::begin(&config, hostile_driver(), DeviceKind::Nvidia);
+    let begun = Sandbox::begin(&config, &hostile_driver(), DeviceKind::Nvidia);
     let Err(error @ SandboxError::Missing(_)) = begun else {
         panic!("{begun:?}");
     };

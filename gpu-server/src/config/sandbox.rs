@@ -73,7 +73,7 @@ pub struct SandboxConfig {
 }
 
 impl SandboxConfig {
-    /// What the file says, checked. Without a word of a cache it is in the state directory, else in the user's own.
+    /// What the file says, checked. Without a word of a cache it is the unit's, else in the state directory, else in the user's own.
     pub(super) fn merge(file: SandboxFile, state: Option<&Path>) -> Result<Self, ConfigError> {
         let wrong = |problem: String| ConfigError::Sandbox(problem);
         let size = |name: &str, text: Option<String>| {
@@ -98,13 +98,19 @@ impl SandboxConfig {
             let problem = format!("'{}' is not an absolute path", path.display());
             return Err(wrong(problem));
         }
+        // systemd names the one of its unit (CacheDirectory=).
+        let of_unit = || std::env::var_os("CACHE_DIRECTORY").map(PathBuf::from);
         let in_state = || state.map(|state| state.join("cache"));
         Ok(Self {
             enabled: file.enabled.unwrap_or_default(),
             worker_uids,
             memory_max: size("memory_max", file.memory_max)?,
             pids_max: file.pids_max.or(Some(DEFAULT_PIDS_MAX)),
-            cache: file.cache.or_else(in_state).or_else(user_cache),
+            cache: file
+                .cache
+                .or_else(of_unit)
+                .or_else(in_state)
+                .or_else(user_cache),
             cache_bytes: size("cache_max", file.cache_max)?.unwrap_or(DEFAULT_CACHE_BYTES),
             read: file.read,
             write: file.write,

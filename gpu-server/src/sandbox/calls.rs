@@ -57,9 +57,11 @@ const REFUSED: &[c_long] = &[
     libc::SYS_msgctl,
     libc::SYS_mq_open,
     libc::SYS_mq_unlink,
-    // Files by number, and whose they are.
+    // Files by number, whose they are, who may do what with them, and how long they are. (`ftruncate` is for who has opened one to write.)
     libc::SYS_open_by_handle_at,
     libc::SYS_name_to_handle_at,
+    libc::SYS_truncate,
+    libc::SYS_fchmod,
     libc::SYS_fchmodat,
     libc::SYS_fchownat,
     libc::SYS_fchown,
@@ -151,8 +153,8 @@ const REFUSED_HERE: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[c_long] = &[];
 
-/// `fchmodat2`, the same on every machine.
-const FCHMODAT2: c_long = 452;
+/// `fchmodat2`, `setxattrat`, `removexattrat`: the same on every machine.
+const REFUSED_NEW: [c_long; 3] = [452, 463, 466];
 
 /// Flags of `clone` that make another view of the machine.
 const NEW_VIEWS: [libc::c_int; 8] = [
@@ -192,9 +194,37 @@ const DESCRIPTOR_CONTROLS: [libc::c_int; 2] = [libc::F_SETOWN, 15];
 /// The bits of a socket's type that are no flags.
 const SOCKET_TYPES: u64 = 0xF;
 
+/// Sockets that send to a place without being connected. A raw unix socket is one of datagrams.
+const CONNECTIONLESS: [libc::c_int; 4] = [
+    libc::SOCK_DGRAM,
+    libc::SOCK_RAW,
+    libc::SOCK_RDM,
+    // SOCK_PACKET
+    10,
+];
+
+/// The calls that send, and which argument has the flags.
+const SENDS: [(c_long, u8); 3] = [
+    (libc::SYS_sendmsg, 2),
+    (libc::SYS_sendto, 3),
+    (libc::SYS_sendmmsg, 3),
+];
+
 /// Numbers of calls above are another calling convention's.
 #[cfg(target_arch = "x86_64")]
 const FIRST_OF_X32: u32 = 0x4000_0000;
+
+/// `MSG_FASTOPEN`: connects with what is sent.
+const FAST_OPEN: u32 = libc::MSG_FASTOPEN.cast_unsigned();
+
+/// What the kernel calls this machine: `AUDIT_ARCH_X86_64` and so on. (seccompiler knows no others.)
+const MACHINE_HERE: u32 = if cfg!(target_arch = "x86_64") {
+    0xC000_003E
+} else if cfg!(target_arch = "aarch64") {
+    0xC000_00B7
+} else {
+    0xC000_00F3
+};
 
 /// Lays the filter on every thread. With `may_connect`, unix sockets may still be connected.
 pub(super) fn refuse(may_connect: bool) -> Result<(), LayerError> {
@@ -250,7 +280,7 @@ fn when_equal(
 /// What is refused to the process of this number.
 fn rules(process: u32, may_connect: bool) -> Result<Rules, LayerError> {
     use SeccompCmpOp::{MaskedEq, Ne};
-    let always = REFUSED.iter().chain(REFUSED_HERE).chain([&FCHMODAT2]);
+    let always = REFUSED.iter().chain(REFUSED_HERE).chain(&REFUSED_NEW);
     let mut rules: Rules = always.map(|call| (*call, Vec::new())).collect();
     if !may_connect {
         rules.insert(libc::SYS_connect, Vec::new());
@@ -259,9 +289,13 @@ fn rules(process: u32, may_connect: bool) -> Result<Rules, LayerError> {
     let process = u64::from(process);
     // Sockets of this machine, and none that sends without being connected.
     let unix = number(libc::AF_UNIX);
-    let datagrams = || when(1, MaskedEq(SOCKET_TYPES), number(libc::SOCK_DGRAM));
-    rules.insert(libc::SYS_socket, vec![when(0, Ne, unix)?, datagrams()?]);
-    rules.insert(libc::SYS_socketpair, vec![datagrams()?]);
+    let of_type = |kind| when(1, MaskedEq(SOCKET_TYPES), number(kind));
+    let connectionless = || CONNECTIONLESS.into_iter().map(of_type);
+    let pairs: Vec<SeccompRule> = connectionless().collect::<Result<_, _>>()?;
+    let mut sockets = pairs.clone();
+    sockets.push(when(0, Ne, unix)?);
+    rules.insert(libc::SYS_socket, sockets);
+    rules.insert(libc::SYS_socketpair, pairs);
     // Threads only: a process would outlive this one.
     let thread = number(libc::CLONE_THREAD);
     let mut clone = vec![when(0, MaskedEq(thread), 0)?];
@@ -301,9 +335,14 @@ fn program(process: u32, may_connect: bool) -> Result<BpfProgram, LayerError> {
     Ok(program)
 }
 
-/// What the crate cannot say: calls of another convention, and `clone3`, which is to be not there.
+/// What the crate cannot say: calls of another convention, `clone3`, which is to be not there, and sending.
+///
+/// Sending connects as well, with `MSG_FASTOPEN`: the client's own socket, once it is disconnected, and to anywhere. It is looked at here and first, since
+/// every frame is sent: these few instructions are all that the filter costs a session.
 fn beginning() -> BpfProgram {
     const NUMBER: u32 = 0;
+    const MACHINE: u32 = 4;
+    const ARGUMENTS: u32 = 16;
     let instruction = |code: u32, jt, jf, k| sock_filter {
         code: code as u16,
         jt,
@@ -327,6 +366,22 @@ fn beginning() -> BpfProgram {
         instruction(jump | libc::BPF_JEQ, 0, 1, clone3),
         answer(libc::ENOSYS),
     ]);
+    for (call, flags) in SENDS {
+        // The argument's lower half; which half comes first is the machine's.
+        let half = if cfg!(target_endian = "big") { 4 } else { 0 };
+        let place = ARGUMENTS + 8 * u32::from(flags) + half;
+        program.extend([
+            instruction(jump | libc::BPF_JEQ, 0, 7, call as u32),
+            // Another machine's call of this number is another call: the whole filter looks at it.
+            instruction(load, 0, 0, MACHINE),
+            instruction(jump | libc::BPF_JEQ, 0, 4, MACHINE_HERE),
+            instruction(load, 0, 0, place),
+            instruction(jump | libc::BPF_JSET, 1, 0, FAST_OPEN),
+            instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+            answer(libc::EPERM),
+            instruction(load, 0, 0, NUMBER),
+        ]);
+    }
     program
 }
 
@@ -370,15 +425,9 @@ mod tests {
     use super::*;
 
     /// What the filter answers to a call: as the kernel would run it.
-    fn run(program: &[sock_filter], call: c_long, arguments: [u64; 6]) -> u32 {
+    fn run(program: &[sock_filter], machine: u32, call: c_long, arguments: [u64; 6]) -> u32 {
         let mut data = Vec::new();
         data.extend((call as u32).to_ne_bytes());
-        // AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64
-        let machine: u32 = if cfg!(target_arch = "x86_64") {
-            0xC000_003E
-        } else {
-            0xC000_00B7
-        };
         data.extend(machine.to_ne_bytes());
         data.extend(0_u64.to_ne_bytes());
         arguments
@@ -410,6 +459,7 @@ mod tests {
                         libc::BPF_JEQ => jump(accumulator == operand),
                         libc::BPF_JGT => jump(accumulator > operand),
                         libc::BPF_JGE => jump(accumulator >= operand),
+                        libc::BPF_JSET => jump(accumulator & operand != 0),
                         other => panic!("{other:#x}"),
                     };
                 }
@@ -427,7 +477,7 @@ mod tests {
         move |call, given| {
             let mut arguments = [0; 6];
             arguments[..given.len()].copy_from_slice(given);
-            run(&program, call, arguments)
+            run(&program, MACHINE_HERE, call, arguments)
         }
     }
 
@@ -480,11 +530,14 @@ mod tests {
         for family in [2, 10, 16, 1 << 32 | 2] {
             assert_eq!(answer(libc::SYS_socket, &[family, 1]), REFUSED, "{family}");
         }
-        assert_eq!(
-            answer(libc::SYS_socket, &[1, 0x8_0002]),
-            REFUSED,
-            "datagrams"
-        );
+        for kind in [2, 3, 4, 10] {
+            let kind = 0x8_0000 | kind;
+            assert_eq!(answer(libc::SYS_socket, &[1, kind]), REFUSED, "{kind:#x}");
+            assert_eq!(answer(libc::SYS_socketpair, &[1, kind]), REFUSED);
+        }
+        for call in [libc::SYS_truncate, libc::SYS_fchmod, 452, 463, 466] {
+            assert_eq!(answer(call, &[]), REFUSED, "{call}");
+        }
         assert_eq!(answer(libc::SYS_kill, &[8, 9]), REFUSED);
         assert_eq!(answer(libc::SYS_kill, &[u64::MAX, 9]), REFUSED, "everybody");
         assert_eq!(answer(libc::SYS_prlimit64, &[8]), REFUSED);
@@ -497,7 +550,28 @@ mod tests {
     }
 
     #[test]
-    fn who_registers_again_may_connect() {
+    fn what_is_sent_connects_nothing() {
+        let answer = answers(false);
+        let fast_open = u64::from(FAST_OPEN);
+        for (call, flags) in SENDS {
+            let mut arguments = [u64::MAX; 6];
+            arguments[usize::from(flags)] = 0x4000;
+            assert_eq!(answer(call, &arguments), ALLOWED, "{call}");
+            arguments[usize::from(flags)] = 0x4000 | fast_open;
+            assert_eq!(answer(call, &arguments), REFUSED, "{call}");
+            arguments[usize::from(flags)] = fast_open << 32;
+            assert_eq!(answer(call, &arguments), ALLOWED, "not looked at: {call}");
+        }
+        // The number of another machine's call, which may be anything.
+        let program = program(7, false).expect("a filter");
+        for (call, _) in SENDS {
+            let result = run(&program, 0x4000_0003, call, [0; 6]);
+            assert_eq!(result, libc::SECCOMP_RET_KILL_PROCESS, "{call}");
+        }
+    }
+
+    #[test]
+    fn who_uses_the_multi_process_service_may_connect() {
         let answer = answers(true);
         assert_eq!(answer(libc::SYS_connect, &[]), ALLOWED);
         assert_eq!(answer(libc::SYS_socket, &[2]), REFUSED);

@@ -20,6 +20,12 @@ use crate::config::SandboxConfig;
 /// The daemon's own group.
 const DAEMON: &str = "daemon";
 
+/// What sessions' groups begin with.
+const SESSION: &str = "session-";
+
+/// Which controllers bound the groups in a group.
+const CONTROL: &str = "cgroup.subtree_control";
+
 /// What systemd writes on a group that it gives away: by who may write it.
 const DELEGATED: [&str; 2] = ["user.delegate", "trusted.delegate"];
 
@@ -81,27 +87,55 @@ impl ControlGroups {
         for process in inside.split_ascii_whitespace() {
             std::fs::write(daemon.join("cgroup.procs"), process).map_err(failed(DAEMON))?;
         }
-        let controllers = CONTROLLERS.map(|controller| format!("+{controller}"));
-        std::fs::write(
-            directory.join("cgroup.subtree_control"),
-            controllers.join(" "),
-        )
-        .map_err(failed("cgroup.subtree_control"))?;
-        Ok(Self { directory })
+        let groups = Self { directory };
+        groups
+            .control('+')
+            .map_err(|error| format!("{}: {error}", groups.directory.join(CONTROL).display()))?;
+        groups.remove_empty();
+        Ok(groups)
+    }
+
+    /// Gives the group back as it was, but for those of sessions that go on: a service manager starts the next daemon in it, and no group that
+    /// bounds others may hold a process. Their bounds come back with the next daemon.
+    pub(super) fn give_back(&self) -> io::Result<()> {
+        self.control('-')
+    }
+
+    fn control(&self, sign: char) -> io::Result<()> {
+        let controllers = CONTROLLERS.map(|controller| format!("{sign}{controller}"));
+        std::fs::write(self.directory.join(CONTROL), controllers.join(" "))
+    }
+
+    /// Removes the groups of sessions that were over before we began.
+    fn remove_empty(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.directory) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(SESSION) {
+                // It fails where there are processes.
+                let _ = std::fs::remove_dir(entry.path());
+            }
+        }
     }
 
     fn of_session(&self, session: u64) -> PathBuf {
-        self.directory.join(format!("session-{session}"))
+        self.directory.join(format!("{SESSION}{session}"))
     }
 
-    /// Makes the group of a session's worker.
+    /// Whether a session has a group.
+    pub(super) fn has(&self, session: u64) -> bool {
+        self.of_session(session).is_dir()
+    }
+
+    /// Makes the group of a session's worker, or bounds it again.
     ///
     /// # Errors
     /// The operating system's.
     pub(super) fn make(&self, session: u64, config: &SandboxConfig) -> io::Result<PathBuf> {
         let group = self.of_session(session);
         match std::fs::create_dir(&group) {
-            // Left by a daemon that was killed.
+            // Of a session that goes on.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => made?,
         }
@@ -231,6 +265,13 @@ mod tests {
         }
         groups.remove(7);
         assert!(!made.exists());
+        groups.give_back().expect("given back");
+        assert_eq!(text(root.join(CONTROL)), "-memory -pids");
+        std::fs::create_dir(root.join("session-6")).expect("one whose worker has ended");
+        std::fs::create_dir_all(root.join("session-8/thing")).expect("one that lives");
+        ControlGroups::prepare(root.to_owned()).expect("prepared again");
+        assert!(!root.join("session-6").exists() && root.join("session-8").exists());
+        assert_eq!(text(root.join(CONTROL)), "+memory +pids");
     }
 
     #[test]

@@ -22,6 +22,18 @@ pub struct Offers {
     pub control_group: Result<(), String>,
 }
 
+/// What Landlock of this ABI does not cover.
+fn unknown_to(abi: i32) -> String {
+    const LATER: [(i32, &str); 4] = [
+        (3, "shortening files (Linux 6.2)"),
+        (4, "TCP (6.7)"),
+        (5, "controlling devices (6.10)"),
+        (SCOPED, "abstract sockets and signals (6.12)"),
+    ];
+    let unknown = LATER.into_iter().filter(|(since, _)| abi < *since);
+    unknown.map(|(_, what)| what).collect::<Vec<_>>().join(", ")
+}
+
 impl Offers {
     /// Looks.
     #[must_use]
@@ -47,7 +59,8 @@ impl Offers {
                     .to_owned(),
             ),
             abi if abi < SCOPED => slight.push(format!(
-                "this kernel's Landlock is of ABI {abi}; from {SCOPED} on (Linux 6.12) it keeps abstract sockets and signals inside, too"
+                "this kernel's Landlock is of ABI {abi}, and knows nothing of {}: there the filter of system calls is the only layer",
+                unknown_to(abi)
             )),
             _ => {}
         }

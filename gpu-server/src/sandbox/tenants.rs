@@ -103,6 +103,21 @@ impl Tenants {
         })
     }
 
+    /// Looks whether workers that are other users could get to what they are given.
+    ///
+    /// # Errors
+    /// [`TenantsError::Closed`]: they could not.
+    pub fn check(&self) -> Result<(), TenantsError> {
+        let (Some(cache), Some(_)) = (&self.cache, &self.users) else {
+            return Ok(());
+        };
+        make_passable(cache)?;
+        match closed_above(&cache.join(PREFIX)) {
+            Some(closed) => Err(TenantsError::Closed(closed)),
+            None => Ok(()),
+        }
+    }
+
     /// The user of this tenant's workers, the same for ever; none: the daemon's.
     ///
     /// # Errors
@@ -124,7 +139,7 @@ impl Tenants {
         let Some(cache) = &self.cache else {
             return Ok(None);
         };
-        make(cache, 0o711)?;
+        make_passable(cache)?;
         let path = cache.join(format!("{PREFIX}{tenant}"));
         let owner = user.unwrap_or_else(|| rustix::process::geteuid().as_raw());
         make_private(&path, owner)?;
@@ -186,9 +201,16 @@ fn hash(text: &str) -> u64 {
     })
 }
 
-fn make(path: &Path, mode: u32) -> Result<(), TenantsError> {
-    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
-    made.map_err(at(path))
+/// Makes a directory that others may pass, whatever the process's mask is.
+fn make_passable(path: &Path) -> Result<(), TenantsError> {
+    let made = DirBuilder::new().recursive(true).mode(0o711).create(path);
+    made.map_err(at(path))?;
+    let found = std::fs::metadata(path).map_err(at(path))?;
+    if found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o111 != 0o111 {
+        let passable = std::fs::Permissions::from_mode(found.mode() & 0o7777 | 0o111);
+        std::fs::set_permissions(path, passable).map_err(at(path))?;
+    }
+    Ok(())
 }
 
 /// Makes a directory of this owner alone. What a link could lead away from is not followed.
