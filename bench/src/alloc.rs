@@ -1,7 +1,8 @@
 //! `bench alloc`: allocating device memory and freeing it again.
 
+use netperf::driver::Gpu;
+
 use crate::client::{Round, Work, time_each};
-use crate::driver::Gpu;
 use crate::plan::Case;
 
 /// The cases.

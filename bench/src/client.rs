@@ -3,17 +3,17 @@
 //! One process for each subject, so that no library, heap or thread of one is in the way of another; while others are measured it is
 //! blocked in reading.
 
-use std::io::{BufRead, Write};
 use std::path::PathBuf;
-use std::time::Instant;
 
 use clap::Args;
-use rustix::time::{ClockId, clock_gettime};
+use netperf::driver::{self, Gpu};
+use netperf::process::answer_all;
+pub(crate) use netperf::round::{Round, time_each};
+use netperf::{call, copy, launch};
 use serde::{Deserialize, Serialize};
 
-use crate::driver::{self, Gpu};
 use crate::floor::Raw;
-use crate::{Failure, alloc, call, copy, launch, startup};
+use crate::{Failure, alloc, startup};
 
 /// What a measured process does.
 #[derive(Debug, Args)]
@@ -50,47 +50,6 @@ pub(crate) enum Work {
     },
 }
 
-/// What was measured.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Round {
-    /// Nanoseconds for an operation, one for each sample.
-    pub(crate) samples_ns: Vec<f64>,
-    /// CPU time of the calling threads for an operation.
-    pub(crate) caller_cpu_ns: f64,
-}
-
-/// What a process answers.
-pub(crate) type Answer = Result<Round, String>;
-
-/// Measures `count` operations, one sample each.
-///
-/// # Errors
-/// The operation's first.
-pub(crate) fn time_each(
-    count: usize,
-    mut operation: impl FnMut() -> Result<(), String>,
-) -> Result<Round, String> {
-    let mut samples_ns = Vec::with_capacity(count);
-    let cpu = thread_cpu_ns();
-    let mut before = Instant::now();
-    for _ in 0..count {
-        operation()?;
-        let now = Instant::now();
-        samples_ns.push((now - before).as_nanos() as f64);
-        before = now;
-    }
-    Ok(Round {
-        samples_ns,
-        caller_cpu_ns: (thread_cpu_ns() - cpu) / count.max(1) as f64,
-    })
-}
-
-/// CPU time of the calling thread so far.
-pub(crate) fn thread_cpu_ns() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
-}
-
 /// The process.
 ///
 /// # Errors
@@ -102,7 +61,7 @@ pub(crate) fn main(options: &Options) -> Result<(), Failure> {
     if let Some(library) = &options.library {
         let gpu = Gpu::new(driver::load(library)?)?;
         let mut buffers = copy::Buffers::default();
-        return answer_all(|work| match work {
+        return answer_all(|work: &Work| match work {
             Work::Call { kind, count } => call::measure(&gpu, *kind, *count),
             Work::Launch(launches) => launch::measure(&gpu, launches),
             Work::Copy(copies) => copy::measure(&gpu, &mut buffers, copies),
@@ -112,7 +71,7 @@ pub(crate) fn main(options: &Options) -> Result<(), Failure> {
     }
     let peer = options.peer.as_deref().ok_or("nothing to measure")?;
     let mut raw = Raw::connect(peer)?;
-    answer_all(|work| match work {
+    answer_all(|work: &Work| match work {
         Work::PingPong { count, spins } => raw.ping_pong(*count, *spins),
         Work::Stream {
             bytes,
@@ -121,15 +80,4 @@ pub(crate) fn main(options: &Options) -> Result<(), Failure> {
         } => raw.stream(*bytes, *there, *count),
         _ => Err("no driver".to_owned()),
     })
-}
-
-fn answer_all(mut run: impl FnMut(&Work) -> Answer) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "ready")?;
-    for line in std::io::stdin().lock().lines() {
-        let answer = run(&serde_json::from_str(&line?)?);
-        serde_json::to_writer(&mut out, &answer)?;
-        writeln!(out)?;
-    }
-    Ok(())
 }

@@ -5,10 +5,11 @@
 //! for the sockets, perftest for RDMA ([`perftest`](crate::perftest)). All rounds of all subjects are interleaved.
 //! A figure of a virtual machine's software device says how much the road adds to its fabric, not how fast a card is.
 
-use crate::call::Kind;
+use netperf::call::Kind;
+use netperf::copy::Copies;
+use netperf::launch::Launches;
+
 use crate::client::Work;
-use crate::copy::Copies;
-use crate::launch::Launches;
 use crate::perftest::Perftest;
 use crate::plan::Case;
 

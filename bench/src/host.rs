@@ -3,16 +3,17 @@
 //! All are started after this process has been confined to the placement's cores, and end with their handles.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
+use netperf::process::Process;
 use protocol::credentials::{TokenFile, parse_token_file};
 use protocol::transport::rdma::Port;
 use serde::Serialize;
 
 use crate::Failure;
-use crate::client::{Answer, Round, Work};
+use crate::client::{Round, Work};
 use crate::link::Link;
 use crate::plan::Benchmark;
 
@@ -308,10 +309,7 @@ fn begin(command: &mut Command) -> Result<(Owned, BufReader<ChildStdout>), Failu
 /// A measured process.
 pub(crate) struct Client {
     subject: Subject,
-    // The pipe is closed before the process is waited for.
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
-    _process: Owned,
+    process: Process,
 }
 
 impl Client {
@@ -325,28 +323,8 @@ impl Client {
         subject: Subject,
     ) -> Result<Self, Failure> {
         let mut command = host.client(artefacts, subject)?;
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let (orders, answers) = (child.stdin.take(), child.stdout.take());
-        let process = Owned(child);
-        let mut client = Self {
-            subject,
-            orders: orders.ok_or("no input")?,
-            answers: BufReader::new(answers.ok_or("no output")?),
-            _process: process,
-        };
-        if client.line()?.trim() != "ready" {
-            return Err(format!("the {} client is not ready", subject.name()).into());
-        }
-        Ok(client)
-    }
-
-    fn line(&mut self) -> Result<String, Failure> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        Ok(line)
+        let process = Process::start(subject.name(), &mut command)?;
+        Ok(Self { subject, process })
     }
 
     /// Begins one round of one case.
@@ -354,8 +332,7 @@ impl Client {
     /// # Errors
     /// The process has ended.
     pub(crate) fn order(&mut self, work: &Work) -> Result<(), Failure> {
-        serde_json::to_writer(&mut self.orders, work)?;
-        Ok(writeln!(self.orders)?)
+        self.process.order(work)
     }
 
     /// What came of the last order.
@@ -363,9 +340,7 @@ impl Client {
     /// # Errors
     /// What failed in the process.
     pub(crate) fn answer(&mut self) -> Result<Round, Failure> {
-        let line = self.line()?;
-        let answer: Answer = serde_json::from_str(&line)
-            .map_err(|error| format!("the {} client has ended: {error}", self.subject.name()))?;
+        let answer = self.process.answer()?;
         answer.map_err(|error| format!("{}: {error}", self.subject.name()).into())
     }
 }

@@ -16,7 +16,6 @@ mod alloc;
 mod call;
 mod client;
 mod copy;
-mod driver;
 mod fabric;
 mod floor;
 mod host;

@@ -3,80 +3,25 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use plotters::prelude::*;
+use netperf::plot::{self, Chart};
 
 use crate::Failure;
 use crate::host::Subject;
 use crate::report::Row;
-
-/// Width and height of a chart.
-const SIZE: (u32, u32) = (760, 420);
-
-const COLOURS: [RGBColor; 8] = [
-    RGBColor(31, 119, 180),
-    RGBColor(255, 127, 14),
-    RGBColor(44, 160, 44),
-    RGBColor(214, 39, 40),
-    RGBColor(148, 103, 189),
-    RGBColor(140, 86, 75),
-    RGBColor(127, 127, 127),
-    RGBColor(23, 190, 207),
-];
 
 /// Draws the copies of pageable memory by one session.
 ///
 /// # Errors
 /// The file's.
 pub(crate) fn write(file: &Path, rows: &[Row]) -> Result<(), Failure> {
-    let area = SVGBackend::new(file, (SIZE.0, SIZE.1 * 2)).into_drawing_area();
-    area.fill(&WHITE)?;
-    let halves = area.split_evenly((2, 1));
-    for (half, direction) in halves.iter().zip(["to device", "from device"]) {
-        draw(half, direction, rows)?;
-    }
-    area.present()?;
-    Ok(())
-}
-
-type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
-
-fn draw(area: &Area<'_>, direction: &str, rows: &[Row]) -> Result<(), Failure> {
-    let lines = lines(direction, rows);
-    let points = || lines.values().flatten();
-    let sizes = points().map(|point| point.0);
-    let (least, most) = sizes.fold((f64::MAX, 1.0_f64), |(least, most), size| {
-        (least.min(size), most.max(size))
-    });
-    let highest = points().map(|point| point.1).fold(0.001, f64::max);
-    if least >= most {
-        return Ok(());
-    }
-    let mut chart = ChartBuilder::on(area)
-        .caption(
-            format!("{direction}, pageable: GB/s by MiB"),
-            ("sans-serif", 16),
-        )
-        .margin(10)
-        .x_label_area_size(30)
-        .y_label_area_size(50)
-        .build_cartesian_2d((least..most).log_scale(), 0.0..highest * 1.1)?;
-    chart.configure_mesh().draw()?;
-    for ((subject, points), colour) in lines.iter().zip(COLOURS.iter().cycle()) {
-        let colour = *colour;
-        chart
-            .draw_series(
-                LineSeries::new(points.iter().copied(), colour.stroke_width(2)).point_size(3),
-            )?
-            .label(subject.name())
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
-    }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE)
-        .border_style(BLACK)
-        .draw()?;
-    Ok(())
+    let chart = |direction: &str| Chart {
+        caption: format!("{direction}, pageable: GB/s by MiB"),
+        lines: lines(direction, rows)
+            .into_iter()
+            .map(|(subject, points)| (subject.name().to_owned(), points))
+            .collect(),
+    };
+    plot::write(file, &["to device", "from device"].map(chart))
 }
 
 /// Points of MiB and GB/s, in the order of sizes.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use comfy_table::{CellAlignment, Table, presets};
+use netperf::figures::{Figures, bandwidth, time};
 use serde::Serialize;
 
 use crate::Failure;
@@ -47,35 +48,21 @@ impl Row {
         bytes: usize,
         rounds: &[Round],
     ) -> Self {
-        let mut samples: Vec<f64> = rounds
-            .iter()
-            .flat_map(|round| round.samples_ns.iter().copied())
-            .collect();
-        samples.sort_by(f64::total_cmp);
-        let mut cpu: Vec<f64> = rounds.iter().map(|round| round.caller_cpu_ns).collect();
-        cpu.sort_by(f64::total_cmp);
-        let p50 = percentile(&samples, 50);
-        let rate = |amount: f64| if p50 > 0.0 { amount / p50 } else { 0.0 };
+        let figures = Figures::of(rounds, bytes);
         Self {
             benchmark: benchmark.name(),
             case: case.to_owned(),
             subject,
             cores,
-            us_p50: p50 / 1e3,
-            us_p90: percentile(&samples, 90) / 1e3,
-            us_p99: percentile(&samples, 99) / 1e3,
-            caller_cpu_us: percentile(&cpu, 50) / 1e3,
-            per_second: rate(1e9),
-            gigabytes_per_second: rate(bytes as f64),
-            samples: samples.len(),
+            us_p50: figures.us_p50,
+            us_p90: figures.us_p90,
+            us_p99: figures.us_p99,
+            caller_cpu_us: figures.caller_cpu_us,
+            per_second: figures.per_second,
+            gigabytes_per_second: figures.gigabytes_per_second,
+            samples: figures.samples,
         }
     }
-}
-
-/// The value that so many in a hundred do not exceed (nearest rank); 0 of none.
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
 }
 
 /// Prints the table.
@@ -94,10 +81,6 @@ pub(crate) fn print(rows: &[Row]) {
         "GB/s",
     ]);
     for row in rows {
-        let bandwidth = match row.gigabytes_per_second {
-            0.0 => String::new(),
-            rate => format!("{rate:.2}"),
-        };
         table.add_row([
             format!("{}: {}", row.benchmark, row.case),
             row.subject.name().to_owned(),
@@ -107,23 +90,13 @@ pub(crate) fn print(rows: &[Row]) {
             time(row.us_p99),
             time(row.caller_cpu_us),
             format!("{:.0}", row.per_second),
-            bandwidth,
+            bandwidth(row.gigabytes_per_second),
         ]);
     }
     for column in table.column_iter_mut().skip(3) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     println!("{table}");
-}
-
-/// Three digits that matter, more or less.
-fn time(us: f64) -> String {
-    match us {
-        0.0 => String::new(),
-        us if us < 10.0 => format!("{us:.3}"),
-        us if us < 1000.0 => format!("{us:.1}"),
-        us => format!("{us:.0}"),
-    }
 }
 
 /// Writes the figures.
@@ -146,42 +119,4 @@ pub(crate) fn write_csv(file: &Path, rows: &[Row]) -> Result<(), Failure> {
         writer.serialize(row)?;
     }
     Ok(writer.flush()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_nearest_ranks() {
-        let samples: Vec<f64> = (1..=200).map(f64::from).collect();
-        assert_eq!(percentile(&samples, 50), 100.0);
-        assert_eq!(percentile(&samples, 99), 198.0);
-        assert_eq!(percentile(&samples[..1], 99), 1.0);
-        assert_eq!(percentile(&[], 50), 0.0);
-    }
-
-    #[test]
-    fn a_row_joins_its_rounds() {
-        let round = |samples: &[f64], cpu| Round {
-            samples_ns: samples.to_vec(),
-            caller_cpu_ns: cpu,
-        };
-        let rounds = [
-            round(&[4000.0, 1000.0], 10.0),
-            round(&[2000.0], 30.0),
-            round(&[9000.0], 20.0),
-        ];
-        let row = Row::new(
-            Benchmark::Copy,
-            "c",
-            Subject::Unix,
-            Placement::One,
-            4000,
-            &rounds,
-        );
-        assert_eq!((row.us_p50, row.us_p99, row.samples), (2.0, 9.0, 4));
-        assert_eq!((row.caller_cpu_us, row.per_second), (0.02, 500_000.0));
-        assert_eq!(row.gigabytes_per_second, 2.0);
-    }
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use netperf::driver;
+
 use crate::client::Round;
-use crate::driver;
 use crate::host::{Artefacts, Host, Subject};
 use crate::place::Placement;
 use crate::plan::Benchmark;

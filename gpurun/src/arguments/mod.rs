@@ -165,6 +165,25 @@ pub(crate) enum Word {
         #[arg(long)]
         json: bool,
     },
+    /// Measure calls, launches and copies to a server, as its programs make them
+    #[command(
+        after_help = "Examples:\n  gpurun netperf --server gpu1\n  gpurun netperf --server gpu1 --transports tcp,rdma --most 1024 --plot gpu1.svg\n  gpurun netperf --quick --json"
+    )]
+    Netperf {
+        #[command(flatten)]
+        need: NeedOptions,
+        #[command(flatten)]
+        measured: netperf::session::Options,
+    },
+    /// The program that measures, under its lease (started by netperf)
+    #[command(hide = true)]
+    NetperfSession {
+        /// What netperf was told, as JSON
+        options: String,
+    },
+    /// A measured process (started by netperf)
+    #[command(hide = true)]
+    NetperfProcess,
     /// Give no new leases on a server from now on (operators)
     #[command(
         after_help = "Example: gpurun drain --server gpu1 --revoke --time 30m\n\nWithout --revoke the leases that are there end by themselves."
@@ -353,14 +372,14 @@ impl Grammar {
         };
         let conflict =
             |failure| clap::Error::raw(ErrorKind::ArgumentConflict, format!("{failure}\n"));
-        if let Word::Request { need, .. } = &mut word {
+        if let Word::Request { need, .. } | Word::Netperf { need, .. } = &mut word {
             // Each option may stand before the word or behind it.
             before.or(need);
             before.require_no_conflict().map_err(conflict)?;
             *need = before;
             return Ok(Request::Ours { options, word });
         }
-        let elsewhere = "it stands with a program, or with gpurun request";
+        let elsewhere = "it stands with a program, with gpurun request or with gpurun netperf";
         before
             .require_none(elsewhere)
             .map_err(|failure| conflict(failure.to_string()))?;

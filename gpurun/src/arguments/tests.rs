@@ -216,11 +216,11 @@ fn mistakes_and_help() {
 #[test]
 fn every_command_has_an_example() {
     let command = CommandLine::command();
-    for word in command.get_subcommands() {
+    for word in command.get_subcommands().filter(|word| !word.is_hide_set()) {
         let name = word.get_name();
         let line = format!("{name} --help");
         let help = word.clone().render_long_help().to_string();
-        assert!(help.contains("Example: "), "{name}");
+        assert!(help.contains("Example"), "{name}");
         if name != "run" {
             assert!(!request(&line).expect_err("help").use_stderr(), "{name}");
         }

@@ -6,7 +6,7 @@
 //! ```text
 //! list     devices, and what is free    leases   who has what, and who waits   smi      how a lease is used
 //! request  a lease without a program    stats    what tenants have used        health   what is not well
-//! drain    no new leases                login    credentials
+//! drain    no new leases                login    credentials           netperf  how fast the road is
 //! ```
 
 mod drain;
@@ -14,6 +14,7 @@ mod health;
 mod leases;
 mod list;
 mod login;
+mod netperf;
 mod request;
 mod smi;
 mod stats;
@@ -40,6 +41,9 @@ pub(crate) fn run(options: &Options, word: Word) -> Result<u8, Failure> {
             undo,
             json,
         } => drain::drain(options, drain::Wanted { revoke, time, undo }, json),
+        Word::Netperf { need, measured } => netperf::netperf(options, &need, &measured),
+        Word::NetperfSession { options } => netperf::measure(&options),
+        Word::NetperfProcess => netperf::serve(),
         Word::Completions { shell } => {
             print(String::from_utf8_lossy(&arguments::completions(shell)));
             Ok(0)

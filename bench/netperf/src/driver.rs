@@ -18,7 +18,7 @@ use driver_api::abi::{CUcontext, CUfunction, CUmodule, CUstream};
 use crate::Failure;
 
 /// The numbers of parameters that there are kernels of.
-pub(crate) const PARAMETERS: [usize; 3] = [1, 4, 16];
+pub const PARAMETERS: [usize; 3] = [1, 4, 16];
 
 macro_rules! cuda {
     ($driver:expr, $name:ident($($argument:expr),* $(,)?)) => {
@@ -36,7 +36,7 @@ macro_rules! cuda {
 ///
 /// # Errors
 /// The loader's.
-pub(crate) fn load(path: &Path) -> Result<&'static Driver, Failure> {
+pub fn load(path: &Path) -> Result<&'static Driver, Failure> {
     // SAFETY: a CUDA driver, by the caller's choice of path; its initialisers are trusted like any library's.
     let library = Box::leak(Box::new(unsafe { libloading::Library::new(path) }?));
     let find = |name: &str| {
@@ -52,27 +52,33 @@ pub(crate) fn load(path: &Path) -> Result<&'static Driver, Failure> {
 ///
 /// # Errors
 /// The driver's.
-pub(crate) fn initialise(driver: &Driver) -> Result<(), Failure> {
+pub fn initialise(driver: &Driver) -> Result<(), Failure> {
     Ok(cuda!(driver, cuInit(0))?)
 }
 
 /// A device with a context and kernels.
-pub(crate) struct Gpu {
+pub struct Gpu {
     driver: &'static Driver,
     context: CUcontext,
     kernels: Vec<CUfunction>,
 }
 
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Gpu").finish_non_exhaustive()
+    }
+}
+
 /// A stream of it.
-#[derive(Clone, Copy)]
-pub(crate) struct Stream(CUstream);
+#[derive(Debug, Clone, Copy)]
+pub struct Stream(CUstream);
 
 impl Gpu {
     /// The first device of a driver, its context current here.
     ///
     /// # Errors
     /// The driver's.
-    pub(crate) fn new(driver: &'static Driver) -> Result<Self, Failure> {
+    pub fn new(driver: &'static Driver) -> Result<Self, Failure> {
         initialise(driver)?;
         let mut context = CUcontext(0);
         cuda!(driver, cuDevicePrimaryCtxRetain(&mut context, 0))?;
@@ -98,37 +104,53 @@ impl Gpu {
     }
 
     /// Makes the context current on another thread.
-    pub(crate) fn enter(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn enter(&self) -> Result<(), String> {
         cuda!(self.driver, cuCtxSetCurrent(self.context))
     }
 
     /// A call that has to be asked: how much memory is free.
-    pub(crate) fn ask(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn ask(&self) -> Result<(), String> {
         let (mut free, mut total) = (0, 0);
         cuda!(self.driver, cuMemGetInfo_v2(&mut free, &mut total))
     }
 
     /// A stream of the caller's own.
-    pub(crate) fn stream(&self) -> Result<Stream, String> {
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn stream(&self) -> Result<Stream, String> {
         let mut stream = CUstream(0);
         cuda!(self.driver, cuStreamCreate(&mut stream, 1))?;
         Ok(Stream(stream))
     }
 
-    pub(crate) fn destroy(&self, stream: Stream) -> Result<(), String> {
+    /// Destroys a stream.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn destroy(&self, stream: Stream) -> Result<(), String> {
         cuda!(self.driver, cuStreamDestroy_v2(stream.0))
     }
 
-    pub(crate) fn synchronise(&self, stream: Stream) -> Result<(), String> {
+    /// Waits for everything on a stream.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn synchronise(&self, stream: Stream) -> Result<(), String> {
         cuda!(self.driver, cuStreamSynchronize(stream.0))
     }
 
     /// Launches the empty kernel of so many parameters as there are pointers.
-    pub(crate) fn launch(
-        &self,
-        stream: Stream,
-        parameters: &mut [*mut c_void],
-    ) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn launch(&self, stream: Stream, parameters: &mut [*mut c_void]) -> Result<(), String> {
         let place = PARAMETERS
             .iter()
             .position(|count| *count == parameters.len());
@@ -151,24 +173,40 @@ impl Gpu {
         )
     }
 
-    pub(crate) fn allocate(&self, bytes: usize) -> Result<u64, String> {
+    /// Allocates device memory; its address.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn allocate(&self, bytes: usize) -> Result<u64, String> {
         let mut address = 0;
         cuda!(self.driver, cuMemAlloc_v2(&mut address, bytes))?;
         Ok(address)
     }
 
-    pub(crate) fn free(&self, address: u64) -> Result<(), String> {
+    /// Frees device memory.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn free(&self, address: u64) -> Result<(), String> {
         cuda!(self.driver, cuMemFree_v2(address))
     }
 
-    pub(crate) fn copy_to(&self, device: u64, bytes: &[u8]) -> Result<(), String> {
+    /// Copies to the device.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn copy_to(&self, device: u64, bytes: &[u8]) -> Result<(), String> {
         cuda!(
             self.driver,
             cuMemcpyHtoD_v2(device, bytes.as_ptr().cast(), bytes.len())
         )
     }
 
-    pub(crate) fn copy_from(&self, device: u64, bytes: &mut [u8]) -> Result<(), String> {
+    /// Copies from the device.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn copy_from(&self, device: u64, bytes: &mut [u8]) -> Result<(), String> {
         cuda!(
             self.driver,
             cuMemcpyDtoH_v2(bytes.as_mut_ptr().cast(), device, bytes.len())
@@ -176,7 +214,10 @@ impl Gpu {
     }
 
     /// Pinned memory, which stays until the process ends.
-    pub(crate) fn pinned(&self, bytes: usize) -> Result<&'static mut [u8], String> {
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn pinned(&self, bytes: usize) -> Result<&'static mut [u8], String> {
         let mut address = std::ptr::null_mut();
         cuda!(self.driver, cuMemHostAlloc(&mut address, bytes, 0))?;
         // SAFETY: the driver's allocation of this length, zeroed or written below before anybody reads it, and never freed.
