@@ -142,7 +142,8 @@ fn serve(state: &Path, gpus: u32, settings: &str, listen: &str) -> (Child, Strin
     let config = state.join("server.toml");
     let settings = format!("state = '{}'\n{settings}\n", state.display());
     std::fs::write(&config, settings).expect("written");
-    let segment = state.file_name().expect("a name");
+    // A device of this server's own: a name that begins with a dot would be refused, and the user's device taken.
+    let segment = format!("gpurun-cli{}", state.file_name().expect("a name").display());
     let mut child = Command::new(installation().join("bin/gpu-server"))
         .args(["serve", "--device", "soft", "--listen", listen])
         .arg("--driver")
