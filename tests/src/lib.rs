@@ -11,8 +11,12 @@ pub mod random;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+/// Which software device a process uses.
+const SEGMENT_VARIABLE: &str = "GPURUN_SOFT_SEGMENT";
 
 /// Most time for one program, on a busy machine.
 pub const PROGRAM_LIMIT: Duration = Duration::from_secs(120);
@@ -94,8 +98,9 @@ impl Way {
         ] {
             command.env_remove(variable);
         }
-        // No configuration of whoever runs the tests.
+        // No configuration of whoever runs the tests, and no device that others use as well: how much memory is free is theirs to change.
         command.env("XDG_CONFIG_HOME", "/nonexistent");
+        command.env(SEGMENT_VARIABLE, own_segment());
         match self {
             Self::Direct => command.env("LD_LIBRARY_PATH", folder_of("soft/libcuda.so.1")),
             Self::Preload(server) => command
@@ -112,6 +117,16 @@ impl Way {
         };
         command
     }
+}
+
+/// What the segments begin with that programs have for themselves.
+const OWN_SEGMENT: &str = "gpurun-own-";
+
+/// The name of a software device that nobody else has.
+fn own_segment() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{OWN_SEGMENT}{}-{number}", std::process::id())
 }
 
 fn folder_of(artefact: &str) -> PathBuf {
@@ -157,7 +172,15 @@ pub fn run(mut command: Command) -> Outcome {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    finish(child.expect("the program can be started"))
+    let outcome = finish(child.expect("the program can be started"));
+    let mut variables = command.get_envs();
+    let segment = variables.find_map(|(name, value)| value.filter(|_| name == SEGMENT_VARIABLE));
+    let segment = segment.and_then(std::ffi::OsStr::to_str);
+    if let Some(own) = segment.filter(|name| name.starts_with(OWN_SEGMENT)) {
+        // It is not there if the program has used no device of this machine.
+        let _ = std::fs::remove_file(Path::new("/dev/shm").join(own));
+    }
+    outcome
 }
 
 /// Waits for a started program with piped output.

@@ -219,7 +219,9 @@ fn fifty_faults_leave_nothing_on_the_server() {
     faults(50);
     assert_returns(&server, free);
     let begin = Instant::now();
-    while settled(&server).0 != counts {
+    // Fewer is as well: the last of the first ten may still have been on its way out.
+    let has_more = |now: [usize; 3]| now.iter().zip(counts).any(|(now, before)| *now > before);
+    while has_more(settled(&server).0) {
         let after = holdings(&server);
         assert!(
             begin.elapsed() < LIVENESS_LIMIT,
