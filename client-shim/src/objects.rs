@@ -9,6 +9,7 @@ use driver_api::wire::{RECALL_STREAM, TICKET_STREAM};
 
 use crate::context::Context;
 use crate::event::Event;
+use crate::launch::HostFunctions;
 use crate::link::{Link, Sink};
 use crate::memory::Memory;
 use crate::module::{Function, Library, Module};
@@ -27,6 +28,7 @@ pub(crate) struct Objects {
     pub(crate) libraries: Table<Library>,
     pub(crate) functions: Table<Function>,
     pub(crate) memory: Memory,
+    pub(crate) host_functions: HostFunctions,
 }
 
 impl Objects {

@@ -105,6 +105,9 @@ static void functions() {
     REQUIRE(offset == 16 && size == 4);
     OK("cuFuncGetAttribute", &value, (int)CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, axpy);
     REQUIRE(value >= 128);
+    // What the text is for, not the version of its language: CUB chooses by it.
+    OK("cuFuncGetAttribute", &value, (int)CU_FUNC_ATTRIBUTE_PTX_VERSION, axpy);
+    REQUIRE(value == 70);
     OK("cuFuncSetAttribute", axpy, (int)CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 1024);
     OK("cuFuncGetAttribute", &value, (int)CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, axpy);
     REQUIRE(value == 1024);

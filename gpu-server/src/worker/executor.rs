@@ -708,6 +708,8 @@ fn tell_who_waits(session: &Session, record: &CallRecord, body: &[u8], error: CU
     let awaited = match record.number {
         number::gpurunMark => decode::<request::GpurunMark>(body)
             .map(|request| (legacy(request.stream()), request.mark())),
+        number::gpurunHostFunction => decode::<request::GpurunHostFunction>(body)
+            .map(|request| (legacy(request.stream()), request.mark())),
         number::gpurunEventRecord => decode::<request::GpurunEventRecord>(body)
             .map(|request| (legacy(request.stream()), request.mark())),
         number::gpurunMemoryUnmap => decode::<request::GpurunMemoryUnmap>(body)

@@ -12,6 +12,7 @@ use super::end::{End, lock};
 use super::event::Event;
 use super::executor::Work;
 use super::janitor::Job;
+use super::launch::Gate;
 use super::memory::Memory;
 use super::module::{Function, Library, Module};
 use super::outbox::Outbox;
@@ -20,7 +21,9 @@ use super::pace::Pacer;
 use super::poller::Poller;
 use super::schedule::Lanes;
 use super::stream::Stream;
-use super::table::{MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_MODULES, MAX_STREAMS, Table};
+use super::table::{
+    MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_GATES, MAX_MODULES, MAX_STREAMS, Table,
+};
 use super::transfer::Transfers;
 use super::words::Words;
 
@@ -74,6 +77,7 @@ pub(crate) struct Session {
     pub(crate) modules: Table<Module>,
     pub(crate) libraries: Table<Library>,
     pub(crate) functions: Table<Arc<Function>>,
+    pub(crate) gates: Table<Gate>,
     pub(crate) memory: Memory,
     pub(crate) transfers: Transfers,
     pub(crate) poller: Poller,
@@ -104,6 +108,7 @@ impl Session {
             modules: Table::new(MAX_MODULES),
             libraries: Table::new(MAX_MODULES),
             functions: Table::new(MAX_FUNCTIONS),
+            gates: Table::new(MAX_GATES),
             memory,
             transfers: Transfers::default(),
             poller: Poller::default(),
@@ -123,6 +128,7 @@ impl Session {
         };
         self.streams.retain(is_elsewhere);
         self.events.retain(|event| event.context != serial);
+        self.gates.retain(|gate| gate.context != serial);
         self.modules.retain(|module| module.context != serial);
         self.functions
             .retain(|function| function.context != Some(serial));
