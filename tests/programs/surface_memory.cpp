@@ -167,6 +167,17 @@ static void addresses(unsigned char *pinned) {
     void *places[] = {&start, &size};
     OK("cuPointerGetAttributes", 2u, (CUpointer_attribute *)wanted, (void **)places, first + 8);
     REQUIRE(start == first && size == BYTES);
+    // cudart reads a word that it has not cleared.
+    unsigned managed = ~0u;
+    OK("cuPointerGetAttribute", (void *)&managed, (int)CU_POINTER_ATTRIBUTE_IS_MANAGED, (CUdeviceptr)(uintptr_t)pinned);
+    REQUIRE(managed == 0);
+    CUpointer_attribute is_managed = CU_POINTER_ATTRIBUTE_IS_MANAGED;
+    void *place = &managed;
+    for (CUdeviceptr at : {first, (CUdeviceptr)(uintptr_t)&managed}) {
+        managed = ~0u;
+        OK("cuPointerGetAttributes", 1u, &is_managed, &place, at);
+        REQUIRE(managed == 0);
+    }
     unsigned yes = 1;
     OK("cuPointerSetAttribute", (const void *)&yes, (int)CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, first);
     FAILS("cuPointerSetAttribute", (const void *)&yes, (int)CU_POINTER_ATTRIBUTE_MEMORY_TYPE, first);
