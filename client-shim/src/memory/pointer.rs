@@ -99,12 +99,13 @@ fn device_value(
     wanted: u32,
     address: u64,
 ) -> Result<Value, CUresult> {
-    let device = session
-        .objects
-        .contexts
-        .get(allocation.context)
-        .map_or(0, |context| context.device);
+    let of_context = || {
+        let context = session.objects.contexts.get(allocation.context);
+        context.map_or(0, |context| context.device)
+    };
+    let device = allocation.device().unwrap_or_else(of_context);
     Ok(match wanted {
+        attribute::CONTEXT if allocation.device().is_some() => Value::Word(0),
         attribute::CONTEXT => Value::Word(CUcontext::dress(allocation.context).0 as u64),
         attribute::MEMORY_TYPE => Value::Unsigned(DEVICE),
         attribute::DEVICE_POINTER => Value::Word(address),

@@ -483,6 +483,8 @@ impl Executor {
                 .map(|(request, _)| (request.transfer(), request.length(), Purpose::Image)),
             number::gpurunLibraryLoad => decode_with_rest::<request::GpurunLibraryLoad>(body)
                 .map(|(request, _)| (request.transfer(), request.length(), Purpose::Image)),
+            number::gpurunLinkAdd => decode_with_rest::<request::GpurunLinkAdd>(body)
+                .map(|(request, _)| (request.transfer(), request.length(), Purpose::Image)),
             _ => return Ok(None),
         };
         let (transfer, length, purpose) = named.map_err(|error| violation(error.to_string()))?;
