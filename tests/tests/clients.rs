@@ -8,9 +8,17 @@ use std::process::Command;
 
 use tests::{Server, Transport, Way, repository, run};
 
-/// A set of packages, and the clients that use it.
+/// A set of packages that run both ways, and the clients that use it.
 const CLIENTS: [(&str, &[&str]); 2] = [
-    ("arrays", &["numba_kernels", "cupy_arrays", "cuda_python"]),
+    (
+        "arrays",
+        &[
+            "numba_kernels",
+            "numba_linker",
+            "cupy_arrays",
+            "cuda_python",
+        ],
+    ),
     (
         "torch",
         &["torch_runtime", "triton_kernels", "torch_compiled"],
@@ -72,4 +80,32 @@ fn array_libraries() {
 #[ignore = "needs scripts/clients"]
 fn pytorch_and_triton() {
     all_of("torch");
+}
+
+/// JAX needs NVML, which the software GPU has not, so it runs at a distance only; and a device node, which `with-device-node` pretends. On the software GPU
+/// it needs line information, for the PTX in its cubins, and no tuning, whose timer polls the program's memory from the device.
+#[test]
+#[ignore = "needs scripts/clients, and root"]
+fn jax() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: not root");
+        return;
+    }
+    let server = Server::start(Transport::Tcp);
+    let wrapper = repository().join("tests/clients/with-device-node");
+    let python = repository().join("target/venvs/jax/bin/python");
+    assert!(python.exists(), "run scripts/clients");
+    for way in [Way::LibraryPath, Way::Gpurun] {
+        let way = way(server.address.clone());
+        let mut command = way.command(&wrapper);
+        command
+            .arg(&python)
+            .arg(repository().join("tests/clients/jax_arrays.py"))
+            .env("JAX_PLATFORMS", "cuda,cpu")
+            .env(
+                "XLA_FLAGS",
+                "--xla_gpu_generate_line_info=true --xla_gpu_autotune_level=0",
+            );
+        run(command).assert_passed(&format!("jax_arrays ({way:?})"));
+    }
 }
