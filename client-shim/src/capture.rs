@@ -7,7 +7,8 @@
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
 use driver_api::abi::{
-    CUgraph, CUgraphNode, CUresult, CUstream, CUstreamCaptureMode, CUstreamCaptureStatus,
+    CUgraph, CUgraphEdgeData, CUgraphNode, CUresult, CUstream, CUstreamCaptureMode,
+    CUstreamCaptureStatus,
 };
 
 use crate::entry::code;
@@ -46,6 +47,18 @@ pub(crate) unsafe fn cuStreamGetCaptureInfo_v2(
     _id_out: *mut u64,
     _graph_out: *mut CUgraph,
     _dependencies_out: *mut *const CUgraphNode,
+    _num_dependencies_out: *mut usize,
+) -> CUresult {
+    code(write_status(stream, capture_status_out))
+}
+
+pub(crate) unsafe fn cuStreamGetCaptureInfo_v3(
+    stream: CUstream,
+    capture_status_out: *mut CUstreamCaptureStatus,
+    _id_out: *mut u64,
+    _graph_out: *mut CUgraph,
+    _dependencies_out: *mut *const CUgraphNode,
+    _edge_data_out: *mut *const CUgraphEdgeData,
     _num_dependencies_out: *mut usize,
 ) -> CUresult {
     code(write_status(stream, capture_status_out))

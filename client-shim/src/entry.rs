@@ -21,12 +21,17 @@ thread_local! {
     static ANSWERED: Cell<Answered> = const { Cell::new(Answered::Local) };
     /// The exported function that runs, for the counts.
     static ROW: Cell<usize> = const { Cell::new(NO_ROW) };
+    /// A function of the program runs that a stream has called.
+    static IN_HOST_FUNCTION: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs one exported function.
 pub(crate) fn call(row: usize, body: impl FnOnce() -> CUresult) -> CUresult {
     if let Some(refusal) = process::refusal() {
         return refusal;
+    }
+    if IN_HOST_FUNCTION.get() && !allowed_in_host_function(ROWS[row].name) {
+        return CUresult::NOT_PERMITTED;
     }
     let outer = (ANSWERED.replace(Answered::Local), ROW.replace(row));
     // The panic hook has written the line.
@@ -38,6 +43,21 @@ pub(crate) fn call(row: usize, body: impl FnOnce() -> CUresult) -> CUresult {
     }
     log::debug!("{} -> {result}", ROWS[row].name);
     result
+}
+
+/// Names and versions are no questions to the device.
+fn allowed_in_host_function(name: &str) -> bool {
+    matches!(
+        name,
+        "cuGetErrorName" | "cuGetErrorString" | "cuDriverGetVersion"
+    )
+}
+
+/// Runs a function of the program that a stream has called: in it the driver may not be used.
+pub(crate) fn in_host_function(function: impl FnOnce()) {
+    IN_HOST_FUNCTION.set(true);
+    function();
+    IN_HOST_FUNCTION.set(false);
 }
 
 /// [`call`] for generated code, which says what went wrong as an error.

@@ -4,7 +4,7 @@
 //! refused by its bits; whether the object still lives, its table knows.
 
 use driver_api::abi::{
-    CUcontext, CUevent, CUfunction, CUkernel, CUlibrary, CUmodule, CUresult, CUstream,
+    CUcontext, CUevent, CUfunction, CUkernel, CUlibrary, CUlinkState, CUmodule, CUresult, CUstream,
 };
 use driver_api::id::{ContextId, EventId, FunctionId, LibraryId, ModuleId, StreamId};
 
@@ -17,6 +17,16 @@ fn dress(kind: usize, id: u32) -> usize {
 fn undress(kind: usize, value: usize) -> Option<u32> {
     let dressed = value >> 40 == MARK && value >> 36 & 0xF == kind && value & 0xF == 0;
     dressed.then_some((value >> 4 & 0xFFFF_FFFF) as u32)
+}
+
+/// [`dress`] for handles that are numbers to the API.
+pub(crate) fn dress_number(kind: usize, id: u32) -> usize {
+    dress(kind, id)
+}
+
+/// [`undress`] for handles that are numbers to the API.
+pub(crate) fn undress_number(kind: usize, value: usize) -> Option<u32> {
+    undress(kind, value)
 }
 
 /// A handle type of the program.
@@ -60,6 +70,7 @@ handles! {
     CUmodule 4 ModuleId |handle| Ok(ModuleId(crate::module::module_of(handle)?.id));
     CUfunction 5 FunctionId |handle| Ok(FunctionId(crate::module::function_of(handle)?.id));
     CUkernel 5 FunctionId |handle: CUkernel| Ok(FunctionId(crate::module::function_of(CUfunction(handle.0))?.id));
+    CUlinkState 7 u32 |handle| Ok(crate::linker::link_of(handle)?.id);
     CUlibrary 6 LibraryId |handle| Ok(LibraryId(crate::module::library_of(handle)?.id));
 }
 

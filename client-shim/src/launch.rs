@@ -11,6 +11,8 @@
 )]
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
+mod host_function;
+
 use core::ffi::{c_uint, c_void};
 
 use driver_api::abi::{CUfunction, CUlaunchAttribute, CUlaunchConfig, CUresult, CUstream};
@@ -24,6 +26,8 @@ use crate::memory::out;
 use crate::module::{self, Function, LaunchShape};
 use crate::session;
 use crate::stream;
+
+pub(crate) use host_function::*;
 
 /// Most bytes of parameters: what CUDA 12.1 and later allow.
 const MAX_PARAMETER_BYTES: usize = 32_764;

@@ -41,7 +41,8 @@ use crate::entry::code;
 use crate::handles::Handle;
 use crate::memory::out;
 use crate::session::{self, Session};
-use image::{note_options, read_file, send_useful};
+pub(crate) use image::{BEHIND_FILE, read_file};
+use image::{note_options, send_useful};
 
 /// A module.
 #[derive(Debug)]

@@ -9,10 +9,13 @@ use driver_api::wire::{RECALL_STREAM, TICKET_STREAM};
 
 use crate::context::Context;
 use crate::event::Event;
+use crate::launch::HostFunctions;
 use crate::link::{Link, Sink};
+use crate::linker::Linker;
 use crate::memory::Memory;
 use crate::module::{Function, Library, Module};
 use crate::stream::Stream;
+use crate::virtual_memory::{Physical, VirtualMemory};
 
 /// In a completion: the bit that says that the rest is a context's id, and its legacy stream is meant.
 const LEGACY_OF_CONTEXT: u32 = 0x8000_0000;
@@ -26,7 +29,11 @@ pub(crate) struct Objects {
     pub(crate) modules: Table<Module>,
     pub(crate) libraries: Table<Library>,
     pub(crate) functions: Table<Function>,
+    pub(crate) links: Table<Linker>,
     pub(crate) memory: Memory,
+    pub(crate) host_functions: HostFunctions,
+    pub(crate) physical: Table<Physical>,
+    pub(crate) virtual_memory: VirtualMemory,
 }
 
 impl Objects {

@@ -13,12 +13,14 @@
 mod room;
 mod values;
 
-use core::ffi::{c_int, c_uint};
+use core::ffi::{c_int, c_uint, c_void};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use driver_api::abi::{CUcontext, CUdevice, CUevent, CUgreenCtx, CUresult, CUstream};
+use driver_api::abi::{
+    CUcontext, CUdevice, CUevent, CUgreenCtx, CUresult, CUstream, CUstreamCallback,
+};
 use driver_api::id::StreamId;
 use driver_api::per_thread::{self, PER_THREAD};
 use driver_api::wire::request::{
@@ -29,6 +31,7 @@ use crate::context::Context;
 use crate::entry::code;
 use crate::event;
 use crate::handles::{self, Handle};
+use crate::launch;
 use crate::link::Placed;
 use crate::memory::out;
 use crate::objects::{Fault, unique};
@@ -112,6 +115,15 @@ impl Stream {
     pub(crate) fn put(&self, placed: Placed, operations: u64) {
         self.last_work.store(placed.call, SeqCst);
         self.room.put(operations);
+    }
+
+    /// Takes the next mark for a call that is a mark and work behind it. Only with the queue locked.
+    pub(crate) fn next_mark_before_work(&self, placed: Placed, operations: u64) -> u64 {
+        let mark = self.next_mark(placed);
+        // All that came before is behind the mark, the call's own work is not.
+        self.last_mark.store(placed.call - 1, SeqCst);
+        self.put(placed, operations);
+        mark
     }
 
     /// The call number of the last work so far, for [`Self::has_done`].
@@ -358,6 +370,15 @@ pub(crate) unsafe fn cuStreamDestroy(stream: CUstream) -> CUresult {
 
 pub(crate) unsafe fn cuStreamDestroy_v2(stream: CUstream) -> CUresult {
     code(destroy(stream))
+}
+
+pub(crate) unsafe fn cuStreamAddCallback(
+    stream: CUstream,
+    callback: CUstreamCallback,
+    user_data: *mut c_void,
+    flags: c_uint,
+) -> CUresult {
+    code(launch::add_callback(stream, callback, user_data, flags))
 }
 
 pub(crate) unsafe fn cuStreamQuery(stream: CUstream) -> CUresult {

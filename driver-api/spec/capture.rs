@@ -55,7 +55,7 @@ unsafe extern "C" {
         #[out(nullable)] num_dependencies_out: *mut usize,
     ) -> CUresult;
 
-    #[row(473, refused = "not served yet: graphs", blocks = never, since = 12030, ptsz = 12030)]
+    #[row(473, local, blocks = never, since = 12030, ptsz = 12030, test = "surface_context")]
     fn cuStreamGetCaptureInfo_v3(
         stream: CUstream,
         #[out] capture_status_out: *mut CUstreamCaptureStatus,

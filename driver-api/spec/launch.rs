@@ -17,6 +17,15 @@ unsafe extern "C" {
         #[rest] attributes_and_parameters: &[u8],
     ) -> CUresult;
 
+    /// A place in a stream where the program's function is called: `mark` is pushed when the stream is there, and the stream goes on when
+    /// `gate` is opened.
+    #[row(31, private, posted, custom = worker, blocks = device)]
+    fn gpurunHostFunction(stream: CUstream, gate: u32, mark: u64) -> CUresult;
+
+    /// The function of that gate has returned. One that is not there any more is nobody's business.
+    #[row(32, private, posted, custom = worker, blocks = never)]
+    fn gpurunGateOpen(gate: u32) -> CUresult;
+
     #[row(
         226,
         refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
@@ -77,10 +86,12 @@ unsafe extern "C" {
 
     #[row(
         231,
-        refused = "not served yet: callbacks from a stream",
+        posted,
+        via = gpurunHostFunction,
         blocks = device,
         since = 10000,
-        ptsz = 10000
+        ptsz = 10000,
+        test = "surface_stream"
     )]
     fn cuLaunchHostFunc(
         stream: CUstream,
@@ -90,10 +101,12 @@ unsafe extern "C" {
 
     #[row(
         232,
-        refused = "not served yet: callbacks from a stream",
+        posted,
+        via = gpurunHostFunction,
         blocks = device,
         since = 13010,
-        ptsz = 13010
+        ptsz = 13010,
+        test = "surface_stream"
     )]
     fn cuLaunchHostFunc_v2(
         stream: CUstream,

@@ -26,10 +26,12 @@ unsafe extern "C" {
 
     #[row(
         247,
-        refused = "not served yet: callbacks from a stream",
+        posted,
+        via = gpurunHostFunction,
         blocks = device,
         since = 5000,
-        ptsz = 7000
+        ptsz = 7000,
+        test = "surface_stream"
     )]
     fn cuStreamAddCallback(
         stream: CUstream,

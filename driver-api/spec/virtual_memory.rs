@@ -1,6 +1,28 @@
 //! Virtual memory management and multicast.
+//!
+//! Private rows (below 100) come first: what several functions are `via`.
 
 unsafe extern "C" {
+    /// Physical memory of a device, named by the client.
+    #[row(60, private, asked, custom = worker, blocks = device)]
+    fn gpurunPhysicalCreate(physical: u32, device: CUdevice, size: u64) -> CUresult;
+
+    /// The end of physical memory to which nothing is mapped.
+    #[row(61, private, posted, custom = worker, blocks = device)]
+    fn gpurunPhysicalRelease(physical: u32) -> CUresult;
+
+    /// Maps physical memory, all of it, at an address of a window. Nothing can use it there yet.
+    #[row(62, private, asked, custom = worker, blocks = device)]
+    fn gpurunPhysicalMap(address: u64, size: u64, physical: u32) -> CUresult;
+
+    /// Gives its device access to a mapping, or takes it.
+    #[row(63, private, asked, custom = worker, blocks = device)]
+    fn gpurunVirtualAccess(address: u64, size: u64, flags: u32) -> CUresult;
+
+    /// Ends a mapping.
+    #[row(64, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunVirtualUnmap(address: u64, size: u64) -> CUresult;
+
     #[row(
         413,
         refused = "not served yet: devices joined by a fabric",
@@ -141,17 +163,19 @@ unsafe extern "C" {
 
     #[row(
         425,
-        refused = "not served yet: virtual memory management",
+        local,
         blocks = never,
-        since = 10020
+        since = 10020,
+        test = "surface_memory"
     )]
     fn cuMemAddressFree(#[destroys] ptr: CUdeviceptr, size: usize) -> CUresult;
 
     #[row(
         426,
-        refused = "not served yet: virtual memory management",
-        blocks = device,
-        since = 10020
+        local,
+        blocks = never,
+        since = 10020,
+        test = "surface_memory"
     )]
     fn cuMemAddressReserve(
         #[creates] ptr: *mut CUdeviceptr,
@@ -163,9 +187,11 @@ unsafe extern "C" {
 
     #[row(
         427,
-        refused = "not served yet: virtual memory management",
+        asked,
+        via = gpurunPhysicalCreate,
         blocks = device,
-        since = 10020
+        since = 10020,
+        test = "surface_memory"
     )]
     fn cuMemCreate(
         #[creates] handle: *mut CUmemGenericAllocationHandle,
@@ -176,7 +202,7 @@ unsafe extern "C" {
 
     #[row(
         428,
-        refused = "not served yet: virtual memory management",
+        refused = "not served yet: memory shared between processes",
         blocks = device,
         since = 10020
     )]
@@ -189,9 +215,10 @@ unsafe extern "C" {
 
     #[row(
         429,
-        refused = "not served yet: virtual memory management",
+        local,
         blocks = never,
-        since = 10020
+        since = 10020,
+        test = "surface_memory"
     )]
     fn cuMemGetAccess(
         #[out] flags: *mut c_ulonglong,
@@ -201,9 +228,10 @@ unsafe extern "C" {
 
     #[row(
         430,
-        refused = "not served yet: virtual memory management",
+        local,
         blocks = never,
-        since = 10020
+        since = 10020,
+        test = "surface_memory"
     )]
     fn cuMemGetAllocationGranularity(
         #[out] granularity: *mut usize,
@@ -213,9 +241,10 @@ unsafe extern "C" {
 
     #[row(
         431,
-        refused = "not served yet: virtual memory management",
+        local,
         blocks = never,
-        since = 10020
+        since = 10020,
+        test = "surface_memory"
     )]
     fn cuMemGetAllocationPropertiesFromHandle(
         #[out] prop: *mut CUmemAllocationProp,
@@ -238,7 +267,7 @@ unsafe extern "C" {
 
     #[row(
         433,
-        refused = "not served yet: virtual memory management",
+        refused = "not served yet: memory shared between processes",
         blocks = device,
         since = 10020
     )]
@@ -250,9 +279,11 @@ unsafe extern "C" {
 
     #[row(
         434,
-        refused = "not served yet: virtual memory management",
+        asked,
+        via = gpurunPhysicalMap,
         blocks = device,
-        since = 10020
+        since = 10020,
+        test = "surface_memory"
     )]
     fn cuMemMap(
         ptr: CUdeviceptr,
@@ -277,17 +308,20 @@ unsafe extern "C" {
 
     #[row(
         436,
-        refused = "not served yet: virtual memory management",
+        posted,
+        via = gpurunPhysicalRelease,
         blocks = device,
-        since = 10020
+        since = 10020,
+        test = "surface_memory"
     )]
     fn cuMemRelease(#[destroys] handle: CUmemGenericAllocationHandle) -> CUresult;
 
     #[row(
         437,
-        refused = "not served yet: virtual memory management",
+        local,
         blocks = never,
-        since = 11000
+        since = 11000,
+        test = "surface_memory"
     )]
     fn cuMemRetainAllocationHandle(
         #[out] handle: *mut CUmemGenericAllocationHandle,
@@ -296,9 +330,11 @@ unsafe extern "C" {
 
     #[row(
         438,
-        refused = "not served yet: virtual memory management",
+        asked,
+        via = gpurunVirtualAccess,
         blocks = device,
-        since = 10020
+        since = 10020,
+        test = "surface_memory"
     )]
     fn cuMemSetAccess(
         ptr: CUdeviceptr,
@@ -309,9 +345,11 @@ unsafe extern "C" {
 
     #[row(
         439,
-        refused = "not served yet: virtual memory management",
+        asked,
+        via = gpurunVirtualUnmap,
         blocks = unbounded,
-        since = 10020
+        since = 10020,
+        test = "surface_memory"
     )]
     fn cuMemUnmap(ptr: CUdeviceptr, size: usize) -> CUresult;
 

@@ -14,6 +14,7 @@ pub mod abi;
 pub mod fresh;
 pub mod id;
 pub mod image;
+pub mod link_options;
 pub mod per_thread;
 pub mod private_tables;
 pub mod proc_address;

@@ -62,7 +62,6 @@ const fn not_served(attribute: i32, name: &'static str, what: &'static str) -> E
 const NO_SHARED_MEMORY: &str = "the device cannot reach the program's memory";
 const NO_SHARED_BUS: &str = "the device is on no bus of the program's machine";
 const NO_HANDLE: &str = "a handle of the server means nothing in the program's processes";
-const VIRTUAL_MEMORY: &str = "cuMemCreate and cuMemMap";
 const POOLS: &str = "memory pools";
 
 /// The edited attributes, by number.
@@ -90,7 +89,6 @@ pub const EDITS: &[Edit] = &[
         NO_SHARED_MEMORY,
     ),
     distance(101, "DIRECT_MANAGED_MEM_ACCESS_FROM_HOST", NO_SHARED_MEMORY),
-    not_served(102, "VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED", VIRTUAL_MEMORY),
     distance(
         103,
         "HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED",
@@ -98,7 +96,7 @@ pub const EDITS: &[Edit] = &[
     ),
     distance(104, "HANDLE_TYPE_WIN32_HANDLE_SUPPORTED", NO_HANDLE),
     distance(105, "HANDLE_TYPE_WIN32_KMT_HANDLE_SUPPORTED", NO_HANDLE),
-    not_served(107, "GENERIC_COMPRESSION_SUPPORTED", VIRTUAL_MEMORY),
+    not_served(107, "GENERIC_COMPRESSION_SUPPORTED", "compressed memory"),
     distance(
         110,
         "GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED",
@@ -216,6 +214,7 @@ mod tests {
             "the multiprocessor count is the device's own"
         );
         assert_eq!(attributes[&95], 7, "cooperative launches are served");
+        assert_eq!(attributes[&102], 7, "virtual memory is served");
         for served in [92, 93, 94, 122, 123] {
             assert_eq!(
                 attributes[&served], 7,

@@ -22,6 +22,7 @@ pub(crate) enum Kind {
     Library,
     Kernel,
     Memory,
+    Link,
 }
 
 /// All objects of one kind.

@@ -339,3 +339,17 @@ pub(crate) unsafe fn cuLaunchHostFunc(
     };
     done(post())
 }
+
+/// How the driver would wait for the function, by blocking or spinning, is no matter here.
+pub(crate) unsafe fn cuLaunchHostFunc_v2(
+    stream: CUstream,
+    function: CUhostFn,
+    user_data: *mut c_void,
+    sync_mode: c_uint,
+) -> CUresult {
+    if sync_mode > 1 {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: the same contract.
+    unsafe { cuLaunchHostFunc(stream, function, user_data) }
+}

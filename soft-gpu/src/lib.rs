@@ -26,6 +26,7 @@ mod handles;
 mod hostile;
 mod init;
 mod launch;
+mod linker;
 mod log;
 mod memory;
 mod module;

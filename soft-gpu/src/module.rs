@@ -36,7 +36,8 @@ use crate::context::{Context, current};
 use crate::entry::{answer, answer_if_asked, done};
 use crate::ptx;
 use crate::state::{Driver, driver};
-use jit::Messages;
+pub(crate) use jit::Messages;
+pub(crate) use load::{LoadError, text_of};
 
 /// A C string of the caller's.
 ///

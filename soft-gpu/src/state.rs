@@ -20,6 +20,7 @@ use crate::context::{Context, Primary};
 use crate::event::Event;
 use crate::exec::Pool;
 use crate::handles::{Kind, Registry};
+use crate::linker::Link;
 use crate::log::warn;
 use crate::memory::Memory;
 use crate::module::{Function, Kernel, Library, Module};
@@ -47,6 +48,7 @@ pub(crate) struct Driver {
     pub(crate) libraries: Registry<Library>,
     pub(crate) kernels: Registry<Kernel>,
     pub(crate) physical: Registry<Physical>,
+    pub(crate) links: Registry<Link>,
 }
 
 static DRIVER: OnceLock<Driver> = OnceLock::new();
@@ -112,6 +114,7 @@ impl Driver {
             libraries: Registry::new(Kind::Library),
             kernels: Registry::new(Kind::Kernel),
             physical: Registry::new(Kind::Memory),
+            links: Registry::new(Kind::Link),
             config,
         })
     }

@@ -214,6 +214,11 @@ static void capture() {
     OK("cuStreamGetCaptureInfo", stream, &status, &id);
     REQUIRE(status == CU_STREAM_CAPTURE_STATUS_NONE);
     status = 77;
+    status = 77;
+    OK("cuStreamGetCaptureInfo_v3", stream, &status, (cuuint64_t *)0, (CUgraph *)0, (const CUgraphNode **)0, (const CUgraphEdgeData **)0,
+       (size_t *)0);
+    REQUIRE(status == CU_STREAM_CAPTURE_STATUS_NONE);
+    status = 77;
     OK("cuStreamGetCaptureInfo_v2", stream, &status, (cuuint64_t *)0, (CUgraph *)0, (const CUgraphNode **)0, (size_t *)0);
     REQUIRE(status == CU_STREAM_CAPTURE_STATUS_NONE);
     int mode = CU_STREAM_CAPTURE_MODE_RELAXED;

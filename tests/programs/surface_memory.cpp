@@ -167,9 +167,94 @@ static void addresses(unsigned char *pinned) {
     void *places[] = {&start, &size};
     OK("cuPointerGetAttributes", 2u, (CUpointer_attribute *)wanted, (void **)places, first + 8);
     REQUIRE(start == first && size == BYTES);
+    // cudart reads a word that it has not cleared.
+    unsigned managed = ~0u;
+    OK("cuPointerGetAttribute", (void *)&managed, (int)CU_POINTER_ATTRIBUTE_IS_MANAGED, (CUdeviceptr)(uintptr_t)pinned);
+    REQUIRE(managed == 0);
+    CUpointer_attribute is_managed = CU_POINTER_ATTRIBUTE_IS_MANAGED;
+    void *place = &managed;
+    for (CUdeviceptr at : {first, (CUdeviceptr)(uintptr_t)&managed}) {
+        managed = ~0u;
+        OK("cuPointerGetAttributes", 1u, &is_managed, &place, at);
+        REQUIRE(managed == 0);
+    }
     unsigned yes = 1;
     OK("cuPointerSetAttribute", (const void *)&yes, (int)CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, first);
     FAILS("cuPointerSetAttribute", (const void *)&yes, (int)CU_POINTER_ATTRIBUTE_MEMORY_TYPE, first);
+}
+
+// Addresses are reserved, memory is made, and mapped there in two pieces: then it is memory like any other, also across the seam.
+static void virtual_memory() {
+    int supported = 0;
+    OK("cuDeviceGetAttribute", &supported, (int)CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, (CUdevice)0);
+    REQUIRE(supported == 1);
+    CUmemAllocationProp wanted{};
+    wanted.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    wanted.location = {CU_MEM_LOCATION_TYPE_DEVICE, {0}};
+    size_t piece = 0, free_before = 0, free_now = 0, total = 0;
+    OK("cuMemGetAllocationGranularity", &piece, (const CUmemAllocationProp *)&wanted, (int)CU_MEM_ALLOC_GRANULARITY_MINIMUM);
+    REQUIRE(piece > 0 && piece % 65536 == 0);
+    OK("cuMemGetInfo_v2", &free_before, &total);
+    CUdeviceptr start = 0;
+    OK("cuMemAddressReserve", &start, 4 * piece, (size_t)0, (CUdeviceptr)0, 0ull);
+    REQUIRE(start && start % piece == 0);
+    CUmemGenericAllocationHandle pieces[2] = {0, 0}, again = 0;
+    for (auto &handle : pieces) {
+        OK("cuMemCreate", &handle, piece, (const CUmemAllocationProp *)&wanted, 0ull);
+        REQUIRE(handle);
+    }
+    REQUIRE(pieces[0] != pieces[1]);
+    OK("cuMemGetInfo_v2", &free_now, &total);
+    REQUIRE(free_now + 2 * piece <= free_before);
+    CUmemAllocationProp told{};
+    OK("cuMemGetAllocationPropertiesFromHandle", &told, pieces[1]);
+    REQUIRE(told.type == wanted.type && told.location.type == wanted.location.type && told.location.id == 0);
+    for (int i : {0, 1}) OK("cuMemMap", start + i * piece, piece, (size_t)0, pieces[i], 0ull);
+    FAILS("cuMemMap", start + piece, piece, (size_t)0, pieces[0], 0ull);
+    // Nobody may use it yet.
+    unsigned long long flags = 77;
+    CUmemLocation here = {CU_MEM_LOCATION_TYPE_DEVICE, {0}};
+    OK("cuMemGetAccess", &flags, (const CUmemLocation *)&here, start);
+    REQUIRE(flags == CU_MEM_ACCESS_FLAGS_PROT_NONE);
+    FAILS("cuMemsetD8_v2", start, (unsigned char)1, (size_t)1);
+    CUmemAccessDesc access = {here, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+    OK("cuMemSetAccess", start, 2 * piece, (const CUmemAccessDesc *)&access, (size_t)1);
+    OK("cuMemGetAccess", &flags, (const CUmemLocation *)&here, start + piece);
+    REQUIRE(flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+    std::vector<unsigned char> bytes(2 * piece), back(2 * piece, 1);
+    OK("cuMemcpyDtoH_v2", (void *)back.data(), start, back.size());
+    REQUIRE(back == bytes);
+    for (size_t i = 0; i < bytes.size(); i++) bytes[i] = (unsigned char)(i * 7 + i / 4096);
+    OK("cuMemcpyHtoD_v2", start, (const void *)bytes.data(), bytes.size());
+    OK("cuMemsetD8_v2", start + piece - 100, (unsigned char)9, (size_t)200);
+    std::memset(&bytes[piece - 100], 9, 200);
+    OK("cuMemcpyDtoH_v2", (void *)back.data(), start, back.size());
+    REQUIRE(back == bytes);
+    FAILS("cuMemsetD8_v2", start + 2 * piece - 1, (unsigned char)9, (size_t)2);
+    unsigned type = 77;
+    OK("cuPointerGetAttribute", (void *)&type, (int)CU_POINTER_ATTRIBUTE_MEMORY_TYPE, start + piece + 5);
+    REQUIRE(type == CU_MEMORYTYPE_DEVICE);
+    FAILS("cuMemFree_v2", start);
+    // A handle from an address: the memory outlives the first handle, and the mapping.
+    if (has("cuMemRetainAllocationHandle")) {
+        OK("cuMemRetainAllocationHandle", &again, (void *)(uintptr_t)(start + piece + 5));
+        REQUIRE(again == pieces[1]);
+        OK("cuMemRelease", again);
+    }
+    FAILS("cuMemAddressFree", start, 4 * piece);
+    OK("cuMemUnmap", start, 2 * piece);
+    FAILS("cuMemsetD8_v2", start, (unsigned char)1, (size_t)1);
+    OK("cuMemMap", start + 3 * piece, piece, (size_t)0, pieces[1], 0ull);
+    OK("cuMemSetAccess", start + 3 * piece, piece, (const CUmemAccessDesc *)&access, (size_t)1);
+    OK("cuMemcpyDtoH_v2", (void *)back.data(), start + 3 * piece, piece);
+    REQUIRE(!std::memcmp(back.data(), &bytes[piece], piece));
+    OK("cuMemUnmap", start + 3 * piece, piece);
+    for (auto handle : pieces) OK("cuMemRelease", handle);
+    FAILS("cuMemRelease", pieces[0]);
+    OK("cuMemAddressFree", start, 4 * piece);
+    FAILS("cuMemAddressFree", start, 4 * piece);
+    OK("cuMemGetInfo_v2", &free_now, &total);
+    REQUIRE(free_now >= free_before);
 }
 
 int main(int count, char **arguments) {
@@ -189,5 +274,6 @@ int main(int count, char **arguments) {
     fills();
     host_memory();
     addresses((unsigned char *)pinned);
+    virtual_memory();
     return pass("allocations, copies, fills, host memory, addresses");
 }

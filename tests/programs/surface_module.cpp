@@ -105,6 +105,9 @@ static void functions() {
     REQUIRE(offset == 16 && size == 4);
     OK("cuFuncGetAttribute", &value, (int)CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, axpy);
     REQUIRE(value >= 128);
+    // What the text is for, not the version of its language: CUB chooses by it.
+    OK("cuFuncGetAttribute", &value, (int)CU_FUNC_ATTRIBUTE_PTX_VERSION, axpy);
+    REQUIRE(value == 70);
     OK("cuFuncSetAttribute", axpy, (int)CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 1024);
     OK("cuFuncGetAttribute", &value, (int)CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, axpy);
     REQUIRE(value == 1024);
@@ -119,6 +122,108 @@ static void functions() {
     FAILS("cuFuncSetCacheConfig", (CUfunction)0, (int)CU_FUNC_CACHE_PREFER_L1);
     FAILS("cuFuncSetSharedMemConfig", (CUfunction)0, 0);
     launches(axpy);
+}
+
+// Two texts, one of which calls a function of the other.
+static const char CALLER[] = R"(
+.version 6.4
+.target sm_70
+.address_size 64
+.extern .func (.param .b32 result) tripled (.param .b32 value);
+.visible .entry apply (.param .u64 place)
+{
+    .reg .b32 %r<3>;
+    .reg .b64 %rd<3>;
+    ld.param.u64 %rd1, [place];
+    cvta.to.global.u64 %rd2, %rd1;
+    ld.global.u32 %r1, [%rd2];
+    {
+        .param .b32 given;
+        .param .b32 got;
+        st.param.b32 [given], %r1;
+        call.uni (got), tripled, (given);
+        ld.param.b32 %r2, [got];
+    }
+    st.global.u32 [%rd2], %r2;
+    ret;
+}
+)";
+static const char CALLED[] = R"(
+.version 6.4
+.target sm_70
+.address_size 64
+.visible .func (.param .b32 result) tripled (.param .b32 value)
+{
+    .reg .b32 %r<3>;
+    ld.param.b32 %r1, [value];
+    mul.lo.s32 %r2, %r1, 3;
+    st.param.b32 [result], %r2;
+    ret;
+}
+)";
+
+// What was linked is a module's image, and its kernel does what both texts say.
+static void try_linked(void *image, size_t size) {
+    REQUIRE(image && size > 0);
+    CUmodule module = nullptr;
+    CUfunction apply = nullptr;
+    OK("cuModuleLoadData", &module, (const void *)image);
+    OK("cuModuleGetFunction", &apply, module, "apply");
+    CUdeviceptr place;
+    unsigned value = 14;
+    OK("cuMemAlloc_v2", &place, (size_t)4);
+    OK("cuMemcpyHtoD_v2", place, (const void *)&value, (size_t)4);
+    void *parameters[] = {&place};
+    OK("cuLaunchKernel", apply, 1u, 1u, 1u, 1u, 1u, 1u, 0u, (CUstream)0, parameters, (void **)0);
+    OK("cuMemcpyDtoH_v2", (void *)&value, place, (size_t)4);
+    REQUIRE(value == 42);
+    OK("cuModuleUnload", module);
+}
+
+static void linkers() {
+    std::string path = "/tmp/surface_module." + std::to_string(getpid()) + ".ptx";
+    FILE *file = std::fopen(path.c_str(), "w");
+    REQUIRE(file && std::fputs(CALLED, file) >= 0 && std::fclose(file) == 0);
+    for (bool old : {false, true}) {
+        const char *create = old ? "cuLinkCreate" : "cuLinkCreate_v2", *add = old ? "cuLinkAddData" : "cuLinkAddData_v2",
+                   *add_file = old ? "cuLinkAddFile" : "cuLinkAddFile_v2";
+        if (!has(create)) continue;
+        for (bool from_file : {false, true}) {
+            CUlinkState state = nullptr;
+            char errors[2000] = "untouched";
+            CUjit_option names[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES, CU_JIT_OPTIMIZATION_LEVEL};
+            void *values[] = {errors, (void *)sizeof errors, (void *)3};
+            OK(create, 3u, names, values, &state);
+            REQUIRE(state);
+            OK(add, state, (int)CU_JIT_INPUT_PTX, (void *)CALLER, sizeof CALLER, "caller", 0u, (CUjit_option *)0, (void **)0);
+            if (from_file)
+                OK(add_file, state, (int)CU_JIT_INPUT_PTX, path.c_str(), 0u, (CUjit_option *)0, (void **)0);
+            else
+                OK(add, state, (int)CU_JIT_INPUT_PTX, (void *)CALLED, sizeof CALLED, "called", 0u, (CUjit_option *)0, (void **)0);
+            void *image = nullptr;
+            size_t size = 0;
+            OK("cuLinkComplete", state, &image, &size);
+            try_linked(image, size);
+            OK("cuLinkDestroy", state);
+            FAILS("cuLinkComplete", state, &image, &size);
+        }
+        // What is wrong with code is said by the call that adds it, or at the end, and in words.
+        CUlinkState state = nullptr;
+        char errors[2000] = "";
+        CUjit_option names[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
+        void *values[] = {errors, (void *)sizeof errors};
+        const char wrong[] = ".version 6.4\n.target sm_70\n.address_size 64\nthis is no PTX\n";
+        OK(create, 2u, names, values, &state);
+        CUresult added = call(add, state, (int)CU_JIT_INPUT_PTX, (void *)wrong, sizeof wrong, "wrong", 0u, (CUjit_option *)0, (void **)0);
+        void *image = nullptr;
+        size_t size = 0;
+        if (added == CUDA_SUCCESS) added = call("cuLinkComplete", state, &image, &size);
+        REQUIRE(added == CUDA_ERROR_INVALID_PTX);
+        REQUIRE(std::strlen(errors) > 0);
+        OK("cuLinkDestroy", state);
+        FAILS(add_file, state, (int)CU_JIT_INPUT_PTX, path.c_str(), 0u, (CUjit_option *)0, (void **)0);
+    }
+    unlink(path.c_str());
 }
 
 static CUkernel kernel_of(CUlibrary loaded) {
@@ -212,6 +317,7 @@ int main(int count, char **arguments) {
     OK("cuMemsetD32_v2", out, 0xDEADu, (size_t)COUNT);
     modules();
     functions();
+    linkers();
     libraries();
     occupancy();
     return pass("modules, libraries, functions, launches, occupancy");

@@ -1,4 +1,6 @@
 // Streams and events: order, waiting, and what they tell of themselves.
+#include <atomic>
+
 #include "driver.h"
 
 const char *const PROGRAM = "surface_stream";
@@ -160,6 +162,77 @@ static void words(CUstream stream, CUstream other) {
     }
 }
 
+// What a function that a stream calls sees.
+static struct {
+    std::atomic<int> calls;
+    int order[8];
+    CUresult inside;
+    CUstream stream;
+    CUresult status;
+    unsigned found;
+} seen;
+static unsigned *landed;
+
+static void CUDA_CB host_function(void *data) {
+    seen.order[seen.calls] = (int)(intptr_t)data;
+    seen.found = *landed;
+    usleep(20000);
+    CUdevice device;
+    seen.inside = call("cuCtxGetDevice", &device);
+    *landed = 1000 + (unsigned)(intptr_t)data;
+    seen.calls++;
+}
+
+static void CUDA_CB callback(CUstream stream, CUresult status, void *data) {
+    seen.stream = stream;
+    seen.status = status;
+    seen.order[seen.calls] = (int)(intptr_t)data;
+    seen.calls++;
+}
+
+// The function is called after what was put into the stream before, and before what was put there after it.
+static void functions(CUstream stream, CUstream other) {
+    OK("cuMemHostAlloc", (void **)&landed, (size_t)4, 0u);
+    int number = 0;
+    for (CUstream in : {stream, (CUstream)0}) {
+        for (const char *launch : {"cuLaunchHostFunc", "cuLaunchHostFunc_v2"}) {
+            if (!has(launch)) continue;
+            seen.calls = 0;
+            *landed = 0;
+            start_slow(in, (unsigned)++number);
+            OK("cuMemcpyDtoHAsync_v2", (void *)landed, word, (size_t)4, in);
+            if (!std::strcmp(launch, "cuLaunchHostFunc"))
+                OK(launch, in, (CUhostFn)host_function, (void *)(intptr_t)number);
+            else
+                OK(launch, in, (CUhostFn)host_function, (void *)(intptr_t)number, 0u);
+            OK("cuMemsetD32Async", word, 7u, (size_t)1, in);
+            // Not before the function has returned.
+            REQUIRE(call("cuStreamQuery", in) == CUDA_ERROR_NOT_READY);
+            OK("cuStreamSynchronize", in);
+            REQUIRE(seen.calls == 1 && seen.order[0] == number && seen.found == (unsigned)number);
+            REQUIRE(seen.inside == CUDA_ERROR_NOT_PERMITTED);
+            REQUIRE(*landed == 1000u + (unsigned)number && read(word) == 7);
+        }
+    }
+    // Several in a row; an event behind them, for which another stream waits.
+    CUevent done;
+    OK("cuEventCreate", &done, (unsigned)CU_EVENT_DISABLE_TIMING);
+    seen.calls = 0;
+    for (int i = 0; i < 3; i++) OK("cuLaunchHostFunc", stream, (CUhostFn)host_function, (void *)(intptr_t)i);
+    OK("cuEventRecord", done, stream);
+    OK("cuStreamWaitEvent", other, done, 0u);
+    OK("cuStreamSynchronize", other);
+    REQUIRE(seen.calls == 3 && seen.order[0] == 0 && seen.order[1] == 1 && seen.order[2] == 2);
+    OK("cuEventDestroy_v2", done);
+    FAILS("cuLaunchHostFunc", stream, (CUhostFn)0, (void *)0);
+    seen.calls = 0;
+    seen.status = (CUresult)77;
+    OK("cuStreamAddCallback", stream, (CUstreamCallback)callback, (void *)5, 0u);
+    OK("cuStreamSynchronize", stream);
+    REQUIRE(seen.calls == 1 && seen.order[0] == 5 && seen.stream == stream && seen.status == CUDA_SUCCESS);
+    FAILS("cuStreamAddCallback", stream, (CUstreamCallback)callback, (void *)0, 1u);
+}
+
 int main(int count, char **arguments) {
     open_driver(count, arguments);
     CUmodule module;
@@ -175,5 +248,6 @@ int main(int count, char **arguments) {
     waiting(stream, other);
     time_between(stream);
     words(stream, other);
+    functions(stream, other);
     return pass("streams and events: order, waiting, what they tell");
 }

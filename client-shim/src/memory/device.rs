@@ -40,7 +40,7 @@ use crate::stream::{self, Stream};
 use crate::thread;
 
 /// What the worker maps at once, and the size of a chunk: a multiple of every device's granularity.
-const GRANULARITY: u64 = 2 * 1024 * 1024;
+pub(crate) const GRANULARITY: u64 = 2 * 1024 * 1024;
 /// Blocks of a chunk begin and end at multiples of this; as the driver's allocations do.
 const BLOCK: u64 = 512;
 /// What is larger gets a range of its own.
@@ -84,6 +84,8 @@ enum Kind {
     Large { mapped: u64 },
     /// Placed by the driver: plain memory.
     Plain,
+    /// The program's own physical memory, mapped by it; of this device.
+    Virtual { device: usize },
     /// Placed by the driver with a module: it ends with the module.
     Global,
 }
@@ -119,6 +121,16 @@ struct Resting {
     until: Vec<(Arc<Stream>, u64)>,
 }
 
+impl Allocation {
+    /// The device of memory that belongs to no context.
+    pub(crate) fn device(&self) -> Option<usize> {
+        match self.kind {
+            Kind::Virtual { device } => Some(device),
+            _ => None,
+        }
+    }
+}
+
 impl Chunk {
     fn is_idle(&self) -> bool {
         self.free.len() == 1 && self.free.values().all(|size| *size == GRANULARITY)
@@ -148,6 +160,25 @@ fn take(free: &mut BTreeMap<u64, u64>, size: u64) -> Option<u64> {
         free.insert(start + size, room - size);
     }
     Some(start)
+}
+
+/// Takes a range if all of it is free.
+fn take_at(free: &mut BTreeMap<u64, u64>, start: u64, size: u64) -> bool {
+    let Some((&first, &room)) = free.range(..=start).next_back() else {
+        return false;
+    };
+    if start - first > room || size > room - (start - first) {
+        return false;
+    }
+    free.remove(&first);
+    if start > first {
+        free.insert(first, start - first);
+    }
+    let end = start + size;
+    if first + room > end {
+        free.insert(end, first + room - end);
+    }
+    true
 }
 
 /// Gives a range back, joined with its neighbours.
@@ -310,11 +341,66 @@ impl Memory {
     /// Checks that a range lies in one allocation.
     pub(crate) fn check(&self, address: u64, size: u64) -> Result<Allocation, CUresult> {
         let allocation = self.find(address).ok_or(CUresult::INVALID_VALUE)?;
-        let room = allocation.start + allocation.size - address;
-        if size <= room {
+        let mut end = allocation.start + allocation.size;
+        if size > end - address {
+            // Mappings of the program's own that touch may be crossed.
+            let inner = self.lock();
+            let is_virtual =
+                |allocation: &Allocation| matches!(allocation.kind, Kind::Virtual { .. });
+            while is_virtual(&allocation)
+                && size > end - address
+                && let Some(next) = inner.allocations.get(&end).filter(|next| is_virtual(next))
+            {
+                end += next.size;
+            }
+        }
+        if size <= end - address {
             Ok(allocation)
         } else {
             Err(CUresult::INVALID_VALUE)
+        }
+    }
+
+    /// Takes addresses for a reservation: at `wanted` if they are free, else anywhere.
+    pub(crate) fn reserve(&self, size: u64, alignment: u64, wanted: u64) -> Option<u64> {
+        let free = &mut self.lock().free;
+        if wanted != 0 && wanted.is_multiple_of(alignment) && take_at(free, wanted, size) {
+            return Some(wanted);
+        }
+        let start = free.iter().find_map(|(start, room)| {
+            let aligned = start.checked_next_multiple_of(alignment)?;
+            (aligned - start <= *room && size <= room - (aligned - start)).then_some(aligned)
+        })?;
+        take_at(free, start, size).then_some(start)
+    }
+
+    /// Gives the addresses of a reservation back, in which nothing is mapped.
+    pub(crate) fn unreserve(&self, range: &Range<u64>) {
+        give(&mut self.lock().free, range);
+    }
+
+    /// Notes that a mapping of the program's own can be used.
+    pub(crate) fn note_virtual(&self, start: u64, size: u64, device: usize) {
+        // It belongs to no context.
+        self.lock().insert(start, size, 0, Kind::Virtual { device });
+    }
+
+    /// A mapping of the program's own cannot be used any more.
+    pub(crate) fn forget_virtual(&self, start: u64) {
+        self.lock().allocations.remove(&start);
+    }
+
+    /// Asks for memory, and again as long as that may help.
+    pub(crate) fn with_patience(
+        &self,
+        session: &Session,
+        ask: impl Fn() -> Result<(), CUresult>,
+    ) -> Result<(), CUresult> {
+        match ask() {
+            Err(refused @ (CUresult::OUT_OF_MEMORY | CUresult::NOT_READY)) => {
+                self.again(session, refused, ask)
+            }
+            result => result,
         }
     }
 
@@ -345,20 +431,21 @@ impl Memory {
         }
         match self.try_allocate(session, context, size) {
             Err(refused @ (CUresult::OUT_OF_MEMORY | CUresult::NOT_READY)) => {
-                self.allocate_again(session, context, size, refused)
+                self.again(session, refused, || {
+                    self.try_allocate(session, context, size)
+                })
             }
             result => result,
         }
     }
 
     /// Asks again after a refusal: while this process has something to give back, and while the worker says that others have.
-    fn allocate_again(
+    fn again<T>(
         &self,
         session: &Session,
-        context: &Context,
-        size: u64,
         mut refused: CUresult,
-    ) -> Result<u64, CUresult> {
+        ask: impl Fn() -> Result<T, CUresult>,
+    ) -> Result<T, CUresult> {
         let end = Instant::now() + PATIENCE;
         let mut pause = PAUSE.0;
         loop {
@@ -372,7 +459,7 @@ impl Memory {
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(PAUSE.1);
             }
-            match self.try_allocate(session, context, size) {
+            match ask() {
                 Err(again @ (CUresult::OUT_OF_MEMORY | CUresult::NOT_READY)) => refused = again,
                 result => return result,
             }
@@ -521,7 +608,9 @@ impl Memory {
             let inner = self.lock();
             let allocation = inner.allocations.get(&address).copied();
             allocation
-                .filter(|allocation| allocation.kind != Kind::Global)
+                .filter(|allocation| {
+                    !matches!(allocation.kind, Kind::Global | Kind::Virtual { .. })
+                })
                 .ok_or(CUresult::INVALID_VALUE)?
         };
         match allocation.kind {
@@ -529,7 +618,9 @@ impl Memory {
             Kind::Large { mapped } => {
                 self.unmap(session, &allocation, address..address + mapped, mapped)
             }
-            Kind::Plain | Kind::Global => self.unmap(session, &allocation, 0..0, allocation.size),
+            Kind::Plain | Kind::Global | Kind::Virtual { .. } => {
+                self.unmap(session, &allocation, 0..0, allocation.size)
+            }
         }
     }
 

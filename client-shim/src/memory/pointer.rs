@@ -99,12 +99,13 @@ fn device_value(
     wanted: u32,
     address: u64,
 ) -> Result<Value, CUresult> {
-    let device = session
-        .objects
-        .contexts
-        .get(allocation.context)
-        .map_or(0, |context| context.device);
+    let of_context = || {
+        let context = session.objects.contexts.get(allocation.context);
+        context.map_or(0, |context| context.device)
+    };
+    let device = allocation.device().unwrap_or_else(of_context);
     Ok(match wanted {
+        attribute::CONTEXT if allocation.device().is_some() => Value::Word(0),
         attribute::CONTEXT => Value::Word(CUcontext::dress(allocation.context).0 as u64),
         attribute::MEMORY_TYPE => Value::Unsigned(DEVICE),
         attribute::DEVICE_POINTER => Value::Word(address),
@@ -137,10 +138,11 @@ fn host_value(pinned: &Pinned, wanted: u32, address: u64) -> Result<Value, CUres
 /// What is the same for all memory.
 fn common_value(wanted: u32) -> Result<Value, CUresult> {
     match wanted {
-        attribute::SYNC_MEMOPS
-        | attribute::IS_MANAGED
-        | attribute::IS_LEGACY_CUDA_IPC_CAPABLE
-        | attribute::IS_GPU_DIRECT_RDMA_CAPABLE => Ok(Value::Flag(false)),
+        // Words of 32 bits: cudart reads IS_MANAGED from a place that it has not cleared.
+        attribute::SYNC_MEMOPS | attribute::IS_MANAGED => Ok(Value::Unsigned(0)),
+        attribute::IS_LEGACY_CUDA_IPC_CAPABLE | attribute::IS_GPU_DIRECT_RDMA_CAPABLE => {
+            Ok(Value::Flag(false))
+        }
         attribute::ALLOWED_HANDLE_TYPES | attribute::MEMPOOL_HANDLE => Ok(Value::Word(0)),
         _ => Err(CUresult::INVALID_VALUE),
     }

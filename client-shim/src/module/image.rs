@@ -156,8 +156,11 @@ fn send_image<R: Request>(
     session.ask_reply(context, &request, &[], send).map(drop)
 }
 
+/// How many zeros [`read_file`] puts behind a file.
+pub(crate) const BEHIND_FILE: usize = 64;
+
 /// The bytes of a file of this machine, with a NUL after them so that text ends.
-pub(super) unsafe fn read_file(name: *const c_char) -> Result<Vec<u8>, CUresult> {
+pub(crate) unsafe fn read_file(name: *const c_char) -> Result<Vec<u8>, CUresult> {
     if name.is_null() {
         return Err(CUresult::INVALID_VALUE);
     }
@@ -166,7 +169,7 @@ pub(super) unsafe fn read_file(name: *const c_char) -> Result<Vec<u8>, CUresult>
     let path: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(path.to_bytes());
     let mut bytes = std::fs::read(path).map_err(|_| CUresult::FILE_NOT_FOUND)?;
     // An image in a file is bounded by the file, but its reader stops at its own end.
-    bytes.extend_from_slice(&[0; 64]);
+    bytes.extend_from_slice(&[0; BEHIND_FILE]);
     Ok(bytes)
 }
 

@@ -483,6 +483,8 @@ impl Executor {
                 .map(|(request, _)| (request.transfer(), request.length(), Purpose::Image)),
             number::gpurunLibraryLoad => decode_with_rest::<request::GpurunLibraryLoad>(body)
                 .map(|(request, _)| (request.transfer(), request.length(), Purpose::Image)),
+            number::gpurunLinkAdd => decode_with_rest::<request::GpurunLinkAdd>(body)
+                .map(|(request, _)| (request.transfer(), request.length(), Purpose::Image)),
             _ => return Ok(None),
         };
         let (transfer, length, purpose) = named.map_err(|error| violation(error.to_string()))?;
@@ -707,6 +709,8 @@ fn tell_who_waits(session: &Session, record: &CallRecord, body: &[u8], error: CU
     };
     let awaited = match record.number {
         number::gpurunMark => decode::<request::GpurunMark>(body)
+            .map(|request| (legacy(request.stream()), request.mark())),
+        number::gpurunHostFunction => decode::<request::GpurunHostFunction>(body)
             .map(|request| (legacy(request.stream()), request.mark())),
         number::gpurunEventRecord => decode::<request::GpurunEventRecord>(body)
             .map(|request| (legacy(request.stream()), request.mark())),

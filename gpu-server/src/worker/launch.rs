@@ -12,6 +12,8 @@
 #![expect(unsafe_code, reason = "calls the driver")]
 #![expect(non_snake_case, reason = "rows have the driver's names")]
 
+mod host_function;
+
 use std::ffi::c_void;
 
 use driver_api::abi::{CUfunction, CUlaunchAttribute, CUlaunchConfig, CUstream};
@@ -22,6 +24,8 @@ use super::call::{Call, CallError};
 use super::module::Function;
 use super::pace;
 use crate::driver::cuda;
+
+pub(crate) use host_function::*;
 
 /// Most attributes of one launch.
 const MAX_ATTRIBUTES: usize = 32;

@@ -50,6 +50,9 @@ const PARTS_IN_FLIGHT: usize = 4;
 /// A device's location kind.
 const ON_DEVICE: u32 = 1;
 
+/// The context of what belongs to none: serials begin at 1.
+const NO_CONTEXT: u64 = 0;
+
 /// A range that the session may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mapping {
@@ -67,6 +70,8 @@ enum Kind {
     Pending,
     /// Mapped in a window: the handle of its physical memory.
     Mapped(u64),
+    /// Physical memory of the program's own, by the client's number, mapped in a window. It belongs to no context.
+    Virtual(u32),
     /// Placed by the driver.
     Placed,
     /// A variable of a module.
@@ -124,6 +129,41 @@ impl Memory {
 
     /// Notes a free range of a window, so that nobody else takes it while it is being mapped.
     fn claim(&self, address: u64, size: u64, context: &Context) -> Result<(), CUresult> {
+        self.claim_for(address, size, context.serial, context.device)
+    }
+
+    /// [`Memory::claim`] for memory of the program's own.
+    pub(super) fn claim_virtual(
+        &self,
+        address: u64,
+        size: u64,
+        device: CUdevice,
+    ) -> Result<(), CUresult> {
+        self.claim_for(address, size, NO_CONTEXT, device)
+    }
+
+    /// The physical memory that is mapped in exactly this range.
+    pub(super) fn virtual_at(&self, address: u64, size: u64) -> Result<u32, CUresult> {
+        let ranges = lock(&self.ranges);
+        let range = ranges.get(&address).filter(|range| range.size == size);
+        match range.map(|range| range.kind) {
+            Some(Kind::Virtual(physical)) => Ok(physical),
+            _ => Err(CUresult::INVALID_VALUE),
+        }
+    }
+
+    /// Memory of the program's own is mapped there, or is not any more.
+    pub(super) fn settle_virtual(&self, address: u64, physical: Option<u32>) {
+        self.settle_as(address, physical.map(Kind::Virtual));
+    }
+
+    fn claim_for(
+        &self,
+        address: u64,
+        size: u64,
+        context: u64,
+        device: CUdevice,
+    ) -> Result<(), CUresult> {
         let end = address.checked_add(size).ok_or(CUresult::INVALID_VALUE)?;
         let is_whole = size != 0 && (address | size).is_multiple_of(CHUNK_BYTES);
         let is_inside =
@@ -146,19 +186,23 @@ impl Memory {
                 address,
                 size,
                 kind,
-                context: context.serial,
-                device: context.device,
+                context,
+                device,
             },
         );
         Ok(())
     }
 
     fn settle(&self, address: u64, handle: Option<u64>) {
+        self.settle_as(address, handle.map(Kind::Mapped));
+    }
+
+    fn settle_as(&self, address: u64, kind: Option<Kind>) {
         let mut ranges = lock(&self.ranges);
-        match handle {
-            Some(handle) => {
+        match kind {
+            Some(kind) => {
                 if let Some(range) = ranges.get_mut(&address) {
-                    range.kind = Kind::Mapped(handle);
+                    range.kind = kind;
                 }
             }
             None => {
@@ -277,7 +321,11 @@ impl Mapping {
         match self.kind {
             Kind::Mapped(_) => Some(Made::Exact(self.size)),
             Kind::Placed => Some(Made::Placed(self.size)),
-            Kind::Pending | Kind::OfModule(_) | Kind::OfLibrary(_) | Kind::Leaving => None,
+            Kind::Pending
+            | Kind::Virtual(_)
+            | Kind::OfModule(_)
+            | Kind::OfLibrary(_)
+            | Kind::Leaving => None,
         }
     }
 
@@ -378,7 +426,12 @@ fn map_at(call: &Call<'_>, context: &Context, address: u64, size: u64) -> Result
 /// Fills fresh memory with zeros if the order says so, before the client knows of it: what was there may have been another tenant's.
 ///
 /// Cost: what the device takes to write the memory once, and a wait for it.
-fn wipe(call: &Call<'_>, context: &Context, address: u64, size: u64) -> Result<(), CUresult> {
+pub(super) fn wipe(
+    call: &Call<'_>,
+    context: &Context,
+    address: u64,
+    size: u64,
+) -> Result<(), CUresult> {
     if !call.session.memory.accounts.wipes() {
         return Ok(());
     }
@@ -413,10 +466,10 @@ pub(crate) fn gpurunIdleGivenBack(
 
 /// Creates, maps, gives access; undoes what was done if a step fails.
 fn map(driver: &Driver, context: &Context, address: u64, size: usize) -> Result<u64, CUresult> {
-    let handle = create(driver, context, size)?;
+    let handle = create(driver, context.device, size)?;
     let result = cuda!(driver, cuMemMap(address, size, 0, handle, 0)).and_then(|()| {
         let access = CUmemAccessDesc {
-            location: location(context),
+            location: location(context.device),
             flags: 3,
         };
         cuda!(driver, cuMemSetAccess(address, size, &access, 1)).inspect_err(|_| {
@@ -433,23 +486,23 @@ fn map(driver: &Driver, context: &Context, address: u64, size: usize) -> Result<
     }
 }
 
-fn location(context: &Context) -> CUmemLocation {
+pub(super) fn location(device: CUdevice) -> CUmemLocation {
     CUmemLocation {
         kind: ON_DEVICE,
-        id: context.device,
+        id: device,
     }
 }
 
 /// Physical memory: exportable and for RDMA where the device can, plain otherwise.
-fn create(driver: &Driver, context: &Context, size: usize) -> Result<u64, CUresult> {
+pub(super) fn create(driver: &Driver, device: CUdevice, size: usize) -> Result<u64, CUresult> {
     const PINNED: u32 = 1;
     const POSIX_DESCRIPTOR: u32 = 1;
     const HAS_POSIX_DESCRIPTORS: u32 = 103;
     const HAS_RDMA: u32 = 110;
-    let has = |number| attribute(driver, context.device, number) == Some(1);
+    let has = |number| attribute(driver, device, number) == Some(1);
     let plain = CUmemAllocationProp {
         kind: PINNED,
-        location: location(context),
+        location: location(device),
         ..CUmemAllocationProp::default()
     };
     let mut best = plain;

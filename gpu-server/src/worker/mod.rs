@@ -16,6 +16,7 @@
 pub(crate) mod context;
 pub(crate) mod event;
 pub(crate) mod launch;
+mod linker;
 pub(crate) mod memory;
 pub(crate) mod module;
 pub(crate) mod pace;
@@ -42,6 +43,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod virtual_memory;
 mod watch;
 mod words;
 

@@ -119,7 +119,7 @@ impl Function {
 }
 
 /// The image that a call brings, inline or as its transfer, with a NUL behind it.
-fn image_of(call: &Call<'_>, length: u64, inline: &[u8]) -> Result<Vec<u8>, CallError> {
+pub(crate) fn image_of(call: &Call<'_>, length: u64, inline: &[u8]) -> Result<Vec<u8>, CallError> {
     let mut image = match &call.inbound {
         Some(inbound) => {
             if !inline.is_empty() {
@@ -137,7 +137,7 @@ fn image_of(call: &Call<'_>, length: u64, inline: &[u8]) -> Result<Vec<u8>, Call
 }
 
 /// Checks that the driver will not read beyond the image; whether its code may print.
-fn inspect(image: &[u8]) -> Result<bool, CUresult> {
+pub(crate) fn inspect(image: &[u8]) -> Result<bool, CUresult> {
     let text_end = image.len() - 1;
     match Image::parse(image).map_err(|_| CUresult::INVALID_IMAGE)? {
         Image::Elf(bytes) if bytes.len() <= text_end => Ok(contains(bytes, PRINTS)),

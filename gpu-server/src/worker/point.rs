@@ -13,7 +13,7 @@ use driver_api::abi::CUevent;
 
 use super::end::lock;
 use super::janitor::Job;
-use super::staging::StagingBuffer;
+use super::staging::{Slot, StagingBuffer};
 
 /// What a point does when the stream has reached it.
 pub(crate) enum Action {
@@ -40,6 +40,11 @@ pub(crate) enum Action {
         /// The buffer.
         _buffer: StagingBuffer,
     },
+    /// The stream has passed a gate: its slot can be used again.
+    Passed {
+        /// The gate's.
+        slot: Slot,
+    },
     /// One stream fewer that may still use what is to be freed.
     CountDown(Arc<Quarantine>),
     /// Nothing: the point itself is wanted, behind the last work of a stream that was destroyed.
@@ -58,7 +63,7 @@ impl Action {
             Self::Complete { is_urgent, .. } => *is_urgent,
             Self::Deliver(delivery) => delivery.flight.is_some(),
             Self::Reply { .. } => true,
-            Self::Release { .. } | Self::CountDown(_) | Self::Settle => false,
+            Self::Release { .. } | Self::Passed { .. } | Self::CountDown(_) | Self::Settle => false,
         }
     }
 }

@@ -205,6 +205,11 @@ fn run_brief(session: &Session, stream: &Stream, action: Action) {
                 janitor::hand_over(&session.janitor, job);
             }
         }
+        Action::Passed { slot } => {
+            if let Some(context) = stream.context() {
+                context.slots.put_back(slot);
+            }
+        }
         Action::Release { .. } | Action::Settle | Action::Deliver(_) => {}
     }
 }
@@ -334,7 +339,7 @@ impl Watch<'_> {
                 }
             }
             Action::Reply { call, .. } => outbox.reply(call, result, &[]),
-            Action::Release { .. } | Action::Settle => {}
+            Action::Release { .. } | Action::Passed { .. } | Action::Settle => {}
             Action::CountDown(quarantine) => {
                 // The memory is there even if its context is not.
                 if let Some(job) = quarantine.count_down() {

@@ -12,7 +12,9 @@ use super::end::{End, lock};
 use super::event::Event;
 use super::executor::Work;
 use super::janitor::Job;
-use super::memory::Memory;
+use super::launch::Gate;
+use super::linker::Link;
+use super::memory::{MAX_RANGES, Memory};
 use super::module::{Function, Library, Module};
 use super::outbox::Outbox;
 use super::output::Output;
@@ -20,8 +22,11 @@ use super::pace::Pacer;
 use super::poller::Poller;
 use super::schedule::Lanes;
 use super::stream::Stream;
-use super::table::{MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_MODULES, MAX_STREAMS, Table};
+use super::table::{
+    MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_GATES, MAX_LINKS, MAX_MODULES, MAX_STREAMS, Table,
+};
 use super::transfer::Transfers;
+use super::virtual_memory::Physical;
 use super::words::Words;
 
 /// The devices of a session.
@@ -74,6 +79,9 @@ pub(crate) struct Session {
     pub(crate) modules: Table<Module>,
     pub(crate) libraries: Table<Library>,
     pub(crate) functions: Table<Arc<Function>>,
+    pub(crate) gates: Table<Gate>,
+    pub(crate) physical: Table<Arc<Physical>>,
+    pub(crate) links: Table<Arc<Link>>,
     pub(crate) memory: Memory,
     pub(crate) transfers: Transfers,
     pub(crate) poller: Poller,
@@ -104,6 +112,9 @@ impl Session {
             modules: Table::new(MAX_MODULES),
             libraries: Table::new(MAX_MODULES),
             functions: Table::new(MAX_FUNCTIONS),
+            gates: Table::new(MAX_GATES),
+            physical: Table::new(MAX_RANGES),
+            links: Table::new(MAX_LINKS),
             memory,
             transfers: Transfers::default(),
             poller: Poller::default(),
@@ -123,6 +134,8 @@ impl Session {
         };
         self.streams.retain(is_elsewhere);
         self.events.retain(|event| event.context != serial);
+        self.links.retain(|link| link.context != serial);
+        self.gates.retain(|gate| gate.context != serial);
         self.modules.retain(|module| module.context != serial);
         self.functions
             .retain(|function| function.context != Some(serial));

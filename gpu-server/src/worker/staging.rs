@@ -6,14 +6,15 @@
 //! held) are more made, up to [`MAX_BUFFERS`].
 //!
 //! # Safety
-//! Addresses come from `cuMemHostAlloc` with the length that is used; a slot is only read, with volatile reads, while
-//! its context lives; a buffer's bytes are touched by its one owner, and the device's part is ordered by the stream's point.
+//! Addresses come from `cuMemHostAlloc` with the length that is used; a slot is read with volatile reads, that of a gate also
+//! written, while its context lives; a buffer's bytes are touched by its one owner, and the device's part is ordered by the stream's point.
 #![expect(
     unsafe_code,
     reason = "memory that a driver allocates and a device writes"
 )]
 
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -65,6 +66,13 @@ impl Slot {
         let value = unsafe { std::ptr::read_volatile(self.host) };
         std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
         value
+    }
+
+    /// Writes the lower 32 bits, for a stream that waits for them.
+    pub(crate) fn write_low(self, value: u32) {
+        // SAFETY: as in `read`; aligned, and nobody else writes the slot of a gate.
+        let word = unsafe { AtomicU32::from_ptr(self.host.cast_mut().cast()) };
+        word.store(value, Ordering::Release);
     }
 
     /// What the stream wrote last, if it writes 32 bits.

@@ -17,6 +17,10 @@ use super::end::lock;
 pub(crate) const MAX_CONTEXTS: usize = 256;
 /// Most streams of one session.
 pub(crate) const MAX_STREAMS: usize = 64 << 10;
+/// Most linkers of one session: each has buffers for what it says.
+pub(crate) const MAX_LINKS: usize = 1024;
+/// Most functions of the program that streams of one session wait for.
+pub(crate) const MAX_GATES: usize = 64 << 10;
 /// Most events of one session.
 pub(crate) const MAX_EVENTS: usize = 4 << 20;
 /// Most modules, and most libraries, of one session.
@@ -101,6 +105,14 @@ impl<T: Clone> Table<T> {
 
     pub(crate) fn remove(&self, id: u32) -> Option<T> {
         lock(&self.entries).remove(&id)
+    }
+
+    /// Removes it, and does something with it before anything else can happen to the table.
+    pub(crate) fn remove_with(&self, id: u32, then: impl FnOnce(T)) {
+        let mut entries = lock(&self.entries);
+        if let Some(value) = entries.remove(&id) {
+            then(value);
+        }
     }
 
     pub(crate) fn retain(&self, mut keep: impl FnMut(&T) -> bool) {

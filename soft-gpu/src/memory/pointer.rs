@@ -62,9 +62,9 @@ fn value(
         4 if known()?.is_host() => Value::Word(address),
         4 => return Err(Missing::Inapplicable),
         5 => known().map(|_| Value::Tokens)?,
-        6 => known().map(|_| Value::Bool(false))?,
+        // Words of 32 bits: cudart reads IS_MANAGED from a place that it has not cleared.
+        6 | 8 => known().map(|_| Value::Int(0))?,
         7 => Value::Word(known()?.id),
-        8 => known().map(|_| Value::Bool(false))?,
         9 => Value::Int(known()?.device as i32),
         10 => Value::Bool(matches!(known()?.kind, Kind::Small(_) | Kind::Large(_))),
         11 => Value::Word(known()?.base),
@@ -105,9 +105,9 @@ pub(crate) unsafe fn cuPointerGetAttribute(
 fn nothing(attribute: CUpointer_attribute) -> Option<Value> {
     Some(match attribute {
         1 | 3 | 4 | 7 | 11 | 12 | 14 | 17..=20 => Value::Word(0),
-        2 | 16 => Value::Int(0),
+        2 | 6 | 8 | 16 => Value::Int(0),
         5 => Value::Tokens,
-        6 | 8 | 10 | 13 | 15 | 21 => Value::Bool(false),
+        10 | 13 | 15 | 21 => Value::Bool(false),
         9 => Value::Int(-2),
         _ => return None,
     })

@@ -28,14 +28,14 @@ pub(super) fn attribute(
 ) -> Result<c_int, CUresult> {
     let program = function.program()?;
     let kernel = program.attributes();
-    let (major, minor) = function.module.ptx.version;
     Ok(match attribute {
         0 => kernel.max_threads as c_int,
         1 => kernel.shared_bytes as c_int,
         2 => kernel.const_bytes as c_int,
         3 => kernel.local_bytes as c_int,
         4 => kernel.registers as c_int,
-        5 => (major * 10 + minor) as c_int,
+        // What it was compiled for, not the language's version: CUB chooses its kernels' shapes by it.
+        5 => function.module.ptx.target_number(),
         6 => driver()?.config.capability.sm() as c_int,
         7 => 0,
         MAX_DYNAMIC_SHARED_SIZE_BYTES => function.max_dynamic_shared()? as c_int,

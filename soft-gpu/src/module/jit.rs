@@ -21,11 +21,11 @@ const MAX_OPTIONS: c_uint = 256;
 
 /// Where the caller wants messages.
 #[derive(Debug, Default)]
-pub(super) struct Messages {
+pub(crate) struct Messages {
     buffer: usize,
     size: usize,
-    /// Where the length of the message goes.
-    length: Option<*mut *mut c_void>,
+    /// Where the length of the message goes; 0 for nowhere.
+    length: usize,
 }
 
 impl Messages {
@@ -34,7 +34,7 @@ impl Messages {
     /// # Safety
     ///
     /// Both arrays are null or have `count` elements.
-    pub(super) unsafe fn of(
+    pub(crate) unsafe fn of(
         count: c_uint,
         options: *mut CUjit_option,
         values: *mut *mut c_void,
@@ -53,7 +53,7 @@ impl Messages {
                 ERROR_LOG_BUFFER_SIZE_BYTES => {
                     // A size is a number of 32 bits in the place of a pointer.
                     messages.size = value as usize as u32 as usize;
-                    messages.length = Some(place);
+                    messages.length = place.addr();
                 }
                 // SAFETY: as above; there is nothing to inform of.
                 INFO_LOG_BUFFER_SIZE_BYTES => unsafe { place.write(core::ptr::null_mut()) },
@@ -65,7 +65,7 @@ impl Messages {
     }
 
     /// Tells the log and the caller why a load failed.
-    pub(super) fn report(&self, failure: LoadError) -> CUresult {
+    pub(crate) fn report(&self, failure: LoadError) -> CUresult {
         let text = failure.to_string();
         warn(&format!("cannot load a module: {text}"));
         self.write(&text);
@@ -82,7 +82,8 @@ impl Messages {
                 buffer.add(count).write(0);
             }
         }
-        if let (Some(place), false) = (self.length, text.is_empty()) {
+        if self.length != 0 && !text.is_empty() {
+            let place = self.length as *mut *mut c_void;
             // SAFETY: the place is in the caller's array, which is still there.
             unsafe { place.write((count + 1) as *mut c_void) };
         }

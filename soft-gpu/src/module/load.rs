@@ -18,7 +18,7 @@ use crate::state::driver;
 
 /// Why an image cannot be used here.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LoadError {
+pub(crate) enum LoadError {
     #[error("cannot read {path}: {source}")]
     File {
         path: String,
@@ -33,6 +33,8 @@ pub(super) enum LoadError {
     NoPtx { what: String, found: String },
     #[error(transparent)]
     Ptx(#[from] ptx::PtxError),
+    #[error("`{0}` is defined twice")]
+    Twice(String),
     #[error("the driver is not initialised")]
     NotInitialised,
 }
@@ -46,6 +48,7 @@ impl LoadError {
             Self::Image(_) => CUresult::INVALID_IMAGE,
             Self::NoPtx { .. } => CUresult::NO_BINARY_FOR_GPU,
             Self::Ptx(_) => CUresult::INVALID_PTX,
+            Self::Twice(_) => CUresult::INVALID_SOURCE,
             Self::NotInitialised => CUresult::NOT_INITIALIZED,
         }
     }
@@ -88,6 +91,21 @@ fn from_image(image: &Image<'_>) -> Result<Arc<ptx::Module>, LoadError> {
     }
 }
 
+/// The PTX of bytes that are to be linked.
+pub(crate) fn text_of(bytes: &[u8]) -> Result<String, LoadError> {
+    let image = Image::parse(bytes)?;
+    let text = match &image {
+        Image::Ptx(text) => Some(text.to_vec()),
+        Image::Elf(bytes) => elf::embedded_ptx(bytes)?,
+        Image::Fatbin(fatbin) => match texts(fatbin)?.into_iter().next() {
+            Some(text) => Some(text?),
+            None => None,
+        },
+    };
+    let text = text.ok_or_else(|| no_ptx(&image))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
 fn no_ptx(image: &Image<'_>) -> LoadError {
     LoadError::NoPtx {
         what: "the image".to_owned(),
@@ -99,9 +117,21 @@ fn parse(text: &[u8]) -> Result<Arc<ptx::Module>, LoadError> {
     Ok(Arc::new(ptx::parse(&String::from_utf8_lossy(text))?))
 }
 
-/// The best PTX of a fatbin: of the newest architecture that is not newer than this device; else the oldest of the newer ones, which
-/// may still use nothing that is not known here; else what a cubin has embedded.
+/// The best PTX of a fatbin that can be parsed.
 fn from_fatbin(fatbin: &Fatbin<'_>) -> Result<Option<Arc<ptx::Module>>, LoadError> {
+    let mut failure = None;
+    for text in texts(fatbin)? {
+        match parse(&text?) {
+            Ok(module) => return Ok(Some(module)),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    failure.map_or(Ok(None), Err)
+}
+
+/// All PTX of a fatbin, the best first: of the newest architecture that is not newer than this device; else the oldest of the newer ones, which
+/// may still use nothing that is not known here; else what a cubin has embedded.
+fn texts(fatbin: &Fatbin<'_>) -> Result<Vec<Result<Vec<u8>, LoadError>>, LoadError> {
     let device = driver()
         .map_err(|_| LoadError::NotInitialised)?
         .config
@@ -119,20 +149,17 @@ fn from_fatbin(fatbin: &Fatbin<'_>) -> Result<Option<Arc<ptx::Module>>, LoadErro
             if newer { entry.sm } else { device - entry.sm },
         )
     });
-    let mut failure = None;
-    for entry in &entries {
-        let text = match entry.kind {
+    let text = |entry: &Entry<'_>| -> Result<Option<Vec<u8>>, LoadError> {
+        Ok(match entry.kind {
             Kind::Ptx => Some(entry.plain()?.into_owned()),
             Kind::Elf => elf::embedded_ptx(&entry.plain()?)?,
             Kind::LinkTimeIr | Kind::Other(_) => None,
-        };
-        match text.map(|text| parse(&text)) {
-            Some(Ok(module)) => return Ok(Some(module)),
-            Some(Err(error)) => failure = failure.or(Some(error)),
-            None => {}
-        }
-    }
-    failure.map_or(Ok(None), Err)
+        })
+    };
+    Ok(entries
+        .iter()
+        .filter_map(|entry| text(entry).transpose())
+        .collect())
 }
 
 fn entries_of<'a>(container: &Container<'a>) -> Result<Vec<Entry<'a>>, LoadError> {

@@ -126,6 +126,15 @@ pub struct Module {
 }
 
 impl Module {
+    /// The number in `.target`: 80 of `sm_80`, 90 of `sm_90a`; 0 if there is none.
+    pub fn target_number(&self) -> i32 {
+        let digits = self
+            .target
+            .trim_start_matches(|c: char| !c.is_ascii_digit());
+        let end = digits.find(|c: char| !c.is_ascii_digit());
+        digits[..end.unwrap_or(digits.len())].parse().unwrap_or(0)
+    }
+
     /// The names of all kernels, in the order of the text.
     pub fn kernels(&self) -> impl Iterator<Item = &str> {
         self.functions

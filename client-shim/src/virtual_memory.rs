@@ -1,0 +1,496 @@
+//! Memory and addresses apart: reservations are ranges of the windows, physical memory is the worker's, and mapping joins them.
+//!
+//! ```text
+//! cuMemAddressReserve ── here ──▶ a range of a window ─┐
+//!                                                      ├─ cuMemMap ─ cuMemSetAccess ─▶ memory, for copies and kernels
+//! cuMemCreate ── asked ─────────▶ physical memory ─────┘
+//! ```
+//!
+//! A mapping takes a whole handle. Physical memory lives until its handle is released as often as it was given *and* nothing is mapped to it: then the
+//! worker is told. It belongs to no context. A handle that may be exported is made, but exporting is refused: the device's memory is on another machine.
+//!
+//! # Safety
+//! The functions named like the driver's read properties and write results through pointers that they have checked for null, by the API's contract.
+#![expect(unsafe_code, reason = "parameters and out parameters of a C ABI")]
+#![expect(non_snake_case, reason = "these are the driver's names")]
+
+use core::ffi::{c_ulonglong, c_void};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use driver_api::abi::{
+    CUdeviceptr, CUmemAccessDesc, CUmemAllocationGranularity_flags, CUmemAllocationProp,
+    CUmemGenericAllocationHandle, CUmemLocation, CUresult,
+};
+use driver_api::wire::request::{
+    GpurunPhysicalCreate, GpurunPhysicalMap, GpurunPhysicalRelease, GpurunVirtualAccess,
+    GpurunVirtualUnmap,
+};
+
+use crate::entry::code;
+use crate::handles::{dress_number, undress_number};
+use crate::memory::{GRANULARITY, out};
+use crate::session::{self, Session};
+use crate::thread;
+
+/// `CU_MEM_ALLOCATION_TYPE_PINNED`, `CU_MEM_LOCATION_TYPE_DEVICE`.
+const PINNED: u32 = 1;
+const ON_DEVICE: u32 = 1;
+/// `CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR`: may be asked for.
+const POSIX_DESCRIPTOR: u32 = 1;
+/// `CU_MEM_ACCESS_FLAGS_PROT_*`: none, read, read and write.
+const NO_ACCESS: u32 = 0;
+const ACCESSES: [u32; 3] = [NO_ACCESS, 1, 3];
+/// `CU_MEM_ALLOC_GRANULARITY_RECOMMENDED`, the last.
+const LAST_GRANULARITY: u32 = 1;
+/// The kind of a physical memory's handle.
+const KIND: usize = 8;
+
+/// Physical memory that the program has made.
+#[derive(Debug)]
+pub(crate) struct Physical {
+    id: u32,
+    size: u64,
+    device: usize,
+    properties: CUmemAllocationProp,
+    uses: Mutex<Uses>,
+}
+
+/// How often a handle was given, and how often it is mapped.
+#[derive(Debug)]
+struct Uses {
+    handles: u32,
+    mappings: u32,
+}
+
+impl Physical {
+    fn uses(&self) -> MutexGuard<'_, Uses> {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One use fewer; the last ends it.
+    fn give_up(&self, session: &Session, which: impl FnOnce(&mut Uses)) -> Result<(), CUresult> {
+        let is_last = {
+            let mut uses = self.uses();
+            which(&mut uses);
+            uses.handles == 0 && uses.mappings == 0
+        };
+        if !is_last {
+            return Ok(());
+        }
+        session.objects.physical.remove(self.id);
+        session.post_in(
+            thread::current(),
+            |_| GpurunPhysicalRelease::new(self.id),
+            &[],
+        )
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Mapped {
+    size: u64,
+    physical: Arc<Physical>,
+    access: u32,
+}
+
+#[derive(Debug)]
+struct Reservation {
+    size: u64,
+    mappings: BTreeMap<u64, Mapped>,
+}
+
+/// The reservations, by their first address.
+#[derive(Debug, Default)]
+pub(crate) struct VirtualMemory {
+    reservations: Mutex<BTreeMap<u64, Reservation>>,
+}
+
+impl VirtualMemory {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Reservation>> {
+        self.reservations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The reservation that holds all of a range.
+fn reservation<'a>(
+    reservations: &'a mut BTreeMap<u64, Reservation>,
+    range: &Range<u64>,
+) -> Result<&'a mut Reservation, CUresult> {
+    let found = reservations.range_mut(..=range.start).next_back();
+    let (start, found) = found.ok_or(CUresult::INVALID_VALUE)?;
+    let is_inside = range.start < range.end && range.end <= start + found.size;
+    if is_inside {
+        Ok(found)
+    } else {
+        Err(CUresult::INVALID_VALUE)
+    }
+}
+
+/// The mappings of which a range is made, whole and without a gap.
+fn whole(reservation: &Reservation, range: &Range<u64>) -> Result<Vec<u64>, CUresult> {
+    let mut reached = range.start;
+    let mut starts = Vec::new();
+    while reached < range.end {
+        let mapped = reservation
+            .mappings
+            .get(&reached)
+            .ok_or(CUresult::INVALID_VALUE)?;
+        starts.push(reached);
+        reached += mapped.size;
+    }
+    if reached == range.end {
+        Ok(starts)
+    } else {
+        Err(CUresult::INVALID_VALUE)
+    }
+}
+
+fn range_of(start: u64, size: usize) -> Result<Range<u64>, CUresult> {
+    let end = start.checked_add(size as u64);
+    end.map(|end| start..end).ok_or(CUresult::INVALID_VALUE)
+}
+
+/// The physical memory of a handle that the program has not released.
+fn physical_of(
+    session: &Session,
+    handle: CUmemGenericAllocationHandle,
+) -> Result<Arc<Physical>, CUresult> {
+    let id = usize::try_from(handle)
+        .ok()
+        .and_then(|handle| undress_number(KIND, handle));
+    let physical = id.and_then(|id| session.objects.physical.get(id));
+    physical
+        .filter(|physical| physical.uses().handles > 0)
+        .ok_or(CUresult::INVALID_VALUE)
+}
+
+fn handle_of(physical: &Physical) -> CUmemGenericAllocationHandle {
+    dress_number(KIND, physical.id) as u64
+}
+
+/// Properties that can be had here, and the device that they name.
+fn checked(session: &Session, properties: &CUmemAllocationProp) -> Result<usize, CUresult> {
+    if properties.location.kind != ON_DEVICE {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
+    if properties.kind != PINNED || properties.requested_handle_types & !POSIX_DESCRIPTOR != 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    session.device(properties.location.id)?;
+    usize::try_from(properties.location.id).map_err(|_| CUresult::INVALID_DEVICE)
+}
+
+/// # Safety
+/// Null, or a place that holds properties.
+unsafe fn properties_at(
+    place: *const CUmemAllocationProp,
+) -> Result<CUmemAllocationProp, CUresult> {
+    let place = out(place.cast_mut())?;
+    // SAFETY: the caller's promise.
+    Ok(unsafe { place.read() })
+}
+
+pub(crate) unsafe fn cuMemGetAllocationGranularity(
+    granularity: *mut usize,
+    prop: *const CUmemAllocationProp,
+    option: CUmemAllocationGranularity_flags,
+) -> CUresult {
+    code((|| {
+        let place = out(granularity)?;
+        let session = session::get()?;
+        // SAFETY: the API's contract.
+        checked(session, &unsafe { properties_at(prop) }?)?;
+        if option > LAST_GRANULARITY {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        // SAFETY: checked by `out`.
+        unsafe { place.write(GRANULARITY as usize) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemAddressReserve(
+    ptr: *mut CUdeviceptr,
+    size: usize,
+    alignment: usize,
+    addr: CUdeviceptr,
+    flags: c_ulonglong,
+) -> CUresult {
+    code((|| {
+        let place = out(ptr)?;
+        let session = session::get()?;
+        let size = size as u64;
+        let is_aligned = alignment == 0 || alignment.is_power_of_two();
+        if size == 0 || !size.is_multiple_of(GRANULARITY) || !is_aligned || flags != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let alignment = (alignment as u64).max(GRANULARITY);
+        let memory = &session.objects.memory;
+        let start = memory
+            .reserve(size, alignment, addr)
+            .ok_or(CUresult::OUT_OF_MEMORY)?;
+        let reservation = Reservation {
+            size,
+            mappings: BTreeMap::new(),
+        };
+        session
+            .objects
+            .virtual_memory
+            .lock()
+            .insert(start, reservation);
+        // SAFETY: checked by `out`.
+        unsafe { place.write(start) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemAddressFree(ptr: CUdeviceptr, size: usize) -> CUresult {
+    code((|| {
+        let session = session::get()?;
+        {
+            let mut reservations = session.objects.virtual_memory.lock();
+            let found = reservations.get(&ptr).ok_or(CUresult::INVALID_VALUE)?;
+            if found.size != size as u64 || !found.mappings.is_empty() {
+                return Err(CUresult::INVALID_VALUE);
+            }
+            reservations.remove(&ptr);
+        }
+        session.objects.memory.unreserve(&range_of(ptr, size)?);
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemCreate(
+    handle: *mut CUmemGenericAllocationHandle,
+    size: usize,
+    prop: *const CUmemAllocationProp,
+    flags: c_ulonglong,
+) -> CUresult {
+    code((|| {
+        let place = out(handle)?;
+        let session = session::get()?;
+        // SAFETY: the API's contract.
+        let properties = unsafe { properties_at(prop) }?;
+        let device = checked(session, &properties)?;
+        let size = size as u64;
+        if size == 0 || !size.is_multiple_of(GRANULARITY) || flags != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let physical = session.objects.physical.insert_with(|id| Physical {
+            id,
+            size,
+            device,
+            properties,
+            uses: Mutex::new(Uses {
+                handles: 1,
+                mappings: 0,
+            }),
+        });
+        let request = GpurunPhysicalCreate::new(physical.id, properties.location.id, size);
+        let ask = || session.ask_in(thread::current(), &request, &[]).map(drop);
+        if let Err(code) = session.objects.memory.with_patience(session, ask) {
+            session.objects.physical.remove(physical.id);
+            return Err(code);
+        }
+        // SAFETY: checked by `out`.
+        unsafe { place.write(handle_of(&physical)) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemRelease(handle: CUmemGenericAllocationHandle) -> CUresult {
+    code((|| {
+        let session = session::get()?;
+        let physical = physical_of(session, handle)?;
+        physical.give_up(session, |uses| {
+            uses.handles = uses.handles.saturating_sub(1);
+        })
+    })())
+}
+
+pub(crate) unsafe fn cuMemGetAllocationPropertiesFromHandle(
+    prop: *mut CUmemAllocationProp,
+    handle: CUmemGenericAllocationHandle,
+) -> CUresult {
+    code((|| {
+        let place = out(prop)?;
+        let physical = physical_of(session::get()?, handle)?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(physical.properties) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemRetainAllocationHandle(
+    handle: *mut CUmemGenericAllocationHandle,
+    addr: *mut c_void,
+) -> CUresult {
+    code((|| {
+        let place = out(handle)?;
+        let session = session::get()?;
+        let address = addr.addr() as u64;
+        let mut reservations = session.objects.virtual_memory.lock();
+        let found = reservation(&mut reservations, &(address..address + 1))?;
+        let (start, mapped) = found
+            .mappings
+            .range(..=address)
+            .next_back()
+            .ok_or(CUresult::INVALID_VALUE)?;
+        if address - start >= mapped.size {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        mapped.physical.uses().handles += 1;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(handle_of(&mapped.physical)) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemMap(
+    ptr: CUdeviceptr,
+    size: usize,
+    offset: usize,
+    handle: CUmemGenericAllocationHandle,
+    flags: c_ulonglong,
+) -> CUresult {
+    code((|| {
+        let session = session::get()?;
+        let physical = physical_of(session, handle)?;
+        let range = range_of(ptr, size)?;
+        if offset != 0 || flags != 0 || physical.size != size as u64 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let mut reservations = session.objects.virtual_memory.lock();
+        let found = reservation(&mut reservations, &range)?;
+        let before = found.mappings.range(..range.end).next_back();
+        if before.is_some_and(|(start, mapped)| start + mapped.size > range.start) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        // The order of mappings is that of the calls: the lock is held, for which no thread of ours ever waits.
+        let request = GpurunPhysicalMap::new(ptr, size as u64, physical.id);
+        session.ask_in(thread::current(), &request, &[])?;
+        physical.uses().mappings += 1;
+        let mapped = Mapped {
+            size: size as u64,
+            physical,
+            access: NO_ACCESS,
+        };
+        found.mappings.insert(ptr, mapped);
+        Ok(())
+    })())
+}
+
+/// The access that a call gives: of the descriptions the last that names a device of the session.
+///
+/// # Safety
+/// `descriptions` has so many elements.
+unsafe fn accesses(
+    session: &Session,
+    descriptions: *const CUmemAccessDesc,
+    count: usize,
+) -> Result<Vec<(usize, u32)>, CUresult> {
+    let descriptions = out(descriptions.cast_mut())?;
+    if count == 0 || count > session.devices.len() {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let mut accesses = Vec::new();
+    for index in 0..count {
+        // SAFETY: the caller's promise.
+        let description = unsafe { descriptions.add(index).read() };
+        if description.location.kind != ON_DEVICE || !ACCESSES.contains(&description.flags) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        session.device(description.location.id)?;
+        let device = usize::try_from(description.location.id).map_err(|_| CUresult::INVALID_DEVICE);
+        accesses.push((device?, description.flags));
+    }
+    Ok(accesses)
+}
+
+pub(crate) unsafe fn cuMemSetAccess(
+    ptr: CUdeviceptr,
+    size: usize,
+    desc: *const CUmemAccessDesc,
+    count: usize,
+) -> CUresult {
+    code((|| {
+        let session = session::get()?;
+        // SAFETY: the API's contract.
+        let accesses = unsafe { accesses(session, desc, count) }?;
+        let range = range_of(ptr, size)?;
+        let mut reservations = session.objects.virtual_memory.lock();
+        let found = reservation(&mut reservations, &range)?;
+        for start in whole(found, &range)? {
+            let Some(mapped) = found.mappings.get_mut(&start) else {
+                continue;
+            };
+            for (device, flags) in &accesses {
+                // Devices do not reach each other's memory.
+                if *device != mapped.physical.device {
+                    return Err(CUresult::INVALID_DEVICE);
+                }
+                let request = GpurunVirtualAccess::new(start, mapped.size, *flags);
+                session.ask_in(thread::current(), &request, &[])?;
+                mapped.access = *flags;
+                let memory = &session.objects.memory;
+                match *flags {
+                    NO_ACCESS => memory.forget_virtual(start),
+                    _ => memory.note_virtual(start, mapped.size, mapped.physical.device),
+                }
+            }
+        }
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemGetAccess(
+    flags: *mut c_ulonglong,
+    location: *const CUmemLocation,
+    ptr: CUdeviceptr,
+) -> CUresult {
+    code((|| {
+        let (place, location) = (out(flags)?, out(location.cast_mut())?);
+        let session = session::get()?;
+        // SAFETY: checked by `out`.
+        let location = unsafe { location.read() };
+        let mut reservations = session.objects.virtual_memory.lock();
+        let found = reservation(&mut reservations, &range_of(ptr, 1)?)?;
+        let mapped = found.mappings.range(..=ptr).next_back();
+        let (start, mapped) = mapped.ok_or(CUresult::INVALID_VALUE)?;
+        if ptr - start >= mapped.size || location.kind != ON_DEVICE {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        session.device(location.id)?;
+        let is_its = usize::try_from(location.id) == Ok(mapped.physical.device);
+        let access = if is_its { mapped.access } else { NO_ACCESS };
+        // SAFETY: checked by `out`.
+        unsafe { place.write(access.into()) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemUnmap(ptr: CUdeviceptr, size: usize) -> CUresult {
+    code((|| {
+        let session = session::get()?;
+        let range = range_of(ptr, size)?;
+        let mut reservations = session.objects.virtual_memory.lock();
+        let found = reservation(&mut reservations, &range)?;
+        for start in whole(found, &range)? {
+            let Some(mapped) = found.mappings.get(&start).cloned() else {
+                continue;
+            };
+            let request = GpurunVirtualUnmap::new(start, mapped.size);
+            session.ask_in(thread::current(), &request, &[])?;
+            session.objects.memory.forget_virtual(start);
+            found.mappings.remove(&start);
+            mapped.physical.give_up(session, |uses| {
+                uses.mappings = uses.mappings.saturating_sub(1);
+            })?;
+        }
+        Ok(())
+    })())
+}

@@ -1,0 +1,104 @@
+//! Where a stream calls a function of the program: the stream tells that it is there, and waits at a gate until the client has called it.
+//!
+//! *Rules:* a gate is a slot of pinned memory of the context. The stream waits for a value there that this process writes: no other stream has to get
+//! through to the device for that, which may have no queue left. A slot is used again once the stream has passed.
+//!
+//! # Safety
+//! The stream's handle comes from this session's table, the slot from its context, which both outlive what is put into the stream.
+#![expect(unsafe_code, reason = "calls the driver")]
+#![expect(non_snake_case, reason = "rows have the driver's names")]
+
+use std::sync::Arc;
+
+use driver_api::Driver;
+use driver_api::abi::CUstream;
+use driver_api::result::CUresult;
+use driver_api::wire::request;
+
+use crate::driver::cuda;
+use crate::worker::call::{Call, CallError};
+use crate::worker::context::Marking;
+use crate::worker::pace;
+use crate::worker::point::Action;
+use crate::worker::staging::Slot;
+use crate::worker::stream;
+
+/// `CU_STREAM_WAIT_VALUE_GEQ`: by the difference, so it may wrap.
+const GREATER_OR_EQUAL: u32 = 0;
+
+/// A gate at which a stream waits.
+#[derive(Clone, Copy)]
+pub(crate) struct Gate {
+    slot: Slot,
+    /// What opens it.
+    value: u32,
+    /// The serial of its context.
+    pub(crate) context: u64,
+}
+
+fn wait(driver: &Driver, stream: CUstream, slot: Slot, value: u32) -> Result<(), CUresult> {
+    match driver.cuStreamWaitValue32_v2 {
+        Some(_) => cuda!(
+            driver,
+            cuStreamWaitValue32_v2(stream, slot.device, value, GREATER_OR_EQUAL)
+        ),
+        None => cuda!(
+            driver,
+            cuStreamWaitValue32(stream, slot.device, value, GREATER_OR_EQUAL)
+        ),
+    }
+}
+
+/// A place in a stream where the program's function is called.
+pub(crate) fn gpurunHostFunction(
+    call: &mut Call<'_>,
+    request: &request::GpurunHostFunction,
+) -> Result<(), CallError> {
+    let (stream_id, id) = (request.stream().0, request.gate());
+    let made = make(call, stream_id, id);
+    // The client hears of the mark in any case: its thread waits for it.
+    stream::mark(call, stream_id, request.mark(), true)?;
+    let gate = made?;
+    let stream = call.stream(stream_id)?;
+    pace::hold(&stream);
+    if let Err(error) = wait(call.driver(), stream.handle, gate.slot, gate.value) {
+        call.session.gates.remove(id);
+        return Err(error.into());
+    }
+    let context = Arc::clone(call.context()?);
+    let passed = Action::Passed { slot: gate.slot };
+    // Where the point cannot be put the context is lost, and the slot with it.
+    let put = stream.point(call.session, &context, passed);
+    put.map_err(|(error, _)| error)?;
+    Ok(())
+}
+
+/// A closed gate.
+fn make(call: &Call<'_>, stream: u32, id: u32) -> Result<Gate, CUresult> {
+    call.session.gates.check_free(id)?;
+    call.stream(stream)?;
+    let context = call.context()?;
+    if context.marking == Marking::Events {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
+    let slot = context.slots.take(call.driver())?;
+    let value = slot.read_low().wrapping_add(1);
+    let gate = Gate {
+        slot,
+        value,
+        context: context.serial,
+    };
+    call.session.gates.insert(id, gate)?;
+    Ok(gate)
+}
+
+/// The function of a gate has returned.
+pub(crate) fn gpurunGateOpen(
+    call: &mut Call<'_>,
+    request: &request::GpurunGateOpen,
+) -> Result<(), CallError> {
+    // A context that ends takes its gates out of the table before its memory goes.
+    let open = |gate: Gate| gate.slot.write_low(gate.value);
+    call.session.gates.remove_with(request.gate(), open);
+    Ok(())
+}

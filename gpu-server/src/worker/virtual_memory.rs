@@ -1,0 +1,189 @@
+//! The program's own physical memory, and where it is mapped: the rows of the `virtual_memory` area.
+//!
+//! *What:* a [`Physical`] is memory that the driver has made, charged as long as it is there. *Rules:* it is mapped inside the session's windows only, where
+//! nothing else is; what is mapped anywhere cannot be released, so that what is charged is what there is; where fresh memory is to be wiped, that happens
+//! when it can first be written, before its program can.
+//!
+//! # Safety
+//! Addresses are in windows that this process has reserved, handles come from the driver through this module, out parameters are locals.
+#![expect(unsafe_code, reason = "calls the driver")]
+#![expect(non_snake_case, reason = "rows have the driver's names")]
+
+use std::sync::{Arc, Mutex};
+
+use driver_api::Driver;
+use driver_api::abi::{CUdevice, CUmemAccessDesc};
+use driver_api::result::CUresult;
+use driver_api::wire::request;
+
+use super::accounts::Made;
+use super::call::{Call, CallError};
+use super::end::lock;
+use super::memory::{CHUNK_BYTES, create, location, wipe};
+use crate::driver::cuda;
+
+/// `CU_MEM_ACCESS_FLAGS_PROT_*`: none, and read and write.
+const NO_ACCESS: u32 = 0;
+const READ_AND_WRITE: u32 = 3;
+
+/// Physical memory.
+pub(crate) struct Physical {
+    handle: u64,
+    size: u64,
+    device: CUdevice,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// How often it is mapped.
+    mappings: u32,
+    is_released: bool,
+    /// Nothing of another tenant is in it.
+    is_clean: bool,
+}
+
+fn physical_of(call: &Call<'_>, id: u32) -> Result<Arc<Physical>, CUresult> {
+    let physical = call.session.physical.get(id);
+    physical.ok_or(CUresult::INVALID_HANDLE)
+}
+
+/// Physical memory of a device.
+pub(crate) fn gpurunPhysicalCreate(
+    call: &mut Call<'_>,
+    request: &request::GpurunPhysicalCreate,
+) -> Result<(), CallError> {
+    let (id, device, size) = (request.physical(), request.device(), request.size());
+    call.session.devices.check(device)?;
+    call.session.physical.check_free(id)?;
+    if size == 0 || !size.is_multiple_of(CHUNK_BYTES) {
+        return Err(CUresult::INVALID_VALUE.into());
+    }
+    let (driver, accounts) = (call.driver(), &call.session.memory.accounts);
+    let thread = call.record.thread;
+    let taken = accounts.take(device, Made::Exact(size), thread)?;
+    let handle = create(driver, device, size as usize);
+    let handle = handle.map_err(|error| accounts.driver_refused(thread, error))?;
+    let physical = Physical {
+        handle,
+        size,
+        device,
+        state: Mutex::new(State {
+            mappings: 0,
+            is_released: false,
+            is_clean: !accounts.wipes(),
+        }),
+    };
+    if let Err(error) = call.session.physical.insert(id, Arc::new(physical)) {
+        cuda!(driver, cuMemRelease(handle))?;
+        return Err(error.into());
+    }
+    if let Some(taken) = taken {
+        taken.commit();
+    }
+    accounts.granted(thread);
+    Ok(())
+}
+
+/// The end of physical memory to which nothing is mapped.
+pub(crate) fn gpurunPhysicalRelease(
+    call: &mut Call<'_>,
+    request: &request::GpurunPhysicalRelease,
+) -> Result<(), CallError> {
+    let physical = physical_of(call, request.physical())?;
+    let mut state = lock(&physical.state);
+    if state.mappings > 0 || state.is_released {
+        return Err(CallError::Violation("memory is released that is mapped"));
+    }
+    state.is_released = true;
+    call.session.physical.remove(request.physical());
+    let accounts = &call.session.memory.accounts;
+    let made = Made::Exact(physical.size);
+    accounts.leaves(physical.device, made);
+    accounts.begin_to_give_back(physical.device);
+    match cuda!(call.driver(), cuMemRelease(physical.handle)) {
+        Ok(()) => accounts.gave_back(physical.device, made, true),
+        Err(error) => {
+            accounts.stays(physical.device, made);
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// Maps physical memory, all of it, at an address of a window.
+pub(crate) fn gpurunPhysicalMap(
+    call: &mut Call<'_>,
+    request: &request::GpurunPhysicalMap,
+) -> Result<(), CallError> {
+    let (address, size) = (request.address(), request.size());
+    let physical = physical_of(call, request.physical())?;
+    if size != physical.size {
+        return Err(CUresult::INVALID_VALUE.into());
+    }
+    let mut state = lock(&physical.state);
+    if state.is_released {
+        return Err(CUresult::INVALID_HANDLE.into());
+    }
+    let memory = &call.session.memory;
+    memory.claim_virtual(address, size, physical.device)?;
+    let mapped = cuda!(
+        call.driver(),
+        cuMemMap(address, size as usize, 0, physical.handle, 0)
+    );
+    memory.settle_virtual(address, mapped.is_ok().then_some(request.physical()));
+    mapped?;
+    state.mappings += 1;
+    Ok(())
+}
+
+fn set_access(
+    driver: &Driver,
+    address: u64,
+    physical: &Physical,
+    flags: u32,
+) -> Result<(), CUresult> {
+    let access = CUmemAccessDesc {
+        location: location(physical.device),
+        flags,
+    };
+    cuda!(
+        driver,
+        cuMemSetAccess(address, physical.size as usize, &access, 1)
+    )
+}
+
+/// Gives its device access to a mapping, or takes it.
+pub(crate) fn gpurunVirtualAccess(
+    call: &mut Call<'_>,
+    request: &request::GpurunVirtualAccess,
+) -> Result<(), CallError> {
+    let (address, flags) = (request.address(), request.flags());
+    let id = call.session.memory.virtual_at(address, request.size())?;
+    let physical = physical_of(call, id)?;
+    let driver = call.driver();
+    let mut state = lock(&physical.state);
+    if flags != NO_ACCESS && !state.is_clean {
+        let context = Arc::clone(call.context()?);
+        set_access(driver, address, &physical, READ_AND_WRITE)?;
+        wipe(call, &context, address, physical.size)?;
+        state.is_clean = true;
+    }
+    set_access(driver, address, &physical, flags)?;
+    Ok(())
+}
+
+/// Ends a mapping.
+pub(crate) fn gpurunVirtualUnmap(
+    call: &mut Call<'_>,
+    request: &request::GpurunVirtualUnmap,
+) -> Result<(), CallError> {
+    let (address, size) = (request.address(), request.size());
+    let memory = &call.session.memory;
+    let id = memory.virtual_at(address, size)?;
+    let physical = physical_of(call, id)?;
+    let mut state = lock(&physical.state);
+    cuda!(call.driver(), cuMemUnmap(address, size as usize))?;
+    memory.settle_virtual(address, None);
+    state.mappings = state.mappings.saturating_sub(1);
+    Ok(())
+}

@@ -1,0 +1,66 @@
+"""Triton: kernels compiled from Python, launched on PyTorch's memory. A cubin of Triton's carries its PTX, which the software GPU executes."""
+
+import torch
+import triton
+import triton.language as tl
+from common import close, passed
+
+
+@triton.jit
+def add(left, right, out, count, BLOCK: tl.constexpr):
+    places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = places < count
+    tl.store(out + places, tl.load(left + places, mask=mask) + tl.load(right + places, mask=mask), mask=mask)
+
+
+@triton.jit
+def softmax(values, out, columns, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    places = tl.arange(0, BLOCK)
+    mask = places < columns
+    line = tl.load(values + row * columns + places, mask=mask, other=-float("inf"))
+    powers = tl.exp(line - tl.max(line, axis=0))
+    tl.store(out + row * columns + places, powers / tl.sum(powers, axis=0), mask=mask)
+
+
+@triton.jit
+def product(left, right, out, size, BLOCK: tl.constexpr):
+    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inner = tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK, BLOCK), dtype=tl.float32)
+    for start in range(0, size, BLOCK):
+        a = tl.load(left + rows[:, None] * size + (start + inner)[None, :])
+        b = tl.load(right + (start + inner)[:, None] * size + columns[None, :])
+        total += tl.dot(a, b)
+    tl.store(out + rows[:, None] * size + columns[None, :], total)
+
+
+@triton.jit
+def scan(values, out, BLOCK: tl.constexpr):
+    places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + places, tl.cumsum(tl.load(values + places), axis=0))
+
+
+generator = torch.Generator().manual_seed(2)
+left, right = (torch.randn(10000, generator=generator) for _ in range(2))
+a, b = left.cuda(), right.cuda()
+out = torch.empty_like(a)
+add[(triton.cdiv(10000, 1024),)](a, b, out, 10000, BLOCK=1024)
+close("addition", out.cpu(), left + right)
+
+table = left.reshape(100, 100)
+shares = torch.empty(100, 100, device="cuda")
+softmax[(100,)](table.cuda(), shares, 100, BLOCK=128)
+close("softmax", shares.cpu(), torch.softmax(table, 1), atol=1e-6)
+
+a, b = (torch.randn(128, 128, generator=generator).half() for _ in range(2))
+out = torch.empty(128, 128, device="cuda")
+product[(4, 4)](a.cuda(), b.cuda(), out, 128, BLOCK=32)
+close("product", out.cpu(), a.float() @ b.float(), atol=1e-2)
+
+numbers = torch.randint(0, 100, (1024,), generator=generator, dtype=torch.int32)
+out = torch.empty(1024, dtype=torch.int32, device="cuda")
+scan[(4,)](numbers.cuda(), out, BLOCK=256)
+close("scan", out.cpu(), numbers.reshape(4, 256).cumsum(1).reshape(-1))
+passed("triton_kernels")
