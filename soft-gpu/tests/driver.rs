@@ -109,6 +109,107 @@ fn read(at: u64) -> u32 {
     value
 }
 
+/// Allocates `bytes` on the device and stores the address; or waits for all blocks of the grid.
+const DEVICE_CODE: &str = "
+.version 7.0
+.target sm_75
+.address_size 64
+.extern .func (.param .b64 r) malloc(.param .b64 size);
+.visible .entry k(.param .u64 at, .param .u32 bytes)
+{
+    .reg .b64 %a, %p; .reg .b32 %v;
+    ld.param.u64 %a, [at];
+    ld.param.u32 %v, [bytes];
+    cvt.u64.u32 %p, %v;
+    { .param .b64 s; .param .b64 r;
+      st.param.b64 [s], %p;
+      call (r), malloc, (s);
+      ld.param.b64 %p, [r]; }
+    st.global.u64 [%a], %p;
+    ret;
+}
+.visible .entry meet(.param .u64 at)
+{
+    .reg .b64 %a; .reg .b32 %v, %n; .reg .pred %p;
+    ld.param.u64 %a, [at];
+    mov.u32 %n, %nctaid.x;
+    atom.global.add.u32 %v, [%a], 1;
+again:
+    ld.acquire.gpu.global.u32 %v, [%a];
+    setp.lt.u32 %p, %v, %n;
+    @%p bra again;
+    ret;
+}
+";
+
+#[test]
+fn the_heap_of_kernels_has_the_size_of_its_limit() {
+    const HEAP_SIZE: u32 = 2;
+    context();
+    let (_, function) = load(DEVICE_CODE);
+    let at = allocate(8);
+    ok!(cuCtxSetLimit(HEAP_SIZE, 4 * MIB));
+    let pointer = |bytes: usize| {
+        assert_eq!(
+            launch(function, at, bytes as u32, CUstream(0)),
+            CUresult::SUCCESS
+        );
+        let mut pointer = 0u64;
+        ok!(cuMemcpyDtoH_v2((&raw mut pointer).cast(), at, 8));
+        pointer
+    };
+    assert_eq!(pointer(4 * MIB + 16), 0);
+    let first = pointer(3 * MIB);
+    assert!(first != 0 && first % 16 == 0);
+    assert_eq!(pointer(MIB + 16), 0, "what is left is less");
+    assert!(pointer(MIB - 16) != 0);
+    // The heap is there: its size stays.
+    assert_eq!(
+        cu!(cuCtxSetLimit(HEAP_SIZE, 8 * MIB)),
+        CUresult::INVALID_VALUE
+    );
+}
+
+#[test]
+fn a_cooperative_launch_has_as_many_blocks_as_occupancy_promises() {
+    context();
+    let (module, _) = load(DEVICE_CODE);
+    let mut function = CUfunction(0);
+    ok!(cuModuleGetFunction(&mut function, module, c"meet".as_ptr()));
+    let (mut each, mut count, mut served) = (0, 0, 0);
+    ok!(cuOccupancyMaxActiveBlocksPerMultiprocessor(
+        &mut each, function, 64, 0
+    ));
+    ok!(cuDeviceGetAttribute(&mut count, 16, 0));
+    ok!(cuDeviceGetAttribute(&mut served, 95, 0));
+    assert_eq!(served, 1);
+    let most = (each * count) as u32;
+    let mut at = allocate(4);
+    let mut parameters = [(&raw mut at).cast::<c_void>()];
+    let mut meet = |blocks: u32| {
+        ok!(cuMemsetD32_v2(at, 0, 1));
+        let launched = cu!(cuLaunchCooperativeKernel(
+            function,
+            blocks,
+            1,
+            1,
+            64,
+            1,
+            1,
+            0,
+            CUstream(0),
+            parameters.as_mut_ptr()
+        ));
+        ok!(cuCtxSynchronize());
+        launched
+    };
+    assert_eq!(meet(most), CUresult::SUCCESS);
+    assert_eq!(read(at), most * 64);
+    assert_eq!(meet(most + 1), CUresult::COOPERATIVE_LAUNCH_TOO_LARGE);
+    assert_eq!(meet(u32::MAX / 2), CUresult::COOPERATIVE_LAUNCH_TOO_LARGE);
+    assert_eq!(meet(1), CUresult::SUCCESS);
+}
+
 #[test]
 fn a_stream_waits_for_a_value_that_another_thread_writes() {
     let context = context();
