@@ -93,6 +93,7 @@ pub(crate) fn destroy(context: &Arc<Context>) -> Result<(), CUresult> {
         .remove_if(|event| event.context == context.handle);
     crate::module::context_destroyed(driver, context.handle);
     driver.memory.free_all_of(driver, context.handle);
+    crate::pool::context_destroyed(driver, context.handle);
     Ok(())
 }
 
@@ -237,7 +238,11 @@ pub(crate) unsafe fn cuCtxGetId(ctx: CUcontext, ctx_id: *mut c_ulonglong) -> CUr
 }
 
 pub(crate) unsafe fn cuCtxSynchronize() -> CUresult {
-    done(current().and_then(|context| context.synchronize()))
+    done(current().and_then(|context| {
+        let result = context.synchronize();
+        crate::pool::synchronised(driver()?);
+        result
+    }))
 }
 
 pub(crate) unsafe fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {

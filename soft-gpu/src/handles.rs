@@ -22,6 +22,10 @@ pub(crate) enum Kind {
     Library,
     Kernel,
     Memory,
+    Pool,
+    Graph,
+    GraphNode,
+    GraphExec,
 }
 
 /// All objects of one kind.

@@ -31,6 +31,7 @@ mod memory;
 mod module;
 mod occupancy;
 mod output;
+mod pool;
 mod profiler;
 mod shared;
 mod state;

@@ -23,6 +23,7 @@ use crate::handles::{Kind, Registry};
 use crate::log::warn;
 use crate::memory::Memory;
 use crate::module::{Function, Kernel, Library, Module};
+use crate::pool::Pools;
 use crate::shared::Segment;
 use crate::stream::Stream;
 use crate::threads::with_signals_blocked;
@@ -47,6 +48,7 @@ pub(crate) struct Driver {
     pub(crate) libraries: Registry<Library>,
     pub(crate) kernels: Registry<Kernel>,
     pub(crate) physical: Registry<Physical>,
+    pub(crate) pools: Pools,
 }
 
 static DRIVER: OnceLock<Driver> = OnceLock::new();
@@ -112,6 +114,7 @@ impl Driver {
             libraries: Registry::new(Kind::Library),
             kernels: Registry::new(Kind::Kernel),
             physical: Registry::new(Kind::Memory),
+            pools: Pools::new(config.devices()),
             config,
         })
     }

@@ -13,8 +13,8 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use driver_api::abi::{
-    CUcontext, CUevent, CUfunction, CUmemAccessDesc, CUmemAllocationProp, CUmemLocation, CUmodule,
-    CUresult, CUstream,
+    CUcontext, CUevent, CUfunction, CUmemAccessDesc, CUmemAllocationProp, CUmemLocation,
+    CUmemoryPool, CUmodule, CUresult, CUstream,
 };
 use soft_gpu::exports::*;
 
@@ -458,4 +458,121 @@ fn events_measure_what_lies_between_them() {
             && f64::from(milliseconds) < began.elapsed().as_secs_f64() * 1e3 + 25.0
     );
     ok!(cuCtxDestroy_v2(context));
+}
+
+/// Memory of the device that is taken, in bytes.
+fn taken() -> usize {
+    let (mut free, mut total) = (0, 0);
+    ok!(cuMemGetInfo_v2(&mut free, &mut total));
+    total - free
+}
+
+fn pool_number(pool: CUmemoryPool, attribute: u32) -> u64 {
+    let mut value = 0u64;
+    ok!(cuMemPoolGetAttribute(
+        pool,
+        attribute,
+        (&raw mut value).cast()
+    ));
+    value
+}
+
+const RELEASE_THRESHOLD: u32 = 4;
+const RESERVED: u32 = 5;
+const USED: u32 = 7;
+const USED_HIGH: u32 = 8;
+
+#[test]
+fn memory_is_freed_where_the_stream_is() {
+    context();
+    let (mut pool, mut current) = (CUmemoryPool(0), CUmemoryPool(0));
+    ok!(cuDeviceGetDefaultMemPool(&mut pool, 0));
+    ok!(cuDeviceGetMemPool(&mut current, 0));
+    assert_eq!(pool, current);
+    let before = taken();
+    let (mut word, mut memory) = (allocate(4), 0);
+    let mut stream = CUstream(0);
+    ok!(cuStreamCreate(&mut stream, 1));
+    ok!(cuMemsetD32_v2(word, 0, 1));
+    ok!(cuMemAllocAsync(&mut memory, 5 * MIB, stream));
+    // The free is behind a wait: until then the memory can be used.
+    ok!(cuStreamWaitValue32_v2(stream, word, 1, 1));
+    ok!(cuMemFreeAsync(memory, stream));
+    assert_eq!(
+        cu!(cuMemFreeAsync(memory, stream)),
+        CUresult::INVALID_VALUE,
+        "twice"
+    );
+    ok!(cuMemsetD8_v2(memory, 7, 5 * MIB));
+    assert_eq!(pool_number(pool, USED), 6 * MIB as u64);
+    ok!(cuMemsetD32_v2(word, 1, 1));
+    ok!(cuStreamSynchronize(stream));
+    assert_eq!(pool_number(pool, USED), 0);
+    assert_eq!(pool_number(pool, USED_HIGH), 6 * MIB as u64);
+    assert_eq!(pool_number(pool, RESERVED), 0, "given back");
+    assert_eq!(cu!(cuMemsetD8_v2(memory, 7, 1)), CUresult::INVALID_VALUE);
+    ok!(cuMemFree_v2(word));
+    word = 0;
+    assert_eq!((word, taken()), (0, before));
+}
+
+#[test]
+fn a_pool_holds_what_its_threshold_says_and_uses_it_again() {
+    context();
+    let location = CUmemLocation { kind: 1, id: 0 };
+    let mut properties = [0u64; 11];
+    (properties[0], properties[1]) = (1, u64::from(location.kind));
+    let mut pool = CUmemoryPool(0);
+    ok!(cuMemPoolCreate(&mut pool, properties.as_ptr().cast()));
+    let mut threshold = 64 * MIB as u64;
+    ok!(cuMemPoolSetAttribute(
+        pool,
+        RELEASE_THRESHOLD,
+        (&raw mut threshold).cast()
+    ));
+    let stream = CUstream(0);
+    let mut first = 0;
+    ok!(cuMemAllocFromPoolAsync(&mut first, 8 * MIB, pool, stream));
+    ok!(cuMemFreeAsync(first, stream));
+    ok!(cuCtxSynchronize());
+    assert_eq!(pool_number(pool, RESERVED), 8 * MIB as u64);
+    let mut second = 0;
+    ok!(cuMemAllocFromPoolAsync(&mut second, 8 * MIB, pool, stream));
+    assert_eq!(first, second);
+    ok!(cuMemFree_v2(second));
+    assert_eq!(pool_number(pool, USED), 0);
+    ok!(cuMemAllocFromPoolAsync(&mut first, 100, pool, stream));
+    ok!(cuMemFreeAsync(first, stream));
+    ok!(cuMemPoolTrimTo(pool, 0));
+    assert_eq!(pool_number(pool, RESERVED), 0);
+    ok!(cuDeviceSetMemPool(0, pool));
+    ok!(cuMemAllocAsync(&mut first, MIB, stream));
+    assert_eq!(pool_number(pool, USED), MIB as u64);
+    let mut flags = 0;
+    let mut place = location;
+    ok!(cuMemPoolGetAccess(&mut flags, pool, &mut place));
+    assert_eq!(flags, 3);
+    ok!(cuMemPoolDestroy(pool));
+    assert_eq!(cu!(cuMemPoolDestroy(pool)), CUresult::INVALID_HANDLE);
+    ok!(cuMemFreeAsync(first, stream));
+    let mut current = CUmemoryPool(0);
+    ok!(cuDeviceGetMemPool(&mut current, 0));
+    assert!(current != pool);
+    assert_eq!(cu!(cuMemPoolDestroy(current)), CUresult::NOT_PERMITTED);
+}
+
+#[test]
+fn allocations_wait_for_frees_that_are_on_their_way() {
+    context();
+    let mut stream = CUstream(0);
+    ok!(cuStreamCreate(&mut stream, 1));
+    let mut memory = 0;
+    for _ in 0..8 {
+        ok!(cuMemAllocAsync(&mut memory, 100 * MIB, stream));
+        ok!(cuMemsetD8Async(memory, 1, 100 * MIB, stream));
+        ok!(cuMemFreeAsync(memory, stream));
+    }
+    let more = cu!(cuMemAllocAsync(&mut memory, DEVICE_MEMORY + MIB, stream));
+    assert_eq!(more, CUresult::OUT_OF_MEMORY);
+    ok!(cuStreamSynchronize(stream));
 }

@@ -194,6 +194,13 @@ impl Context {
         self.fate.status()
     }
 
+    /// Whether all streams are idle.
+    pub(crate) fn is_idle(&self) -> bool {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = streams.iter().map(Stream::latest);
+        self.legacy.latest().is_done() && latest.all(|point| point.is_done())
+    }
+
     /// Waits until all streams are idle, and shows what was printed.
     ///
     /// # Errors
