@@ -77,6 +77,7 @@ fn measure(case: &Case, path: Path, pool: &Pool) -> Result<(f64, Statistics), cr
         printf: &|_| (),
         operation_budget: None,
         cancelled: &cancelled,
+        heap: None,
     };
     let allocations = Allocations::new(case.ranges.iter().cloned());
     let launch = Launch {
@@ -85,6 +86,7 @@ fn measure(case: &Case, path: Path, pool: &Pool) -> Result<(f64, Statistics), cr
         block: case.block,
         dynamic_shared_bytes: 0,
         params: &case.params,
+        cooperative: false,
     };
     let mut best = (f64::INFINITY, Statistics::default());
     for _ in 0..RUNS {

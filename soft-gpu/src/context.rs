@@ -32,6 +32,7 @@ pub(crate) use object::{
 pub(crate) use primary::*;
 
 use crate::entry::{answer, answer_if_asked, done};
+use crate::exec::Heap;
 use crate::state::{Driver, driver};
 
 /// The flags that exist: scheduling, mapped host memory, and newer ones that change nothing here.
@@ -92,6 +93,7 @@ pub(crate) fn destroy(context: &Arc<Context>) -> Result<(), CUresult> {
         .remove_if(|event| event.context == context.handle);
     crate::module::context_destroyed(driver, context.handle);
     driver.memory.free_all_of(driver, context.handle);
+    crate::pool::context_destroyed(driver, context.handle);
     Ok(())
 }
 
@@ -236,7 +238,11 @@ pub(crate) unsafe fn cuCtxGetId(ctx: CUcontext, ctx_id: *mut c_ulonglong) -> CUr
 }
 
 pub(crate) unsafe fn cuCtxSynchronize() -> CUresult {
-    done(current().and_then(|context| context.synchronize()))
+    done(current().and_then(|context| {
+        let result = context.synchronize();
+        crate::pool::synchronised(driver()?);
+        result
+    }))
 }
 
 pub(crate) unsafe fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
@@ -246,11 +252,13 @@ pub(crate) unsafe fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
 /// Whether a context shares the device with a graphics interface: can be asked, and is not so here.
 const CIG_ENABLED: CUlimit = 8;
 
+/// Bytes of the heap of device-side `malloc`.
+const MALLOC_HEAP_SIZE: CUlimit = 2;
+
 /// Least and greatest value, and the default, of the limits that there are.
 fn limit(limit: CUlimit) -> Result<(usize, usize, usize), CUresult> {
     const STACK_SIZE: CUlimit = 0;
     const PRINTF_FIFO_SIZE: CUlimit = 1;
-    const MALLOC_HEAP_SIZE: CUlimit = 2;
     const MAX_L2_FETCH_GRANULARITY: CUlimit = 5;
     const PERSISTING_L2_CACHE_SIZE: CUlimit = 6;
     match limit {
@@ -261,6 +269,28 @@ fn limit(limit: CUlimit) -> Result<(usize, usize, usize), CUresult> {
         PERSISTING_L2_CACHE_SIZE | CIG_ENABLED => Ok((0, 0, 0)),
         _ => Err(CUresult::UNSUPPORTED_LIMIT),
     }
+}
+
+/// The heap of device-side `malloc`, made when first asked for.
+pub(crate) fn heap_of(context: &Context) -> Result<Arc<Heap>, CUresult> {
+    // Held, so that two threads do not make two.
+    let limits = context
+        .limits
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if let Some(heap) = context.heap.get() {
+        return Ok(Arc::clone(heap));
+    }
+    let (_, _, default) = limit(MALLOC_HEAP_SIZE)?;
+    let size = limits.get(&MALLOC_HEAP_SIZE).copied().unwrap_or(default) as u64;
+    let heap = if size == 0 {
+        Heap::new(0..0)
+    } else {
+        let driver = driver()?;
+        let start = driver.memory.allocate(driver, context, size)?;
+        Heap::new(start..start + size)
+    };
+    Ok(Arc::clone(context.heap.get_or_init(|| Arc::new(heap))))
 }
 
 pub(crate) unsafe fn cuCtxGetLimit(pvalue: *mut usize, limit_: CUlimit) -> CUresult {
@@ -288,6 +318,10 @@ pub(crate) unsafe fn cuCtxSetLimit(limit_: CUlimit, value: usize) -> CUresult {
             .limits
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        // Once the heap is there, its size stays.
+        if limit_ == MALLOC_HEAP_SIZE && context.heap.get().is_some() {
+            return Err(CUresult::INVALID_VALUE);
+        }
         limits.insert(limit_, value.clamp(least, greatest));
         Ok(())
     };

@@ -153,7 +153,11 @@ pub(crate) unsafe fn cuEventQuery(event: CUevent) -> CUresult {
 }
 
 pub(crate) unsafe fn cuEventSynchronize(event: CUevent) -> CUresult {
-    done(finished(event, true))
+    done(finished(event, true).inspect(|()| {
+        if let Ok(driver) = driver() {
+            crate::pool::synchronised(driver);
+        }
+    }))
 }
 
 fn elapsed(start: CUevent, end: CUevent) -> Result<f32, CUresult> {

@@ -23,6 +23,10 @@ pub(crate) enum Kind {
     Kernel,
     Memory,
     Link,
+    Pool,
+    Graph,
+    GraphNode,
+    GraphExec,
 }
 
 /// All objects of one kind.

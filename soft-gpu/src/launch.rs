@@ -16,12 +16,13 @@ use std::sync::Arc;
 
 use driver_api::abi::{CUfunction, CUhostFn, CUlaunchConfig, CUresult, CUstream};
 
-use crate::context::{Context, Fate};
+use crate::context::{Context, Fate, heap_of};
 use crate::device::Limits;
 use crate::entry::{done, in_host_function};
-use crate::exec::{self, HostServices, Launch, Program};
+use crate::exec::{self, Heap, HostServices, Launch, Program};
 use crate::log::{debug, warn};
 use crate::module::{Function, find_function};
+use crate::occupancy;
 use crate::state::{Driver, driver};
 use crate::stream::{UserPointer, find};
 
@@ -34,6 +35,8 @@ struct Shape {
     grid: [u32; 3],
     block: [u32; 3],
     shared: u32,
+    /// Whether all blocks are there at the same time.
+    cooperative: bool,
 }
 
 impl Shape {
@@ -68,9 +71,27 @@ impl Shape {
             return Err(CUresult::LAUNCH_OUT_OF_RESOURCES);
         }
         match function.entry()?.required_threads {
-            Some(required) if required != self.block => Err(CUresult::INVALID_VALUE),
-            _ => Ok(()),
+            Some(required) if required != self.block => return Err(CUresult::INVALID_VALUE),
+            _ => {}
         }
+        if self.cooperative && self.blocks() > self.resident(driver, &limits, program) {
+            return Err(CUresult::COOPERATIVE_LAUNCH_TOO_LARGE);
+        }
+        Ok(())
+    }
+
+    fn blocks(&self) -> u64 {
+        // None is above 2^32, and what is too much is too much.
+        self.grid
+            .iter()
+            .fold(1, |all: u64, &count| all.saturating_mul(count.into()))
+    }
+
+    /// How many such blocks the device holds at a time.
+    fn resident(&self, driver: &Driver, limits: &Limits, program: &Program) -> u64 {
+        let (threads, shared) = (self.threads() as u32, self.shared as usize);
+        let each = occupancy::blocks(limits, &program.attributes(), threads, shared);
+        u64::from(each) * driver.config.threads as u64
     }
 }
 
@@ -168,9 +189,16 @@ fn post(
     if driver.config.hostile.fails_launch() {
         return Err(CUresult::LAUNCH_OUT_OF_RESOURCES);
     }
+    let heap = match program.attributes().uses_heap {
+        true => Some(heap_of(&context)?),
+        false => None,
+    };
     let fate = Arc::clone(&context.fate);
     let device = context.device;
-    let work = move || execute(driver, device, &program, shape, &parameters, &fate);
+    let work = move || {
+        let heap = heap.as_deref();
+        execute(driver, device, &program, shape, &parameters, &fate, heap)
+    };
     context.post(&stream, work);
     Ok(())
 }
@@ -183,6 +211,7 @@ fn execute(
     shape: Shape,
     parameters: &[u8],
     fate: &Fate,
+    heap: Option<&Heap>,
 ) -> Result<(), CUresult> {
     let launch = Launch {
         program,
@@ -190,11 +219,13 @@ fn execute(
         block: shape.block,
         dynamic_shared_bytes: shape.shared,
         params: parameters,
+        cooperative: shape.cooperative,
     };
     let host = HostServices {
         printf: &|bytes| fate.print(bytes),
         operation_budget: driver.config.operation_budget,
         cancelled: &fate.aborted,
+        heap,
     };
     if let Some(delay) = driver.config.hostile.delay() {
         std::thread::sleep(delay);
@@ -249,17 +280,41 @@ pub(crate) unsafe fn cuLaunchKernel(
         grid: [grid_dim_x, grid_dim_y, grid_dim_z],
         block: [block_dim_x, block_dim_y, block_dim_z],
         shared: shared_mem_bytes,
+        cooperative: false,
     };
     // SAFETY: the caller's promises are the same.
     done(unsafe { launch(shape, f, stream, kernel_params, extra) })
 }
 
-/// Whether a launch's attributes ask for nothing that this device lacks.
+#[expect(clippy::too_many_arguments, reason = "the driver's signature")]
+pub(crate) unsafe fn cuLaunchCooperativeKernel(
+    f: CUfunction,
+    grid_dim_x: c_uint,
+    grid_dim_y: c_uint,
+    grid_dim_z: c_uint,
+    block_dim_x: c_uint,
+    block_dim_y: c_uint,
+    block_dim_z: c_uint,
+    shared_mem_bytes: c_uint,
+    stream: CUstream,
+    kernel_params: *mut *mut c_void,
+) -> CUresult {
+    let shape = Shape {
+        grid: [grid_dim_x, grid_dim_y, grid_dim_z],
+        block: [block_dim_x, block_dim_y, block_dim_z],
+        shared: shared_mem_bytes,
+        cooperative: true,
+    };
+    // SAFETY: the caller's promises are the same.
+    done(unsafe { launch(shape, f, stream, kernel_params, core::ptr::null_mut()) })
+}
+
+/// Whether a launch's attributes say that it is cooperative. They may ask for nothing that this device lacks.
 ///
 /// # Safety
 ///
 /// `config` has as many attributes as it says.
-unsafe fn check_attributes(config: &CUlaunchConfig) -> Result<(), CUresult> {
+unsafe fn is_cooperative(config: &CUlaunchConfig) -> Result<bool, CUresult> {
     const MAX_ATTRIBUTES: c_uint = 64;
     const COOPERATIVE: c_uint = 2;
     const CLUSTER_DIMENSION: c_uint = 4;
@@ -268,6 +323,7 @@ unsafe fn check_attributes(config: &CUlaunchConfig) -> Result<(), CUresult> {
     if config.num_attrs > MAX_ATTRIBUTES || (config.num_attrs > 0 && config.attrs.is_null()) {
         return Err(CUresult::INVALID_VALUE);
     }
+    let mut cooperative = false;
     for index in 0..config.num_attrs as usize {
         // SAFETY: by contract.
         let attribute = unsafe { config.attrs.add(index).read_unaligned() };
@@ -279,7 +335,10 @@ unsafe fn check_attributes(config: &CUlaunchConfig) -> Result<(), CUresult> {
                 .fold(0u32, |word, byte| word << 8 | u32::from(*byte))
         };
         let lacking = match attribute.id {
-            COOPERATIVE => word(0) != 0,
+            COOPERATIVE => {
+                cooperative = word(0) != 0;
+                false
+            }
             CLUSTER_DIMENSION => (0..3).any(|dimension| word(dimension) > 1),
             PROGRAMMATIC_EVENT | LAUNCH_COMPLETION_EVENT => true,
             // Priorities, cache policies, carve-outs: hints.
@@ -293,7 +352,7 @@ unsafe fn check_attributes(config: &CUlaunchConfig) -> Result<(), CUresult> {
             return Err(CUresult::NOT_SUPPORTED);
         }
     }
-    Ok(())
+    Ok(cooperative)
 }
 
 pub(crate) unsafe fn cuLaunchKernelEx(
@@ -307,15 +366,17 @@ pub(crate) unsafe fn cuLaunchKernelEx(
     }
     // SAFETY: the caller passes a configuration.
     let config = unsafe { config.read_unaligned() };
-    let shape = Shape {
-        grid: [config.grid_dim_x, config.grid_dim_y, config.grid_dim_z],
-        block: [config.block_dim_x, config.block_dim_y, config.block_dim_z],
-        shared: config.shared_mem_bytes,
-    };
     // SAFETY: the caller's promises are the same.
     let launched = unsafe {
-        check_attributes(&config)
-            .and_then(|()| launch(shape, f, config.stream, kernel_params, extra))
+        is_cooperative(&config).and_then(|cooperative| {
+            let shape = Shape {
+                grid: [config.grid_dim_x, config.grid_dim_y, config.grid_dim_z],
+                block: [config.block_dim_x, config.block_dim_y, config.block_dim_z],
+                shared: config.shared_mem_bytes,
+                cooperative,
+            };
+            launch(shape, f, config.stream, kernel_params, extra)
+        })
     };
     done(launched)
 }

@@ -32,6 +32,7 @@ mod memory;
 mod module;
 mod occupancy;
 mod output;
+mod pool;
 mod profiler;
 mod shared;
 mod state;

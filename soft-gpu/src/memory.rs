@@ -41,7 +41,8 @@ use crate::hostile::POISON;
 use crate::state::{Driver, driver};
 use heap::{ALIGNMENT, Heap};
 use map::{GRANULARITY, Mapping, Store};
-use space::{Kind, Region, Space};
+pub(crate) use space::Region;
+use space::{Kind, Space};
 
 /// What is larger gets a piece of its own.
 const MAX_SMALL_BYTES: u64 = 1 << 20;
@@ -264,17 +265,17 @@ pub(crate) unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
         if dptr == 0 {
             return Ok(());
         }
-        let is_plain = |region: &Region| matches!(region.kind, Kind::Small(_) | Kind::Large(_));
         let known = driver
             .memory
             .space()
             .starting_at(dptr)
-            .is_some_and(is_plain);
+            .is_some_and(Region::is_plain);
         if !known {
             return Err(CUresult::INVALID_VALUE);
         }
         quiesce(driver);
         driver.memory.free(driver, dptr);
+        crate::pool::freed(driver, dptr);
         Ok(())
     };
     done(free())

@@ -24,6 +24,7 @@ use crate::linker::Link;
 use crate::log::warn;
 use crate::memory::Memory;
 use crate::module::{Function, Kernel, Library, Module};
+use crate::pool::Pools;
 use crate::shared::Segment;
 use crate::stream::Stream;
 use crate::threads::with_signals_blocked;
@@ -49,6 +50,7 @@ pub(crate) struct Driver {
     pub(crate) kernels: Registry<Kernel>,
     pub(crate) physical: Registry<Physical>,
     pub(crate) links: Registry<Link>,
+    pub(crate) pools: Pools,
 }
 
 static DRIVER: OnceLock<Driver> = OnceLock::new();
@@ -115,6 +117,7 @@ impl Driver {
             kernels: Registry::new(Kind::Kernel),
             physical: Registry::new(Kind::Memory),
             links: Registry::new(Kind::Link),
+            pools: Pools::new(config.devices()),
             config,
         })
     }

@@ -129,7 +129,11 @@ pub(crate) unsafe fn cuStreamQuery(stream: CUstream) -> CUresult {
 }
 
 pub(crate) unsafe fn cuStreamSynchronize(stream: CUstream) -> CUresult {
-    done(find(stream).and_then(|(context, stream)| context.synchronize_stream(&stream)))
+    done(find(stream).and_then(|(context, stream)| {
+        let result = context.synchronize_stream(&stream);
+        crate::pool::synchronised(driver()?);
+        result
+    }))
 }
 
 pub(crate) unsafe fn cuStreamWaitEvent(

@@ -13,8 +13,8 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use driver_api::abi::{
-    CUcontext, CUevent, CUfunction, CUmemAccessDesc, CUmemAllocationProp, CUmemLocation, CUmodule,
-    CUresult, CUstream,
+    CUcontext, CUevent, CUfunction, CUmemAccessDesc, CUmemAllocationProp, CUmemLocation,
+    CUmemoryPool, CUmodule, CUresult, CUstream,
 };
 use soft_gpu::exports::*;
 
@@ -107,6 +107,107 @@ fn read(at: u64) -> u32 {
     let mut value = 0u32;
     ok!(cuMemcpyDtoH_v2((&raw mut value).cast(), at, 4));
     value
+}
+
+/// Allocates `bytes` on the device and stores the address; or waits for all blocks of the grid.
+const DEVICE_CODE: &str = "
+.version 7.0
+.target sm_75
+.address_size 64
+.extern .func (.param .b64 r) malloc(.param .b64 size);
+.visible .entry k(.param .u64 at, .param .u32 bytes)
+{
+    .reg .b64 %a, %p; .reg .b32 %v;
+    ld.param.u64 %a, [at];
+    ld.param.u32 %v, [bytes];
+    cvt.u64.u32 %p, %v;
+    { .param .b64 s; .param .b64 r;
+      st.param.b64 [s], %p;
+      call (r), malloc, (s);
+      ld.param.b64 %p, [r]; }
+    st.global.u64 [%a], %p;
+    ret;
+}
+.visible .entry meet(.param .u64 at)
+{
+    .reg .b64 %a; .reg .b32 %v, %n; .reg .pred %p;
+    ld.param.u64 %a, [at];
+    mov.u32 %n, %nctaid.x;
+    atom.global.add.u32 %v, [%a], 1;
+again:
+    ld.acquire.gpu.global.u32 %v, [%a];
+    setp.lt.u32 %p, %v, %n;
+    @%p bra again;
+    ret;
+}
+";
+
+#[test]
+fn the_heap_of_kernels_has_the_size_of_its_limit() {
+    const HEAP_SIZE: u32 = 2;
+    context();
+    let (_, function) = load(DEVICE_CODE);
+    let at = allocate(8);
+    ok!(cuCtxSetLimit(HEAP_SIZE, 4 * MIB));
+    let pointer = |bytes: usize| {
+        assert_eq!(
+            launch(function, at, bytes as u32, CUstream(0)),
+            CUresult::SUCCESS
+        );
+        let mut pointer = 0u64;
+        ok!(cuMemcpyDtoH_v2((&raw mut pointer).cast(), at, 8));
+        pointer
+    };
+    assert_eq!(pointer(4 * MIB + 16), 0);
+    let first = pointer(3 * MIB);
+    assert!(first != 0 && first % 16 == 0);
+    assert_eq!(pointer(MIB + 16), 0, "what is left is less");
+    assert!(pointer(MIB - 16) != 0);
+    // The heap is there: its size stays.
+    assert_eq!(
+        cu!(cuCtxSetLimit(HEAP_SIZE, 8 * MIB)),
+        CUresult::INVALID_VALUE
+    );
+}
+
+#[test]
+fn a_cooperative_launch_has_as_many_blocks_as_occupancy_promises() {
+    context();
+    let (module, _) = load(DEVICE_CODE);
+    let mut function = CUfunction(0);
+    ok!(cuModuleGetFunction(&mut function, module, c"meet".as_ptr()));
+    let (mut each, mut count, mut served) = (0, 0, 0);
+    ok!(cuOccupancyMaxActiveBlocksPerMultiprocessor(
+        &mut each, function, 64, 0
+    ));
+    ok!(cuDeviceGetAttribute(&mut count, 16, 0));
+    ok!(cuDeviceGetAttribute(&mut served, 95, 0));
+    assert_eq!(served, 1);
+    let most = (each * count) as u32;
+    let mut at = allocate(4);
+    let mut parameters = [(&raw mut at).cast::<c_void>()];
+    let mut meet = |blocks: u32| {
+        ok!(cuMemsetD32_v2(at, 0, 1));
+        let launched = cu!(cuLaunchCooperativeKernel(
+            function,
+            blocks,
+            1,
+            1,
+            64,
+            1,
+            1,
+            0,
+            CUstream(0),
+            parameters.as_mut_ptr()
+        ));
+        ok!(cuCtxSynchronize());
+        launched
+    };
+    assert_eq!(meet(most), CUresult::SUCCESS);
+    assert_eq!(read(at), most * 64);
+    assert_eq!(meet(most + 1), CUresult::COOPERATIVE_LAUNCH_TOO_LARGE);
+    assert_eq!(meet(u32::MAX / 2), CUresult::COOPERATIVE_LAUNCH_TOO_LARGE);
+    assert_eq!(meet(1), CUresult::SUCCESS);
 }
 
 #[test]
@@ -357,4 +458,121 @@ fn events_measure_what_lies_between_them() {
             && f64::from(milliseconds) < began.elapsed().as_secs_f64() * 1e3 + 25.0
     );
     ok!(cuCtxDestroy_v2(context));
+}
+
+/// Memory of the device that is taken, in bytes.
+fn taken() -> usize {
+    let (mut free, mut total) = (0, 0);
+    ok!(cuMemGetInfo_v2(&mut free, &mut total));
+    total - free
+}
+
+fn pool_number(pool: CUmemoryPool, attribute: u32) -> u64 {
+    let mut value = 0u64;
+    ok!(cuMemPoolGetAttribute(
+        pool,
+        attribute,
+        (&raw mut value).cast()
+    ));
+    value
+}
+
+const RELEASE_THRESHOLD: u32 = 4;
+const RESERVED: u32 = 5;
+const USED: u32 = 7;
+const USED_HIGH: u32 = 8;
+
+#[test]
+fn memory_is_freed_where_the_stream_is() {
+    context();
+    let (mut pool, mut current) = (CUmemoryPool(0), CUmemoryPool(0));
+    ok!(cuDeviceGetDefaultMemPool(&mut pool, 0));
+    ok!(cuDeviceGetMemPool(&mut current, 0));
+    assert_eq!(pool, current);
+    let before = taken();
+    let (mut word, mut memory) = (allocate(4), 0);
+    let mut stream = CUstream(0);
+    ok!(cuStreamCreate(&mut stream, 1));
+    ok!(cuMemsetD32_v2(word, 0, 1));
+    ok!(cuMemAllocAsync(&mut memory, 5 * MIB, stream));
+    // The free is behind a wait: until then the memory can be used.
+    ok!(cuStreamWaitValue32_v2(stream, word, 1, 1));
+    ok!(cuMemFreeAsync(memory, stream));
+    assert_eq!(
+        cu!(cuMemFreeAsync(memory, stream)),
+        CUresult::INVALID_VALUE,
+        "twice"
+    );
+    ok!(cuMemsetD8_v2(memory, 7, 5 * MIB));
+    assert_eq!(pool_number(pool, USED), 6 * MIB as u64);
+    ok!(cuMemsetD32_v2(word, 1, 1));
+    ok!(cuStreamSynchronize(stream));
+    assert_eq!(pool_number(pool, USED), 0);
+    assert_eq!(pool_number(pool, USED_HIGH), 6 * MIB as u64);
+    assert_eq!(pool_number(pool, RESERVED), 0, "given back");
+    assert_eq!(cu!(cuMemsetD8_v2(memory, 7, 1)), CUresult::INVALID_VALUE);
+    ok!(cuMemFree_v2(word));
+    word = 0;
+    assert_eq!((word, taken()), (0, before));
+}
+
+#[test]
+fn a_pool_holds_what_its_threshold_says_and_uses_it_again() {
+    context();
+    let location = CUmemLocation { kind: 1, id: 0 };
+    let mut properties = [0u64; 11];
+    (properties[0], properties[1]) = (1, u64::from(location.kind));
+    let mut pool = CUmemoryPool(0);
+    ok!(cuMemPoolCreate(&mut pool, properties.as_ptr().cast()));
+    let mut threshold = 64 * MIB as u64;
+    ok!(cuMemPoolSetAttribute(
+        pool,
+        RELEASE_THRESHOLD,
+        (&raw mut threshold).cast()
+    ));
+    let stream = CUstream(0);
+    let mut first = 0;
+    ok!(cuMemAllocFromPoolAsync(&mut first, 8 * MIB, pool, stream));
+    ok!(cuMemFreeAsync(first, stream));
+    ok!(cuCtxSynchronize());
+    assert_eq!(pool_number(pool, RESERVED), 8 * MIB as u64);
+    let mut second = 0;
+    ok!(cuMemAllocFromPoolAsync(&mut second, 8 * MIB, pool, stream));
+    assert_eq!(first, second);
+    ok!(cuMemFree_v2(second));
+    assert_eq!(pool_number(pool, USED), 0);
+    ok!(cuMemAllocFromPoolAsync(&mut first, 100, pool, stream));
+    ok!(cuMemFreeAsync(first, stream));
+    ok!(cuMemPoolTrimTo(pool, 0));
+    assert_eq!(pool_number(pool, RESERVED), 0);
+    ok!(cuDeviceSetMemPool(0, pool));
+    ok!(cuMemAllocAsync(&mut first, MIB, stream));
+    assert_eq!(pool_number(pool, USED), MIB as u64);
+    let mut flags = 0;
+    let mut place = location;
+    ok!(cuMemPoolGetAccess(&mut flags, pool, &mut place));
+    assert_eq!(flags, 3);
+    ok!(cuMemPoolDestroy(pool));
+    assert_eq!(cu!(cuMemPoolDestroy(pool)), CUresult::INVALID_HANDLE);
+    ok!(cuMemFreeAsync(first, stream));
+    let mut current = CUmemoryPool(0);
+    ok!(cuDeviceGetMemPool(&mut current, 0));
+    assert!(current != pool);
+    assert_eq!(cu!(cuMemPoolDestroy(current)), CUresult::NOT_PERMITTED);
+}
+
+#[test]
+fn allocations_wait_for_frees_that_are_on_their_way() {
+    context();
+    let mut stream = CUstream(0);
+    ok!(cuStreamCreate(&mut stream, 1));
+    let mut memory = 0;
+    for _ in 0..8 {
+        ok!(cuMemAllocAsync(&mut memory, 100 * MIB, stream));
+        ok!(cuMemsetD8Async(memory, 1, 100 * MIB, stream));
+        ok!(cuMemFreeAsync(memory, stream));
+    }
+    let more = cu!(cuMemAllocAsync(&mut memory, DEVICE_MEMORY + MIB, stream));
+    assert_eq!(more, CUresult::OUT_OF_MEMORY);
+    ok!(cuStreamSynchronize(stream));
 }

@@ -1,9 +1,12 @@
 //! What nvcc makes of ordinary CUDA, on every path, against the same thing in Rust.
 
 mod support;
+#[path = "support/variables.rs"]
+mod variables;
 
 use soft_gpu::exec::FaultKind;
 use support::{Argument, Run, kernels, kernels_with};
+use variables::Variables;
 
 const SUITE: &str = include_str!("../kernels/suite.ptx");
 
@@ -13,52 +16,12 @@ fn no_variables(name: &str) -> Option<u64> {
     None
 }
 
-/// The module's variables in a buffer, with their addresses.
-struct Variables {
-    bytes: Vec<u64>,
-    places: Vec<(String, u64)>,
-}
-
 fn variables() -> Variables {
-    let module = soft_gpu::ptx::parse(SUITE).unwrap();
-    let mut variables = Variables {
-        bytes: vec![0u64; 4096],
-        places: Vec::new(),
-    };
-    let base = variables.bytes.as_mut_ptr() as u64;
-    let mut next = 0u64;
-    for global in module.globals() {
-        next = next.next_multiple_of(u64::from(global.align.max(8)));
-        variables.places.push((global.name.clone(), base + next));
-        for (index, byte) in global.init.iter().enumerate() {
-            let at = next as usize + index;
-            variables.bytes[at / 8] |= u64::from(*byte) << (8 * (at % 8));
-        }
-        next += global.size;
-    }
-    for (global, (_, place)) in module.globals().zip(variables.places.clone()) {
-        for relocation in &global.relocations {
-            let target = variables
-                .places
-                .iter()
-                .find(|(name, _)| *name == relocation.symbol)
-                .unwrap()
-                .1;
-            variables.bytes[(place - base + relocation.offset) as usize / 8] =
-                target.wrapping_add(relocation.addend as u64);
-        }
-    }
-    variables
+    Variables::of(&soft_gpu::ptx::parse(SUITE).unwrap())
 }
 
 fn with_variables(variables: &Variables, kernel: &str) -> Vec<support::Kernel> {
-    kernels_with(SUITE, kernel, &|name| {
-        variables
-            .places
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|place| place.1)
-    })
+    kernels_with(SUITE, kernel, &|name| variables.address(name))
 }
 
 fn noise(count: usize) -> Vec<u32> {

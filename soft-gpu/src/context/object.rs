@@ -3,12 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use driver_api::abi::{CUresult, CUstream};
 use driver_api::per_thread;
 
 use super::Fate;
+use crate::exec::Heap;
 use crate::state::{Driver, driver};
 use crate::stream::{Point, Role, Stream, Work};
 
@@ -31,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) flags: AtomicU32,
     pub(crate) cache_config: AtomicU32,
     pub(crate) limits: Mutex<HashMap<u32, usize>>,
+    /// Of device-side `malloc`, made when a kernel that calls it is first launched.
+    pub(crate) heap: OnceLock<Arc<Heap>>,
     pub(crate) fate: Arc<Fate>,
     legacy: Arc<Stream>,
     /// All but the legacy stream.
@@ -72,6 +75,7 @@ impl Context {
             flags: AtomicU32::new(flags),
             cache_config: AtomicU32::new(0),
             limits: Mutex::default(),
+            heap: OnceLock::new(),
             fate,
             legacy: Arc::new(legacy),
             streams: Mutex::default(),
@@ -188,6 +192,13 @@ impl Context {
         self.points_of(stream).iter().for_each(Point::wait);
         crate::output::flush(&self.fate);
         self.fate.status()
+    }
+
+    /// Whether all streams are idle.
+    pub(crate) fn is_idle(&self) -> bool {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = streams.iter().map(Stream::latest);
+        self.legacy.latest().is_done() && latest.all(|point| point.is_done())
     }
 
     /// Waits until all streams are idle, and shows what was printed.

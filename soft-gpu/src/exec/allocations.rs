@@ -25,6 +25,12 @@ impl Allocations {
         Allocations { ranges }
     }
 
+    /// The same, and `range`.
+    pub(crate) fn with(&self, range: Range<u64>) -> Allocations {
+        let known = self.ranges.iter().map(|&(begin, end)| begin..end);
+        Allocations::new(known.chain([range]))
+    }
+
     /// The range that holds all of `begin..end`.
     pub fn find(&self, begin: u64, end: u64) -> Option<(u64, u64)> {
         let index = self.ranges.partition_point(|range| range.0 <= begin);

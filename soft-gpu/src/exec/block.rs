@@ -10,7 +10,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::sync::atomic::Ordering;
 
 use super::fault::{Fault, FaultKind};
-use super::frame::{Frames, Identity};
+use super::frame::{Frames, Identity, Place};
 use super::memory::{KNOWN, Known};
 use super::rows::{Context, LANES};
 use super::services::Host;
@@ -99,6 +99,9 @@ impl Memory {
     }
 }
 
+// SAFETY: it owns what it points to, as a box does.
+unsafe impl Send for Memory {}
+
 impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout.
@@ -106,7 +109,18 @@ impl Drop for Memory {
     }
 }
 
-/// Runs blocks of one launch, one after the other, on one thread.
+/// A block that has begun.
+struct Running {
+    block: [u32; 3],
+    threads: u32,
+    warps: Vec<Option<Warp>>,
+    barriers: Barriers,
+    done: Vec<bool>,
+    /// Warps that have not ended.
+    pending: usize,
+}
+
+/// Runs blocks of one launch, one after the other, on one thread at a time.
 pub(crate) struct BlockRunner<'a> {
     launch: Launch<'a>,
     host: Host<'a>,
@@ -120,6 +134,7 @@ pub(crate) struct BlockRunner<'a> {
     cache: Vec<(u64, u64)>,
     /// Warps that have ended, for the next block.
     spare: Vec<Warp>,
+    running: Option<Running>,
     /// Warp operations so far.
     pub(crate) executed: u64,
 }
@@ -130,6 +145,7 @@ impl<'a> BlockRunner<'a> {
         launch: Launch<'a>,
         allocations: &'a Allocations,
         services: &'a HostServices<'a>,
+        place: Place,
         params: &'a [u8],
     ) -> BlockRunner<'a> {
         let code = &launch.program.code;
@@ -138,19 +154,27 @@ impl<'a> BlockRunner<'a> {
             launch,
             host: Host { services },
             allocations,
-            frames: Frames::new(launch, params),
+            frames: Frames::new(launch, place, params),
             params,
             shared: Memory::new(shared_bytes),
             shared_bytes,
             locals: Vec::new(),
             cache: vec![(1, 0); code.cache_slots as usize],
             spare: Vec::new(),
+            running: None,
             executed: 0,
         }
     }
 
-    /// Runs block number `index`. `spent` gives the operations of all threads so far.
+    /// Runs block number `index` to its end. `spent` gives the operations of all threads so far.
     pub(crate) fn run(&mut self, index: u64, spent: &dyn Fn(u64) -> u64) -> Result<(), Box<Fault>> {
+        self.begin(index);
+        while !self.round(spent)? {}
+        Ok(())
+    }
+
+    /// Puts block number `index` before its first operation.
+    pub(crate) fn begin(&mut self, index: u64) {
         let grid = self.launch.grid.map(u64::from);
         let block = [
             index % grid[0],
@@ -159,47 +183,74 @@ impl<'a> BlockRunner<'a> {
         ]
         .map(|number| number as u32);
         let threads = self.launch.block.iter().product::<u32>();
-        let mut warps: Vec<Option<Warp>> =
-            (0..threads.div_ceil(LANES as u32)).map(|_| None).collect();
-        let mut barriers = Barriers {
-            barriers: [FRESH; BARRIERS],
-            used: 0,
+        let count = threads.div_ceil(LANES as u32) as usize;
+        self.running = Some(Running {
+            block,
+            threads,
+            warps: (0..count).map(|_| None).collect(),
+            barriers: Barriers {
+                barriers: [FRESH; BARRIERS],
+                used: 0,
+            },
+            done: vec![false; count],
+            pending: count,
+        });
+    }
+
+    /// Gives each warp of the block a turn. Whether the block has ended.
+    pub(crate) fn round(&mut self, spent: &dyn Fn(u64) -> u64) -> Result<bool, Box<Fault>> {
+        let Some(mut running) = self.running.take() else {
+            return Ok(true);
         };
-        let mut pending = warps.len();
-        let mut done = vec![false; warps.len()];
-        while pending > 0 {
-            let mut progress = false;
-            for number in 0..warps.len() {
-                if done[number] {
-                    continue;
-                }
-                let stop = self.turn(
-                    &mut warps[number],
-                    number as u32,
-                    block,
-                    threads,
-                    &mut barriers,
-                    &mut progress,
-                )?;
-                if stop == Stop::Done {
-                    done[number] = true;
-                    pending -= 1;
-                    self.spare.extend(warps[number].take());
-                } else if stop == Stop::Turn {
-                    self.check_limits(spent, block)?;
-                }
+        self.turns(&mut running, spent)?;
+        let ended = running.pending == 0;
+        if !ended {
+            self.running = Some(running);
+        }
+        Ok(ended)
+    }
+
+    fn turns(
+        &mut self,
+        running: &mut Running,
+        spent: &dyn Fn(u64) -> u64,
+    ) -> Result<(), Box<Fault>> {
+        let Running {
+            block,
+            threads,
+            warps,
+            barriers,
+            done,
+            pending,
+        } = running;
+        let mut progress = false;
+        for number in 0..warps.len() {
+            if done[number] {
+                continue;
             }
-            if barriers.used != 0 {
-                progress |= self.open_barriers(&mut warps, &mut barriers, &done, threads);
+            let slot = &mut warps[number];
+            let stop = self.turn(
+                slot,
+                number as u32,
+                *block,
+                *threads,
+                barriers,
+                &mut progress,
+            )?;
+            if stop == Stop::Done {
+                done[number] = true;
+                *pending -= 1;
+                self.spare.extend(slot.take());
+            } else if stop == Stop::Turn {
+                self.check_limits(spent, *block)?;
             }
-            if !progress && pending > 0 {
-                return Err(Box::new(self.fault_at(
-                    FaultKind::Deadlock,
-                    block,
-                    [0; 3],
-                    0,
-                )));
-            }
+        }
+        if barriers.used != 0 {
+            progress |= self.open_barriers(warps, barriers, done, *threads);
+        }
+        if !progress && *pending > 0 {
+            let fault = self.fault_at(FaultKind::Deadlock, *block, [0; 3], 0);
+            return Err(Box::new(fault));
         }
         Ok(())
     }
@@ -267,6 +318,7 @@ impl<'a> BlockRunner<'a> {
             frames: &mut self.frames,
             barriers,
             host: &self.host,
+            yields: self.launch.cooperative,
         };
         let stop = runner.run();
         let (fault, detail) = (context.fault, context.detail);

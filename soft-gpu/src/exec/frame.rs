@@ -35,9 +35,19 @@ pub(crate) struct Identity {
     pub(crate) warp: u32,
 }
 
+/// Where blocks run, and what they share.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) multiprocessor: u32,
+    pub(crate) multiprocessors: u32,
+    /// The address of a cooperative launch's workspace; 0 for none.
+    pub(crate) workspace: u64,
+}
+
 /// Unused frames by function.
 pub(crate) struct Frames<'a> {
     launch: Launch<'a>,
+    place: Place,
     /// The parameter buffer, zero-padded.
     params: &'a [u8],
     unused: Vec<Vec<Storage>>,
@@ -45,7 +55,7 @@ pub(crate) struct Frames<'a> {
 
 impl<'a> Frames<'a> {
     /// Frames for `launch`, whose parameters are at `params`.
-    pub(crate) fn new(launch: Launch<'a>, params: &'a [u8]) -> Frames<'a> {
+    pub(crate) fn new(launch: Launch<'a>, place: Place, params: &'a [u8]) -> Frames<'a> {
         let unused = launch
             .program
             .code
@@ -55,6 +65,7 @@ impl<'a> Frames<'a> {
             .collect();
         Frames {
             launch,
+            place,
             params,
             unused,
         }
@@ -110,7 +121,7 @@ impl<'a> Frames<'a> {
                 bytes,
                 signed,
             } => self.param(offset as usize, usize::from(bytes), signed),
-            Fixed::Special(_) | Fixed::Local(_) | Fixed::DynamicShared => 0,
+            Fixed::Special(_) | Fixed::Local(_) | Fixed::LocalEnd | Fixed::DynamicShared => 0,
         }
     }
 
@@ -133,6 +144,12 @@ impl<'a> Frames<'a> {
         let below = ((1u64 << lane) - 1) as u32;
         match special {
             Special::Thread(_) | Special::Block(_) | Special::GridId => 0,
+            Special::Multiprocessor => self.place.multiprocessor,
+            Special::MultiprocessorCount => self.place.multiprocessors,
+            // The halves of an address, the high one first, as cooperative groups' headers read it.
+            Special::Environment(1) => (self.place.workspace >> 32) as u32,
+            Special::Environment(2) => self.place.workspace as u32,
+            Special::Environment(_) => 0,
             Special::BlockSize(dimension) => block[usize::from(dimension)],
             Special::GridSize(dimension) => self.launch.grid[usize::from(dimension)],
             Special::LaneId => lane,

@@ -24,6 +24,7 @@ mod directed;
 mod fault;
 mod frame;
 mod half;
+mod heap;
 mod math;
 mod matrix;
 mod memory;
@@ -37,14 +38,18 @@ mod services;
 mod video;
 mod warp;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use allocations::Allocations;
 pub use fault::{DecodeError, Fault, FaultKind};
+pub use heap::Heap;
 pub use path::Path;
 pub use pool::Pool;
 pub use program::{Program, ProgramAttributes};
+
+use frame::Place;
 
 /// Start of the window of generic addresses that mean shared memory.
 pub const SHARED_WINDOW: u64 = 0x7100_0000_0000_0000;
@@ -68,6 +73,8 @@ pub struct Launch<'a> {
     pub dynamic_shared_bytes: u32,
     /// The parameter buffer, laid out as [`crate::ptx::Entry::params`] says.
     pub params: &'a [u8],
+    /// Whether all blocks are there at the same time and may wait for each other.
+    pub cooperative: bool,
 }
 
 /// What a launch may ask of its host.
@@ -78,6 +85,8 @@ pub struct HostServices<'a> {
     pub operation_budget: Option<u64>,
     /// When set by someone, the launch ends with [`FaultKind::Cancelled`].
     pub cancelled: &'a AtomicBool,
+    /// What device-side `malloc` takes from; its memory is among the launch's allocations. Without one there is never enough.
+    pub heap: Option<&'a Heap>,
 }
 
 /// What a launch did.
@@ -110,25 +119,43 @@ pub fn run(
     let params = params_bytes(&mut params);
     params[..launch.params.len()].copy_from_slice(launch.params);
     let params = &*params;
+    let mut workspace = Box::new([0u64; WORKSPACE_WORDS]);
+    let (place, with_workspace) = if launch.cooperative {
+        let start = workspace.as_mut_ptr() as u64;
+        let range = start..start + size_of_val(&*workspace) as u64;
+        (start, Some(allocations.with(range)))
+    } else {
+        (0, None)
+    };
     let progress = Progress {
         next: AtomicU64::new(0),
         executed: AtomicU64::new(0),
         fault: Mutex::new(None),
+        resident: Mutex::default(),
     };
     let helpers = pool
         .threads()
         .min(usize::try_from(blocks).unwrap_or(usize::MAX))
         - 1;
+    let workers = AtomicU32::new(0);
     pool.execute(helpers, &|| {
-        progress.work(
-            blocks,
-            block::BlockRunner::new(*launch, allocations, host, params),
-        )
+        let place = Place {
+            multiprocessor: workers.fetch_add(1, Ordering::Relaxed),
+            multiprocessors: pool.threads() as u32,
+            workspace: place,
+        };
+        let allocations = with_workspace.as_ref().unwrap_or(allocations);
+        let runner = || block::BlockRunner::new(*launch, allocations, host, place, params);
+        if launch.cooperative {
+            progress.work_together(blocks, &runner);
+        } else {
+            progress.work(blocks, runner());
+        }
     });
     if let Some(fault) = progress
         .fault
         .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .unwrap_or_else(PoisonError::into_inner)
     {
         return Err(fault);
     }
@@ -137,6 +164,10 @@ pub fn run(
         blocks,
     })
 }
+
+/// Words of a cooperative launch's workspace. Cooperative groups' headers have in it the size, which nobody reads, and behind that
+/// the word of the grid's barrier; both begin as zero.
+const WORKSPACE_WORDS: usize = 8;
 
 /// The bytes of `words`.
 fn params_bytes(words: &mut [u128]) -> &mut [u8] {
@@ -164,16 +195,67 @@ fn check_shape(launch: &Launch<'_>) -> Result<u64, Fault> {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What the threads of a launch share.
-struct Progress {
+struct Progress<'a> {
     next: AtomicU64,
     executed: AtomicU64,
     fault: Mutex<Option<Fault>>,
+    /// Blocks of a cooperative launch that have begun and are not running at the moment.
+    resident: Mutex<VecDeque<block::BlockRunner<'a>>>,
 }
 
-impl Progress {
+impl<'a> Progress<'a> {
+    /// Nobody begins another block, or goes on with one.
+    fn end(&self, blocks: u64, fault: Fault) {
+        self.next.store(blocks, Ordering::Relaxed);
+        lock(&self.fault).get_or_insert(fault);
+        lock(&self.resident).clear();
+    }
+
+    /// Gives the blocks of a cooperative launch turns, with the other threads, until they have all ended: first those that have not
+    /// begun, then whichever has waited longest.
+    fn work_together(&self, blocks: u64, make: &dyn Fn() -> block::BlockRunner<'a>) {
+        loop {
+            let mut runner = if self.next.load(Ordering::Relaxed) < blocks {
+                let index = self.next.fetch_add(1, Ordering::Relaxed);
+                if index >= blocks {
+                    continue;
+                }
+                let mut runner = make();
+                runner.begin(index);
+                runner
+            } else if let Some(runner) = lock(&self.resident).pop_front() {
+                runner
+            } else {
+                // The rest are with other threads, which go on with them.
+                return;
+            };
+            let before = std::cell::Cell::new(runner.executed);
+            let spent = |executed: u64| {
+                let new = executed - before.replace(executed);
+                self.executed.fetch_add(new, Ordering::Relaxed) + new
+            };
+            let ended = runner.round(&spent);
+            spent(runner.executed);
+            match ended {
+                Ok(true) => {}
+                Ok(false) => {
+                    let mut resident = lock(&self.resident);
+                    if lock(&self.fault).is_none() {
+                        resident.push_back(runner);
+                    }
+                }
+                Err(fault) => self.end(blocks, *fault),
+            }
+        }
+    }
+
     /// Takes blocks until there are none left or one faults.
-    fn work(&self, blocks: u64, mut runner: block::BlockRunner<'_>) {
+    fn work(&self, blocks: u64, mut runner: block::BlockRunner<'a>) {
         let mut published = 0;
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
@@ -188,13 +270,7 @@ impl Progress {
                 all + executed - before.replace(executed)
             };
             if let Err(fault) = runner.run(index, &spent) {
-                // Nobody begins another block.
-                self.next.store(blocks, Ordering::Relaxed);
-                let mut first = self
-                    .fault
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                first.get_or_insert(*fault);
+                self.end(blocks, *fault);
                 break;
             }
             published = before.get();

@@ -32,12 +32,16 @@ pub(crate) enum Kind {
     Return,
     /// End the thread.
     Exit,
-    /// Call site `link`.
+    /// Call site `link`. Row `e` is where the stack of the frame ends, where that changes.
     Call,
+    /// Call site `link`, by the address in row `a`.
+    CallPointer,
     /// A service of the host: site `link`.
     Service,
     /// Block barrier: number in row `a`, thread count in row `b`, predicate in row `c`.
     Barrier,
+    /// In a cooperative launch, let others run: what was read may be what they are about to write.
+    Yield,
     /// End the launch with a fault.
     Trap,
 }

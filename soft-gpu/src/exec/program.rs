@@ -23,6 +23,8 @@ pub struct ProgramAttributes {
     pub param_bytes: u32,
     /// Whether it can call `printf`.
     pub uses_printf: bool,
+    /// Whether it can call `malloc` or `free`.
+    pub uses_heap: bool,
 }
 
 /// A special register whose value does not change while a warp runs.
@@ -47,6 +49,12 @@ pub(crate) enum Special {
     DynamicSharedBytes,
     TotalSharedBytes,
     GridId,
+    /// `%smid`
+    Multiprocessor,
+    /// `%nsmid`
+    MultiprocessorCount,
+    /// `%envreg`: the first two tell where the workspace of a cooperative launch is.
+    Environment(u8),
 }
 
 /// What a row holds from the start, unchanged.
@@ -65,6 +73,8 @@ pub(crate) enum Fixed {
     ParamAddress(u32),
     /// An offset in local memory, from the start of the frame's part.
     Local(u32),
+    /// The end of the frame's part of local memory; [`Fixed::Local`] once the function is decoded.
+    LocalEnd,
     /// The offset of dynamic shared memory; a constant once all functions are decoded.
     DynamicShared,
 }
@@ -83,16 +93,36 @@ pub(crate) struct Function {
     pub(crate) entry: u32,
     pub(crate) frame_bytes: u32,
     pub(crate) local_bytes: u32,
+    /// Whether it makes more local memory while it runs.
+    pub(crate) has_stack: bool,
     pub(crate) fixed: Vec<FixedRow>,
     /// Where parameters and return values lie in the frame's local memory: offset and size.
     pub(crate) params: Vec<(u32, u32)>,
     pub(crate) returns: Vec<(u32, u32)>,
 }
 
+/// Whom a call means.
+#[derive(Clone, Debug)]
+pub(crate) enum Callee {
+    Function(u32),
+    /// What fits, by address, ascending.
+    Pointer(Vec<(u64, u32)>),
+}
+
+impl Callee {
+    /// Every function that it can mean.
+    pub(crate) fn functions(&self) -> Vec<u32> {
+        match self {
+            Callee::Function(function) => vec![*function],
+            Callee::Pointer(targets) => targets.iter().map(|target| target.1).collect(),
+        }
+    }
+}
+
 /// A call: argument and return variables of the caller as offsets in its frame's local memory.
 #[derive(Clone, Debug)]
 pub(crate) struct CallSite {
-    pub(crate) function: u32,
+    pub(crate) callee: Callee,
     pub(crate) arguments: Vec<u32>,
     pub(crate) returns: Vec<u32>,
 }
@@ -102,6 +132,8 @@ pub(crate) struct CallSite {
 pub(crate) enum Service {
     Printf,
     AssertFail,
+    Malloc,
+    Free,
 }
 
 /// Where a host call finds its arguments.
@@ -124,6 +156,8 @@ pub(crate) struct Code {
     pub(crate) services: Vec<ServiceSite>,
     pub(crate) targets: Vec<Vec<u32>>,
     pub(crate) lists: Vec<OperandList>,
+    /// Why functions that only pointers reach are not executed.
+    pub(crate) refused: Vec<String>,
     pub(crate) cache_slots: u32,
     pub(crate) static_shared: u32,
     /// Local memory of a lane, with room for calls.

@@ -354,6 +354,17 @@ pub(crate) unsafe fn nothing(_: &mut Context<'_>, _: &Op) -> Outcome {
     Outcome::Continue
 }
 
+/// A handler that is a fault, for what the decoder has refused.
+///
+/// # Safety
+///
+/// None needed; the signature is that of all handlers.
+pub(crate) unsafe fn not_executed(context: &mut Context<'_>, op: &Op) -> Outcome {
+    let reasons = &context.program.code.refused;
+    context.detail = reasons.get(op.link as usize).cloned().unwrap_or_default();
+    context.fail(FaultKind::IllegalInstruction, None)
+}
+
 /// The value of a type without data, such as a closure that captures nothing.
 #[inline(always)]
 pub(crate) fn conjure<F: Copy>() -> F {

@@ -1,8 +1,8 @@
-//! Calls from a kernel to its host: `vprintf` and `__assertfail`.
+//! Calls from a kernel to its host: `vprintf`, `__assertfail`, `malloc` and `free`.
 //!
 //! # Safety
 //!
-//! Reads memory only at addresses that [`locate`] found accessible.
+//! Touches memory only at addresses that [`locate`] found accessible.
 #![expect(unsafe_code, reason = "reads arguments from device memory")]
 
 use super::HostServices;
@@ -59,6 +59,15 @@ impl Host<'_> {
         for lane in (0..LANES).filter(|&lane| lanes >> lane & 1 != 0) {
             let served = match site.service {
                 Service::Printf => self.printf(context, site, lane, local_base),
+                Service::Malloc => self.malloc(context, site, lane, local_base),
+                Service::Free => match self.free(context, site, lane, local_base) {
+                    Ok(()) => true,
+                    Err(address) => {
+                        context.fail(FaultKind::Trap, None);
+                        context.detail = format!("free of {address:#x}, which is no allocation");
+                        return false;
+                    }
+                },
                 Service::AssertFail => {
                     self.assert_fail(context, site, lane, local_base);
                     return false;
@@ -92,9 +101,44 @@ impl Host<'_> {
         let output = format(&text, &mut arguments);
         (self.services.printf)(&output);
         if let Some(&offset) = site.returns.first() {
-            store_word(context, lane, local_base + offset, written);
+            store(context, lane, local_base + offset, &written.to_le_bytes());
         }
         true
+    }
+
+    fn malloc(
+        &self,
+        context: &Context<'_>,
+        site: &ServiceSite,
+        lane: usize,
+        local_base: u32,
+    ) -> bool {
+        let Some(size) = argument(context, site, lane, local_base, 0) else {
+            return false;
+        };
+        let heap = self.services.heap;
+        let address = heap.and_then(|heap| heap.allocate(size)).unwrap_or(0);
+        if let Some(&offset) = site.returns.first() {
+            store(context, lane, local_base + offset, &address.to_le_bytes());
+        }
+        true
+    }
+
+    /// Frees, or tells the address that is no allocation's.
+    fn free(
+        &self,
+        context: &Context<'_>,
+        site: &ServiceSite,
+        lane: usize,
+        local_base: u32,
+    ) -> Result<(), u64> {
+        let address = argument(context, site, lane, local_base, 0).unwrap_or(0);
+        let heap = self.services.heap;
+        if address == 0 || heap.is_some_and(|heap| heap.release(address)) {
+            Ok(())
+        } else {
+            Err(address)
+        }
     }
 
     /// Leaves the assertion's words in the context's fault.
@@ -139,9 +183,11 @@ fn argument(
         .map(u64::from_le_bytes)
 }
 
-fn store_word(context: &Context<'_>, lane: usize, offset: u32, value: u32) {
-    if let Some(host) = locate(context, lane, super::LOCAL_WINDOW + u64::from(offset), 4) {
-        // SAFETY: `locate` found four accessible bytes there.
-        unsafe { (host as *mut u32).write_unaligned(value) };
+/// Writes to a lane's local memory.
+fn store(context: &Context<'_>, lane: usize, offset: u32, value: &[u8]) {
+    let address = super::LOCAL_WINDOW + u64::from(offset);
+    if let Some(host) = locate(context, lane, address, value.len() as u64) {
+        // SAFETY: `locate` found as many accessible bytes there.
+        unsafe { std::ptr::copy_nonoverlapping(value.as_ptr(), host as *mut u8, value.len()) };
     }
 }

@@ -25,6 +25,7 @@ use super::block::Barriers;
 use super::fault::FaultKind;
 use super::frame::{Frames, Identity, Storage};
 use super::op::{Kind, NONE, Op};
+use super::program::Callee;
 use super::rows::{Context, LANES, Outcome};
 use super::services::Host;
 
@@ -216,6 +217,8 @@ pub(crate) struct Runner<'r, 'c, 'a> {
     pub(crate) frames: &'r mut Frames<'a>,
     pub(crate) barriers: &'r mut Barriers,
     pub(crate) host: &'r Host<'a>,
+    /// Whether [`Kind::Yield`] ends a turn.
+    pub(crate) yields: bool,
 }
 
 impl Runner<'_, '_, '_> {
@@ -230,6 +233,12 @@ impl Runner<'_, '_, '_> {
         let ops = self.context.program.code.ops.as_ptr();
         let mut pc = self.warp.current.pc as usize;
         let mut executed = 0u64;
+        // The sooner a warp that waits for another block gives way, the better.
+        let turn = if self.yields {
+            SPLIT_QUANTUM
+        } else {
+            WARP_QUANTUM
+        };
         let mut rotate_at = SPLIT_QUANTUM;
         // Until then a split with a lower program counter does not get ahead of the running one.
         let mut patience = std::mem::take(&mut self.warp.patience);
@@ -267,7 +276,7 @@ impl Runner<'_, '_, '_> {
                     }
                     if backward && executed >= rotate_at {
                         self.warp.current.pc = pc as u32;
-                        if executed >= WARP_QUANTUM {
+                        if executed >= turn {
                             break Stop::Turn;
                         }
                         rotate_at = executed + SPLIT_QUANTUM;
@@ -289,7 +298,7 @@ impl Runner<'_, '_, '_> {
                         Ok(()) => pc = self.warp.current.pc as usize,
                         Err(stop) => break stop,
                     }
-                    if executed >= WARP_QUANTUM {
+                    if executed >= turn {
                         break Stop::Turn;
                     }
                 }
@@ -458,7 +467,8 @@ impl Runner<'_, '_, '_> {
             Kind::BranchTable => self.branch_table(op),
             Kind::Return => self.leave(op, false),
             Kind::Exit => self.leave(op, true),
-            Kind::Call => self.call(op),
+            Kind::Call | Kind::CallPointer => self.call(op),
+            Kind::Yield => self.yield_turn(),
             Kind::Service => self.service(op),
             Kind::Barrier => self.barrier(op),
             Kind::Trap => {
@@ -485,6 +495,18 @@ impl Runner<'_, '_, '_> {
         let is_so =
             lanes == 0 || op.d != NONE && unsafe { self.context.bits(op.d) } & lanes == lanes;
         if is_so {
+            return Ok(());
+        }
+        if self.rotate() {
+            self.warp.patience = SPLIT_QUANTUM;
+        }
+        Err(Stop::Turn)
+    }
+
+    /// In a cooperative launch other blocks are there to be waited for: they run, and before them this warp's other splits.
+    fn yield_turn(&mut self) -> Result<(), Stop> {
+        self.warp.current.pc += 1;
+        if !self.yields {
             return Ok(());
         }
         if self.rotate() {
@@ -666,32 +688,79 @@ impl Runner<'_, '_, '_> {
     fn call(&mut self, op: &Op) -> Result<(), Stop> {
         let lanes = self.guard_lanes(op);
         let current = self.warp.current;
-        self.warp.current.pc += 1;
         if lanes == 0 {
+            self.warp.current.pc += 1;
             return Ok(());
         }
         let program = self.context.program;
+        match &program.code.calls[op.link as usize].callee {
+            Callee::Function(function) => {
+                let callee = self.split_in(op, *function, lanes)?;
+                if current.mask != lanes {
+                    self.warp.others.push(Split {
+                        pc: current.pc + 1,
+                        mask: current.mask & !lanes,
+                        ..current
+                    });
+                }
+                self.warp.current = callee;
+                self.enter();
+                Ok(())
+            }
+            Callee::Pointer(targets) => self.call_pointers(op, targets, lanes),
+        }
+    }
+
+    /// Calls, for each of `lanes`, the function whose address it has in row `a`.
+    fn call_pointers(&mut self, op: &Op, targets: &[(u64, u32)], lanes: u32) -> Result<(), Stop> {
+        // SAFETY: the addresses are a row of the frame.
+        let addresses: [u64; LANES] = unsafe { self.context.load(op.a) };
+        let mut left = lanes;
+        while left != 0 {
+            let address = addresses[left.trailing_zeros() as usize];
+            let same = (0..LANES)
+                .filter(|&lane| addresses[lane] == address)
+                .fold(0, |set, lane| set | 1 << lane);
+            let Ok(index) = targets.binary_search_by_key(&address, |target| target.0) else {
+                self.warp.current.mask = left & same;
+                self.context.fail(FaultKind::InvalidPc, Some(address));
+                return Err(Stop::Fault);
+            };
+            let callee = self.split_in(op, targets[index].1, left & same)?;
+            self.warp.others.push(callee);
+            left &= !same;
+        }
+        self.warp.current.mask &= !lanes;
+        self.warp.current.pc += 1;
+        self.switch()
+    }
+
+    /// A split of `lanes` before the first operation of `function`, which the running split calls at `op`.
+    fn split_in(&mut self, op: &Op, function: u32, lanes: u32) -> Result<Split, Stop> {
+        let current = self.warp.current;
+        let program = self.context.program;
         let site = &program.code.calls[op.link as usize];
-        let callee = &program.code.functions[site.function as usize];
+        let callee = &program.code.functions[function as usize];
         let Some(caller) = &self.warp.frames[current.frame as usize] else {
             return Err(Stop::Fault);
         };
         let caller_base = caller.local_base;
-        let local_base = caller_base + program.code.functions[caller.function as usize].local_bytes;
-        let needed = u64::from(local_base) + u64::from(callee.local_bytes);
+        let own_end = caller_base + program.code.functions[caller.function as usize].local_bytes;
+        let local_base = u64::from(own_end).max(self.stack_end(op, lanes));
+        let needed = local_base + u64::from(callee.local_bytes);
         if needed > self.context.local_stride || self.warp.frames.len() >= MAX_FRAMES {
             self.context.fail(FaultKind::StackOverflow, None);
             return Err(Stop::Fault);
         }
+        // It is below the stride, which has 32 bits.
+        let local_base = local_base as u32;
         for (&from, &(to, size)) in site.arguments.iter().zip(&callee.params) {
             self.copy_local(lanes, caller_base + from, local_base + to, size);
         }
         let depth = current.depth + 1;
         let frame = Frame {
-            function: site.function,
-            storage: self
-                .frames
-                .take(site.function, self.warp.identity, local_base),
+            function,
+            storage: self.frames.take(function, self.warp.identity, local_base),
             parent: current.frame,
             return_pc: current.pc + 1,
             depth,
@@ -699,23 +768,25 @@ impl Runner<'_, '_, '_> {
             local_base,
             lanes,
         };
-        let index = self.add_frame(frame);
-        if current.mask != lanes {
-            self.warp.others.push(Split {
-                pc: current.pc + 1,
-                mask: current.mask & !lanes,
-                ..current
-            });
-        }
-        self.warp.current = Split {
+        Ok(Split {
             pc: callee.entry,
-            frame: index,
+            frame: self.add_frame(frame),
             depth,
             mask: lanes,
             wait: Wait::Nothing,
-        };
-        self.enter();
-        Ok(())
+        })
+    }
+
+    /// Where the furthest stack of `lanes` ends, if the running function has one.
+    fn stack_end(&self, op: &Op, lanes: u32) -> u64 {
+        if op.e == NONE {
+            return 0;
+        }
+        // SAFETY: the ends are a row of the frame.
+        let ends: [u64; LANES] = unsafe { self.context.load(op.e) };
+        let of_lanes = (0..LANES).filter(|&lane| lanes >> lane & 1 != 0);
+        let end = of_lanes.map(|lane| ends[lane]).max().unwrap_or(0);
+        end.min(u64::from(u32::MAX)).next_multiple_of(16)
     }
 
     fn add_frame(&mut self, frame: Frame) -> u32 {

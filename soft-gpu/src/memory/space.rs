@@ -51,6 +51,29 @@ impl Region {
         self.base + self.size
     }
 
+    /// Whether it is memory that `cuMemAlloc` or a pool has made.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.kind, Kind::Small(_) | Kind::Large(_))
+    }
+
+    /// The bytes that it takes of the device.
+    pub(crate) fn taken(&self) -> u64 {
+        match &self.kind {
+            Kind::Small(rounded) => *rounded,
+            Kind::Large(piece) => piece.mapping.size(),
+            _ => self.size,
+        }
+    }
+
+    /// Whether an allocation of `size` bytes would take exactly as many.
+    pub(crate) fn fits(&self, size: u64) -> bool {
+        let unit = match &self.kind {
+            Kind::Small(_) => super::heap::ALIGNMENT,
+            _ => super::map::GRANULARITY,
+        };
+        size.checked_next_multiple_of(unit) == Some(self.taken())
+    }
+
     /// Whether it is the host's memory.
     pub(crate) fn is_host(&self) -> bool {
         matches!(self.kind, Kind::Host { .. } | Kind::Registered { .. })

@@ -71,7 +71,7 @@ fn place(
     if result.is_ok() {
         for global in ptx.globals() {
             if let Some((address, _)) = placed.get(&global.name) {
-                initialise(global, *address, &placed);
+                initialise(ptx, global, *address, &placed);
             }
         }
         return Ok(placed);
@@ -102,13 +102,20 @@ fn allocate(
     Ok(())
 }
 
-fn initialise(global: &ptx::Global, address: u64, placed: &HashMap<String, (u64, u64)>) {
+fn initialise(
+    ptx: &ptx::Module,
+    global: &ptx::Global,
+    address: u64,
+    placed: &HashMap<String, (u64, u64)>,
+) {
     let size = global.size as usize;
     let mut bytes = global.init.clone();
     bytes.resize(size, 0);
     for relocation in &global.relocations {
-        let Some((target, _)) = placed.get(&relocation.symbol) else {
-            let (name, symbol) = (&global.name, &relocation.symbol);
+        let symbol = &relocation.symbol;
+        let variable = placed.get(symbol).map(|(target, _)| *target);
+        let Some(target) = variable.or_else(|| ptx.function_address(symbol)) else {
+            let name = &global.name;
             warn_once(&format!(
                 "variable `{name}` refers to `{symbol}`, which has no address"
             ));

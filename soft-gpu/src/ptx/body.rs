@@ -63,8 +63,12 @@ pub(crate) enum Statement<'t> {
     },
     /// `name: .branchtargets a, b;` or `.calltargets`
     Targets { name: &'t str, labels: Vec<&'t str> },
-    /// `name: .callprototype …;`
-    Prototype { name: &'t str },
+    /// `name: .callprototype (returns) _ (params);`, with the sizes of both.
+    Prototype {
+        name: &'t str,
+        returns: Vec<u32>,
+        params: Vec<u32>,
+    },
     /// An instruction.
     Instruction {
         guard: Option<Guard<'t>>,
@@ -167,12 +171,43 @@ impl<'t> BodyParser<'t> {
                 self.push(line, Statement::Targets { name, labels });
             }
             Token::Word(".callprototype") => {
+                self.lexer.next()?;
+                let returns = self.sizes()?;
+                self.lexer.word()?;
+                let params = self.sizes()?;
                 self.skip_statement()?;
-                self.push(line, Statement::Prototype { name });
+                self.push(
+                    line,
+                    Statement::Prototype {
+                        name,
+                        returns,
+                        params,
+                    },
+                );
             }
             _ => self.push(line, Statement::Label(name)),
         }
         Ok(())
+    }
+
+    /// The sizes of the parameters in parentheses, if there are any.
+    fn sizes(&mut self) -> Result<Vec<u32>, PtxError> {
+        let mut sizes = Vec::new();
+        if !self.lexer.accept(b'(')? {
+            return Ok(sizes);
+        }
+        while !self.lexer.accept(b')')? {
+            self.lexer.accept(b',')?;
+            let space = self.lexer.word()?;
+            if !matches!(space, ".param" | ".reg") {
+                return Err(self
+                    .lexer
+                    .error(format!("expected `.param`, found `{space}`")));
+            }
+            let size = declarator(&mut self.lexer)?.size.unwrap_or(0);
+            sizes.push(u32::try_from(size).unwrap_or(u32::MAX));
+        }
+        Ok(sizes)
     }
 
     fn registers(&mut self, line: u32, word: &str) -> Result<(), PtxError> {

@@ -123,7 +123,16 @@ pub struct Module {
     globals: Vec<Global>,
     globals_by_name: HashMap<String, usize>,
     aliases: HashMap<String, String>,
+    /// Distinguishes the addresses of its functions from those of other modules.
+    serial: u64,
 }
+
+/// Start of the window in which functions have their addresses: no memory is there.
+const FUNCTION_WINDOW: u64 = 0x7300_0000_0000_0000;
+/// Addresses that a module has for its functions.
+const FUNCTION_SPAN: u64 = 1 << 24;
+/// Modules with addresses of their own; what comes later begins anew.
+const FUNCTION_MODULES: u64 = 1 << 28;
 
 impl Module {
     /// The number in `.target`: 80 of `sm_80`, 90 of `sm_90a`; 0 if there is none.
@@ -166,6 +175,18 @@ impl Module {
     pub fn function(&self, name: &str) -> Option<&Entry> {
         let name = self.aliases.get(name).map_or(name, String::as_str);
         self.by_name.get(name).map(|&index| &self.functions[index])
+    }
+
+    /// The address of the kernel or function called `name`, if it has a body: the same in all kernels of the module,
+    /// and nothing that could be read.
+    pub fn function_address(&self, name: &str) -> Option<u64> {
+        let name = self.aliases.get(name).map_or(name, String::as_str);
+        let index = *self.by_name.get(name)?;
+        self.functions[index].body.as_ref()?;
+        let index = u64::try_from(index)
+            .ok()
+            .filter(|&index| index < FUNCTION_SPAN / 16)?;
+        Some(FUNCTION_WINDOW + self.serial % FUNCTION_MODULES * FUNCTION_SPAN + 16 * index)
     }
 
     /// All kernels and functions.

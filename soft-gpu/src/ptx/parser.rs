@@ -1,5 +1,7 @@
 //! Module-level declarations.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::layout::{Scalar, align_up, append_scalar};
 use super::lexer::{Lexer, Token};
 use super::{
@@ -11,8 +13,10 @@ use super::{
 const LINKAGE: [&str; 4] = [".visible", ".weak", ".common", ".extern"];
 
 pub(super) fn parse_module(text: &str) -> Result<Module, PtxError> {
+    static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
     let mut module = Module {
         text: text.to_owned(),
+        serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
         address_size: 64,
         ..Module::default()
     };

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use soft_gpu::exec::{
-    Allocations, Fault, HostServices, Launch, Path, Pool, Program, Statistics, run,
+    Allocations, Fault, Heap, HostServices, Launch, Path, Pool, Program, Statistics, run,
 };
 use soft_gpu::ptx;
 
@@ -26,10 +26,18 @@ pub(crate) fn kernels_with(
     kernel: &str,
     addresses: &dyn Fn(&str) -> Option<u64>,
 ) -> Vec<Kernel> {
-    let module = ptx::parse(text).expect("module parses");
+    kernels_of(&ptx::parse(text).expect("module parses"), kernel, addresses)
+}
+
+/// As [`kernels_with`], of a module that is parsed: functions have the same addresses in all its kernels.
+pub(crate) fn kernels_of(
+    module: &ptx::Module,
+    kernel: &str,
+    addresses: &dyn Fn(&str) -> Option<u64>,
+) -> Vec<Kernel> {
     let entry = module.kernel(kernel).expect("kernel exists").clone();
     let decode = |path: &Path| Kernel {
-        program: Program::decode_for(&module, kernel, addresses, *path).expect("kernel decodes"),
+        program: Program::decode_for(module, kernel, addresses, *path).expect("kernel decodes"),
         entry: entry.clone(),
         path: *path,
     };
@@ -53,6 +61,8 @@ pub(crate) struct Run<'k> {
     pub(crate) budget: Option<u64>,
     pub(crate) ranges: Vec<std::ops::Range<u64>>,
     pub(crate) printed: Mutex<Vec<u8>>,
+    pub(crate) heap: Option<Heap>,
+    pub(crate) cooperative: bool,
 }
 
 impl<'k> Run<'k> {
@@ -66,6 +76,8 @@ impl<'k> Run<'k> {
             budget: Some(1 << 28),
             ranges: Vec::new(),
             printed: Mutex::default(),
+            heap: None,
+            cooperative: false,
         }
     }
 
@@ -93,6 +105,7 @@ impl<'k> Run<'k> {
             printf: &printf,
             operation_budget: self.budget,
             cancelled: &cancelled,
+            heap: self.heap.as_ref(),
         };
         let launch = Launch {
             program: &self.kernel.program,
@@ -100,6 +113,7 @@ impl<'k> Run<'k> {
             block: self.block,
             dynamic_shared_bytes: self.shared,
             params: &params,
+            cooperative: self.cooperative,
         };
         run(
             &Pool::new(self.threads),

@@ -2,11 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::ptx::{Operand, Type};
+use crate::ptx::{Entry, Operand, Param, Type};
 
-use super::super::op::{Kind, NONE, Op, Row};
-use super::super::program::{CallSite, Service, ServiceSite};
-use super::super::rows::{nothing, unary};
+use super::super::op::{Kind, NONE, Op, Role, Row};
+use super::super::program::{CallSite, Callee, Fixed, Service, ServiceSite};
+use super::super::rows::{doubled, nothing, rare_unary, unary};
 use super::form::Form;
 use super::function::FunctionDecoder;
 
@@ -40,6 +40,7 @@ pub(super) fn decode<'t>(
             decoder.emit(Op::new(Kind::Trap, nothing));
         }
         "call" => call(decoder, form, operands)?,
+        "alloca" | "stacksave" | "stackrestore" => stack(decoder, form, operands)?,
         "bar" | "barrier" => return barrier(decoder, form, operands),
         "membar" | "fence" => fence(form),
         "nanosleep" => {
@@ -96,14 +97,17 @@ fn call<'t>(
         [Operand::List(returns), rest @ ..] => (returns.as_slice(), rest),
         rest => (&[][..], rest),
     };
-    let (name, arguments) = match rest {
-        [Operand::Name(name)] => (*name, &[][..]),
-        [Operand::Name(name), Operand::List(arguments)] => (*name, arguments.as_slice()),
-        _ => return Err("an indirect call is not executed by this device".into()),
+    let (name, arguments, targets) = match rest {
+        [Operand::Name(name)] => (*name, &[][..], None),
+        [Operand::Name(name), Operand::List(arguments)] => (*name, arguments.as_slice(), None),
+        [Operand::Name(name), Operand::Name(targets)] => (*name, &[][..], Some(*targets)),
+        [
+            Operand::Name(name),
+            Operand::List(arguments),
+            Operand::Name(targets),
+        ] => (*name, arguments.as_slice(), Some(*targets)),
+        _ => return form.refuse(),
     };
-    if decoder.names.register(name).is_some() {
-        return Err("an indirect call is not executed by this device".into());
-    }
     let variables = |operands: &[Operand<'t>]| -> Result<Vec<(u32, u32)>, String> {
         operands
             .iter()
@@ -111,12 +115,13 @@ fn call<'t>(
             .collect()
     };
     let (returns, arguments) = (variables(returns)?, variables(arguments)?);
-    let offsets = |variables: &[(u32, u32)]| {
-        variables
-            .iter()
-            .map(|variable| variable.0)
-            .collect::<Vec<_>>()
-    };
+    if decoder.names.register(name).is_some() {
+        let targets = targets.ok_or("a call through a pointer without a prototype")?;
+        let pointer = decoder.source(&Operand::Name(name), Type::U64)?;
+        let callee = pointer_targets(decoder, targets, &arguments, &returns)?;
+        emit_call(decoder, callee, pointer, &arguments, &returns);
+        return Ok(());
+    }
     if let Some(service) = service(
         name,
         decoder
@@ -141,28 +146,182 @@ fn call<'t>(
     let callee = module
         .function(name)
         .ok_or_else(|| format!("call of unknown `{name}`"))?;
-    let sizes =
-        |params: &[crate::ptx::Param]| params.iter().map(|param| param.size).collect::<Vec<_>>();
-    let given = |variables: &[(u32, u32)]| {
-        variables
-            .iter()
-            .map(|variable| variable.1)
-            .collect::<Vec<_>>()
-    };
-    if sizes(&callee.params) != given(&arguments) || sizes(&callee.returns) != given(&returns) {
+    if !fits(callee, &arguments, &returns) {
         return Err(format!("call of `{name}` does not fit its declaration"));
     }
-    let site = CallSite {
-        function: number,
-        arguments: offsets(&arguments),
-        returns: offsets(&returns),
+    emit_call(
+        decoder,
+        Callee::Function(number),
+        NONE,
+        &arguments,
+        &returns,
+    );
+    Ok(())
+}
+
+/// A variable's offset and size.
+type Variable = (u32, u32);
+
+fn offsets(variables: &[Variable]) -> Vec<u32> {
+    variables.iter().map(|variable| variable.0).collect()
+}
+
+fn sizes(variables: &[Variable]) -> Vec<u32> {
+    variables.iter().map(|variable| variable.1).collect()
+}
+
+/// Whether a call with these variables is one of `callee`.
+fn fits(callee: &Entry, arguments: &[Variable], returns: &[Variable]) -> bool {
+    let declared = |params: &[Param]| params.iter().map(|param| param.size).collect::<Vec<_>>();
+    declared(&callee.params) == sizes(arguments) && declared(&callee.returns) == sizes(returns)
+}
+
+/// Whom a call through a pointer can mean: the functions of a `.calltargets` list, or all that are as a `.callprototype` says.
+fn pointer_targets(
+    decoder: Decoder<'_, '_, '_>,
+    targets: &str,
+    arguments: &[Variable],
+    returns: &[Variable],
+) -> Result<Callee, String> {
+    let module = decoder.linker.module;
+    let is_target = |entry: &&Entry| {
+        !entry.is_kernel && entry.body.is_some() && fits(entry, arguments, returns)
     };
-    decoder.linker.calls.push(site);
-    let mut op = Op::new(Kind::Call, nothing);
+    let names: Vec<&str> = if let Some(list) = decoder.target_lists.get(targets) {
+        list.clone()
+    } else {
+        let prototype = decoder.prototypes.get(targets);
+        let prototype = prototype.ok_or_else(|| format!("unknown prototype `{targets}`"))?;
+        if *prototype != (sizes(returns), sizes(arguments)) {
+            return Err(format!("a call does not fit its prototype `{targets}`"));
+        }
+        let all = module.functions().iter().filter(is_target);
+        all.map(|entry| entry.name.as_str()).collect()
+    };
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        if !module.function(name).is_some_and(|entry| is_target(&entry)) {
+            return Err(format!("a call does not fit its target `{name}`"));
+        }
+        let address = module.function_address(name);
+        let address = address.ok_or_else(|| format!("`{name}` has no address"))?;
+        found.push((address, decoder.linker.function(name)?));
+    }
+    found.sort_unstable();
+    Ok(Callee::Pointer(found))
+}
+
+/// Adds a call; `pointer` is the row of its address, if it goes through one.
+fn emit_call(
+    decoder: Decoder<'_, '_, '_>,
+    callee: Callee,
+    pointer: Row,
+    arguments: &[Variable],
+    returns: &[Variable],
+) {
+    decoder.linker.calls.push(CallSite {
+        callee,
+        arguments: offsets(arguments),
+        returns: offsets(returns),
+    });
+    let kind = if pointer == NONE {
+        Kind::Call
+    } else {
+        Kind::CallPointer
+    };
+    let mut op = Op::new(kind, nothing);
     op.link = decoder.linker.calls.len() as u32 - 1;
+    (op.a, op.e) = (pointer, decoder.stack.unwrap_or(NONE));
     decoder.emit(op);
     decoder.emit_always(Op::new(Kind::Join, nothing));
-    Ok(())
+}
+
+/// Offsets beyond all local memory: where an allocation ends that is too large. Using it is a fault.
+const STACK_LIMIT: u64 = 1 << 31;
+
+/// The part of a frame whose size is only known while it runs. [`FunctionDecoder::stack`] is its end.
+fn stack<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let path = decoder.path;
+    let stack = decoder.stack.ok_or("a stack that was not foreseen")?;
+    let ty = form.take_type()?;
+    if !matches!(ty, Type::U32 | Type::U64 | Type::B32 | Type::B64) {
+        return form.refuse();
+    }
+    match (form.base, operands) {
+        ("stacksave", [d]) => give(decoder, d, ty, stack),
+        ("stackrestore", [a]) => {
+            let end = wide_source(decoder, a, ty)?;
+            decoder.apply(rare_unary(path, |a: u64| a.min(STACK_LIMIT)), stack, &[end]);
+            Ok(())
+        }
+        ("alloca", [d, size, rest @ ..]) => {
+            let align = match rest {
+                [] => 8,
+                [Operand::Integer(align)] if align.is_power_of_two() && *align <= 1 << 23 => *align,
+                _ => return form.refuse(),
+            };
+            let mut op = Op::new(
+                Kind::Straight,
+                doubled(path, |stack: u64, size: u64, align: u64| {
+                    let start = stack.saturating_add(align - 1) & !(align - 1);
+                    let start = start.min(STACK_LIMIT);
+                    (start, start.saturating_add(size).min(STACK_LIMIT))
+                }),
+            );
+            (op.a, op.b) = (stack, wide_source(decoder, size, ty)?);
+            op.c = decoder.constant(align.max(8), true);
+            op.d = decoder.temporary(true);
+            (op.extra[0], op.extra_role) = (stack, Role::Written);
+            let start = op.d;
+            decoder.emit(op);
+            give(decoder, d, ty, start)
+        }
+        _ => form.refuse(),
+    }
+}
+
+/// A source of type `ty` as 64 bits.
+fn wide_source<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    operand: &Operand<'t>,
+    ty: Type,
+) -> Result<Row, String> {
+    let row = decoder.source(operand, ty)?;
+    if ty.is_wide() {
+        return Ok(row);
+    }
+    let (wide, path) = (decoder.temporary(true), decoder.path);
+    decoder.apply(rare_unary(path, |a: u32| u64::from(a)), wide, &[row]);
+    Ok(wide)
+}
+
+/// Copies the 64-bit row `value` to the destination `operand` of type `ty`.
+fn give<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    operand: &Operand<'t>,
+    ty: Type,
+    value: Row,
+) -> Result<(), String> {
+    let (d, path) = (decoder.destination(operand, ty)?, decoder.path);
+    let handler = if ty.is_wide() {
+        rare_unary(path, |a: u64| a)
+    } else {
+        rare_unary(path, |a: u64| a as u32)
+    };
+    decoder.apply(handler, d, &[value]);
+    decoder.settle(operand, d, ty)
+}
+
+/// Begins the changing part of a frame, of functions that have one.
+pub(super) fn begin_stack(decoder: Decoder<'_, '_, '_>) {
+    let (stack, path) = (decoder.temporary(true), decoder.path);
+    let start = decoder.fixed(Fixed::LocalEnd, true);
+    decoder.apply(rare_unary(path, |a: u64| a), stack, &[start]);
+    decoder.stack = Some(stack);
 }
 
 /// What a driver provides to kernels under a function's name.
@@ -171,6 +330,8 @@ fn service(name: &str, defined: bool) -> Option<Service> {
         _ if defined => None,
         "vprintf" => Some(Service::Printf),
         "__assertfail" => Some(Service::AssertFail),
+        "malloc" => Some(Service::Malloc),
+        "free" => Some(Service::Free),
         _ => None,
     }
 }
@@ -261,10 +422,6 @@ pub(super) fn changing_special(
             unary(path, |_: u64| nanoseconds() as u32)
         }
         ("%globaltimer_hi", false) => unary(path, |_: u64| (nanoseconds() >> 32) as u32),
-        // Where a block runs is not to be known from its results.
-        ("%smid" | "%nsmid", false) => {
-            return Ok(Some(decoder.constant(u64::from(name == "%nsmid"), false)));
-        }
         _ => return Ok(None),
     };
     let row = decoder.temporary(wide);

@@ -7,7 +7,7 @@ use crate::ptx::{Entry, Operand, Scoped, Space, Statement, Type, align_up, parse
 use super::super::op::{Kind, NONE, Op, OperandList, Row};
 use super::super::path::Path;
 use super::super::program::{Fixed, FixedRow, Function};
-use super::super::rows::{Handler, nothing, unary};
+use super::super::rows::{Handler, not_executed, nothing, unary};
 use super::form::Form;
 use super::names::{Binding, Names, Register, special};
 use super::{
@@ -74,6 +74,10 @@ pub(super) struct FunctionDecoder<'t, 'l> {
     /// Target lists by name, and those in use: list, scope, labels.
     pub(super) target_lists: HashMap<&'t str, Vec<&'t str>>,
     pub(super) tables: Vec<(u32, Vec<&'t str>)>,
+    /// Sizes of return values and parameters of call prototypes, by name.
+    pub(super) prototypes: HashMap<&'t str, (Vec<u32>, Vec<u32>)>,
+    /// The end of the frame's local memory, where `alloca` changes it.
+    pub(super) stack: Option<Row>,
     local_bytes: u64,
     carry: Option<Row>,
 }
@@ -92,7 +96,7 @@ pub(super) fn decode<'m>(
     decoder
         .bind_params()
         .map_err(|message| (entry.line, message))?;
-    decoder.collect_targets(&statements);
+    decoder.look_ahead(&statements);
     for (line, statement) in &statements {
         decoder.line = *line;
         decoder
@@ -102,6 +106,18 @@ pub(super) fn decode<'m>(
     decoder
         .finish()
         .map_err(|message| (decoder_line(&statements), message))
+}
+
+/// What stands for a function that is not executed: a fault, with the words of `code.refused[reason]`.
+pub(super) fn refused(reason: u32, line: u32) -> Decoded {
+    let mut op = Op::new(Kind::Straight, not_executed);
+    op.link = reason;
+    Decoded {
+        ops: vec![op, Op::new(Kind::Return, nothing)],
+        lines: vec![line; 2],
+        targets: Vec::new(),
+        layout: Function::default(),
+    }
 }
 
 fn decoder_line(statements: &[Scoped<'_>]) -> u32 {
@@ -132,6 +148,8 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             jumps: Vec::new(),
             target_lists: HashMap::new(),
             tables: Vec::new(),
+            prototypes: HashMap::new(),
+            stack: None,
             local_bytes: 0,
             carry: None,
         }
@@ -153,12 +171,31 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
         Ok(())
     }
 
-    /// Target lists may stand behind the branch that uses them.
-    fn collect_targets(&mut self, statements: &[Scoped<'t>]) {
+    /// Target lists and prototypes may stand behind what uses them; a stack has to begin before it is used.
+    fn look_ahead(&mut self, statements: &[Scoped<'t>]) {
+        let mut has_stack = false;
         for (_, statement) in statements {
-            if let Statement::Targets { name, labels } = statement {
-                self.target_lists.insert(name, labels.clone());
+            match statement {
+                Statement::Targets { name, labels } => {
+                    self.target_lists.insert(name, labels.clone());
+                }
+                Statement::Prototype {
+                    name,
+                    returns,
+                    params,
+                } => {
+                    self.prototypes
+                        .insert(name, (returns.clone(), params.clone()));
+                }
+                Statement::Instruction { opcode, .. } => {
+                    let stacks = ["alloca.", "stacksave.", "stackrestore."];
+                    has_stack |= stacks.iter().any(|name| opcode.starts_with(name));
+                }
+                _ => {}
             }
+        }
+        if has_stack {
+            control::begin_stack(self);
         }
     }
 
@@ -504,7 +541,10 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             Some(Place::DynamicShared) => {
                 Ok((self.fixed(Fixed::DynamicShared, wide), Space::Shared))
             }
-            None => Err(format!("unknown name `{name}`")),
+            None => match self.linker.module.function_address(name).filter(|_| wide) {
+                Some(address) => Ok((self.constant(address, true), Space::Global)),
+                None => Err(format!("unknown name `{name}`")),
+            },
         }
     }
 
@@ -676,16 +716,21 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             Some(Binding::Local(offset, size)) => (offset, size),
             _ => (0, 0),
         };
+        let local_bytes = (self.local_bytes as u32).next_multiple_of(16);
         let layout = Function {
             entry: 0,
             frame_bytes: frame_bytes.bytes,
-            local_bytes: (self.local_bytes as u32).next_multiple_of(16),
+            local_bytes,
+            has_stack: self.stack.is_some(),
             fixed: fixed
                 .into_iter()
                 .map(|(row, wide, value)| FixedRow {
                     row: frame_bytes.rows[row as usize],
                     wide,
-                    value,
+                    value: match value {
+                        Fixed::LocalEnd => Fixed::Local(local_bytes),
+                        value => value,
+                    },
                 })
                 .filter(|fixed| fixed.row != NONE)
                 .collect(),

@@ -5,6 +5,7 @@ use crate::ptx::{Class, Operand, Space, Type};
 use super::super::memory::{Target, Transfer, Width, transfer};
 use super::super::op::{Kind, Op, Role, Row};
 use super::super::program::Fixed;
+use super::super::rows::nothing;
 use super::form::Form;
 use super::function::{Address, FunctionDecoder};
 
@@ -154,6 +155,8 @@ fn load<'t>(
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
+    // What is read again and again until somebody else writes it.
+    let awaited = form.has("acquire") || form.has("volatile") || form.has("relaxed");
     form.take_all(is_hint);
     let space = take_space(form);
     let [destination, source] = without_policy(form, operands) else {
@@ -193,6 +196,9 @@ fn load<'t>(
     decoder.emit(op);
     for (part, row) in parts.iter().zip(rows) {
         decoder.settle(part, row, ty)?;
+    }
+    if awaited && target == Target::Device {
+        decoder.emit_always(Op::new(Kind::Yield, nothing));
     }
     Ok(())
 }

@@ -28,7 +28,9 @@ use crate::ptx::{self, Space};
 
 use super::op::Kind;
 use super::path::Path;
-use super::program::{CallSite, Code, Fixed, Function, Program, ProgramAttributes, ServiceSite};
+use super::program::{
+    CallSite, Callee, Code, Fixed, Function, Program, ProgramAttributes, Service, ServiceSite,
+};
 use super::{DecodeError, MAX_BLOCK_THREADS};
 
 /// Most operations of a program.
@@ -159,12 +161,24 @@ pub(super) fn decode(
         ..Code::default()
     };
     let mut index = 0;
+    // Functions that this device does not execute. They may only be reached through pointers, and fault then.
+    let mut failed: HashMap<u32, (u32, String)> = HashMap::new();
     while let Some(name) = linker.functions.get(index).cloned() {
         let entry = module
             .function(&name)
             .ok_or_else(|| error(0, format!("no function `{name}`")))?;
-        let decoded =
-            function::decode(&mut linker, entry).map_err(|(line, message)| error(line, message))?;
+        let decoded = match function::decode(&mut linker, entry) {
+            Ok(decoded) => decoded,
+            Err((line, message)) => {
+                if index == 0 {
+                    return Err(error(line, message));
+                }
+                failed.insert(index as u32, (line, message.clone()));
+                code.refused
+                    .push(format!("`{name}`, PTX line {line}: {message}"));
+                function::refused(code.refused.len() as u32 - 1, line)
+            }
+        };
         append(&mut code, decoded);
         if code.ops.len() > MAX_OPERATIONS {
             return Err(error(entry.line, "too many instructions".into()));
@@ -172,6 +186,9 @@ pub(super) fn decode(
         index += 1;
     }
     finish(linker, &mut code);
+    if let Some((line, message)) = called(&code).iter().find_map(|index| failed.remove(index)) {
+        return Err(error(line, message));
+    }
     code.local_stride = local_stride(&code).map_err(|message| error(entry.line, message))?;
     let attributes = attributes(module, entry, &code);
     Ok(Program {
@@ -224,22 +241,44 @@ fn finish(linker: Linker<'_>, code: &mut Code) {
     code.cache_slots = linker.cache_slots;
 }
 
+/// The operations of function `index`.
+fn ops_of(code: &Code, index: usize) -> &[super::op::Op] {
+    let start = code.functions[index].entry as usize;
+    let end = code
+        .functions
+        .get(index + 1)
+        .map_or(code.ops.len(), |next| next.entry as usize);
+    &code.ops[start..end]
+}
+
+/// The functions that the kernel calls by name, and those that they call.
+fn called(code: &Code) -> Vec<u32> {
+    let mut reached = vec![0u32];
+    let mut known = vec![false; code.functions.len()];
+    let mut index = 0;
+    while let Some(&function) = reached.get(index) {
+        for op in ops_of(code, function as usize) {
+            if op.kind == Kind::Call
+                && let Callee::Function(callee) = code.calls[op.link as usize].callee
+                && !std::mem::replace(&mut known[callee as usize], true)
+            {
+                reached.push(callee);
+            }
+        }
+        index += 1;
+    }
+    reached
+}
+
 /// The local memory of a lane: that of the deepest chain of calls, and more where functions call themselves.
 fn local_stride(code: &Code) -> Result<u32, String> {
-    let callees: Vec<Vec<u32>> = code
-        .functions
-        .iter()
-        .enumerate()
-        .map(|(index, function)| {
-            let end = code
-                .functions
-                .get(index + 1)
-                .map_or(code.ops.len(), |next| next.entry as usize);
-            let calls = code.ops[function.entry as usize..end]
-                .iter()
-                .filter(|op| op.kind == Kind::Call);
+    let callees: Vec<Vec<u32>> = (0..code.functions.len())
+        .map(|index| {
+            let is_call = |kind: Kind| matches!(kind, Kind::Call | Kind::CallPointer);
+            let ops = ops_of(code, index).iter();
+            let calls = ops.filter(|op| is_call(op.kind));
             calls
-                .map(|op| code.calls[op.link as usize].function)
+                .flat_map(|op| code.calls[op.link as usize].callee.functions())
                 .collect()
         })
         .collect();
@@ -267,13 +306,15 @@ fn local_stride(code: &Code) -> Result<u32, String> {
         }
         recursive = round == code.functions.len().min(64);
     }
-    let bytes = if recursive {
+    let has_stack = code.functions.iter().any(|function| function.has_stack);
+    let bytes = if recursive || has_stack {
         let once: u64 = code
             .functions
             .iter()
             .map(|function| u64::from(function.local_bytes))
             .sum();
-        once + u64::from(RECURSION_BYTES)
+        // What does not fit is a fault of the call that needs it.
+        (once + u64::from(RECURSION_BYTES)).min(u64::from(MAX_LOCAL_BYTES))
     } else {
         depth.first().copied().unwrap_or(0)
     };
@@ -306,6 +347,10 @@ fn attributes(module: &ptx::Module, entry: &ptx::Entry, code: &Code) -> ProgramA
         uses_printf: code
             .services
             .iter()
-            .any(|site| site.service == super::program::Service::Printf),
+            .any(|site| site.service == Service::Printf),
+        uses_heap: code
+            .services
+            .iter()
+            .any(|site| matches!(site.service, Service::Malloc | Service::Free)),
     }
 }

@@ -138,6 +138,12 @@ pub(super) fn special(name: &str) -> Option<Special> {
         ("%dynamic_smem_size", 3) => Special::DynamicSharedBytes,
         ("%total_smem_size", 3) => Special::TotalSharedBytes,
         ("%gridid", 3) => Special::GridId,
+        ("%smid", 3) => Special::Multiprocessor,
+        ("%nsmid", 3) => Special::MultiprocessorCount,
+        (name, 3) if name.starts_with("%envreg") => {
+            let number = name["%envreg".len()..].parse().ok();
+            Special::Environment(number.filter(|&number| number < 32)?)
+        }
         _ => return None,
     })
 }

@@ -1,0 +1,646 @@
+//! Memory pools and stream-ordered allocation.
+//!
+//! ```text
+//! cuMemAllocAsync ──▶ an address at once, from what the pool holds or from the device
+//! cuMemFreeAsync ──▶ (at its place in the stream) no address space any more, but held ──▶ given back: idle, after a synchronisation
+//! ```
+//!
+//! Memory that was freed in a stream stays mapped as long as anything runs, since a kernel in another stream may be using it, against
+//! the rules: it harms itself then, and not the process. What is held beyond the pool's threshold goes back when a synchronising
+//! call finds the process idle, when a pool is trimmed, and when memory runs out.
+//!
+//! # Safety
+//!
+//! The driver's functions read and write through pointers that their caller passed; see [`crate::entry`].
+
+#![expect(unsafe_code, reason = "the driver's C interface")]
+#![expect(non_snake_case, reason = "the driver's names")]
+
+use core::ffi::{c_int, c_void};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use driver_api::abi::{
+    CUdevice, CUdeviceptr, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationType, CUmemLocation,
+    CUmemPool_attribute, CUmemPoolProps, CUmemoryPool, CUresult, CUstream,
+};
+
+use crate::context::Context;
+use crate::entry::{answer, done};
+use crate::handles::{Kind, Registry};
+use crate::memory::{Region, quiesce};
+use crate::state::{Driver, driver};
+use crate::stream::{Point, find};
+
+/// The kind of a location that is a device.
+const DEVICE_LOCATION: u32 = 1;
+/// The only kind of memory in pools: pinned on the device.
+const PINNED: CUmemAllocationType = 1;
+const READ_WRITE: CUmemAccess_flags = 3;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All pools of the process.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    all: Registry<Pool>,
+    /// By device.
+    defaults: Vec<usize>,
+    current: Vec<AtomicUsize>,
+    /// What was freed and is held: the pool, and the region, which the address space does not have any more.
+    held: Mutex<Vec<(usize, Region)>>,
+    held_bytes: AtomicU64,
+    /// Addresses whose free is on its way, and the places where it happens.
+    freeing: Mutex<HashSet<u64>>,
+    pending: Mutex<Vec<Point>>,
+}
+
+/// One pool.
+#[derive(Debug)]
+struct Pool {
+    handle: usize,
+    device: usize,
+    /// Most bytes; 0 for no bound.
+    most: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Sizes by address.
+    live: HashMap<u64, u64>,
+    used: u64,
+    used_high: u64,
+    reserved_high: u64,
+    threshold: u64,
+    /// Whether memory may be used again in the three ways that the driver distinguishes. It is, in any case, after its free was reached.
+    reuse: [c_int; 3],
+    access: HashMap<c_int, CUmemAccess_flags>,
+}
+
+impl Pools {
+    pub(crate) fn new(devices: usize) -> Self {
+        let all = Registry::new(Kind::Pool);
+        let defaults: Vec<usize> = (0..devices)
+            .map(|device| Pool::add(&all, device, 0))
+            .collect();
+        let current = defaults.iter().copied().map(AtomicUsize::new).collect();
+        Self {
+            all,
+            defaults,
+            current,
+            held: Mutex::default(),
+            held_bytes: AtomicU64::new(0),
+            freeing: Mutex::default(),
+            pending: Mutex::default(),
+        }
+    }
+
+    fn current_of(&self, device: usize) -> Result<Arc<Pool>, CUresult> {
+        let current = self.current[device].load(Ordering::Relaxed);
+        self.all.get(current)
+    }
+
+    /// The pool that an address is from; of plain memory, its device's default.
+    fn owner(&self, region: &Region) -> Result<Arc<Pool>, CUresult> {
+        let pools = self.all.all();
+        let owner = pools
+            .into_iter()
+            .find(|pool| lock(&pool.state).live.contains_key(&region.base));
+        owner.map_or_else(|| self.all.get(self.defaults[region.device]), Ok)
+    }
+
+    /// What a pool holds beside what is in use.
+    fn held_by(&self, pool: usize) -> u64 {
+        let held = lock(&self.held);
+        let own = held.iter().filter(|(owner, _)| *owner == pool);
+        own.map(|(_, region)| region.taken()).sum()
+    }
+
+    fn hold(&self, pool: usize, region: Region) {
+        self.held_bytes.fetch_add(region.taken(), Ordering::Relaxed);
+        lock(&self.held).push((pool, region));
+    }
+
+    /// Something of exactly this size that a pool holds for a context.
+    fn take_held(&self, pool: usize, context: &Context, size: u64) -> Option<Region> {
+        let mut held = lock(&self.held);
+        let fits = |(owner, region): &(usize, Region)| {
+            *owner == pool && region.context == context.handle && region.fits(size)
+        };
+        let index = held.iter().position(fits)?;
+        let (_, region) = held.swap_remove(index);
+        self.held_bytes.fetch_sub(region.taken(), Ordering::Relaxed);
+        Some(region)
+    }
+
+    /// Gives back what `chosen` picks of what is held, given the bytes that its pool holds before. Nothing may run.
+    fn give_back(&self, driver: &Driver, chosen: impl Fn(usize, &Region) -> bool) {
+        let mut held = lock(&self.held);
+        let (back, stays): (Vec<_>, Vec<_>) = std::mem::take(&mut *held)
+            .into_iter()
+            .partition(|(pool, region)| chosen(*pool, region));
+        *held = stays;
+        drop(held);
+        for (_, region) in back {
+            self.held_bytes.fetch_sub(region.taken(), Ordering::Relaxed);
+            driver.memory.release(driver, region);
+        }
+    }
+
+    /// Gives back what pools hold beyond their thresholds, or beyond `keep` of one pool.
+    fn trim(&self, driver: &Driver, only: Option<(usize, u64)>) {
+        let keeps: HashMap<usize, u64> = self
+            .all
+            .all()
+            .iter()
+            .map(|pool| {
+                let used = lock(&pool.state).used;
+                let keep = match only {
+                    Some((handle, keep)) if handle == pool.handle => keep,
+                    Some(_) => u64::MAX,
+                    None => lock(&pool.state).threshold,
+                };
+                (pool.handle, keep.saturating_sub(used))
+            })
+            .collect();
+        let left = std::cell::RefCell::new(keeps);
+        self.give_back(driver, |pool, region| {
+            let mut left = left.borrow_mut();
+            // Of a pool that was destroyed nothing stays.
+            let left = left.entry(pool).or_insert(0);
+            let stays = *left >= region.taken();
+            *left = left.saturating_sub(region.taken());
+            !stays
+        });
+    }
+}
+
+/// After a synchronising call: what is held goes back, if nothing runs that could touch it.
+pub(crate) fn synchronised(driver: &Driver) {
+    let pools = &driver.pools;
+    if pools.held_bytes.load(Ordering::Relaxed) > 0
+        && driver
+            .contexts
+            .all()
+            .iter()
+            .all(|context| context.is_idle())
+    {
+        pools.trim(driver, None);
+    }
+}
+
+/// After an allocation was freed by other means.
+pub(crate) fn freed(driver: &Driver, address: u64) {
+    for pool in driver.pools.all.all() {
+        pool.forget(address);
+    }
+}
+
+/// After a context's memory has gone.
+pub(crate) fn context_destroyed(driver: &Driver, context: usize) {
+    driver
+        .pools
+        .give_back(driver, |_, region| region.context == context);
+    for pool in driver.pools.all.all() {
+        let addresses: Vec<u64> = lock(&pool.state).live.keys().copied().collect();
+        let space = driver.memory.space();
+        let gone = addresses
+            .into_iter()
+            .filter(|&address| space.starting_at(address).is_none());
+        gone.for_each(|address| pool.forget(address));
+    }
+}
+
+impl Pool {
+    fn add(all: &Registry<Pool>, device: usize, most: u64) -> usize {
+        let handle = all.reserve();
+        let state = State {
+            reuse: [1; 3],
+            access: HashMap::from([(device as c_int, READ_WRITE)]),
+            ..State::default()
+        };
+        let pool = Pool {
+            handle,
+            device,
+            most,
+            state: Mutex::new(state),
+        };
+        all.insert(handle, Arc::new(pool));
+        handle
+    }
+
+    fn reserved(&self, driver: &Driver) -> u64 {
+        driver.pools.held_by(self.handle) + lock(&self.state).used
+    }
+
+    fn note(&self, driver: &Driver, address: u64, bytes: u64) {
+        let held = driver.pools.held_by(self.handle);
+        let mut state = lock(&self.state);
+        state.live.insert(address, bytes);
+        state.used += bytes;
+        state.used_high = state.used_high.max(state.used);
+        state.reserved_high = state.reserved_high.max(state.used + held);
+    }
+
+    fn forget(&self, address: u64) {
+        let mut state = lock(&self.state);
+        if let Some(bytes) = state.live.remove(&address) {
+            state.used -= bytes;
+        }
+    }
+
+    /// An address of `size` bytes.
+    fn allocate(&self, driver: &Driver, context: &Context, size: u64) -> Result<u64, CUresult> {
+        if size == 0 || self.device != context.device {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        if let Some(mut region) = driver.pools.take_held(self.handle, context, size) {
+            (region.size, region.id) = (size, crate::context::unique_id());
+            let (base, taken) = (region.base, region.taken());
+            driver.memory.space_mut().insert(region);
+            self.note(driver, base, taken);
+            return Ok(base);
+        }
+        if self.most > 0 && self.reserved(driver).saturating_add(size) > self.most {
+            return Err(CUresult::OUT_OF_MEMORY);
+        }
+        let allocate = || driver.memory.allocate(driver, context, size);
+        let base = allocate().or_else(|error| {
+            if error != CUresult::OUT_OF_MEMORY {
+                return Err(error);
+            }
+            // What is on its way out is waited for.
+            let pending = std::mem::take(&mut *lock(&driver.pools.pending));
+            pending.iter().for_each(Point::wait);
+            quiesce(driver);
+            driver.pools.give_back(driver, |_, _| true);
+            allocate()
+        })?;
+        let taken = driver
+            .memory
+            .space()
+            .starting_at(base)
+            .map_or(size, Region::taken);
+        self.note(driver, base, taken);
+        Ok(base)
+    }
+}
+
+fn allocate(
+    pool: impl FnOnce(&Driver, usize) -> Result<Arc<Pool>, CUresult>,
+    size: usize,
+    stream: CUstream,
+) -> Result<u64, CUresult> {
+    let driver = driver()?;
+    let (context, _) = find(stream)?;
+    pool(driver, context.device)?.allocate(driver, &context, size as u64)
+}
+
+fn free(address: u64, stream: CUstream) -> Result<(), CUresult> {
+    let driver = driver()?;
+    let (context, stream) = find(stream)?;
+    if address == 0 {
+        return Ok(());
+    }
+    let region = driver.memory.space().starting_at(address).cloned();
+    let region = region
+        .filter(Region::is_plain)
+        .ok_or(CUresult::INVALID_VALUE)?;
+    let pool = driver.pools.owner(&region)?;
+    if !lock(&driver.pools.freeing).insert(address) {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let work = move |_| {
+        pool.forget(address);
+        let region = driver.memory.space_mut().remove(address);
+        lock(&driver.pools.freeing).remove(&address);
+        if let Some(region) = region {
+            driver.pools.hold(pool.handle, region);
+        }
+        Ok(())
+    };
+    let point = context.post_always(&stream, Vec::new(), Box::new(work));
+    let mut pending = lock(&driver.pools.pending);
+    pending.retain(|point| !point.is_done());
+    pending.push(point);
+    Ok(())
+}
+
+pub(crate) unsafe fn cuMemAllocAsync(
+    dptr: *mut CUdeviceptr,
+    bytesize: usize,
+    stream: CUstream,
+) -> CUresult {
+    if dptr.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    let current = |driver: &Driver, device| driver.pools.current_of(device);
+    // SAFETY: the caller passes a place for an address.
+    unsafe { answer(dptr, allocate(current, bytesize, stream)) }
+}
+
+pub(crate) unsafe fn cuMemAllocFromPoolAsync(
+    dptr: *mut CUdeviceptr,
+    bytesize: usize,
+    pool: CUmemoryPool,
+    stream: CUstream,
+) -> CUresult {
+    if dptr.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    let named = |driver: &Driver, _| driver.pools.all.get(pool.0);
+    // SAFETY: the caller passes a place for an address.
+    unsafe { answer(dptr, allocate(named, bytesize, stream)) }
+}
+
+pub(crate) unsafe fn cuMemFreeAsync(dptr: CUdeviceptr, stream: CUstream) -> CUresult {
+    done(free(dptr, stream))
+}
+
+pub(crate) unsafe fn cuDeviceGetDefaultMemPool(
+    pool_out: *mut CUmemoryPool,
+    dev: CUdevice,
+) -> CUresult {
+    let found = || {
+        let driver = driver()?;
+        Ok(CUmemoryPool(driver.pools.defaults[driver.device(dev)?]))
+    };
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(pool_out, found()) }
+}
+
+pub(crate) unsafe fn cuDeviceGetMemPool(pool: *mut CUmemoryPool, dev: CUdevice) -> CUresult {
+    let found = || {
+        let driver = driver()?;
+        let current = driver.pools.current_of(driver.device(dev)?)?;
+        Ok(CUmemoryPool(current.handle))
+    };
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(pool, found()) }
+}
+
+fn set_current(device: CUdevice, pool: CUmemoryPool) -> Result<(), CUresult> {
+    let driver = driver()?;
+    let device = driver.device(device)?;
+    let pool = driver.pools.all.get(pool.0)?;
+    if pool.device != device {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    driver.pools.current[device].store(pool.handle, Ordering::Relaxed);
+    Ok(())
+}
+
+pub(crate) unsafe fn cuDeviceSetMemPool(dev: CUdevice, pool: CUmemoryPool) -> CUresult {
+    done(set_current(dev, pool))
+}
+
+/// The device that a location names.
+///
+/// # Safety
+///
+/// `location` is null or points to one.
+unsafe fn device_at(
+    location: *const CUmemLocation,
+    kind: CUmemAllocationType,
+) -> Result<CUdevice, CUresult> {
+    if location.is_null() || kind != PINNED {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: by contract, and not null.
+    let location = unsafe { location.read_unaligned() };
+    if location.kind == DEVICE_LOCATION {
+        Ok(location.id)
+    } else {
+        Err(CUresult::NOT_SUPPORTED)
+    }
+}
+
+pub(crate) unsafe fn cuMemGetDefaultMemPool(
+    pool_out: *mut CUmemoryPool,
+    location: *mut CUmemLocation,
+    kind: CUmemAllocationType,
+) -> CUresult {
+    // SAFETY: the caller passes a location and a place for a handle.
+    unsafe {
+        match device_at(location, kind) {
+            Ok(device) => cuDeviceGetDefaultMemPool(pool_out, device),
+            Err(error) => error,
+        }
+    }
+}
+
+pub(crate) unsafe fn cuMemGetMemPool(
+    pool_out: *mut CUmemoryPool,
+    location: *mut CUmemLocation,
+    kind: CUmemAllocationType,
+) -> CUresult {
+    // SAFETY: the caller passes a location and a place for a handle.
+    unsafe {
+        match device_at(location, kind) {
+            Ok(device) => cuDeviceGetMemPool(pool_out, device),
+            Err(error) => error,
+        }
+    }
+}
+
+pub(crate) unsafe fn cuMemSetMemPool(
+    location: *mut CUmemLocation,
+    kind: CUmemAllocationType,
+    pool: CUmemoryPool,
+) -> CUresult {
+    // SAFETY: the caller passes a location.
+    let device = unsafe { device_at(location, kind) };
+    done(device.and_then(|device| set_current(device, pool)))
+}
+
+/// `CUmemPoolProps`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Properties {
+    kind: CUmemAllocationType,
+    handle_types: u32,
+    location: CUmemLocation,
+    security: usize,
+    most: usize,
+    usage: u16,
+    reserved: [u8; 54],
+}
+
+const _: () = assert!(size_of::<Properties>() == 88);
+
+fn create(properties: Properties) -> Result<CUmemoryPool, CUresult> {
+    let driver = driver()?;
+    let Properties { kind, location, .. } = properties;
+    if kind != PINNED {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    if location.kind != DEVICE_LOCATION || properties.handle_types != 0 {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
+    let device = driver
+        .device(location.id)
+        .map_err(|_| CUresult::INVALID_VALUE)?;
+    let handle = Pool::add(&driver.pools.all, device, properties.most as u64);
+    Ok(CUmemoryPool(handle))
+}
+
+pub(crate) unsafe fn cuMemPoolCreate(
+    pool: *mut CUmemoryPool,
+    pool_props: *const CUmemPoolProps,
+) -> CUresult {
+    if pool.is_null() || pool_props.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: the caller passes properties and a place for a handle.
+    unsafe {
+        let properties = pool_props.cast::<Properties>().read_unaligned();
+        answer(pool, create(properties))
+    }
+}
+
+pub(crate) unsafe fn cuMemPoolDestroy(pool: CUmemoryPool) -> CUresult {
+    let destroy = || {
+        let pools = &driver()?.pools;
+        if pools.defaults.contains(&pool.0) {
+            return Err(CUresult::NOT_PERMITTED);
+        }
+        let pool = pools.all.remove(pool.0)?;
+        // What is in use stays so, as plain memory.
+        let default = pools.defaults[pool.device];
+        let current = &pools.current[pool.device];
+        let _ =
+            current.compare_exchange(pool.handle, default, Ordering::Relaxed, Ordering::Relaxed);
+        Ok(())
+    };
+    done(destroy())
+}
+
+pub(crate) unsafe fn cuMemPoolTrimTo(pool: CUmemoryPool, min_bytes_to_keep: usize) -> CUresult {
+    let trim = || {
+        let driver = driver()?;
+        let pool = driver.pools.all.get(pool.0)?;
+        quiesce(driver);
+        let keep = (pool.handle, min_bytes_to_keep as u64);
+        driver.pools.trim(driver, Some(keep));
+        Ok(())
+    };
+    done(trim())
+}
+
+/// `CU_MEMPOOL_ATTR_*`.
+const RELEASE_THRESHOLD: CUmemPool_attribute = 4;
+const RESERVED: CUmemPool_attribute = 5;
+const RESERVED_HIGH: CUmemPool_attribute = 6;
+const USED: CUmemPool_attribute = 7;
+const USED_HIGH: CUmemPool_attribute = 8;
+
+pub(crate) unsafe fn cuMemPoolGetAttribute(
+    pool: CUmemoryPool,
+    attr: CUmemPool_attribute,
+    value: *mut c_void,
+) -> CUresult {
+    let found = || {
+        let driver = driver()?;
+        let pool = driver.pools.all.get(pool.0)?;
+        let reserved = pool.reserved(driver);
+        let state = lock(&pool.state);
+        Ok(match attr {
+            1..=3 => state.reuse[attr as usize - 1] as u64,
+            RELEASE_THRESHOLD => state.threshold,
+            RESERVED => reserved,
+            RESERVED_HIGH => state.reserved_high.max(reserved),
+            USED => state.used,
+            USED_HIGH => state.used_high,
+            _ => return Err(CUresult::INVALID_VALUE),
+        })
+    };
+    // SAFETY: the caller passes a place for a value of the attribute's type.
+    unsafe {
+        match found() {
+            Ok(number) if attr <= 3 => answer(value.cast::<c_int>(), Ok(number as c_int)),
+            found => answer(value.cast::<u64>(), found),
+        }
+    }
+}
+
+pub(crate) unsafe fn cuMemPoolSetAttribute(
+    pool: CUmemoryPool,
+    attr: CUmemPool_attribute,
+    value: *mut c_void,
+) -> CUresult {
+    if value.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    let set = || {
+        let driver = driver()?;
+        let pool = driver.pools.all.get(pool.0)?;
+        let reserved = pool.reserved(driver);
+        let mut state = lock(&pool.state);
+        if (1..=3).contains(&attr) {
+            // SAFETY: the caller passes a value of the attribute's type.
+            let value = unsafe { value.cast::<c_int>().read_unaligned() };
+            state.reuse[attr as usize - 1] = value;
+            return Ok(());
+        }
+        // SAFETY: as above.
+        let value = unsafe { value.cast::<u64>().read_unaligned() };
+        match attr {
+            RELEASE_THRESHOLD => state.threshold = value,
+            // A high-water mark can only be begun anew.
+            RESERVED_HIGH if value == 0 => state.reserved_high = reserved,
+            USED_HIGH if value == 0 => state.used_high = state.used,
+            _ => return Err(CUresult::INVALID_VALUE),
+        }
+        Ok(())
+    };
+    done(set())
+}
+
+pub(crate) unsafe fn cuMemPoolGetAccess(
+    flags: *mut CUmemAccess_flags,
+    mem_pool: CUmemoryPool,
+    location: *mut CUmemLocation,
+) -> CUresult {
+    let found = || {
+        let driver = driver()?;
+        let pool = driver.pools.all.get(mem_pool.0)?;
+        // SAFETY: the caller passes a location.
+        let device = unsafe { device_at(location, PINNED) }?;
+        driver.device(device).map_err(|_| CUresult::INVALID_VALUE)?;
+        Ok(lock(&pool.state).access.get(&device).copied().unwrap_or(0))
+    };
+    // SAFETY: the caller passes a place for flags.
+    unsafe { answer(flags, found()) }
+}
+
+pub(crate) unsafe fn cuMemPoolSetAccess(
+    pool: CUmemoryPool,
+    map: *const CUmemAccessDesc,
+    count: usize,
+) -> CUresult {
+    let set = || {
+        let driver = driver()?;
+        let pool = driver.pools.all.get(pool.0)?;
+        if map.is_null() || count > driver.config.devices() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        for index in 0..count {
+            // SAFETY: the caller passes as many descriptions.
+            let wanted = unsafe { map.add(index).read_unaligned() };
+            let device = wanted.location.id;
+            let known = wanted.location.kind == DEVICE_LOCATION && driver.device(device).is_ok();
+            let own = device == pool.device as c_int;
+            // The device that has the memory cannot lose it.
+            if !known || !matches!(wanted.flags, 0 | READ_WRITE) || (own && wanted.flags == 0) {
+                return Err(CUresult::INVALID_VALUE);
+            }
+            lock(&pool.state).access.insert(device, wanted.flags);
+        }
+        Ok(())
+    };
+    done(set())
+}
