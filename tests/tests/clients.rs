@@ -1,7 +1,7 @@
 //! Unmodified Python clients from PyPI: directly on the software GPU and at a distance, with the same lines on standard output.
 //!
 //! Each compares what it computes with numpy, or with PyTorch on the processor; its lines carry the bits, so that the two ways are compared as well.
-//! Needs `scripts/clients`, which downloads several gigabytes: `scripts/test` runs these, `scripts/test quick` does not.
+//! Needs `scripts/clients`, which downloads several gigabytes: `scripts/test` runs the array libraries, `scripts/test clients` all of them.
 
 use std::path::PathBuf;
 use std::process::Command;
