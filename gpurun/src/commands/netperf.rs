@@ -1,6 +1,6 @@
 //! `gpurun netperf`: how fast the road to a server is, as its programs go it.
 //!
-//! What: the measuring is a program of its own, ours, that runs under a lease as any other does ([`run`](crate::run)): it needs what they need, waits as they
+//! What: the measuring is a program of its own, ours, that runs under a lease as any other does ([`run`]): it needs what they need, waits as they
 //! wait, and shares the lease it is in. It starts further processes of ours, one for each session.
 
 use std::ffi::OsString;
