@@ -1,7 +1,7 @@
 //! How much is written down of what anybody can cause: so much of each source, and then how much more there was.
 //!
-//! *Why:* a refusal costs whoever is refused nothing, and each is a line on the disk. *Rules:* a source has [`EACH`] lines in [`SPAN`], and is told of in
-//! one line at its end if there were more; there are never more than [`MOST`] sources, and all others are one. Pure: who asks brings the time.
+//! *Why:* a refusal costs whoever is refused nothing, and each is a line on the disk. *Rules:* a source has `EACH` lines in `SPAN`, and is told of in
+//! one line at its end if there were more; there are never more than `MOST` sources, and all others are one. Pure: who asks brings the time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
