@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     Graph,
     GraphNode,
     GraphExec,
+    UserObject,
 }
 
 /// All objects of one kind.

@@ -296,13 +296,15 @@ fn allocate(
     stream: CUstream,
 ) -> Result<u64, CUresult> {
     let driver = driver()?;
-    let (context, _) = find(stream)?;
+    let (context, stream) = find(stream)?;
+    crate::capture::forbid(&context, &stream)?;
     pool(driver, context.device)?.allocate(driver, &context, size as u64)
 }
 
 fn free(address: u64, stream: CUstream) -> Result<(), CUresult> {
     let driver = driver()?;
     let (context, stream) = find(stream)?;
+    crate::capture::forbid(&context, &stream)?;
     if address == 0 {
         return Ok(());
     }

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::context::{Context, Primary};
 use crate::event::Event;
 use crate::exec::Pool;
+use crate::graph::{Exec, Graph, NodeEntry, UserObject};
 use crate::handles::{Kind, Registry};
 use crate::log::warn;
 use crate::memory::Memory;
@@ -49,6 +50,10 @@ pub(crate) struct Driver {
     pub(crate) kernels: Registry<Kernel>,
     pub(crate) physical: Registry<Physical>,
     pub(crate) pools: Pools,
+    pub(crate) graphs: Registry<Graph>,
+    pub(crate) graph_nodes: Registry<NodeEntry>,
+    pub(crate) graph_execs: Registry<Exec>,
+    pub(crate) user_objects: Registry<UserObject>,
 }
 
 static DRIVER: OnceLock<Driver> = OnceLock::new();
@@ -115,6 +120,10 @@ impl Driver {
             kernels: Registry::new(Kind::Kernel),
             physical: Registry::new(Kind::Memory),
             pools: Pools::new(config.devices()),
+            graphs: Registry::new(Kind::Graph),
+            graph_nodes: Registry::new(Kind::GraphNode),
+            graph_execs: Registry::new(Kind::GraphExec),
+            user_objects: Registry::new(Kind::UserObject),
             config,
         })
     }

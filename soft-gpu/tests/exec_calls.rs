@@ -155,7 +155,7 @@ fn what_is_not_executed_refuses_only_kernels_that_call_it_by_name() {
 fn with_heap<'k>(
     module: &mut (ptx::Module, Variables),
     kernel: &'k Kernel,
-    memory: &mut Vec<u64>,
+    memory: &mut [u64],
     block: u32,
 ) -> Run<'k> {
     let mut run = run(module, kernel, block);
