@@ -345,17 +345,19 @@ fn kernel_of(node: CUgraphNode) -> Result<Arc<Kernel>, CUresult> {
     }
 }
 
+/// A kernel of a library is told as such too: that is how cudart finds its own function again.
 fn parameters_of(kernel: &Kernel) -> KernelParametersInContext {
+    let named = driver().is_ok_and(|driver| driver.kernels.get(kernel.handle.0).is_ok());
     KernelParametersInContext {
         plain: KernelParameters {
-            function: kernel.handle,
+            function: CUfunction(kernel.function.handle),
             grid: kernel.shape.grid,
             block: kernel.shape.block,
             shared_bytes: kernel.shape.shared,
             kernel_params: kernel.places(),
             extra: core::ptr::null_mut(),
         },
-        kernel: CUfunction(0),
+        kernel: CUfunction(if named { kernel.handle.0 } else { 0 }),
         context: CUcontext(kernel.function.module.context),
     }
 }
