@@ -18,6 +18,7 @@ use zerocopy::IntoBytes;
 const SAXPY: &[u8] = include_bytes!("../../soft-gpu/kernels/saxpy.ptx");
 const TILED: &[u8] = include_bytes!("../../soft-gpu/kernels/matmul_tiled.ptx");
 const REUSE: &[u8] = include_bytes!("../../soft-gpu/kernels/reuse.ptx");
+const CALLS: &[u8] = include_bytes!("../../soft-gpu/kernels/calls.ptx");
 const SAMPLE: &[u8] = include_bytes!("../../driver-api/src/image/testdata/sample.ptx");
 const LZ4: &[u8] = include_bytes!("../../driver-api/src/image/testdata/ptx_lz4.fatbin");
 const ZSTD: &[u8] = include_bytes!("../../driver-api/src/image/testdata/mixed_zstd.fatbin");
@@ -297,7 +298,9 @@ pub fn elf() -> Vec<Vec<u8>> {
 /// For `ptx`.
 #[must_use]
 pub fn ptx() -> Vec<Vec<u8>> {
-    [SAXPY, TILED, REUSE, SAMPLE].map(<[u8]>::to_vec).into()
+    [SAXPY, TILED, REUSE, CALLS, SAMPLE]
+        .map(<[u8]>::to_vec)
+        .into()
 }
 
 /// For `stats`: a file as a launcher makes it.

@@ -239,6 +239,7 @@ pub(crate) unsafe fn cuCtxGetId(ctx: CUcontext, ctx_id: *mut c_ulonglong) -> CUr
 
 pub(crate) unsafe fn cuCtxSynchronize() -> CUresult {
     done(current().and_then(|context| {
+        crate::capture::forbid_all(&context)?;
         let result = context.synchronize();
         crate::pool::synchronised(driver()?);
         result

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use driver_api::abi::{CUevent, CUresult, CUstream};
 
+use crate::capture::{self, Captured};
 use crate::context::{Fate, current};
 use crate::entry::{answer, done};
 use crate::state::driver;
@@ -30,6 +31,8 @@ pub(crate) struct Event {
     fate: Arc<Fate>,
     timed: bool,
     recorded: Mutex<Option<Record>>,
+    /// Recorded in a stream that is captured: the capture, and the nodes before this place.
+    captured: Mutex<Option<Captured>>,
 }
 
 /// The last record of an event.
@@ -46,6 +49,35 @@ impl Event {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Where in a capture it was recorded last, if it was there.
+    pub(crate) fn captured(&self) -> Option<Captured> {
+        self.captured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_captured(&self, captured: Option<Captured>) {
+        *self.captured.lock().unwrap_or_else(PoisonError::into_inner) = captured;
+    }
+
+    /// Begins a record in a graph that is being launched: where the time goes when it is reached.
+    pub(crate) fn begin_record() -> Arc<AtomicU64> {
+        Arc::new(AtomicU64::new(0))
+    }
+
+    /// Notes that a place is reached now.
+    pub(crate) fn reach(nanoseconds: &AtomicU64) {
+        nanoseconds.store(epoch().elapsed().as_nanos() as u64, Ordering::Release);
+    }
+
+    /// The launch was posted: it is over at `point`.
+    pub(crate) fn end_record(&self, point: Point, nanoseconds: Arc<AtomicU64>) {
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        *recorded = Some(Record { point, nanoseconds });
+        self.set_captured(None);
     }
 
     /// The place that was recorded last, if any.
@@ -73,6 +105,7 @@ fn create(flags: c_uint) -> Result<CUevent, CUresult> {
         fate: Arc::clone(&context.fate),
         timed: flags & DISABLE_TIMING == 0,
         recorded: Mutex::default(),
+        captured: Mutex::default(),
     };
     driver.events.insert(handle, Arc::new(event));
     Ok(CUevent(handle))
@@ -94,13 +127,21 @@ pub(crate) unsafe fn cuEventDestroy_v2(event: CUevent) -> CUresult {
     )
 }
 
-fn record(event: CUevent, stream: CUstream) -> Result<(), CUresult> {
-    let event = driver()?.events.get(event.0)?;
+fn record(event: CUevent, stream: CUstream, external: bool) -> Result<(), CUresult> {
+    let handle = event.0;
+    let event = driver()?.events.get(handle)?;
     let (context, stream) = find(stream)?;
     if context.handle != event.context {
         return Err(CUresult::INVALID_HANDLE);
     }
-    let nanoseconds = Arc::new(AtomicU64::new(0));
+    if let Some(captured) = capture::record(&context, &stream, (&event, handle), external)? {
+        if !external {
+            event.set_captured(Some(captured));
+        }
+        return Ok(());
+    }
+    event.set_captured(None);
+    let nanoseconds = Event::begin_record();
     let reached = Arc::clone(&nanoseconds);
     // Held until the new place is stored, so that two threads recording at once leave the later one.
     let mut recorded = event
@@ -108,7 +149,7 @@ fn record(event: CUevent, stream: CUstream) -> Result<(), CUresult> {
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     let work = move |_| {
-        reached.store(epoch().elapsed().as_nanos() as u64, Ordering::Release);
+        Event::reach(&reached);
         Ok(())
     };
     let point = context.post_always(&stream, Vec::new(), Box::new(work));
@@ -117,7 +158,7 @@ fn record(event: CUevent, stream: CUstream) -> Result<(), CUresult> {
 }
 
 pub(crate) unsafe fn cuEventRecord(event: CUevent, stream: CUstream) -> CUresult {
-    done(record(event, stream))
+    done(record(event, stream, false))
 }
 
 pub(crate) unsafe fn cuEventRecordWithFlags(
@@ -129,13 +170,16 @@ pub(crate) unsafe fn cuEventRecordWithFlags(
     if flags > 1 {
         CUresult::INVALID_VALUE
     } else {
-        done(record(event, stream))
+        done(record(event, stream, flags == 1))
     }
 }
 
 fn finished(event: CUevent, wait: bool) -> Result<(), CUresult> {
     let event = driver()?.events.get(event.0)?;
     event.fate.status()?;
+    if event.captured().is_some() {
+        return Err(CUresult::CAPTURED_EVENT);
+    }
     let Some(point) = event.point() else {
         return Ok(());
     };

@@ -27,6 +27,7 @@ pub(crate) enum Kind {
     Graph,
     GraphNode,
     GraphExec,
+    UserObject,
 }
 
 /// All objects of one kind.

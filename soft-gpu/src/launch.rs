@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use driver_api::abi::{CUfunction, CUhostFn, CUlaunchConfig, CUresult, CUstream};
 
-use crate::context::{Context, Fate, heap_of};
+use crate::context::{Fate, heap_of};
 use crate::device::Limits;
 use crate::entry::{done, in_host_function};
 use crate::exec::{self, Heap, HostServices, Launch, Program};
@@ -24,19 +24,19 @@ use crate::log::{debug, warn};
 use crate::module::{Function, find_function};
 use crate::occupancy;
 use crate::state::{Driver, driver};
-use crate::stream::{UserPointer, find};
+use crate::stream::{Operation, find};
 
 const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65535, 65535];
 const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];
 
 /// The shape of a launch.
 #[derive(Debug, Clone, Copy)]
-struct Shape {
-    grid: [u32; 3],
-    block: [u32; 3],
-    shared: u32,
+pub(crate) struct Shape {
+    pub(crate) grid: [u32; 3],
+    pub(crate) block: [u32; 3],
+    pub(crate) shared: u32,
     /// Whether all blocks are there at the same time.
-    cooperative: bool,
+    pub(crate) cooperative: bool,
 }
 
 impl Shape {
@@ -172,66 +172,107 @@ unsafe fn from_extra(extra: *mut *mut c_void, buffer: &mut [u8]) -> Result<(), C
     Ok(())
 }
 
-/// Posts a kernel.
-fn post(
-    shape: Shape,
-    function: &Arc<Function>,
-    stream: CUstream,
+/// A launch with everything that it needs.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// The function as the program named it.
+    pub(crate) handle: CUfunction,
+    pub(crate) function: Arc<Function>,
+    program: Arc<Program>,
+    pub(crate) shape: Shape,
     parameters: Vec<u8>,
-) -> Result<(), CUresult> {
-    let driver = driver()?;
-    let (context, stream) = find(stream)?;
-    if function.module.context != context.handle {
-        return Err(CUresult::INVALID_HANDLE);
+    /// Where each parameter is, for those who ask: addresses in `parameters`.
+    places: Vec<usize>,
+    fate: Arc<Fate>,
+    device: usize,
+    heap: Option<Arc<Heap>>,
+}
+
+impl Kernel {
+    /// A launch in the function's own context, checked.
+    ///
+    /// # Safety
+    ///
+    /// As for `cuLaunchKernel`.
+    pub(crate) unsafe fn new(
+        shape: Shape,
+        handle: CUfunction,
+        kernel_params: *mut *mut c_void,
+        extra: *mut *mut c_void,
+    ) -> Result<Self, CUresult> {
+        let driver = driver()?;
+        let function = find_function(handle)?;
+        // SAFETY: by contract.
+        let parameters = unsafe { parameters(&function, kernel_params, extra)? };
+        let context = driver.contexts.get(function.module.context)?;
+        let program = function.program()?;
+        shape.check(driver, &function, &program)?;
+        let heap = match program.attributes().uses_heap {
+            true => Some(heap_of(&context)?),
+            false => None,
+        };
+        let start = parameters.as_ptr() as usize;
+        let offsets = function.entry()?.params.iter();
+        let places = offsets.map(|param| start + param.offset as usize).collect();
+        Ok(Self {
+            handle,
+            program,
+            shape,
+            parameters,
+            places,
+            fate: Arc::clone(&context.fate),
+            device: context.device,
+            heap,
+            function,
+        })
     }
-    let program = function.program()?;
-    shape.check(driver, function, &program)?;
-    if driver.config.hostile.fails_launch() {
-        return Err(CUresult::LAUNCH_OUT_OF_RESOURCES);
+
+    /// The same with another shape.
+    pub(crate) fn with_shape(&self, shape: Shape) -> Result<Self, CUresult> {
+        let mut places = self.places.clone();
+        // SAFETY: the places lie in this launch's own buffer, each with its parameter's size; the array has one for each.
+        unsafe {
+            Self::new(
+                shape,
+                self.handle,
+                places.as_mut_ptr().cast(),
+                core::ptr::null_mut(),
+            )
+        }
     }
-    let heap = match program.attributes().uses_heap {
-        true => Some(heap_of(&context)?),
-        false => None,
-    };
-    let fate = Arc::clone(&context.fate);
-    let device = context.device;
-    let work = move || {
-        let heap = heap.as_deref();
-        execute(driver, device, &program, shape, &parameters, &fate, heap)
-    };
-    context.post(&stream, work);
-    Ok(())
+
+    /// An array of pointers to the parameters, as a launch takes it: good as long as this is there.
+    pub(crate) fn places(&self) -> *mut *mut c_void {
+        self.places.as_ptr().cast_mut().cast()
+    }
+
+    pub(crate) fn perform(&self) -> Result<(), CUresult> {
+        execute(driver()?, self)
+    }
 }
 
 /// Runs a kernel to its end, on the stream's thread and the pool's.
-fn execute(
-    driver: &Driver,
-    device: usize,
-    program: &Program,
-    shape: Shape,
-    parameters: &[u8],
-    fate: &Fate,
-    heap: Option<&Heap>,
-) -> Result<(), CUresult> {
+fn execute(driver: &Driver, kernel: &Kernel) -> Result<(), CUresult> {
+    let (shape, program, fate) = (kernel.shape, &*kernel.program, &*kernel.fate);
     let launch = Launch {
         program,
         grid: shape.grid,
         block: shape.block,
         dynamic_shared_bytes: shape.shared,
-        params: parameters,
+        params: &kernel.parameters,
         cooperative: shape.cooperative,
     };
     let host = HostServices {
         printf: &|bytes| fate.print(bytes),
         operation_budget: driver.config.operation_budget,
         cancelled: &fate.aborted,
-        heap,
+        heap: kernel.heap.as_deref(),
     };
     if let Some(delay) = driver.config.hostile.delay() {
         std::thread::sleep(delay);
     }
     let snapshot = driver.memory.snapshot();
-    let turn = driver.segment.turn(device);
+    let turn = driver.segment.turn(kernel.device);
     let result = exec::run(&driver.pool, &launch, &snapshot, &host);
     drop(turn);
     match result {
@@ -256,10 +297,41 @@ unsafe fn launch(
     kernel_params: *mut *mut c_void,
     extra: *mut *mut c_void,
 ) -> Result<(), CUresult> {
-    let function = find_function(function)?;
+    let (context, stream) = find(stream)?;
     // SAFETY: by contract.
-    let parameters = unsafe { parameters(&function, kernel_params, extra)? };
-    post(shape, &function, stream, parameters)
+    let kernel = unsafe { Kernel::new(shape, function, kernel_params, extra)? };
+    if kernel.function.module.context != context.handle {
+        return Err(CUresult::INVALID_HANDLE);
+    }
+    if driver()?.config.hostile.fails_launch() {
+        return Err(CUresult::LAUNCH_OUT_OF_RESOURCES);
+    }
+    context.submit(&stream, Operation::Kernel(Arc::new(kernel)))
+}
+
+/// A function of the program's, to be called.
+#[derive(Clone, Copy)]
+pub(crate) struct HostCall {
+    pub(crate) function: unsafe extern "C" fn(*mut c_void),
+    pub(crate) user_data: *mut c_void,
+}
+
+// SAFETY: the driver only hands the pointer back to the program, which gave it for that purpose.
+unsafe impl Send for HostCall {}
+// SAFETY: as above.
+unsafe impl Sync for HostCall {}
+
+impl std::fmt::Debug for HostCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("HostCall").field(&self.user_data).finish()
+    }
+}
+
+impl HostCall {
+    pub(crate) fn perform(&self) {
+        // SAFETY: the program gave function and argument for this call.
+        in_host_function(|| unsafe { (self.function)(self.user_data) });
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "the driver's signature")]
@@ -388,15 +460,12 @@ pub(crate) unsafe fn cuLaunchHostFunc(
 ) -> CUresult {
     let post = || {
         let function = function.ok_or(CUresult::INVALID_VALUE)?;
-        let (context, stream): (Arc<Context>, _) = find(stream)?;
-        let user_data = UserPointer(user_data);
-        context.post(&stream, move || {
-            let UserPointer(user_data) = { user_data };
-            // SAFETY: the program gave function and argument for this call.
-            in_host_function(|| unsafe { function(user_data) });
-            Ok(())
-        });
-        Ok(())
+        let (context, stream) = find(stream)?;
+        let call = HostCall {
+            function,
+            user_data,
+        };
+        context.submit(&stream, Operation::Host(call))
     };
     done(post())
 }

@@ -21,6 +21,7 @@ mod debug;
 mod device;
 mod entry;
 mod event;
+mod graph;
 mod green;
 mod handles;
 mod hostile;

@@ -105,12 +105,12 @@ impl Pools {
     }
 
     /// The pool that an address is from; of plain memory, its device's default.
-    fn owner(&self, region: &Region) -> Result<Arc<Pool>, CUresult> {
+    fn owner(&self, address: u64, device: usize) -> Result<Arc<Pool>, CUresult> {
         let pools = self.all.all();
         let owner = pools
             .into_iter()
-            .find(|pool| lock(&pool.state).live.contains_key(&region.base));
-        owner.map_or_else(|| self.all.get(self.defaults[region.device]), Ok)
+            .find(|pool| lock(&pool.state).live.contains_key(&address));
+        owner.map_or_else(|| self.all.get(self.defaults[device]), Ok)
     }
 
     /// What a pool holds beside what is in use.
@@ -296,21 +296,27 @@ fn allocate(
     stream: CUstream,
 ) -> Result<u64, CUresult> {
     let driver = driver()?;
-    let (context, _) = find(stream)?;
+    let (context, stream) = find(stream)?;
+    crate::capture::forbid(&context, &stream)?;
     pool(driver, context.device)?.allocate(driver, &context, size as u64)
 }
 
 fn free(address: u64, stream: CUstream) -> Result<(), CUresult> {
     let driver = driver()?;
     let (context, stream) = find(stream)?;
+    crate::capture::forbid(&context, &stream)?;
     if address == 0 {
         return Ok(());
     }
-    let region = driver.memory.space().starting_at(address).cloned();
-    let region = region
-        .filter(Region::is_plain)
+    // Not held: whoever gives the memory back has to be the last one who has it.
+    let device = driver
+        .memory
+        .space()
+        .starting_at(address)
+        .filter(|region| region.is_plain())
+        .map(|region| region.device)
         .ok_or(CUresult::INVALID_VALUE)?;
-    let pool = driver.pools.owner(&region)?;
+    let pool = driver.pools.owner(address, device)?;
     if !lock(&driver.pools.freeing).insert(address) {
         return Err(CUresult::INVALID_VALUE);
     }

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::context::{Context, Primary};
 use crate::event::Event;
 use crate::exec::Pool;
+use crate::graph::{Exec, Graph, NodeEntry, UserObject};
 use crate::handles::{Kind, Registry};
 use crate::linker::Link;
 use crate::log::warn;
@@ -51,6 +52,10 @@ pub(crate) struct Driver {
     pub(crate) physical: Registry<Physical>,
     pub(crate) links: Registry<Link>,
     pub(crate) pools: Pools,
+    pub(crate) graphs: Registry<Graph>,
+    pub(crate) graph_nodes: Registry<NodeEntry>,
+    pub(crate) graph_execs: Registry<Exec>,
+    pub(crate) user_objects: Registry<UserObject>,
 }
 
 static DRIVER: OnceLock<Driver> = OnceLock::new();
@@ -118,6 +123,10 @@ impl Driver {
             physical: Registry::new(Kind::Memory),
             links: Registry::new(Kind::Link),
             pools: Pools::new(config.devices()),
+            graphs: Registry::new(Kind::Graph),
+            graph_nodes: Registry::new(Kind::GraphNode),
+            graph_execs: Registry::new(Kind::GraphExec),
+            user_objects: Registry::new(Kind::UserObject),
             config,
         })
     }

@@ -8,6 +8,7 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
+mod operation;
 mod queue;
 mod values;
 
@@ -18,9 +19,11 @@ use driver_api::abi::{
     CUcontext, CUdevice, CUevent, CUgreenCtx, CUresult, CUstream, CUstreamCallback,
 };
 
+pub(crate) use operation::Operation;
 pub(crate) use queue::{Point, Role, Stream, Work};
 pub(crate) use values::*;
 
+use crate::capture;
 use crate::context::{Context, GREATEST_PRIORITY, current, current_in_any_state, unique_id};
 use crate::entry::{answer, done, in_host_function};
 use crate::state::driver;
@@ -118,6 +121,7 @@ pub(crate) unsafe fn cuStreamDestroy_v2(stream: CUstream) -> CUresult {
 pub(crate) unsafe fn cuStreamQuery(stream: CUstream) -> CUresult {
     let ready = || {
         let (context, stream) = find(stream)?;
+        capture::forbid(&context, &stream)?;
         if context.points_of(&stream).iter().all(Point::is_done) {
             crate::output::flush(&context.fate);
             context.fate.status()
@@ -130,6 +134,7 @@ pub(crate) unsafe fn cuStreamQuery(stream: CUstream) -> CUresult {
 
 pub(crate) unsafe fn cuStreamSynchronize(stream: CUstream) -> CUresult {
     done(find(stream).and_then(|(context, stream)| {
+        capture::forbid(&context, &stream)?;
         let result = context.synchronize_stream(&stream);
         crate::pool::synchronised(driver()?);
         result
@@ -147,7 +152,11 @@ pub(crate) unsafe fn cuStreamWaitEvent(
         if flags > 1 {
             return Err(CUresult::INVALID_VALUE);
         }
-        let event = driver()?.events.get(event.0)?;
+        let handle = event.0;
+        let event = driver()?.events.get(handle)?;
+        if capture::wait(&context, &stream, (&event, handle), flags == 1)? {
+            return Ok(());
+        }
         if let Some(point) = event.point().filter(|point| !point.is_done()) {
             context.post_always(&stream, vec![point], Box::new(|_| Ok(())));
         }
@@ -207,6 +216,7 @@ pub(crate) unsafe fn cuStreamAddCallback(
             .filter(|_| flags == 0)
             .ok_or(CUresult::INVALID_VALUE)?;
         let (context, stream) = find(stream)?;
+        capture::forbid(&context, &stream)?;
         let user_data = UserPointer(user_data);
         let work: Work = Box::new(move |status| {
             let UserPointer(user_data) = { user_data };

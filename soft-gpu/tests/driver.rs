@@ -7,68 +7,25 @@
 
 #![expect(unsafe_code, reason = "the driver's C interface")]
 
-use std::ffi::{CString, c_void};
+use std::ffi::c_void;
 use std::ptr::{null, null_mut};
-use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use driver_api::abi::{
-    CUcontext, CUevent, CUfunction, CUmemAccessDesc, CUmemAllocationProp, CUmemLocation,
-    CUmemoryPool, CUmodule, CUresult, CUstream,
+    CUevent, CUfunction, CUmemAccessDesc, CUmemAllocationProp, CUmemLocation, CUmemoryPool,
+    CUmodule, CUresult, CUstream,
 };
 use soft_gpu::exports::*;
+
+#[macro_use]
+#[path = "support/driver.rs"]
+mod device;
+
+use device::{allocate, context, load, read};
 
 const MIB: usize = 1 << 20;
 const GRANULARITY: usize = 2 * MIB;
 const DEVICE_MEMORY: usize = 256 * MIB;
-
-/// Calls the driver; the block is unsafe because every function of a C interface is.
-macro_rules! cu {
-    ($call:expr) => {{
-        // SAFETY: see the module.
-        unsafe { $call }
-    }};
-}
-
-macro_rules! ok {
-    ($call:expr) => {
-        assert_eq!(cu!($call), CUresult::SUCCESS, stringify!($call))
-    };
-}
-
-/// Initialises the driver once, on a device of the test's own, and makes a context for this thread.
-fn context() -> CUcontext {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let segment = format!("gpurun-test-driver-{}", std::process::id());
-        // SAFETY: no other thread of the tests reads the environment before this has run.
-        unsafe {
-            std::env::set_var("GPURUN_SOFT_SEGMENT", &segment);
-            std::env::set_var("GPURUN_SOFT_MEMORY", "256MiB");
-        }
-        let mut count = 0;
-        assert_eq!(cu!(cuDeviceGetCount(&mut count)), CUresult::NOT_INITIALIZED);
-        ok!(cuInit(0));
-        std::fs::remove_file(format!("/dev/shm/{segment}")).unwrap();
-    });
-    let mut context = CUcontext(0);
-    ok!(cuCtxCreate_v2(&mut context, 0, 0));
-    context
-}
-
-fn allocate(size: usize) -> u64 {
-    let mut address = 0;
-    ok!(cuMemAlloc_v2(&mut address, size));
-    address
-}
-
-fn load(ptx: &str) -> (CUmodule, CUfunction) {
-    let text = CString::new(ptx).unwrap();
-    let (mut module, mut function) = (CUmodule(0), CUfunction(0));
-    ok!(cuModuleLoadData(&mut module, text.as_ptr().cast()));
-    ok!(cuModuleGetFunction(&mut function, module, c"k".as_ptr()));
-    (module, function)
-}
 
 /// Stores its second parameter where the first points to.
 const STORE: &str = "
@@ -101,12 +58,6 @@ fn launch(function: CUfunction, at: u64, value: u32, stream: CUstream) -> CUresu
         parameters.as_mut_ptr(),
         null_mut()
     ))
-}
-
-fn read(at: u64) -> u32 {
-    let mut value = 0u32;
-    ok!(cuMemcpyDtoH_v2((&raw mut value).cast(), at, 4));
-    value
 }
 
 /// Allocates `bytes` on the device and stores the address; or waits for all blocks of the grid.
@@ -419,7 +370,10 @@ fn wrong_calls_are_answered_and_forgotten() {
             cu!(cuModuleLoadData(&mut CUmodule(0), c"what?".as_ptr().cast())),
             CUresult::INVALID_PTX,
         ),
-        (cu!(cuGraphCreate(null_mut(), 0)), CUresult::NOT_SUPPORTED),
+        (
+            cu!(cuArrayCreate_v2(null_mut(), null())),
+            CUresult::NOT_SUPPORTED,
+        ),
     ] {
         assert_eq!(answer, expected);
     }

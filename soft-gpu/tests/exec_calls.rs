@@ -155,7 +155,7 @@ fn what_is_not_executed_refuses_only_kernels_that_call_it_by_name() {
 fn with_heap<'k>(
     module: &mut (ptx::Module, Variables),
     kernel: &'k Kernel,
-    memory: &mut Vec<u64>,
+    memory: &mut [u64],
     block: u32,
 ) -> Run<'k> {
     let mut run = run(module, kernel, block);
@@ -409,4 +409,64 @@ fn a_grid_that_waits_for_ever_uses_up_its_budget() {
         let fault = run.launch(&arguments).unwrap_err();
         assert_eq!(fault.kind, FaultKind::LaunchTimeout);
     }
+}
+
+/// Replaces a few words of a text by others of it.
+fn spoilt(text: &str, state: &mut u64) -> String {
+    let mut next = |bound: usize| {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        (*state >> 20) as usize % bound
+    };
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"%._$".contains(&byte);
+    let mut text = text.to_owned();
+    for _ in 0..=next(3) {
+        let bytes = text.as_bytes();
+        let word = |at: usize| {
+            let start = (0..=at).rev().find(|&i| i == 0 || !is_word(bytes[i - 1]));
+            let end = (at..bytes.len()).find(|&i| !is_word(bytes[i]));
+            start.unwrap_or(0)..end.unwrap_or(bytes.len())
+        };
+        let (to, from) = (word(next(bytes.len())), word(next(bytes.len())));
+        if !to.is_empty() && !from.is_empty() && from.end < bytes.len() {
+            let replacement = text[from].to_owned();
+            text.replace_range(to, &replacement);
+        }
+    }
+    text
+}
+
+#[test]
+fn hostile_text_is_refused_or_faults_or_ends() {
+    let restored = STACK.replace("RESTORE", "stackrestore.u64 %s;");
+    let (mut state, mut decoded, mut ended) = (0x1234_5678_9abc_def1, 0, 0);
+    for round in 0..3000 {
+        let text = spoilt([LISTED, &restored, ENDLESS][round % 3], &mut state);
+        let Ok(module) = ptx::parse(&text) else {
+            continue;
+        };
+        let Some(entry) = module.kernel("k").cloned() else {
+            continue;
+        };
+        let program = soft_gpu::exec::Program::decode(&module, "k", &|_| None);
+        let Ok(program) = program else { continue };
+        decoded += 1;
+        let kernel = Kernel {
+            program,
+            entry,
+            path: soft_gpu::exec::Path::detect(),
+        };
+        let mut memory = vec![0u32; 64];
+        let mut run = together(&kernel, 3, 2);
+        (run.cooperative, run.budget) = (round % 2 == 0, Some(1 << 14));
+        let sizes: Vec<u32> = kernel.entry.params.iter().map(|param| param.size).collect();
+        let arguments = match sizes[..] {
+            [8] => vec![run.buffer(&mut memory)],
+            [8, 4] => vec![run.buffer(&mut memory), Argument::U32(2)],
+            _ => continue,
+        };
+        ended += u32::from(run.launch(&arguments).is_ok());
+    }
+    assert!(decoded > 300 && ended > 50, "{decoded} {ended}");
 }

@@ -9,9 +9,10 @@ use driver_api::abi::{CUresult, CUstream};
 use driver_api::per_thread;
 
 use super::Fate;
+use crate::capture;
 use crate::exec::Heap;
 use crate::state::{Driver, driver};
-use crate::stream::{Point, Role, Stream, Work};
+use crate::stream::{Operation, Point, Role, Stream, Work};
 
 /// The deepest stack of contexts of a thread.
 const MAX_STACK: usize = 256;
@@ -141,6 +142,25 @@ impl Context {
         points
     }
 
+    /// Posts an operation, or makes it a node of the graph that the stream is captured to.
+    pub(crate) fn submit(
+        &self,
+        stream: &Arc<Stream>,
+        operation: Operation,
+    ) -> Result<(), CUresult> {
+        if !capture::add(self, stream, &operation)? {
+            self.post(stream, move || operation.perform());
+        }
+        Ok(())
+    }
+
+    /// The streams whose operations are made a graph of.
+    pub(crate) fn captured(&self) -> Vec<Arc<Stream>> {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let captured = streams.iter().filter(|stream| capture::is_captured(stream));
+        captured.cloned().collect()
+    }
+
     /// Posts an operation that is skipped if the context has faulted.
     pub(crate) fn post(
         &self,
@@ -171,6 +191,7 @@ impl Context {
         stream: &Arc<Stream>,
         work: impl FnOnce() -> Result<(), CUresult> + Send + 'static,
     ) -> Result<(), CUresult> {
+        capture::forbid(self, stream)?;
         stream.run(self.barriers(stream), unless_failed(work));
         crate::output::flush(&self.fate);
         self.fate.status()

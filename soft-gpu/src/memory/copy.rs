@@ -17,19 +17,21 @@
 
 use core::ffi::{c_uint, c_void};
 
-use driver_api::abi::{CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUcontext, CUdeviceptr, CUresult, CUstream};
+use driver_api::abi::{
+    CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUarray, CUcontext, CUdeviceptr, CUresult, CUstream,
+};
 
 use super::{Memory, raw};
 use crate::entry::done;
 use crate::state::driver;
-use crate::stream::find;
+use crate::stream::{Operation, find};
 
 /// Pageable bytes that an asynchronous copy takes along instead of waiting.
 const MAX_STAGED_BYTES: u64 = 1 << 20;
 
 /// One end of a copy.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum End {
+enum End {
     /// Host memory, pinned or not.
     Host(u64),
     /// Memory that the device must be able to access.
@@ -39,6 +41,15 @@ pub(super) enum End {
 }
 
 impl End {
+    /// `CU_MEMORYTYPE_*`
+    fn kind(self) -> c_uint {
+        match self {
+            Self::Host(_) => 1,
+            Self::Device(_) => 2,
+            Self::Any(_) => 4,
+        }
+    }
+
     fn address(self) -> u64 {
         match self {
             Self::Host(address) | Self::Device(address) | Self::Any(address) => address,
@@ -63,7 +74,7 @@ impl End {
 
 /// The shape of a copy, in bytes, rows and slices.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shape {
+struct Shape {
     width: u64,
     height: u64,
     depth: u64,
@@ -79,7 +90,7 @@ struct Pitch {
 }
 
 impl Shape {
-    pub(super) fn line(size: usize) -> Self {
+    fn line(size: usize) -> Self {
         let pitch = Pitch {
             row: size as u64,
             slice: size as u64,
@@ -136,57 +147,140 @@ impl Shape {
 
 /// When the call may return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
+enum When {
     /// When the copy is done.
     Done,
     /// As soon as nobody could tell the difference.
     Posted,
 }
 
-/// A copy at its place in a stream.
-pub(super) fn copy(
+/// A copy.
+#[derive(Debug, Clone)]
+pub(crate) struct Copy {
     destination: End,
     source: End,
     shape: Shape,
-    stream: CUstream,
-    when: When,
-) -> Result<(), CUresult> {
+    /// The source's bytes, taken along.
+    staged: Option<std::sync::Arc<Vec<u8>>>,
+}
+
+impl Copy {
+    /// Whether destination and source are memory that the program may change or take away meanwhile.
+    fn is_pageable(&self) -> Result<(bool, bool), CUresult> {
+        if self.shape.is_empty() {
+            return Ok((false, false));
+        }
+        let memory = &driver()?.memory;
+        let (to, from) = (&self.shape.destination, &self.shape.source);
+        Ok((
+            self.destination
+                .is_pageable(memory, self.shape.extent(*to)?)?,
+            self.source.is_pageable(memory, self.shape.extent(*from)?)?,
+        ))
+    }
+
+    /// Whether the memory is there.
+    pub(crate) fn check(&self) -> Result<(), CUresult> {
+        self.is_pageable().map(drop)
+    }
+
+    pub(crate) fn perform(&self) {
+        if self.shape.is_empty() {
+            return;
+        }
+        let staged = self.staged.as_ref();
+        let from = staged.map_or(self.source.address(), |bytes| bytes.as_ptr() as u64);
+        self.shape.perform(self.destination.address(), from);
+    }
+
+    /// The copy that a description says.
+    ///
+    /// # Safety
+    ///
+    /// `parameters` is null or points to a description of a copy.
+    pub(crate) unsafe fn described(parameters: *const CUDA_MEMCPY3D) -> Result<Copy, CUresult> {
+        // SAFETY: by contract.
+        let copy = unsafe { describe_3d(parameters) }?;
+        copy.check().map(|()| copy)
+    }
+
+    /// Its description.
+    pub(crate) fn description(&self) -> CUDA_MEMCPY3D {
+        let (to, from) = (self.shape.destination, self.shape.source);
+        let height = |pitch: Pitch| pitch.slice.checked_div(pitch.row).unwrap_or(0) as usize;
+        CUDA_MEMCPY3D {
+            src_x_in_bytes: 0,
+            src_y: 0,
+            src_z: 0,
+            src_lod: 0,
+            src_memory_type: self.source.kind(),
+            src_host: self.source.address() as *const c_void,
+            src_device: self.source.address(),
+            src_array: CUarray(0),
+            reserved0: core::ptr::null_mut(),
+            src_pitch: from.row as usize,
+            src_height: height(from),
+            dst_x_in_bytes: 0,
+            dst_y: 0,
+            dst_z: 0,
+            dst_lod: 0,
+            dst_memory_type: self.destination.kind(),
+            dst_host: self.destination.address() as *mut c_void,
+            dst_device: self.destination.address(),
+            dst_array: CUarray(0),
+            reserved1: core::ptr::null_mut(),
+            dst_pitch: to.row as usize,
+            dst_height: height(to),
+            width_in_bytes: self.shape.width as usize,
+            height: self.shape.height as usize,
+            depth: self.shape.depth as usize,
+        }
+    }
+}
+
+/// A copy at its place in a stream.
+fn copy(mut copy: Copy, stream: CUstream, when: When) -> Result<(), CUresult> {
     let (context, stream) = find(stream)?;
-    if shape.is_empty() {
+    if copy.shape.is_empty() {
         return Ok(());
     }
-    let memory = &driver()?.memory;
-    let source_extent = shape.extent(shape.source)?;
-    let to_pageable = destination.is_pageable(memory, shape.extent(shape.destination)?)?;
-    let from_pageable = source.is_pageable(memory, source_extent)?;
-    let (to, from) = (destination.address(), source.address());
-    let work = move || {
-        shape.perform(to, from);
-        Ok(())
-    };
-    if when == When::Done || to_pageable || (from_pageable && source_extent > MAX_STAGED_BYTES) {
-        return context.run(&stream, work);
-    }
-    if from_pageable {
-        let mut staged = vec![0u8; source_extent as usize];
-        // SAFETY: the program says that its memory is there, and the vector is as long.
-        unsafe { raw::copy(staged.as_mut_ptr() as u64, from, staged.len()) };
-        context.post(&stream, move || {
-            shape.perform(to, staged.as_ptr() as u64);
+    let (to_pageable, from_pageable) = copy.is_pageable()?;
+    let source_extent = copy.shape.extent(copy.shape.source)?;
+    let must_wait =
+        when == When::Done || to_pageable || (from_pageable && source_extent > MAX_STAGED_BYTES);
+    // A graph reads and writes the program's memory whenever it is launched.
+    let captured = when == When::Posted && crate::capture::is_captured(&stream);
+    if must_wait && !captured {
+        return context.run(&stream, move || {
+            copy.perform();
             Ok(())
         });
-    } else {
-        context.post(&stream, work);
     }
-    Ok(())
+    if from_pageable && !captured {
+        let mut staged = vec![0u8; source_extent as usize];
+        let from = copy.source.address();
+        // SAFETY: the program says that its memory is there, and the vector is as long.
+        unsafe { raw::copy(staged.as_mut_ptr() as u64, from, staged.len()) };
+        copy.staged = Some(std::sync::Arc::new(staged));
+    }
+    context.submit(&stream, Operation::Copy(copy))
+}
+
+fn of_line(destination: End, source: End, size: usize) -> Copy {
+    Copy {
+        destination,
+        source,
+        shape: Shape::line(size),
+        staged: None,
+    }
 }
 
 fn line(to: End, from: End, size: usize, when: When) -> CUresult {
-    done(copy(to, from, Shape::line(size), CUstream(0), when))
+    done(copy(of_line(to, from, size), CUstream(0), when))
 }
 
 fn line_in(stream: CUstream, to: End, from: End, size: usize) -> CUresult {
-    done(copy(to, from, Shape::line(size), stream, When::Posted))
+    done(copy(of_line(to, from, size), stream, When::Posted))
 }
 
 pub(crate) unsafe fn cuMemcpy(dst: CUdeviceptr, src: CUdeviceptr, byte_count: usize) -> CUresult {
@@ -356,13 +450,7 @@ impl Side {
     }
 }
 
-fn rectangle(
-    from: &Side,
-    to: &Side,
-    [width, height, depth]: [usize; 3],
-    stream: CUstream,
-    when: When,
-) -> Result<(), CUresult> {
+fn rectangle(from: &Side, to: &Side, [width, height, depth]: [usize; 3]) -> Result<Copy, CUresult> {
     let (source, source_pitch) = from.resolve(width, height)?;
     let (destination, destination_pitch) = to.resolve(width, height)?;
     let shape = Shape {
@@ -372,7 +460,12 @@ fn rectangle(
         destination: destination_pitch,
         source: source_pitch,
     };
-    copy(destination, source, shape, stream, when)
+    Ok(Copy {
+        destination,
+        source,
+        shape,
+        staged: None,
+    })
 }
 
 /// # Safety
@@ -404,13 +497,8 @@ unsafe fn copy_2d(
         pitch: copy.dst_pitch,
         height: 0,
     };
-    rectangle(
-        &from,
-        &to,
-        [copy.width_in_bytes, copy.height, 1],
-        stream,
-        when,
-    )
+    let described = rectangle(&from, &to, [copy.width_in_bytes, copy.height, 1])?;
+    self::copy(described, stream, when)
 }
 
 pub(crate) unsafe fn cuMemcpy2D_v2(copy: *const CUDA_MEMCPY2D) -> CUresult {
@@ -431,11 +519,7 @@ pub(crate) unsafe fn cuMemcpy2DAsync_v2(copy: *const CUDA_MEMCPY2D, stream: CUst
 /// # Safety
 ///
 /// `parameters` is null or points to a description of a copy.
-unsafe fn copy_3d(
-    parameters: *const CUDA_MEMCPY3D,
-    stream: CUstream,
-    when: When,
-) -> Result<(), CUresult> {
+unsafe fn describe_3d(parameters: *const CUDA_MEMCPY3D) -> Result<Copy, CUresult> {
     if parameters.is_null() {
         return Err(CUresult::INVALID_VALUE);
     }
@@ -457,21 +541,15 @@ unsafe fn copy_3d(
         pitch: copy.dst_pitch,
         height: copy.dst_height,
     };
-    rectangle(
-        &from,
-        &to,
-        [copy.width_in_bytes, copy.height, copy.depth],
-        stream,
-        when,
-    )
+    rectangle(&from, &to, [copy.width_in_bytes, copy.height, copy.depth])
 }
 
 pub(crate) unsafe fn cuMemcpy3D_v2(copy: *const CUDA_MEMCPY3D) -> CUresult {
     // SAFETY: the caller's promise is the same.
-    done(unsafe { copy_3d(copy, CUstream(0), When::Done) })
+    done(unsafe { describe_3d(copy) }.and_then(|copy| self::copy(copy, CUstream(0), When::Done)))
 }
 
 pub(crate) unsafe fn cuMemcpy3DAsync_v2(copy: *const CUDA_MEMCPY3D, stream: CUstream) -> CUresult {
     // SAFETY: the caller's promise is the same.
-    done(unsafe { copy_3d(copy, stream, When::Posted) })
+    done(unsafe { describe_3d(copy) }.and_then(|copy| self::copy(copy, stream, When::Posted)))
 }

@@ -14,13 +14,98 @@ use driver_api::abi::{CUdeviceptr, CUresult, CUstream};
 use super::raw;
 use crate::entry::done;
 use crate::state::driver;
-use crate::stream::find;
+use crate::stream::{Operation, find};
 
 /// A pattern of 1, 2 or 4 bytes.
 #[derive(Debug, Clone, Copy)]
 struct Pattern {
     value: u32,
     bytes: u32,
+}
+
+/// A fill.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fill {
+    address: u64,
+    pitch: u64,
+    pattern: Pattern,
+    width: usize,
+    height: u64,
+}
+
+impl Fill {
+    /// `height` rows of `width` elements of 1, 2 or 4 bytes, `pitch` bytes apart.
+    pub(crate) fn new(
+        address: CUdeviceptr,
+        pitch: usize,
+        (value, bytes): (u32, u32),
+        (width, height): (usize, usize),
+    ) -> Result<Self, CUresult> {
+        let value = match bytes {
+            1 => value & 0xff,
+            2 => value & 0xffff,
+            4 => value,
+            _ => return Err(CUresult::INVALID_VALUE),
+        };
+        let fill = Self {
+            address,
+            pitch: pitch as u64,
+            pattern: Pattern { value, bytes },
+            width,
+            height: height as u64,
+        };
+        fill.check().map(|()| fill)
+    }
+
+    /// Address, pitch, value, bytes of an element, width and height.
+    pub(crate) fn parts(&self) -> (u64, usize, u32, u32, usize, usize) {
+        let Pattern { value, bytes } = self.pattern;
+        (
+            self.address,
+            self.pitch as usize,
+            value,
+            bytes,
+            self.width,
+            self.height as usize,
+        )
+    }
+
+    fn is_empty(&self) -> bool {
+        self.width == 0 || self.height == 0
+    }
+
+    /// Whether the memory is there.
+    pub(crate) fn check(&self) -> Result<(), CUresult> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let unit = u64::from(self.pattern.bytes);
+        let row = (self.width as u64)
+            .checked_mul(unit)
+            .ok_or(CUresult::INVALID_VALUE)?;
+        let size = (self.height - 1)
+            .checked_mul(self.pitch)
+            .and_then(|start| start.checked_add(row))
+            .ok_or(CUresult::INVALID_VALUE)?;
+        let aligned = self.address.is_multiple_of(unit)
+            && (self.height == 1 || (self.pitch >= row && self.pitch.is_multiple_of(unit)));
+        if aligned && driver()?.memory.is_accessible(self.address, size) {
+            Ok(())
+        } else {
+            Err(CUresult::INVALID_VALUE)
+        }
+    }
+
+    pub(crate) fn perform(&self) {
+        if self.is_empty() {
+            return;
+        }
+        for index in 0..self.height {
+            let start = self.address + index * self.pitch;
+            // SAFETY: the range was checked when posted, and stays until the context is idle.
+            unsafe { raw::fill(start, self.pattern.value, self.pattern.bytes, self.width) };
+        }
+    }
 }
 
 impl Pattern {
@@ -53,31 +138,16 @@ fn fill(
 ) -> CUresult {
     let post = || {
         let (context, stream) = find(stream)?;
-        if width == 0 || height == 0 {
+        let fill = Fill::new(
+            address,
+            pitch,
+            (pattern.value, pattern.bytes),
+            (width, height),
+        )?;
+        if fill.is_empty() {
             return Ok(());
         }
-        let row = (width as u64)
-            .checked_mul(pattern.bytes.into())
-            .ok_or(CUresult::INVALID_VALUE)?;
-        let pitch = pitch as u64;
-        let size = (height as u64 - 1)
-            .checked_mul(pitch)
-            .and_then(|start| start.checked_add(row))
-            .ok_or(CUresult::INVALID_VALUE)?;
-        let aligned = address.is_multiple_of(pattern.bytes.into())
-            && (height == 1 || (pitch >= row && pitch.is_multiple_of(pattern.bytes.into())));
-        if !aligned || !driver()?.memory.is_accessible(address, size) {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        context.post(&stream, move || {
-            for index in 0..height as u64 {
-                let start = address + index * pitch;
-                // SAFETY: the range was checked when posted, and stays until the context is idle.
-                unsafe { raw::fill(start, pattern.value, pattern.bytes, width) };
-            }
-            Ok(())
-        });
-        Ok(())
+        context.submit(&stream, Operation::Fill(fill))
     };
     done(post())
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use driver_api::abi::CUresult;
 
+use crate::capture::Captured;
 use crate::context::Fate;
 use crate::hostile::Hostile;
 use crate::log::warn;
@@ -69,6 +70,8 @@ pub(crate) struct Stream {
     pub(crate) flags: u32,
     pub(crate) priority: i32,
     pub(crate) fate: Arc<Fate>,
+    /// The graph that is being made of its operations.
+    pub(crate) captured: Mutex<Option<Captured>>,
     queue_depth: usize,
     state: Mutex<State>,
     /// An operation arrived, or was taken, or finished.
@@ -127,6 +130,7 @@ impl Stream {
             flags,
             priority,
             fate,
+            captured: Mutex::default(),
             queue_depth: hostile.queue_depth(),
             state: Mutex::default(),
             changed: Condvar::new(),

@@ -8,8 +8,8 @@
 #![expect(non_snake_case, reason = "the driver's names")]
 
 use core::ffi::c_uint;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use driver_api::abi::{CUdeviceptr, CUresult, CUstream, CUstreamBatchMemOpParams};
@@ -186,19 +186,38 @@ impl Operation {
     }
 }
 
+/// Operations one after the other.
+#[derive(Debug)]
+pub(crate) struct Values {
+    operations: Vec<Operation>,
+    context: Weak<Context>,
+    fate: Arc<Fate>,
+}
+
+impl Values {
+    /// Whether the words are there.
+    pub(crate) fn check(&self) -> Result<(), CUresult> {
+        let context = self.context.upgrade();
+        let context = context.ok_or(CUresult::CONTEXT_IS_DESTROYED)?;
+        let mut all = self.operations.iter();
+        all.try_for_each(|operation| operation.checked(&context).map(drop))
+    }
+
+    pub(crate) fn perform(&self) {
+        let all = self.operations.iter();
+        all.for_each(|operation| operation.perform(&self.fate));
+    }
+}
+
 fn post(stream: CUstream, operations: Vec<Operation>) -> Result<(), CUresult> {
     let (context, stream) = find(stream)?;
-    for operation in &operations {
-        operation.checked(&context)?;
-    }
-    let fate = Arc::clone(&context.fate);
-    context.post(&stream, move || {
-        operations
-            .iter()
-            .for_each(|operation| operation.perform(&fate));
-        Ok(())
-    });
-    Ok(())
+    let values = Values {
+        operations,
+        context: Arc::downgrade(&context),
+        fate: Arc::clone(&context.fate),
+    };
+    values.check()?;
+    context.submit(&stream, super::Operation::Values(Arc::new(values)))
 }
 
 fn post_one(stream: CUstream, operation: Result<Operation, CUresult>) -> CUresult {

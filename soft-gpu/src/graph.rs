@@ -1,0 +1,445 @@
+//! Graphs: operations of streams with an order of their own, made once and launched again and again.
+//!
+//! ```text
+//! Graph: nodes and edges ──instantiate──▶ Exec: steps in an order ──launch──▶ one operation of a stream, which does them all
+//! ```
+//!
+//! A node holds an [`Operation`](crate::stream::Operation), the same value that a stream is given; a captured stream makes nodes of what it
+//! would have posted ([`crate::capture`]). A launch takes the steps as they are: what is changed later concerns later launches.
+//!
+//! # Safety
+//!
+//! The driver's functions read and write through pointers that their caller passed; see [`crate::entry`].
+
+#![expect(unsafe_code, reason = "the driver's C interface")]
+#![expect(non_snake_case, reason = "the driver's names")]
+
+mod exec;
+mod layout;
+mod node;
+mod object;
+mod user;
+
+use core::ffi::{c_char, c_uint, c_ulonglong};
+use std::collections::BTreeSet;
+use std::ffi::CStr;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use driver_api::abi::{CUgraph, CUgraphEdgeData, CUgraphNode, CUresult};
+
+pub(crate) use exec::*;
+pub(crate) use node::*;
+pub(crate) use object::{Exec, Graph, NodeEntry};
+pub(crate) use user::*;
+
+use crate::context::current;
+use crate::entry::{answer, done};
+use crate::state::driver;
+use object::{edges, graph_of};
+
+/// Most nodes or edges that one call names.
+const MAX_LIST: usize = 1 << 24;
+
+/// The graph of a handle.
+fn find(graph: CUgraph) -> Result<Arc<Graph>, CUresult> {
+    driver()?.graphs.get(graph.0)
+}
+
+/// Handles of the caller's.
+///
+/// # Safety
+///
+/// `nodes` has `count` handles.
+pub(crate) unsafe fn handles_at(
+    nodes: *const CUgraphNode,
+    count: usize,
+) -> Result<Vec<usize>, CUresult> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    if nodes.is_null() || count > MAX_LIST {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: by contract.
+    let at = |index| unsafe { nodes.add(index).read_unaligned() };
+    Ok((0..count).map(|index| at(index).0).collect())
+}
+
+/// Tells a list of handles: into the caller's arrays as far as they have room, or only how many there are.
+///
+/// # Safety
+///
+/// `count` is null or a number; each of `arrays` is null or has room for as many handles as it says.
+unsafe fn answer_handles<const N: usize>(
+    arrays: [*mut CUgraphNode; N],
+    count: *mut usize,
+    found: Result<Vec<[usize; N]>, CUresult>,
+) -> CUresult {
+    let found = match found {
+        Ok(found) if !count.is_null() => found,
+        Ok(_) => return CUresult::INVALID_VALUE,
+        Err(error) => return error,
+    };
+    // SAFETY: by contract, and not null.
+    let room = unsafe { count.read_unaligned() };
+    if arrays.iter().all(|array| array.is_null()) {
+        // SAFETY: as above.
+        return unsafe { answer(count, Ok(found.len())) };
+    }
+    let zeros = std::iter::repeat([0; N]);
+    for (index, row) in found.iter().copied().chain(zeros).take(room).enumerate() {
+        for (array, handle) in arrays.into_iter().zip(row) {
+            if !array.is_null() {
+                // SAFETY: by contract, the array has room for it.
+                unsafe { array.add(index).write_unaligned(CUgraphNode(handle)) };
+            }
+        }
+    }
+    // SAFETY: as above.
+    unsafe { answer(count, Ok(found.len().min(room))) }
+}
+
+/// Says of `count` edges that they are plain ones.
+///
+/// # Safety
+///
+/// `data` is null or has room for `count` structures.
+unsafe fn answer_plain_edges(data: *mut CUgraphEdgeData, count: usize) {
+    if !data.is_null() {
+        // SAFETY: by contract; an edge's data are eight bytes.
+        unsafe { core::ptr::write_bytes(data.cast::<u64>(), 0, count) };
+    }
+}
+
+/// Whether `count` edges are plain ones, which is all that there is here.
+///
+/// # Safety
+///
+/// `data` is null or has `count` structures.
+unsafe fn check_edges(data: *const CUgraphEdgeData, count: usize) -> Result<(), CUresult> {
+    if data.is_null() {
+        return Ok(());
+    }
+    // SAFETY: by contract; an edge's data are eight bytes. Programmatic ports mean an earlier start, which need not be.
+    let at = |index| unsafe { data.cast::<[u8; 8]>().add(index).read_unaligned() };
+    let known = (0..count.min(MAX_LIST)).all(|index| at(index)[1] == 0 && at(index)[2] <= 1);
+    known.then_some(()).ok_or(CUresult::INVALID_VALUE)
+}
+
+pub(crate) unsafe fn cuGraphCreate(graph: *mut CUgraph, flags: c_uint) -> CUresult {
+    if graph.is_null() || flags != 0 {
+        return CUresult::INVALID_VALUE;
+    }
+    let make = || Ok(CUgraph(Graph::new()?.handle));
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(graph, make()) }
+}
+
+pub(crate) unsafe fn cuGraphDestroy(graph: CUgraph) -> CUresult {
+    done(driver().and_then(|driver| driver.graphs.remove(graph.0).map(drop)))
+}
+
+pub(crate) unsafe fn cuGraphClone(graph_clone: *mut CUgraph, original_graph: CUgraph) -> CUresult {
+    if graph_clone.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    let copy = || Ok(CUgraph(find(original_graph)?.duplicate(0)?.handle));
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(graph_clone, copy()) }
+}
+
+pub(crate) unsafe fn cuGraphNodeFindInClone(
+    node: *mut CUgraphNode,
+    original_node: CUgraphNode,
+    cloned_graph: CUgraph,
+) -> CUresult {
+    let found = || Ok(CUgraphNode(find(cloned_graph)?.clone_of(original_node.0)?));
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(node, found()) }
+}
+
+pub(crate) unsafe fn cuGraphGetId(graph: CUgraph, graph_id: *mut c_uint) -> CUresult {
+    let id = find(graph).map(|graph| graph.id as c_uint);
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(graph_id, id) }
+}
+
+pub(crate) unsafe fn cuGraphGetNodes(
+    graph: CUgraph,
+    nodes: *mut CUgraphNode,
+    num_nodes: *mut usize,
+) -> CUresult {
+    let found = find(graph).map(|graph| graph.nodes().into_keys().map(|node| [node]).collect());
+    // SAFETY: the caller passes an array and its size.
+    unsafe { answer_handles([nodes], num_nodes, found) }
+}
+
+pub(crate) unsafe fn cuGraphGetRootNodes(
+    graph: CUgraph,
+    root_nodes: *mut CUgraphNode,
+    num_root_nodes: *mut usize,
+) -> CUresult {
+    let found = find(graph).map(|graph| {
+        let nodes = graph.nodes().into_iter();
+        let roots = nodes.filter(|(_, node)| node.dependencies.is_empty());
+        roots.map(|(handle, _)| [handle]).collect()
+    });
+    // SAFETY: the caller passes an array and its size.
+    unsafe { answer_handles([root_nodes], num_root_nodes, found) }
+}
+
+pub(crate) unsafe fn cuGraphGetEdges(
+    graph: CUgraph,
+    from: *mut CUgraphNode,
+    to: *mut CUgraphNode,
+    num_edges: *mut usize,
+) -> CUresult {
+    let all = |graph: Arc<Graph>| edges(&graph.nodes()).into_iter();
+    let found = find(graph).map(|graph| all(graph).map(|(from, to)| [from, to]).collect());
+    // SAFETY: the caller passes arrays and their size.
+    unsafe { answer_handles([from, to], num_edges, found) }
+}
+
+pub(crate) unsafe fn cuGraphGetEdges_v2(
+    graph: CUgraph,
+    from: *mut CUgraphNode,
+    to: *mut CUgraphNode,
+    edge_data: *mut CUgraphEdgeData,
+    num_edges: *mut usize,
+) -> CUresult {
+    // SAFETY: the caller passes arrays and their size.
+    unsafe {
+        let result = cuGraphGetEdges(graph, from, to, num_edges);
+        if result == CUresult::SUCCESS && !(from.is_null() && to.is_null()) {
+            answer_plain_edges(edge_data, num_edges.read_unaligned());
+        }
+        result
+    }
+}
+
+/// # Safety
+///
+/// Both arrays have `count` handles.
+unsafe fn connect(
+    graph: CUgraph,
+    (from, to): (*const CUgraphNode, *const CUgraphNode),
+    count: usize,
+    add: bool,
+) -> Result<(), CUresult> {
+    let graph = find(graph)?;
+    // SAFETY: by contract.
+    let (from, to) = unsafe { (handles_at(from, count)?, handles_at(to, count)?) };
+    let edges: Vec<(usize, usize)> = from.into_iter().zip(to).collect();
+    graph.connect(&edges, add)
+}
+
+pub(crate) unsafe fn cuGraphAddDependencies(
+    graph: CUgraph,
+    from: *const CUgraphNode,
+    to: *const CUgraphNode,
+    num_dependencies: usize,
+) -> CUresult {
+    // SAFETY: the caller passes arrays of this size.
+    done(unsafe { connect(graph, (from, to), num_dependencies, true) })
+}
+
+pub(crate) unsafe fn cuGraphAddDependencies_v2(
+    graph: CUgraph,
+    from: *const CUgraphNode,
+    to: *const CUgraphNode,
+    edge_data: *const CUgraphEdgeData,
+    num_dependencies: usize,
+) -> CUresult {
+    // SAFETY: the caller passes arrays of this size.
+    done(unsafe {
+        check_edges(edge_data, num_dependencies)
+            .and_then(|()| connect(graph, (from, to), num_dependencies, true))
+    })
+}
+
+pub(crate) unsafe fn cuGraphRemoveDependencies(
+    graph: CUgraph,
+    from: *const CUgraphNode,
+    to: *const CUgraphNode,
+    num_dependencies: usize,
+) -> CUresult {
+    // SAFETY: the caller passes arrays of this size.
+    done(unsafe { connect(graph, (from, to), num_dependencies, false) })
+}
+
+pub(crate) unsafe fn cuGraphRemoveDependencies_v2(
+    graph: CUgraph,
+    from: *const CUgraphNode,
+    to: *const CUgraphNode,
+    edge_data: *const CUgraphEdgeData,
+    num_dependencies: usize,
+) -> CUresult {
+    // SAFETY: the caller passes arrays of this size.
+    done(unsafe {
+        check_edges(edge_data, num_dependencies)
+            .and_then(|()| connect(graph, (from, to), num_dependencies, false))
+    })
+}
+
+pub(crate) unsafe fn cuGraphNodeGetDependencies(
+    node: CUgraphNode,
+    dependencies: *mut CUgraphNode,
+    num_dependencies: *mut usize,
+) -> CUresult {
+    let found = || {
+        let node = graph_of(node.0)?.node(node.0)?;
+        Ok(node.dependencies.into_iter().map(|node| [node]).collect())
+    };
+    // SAFETY: the caller passes an array and its size.
+    unsafe { answer_handles([dependencies], num_dependencies, found()) }
+}
+
+pub(crate) unsafe fn cuGraphNodeGetDependencies_v2(
+    node: CUgraphNode,
+    dependencies: *mut CUgraphNode,
+    edge_data: *mut CUgraphEdgeData,
+    num_dependencies: *mut usize,
+) -> CUresult {
+    // SAFETY: the caller passes arrays and their size.
+    unsafe {
+        let result = cuGraphNodeGetDependencies(node, dependencies, num_dependencies);
+        if result == CUresult::SUCCESS && !dependencies.is_null() {
+            answer_plain_edges(edge_data, num_dependencies.read_unaligned());
+        }
+        result
+    }
+}
+
+pub(crate) unsafe fn cuGraphNodeGetDependentNodes(
+    node: CUgraphNode,
+    dependent_nodes: *mut CUgraphNode,
+    num_dependent_nodes: *mut usize,
+) -> CUresult {
+    let found = || {
+        let edges = edges(&graph_of(node.0)?.nodes());
+        let behind = edges.into_iter().filter(|(from, _)| *from == node.0);
+        Ok(behind.map(|(_, to)| [to]).collect())
+    };
+    // SAFETY: the caller passes an array and its size.
+    unsafe { answer_handles([dependent_nodes], num_dependent_nodes, found()) }
+}
+
+pub(crate) unsafe fn cuGraphNodeGetDependentNodes_v2(
+    node: CUgraphNode,
+    dependent_nodes: *mut CUgraphNode,
+    edge_data: *mut CUgraphEdgeData,
+    num_dependent_nodes: *mut usize,
+) -> CUresult {
+    // SAFETY: the caller passes arrays and their size.
+    unsafe {
+        let result = cuGraphNodeGetDependentNodes(node, dependent_nodes, num_dependent_nodes);
+        if result == CUresult::SUCCESS && !dependent_nodes.is_null() {
+            answer_plain_edges(edge_data, num_dependent_nodes.read_unaligned());
+        }
+        result
+    }
+}
+
+pub(crate) unsafe fn cuGraphNodeGetContainingGraph(
+    node: CUgraphNode,
+    graph: *mut CUgraph,
+) -> CUresult {
+    let found = graph_of(node.0).map(|graph| CUgraph(graph.handle));
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(graph, found) }
+}
+
+pub(crate) unsafe fn cuGraphNodeGetLocalId(node: CUgraphNode, node_id: *mut c_uint) -> CUresult {
+    let found = || {
+        let nodes = graph_of(node.0)?.nodes();
+        Ok(nodes.range(..node.0).count() as c_uint)
+    };
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(node_id, found()) }
+}
+
+pub(crate) unsafe fn cuGraphNodeGetToolsId(
+    node: CUgraphNode,
+    node_id: *mut c_ulonglong,
+) -> CUresult {
+    let found = graph_of(node.0).map(|_| node.0 as c_ulonglong);
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(node_id, found) }
+}
+
+/// The graph in the language of `dot`.
+fn dot(graph: &Graph) -> String {
+    const KINDS: [&str; 8] = [
+        "kernel",
+        "memcpy",
+        "memset",
+        "host",
+        "graph",
+        "empty",
+        "wait event",
+        "record event",
+    ];
+    let nodes = graph.nodes();
+    let mut text = String::from("digraph {\n");
+    for (handle, node) in &nodes {
+        let kind = KINDS.get(node.operation.kind() as usize);
+        let kind = kind.copied().unwrap_or("memory operations");
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  n{handle:x} [label=\"{kind}\"];");
+    }
+    for (from, to) in edges(&nodes) {
+        let _ = writeln!(text, "  n{from:x} -> n{to:x};");
+    }
+    text + "}\n"
+}
+
+pub(crate) unsafe fn cuGraphDebugDotPrint(
+    graph: CUgraph,
+    path: *const c_char,
+    _flags: c_uint,
+) -> CUresult {
+    let print = || {
+        let graph = find(graph)?;
+        if path.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        // SAFETY: the caller passes a C string.
+        let path = unsafe { CStr::from_ptr(path) }.to_str();
+        let path = path.map_err(|_| CUresult::INVALID_VALUE)?;
+        std::fs::write(path, dot(&graph)).map_err(|_| CUresult::OPERATING_SYSTEM)
+    };
+    done(print())
+}
+
+/// Whether two graphs have the same edges between nodes of the same kinds, in the order in which these were made; else the first node of
+/// `other` that differs, and whether only in its kind.
+fn differs(
+    own: &[(usize, u32, Vec<usize>)],
+    other: &[(usize, u32, Vec<usize>)],
+) -> Option<(usize, bool)> {
+    let place = |list: &[(usize, u32, Vec<usize>)], node: usize| {
+        list.iter().position(|(handle, ..)| *handle == node)
+    };
+    if own.len() != other.len() {
+        let first = other.get(own.len().min(other.len().saturating_sub(1)));
+        return Some((first.map_or(0, |first| first.0), false));
+    }
+    for (mine, theirs) in own.iter().zip(other) {
+        if mine.1 != theirs.1 {
+            return Some((theirs.0, true));
+        }
+        let before: BTreeSet<_> = mine.2.iter().map(|node| place(own, *node)).collect();
+        let after: BTreeSet<_> = theirs.2.iter().map(|node| place(other, *node)).collect();
+        if before != after {
+            return Some((theirs.0, false));
+        }
+    }
+    None
+}
+
+/// Needs a context, as every call that makes a node does.
+fn in_context<T>(make: impl FnOnce() -> Result<T, CUresult>) -> Result<T, CUresult> {
+    current()?;
+    make()
+}

@@ -1,0 +1,414 @@
+//! Graphs that can be launched.
+
+use core::ffi::{c_char, c_uint, c_ulonglong};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use driver_api::abi::{
+    CUDA_GRAPH_INSTANTIATE_PARAMS, CUDA_HOST_NODE_PARAMS_v1, CUDA_KERNEL_NODE_PARAMS,
+    CUDA_KERNEL_NODE_PARAMS_v1, CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS_v1, CUcontext, CUevent,
+    CUgraph, CUgraphExec, CUgraphExecUpdateResult, CUgraphExecUpdateResultInfo, CUgraphNode,
+    CUgraphNodeParams, CUresult, CUstream,
+};
+
+use super::layout::{InstantiateParameters, UpdateResult};
+use super::node;
+use super::object::{ExecState, Records, events, graph_of_steps, perform, steps};
+use super::{Exec, differs, find, in_context};
+use crate::capture;
+use crate::context::unique_id;
+use crate::entry::{answer, answer_if_asked, done};
+use crate::state::driver;
+use crate::stream::{Operation, find as find_stream};
+
+/// Launching from a device, which this one does not do.
+const DEVICE_LAUNCH: u64 = 4;
+/// Freeing on launch, uploading, priorities of nodes: nothing has to be done for them.
+const KNOWN_FLAGS: u64 = 1 | 2 | 8;
+
+fn lock(exec: &Exec) -> MutexGuard<'_, ExecState> {
+    exec.state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn exec_of(exec: CUgraphExec) -> Result<Arc<Exec>, CUresult> {
+    driver()?.graph_execs.get(exec.0)
+}
+
+fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
+    let driver = driver()?;
+    let graph = find(graph)?;
+    if flags & DEVICE_LAUNCH != 0 {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
+    if flags & !KNOWN_FLAGS != 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let state = ExecState {
+        steps: Arc::new(in_context(|| steps(&graph, 0))?),
+        last: None,
+        references: graph.references(),
+    };
+    let handle = driver.graph_execs.reserve();
+    let exec = Exec {
+        id: unique_id(),
+        flags,
+        state: Mutex::new(state),
+    };
+    driver.graph_execs.insert(handle, Arc::new(exec));
+    Ok(CUgraphExec(handle))
+}
+
+pub(crate) unsafe fn cuGraphInstantiateWithFlags(
+    graph_exec: *mut CUgraphExec,
+    graph: CUgraph,
+    flags: c_ulonglong,
+) -> CUresult {
+    if graph_exec.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(graph_exec, instantiate(graph, flags)) }
+}
+
+pub(crate) unsafe fn cuGraphInstantiate_v2(
+    graph_exec: *mut CUgraphExec,
+    graph: CUgraph,
+    error_node: *mut CUgraphNode,
+    log_buffer: *mut c_char,
+    buffer_size: usize,
+) -> CUresult {
+    // SAFETY: the caller passes places for handles, and a buffer of this size.
+    unsafe {
+        answer_if_asked(error_node, CUgraphNode(0));
+        if buffer_size > 0 {
+            answer_if_asked(log_buffer, 0);
+        }
+        cuGraphInstantiateWithFlags(graph_exec, graph, 0)
+    }
+}
+
+pub(crate) unsafe fn cuGraphInstantiate(
+    graph_exec: *mut CUgraphExec,
+    graph: CUgraph,
+    error_node: *mut CUgraphNode,
+    log_buffer: *mut c_char,
+    buffer_size: usize,
+) -> CUresult {
+    // SAFETY: the caller's promises are the same.
+    unsafe { cuGraphInstantiate_v2(graph_exec, graph, error_node, log_buffer, buffer_size) }
+}
+
+pub(crate) unsafe fn cuGraphInstantiateWithParams(
+    graph_exec: *mut CUgraphExec,
+    graph: CUgraph,
+    instantiate_params: *mut CUDA_GRAPH_INSTANTIATE_PARAMS,
+) -> CUresult {
+    const GOOD: c_uint = 0;
+    const FAILED: c_uint = 1;
+    // SAFETY: the caller passes parameters, in which the answer is written too.
+    unsafe {
+        let place = instantiate_params.cast::<InstantiateParameters>();
+        let parameters: InstantiateParameters = match node::given(instantiate_params) {
+            Ok(parameters) => parameters,
+            Err(error) => return error,
+        };
+        let result = cuGraphInstantiateWithFlags(graph_exec, graph, parameters.flags);
+        place.write_unaligned(InstantiateParameters {
+            error_node: CUgraphNode(0),
+            result: if result == CUresult::SUCCESS {
+                GOOD
+            } else {
+                FAILED
+            },
+            ..parameters
+        });
+        result
+    }
+}
+
+pub(crate) unsafe fn cuGraphExecDestroy(graph_exec: CUgraphExec) -> CUresult {
+    done(driver().and_then(|driver| driver.graph_execs.remove(graph_exec.0).map(drop)))
+}
+
+pub(crate) unsafe fn cuGraphExecGetFlags(graph_exec: CUgraphExec, flags: *mut u64) -> CUresult {
+    // SAFETY: the caller passes a place for flags.
+    unsafe { answer(flags, exec_of(graph_exec).map(|exec| exec.flags)) }
+}
+
+pub(crate) unsafe fn cuGraphExecGetId(graph_exec: CUgraphExec, graph_id: *mut c_uint) -> CUresult {
+    let id = exec_of(graph_exec).map(|exec| exec.id as c_uint);
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(graph_id, id) }
+}
+
+fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
+    let exec = exec_of(exec)?;
+    let (context, stream) = find_stream(stream)?;
+    // Held, so that two launches are posted in the order in which they wait for each other.
+    let mut state = lock(&exec);
+    if capture::is_captured(&stream) {
+        let child = Operation::Child(graph_of_steps(&state.steps)?);
+        return context.submit(&stream, child);
+    }
+    capture::forbid(&context, &stream)?;
+    let steps = Arc::clone(&state.steps);
+    let references = state.references.clone();
+    let (mut records, mut after): (Records, Vec<_>) = (Vec::new(), Vec::new());
+    events(&steps, &mut records, &mut after);
+    after.extend(state.last.take());
+    let reached = records.clone();
+    let point = context.post_always(
+        &stream,
+        after,
+        Box::new(move |status| {
+            let result = status.and_then(|()| perform(&steps, &reached));
+            drop(references);
+            result
+        }),
+    );
+    for (event, time) in records {
+        event.end_record(point.clone(), time);
+    }
+    state.last = Some(point);
+    Ok(())
+}
+
+pub(crate) unsafe fn cuGraphLaunch(graph: CUgraphExec, stream: CUstream) -> CUresult {
+    done(launch(graph, stream))
+}
+
+pub(crate) unsafe fn cuGraphUpload(graph: CUgraphExec, stream: CUstream) -> CUresult {
+    // There is nothing to upload.
+    done(exec_of(graph).and_then(|_| find_stream(stream)).map(drop))
+}
+
+/// Changes the step of a node.
+fn change(
+    exec: CUgraphExec,
+    node: CUgraphNode,
+    make: impl FnOnce() -> Result<Operation, CUresult>,
+) -> CUresult {
+    let change = || {
+        let exec = exec_of(exec)?;
+        let operation = in_context(make)?;
+        let mut state = lock(&exec);
+        let index = state.steps.iter().position(|step| step.node == node.0);
+        let index = index.ok_or(CUresult::INVALID_VALUE)?;
+        let step = state.steps[index].with(operation)?;
+        Arc::make_mut(&mut state.steps)[index] = step;
+        Ok(())
+    };
+    done(change())
+}
+
+pub(crate) unsafe fn cuGraphExecKernelNodeSetParams(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    node_params: *const CUDA_KERNEL_NODE_PARAMS_v1,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    change(graph_exec, node, || unsafe {
+        node::kernel(node::given(node_params)?)
+    })
+}
+
+pub(crate) unsafe fn cuGraphExecKernelNodeSetParams_v2(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    node_params: *const CUDA_KERNEL_NODE_PARAMS,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    change(graph_exec, node, || unsafe {
+        node::kernel_in_context(node::given(node_params)?)
+    })
+}
+
+pub(crate) unsafe fn cuGraphExecMemcpyNodeSetParams(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    copy_params: *const CUDA_MEMCPY3D,
+    _ctx: CUcontext,
+) -> CUresult {
+    // SAFETY: the caller passes a description.
+    change(graph_exec, node, || unsafe { node::copy(copy_params) })
+}
+
+pub(crate) unsafe fn cuGraphExecMemsetNodeSetParams(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    memset_params: *const CUDA_MEMSET_NODE_PARAMS_v1,
+    _ctx: CUcontext,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    let given = unsafe { node::given(memset_params) };
+    change(graph_exec, node, || node::fill(given?))
+}
+
+pub(crate) unsafe fn cuGraphExecHostNodeSetParams(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    node_params: *const CUDA_HOST_NODE_PARAMS_v1,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    let given = unsafe { node::given(node_params) };
+    change(graph_exec, node, || node::host(given?))
+}
+
+pub(crate) unsafe fn cuGraphExecChildGraphNodeSetParams(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    child_graph: CUgraph,
+) -> CUresult {
+    change(graph_exec, node, || node::child(child_graph))
+}
+
+pub(crate) unsafe fn cuGraphExecEventRecordNodeSetEvent(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    event: CUevent,
+) -> CUresult {
+    change(graph_exec, node, || node::record(event))
+}
+
+pub(crate) unsafe fn cuGraphExecEventWaitNodeSetEvent(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    event: CUevent,
+) -> CUresult {
+    change(graph_exec, node, || node::wait(event))
+}
+
+pub(crate) unsafe fn cuGraphExecNodeSetParams(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    node_params: *mut CUgraphNodeParams,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    change(graph_exec, node, || unsafe { node::any(node_params) })
+}
+
+pub(crate) unsafe fn cuGraphNodeSetEnabled(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    is_enabled: c_uint,
+) -> CUresult {
+    let set = || {
+        let exec = exec_of(graph_exec)?;
+        let mut state = lock(&exec);
+        let steps = Arc::make_mut(&mut state.steps);
+        let step = steps.iter_mut().find(|step| step.node == node.0);
+        let step = step.ok_or(CUresult::INVALID_VALUE)?;
+        // Kernels, copies and fills.
+        if step.operation.kind() > 2 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        step.is_enabled = is_enabled != 0;
+        Ok(())
+    };
+    done(set())
+}
+
+pub(crate) unsafe fn cuGraphNodeGetEnabled(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    is_enabled: *mut c_uint,
+) -> CUresult {
+    let found = || {
+        let exec = exec_of(graph_exec)?;
+        let state = lock(&exec);
+        let step = state.steps.iter().find(|step| step.node == node.0);
+        Ok(c_uint::from(
+            step.ok_or(CUresult::INVALID_VALUE)?.is_enabled,
+        ))
+    };
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(is_enabled, found()) }
+}
+
+const UPDATED: CUgraphExecUpdateResult = 0;
+const TOPOLOGY_CHANGED: CUgraphExecUpdateResult = 2;
+const KIND_CHANGED: CUgraphExecUpdateResult = 3;
+
+/// Takes over what the nodes of a graph with the same shape do, or tells what is different.
+fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
+    let (exec, graph) = (exec_of(exec)?, find(graph)?);
+    let fresh = in_context(|| steps(&graph, 0))?;
+    let mut state = lock(&exec);
+    let shape = |steps: &[super::object::Step]| {
+        let rows = steps.iter().map(|step| {
+            let before = step.dependencies.clone();
+            (step.node, step.operation.kind(), before)
+        });
+        let mut rows: Vec<(usize, u32, Vec<usize>)> = rows.collect();
+        rows.sort_unstable_by_key(|row| row.0);
+        rows
+    };
+    let (own, other) = (shape(&state.steps), shape(&fresh));
+    if let Some((node, of_kind)) = differs(&own, &other) {
+        return Ok(UpdateResult {
+            result: if of_kind {
+                KIND_CHANGED
+            } else {
+                TOPOLOGY_CHANGED
+            },
+            node: CUgraphNode(node),
+            from_node: CUgraphNode(0),
+        });
+    }
+    let mut changed = Vec::with_capacity(own.len());
+    for step in state.steps.iter() {
+        let place = own.iter().position(|row| row.0 == step.node);
+        let theirs = place.map(|place| other[place].0);
+        let theirs = fresh.iter().find(|fresh| Some(fresh.node) == theirs);
+        let theirs = theirs.ok_or(CUresult::UNKNOWN)?;
+        changed.push(step.with(theirs.operation.clone())?);
+    }
+    state.steps = Arc::new(changed);
+    state.references = graph.references();
+    Ok(UpdateResult {
+        result: UPDATED,
+        node: CUgraphNode(0),
+        from_node: CUgraphNode(0),
+    })
+}
+
+pub(crate) unsafe fn cuGraphExecUpdate_v2(
+    graph_exec: CUgraphExec,
+    graph: CUgraph,
+    result_info: *mut CUgraphExecUpdateResultInfo,
+) -> CUresult {
+    if result_info.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    match update(graph_exec, graph) {
+        Err(error) => error,
+        Ok(result) => {
+            // SAFETY: the caller passes a place for it.
+            unsafe { answer(result_info.cast(), Ok(result)) };
+            if result.result == UPDATED {
+                CUresult::SUCCESS
+            } else {
+                CUresult::GRAPH_EXEC_UPDATE_FAILURE
+            }
+        }
+    }
+}
+
+pub(crate) unsafe fn cuGraphExecUpdate(
+    graph_exec: CUgraphExec,
+    graph: CUgraph,
+    error_node_out: *mut CUgraphNode,
+    update_result_out: *mut CUgraphExecUpdateResult,
+) -> CUresult {
+    let mut result = UpdateResult {
+        result: UPDATED,
+        node: CUgraphNode(0),
+        from_node: CUgraphNode(0),
+    };
+    // SAFETY: the result is a local; the caller passes places for a node and a result.
+    unsafe {
+        let code = cuGraphExecUpdate_v2(graph_exec, graph, (&raw mut result).cast());
+        answer_if_asked(error_node_out, result.node);
+        answer_if_asked(update_result_out, result.result);
+        code
+    }
+}

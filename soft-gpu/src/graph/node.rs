@@ -1,0 +1,578 @@
+//! Nodes: making them, and what can be asked of them and changed.
+
+use core::ffi::c_uint;
+use std::sync::Arc;
+
+use driver_api::abi::{
+    CUDA_HOST_NODE_PARAMS_v1, CUDA_KERNEL_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS_v1, CUDA_MEMCPY3D,
+    CUDA_MEMSET_NODE_PARAMS_v1, CUcontext, CUevent, CUfunction, CUgraph, CUgraphEdgeData,
+    CUgraphNode, CUgraphNodeParams, CUgraphNodeType, CUkernelNodeAttrID, CUkernelNodeAttrValue,
+    CUresult,
+};
+
+use super::layout::{
+    AnyParameters, CopyParameters, FillParameters, HostParameters, KernelParameters,
+    KernelParametersInContext,
+};
+use super::object::graph_of;
+use super::{check_edges, find, handles_at, in_context};
+use crate::entry::{answer, done};
+use crate::event::Event;
+use crate::launch::{HostCall, Kernel, Shape};
+use crate::memory::{Copy, Fill};
+use crate::state::driver;
+use crate::stream::Operation;
+
+/// Reads a structure of the caller's.
+///
+/// # Safety
+///
+/// `pointer` is null or points to a `T`.
+pub(super) unsafe fn given<T: core::marker::Copy, P>(pointer: *const P) -> Result<T, CUresult> {
+    if pointer.is_null() {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: by contract, and not null.
+    Ok(unsafe { pointer.cast::<T>().read_unaligned() })
+}
+
+/// # Safety
+///
+/// As for `cuLaunchKernel`, for the parameters.
+pub(super) unsafe fn kernel(parameters: KernelParameters) -> Result<Operation, CUresult> {
+    let shape = Shape {
+        grid: parameters.grid,
+        block: parameters.block,
+        shared: parameters.shared_bytes,
+        cooperative: false,
+    };
+    let KernelParameters {
+        function,
+        kernel_params,
+        extra,
+        ..
+    } = parameters;
+    // SAFETY: by contract.
+    let kernel = unsafe { Kernel::new(shape, function, kernel_params, extra)? };
+    Ok(Operation::Kernel(Arc::new(kernel)))
+}
+
+/// # Safety
+///
+/// As [`kernel`].
+pub(super) unsafe fn kernel_in_context(
+    parameters: KernelParametersInContext,
+) -> Result<Operation, CUresult> {
+    let mut plain = parameters.plain;
+    if plain.function.0 == 0 {
+        plain.function = parameters.kernel;
+    }
+    // SAFETY: by contract.
+    unsafe { kernel(plain) }
+}
+
+pub(super) fn fill(parameters: FillParameters) -> Result<Operation, CUresult> {
+    let FillParameters { width, height, .. } = parameters;
+    let pattern = (parameters.value, parameters.element_size);
+    let fill = Fill::new(
+        parameters.destination,
+        parameters.pitch,
+        pattern,
+        (width, height),
+    )?;
+    Ok(Operation::Fill(fill))
+}
+
+pub(super) fn host(parameters: HostParameters) -> Result<Operation, CUresult> {
+    let function = parameters.function.ok_or(CUresult::INVALID_VALUE)?;
+    Ok(Operation::Host(HostCall {
+        function,
+        user_data: parameters.user_data,
+    }))
+}
+
+/// # Safety
+///
+/// `copy` is null or points to a description of a copy.
+pub(super) unsafe fn copy(copy: *const CUDA_MEMCPY3D) -> Result<Operation, CUresult> {
+    // SAFETY: by contract.
+    unsafe { Copy::described(copy) }.map(Operation::Copy)
+}
+
+pub(super) fn child(graph: CUgraph) -> Result<Operation, CUresult> {
+    Ok(Operation::Child(find(graph)?.duplicate(0)?))
+}
+
+fn event_of(event: CUevent) -> Result<(Arc<Event>, usize), CUresult> {
+    Ok((driver()?.events.get(event.0)?, event.0))
+}
+
+pub(super) fn record(event: CUevent) -> Result<Operation, CUresult> {
+    event_of(event).map(|(event, handle)| Operation::Record(event, handle))
+}
+
+pub(super) fn wait(event: CUevent) -> Result<Operation, CUresult> {
+    event_of(event).map(|(event, handle)| Operation::Wait(event, handle))
+}
+
+/// # Safety
+///
+/// `parameters` is null or points to the description of a node.
+pub(super) unsafe fn any(parameters: *const CUgraphNodeParams) -> Result<Operation, CUresult> {
+    if parameters.is_null() {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: by contract, and not null; the structure of the kind begins behind four words.
+    unsafe {
+        let kind = parameters.cast::<c_uint>().read_unaligned();
+        let of_kind = parameters
+            .cast::<u8>()
+            .add(core::mem::offset_of!(AnyParameters, of_kind));
+        let handle = || of_kind.cast::<usize>().read_unaligned();
+        match kind {
+            0 => kernel_in_context(of_kind.cast::<KernelParametersInContext>().read_unaligned()),
+            1 => {
+                let place = core::mem::offset_of!(CopyParameters, copy);
+                copy(of_kind.add(place).cast())
+            }
+            2 => fill(of_kind.cast::<FillParameters>().read_unaligned()),
+            3 => host(of_kind.cast::<HostParameters>().read_unaligned()),
+            4 => child(CUgraph(handle())),
+            5 => Ok(Operation::Empty),
+            6 => wait(CUevent(handle())),
+            7 => record(CUevent(handle())),
+            _ => Err(CUresult::NOT_SUPPORTED),
+        }
+    }
+}
+
+/// Adds what `make` makes.
+///
+/// # Safety
+///
+/// `node` is null or a place for a handle; `dependencies` has `count` handles.
+unsafe fn add(
+    node: *mut CUgraphNode,
+    graph: CUgraph,
+    (dependencies, count): (*const CUgraphNode, usize),
+    make: impl FnOnce() -> Result<Operation, CUresult>,
+) -> CUresult {
+    if node.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    let added = || {
+        let graph = find(graph)?;
+        // SAFETY: by contract.
+        let dependencies = unsafe { handles_at(dependencies, count) }?;
+        graph.check_nodes(&dependencies)?;
+        let operation = in_context(make)?;
+        Ok(CUgraphNode(graph.add(operation, &dependencies)?))
+    };
+    // SAFETY: by contract.
+    unsafe { answer(node, added()) }
+}
+
+pub(crate) unsafe fn cuGraphAddKernelNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    node_params: *const CUDA_KERNEL_NODE_PARAMS_v1,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, || kernel(given(node_params)?)) }
+}
+
+pub(crate) unsafe fn cuGraphAddKernelNode_v2(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    node_params: *const CUDA_KERNEL_NODE_PARAMS,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe {
+        add(graph_node, graph, before, || {
+            kernel_in_context(given(node_params)?)
+        })
+    }
+}
+
+pub(crate) unsafe fn cuGraphAddMemcpyNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    copy_params: *const CUDA_MEMCPY3D,
+    _ctx: CUcontext,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, || copy(copy_params)) }
+}
+
+pub(crate) unsafe fn cuGraphAddMemsetNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    memset_params: *const CUDA_MEMSET_NODE_PARAMS_v1,
+    _ctx: CUcontext,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, || fill(given(memset_params)?)) }
+}
+
+pub(crate) unsafe fn cuGraphAddHostNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    node_params: *const CUDA_HOST_NODE_PARAMS_v1,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, || host(given(node_params)?)) }
+}
+
+pub(crate) unsafe fn cuGraphAddChildGraphNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    child_graph: CUgraph,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, || child(child_graph)) }
+}
+
+pub(crate) unsafe fn cuGraphAddEmptyNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, || Ok(Operation::Empty)) }
+}
+
+pub(crate) unsafe fn cuGraphAddEventRecordNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    event: CUevent,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, || record(event)) }
+}
+
+pub(crate) unsafe fn cuGraphAddEventWaitNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    event: CUevent,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, || wait(event)) }
+}
+
+pub(crate) unsafe fn cuGraphAddNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    node_params: *mut CUgraphNodeParams,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, || any(node_params)) }
+}
+
+pub(crate) unsafe fn cuGraphAddNode_v2(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    dependency_data: *const CUgraphEdgeData,
+    num_dependencies: usize,
+    node_params: *mut CUgraphNodeParams,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe {
+        add(graph_node, graph, before, || {
+            check_edges(dependency_data, num_dependencies)?;
+            any(node_params)
+        })
+    }
+}
+
+pub(crate) unsafe fn cuGraphDestroyNode(node: CUgraphNode) -> CUresult {
+    done(graph_of(node.0).and_then(|graph| graph.remove(node.0)))
+}
+
+pub(crate) unsafe fn cuGraphNodeGetType(node: CUgraphNode, kind: *mut CUgraphNodeType) -> CUresult {
+    let found = operation(node).map(|operation| operation.kind());
+    // SAFETY: the caller passes a place for a kind.
+    unsafe { answer(kind, found) }
+}
+
+fn operation(node: CUgraphNode) -> Result<Operation, CUresult> {
+    Ok(graph_of(node.0)?.node(node.0)?.operation)
+}
+
+/// Gives a node what `make` makes to do.
+fn set(node: CUgraphNode, make: impl FnOnce() -> Result<Operation, CUresult>) -> CUresult {
+    let set = || {
+        let graph = graph_of(node.0)?;
+        graph.set(node.0, in_context(make)?)
+    };
+    done(set())
+}
+
+fn kernel_of(node: CUgraphNode) -> Result<Arc<Kernel>, CUresult> {
+    match operation(node)? {
+        Operation::Kernel(kernel) => Ok(kernel),
+        _ => Err(CUresult::INVALID_VALUE),
+    }
+}
+
+/// A kernel of a library is told as such too: that is how cudart finds its own function again.
+fn parameters_of(kernel: &Kernel) -> KernelParametersInContext {
+    let named = driver().is_ok_and(|driver| driver.kernels.get(kernel.handle.0).is_ok());
+    KernelParametersInContext {
+        plain: KernelParameters {
+            function: CUfunction(kernel.function.handle),
+            grid: kernel.shape.grid,
+            block: kernel.shape.block,
+            shared_bytes: kernel.shape.shared,
+            kernel_params: kernel.places(),
+            extra: core::ptr::null_mut(),
+        },
+        kernel: CUfunction(if named { kernel.handle.0 } else { 0 }),
+        context: CUcontext(kernel.function.module.context),
+    }
+}
+
+pub(crate) unsafe fn cuGraphKernelNodeGetParams(
+    node: CUgraphNode,
+    node_params: *mut CUDA_KERNEL_NODE_PARAMS_v1,
+) -> CUresult {
+    let found = kernel_of(node).map(|kernel| parameters_of(&kernel).plain);
+    // SAFETY: the caller passes a place for them. What they point to lives as long as the node's parameters.
+    unsafe { answer(node_params.cast(), found) }
+}
+
+pub(crate) unsafe fn cuGraphKernelNodeGetParams_v2(
+    node: CUgraphNode,
+    node_params: *mut CUDA_KERNEL_NODE_PARAMS,
+) -> CUresult {
+    let found = kernel_of(node).map(|kernel| parameters_of(&kernel));
+    // SAFETY: as above.
+    unsafe { answer(node_params.cast(), found) }
+}
+
+pub(crate) unsafe fn cuGraphKernelNodeSetParams(
+    node: CUgraphNode,
+    node_params: *const CUDA_KERNEL_NODE_PARAMS_v1,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    set(node, || unsafe { kernel(given(node_params)?) })
+}
+
+pub(crate) unsafe fn cuGraphKernelNodeSetParams_v2(
+    node: CUgraphNode,
+    node_params: *const CUDA_KERNEL_NODE_PARAMS,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    set(node, || unsafe { kernel_in_context(given(node_params)?) })
+}
+
+/// The attribute that makes a launch cooperative; the others change nothing here.
+const COOPERATIVE: CUkernelNodeAttrID = 2;
+/// Bytes of an attribute's value.
+const VALUE_BYTES: usize = 64;
+
+pub(crate) unsafe fn cuGraphKernelNodeGetAttribute(
+    node: CUgraphNode,
+    attr: CUkernelNodeAttrID,
+    value_out: *mut CUkernelNodeAttrValue,
+) -> CUresult {
+    let found = kernel_of(node).map(|kernel| {
+        let mut value = [0u8; VALUE_BYTES];
+        value[0] = u8::from(attr == COOPERATIVE && kernel.shape.cooperative);
+        value
+    });
+    // SAFETY: the caller passes a place for a value.
+    unsafe { answer(value_out.cast(), found) }
+}
+
+pub(crate) unsafe fn cuGraphKernelNodeSetAttribute(
+    node: CUgraphNode,
+    attr: CUkernelNodeAttrID,
+    value: *const CUkernelNodeAttrValue,
+) -> CUresult {
+    let change = || {
+        let kernel = kernel_of(node)?;
+        // SAFETY: the caller passes a value, of which this attribute has a word.
+        let word: c_uint = unsafe { given(value) }?;
+        if attr != COOPERATIVE {
+            return Ok(Operation::Kernel(kernel));
+        }
+        let mut shape = kernel.shape;
+        shape.cooperative = word != 0;
+        Ok(Operation::Kernel(Arc::new(kernel.with_shape(shape)?)))
+    };
+    set(node, change)
+}
+
+pub(crate) unsafe fn cuGraphKernelNodeCopyAttributes(
+    dst: CUgraphNode,
+    src: CUgraphNode,
+) -> CUresult {
+    let change = || {
+        let (kernel, source) = (kernel_of(dst)?, kernel_of(src)?);
+        let mut shape = kernel.shape;
+        shape.cooperative = source.shape.cooperative;
+        Ok(Operation::Kernel(Arc::new(kernel.with_shape(shape)?)))
+    };
+    set(dst, change)
+}
+
+pub(crate) unsafe fn cuGraphMemcpyNodeGetParams(
+    node: CUgraphNode,
+    node_params: *mut CUDA_MEMCPY3D,
+) -> CUresult {
+    let found = operation(node).and_then(|operation| match operation {
+        Operation::Copy(copy) => Ok(copy.description()),
+        _ => Err(CUresult::INVALID_VALUE),
+    });
+    // SAFETY: the caller passes a place for a description.
+    unsafe { answer(node_params, found) }
+}
+
+pub(crate) unsafe fn cuGraphMemcpyNodeSetParams(
+    node: CUgraphNode,
+    node_params: *const CUDA_MEMCPY3D,
+) -> CUresult {
+    // SAFETY: the caller passes a description.
+    set(node, || unsafe { copy(node_params) })
+}
+
+pub(crate) unsafe fn cuGraphMemsetNodeGetParams(
+    node: CUgraphNode,
+    node_params: *mut CUDA_MEMSET_NODE_PARAMS_v1,
+) -> CUresult {
+    let found = operation(node).and_then(|operation| match operation {
+        Operation::Fill(fill) => {
+            let (destination, pitch, value, element_size, width, height) = fill.parts();
+            Ok(FillParameters {
+                destination,
+                pitch,
+                value,
+                element_size,
+                width,
+                height,
+            })
+        }
+        _ => Err(CUresult::INVALID_VALUE),
+    });
+    // SAFETY: the caller passes a place for them.
+    unsafe { answer(node_params.cast(), found) }
+}
+
+pub(crate) unsafe fn cuGraphMemsetNodeSetParams(
+    node: CUgraphNode,
+    node_params: *const CUDA_MEMSET_NODE_PARAMS_v1,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    set(node, || fill(unsafe { given(node_params) }?))
+}
+
+pub(crate) unsafe fn cuGraphHostNodeGetParams(
+    node: CUgraphNode,
+    node_params: *mut CUDA_HOST_NODE_PARAMS_v1,
+) -> CUresult {
+    let found = operation(node).and_then(|operation| match operation {
+        Operation::Host(call) => Ok(HostParameters {
+            function: Some(call.function),
+            user_data: call.user_data,
+        }),
+        _ => Err(CUresult::INVALID_VALUE),
+    });
+    // SAFETY: the caller passes a place for them.
+    unsafe { answer(node_params.cast(), found) }
+}
+
+pub(crate) unsafe fn cuGraphHostNodeSetParams(
+    node: CUgraphNode,
+    node_params: *const CUDA_HOST_NODE_PARAMS_v1,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    set(node, || host(unsafe { given(node_params) }?))
+}
+
+pub(crate) unsafe fn cuGraphChildGraphNodeGetGraph(
+    node: CUgraphNode,
+    graph: *mut CUgraph,
+) -> CUresult {
+    let found = operation(node).and_then(|operation| match operation {
+        Operation::Child(graph) => Ok(CUgraph(graph.handle)),
+        _ => Err(CUresult::INVALID_VALUE),
+    });
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(graph, found) }
+}
+
+/// # Safety
+///
+/// `event_out` is null or a place for a handle.
+unsafe fn event_in(node: CUgraphNode, event_out: *mut CUevent, records: bool) -> CUresult {
+    let found = operation(node).and_then(|operation| match operation {
+        Operation::Record(_, handle) if records => Ok(CUevent(handle)),
+        Operation::Wait(_, handle) if !records => Ok(CUevent(handle)),
+        _ => Err(CUresult::INVALID_VALUE),
+    });
+    // SAFETY: by contract.
+    unsafe { answer(event_out, found) }
+}
+
+pub(crate) unsafe fn cuGraphEventRecordNodeGetEvent(
+    node: CUgraphNode,
+    event_out: *mut CUevent,
+) -> CUresult {
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { event_in(node, event_out, true) }
+}
+
+pub(crate) unsafe fn cuGraphEventWaitNodeGetEvent(
+    node: CUgraphNode,
+    event_out: *mut CUevent,
+) -> CUresult {
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { event_in(node, event_out, false) }
+}
+
+pub(crate) unsafe fn cuGraphEventRecordNodeSetEvent(node: CUgraphNode, event: CUevent) -> CUresult {
+    set(node, || record(event))
+}
+
+pub(crate) unsafe fn cuGraphEventWaitNodeSetEvent(node: CUgraphNode, event: CUevent) -> CUresult {
+    set(node, || wait(event))
+}
+
+pub(crate) unsafe fn cuGraphNodeSetParams(
+    node: CUgraphNode,
+    node_params: *mut CUgraphNodeParams,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    set(node, || unsafe { any(node_params) })
+}

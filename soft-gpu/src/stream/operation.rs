@@ -1,0 +1,67 @@
+//! What streams do, as values: posted once, or kept as the node of a graph and done again and again.
+
+use std::sync::Arc;
+
+use driver_api::abi::CUresult;
+
+use super::values::Values;
+use crate::event::Event;
+use crate::graph::Graph;
+use crate::launch::{HostCall, Kernel};
+use crate::memory::{Copy, Fill};
+
+/// One operation. It was checked when it was made.
+#[derive(Clone, Debug)]
+pub(crate) enum Operation {
+    Kernel(Arc<Kernel>),
+    Copy(Copy),
+    Fill(Fill),
+    Host(HostCall),
+    Values(Arc<Values>),
+    /// The event with its handle; what a launch of the graph does with it, the launch knows.
+    Record(Arc<Event>, usize),
+    Wait(Arc<Event>, usize),
+    /// The graph is the node's own.
+    Child(Arc<Graph>),
+    Empty,
+}
+
+impl Operation {
+    /// `CU_GRAPH_NODE_TYPE_*`
+    pub(crate) fn kind(&self) -> u32 {
+        match self {
+            Self::Kernel(_) => 0,
+            Self::Copy(_) => 1,
+            Self::Fill(_) => 2,
+            Self::Host(_) => 3,
+            Self::Child(_) => 4,
+            Self::Empty => 5,
+            Self::Wait(..) => 6,
+            Self::Record(..) => 7,
+            Self::Values(_) => 12,
+        }
+    }
+
+    /// Whether it can be done: memory may have gone since it was made.
+    pub(crate) fn check(&self) -> Result<(), CUresult> {
+        match self {
+            Self::Copy(copy) => copy.check(),
+            Self::Fill(fill) => fill.check(),
+            Self::Values(values) => values.check(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does it.
+    pub(crate) fn perform(&self) -> Result<(), CUresult> {
+        match self {
+            Self::Kernel(kernel) => return kernel.perform(),
+            Self::Copy(copy) => copy.perform(),
+            Self::Fill(fill) => fill.perform(),
+            Self::Host(call) => call.perform(),
+            Self::Values(values) => values.perform(),
+            Self::Record(..) | Self::Wait(..) | Self::Child(_) | Self::Empty => {}
+        }
+        Ok(())
+    }
+}
