@@ -151,12 +151,14 @@ struct Used {
     context: u32,
 }
 
+/// The default pool of a device, and the current one if it is another.
+type OfDevice = (Arc<Pool>, Option<Arc<Pool>>);
+
 /// What the program has of pools, and which pools its devices use.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
     used: Mutex<BTreeMap<u64, Used>>,
-    /// By device: the default pool, and the current one if it is another.
-    of_devices: Mutex<BTreeMap<usize, (Arc<Pool>, Option<Arc<Pool>>)>>,
+    of_devices: Mutex<BTreeMap<usize, OfDevice>>,
     /// A pool may hold something free.
     may_hold: AtomicBool,
 }
