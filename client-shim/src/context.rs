@@ -85,6 +85,10 @@ impl Context {
 
     fn ended(&self, session: &Session) {
         self.active.store(false, SeqCst);
+        session
+            .objects
+            .stream_ordered
+            .forget_context(session, self.id);
         session.objects.memory.forget_context(self.id);
         session.objects.memory.host.forget_context(session, self.id);
         module::forget_context(session, self.id);
@@ -493,13 +497,16 @@ pub(crate) unsafe fn cuCtxGetStreamPriorityRange(
 pub(crate) unsafe fn cuCtxSynchronize() -> CUresult {
     code((|| {
         let (session, context) = session::current()?;
-        stream::synchronise_context(session, &context)
+        stream::synchronise_context(session, &context)?;
+        session.objects.stream_ordered.settle(session)
     })())
 }
 
 pub(crate) unsafe fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
     code((|| {
         let context = of_or_current(ctx)?;
-        stream::synchronise_context(session::get()?, &context)
+        let session = session::get()?;
+        stream::synchronise_context(session, &context)?;
+        session.objects.stream_ordered.settle(session)
     })())
 }

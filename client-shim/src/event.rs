@@ -172,7 +172,9 @@ pub(crate) unsafe fn cuEventSynchronize(event: CUevent) -> CUresult {
         if !stream.has_reached(mark) {
             session::get()?.wait_until(|| stream.has_reached(mark))?;
         }
-        stream.fault.check()
+        stream.fault.check()?;
+        let session = session::get()?;
+        session.objects.stream_ordered.settle(session)
     })())
 }
 

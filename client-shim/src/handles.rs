@@ -4,7 +4,8 @@
 //! refused by its bits; whether the object still lives, its table knows.
 
 use driver_api::abi::{
-    CUcontext, CUevent, CUfunction, CUkernel, CUlibrary, CUlinkState, CUmodule, CUresult, CUstream,
+    CUcontext, CUevent, CUfunction, CUkernel, CUlibrary, CUlinkState, CUmemoryPool, CUmodule,
+    CUresult, CUstream,
 };
 use driver_api::id::{ContextId, EventId, FunctionId, LibraryId, ModuleId, StreamId};
 
@@ -71,6 +72,7 @@ handles! {
     CUfunction 5 FunctionId |handle| Ok(FunctionId(crate::module::function_of(handle)?.id));
     CUkernel 5 FunctionId |handle: CUkernel| Ok(FunctionId(crate::module::function_of(CUfunction(handle.0))?.id));
     CUlinkState 7 u32 |handle| Ok(crate::linker::link_of(handle)?.id);
+    CUmemoryPool 9 u32 |handle| Ok(crate::pool::pool_of(handle)?.id);
     CUlibrary 6 LibraryId |handle| Ok(LibraryId(crate::module::library_of(handle)?.id));
 }
 

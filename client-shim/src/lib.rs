@@ -29,6 +29,7 @@ mod memory;
 mod module;
 mod objects;
 mod occupancy;
+mod pool;
 mod process;
 mod profiler;
 mod session;

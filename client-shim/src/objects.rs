@@ -14,6 +14,7 @@ use crate::link::{Link, Sink};
 use crate::linker::Linker;
 use crate::memory::Memory;
 use crate::module::{Function, Library, Module};
+use crate::pool::{Pool, Pools};
 use crate::stream::Stream;
 use crate::virtual_memory::{Physical, VirtualMemory};
 
@@ -32,6 +33,8 @@ pub(crate) struct Objects {
     pub(crate) links: Table<Linker>,
     pub(crate) memory: Memory,
     pub(crate) host_functions: HostFunctions,
+    pub(crate) pools: Table<Pool>,
+    pub(crate) stream_ordered: Pools,
     pub(crate) physical: Table<Physical>,
     pub(crate) virtual_memory: VirtualMemory,
 }

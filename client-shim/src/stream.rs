@@ -180,7 +180,17 @@ impl Stream {
 
     /// The mark after all work so far, posted if there is none yet.
     pub(crate) fn mark(&self, session: &Session, urgent: bool) -> Result<u64, CUresult> {
-        if self.has_unmarked_work() {
+        self.mark_if(session, urgent, self.has_unmarked_work())
+    }
+
+    /// The same also behind work that a reply has told to be done: only marks tell the room so.
+    fn mark_for_room(&self, session: &Session, urgent: bool) -> Result<u64, CUresult> {
+        let is_wanted = self.has_unmarked_work() || self.room.has_unmarked();
+        self.mark_if(session, urgent, is_wanted)
+    }
+
+    fn mark_if(&self, session: &Session, urgent: bool, is_wanted: bool) -> Result<u64, CUresult> {
+        if is_wanted {
             let place = |placed: Placed| {
                 GpurunMark::new(self.wire_id(), u32::from(urgent), self.next_mark(placed))
             };
@@ -205,9 +215,9 @@ impl Stream {
         while !self.fault.is_set() {
             match self.room.admit(operations, most) {
                 Admission::Granted => return Ok(()),
-                Admission::Mark => self.mark(session, false).map(drop)?,
+                Admission::Mark => self.mark_for_room(session, false).map(drop)?,
                 Admission::Wait => {
-                    self.mark(session, true)?;
+                    self.mark_for_room(session, true)?;
                     session
                         .wait_until(|| self.room.fits(operations, most) || self.fault.is_set())?;
                 }
@@ -407,7 +417,8 @@ pub(crate) fn query(session: &Session, stream: &Stream, mark: u64) -> Result<(),
 pub(crate) unsafe fn cuStreamSynchronize(stream: CUstream) -> CUresult {
     code((|| {
         let (session, context) = session::current()?;
-        resolve_in(session, &context, stream)?.synchronise(session)
+        resolve_in(session, &context, stream)?.synchronise(session)?;
+        session.objects.stream_ordered.settle(session)
     })())
 }
 

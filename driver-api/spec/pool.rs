@@ -1,21 +1,41 @@
 //! Stream-ordered allocation and memory pools.
 
 unsafe extern "C" {
-    #[row(393, refused = "not served yet: stream-ordered memory", blocks = never, since = 11020)]
+    #[row(
+        393,
+        local,
+        blocks = never,
+        since = 11020,
+        test = "surface_memory"
+    )]
     fn cuDeviceGetDefaultMemPool(#[out] pool_out: *mut CUmemoryPool, dev: CUdevice) -> CUresult;
 
-    #[row(394, refused = "not served yet: stream-ordered memory", blocks = never, since = 11020)]
+    #[row(
+        394,
+        local,
+        blocks = never,
+        since = 11020,
+        test = "surface_memory"
+    )]
     fn cuDeviceGetMemPool(#[out] pool: *mut CUmemoryPool, dev: CUdevice) -> CUresult;
 
-    #[row(395, refused = "not served yet: stream-ordered memory", blocks = never, since = 11020)]
+    #[row(
+        395,
+        local,
+        blocks = never,
+        since = 11020,
+        test = "surface_memory"
+    )]
     fn cuDeviceSetMemPool(dev: CUdevice, pool: CUmemoryPool) -> CUresult;
 
     #[row(
         396,
-        refused = "not served yet: stream-ordered memory",
+        asked,
+        via = gpurunMemoryMap,
         blocks = device,
         since = 11020,
-        ptsz = 11020
+        ptsz = 11020,
+        test = "surface_memory"
     )]
     fn cuMemAllocAsync(
         #[creates] dptr: *mut CUdeviceptr,
@@ -25,10 +45,12 @@ unsafe extern "C" {
 
     #[row(
         397,
-        refused = "not served yet: stream-ordered memory",
+        asked,
+        via = gpurunMemoryMap,
         blocks = device,
         since = 11020,
-        ptsz = 11020
+        ptsz = 11020,
+        test = "surface_memory"
     )]
     fn cuMemAllocFromPoolAsync(
         #[creates] dptr: *mut CUdeviceptr,
@@ -39,28 +61,48 @@ unsafe extern "C" {
 
     #[row(
         398,
-        refused = "not served yet: stream-ordered memory",
+        posted,
+        via = gpurunMark,
         blocks = device,
         since = 11020,
-        ptsz = 11020
+        ptsz = 11020,
+        test = "surface_memory"
     )]
     fn cuMemFreeAsync(#[destroys] dptr: CUdeviceptr, stream: CUstream) -> CUresult;
 
-    #[row(399, refused = "not served yet: stream-ordered memory", blocks = never, since = 13000)]
+    #[row(
+        399,
+        local,
+        blocks = never,
+        since = 13000,
+        test = "surface_memory"
+    )]
     fn cuMemGetDefaultMemPool(
         #[out] pool_out: *mut CUmemoryPool,
         #[input] location: *mut CUmemLocation,
         kind: CUmemAllocationType,
     ) -> CUresult;
 
-    #[row(400, refused = "not served yet: stream-ordered memory", blocks = never, since = 13000)]
+    #[row(
+        400,
+        local,
+        blocks = never,
+        since = 13000,
+        test = "surface_memory"
+    )]
     fn cuMemGetMemPool(
         #[out] pool_out: *mut CUmemoryPool,
         #[input] location: *mut CUmemLocation,
         kind: CUmemAllocationType,
     ) -> CUresult;
 
-    #[row(401, refused = "not served yet: stream-ordered memory", blocks = device, since = 11020)]
+    #[row(
+        401,
+        local,
+        blocks = never,
+        since = 11020,
+        test = "surface_memory"
+    )]
     fn cuMemPoolCreate(
         #[creates] pool: *mut CUmemoryPool,
         #[input] pool_props: *const CUmemPoolProps,
@@ -68,19 +110,21 @@ unsafe extern "C" {
 
     #[row(
         402,
-        refused = "not served yet: stream-ordered memory",
+        posted,
+        via = gpurunMemoryUnmap,
         blocks = unbounded,
-        since = 11020
+        since = 11020,
+        test = "surface_memory"
     )]
     fn cuMemPoolDestroy(#[destroys] pool: CUmemoryPool) -> CUresult;
 
-    #[row(403, refused = "not served yet: stream-ordered memory", blocks = device, since = 11020)]
+    #[row(403, refused = "not served yet: memory shared between processes", blocks = device, since = 11020)]
     fn cuMemPoolExportPointer(
         #[out] share_data_out: *mut CUmemPoolPtrExportData,
         ptr: CUdeviceptr,
     ) -> CUresult;
 
-    #[row(404, refused = "not served yet: stream-ordered memory", blocks = device, since = 11020)]
+    #[row(404, refused = "not served yet: memory shared between processes", blocks = device, since = 11020)]
     fn cuMemPoolExportToShareableHandle(
         #[out(chosen_by = handle_type)] handle_out: *mut c_void,
         pool: CUmemoryPool,
@@ -88,21 +132,33 @@ unsafe extern "C" {
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(405, refused = "not served yet: stream-ordered memory", blocks = never, since = 11020)]
+    #[row(
+        405,
+        local,
+        blocks = never,
+        since = 11020,
+        test = "surface_memory"
+    )]
     fn cuMemPoolGetAccess(
         #[out] flags: *mut CUmemAccess_flags,
         mem_pool: CUmemoryPool,
         #[input] location: *mut CUmemLocation,
     ) -> CUresult;
 
-    #[row(406, refused = "not served yet: stream-ordered memory", blocks = never, since = 11020)]
+    #[row(
+        406,
+        local,
+        blocks = never,
+        since = 11020,
+        test = "surface_memory"
+    )]
     fn cuMemPoolGetAttribute(
         pool: CUmemoryPool,
         attr: CUmemPool_attribute,
         #[out(chosen_by = attr)] value: *mut c_void,
     ) -> CUresult;
 
-    #[row(407, refused = "not served yet: stream-ordered memory", blocks = device, since = 11020)]
+    #[row(407, refused = "not served yet: memory shared between processes", blocks = device, since = 11020)]
     fn cuMemPoolImportFromShareableHandle(
         #[creates] pool_out: *mut CUmemoryPool,
         #[input(chosen_by = handle_type)] handle: *mut c_void,
@@ -110,31 +166,56 @@ unsafe extern "C" {
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(408, refused = "not served yet: stream-ordered memory", blocks = device, since = 11020)]
+    #[row(408, refused = "not served yet: memory shared between processes", blocks = device, since = 11020)]
     fn cuMemPoolImportPointer(
         #[creates] ptr_out: *mut CUdeviceptr,
         pool: CUmemoryPool,
         #[input] share_data: *mut CUmemPoolPtrExportData,
     ) -> CUresult;
 
-    #[row(409, refused = "not served yet: stream-ordered memory", blocks = device, since = 11020)]
+    #[row(
+        409,
+        local,
+        blocks = never,
+        since = 11020,
+        test = "surface_memory"
+    )]
     fn cuMemPoolSetAccess(
         pool: CUmemoryPool,
         #[input(count = count)] map: *const CUmemAccessDesc,
         count: usize,
     ) -> CUresult;
 
-    #[row(410, refused = "not served yet: stream-ordered memory", blocks = never, since = 11020)]
+    #[row(
+        410,
+        local,
+        blocks = never,
+        since = 11020,
+        test = "surface_memory"
+    )]
     fn cuMemPoolSetAttribute(
         pool: CUmemoryPool,
         attr: CUmemPool_attribute,
         #[input(chosen_by = attr)] value: *mut c_void,
     ) -> CUresult;
 
-    #[row(411, refused = "not served yet: stream-ordered memory", blocks = device, since = 11020)]
+    #[row(
+        411,
+        posted,
+        via = gpurunMemoryUnmap,
+        blocks = device,
+        since = 11020,
+        test = "surface_memory"
+    )]
     fn cuMemPoolTrimTo(pool: CUmemoryPool, min_bytes_to_keep: usize) -> CUresult;
 
-    #[row(412, refused = "not served yet: stream-ordered memory", blocks = never, since = 13000)]
+    #[row(
+        412,
+        local,
+        blocks = never,
+        since = 13000,
+        test = "surface_memory"
+    )]
     fn cuMemSetMemPool(
         #[input] location: *mut CUmemLocation,
         kind: CUmemAllocationType,

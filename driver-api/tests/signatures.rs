@@ -133,6 +133,10 @@ fn layouts_are_those_of_cudarc() {
             kind = type_, requested_handle_types = requestedHandleTypes, location = location,
             win32_handle_meta_data = win32HandleMetaData, compression_type = allocFlags,
         }
+        CUmemPoolProps = CUmemPoolProps_st {
+            kind = allocType, handle_types = handleTypes, location = location, win32_security_attributes = win32SecurityAttributes,
+            max_size = maxSize, usage = usage,
+        }
         CUmemAccessDesc = CUmemAccessDesc_st { location = location, flags = flags }
         CUipcMemHandle = CUipcMemHandle_st { reserved = reserved }
         CUipcEventHandle = CUipcEventHandle_st { reserved = reserved }

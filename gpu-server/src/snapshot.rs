@@ -17,6 +17,8 @@ pub enum Reason {
     Distance(&'static str),
     /// The client does not serve it yet.
     NotServed(&'static str),
+    /// The client makes it itself, whatever the driver has.
+    MadeHere(&'static str),
 }
 
 /// One edited attribute.
@@ -62,7 +64,6 @@ const fn not_served(attribute: i32, name: &'static str, what: &'static str) -> E
 const NO_SHARED_MEMORY: &str = "the device cannot reach the program's memory";
 const NO_SHARED_BUS: &str = "the device is on no bus of the program's machine";
 const NO_HANDLE: &str = "a handle of the server means nothing in the program's processes";
-const POOLS: &str = "memory pools";
 
 /// The edited attributes, by number.
 pub const EDITS: &[Edit] = &[
@@ -105,7 +106,12 @@ pub const EDITS: &[Edit] = &[
     not_served(112, "SPARSE_CUDA_ARRAY_SUPPORTED", "sparse arrays"),
     distance(113, "READ_ONLY_HOST_REGISTER_SUPPORTED", NO_SHARED_MEMORY),
     distance(114, "TIMELINE_SEMAPHORE_INTEROP_SUPPORTED", NO_HANDLE),
-    not_served(115, "MEMORY_POOLS_SUPPORTED", POOLS),
+    Edit {
+        attribute: 115,
+        name: "MEMORY_POOLS_SUPPORTED",
+        value: 1,
+        reason: Reason::MadeHere("memory pools"),
+    },
     distance(116, "GPU_DIRECT_RDMA_SUPPORTED", NO_SHARED_BUS),
     distance(117, "GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS", NO_SHARED_BUS),
     distance(118, "GPU_DIRECT_RDMA_WRITES_ORDERING", NO_SHARED_BUS),
@@ -205,7 +211,7 @@ mod tests {
         let mut attributes: BTreeMap<i32, i32> = (1..=200).map(|number| (number, 7)).collect();
         attributes.remove(&147);
         edit(&mut attributes);
-        for absent in [83, 88, 89, 101, 115, 116, 128] {
+        for absent in [83, 88, 89, 101, 116, 128] {
             assert_eq!(attributes[&absent], 0, "attribute {absent}");
         }
         assert_eq!(attributes[&134], -1);
@@ -214,6 +220,7 @@ mod tests {
             "the multiprocessor count is the device's own"
         );
         assert_eq!(attributes[&95], 7, "cooperative launches are served");
+        assert_eq!(attributes[&115], 1, "pools are the client's own");
         assert_eq!(attributes[&102], 7, "virtual memory is served");
         for served in [92, 93, 94, 122, 123] {
             assert_eq!(

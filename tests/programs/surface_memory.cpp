@@ -257,6 +257,104 @@ static void virtual_memory() {
     REQUIRE(free_now >= free_before);
 }
 
+template <typename Value> static Value of_pool(CUmemoryPool pool, CUmemPool_attribute attribute) {
+    Value value = (Value)77;
+    OK("cuMemPoolGetAttribute", pool, (int)attribute, (void *)&value);
+    return value;
+}
+
+// Memory in the order of a stream, of the pool that a device has, and of one that the program makes.
+static void pools() {
+    if (!has("cuMemAllocAsync")) return;
+    int supported = 0;
+    OK("cuDeviceGetAttribute", &supported, (int)CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, (CUdevice)0);
+    REQUIRE(supported == 1);
+    CUmemoryPool own = nullptr, first = nullptr, other = nullptr;
+    CUmemLocation here = {CU_MEM_LOCATION_TYPE_DEVICE, {0}};
+    OK("cuDeviceGetDefaultMemPool", &first, (CUdevice)0);
+    REQUIRE(first);
+    OK("cuDeviceGetMemPool", &other, (CUdevice)0);
+    REQUIRE(other == first);
+    other = nullptr;
+    OK("cuMemGetDefaultMemPool", &other, &here, (int)CU_MEM_ALLOCATION_TYPE_PINNED);
+    REQUIRE(other == first);
+    CUmemPoolProps wanted{};
+    wanted.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+    wanted.location = here;
+    OK("cuMemPoolCreate", &own, (const CUmemPoolProps *)&wanted);
+    REQUIRE(own && own != first);
+    for (const char *set : {"cuDeviceSetMemPool", "cuMemSetMemPool"}) {
+        bool by_device = !std::strcmp(set, "cuDeviceSetMemPool");
+        if (by_device) OK(set, (CUdevice)0, own);
+        else OK(set, &here, (int)CU_MEM_ALLOCATION_TYPE_PINNED, own);
+        other = nullptr;
+        OK("cuMemGetMemPool", &other, &here, (int)CU_MEM_ALLOCATION_TYPE_PINNED);
+        REQUIRE(other == own);
+        OK("cuDeviceSetMemPool", (CUdevice)0, first);
+    }
+    // What is freed is kept up to the threshold.
+    cuuint64_t threshold = 64 << 20;
+    OK("cuMemPoolSetAttribute", own, (int)CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, (void *)&threshold);
+    REQUIRE(of_pool<cuuint64_t>(own, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD) == threshold);
+    REQUIRE(of_pool<int>(own, CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC) == 1);
+    CUmemAccess_flags access = (CUmemAccess_flags)77;
+    OK("cuMemPoolGetAccess", &access, own, &here);
+    REQUIRE(access == CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+    CUmemAccessDesc granted = {here, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+    OK("cuMemPoolSetAccess", own, (const CUmemAccessDesc *)&granted, (size_t)1);
+    granted.flags = CU_MEM_ACCESS_FLAGS_PROT_NONE;
+    FAILS("cuMemPoolSetAccess", own, (const CUmemAccessDesc *)&granted, (size_t)1);
+    CUdeviceptr memory[3] = {0, 0, 0};
+    const size_t size = 4 << 20;
+    for (auto &piece : memory) {
+        OK("cuMemAllocFromPoolAsync", &piece, size, own, stream);
+        REQUIRE(piece);
+        OK("cuMemsetD8Async", piece, (unsigned char)(&piece - memory + 1), size, stream);
+    }
+    REQUIRE(of_pool<cuuint64_t>(own, CU_MEMPOOL_ATTR_USED_MEM_CURRENT) == 3 * size);
+    CUmemoryPool of = nullptr;
+    OK("cuPointerGetAttribute", (void *)&of, (int)CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE, memory[1]);
+    REQUIRE(of == own);
+    std::vector<unsigned char> back(size);
+    for (int i : {0, 1, 2}) {
+        OK("cuMemcpyDtoHAsync_v2", (void *)back.data(), memory[i], size, stream);
+        OK("cuStreamSynchronize", stream);
+        REQUIRE(back[0] == i + 1 && back[size - 1] == i + 1);
+    }
+    OK("cuMemFreeAsync", memory[0], stream);
+    FAILS("cuMemFreeAsync", memory[0], stream);
+    FAILS("cuMemFree_v2", memory[0]);
+    // The same stream has it again at once; what was put there is after what used it before.
+    CUdeviceptr again = 0;
+    OK("cuMemAllocFromPoolAsync", &again, size, own, stream);
+    REQUIRE(again == memory[0]);
+    OK("cuMemFreeAsync", memory[1], stream);
+    OK("cuMemFree_v2", memory[2]);
+    OK("cuMemFreeAsync", again, stream);
+    OK("cuStreamSynchronize", stream);
+    REQUIRE(of_pool<cuuint64_t>(own, CU_MEMPOOL_ATTR_USED_MEM_CURRENT) == 0);
+    REQUIRE(of_pool<cuuint64_t>(own, CU_MEMPOOL_ATTR_USED_MEM_HIGH) == 3 * size);
+    REQUIRE(of_pool<cuuint64_t>(own, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT) == 2 * size);
+    size_t free_before = 0, free_after = 0, total = 0;
+    OK("cuMemGetInfo_v2", &free_before, &total);
+    OK("cuMemPoolTrimTo", own, (size_t)0);
+    REQUIRE(of_pool<cuuint64_t>(own, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT) == 0);
+    OK("cuMemGetInfo_v2", &free_after, &total);
+    REQUIRE(free_after >= free_before + 2 * size);
+    // The device's own pool keeps nothing beyond the next wait.
+    OK("cuMemAllocAsync", &again, size, stream);
+    REQUIRE(again);
+    OK("cuMemsetD32Async", again, 7u, size / 4, stream);
+    OK("cuMemcpyDtoHAsync_v2", (void *)back.data(), again, size, stream);
+    OK("cuMemFreeAsync", again, stream);
+    OK("cuStreamSynchronize", stream);
+    REQUIRE(back[0] == 7 && back[size - 4] == 7);
+    REQUIRE(of_pool<cuuint64_t>(first, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT) == 0);
+    FAILS("cuMemPoolDestroy", first);
+    OK("cuMemPoolDestroy", own);
+    FAILS("cuMemPoolTrimTo", own, (size_t)0);
+}
+
 int main(int count, char **arguments) {
     open_driver(count, arguments);
     CUcontext context;
@@ -275,5 +373,6 @@ int main(int count, char **arguments) {
     host_memory();
     addresses((unsigned char *)pinned);
     virtual_memory();
+    pools();
     return pass("allocations, copies, fills, host memory, addresses");
 }

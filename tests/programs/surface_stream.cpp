@@ -233,6 +233,28 @@ static void functions(CUstream stream, CUstream other) {
     FAILS("cuStreamAddCallback", stream, (CUstreamCallback)callback, (void *)0, 1u);
 }
 
+// Streams share the queues of the device, so where there are many each takes little; a copy that is more than that still goes, also behind
+// work that is known to be done.
+static void crowd() {
+    const size_t size = 32 << 20;
+    std::vector<CUstream> streams(512);
+    for (auto &stream : streams) OK("cuStreamCreate", &stream, (unsigned)CU_STREAM_NON_BLOCKING);
+    std::vector<unsigned char> bytes(size, 5), back(size);
+    CUdeviceptr place;
+    OK("cuMemAlloc_v2", &place, size);
+    for (CUstream in : {streams[3], (CUstream)0}) {
+        OK("cuMemsetD8Async", place, (unsigned char)1, size, in);
+        OK("cuMemcpyDtoHAsync_v2", (void *)back.data(), place, (size_t)1000, in);
+        REQUIRE(back[999] == 1);
+        OK("cuMemcpyHtoDAsync_v2", place, (const void *)bytes.data(), size, in);
+        OK("cuMemcpyDtoHAsync_v2", (void *)back.data(), place, size, in);
+        OK("cuStreamSynchronize", in);
+        REQUIRE(back == bytes);
+    }
+    OK("cuMemFree_v2", place);
+    for (auto stream : streams) OK("cuStreamDestroy_v2", stream);
+}
+
 int main(int count, char **arguments) {
     open_driver(count, arguments);
     CUmodule module;
@@ -249,5 +271,6 @@ int main(int count, char **arguments) {
     time_between(stream);
     words(stream, other);
     functions(stream, other);
+    crowd();
     return pass("streams and events: order, waiting, what they tell");
 }

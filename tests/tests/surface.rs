@@ -13,12 +13,13 @@ const PROGRAMS: [&str; 4] = [
 ];
 
 /// What the software GPU does not export a working form of; the library in front of it does.
-const NOT_DIRECTLY: [&str; 6] = [
+const NOT_DIRECTLY: [&str; 7] = [
     "cuCtxDestroy",
     "cuEventDestroy",
     "cuStreamDestroy",
     "cuDeviceGetProperties",
     "cuLinkCreate",
+    "cuMemAllocAsync",
     "cuMemRetainAllocationHandle",
 ];
 

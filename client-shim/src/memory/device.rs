@@ -425,7 +425,12 @@ impl Memory {
         });
     }
 
-    fn allocate(&self, session: &Session, context: &Context, size: u64) -> Result<u64, CUresult> {
+    pub(crate) fn allocate(
+        &self,
+        session: &Session,
+        context: &Context,
+        size: u64,
+    ) -> Result<u64, CUresult> {
         if size == 0 {
             return Err(CUresult::INVALID_VALUE);
         }
@@ -603,7 +608,7 @@ impl Memory {
         Ok(true)
     }
 
-    fn free(&self, session: &Session, address: u64) -> Result<(), CUresult> {
+    pub(crate) fn free(&self, session: &Session, address: u64) -> Result<(), CUresult> {
         let allocation = {
             let inner = self.lock();
             let allocation = inner.allocations.get(&address).copied();
@@ -740,6 +745,7 @@ pub(crate) unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
             return Ok(());
         }
         let memory = &session.objects.memory;
+        session.objects.stream_ordered.forget(session, dptr)?;
         memory.free(session, dptr)?;
         // A driver's free waits for the device. What of that a program can see without asking is what has landed in its memory.
         host::wait_for_landings(session, &memory.host.landing_anywhere())

@@ -116,6 +116,9 @@ fn device_value(
         attribute::MAPPED => Value::Flag(true),
         // CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE
         attribute::ACCESS_FLAGS => Value::Unsigned(3),
+        attribute::MEMPOOL_HANDLE => {
+            Value::Word(session.objects.stream_ordered.handle_at(allocation.start))
+        }
         _ => common_value(wanted)?,
     })
 }

@@ -84,6 +84,11 @@ impl Room {
         self.marked.store(self.posted.load(SeqCst), SeqCst);
     }
 
+    /// Whether something was put into the stream behind its last mark.
+    pub(crate) fn has_unmarked(&self) -> bool {
+        self.posted.load(SeqCst) > self.marked.load(SeqCst)
+    }
+
     fn under_way(&self) -> u64 {
         self.posted
             .load(SeqCst)

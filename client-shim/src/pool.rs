@@ -1,0 +1,680 @@
+//! Memory pools and stream-ordered memory, made of the same memory as `cuMemAlloc`'s: no driver's pool is used, so each server has them.
+//!
+//! ```text
+//! cuMemAllocAsync ── a piece of the pool that is free in this stream ──▶ at once
+//!        └────────── else new memory, which every stream may use ──────▶ as cuMemAlloc
+//! cuMemFreeAsync ─── the piece is free in its stream at once, elsewhere when the stream has passed its mark
+//! a wait ends ────── what the pool holds beyond its threshold, and streams have passed, is given back
+//! ```
+//!
+//! What that gives a program is at least what it is promised: memory is there when the call returns, which is sooner than in the stream. A pool's
+//! memory is of the context in which it was asked for, and ends with it.
+//!
+//! # Safety
+//! The functions named like the driver's read properties and values, and write results, through pointers that they have checked for null, with the types
+//! that the API documents for each attribute.
+#![expect(unsafe_code, reason = "parameters and out parameters of a C ABI")]
+#![expect(non_snake_case, reason = "these are the driver's names")]
+
+use core::ffi::{c_int, c_void};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use driver_api::abi::{
+    CUdevice, CUdeviceptr, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationType, CUmemLocation,
+    CUmemPool_attribute, CUmemPoolProps, CUmemoryPool, CUresult, CUstream,
+};
+
+use crate::context::Context;
+use crate::entry::code;
+use crate::handles::Handle;
+use crate::memory::out;
+use crate::session::{self, Session};
+use crate::stream::{self, Stream};
+
+/// `CU_MEM_ALLOCATION_TYPE_PINNED`, `CU_MEM_LOCATION_TYPE_DEVICE`, `CU_MEM_ACCESS_FLAGS_PROT_READWRITE`.
+const PINNED: u32 = 1;
+const ON_DEVICE: u32 = 1;
+const READ_AND_WRITE: u32 = 3;
+/// Pieces are multiples of this.
+const PIECE: u64 = 512;
+
+/// `CU_MEMPOOL_ATTR_*`.
+mod attribute {
+    pub(super) const FIRST_REUSE: u32 = 1;
+    pub(super) const LAST_REUSE: u32 = 3;
+    pub(super) const RELEASE_THRESHOLD: u32 = 4;
+    pub(super) const RESERVED_CURRENT: u32 = 5;
+    pub(super) const RESERVED_HIGH: u32 = 6;
+    pub(super) const USED_CURRENT: u32 = 7;
+    pub(super) const USED_HIGH: u32 = 8;
+}
+
+/// A pool.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) id: u32,
+    device: usize,
+    /// None for a limit.
+    most: Option<u64>,
+    is_default: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Which kinds of reuse the program wants, as it says: whatever it says, only what cannot be told apart is reused.
+    reuse: [c_int; 3],
+    threshold: u64,
+    used: u64,
+    used_high: u64,
+    reserved_high: u64,
+    free: Vec<Free>,
+    is_destroyed: bool,
+}
+
+/// A piece that no stream behind the mark uses.
+#[derive(Debug)]
+struct Free {
+    start: u64,
+    size: u64,
+    context: u32,
+    stream: Arc<Stream>,
+    mark: u64,
+}
+
+impl State {
+    fn held(&self) -> u64 {
+        self.free.iter().map(|free| free.size).sum()
+    }
+
+    fn reserved(&self) -> u64 {
+        self.used + self.held()
+    }
+
+    fn note_used(&mut self, size: u64) {
+        self.used += size;
+        self.used_high = self.used_high.max(self.used);
+        self.reserved_high = self.reserved_high.max(self.reserved());
+    }
+
+    /// A free piece of exactly this size that this stream may use now.
+    fn take(&mut self, size: u64, stream: &Arc<Stream>) -> Option<u64> {
+        let may_use = |free: &Free| {
+            let is_same = Arc::ptr_eq(&free.stream, stream);
+            free.size == size
+                && free.context == stream.context
+                && (is_same || free.stream.has_reached(free.mark))
+        };
+        let place = self.free.iter().position(may_use)?;
+        Some(self.free.swap_remove(place).start)
+    }
+
+    /// What can be given back, so that not more than `least` is reserved.
+    fn surplus(&mut self, least: u64) -> Vec<Free> {
+        let mut surplus = Vec::new();
+        let mut reserved = self.reserved();
+        let mut index = 0;
+        while reserved > least && index < self.free.len() {
+            if self.free[index].stream.has_reached(self.free[index].mark) {
+                let free = self.free.swap_remove(index);
+                reserved -= free.size;
+                surplus.push(free);
+            } else {
+                index += 1;
+            }
+        }
+        surplus
+    }
+}
+
+impl Pool {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back what is free beyond `least`.
+    fn trim(&self, session: &Session, least: u64) -> Result<(), CUresult> {
+        let surplus = self.state().surplus(least);
+        surplus
+            .iter()
+            .try_for_each(|free| session.objects.memory.free(session, free.start))
+    }
+}
+
+/// Memory of a pool that the program has.
+#[derive(Debug, Clone)]
+struct Used {
+    pool: Arc<Pool>,
+    size: u64,
+    context: u32,
+}
+
+/// The default pool of a device, and the current one if it is another.
+type OfDevice = (Arc<Pool>, Option<Arc<Pool>>);
+
+/// What the program has of pools, and which pools its devices use.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    used: Mutex<BTreeMap<u64, Used>>,
+    of_devices: Mutex<BTreeMap<usize, OfDevice>>,
+    /// A pool may hold something free.
+    may_hold: AtomicBool,
+}
+
+impl Pools {
+    fn used(&self) -> MutexGuard<'_, BTreeMap<u64, Used>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pool of which an address is.
+    pub(crate) fn handle_at(&self, start: u64) -> u64 {
+        let used = self.used();
+        used.get(&start)
+            .map_or(0, |used| CUmemoryPool::dress(used.pool.id).0 as u64)
+    }
+
+    /// Memory is freed as any memory is: if it is of a pool, it is not any more.
+    ///
+    /// # Errors
+    /// It is free already, and a pool holds it.
+    pub(crate) fn forget(&self, session: &Session, start: u64) -> Result<(), CUresult> {
+        if let Some(used) = self.used().remove(&start) {
+            used.pool.state().used -= used.size;
+            return Ok(());
+        }
+        if !self.may_hold.load(SeqCst) {
+            return Ok(());
+        }
+        let holds = |pool: &Pool| pool.state().free.iter().any(|free| free.start == start);
+        match session.objects.pools.select(holds).is_empty() {
+            true => Ok(()),
+            false => Err(CUresult::INVALID_VALUE),
+        }
+    }
+
+    /// A context has ended, and with it its memory.
+    pub(crate) fn forget_context(&self, session: &Session, context: u32) {
+        self.used().retain(|_, used| {
+            let stays = used.context != context;
+            if !stays {
+                used.pool.state().used -= used.size;
+            }
+            stays
+        });
+        for pool in session.objects.pools.select(|_| true) {
+            pool.state().free.retain(|free| free.context != context);
+        }
+    }
+
+    /// A wait has ended: pools give back what they hold beyond their thresholds.
+    pub(crate) fn settle(&self, session: &Session) -> Result<(), CUresult> {
+        if !self.may_hold.swap(false, SeqCst) {
+            return Ok(());
+        }
+        for pool in session.objects.pools.select(|_| true) {
+            let threshold = pool.state().threshold;
+            pool.trim(session, threshold)?;
+            let holds = !pool.state().free.is_empty();
+            self.may_hold.fetch_or(holds, SeqCst);
+        }
+        Ok(())
+    }
+
+    fn of_device(&self, session: &Session, device: usize) -> (Arc<Pool>, Arc<Pool>) {
+        let mut of_devices = self
+            .of_devices
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (default, current) = of_devices
+            .entry(device)
+            .or_insert_with(|| (make(session, device, None, true), None));
+        let current = current.as_ref().unwrap_or(default);
+        (Arc::clone(default), Arc::clone(current))
+    }
+
+    fn set_current(&self, session: &Session, device: usize, pool: &Arc<Pool>) {
+        self.of_device(session, device);
+        let mut of_devices = self
+            .of_devices
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, current)) = of_devices.get_mut(&device) {
+            *current = Some(Arc::clone(pool));
+        }
+    }
+
+    /// A pool ends: its device goes back to the default one.
+    fn leave(&self, pool: &Arc<Pool>) {
+        let mut of_devices = self
+            .of_devices
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (_, current) in of_devices.values_mut() {
+            if current
+                .as_ref()
+                .is_some_and(|other| Arc::ptr_eq(other, pool))
+            {
+                *current = None;
+            }
+        }
+    }
+}
+
+fn make(session: &Session, device: usize, most: Option<u64>, is_default: bool) -> Arc<Pool> {
+    let state = State {
+        reuse: [1; 3],
+        ..State::default()
+    };
+    session.objects.pools.insert_with(|id| Pool {
+        id,
+        device,
+        most,
+        is_default,
+        state: Mutex::new(state),
+    })
+}
+
+pub(crate) fn pool_of(handle: CUmemoryPool) -> Result<Arc<Pool>, CUresult> {
+    let pool = handle
+        .undress()
+        .and_then(|id| session::get().ok()?.objects.pools.get(id));
+    pool.ok_or(CUresult::INVALID_VALUE)
+}
+
+fn device_of(session: &Session, device: CUdevice) -> Result<usize, CUresult> {
+    session.device(device)?;
+    usize::try_from(device).map_err(|_| CUresult::INVALID_DEVICE)
+}
+
+/// The device of a location, for memory of this kind.
+///
+/// # Safety
+/// Null, or a place that holds a location.
+unsafe fn device_at(
+    session: &Session,
+    location: *const CUmemLocation,
+    kind: CUmemAllocationType,
+) -> Result<usize, CUresult> {
+    let location = out(location.cast_mut())?;
+    // SAFETY: checked by `out`.
+    let location = unsafe { location.read() };
+    if location.kind != ON_DEVICE || kind != PINNED {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
+    device_of(session, location.id)
+}
+
+fn allocate(pool: &Arc<Pool>, size: usize, stream: &Arc<Stream>) -> Result<u64, CUresult> {
+    let (session, context) = session::current()?;
+    stream.fault.check()?;
+    let size = (size as u64)
+        .checked_next_multiple_of(PIECE)
+        .filter(|size| *size > 0)
+        .ok_or(CUresult::INVALID_VALUE)?;
+    // In a statement of its own, so that the pool is not locked while memory is asked for.
+    let taken = pool.state().take(size, stream);
+    let start = match taken {
+        Some(start) => start,
+        None => allocate_new(session, &context, pool, size)?,
+    };
+    pool.state().note_used(size);
+    let used = Used {
+        pool: Arc::clone(pool),
+        size,
+        context: context.id,
+    };
+    session.objects.stream_ordered.used().insert(start, used);
+    Ok(start)
+}
+
+fn allocate_new(
+    session: &Session,
+    context: &Context,
+    pool: &Pool,
+    size: u64,
+) -> Result<u64, CUresult> {
+    if pool
+        .most
+        .is_some_and(|most| pool.state().reserved() + size > most)
+    {
+        pool.trim(session, 0)?;
+        if pool
+            .most
+            .is_some_and(|most| pool.state().reserved() + size > most)
+        {
+            return Err(CUresult::OUT_OF_MEMORY);
+        }
+    }
+    let memory = &session.objects.memory;
+    match memory.allocate(session, context, size) {
+        Err(CUresult::OUT_OF_MEMORY) => {
+            // What pools hold may be what is missing, once streams have passed it.
+            stream::synchronise_context(session, context)?;
+            for pool in session.objects.pools.select(|_| true) {
+                pool.trim(session, 0)?;
+            }
+            memory.allocate(session, context, size)
+        }
+        result => result,
+    }
+}
+
+/// The stream that the caller means; its context is the current one.
+fn stream_of(session: &Session, handle: CUstream) -> Result<Arc<Stream>, CUresult> {
+    let (_, context) = session::current()?;
+    let stream = stream::resolve_in(session, &context, handle)?;
+    match stream.context == context.id {
+        true => Ok(stream),
+        false => Err(CUresult::INVALID_CONTEXT),
+    }
+}
+
+pub(crate) unsafe fn cuMemAllocAsync(
+    dptr: *mut CUdeviceptr,
+    bytesize: usize,
+    stream: CUstream,
+) -> CUresult {
+    code((|| {
+        let place = out(dptr)?;
+        let (session, context) = session::current()?;
+        let stream = stream_of(session, stream)?;
+        let pools = &session.objects.stream_ordered;
+        let (_, pool) = pools.of_device(session, context.device);
+        let start = allocate(&pool, bytesize, &stream)?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(start) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemAllocFromPoolAsync(
+    dptr: *mut CUdeviceptr,
+    bytesize: usize,
+    pool: CUmemoryPool,
+    stream: CUstream,
+) -> CUresult {
+    code((|| {
+        let place = out(dptr)?;
+        let (session, context) = session::current()?;
+        let pool = pool_of(pool)?;
+        let stream = stream_of(session, stream)?;
+        // Memory of another device could not be used in this stream.
+        if pool.device != context.device {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let start = allocate(&pool, bytesize, &stream)?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(start) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemFreeAsync(dptr: CUdeviceptr, stream: CUstream) -> CUresult {
+    code((|| {
+        let (session, _) = session::current()?;
+        let stream = stream_of(session, stream)?;
+        let pools = &session.objects.stream_ordered;
+        stream.fault.check()?;
+        let mark = stream.mark(session, false)?;
+        let used = pools.used().remove(&dptr).ok_or(CUresult::INVALID_VALUE)?;
+        let is_destroyed = {
+            let mut state = used.pool.state();
+            state.used -= used.size;
+            if !state.is_destroyed {
+                state.free.push(Free {
+                    start: dptr,
+                    size: used.size,
+                    context: used.context,
+                    stream,
+                    mark,
+                });
+            }
+            state.is_destroyed
+        };
+        if is_destroyed {
+            return session.objects.memory.free(session, dptr);
+        }
+        pools.may_hold.store(true, SeqCst);
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemPoolCreate(
+    pool: *mut CUmemoryPool,
+    pool_props: *const CUmemPoolProps,
+) -> CUresult {
+    code((|| {
+        let (place, properties) = (out(pool)?, out(pool_props.cast_mut())?);
+        let session = session::get()?;
+        // SAFETY: checked by `out`.
+        let properties = unsafe { properties.read() };
+        // SAFETY: a local.
+        let device = unsafe { device_at(session, &properties.location, properties.kind) }?;
+        if properties.handle_types != 0 {
+            return Err(CUresult::NOT_SUPPORTED);
+        }
+        let most = Some(properties.max_size as u64).filter(|most| *most > 0);
+        let made = make(session, device, most, false);
+        // SAFETY: checked by `out`.
+        unsafe { place.write(CUmemoryPool::dress(made.id)) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemPoolDestroy(pool: CUmemoryPool) -> CUresult {
+    code((|| {
+        let session = session::get()?;
+        let pool = pool_of(pool)?;
+        if pool.is_default {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        session.objects.pools.remove(pool.id);
+        session.objects.stream_ordered.leave(&pool);
+        let held = {
+            let mut state = pool.state();
+            state.is_destroyed = true;
+            std::mem::take(&mut state.free)
+        };
+        // Freed memory rests until all streams have passed.
+        held.iter()
+            .try_for_each(|free| session.objects.memory.free(session, free.start))
+    })())
+}
+
+pub(crate) unsafe fn cuMemPoolTrimTo(pool: CUmemoryPool, min_bytes_to_keep: usize) -> CUresult {
+    code((|| {
+        let session = session::get()?;
+        pool_of(pool)?.trim(session, min_bytes_to_keep as u64)
+    })())
+}
+
+pub(crate) unsafe fn cuMemPoolGetAttribute(
+    pool: CUmemoryPool,
+    attr: CUmemPool_attribute,
+    value: *mut c_void,
+) -> CUresult {
+    code((|| {
+        let place = out(value)?;
+        let pool = pool_of(pool)?;
+        let state = pool.state();
+        let word = match attr {
+            attribute::FIRST_REUSE..=attribute::LAST_REUSE => {
+                let wanted = state.reuse[(attr - attribute::FIRST_REUSE) as usize];
+                // SAFETY: an integer, as the API documents.
+                unsafe { place.cast::<c_int>().write(wanted) };
+                return Ok(());
+            }
+            attribute::RELEASE_THRESHOLD => state.threshold,
+            attribute::RESERVED_CURRENT => state.reserved(),
+            attribute::RESERVED_HIGH => state.reserved_high,
+            attribute::USED_CURRENT => state.used,
+            attribute::USED_HIGH => state.used_high,
+            _ => return Err(CUresult::INVALID_VALUE),
+        };
+        // SAFETY: a word of 64 bits, as the API documents.
+        unsafe { place.cast::<u64>().write(word) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemPoolSetAttribute(
+    pool: CUmemoryPool,
+    attr: CUmemPool_attribute,
+    value: *mut c_void,
+) -> CUresult {
+    code((|| {
+        let place = out(value)?;
+        let pool = pool_of(pool)?;
+        let mut state = pool.state();
+        // SAFETY: a word of 64 bits, as the API documents for these.
+        let word = || unsafe { place.cast::<u64>().read() };
+        match attr {
+            attribute::FIRST_REUSE..=attribute::LAST_REUSE => {
+                // SAFETY: an integer, as the API documents.
+                let wanted = unsafe { place.cast::<c_int>().read() };
+                state.reuse[(attr - attribute::FIRST_REUSE) as usize] = c_int::from(wanted != 0);
+            }
+            attribute::RELEASE_THRESHOLD => state.threshold = word(),
+            // They can only be begun anew.
+            attribute::RESERVED_HIGH if word() == 0 => state.reserved_high = state.reserved(),
+            attribute::USED_HIGH if word() == 0 => state.used_high = state.used,
+            _ => return Err(CUresult::INVALID_VALUE),
+        }
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuMemPoolGetAccess(
+    flags: *mut CUmemAccess_flags,
+    mem_pool: CUmemoryPool,
+    location: *mut CUmemLocation,
+) -> CUresult {
+    code((|| {
+        let place = out(flags)?;
+        let session = session::get()?;
+        let pool = pool_of(mem_pool)?;
+        // SAFETY: the API's contract.
+        let device = unsafe { device_at(session, location, PINNED) }?;
+        let access = if device == pool.device {
+            READ_AND_WRITE
+        } else {
+            0
+        };
+        // SAFETY: checked by `out`.
+        unsafe { place.write(access) };
+        Ok(())
+    })())
+}
+
+/// Devices do not reach each other's memory, and each reaches its own.
+pub(crate) unsafe fn cuMemPoolSetAccess(
+    pool: CUmemoryPool,
+    map: *const CUmemAccessDesc,
+    count: usize,
+) -> CUresult {
+    code((|| {
+        let session = session::get()?;
+        let pool = pool_of(pool)?;
+        let map = out(map.cast_mut())?;
+        if count > session.devices.len() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        for index in 0..count {
+            // SAFETY: the array has so many elements by the API's contract.
+            let wanted = unsafe { map.add(index).read() };
+            // SAFETY: a local.
+            let device = unsafe { device_at(session, &wanted.location, PINNED) }?;
+            match (device == pool.device, wanted.flags) {
+                (true, READ_AND_WRITE) | (false, 0) => {}
+                (false, _) => return Err(CUresult::INVALID_DEVICE),
+                (true, _) => return Err(CUresult::INVALID_VALUE),
+            }
+        }
+        Ok(())
+    })())
+}
+
+fn write_pool(
+    place: *mut CUmemoryPool,
+    device: impl FnOnce(&Session) -> Result<usize, CUresult>,
+    is_default: bool,
+) -> CUresult {
+    code((|| {
+        let place = out(place)?;
+        let session = session::get()?;
+        let device = device(session)?;
+        let (default, current) = session.objects.stream_ordered.of_device(session, device);
+        let pool = if is_default { default } else { current };
+        // SAFETY: checked by `out`.
+        unsafe { place.write(CUmemoryPool::dress(pool.id)) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuDeviceGetDefaultMemPool(
+    pool_out: *mut CUmemoryPool,
+    dev: CUdevice,
+) -> CUresult {
+    write_pool(pool_out, |session| device_of(session, dev), true)
+}
+
+pub(crate) unsafe fn cuDeviceGetMemPool(pool: *mut CUmemoryPool, dev: CUdevice) -> CUresult {
+    write_pool(pool, |session| device_of(session, dev), false)
+}
+
+pub(crate) unsafe fn cuMemGetDefaultMemPool(
+    pool_out: *mut CUmemoryPool,
+    location: *mut CUmemLocation,
+    kind: CUmemAllocationType,
+) -> CUresult {
+    // SAFETY: the API's contract.
+    let device = |session: &Session| unsafe { device_at(session, location, kind) };
+    write_pool(pool_out, device, true)
+}
+
+pub(crate) unsafe fn cuMemGetMemPool(
+    pool_out: *mut CUmemoryPool,
+    location: *mut CUmemLocation,
+    kind: CUmemAllocationType,
+) -> CUresult {
+    // SAFETY: the API's contract.
+    let device = |session: &Session| unsafe { device_at(session, location, kind) };
+    write_pool(pool_out, device, false)
+}
+
+fn set_pool(session: &Session, device: usize, pool: CUmemoryPool) -> Result<(), CUresult> {
+    let pool = pool_of(pool)?;
+    if pool.device != device {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    session
+        .objects
+        .stream_ordered
+        .set_current(session, device, &pool);
+    Ok(())
+}
+
+pub(crate) unsafe fn cuDeviceSetMemPool(dev: CUdevice, pool: CUmemoryPool) -> CUresult {
+    code((|| {
+        let session = session::get()?;
+        set_pool(session, device_of(session, dev)?, pool)
+    })())
+}
+
+pub(crate) unsafe fn cuMemSetMemPool(
+    location: *mut CUmemLocation,
+    kind: CUmemAllocationType,
+    pool: CUmemoryPool,
+) -> CUresult {
+    code((|| {
+        let session = session::get()?;
+        // SAFETY: the API's contract.
+        set_pool(
+            session,
+            unsafe { device_at(session, location, kind) }?,
+            pool,
+        )
+    })())
+}
