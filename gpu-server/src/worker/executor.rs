@@ -171,12 +171,12 @@ pub(crate) fn start(
         lane_drained: Condvar::new(),
     });
     let front = Front {
+        spin: Spin::new(receiver.look_time()),
         receiver,
         payload: Vec::new(),
         at: 0,
         end: 0,
         calls: 0,
-        spin: Spin::default(),
         owes_wake: false,
     };
     let mut pool = lock(&executors.pool);

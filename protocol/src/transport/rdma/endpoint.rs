@@ -28,14 +28,22 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
+use super::super::Owner;
 use super::super::endpoint::{Endpoint, Interest, Span};
 use super::super::socket::Socket;
 use super::RdmaError;
-use super::ring::{Credit, MAX_CREDITS, Reader, Writer};
+use super::loan::Loans;
+use super::ring::{Credit, MAX_CREDITS, Part, Reader, Writer};
 use super::verbs::{Completion, Device, QueuePair, Region, Request, Target};
 
 /// Bytes of one request: small enough that copying the next overlaps with sending this.
 const PIECE_BYTES: u64 = 256 * 1024;
+
+/// The time of copying so many bytes at least says what copying costs.
+const MEASURED_BYTES: usize = 64 * 1024;
+
+/// How long who waits looks before it sleeps: sleeping and being woken takes an interrupt, an event and three system calls, and looking none.
+const LOOK_TIME: Duration = Duration::from_micros(200);
 
 /// Every so many requests, one asks for a completion.
 const SIGNAL_EVERY: u32 = 16;
@@ -55,6 +63,7 @@ pub(super) struct Outgoing {
     pub(super) staging: Region,
     pub(super) target: Target,
     pub(super) writer: Writer,
+    pub(super) loans: Loans,
     /// Requests since one asked for a completion.
     pub(super) unsignalled: u32,
     /// Their bytes.
@@ -107,19 +116,44 @@ impl Outgoing {
 
     /// Sends the beginning of these bytes; how many.
     fn send(&mut self, pieces: &[IoSlice<'_>]) -> Result<usize, RdmaError> {
-        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let Some(part) = self
-            .writer
-            .room((total as u64).min(PIECE_BYTES))
-            .filter(|_| self.held < SENDS)
-        else {
-            return Ok(0);
-        };
-        let length = part.length as usize;
+        let mut lent = pieces.iter().map(|piece| self.loans.source(piece));
+        match lent.position(|source| source.is_some()) {
+            Some(0) => self.send_lent(&pieces[0]),
+            Some(first) => self.send_copied(&pieces[..first]),
+            None => self.send_copied(pieces),
+        }
+    }
+
+    /// Where up to `wanted` bytes can be written now.
+    fn room(&self, wanted: usize) -> Option<(Part, Target)> {
+        let part = self.writer.room((wanted as u64).min(PIECE_BYTES))?;
         let target = Target {
             address: self.target.address + part.offset,
             key: self.target.key,
         };
+        (self.held < SENDS).then_some((part, target))
+    }
+
+    /// Sends the beginning of a piece that the card can read.
+    fn send_lent(&mut self, piece: &[u8]) -> Result<usize, RdmaError> {
+        let (Some((part, target)), Some(source)) =
+            (self.room(piece.len()), self.loans.source(piece))
+        else {
+            return Ok(0);
+        };
+        let request = self.request(part.length);
+        self.loans.sent(piece, self.writer.sent());
+        self.pair.write_from(source, part.length, target, request)?;
+        Ok(part.length as usize)
+    }
+
+    fn send_copied(&mut self, pieces: &[IoSlice<'_>]) -> Result<usize, RdmaError> {
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let Some((part, target)) = self.room(total) else {
+            return Ok(0);
+        };
+        let length = part.length as usize;
+        let begun = (length >= MEASURED_BYTES).then(Instant::now);
         let mut joined = [0; INLINE_BYTES as usize];
         let is_small = length <= self.pair.inline_bytes().min(joined.len());
         let mut at = 0;
@@ -132,15 +166,16 @@ impl Outgoing {
             }
             at += piece.len();
         }
+        if let Some(begun) = begun {
+            self.loans.choice.copied(length, begun.elapsed());
+        }
         let request = self.request(part.length);
         match is_small {
             true => self.pair.write_inline(&joined[..length], target, request)?,
-            false => self.pair.write_region(
-                &self.staging,
-                (part.offset, part.length),
-                target,
-                request,
-            )?,
+            false => {
+                let source = self.staging.source(part.offset);
+                self.pair.write_from(source, part.length, target, request)?;
+            }
         }
         Ok(length)
     }
@@ -373,13 +408,13 @@ impl RdmaEndpoint {
         Ok(true)
     }
 
-    /// Waits until the card has done with everything that was sent, or the time is over.
-    fn flush_for(&self, time: Duration) {
+    /// Waits until the card has done with everything before this position, or the time is over.
+    fn flush_for(&self, position: u64, time: Duration) {
         let deadline = Instant::now() + time;
         loop {
             let mut outgoing = self.outgoing();
-            let failed = outgoing.ask().and_then(|()| outgoing.progress()).is_err();
-            if failed || outgoing.writer.under_way() == 0 {
+            let failed = outgoing.progress().is_err();
+            if failed || outgoing.writer.is_done(position) || outgoing.ask().is_err() {
                 return;
             }
             drop(outgoing);
@@ -397,8 +432,15 @@ impl Endpoint for RdmaEndpoint {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let mut outgoing = self.outgoing();
-        outgoing.progress().map_err(failed)?;
-        match outgoing.send(pieces).map_err(failed)? {
+        if outgoing.unsignalled == 0 {
+            outgoing.progress().map_err(failed)?;
+        }
+        let mut sent = outgoing.send(pieces).map_err(failed)?;
+        if sent == 0 {
+            outgoing.progress().map_err(failed)?;
+            sent = outgoing.send(pieces).map_err(failed)?;
+        }
+        match sent {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             sent => Ok(sent),
         }
@@ -436,8 +478,27 @@ impl Endpoint for RdmaEndpoint {
         Ok(self.arm(Interest::Read)? || self.is_over.load(SeqCst))
     }
 
+    unsafe fn lend(&self, whose: Owner, start: *const u8, length: usize) -> Option<u64> {
+        let mut outgoing = self.outgoing();
+        // SAFETY: the caller's promise.
+        unsafe { outgoing.loans.lend(&self.device, whose, start, length) }
+    }
+
+    fn take_back(&self, loan: u64) {
+        let last = self.outgoing().loans.last(loan);
+        if let Some(last) = last {
+            self.flush_for(last, FLUSH_TIME);
+        }
+        self.outgoing().loans.end(loan);
+    }
+
+    fn look_time(&self) -> Duration {
+        LOOK_TIME
+    }
+
     fn flush(&self) {
-        self.flush_for(FLUSH_TIME);
+        let sent = self.outgoing().writer.sent();
+        self.flush_for(sent, FLUSH_TIME);
     }
 
     fn shutdown(&self) {
@@ -457,7 +518,7 @@ impl Endpoint for RdmaEndpoint {
 impl Drop for RdmaEndpoint {
     fn drop(&mut self) {
         if !self.is_over.load(SeqCst) {
-            self.flush_for(FLUSH_TIME);
+            self.flush();
         }
         self.socket.shutdown();
     }

@@ -251,9 +251,13 @@ impl Region {
         unsafe { (*self.region.as_ptr()).rkey }
     }
 
-    fn local_key(&self) -> u32 {
-        // SAFETY: as above.
-        unsafe { (*self.region.as_ptr()).lkey }
+    /// For the card, from `offset` on.
+    pub(super) fn source(&self, offset: u64) -> Source {
+        Source {
+            address: self.address() + offset,
+            // SAFETY: as above.
+            key: unsafe { (*self.region.as_ptr()).lkey },
+        }
     }
 
     /// Copies bytes in at `offset`; what is outside is not copied.
@@ -287,6 +291,71 @@ impl Drop for Region {
             let _ = rustix::mm::munmap(self.start.as_ptr().cast(), self.length);
         }
     }
+}
+
+/// Memory of someone else that the card may read for a while: nobody can write it by its registration, nor use its key from outside.
+pub(super) struct LentMemory {
+    device: Arc<Device>,
+    start: u64,
+    length: usize,
+    region: NonNull<ibv_mr>,
+}
+
+// SAFETY: as a region.
+unsafe impl Send for LentMemory {}
+// SAFETY: as above.
+unsafe impl Sync for LentMemory {}
+
+impl LentMemory {
+    /// Registers it. The kernel holds its pages, so that they can be read even if they are unmapped meanwhile.
+    ///
+    /// # Safety
+    /// `start` is readable for `length` bytes until this is dropped.
+    pub(super) unsafe fn new(
+        device: &Arc<Device>,
+        start: *const u8,
+        length: usize,
+    ) -> Result<Self, RdmaError> {
+        // SAFETY: the domain lives; without any access flag the card only reads, which the caller vouches for.
+        let region = unsafe {
+            (device.library.ibv_reg_mr)(device.domain.as_ptr(), start.cast_mut().cast(), length, 0)
+        };
+        let region = NonNull::new(region).ok_or_else(|| failed("ibv_reg_mr"))?;
+        Ok(Self {
+            device: Arc::clone(device),
+            start: start as u64,
+            length,
+            region,
+        })
+    }
+
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Where the card finds a piece, if all of it is in this memory.
+    pub(super) fn source(&self, piece: &[u8]) -> Option<Source> {
+        let address = piece.as_ptr() as u64;
+        let offset = address.checked_sub(self.start)?;
+        let end = offset.checked_add(piece.len() as u64)?;
+        // SAFETY: the registration lives; it is a plain number.
+        let key = unsafe { (*self.region.as_ptr()).lkey };
+        (end <= self.length as u64).then_some(Source { address, key })
+    }
+}
+
+impl Drop for LentMemory {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`. Requests that still name it end with an error, and the connection with them.
+        unsafe { (self.device.library.ibv_dereg_mr)(self.region.as_ptr()) };
+    }
+}
+
+/// Where the card finds bytes to send: in a region, or in memory that is lent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source {
+    address: u64,
+    key: u32,
 }
 
 /// What is done.
@@ -594,18 +663,18 @@ impl QueuePair {
         self.write(piece, target, request, ibv_send_flags::IBV_SEND_INLINE)
     }
 
-    /// Writes a part of a region to the peer, with an immediate; the bytes must stay until the completion.
-    pub(super) fn write_region(
+    /// Writes registered bytes to the peer, with an immediate; they must stay until the completion.
+    pub(super) fn write_from(
         &self,
-        region: &Region,
-        (offset, length): (u64, u64),
+        source: Source,
+        length: u64,
         target: Target,
         request: Request,
     ) -> Result<(), RdmaError> {
         let piece = ibv_sge {
-            addr: region.address() + offset,
+            addr: source.address,
             length: u32::try_from(length).unwrap_or(0),
-            lkey: region.local_key(),
+            lkey: source.key,
         };
         self.write(piece, target, request, ibv_send_flags(0))
     }
