@@ -570,8 +570,8 @@ impl Executor {
             }
             let now = Instant::now();
             let wait = waiting.get_or_insert_with(|| front.spin.begin(now));
+            // A look takes long enough by itself: a pause between two would only delay what is seen.
             if wait.looks_again(now) {
-                std::hint::spin_loop();
                 continue;
             }
             wait.sleeps(now);

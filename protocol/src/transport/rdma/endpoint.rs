@@ -70,6 +70,8 @@ pub(super) struct Outgoing {
     pub(super) unsignalled_bytes: u64,
     /// Requests that the queue pair may still hold.
     pub(super) held: u32,
+    /// Receives that were used and are not posted again.
+    pub(super) spent: u32,
 }
 
 /// The direction that we read.
@@ -79,6 +81,8 @@ pub(super) struct Incoming {
     pub(super) reader: Reader,
     pub(super) unsignalled: u32,
     pub(super) held: u32,
+    /// Receives that were used: they are posted again, many at once, when the peer is told that it may use them.
+    pub(super) spent: u32,
 }
 
 /// Requests of a signalled one's number: it and those before it that did not ask.
@@ -90,24 +94,44 @@ const fn position(number: u64) -> (u64, u32) {
     (number >> 16, (number & 0xFFFF) as u32)
 }
 
+fn poll_all(
+    pair: &QueuePair,
+    mut each: impl FnMut(Completion) -> Result<(), RdmaError>,
+) -> Result<(), RdmaError> {
+    while pair.completions().poll(&mut each)? {}
+    Ok(())
+}
+
 impl Outgoing {
     /// Takes in what has been done.
     fn progress(&mut self) -> Result<(), RdmaError> {
-        let mut receives = 0;
-        while let Some(completion) = self.pair.completions().poll()? {
+        let Self {
+            pair,
+            writer,
+            held,
+            spent,
+            ..
+        } = self;
+        let take = |completion| {
             match completion {
                 Completion::Sent(number) => {
                     let (reached, requests) = position(number);
-                    self.writer.done(reached);
-                    self.held -= requests.min(self.held);
+                    writer.done(reached);
+                    *held -= requests.min(*held);
                 }
                 Completion::Received(immediate) => {
-                    self.writer.credit(Credit::decode(immediate))?;
-                    receives += 1;
+                    writer.credit(Credit::decode(immediate))?;
+                    *spent += 1;
                 }
             }
+            Ok(())
+        };
+        poll_all(pair, take)?;
+        // Twice as many are posted as can be under way.
+        if *spent >= MAX_CREDITS / 2 {
+            pair.post_receives(std::mem::take(spent))?;
         }
-        self.pair.post_receives(receives)
+        Ok(())
     }
 
     fn has_room(&self) -> bool {
@@ -221,20 +245,26 @@ impl Outgoing {
 
 impl Incoming {
     fn progress(&mut self) -> Result<(), RdmaError> {
-        let mut receives = 0;
-        while let Some(completion) = self.pair.completions().poll()? {
+        let Self {
+            pair,
+            reader,
+            held,
+            spent,
+            ..
+        } = self;
+        poll_all(pair, |completion| {
             match completion {
                 Completion::Received(bytes) => {
-                    self.reader.arrived(bytes.into())?;
-                    receives += 1;
+                    reader.arrived(bytes.into())?;
+                    *spent += 1;
                 }
                 Completion::Sent(number) => {
                     let (_, requests) = position(number);
-                    self.held -= requests.min(self.held);
+                    *held -= requests.min(*held);
                 }
             }
-        }
-        self.pair.post_receives(receives)
+            Ok(())
+        })
     }
 
     fn receive(&mut self, mut span: Span) -> Result<usize, RdmaError> {
@@ -259,6 +289,8 @@ impl Incoming {
         let Some(credit) = self.reader.credit_due() else {
             return Ok(());
         };
+        // What the credit allows must find a receive.
+        self.pair.post_receives(std::mem::take(&mut self.spent))?;
         self.held += 1;
         self.unsignalled += 1;
         let is_signalled = self.unsignalled >= MAX_CREDITS / 2;

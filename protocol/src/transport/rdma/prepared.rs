@@ -165,6 +165,7 @@ impl Prepared {
             unsignalled: 0,
             unsignalled_bytes: 0,
             held: 0,
+            spent: 0,
         };
         let incoming = Incoming {
             pair: self.incoming,
@@ -172,6 +173,7 @@ impl Prepared {
             reader: Reader::new(bytes, slots),
             unsignalled: 0,
             held: 0,
+            spent: 0,
         };
         let of_socket = |source| RdmaError::Verbs {
             what: "the socket",

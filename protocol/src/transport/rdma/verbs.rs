@@ -367,6 +367,9 @@ pub(super) enum Completion {
     Received(u32),
 }
 
+/// Completions that are taken at once: more than one seldom waits where latency counts.
+const POLLED: usize = 4;
+
 /// A completion queue with what tells of completions.
 pub(super) struct CompletionQueue {
     device: Arc<Device>,
@@ -444,25 +447,37 @@ impl CompletionQueue {
         }
     }
 
-    /// Takes one completion, if there is one.
+    /// Takes completions; says whether there may be more.
     ///
     /// # Errors
-    /// [`RdmaError::Completion`]: the queue pair is of no use any more.
-    pub(super) fn poll(&self) -> Result<Option<Completion>, RdmaError> {
+    /// [`RdmaError::Completion`]: the queue pair is of no use any more; or what `each` says.
+    pub(super) fn poll(
+        &self,
+        mut each: impl FnMut(Completion) -> Result<(), RdmaError>,
+    ) -> Result<bool, RdmaError> {
         // SAFETY: numbers only, for which zeros are valid.
-        let mut done: ibv_wc = unsafe { std::mem::zeroed() };
-        // SAFETY: the queue lives, and there is room for one.
-        match unsafe { rdma_sys::ibv_poll_cq(self.queue.as_ptr(), 1, &mut done) } {
-            0 => Ok(None),
-            1 if done.status != ibv_wc_status::IBV_WC_SUCCESS => Err(self.error(done.status)),
-            1 if done.opcode & ibv_wc_opcode::IBV_WC_RECV != 0 => {
-                // SAFETY: every request of our peers carries an immediate; another's would be any number, which is checked.
-                let immediate = unsafe { done.imm_data_invalidated_rkey_union.imm_data };
-                Ok(Some(Completion::Received(u32::from_be(immediate))))
-            }
-            1 => Ok(Some(Completion::Sent(done.wr_id))),
-            _ => Err(failed("ibv_poll_cq")),
+        let mut done: [ibv_wc; POLLED] = unsafe { std::mem::zeroed() };
+        // SAFETY: the queue lives, and there is room for so many.
+        let count = unsafe {
+            rdma_sys::ibv_poll_cq(self.queue.as_ptr(), POLLED as c_int, done.as_mut_ptr())
+        };
+        let count = usize::try_from(count).map_err(|_| failed("ibv_poll_cq"))?;
+        for done in done.iter().take(count) {
+            each(self.completion(done)?)?;
         }
+        Ok(count >= POLLED)
+    }
+
+    fn completion(&self, done: &ibv_wc) -> Result<Completion, RdmaError> {
+        if done.status != ibv_wc_status::IBV_WC_SUCCESS {
+            return Err(self.error(done.status));
+        }
+        if done.opcode & ibv_wc_opcode::IBV_WC_RECV == 0 {
+            return Ok(Completion::Sent(done.wr_id));
+        }
+        // SAFETY: every request of our peers carries an immediate; another's would be any number, which is checked.
+        let immediate = unsafe { done.imm_data_invalidated_rkey_union.imm_data };
+        Ok(Completion::Received(u32::from_be(immediate)))
     }
 
     fn error(&self, status: ibv_wc_status::Type) -> RdmaError {
