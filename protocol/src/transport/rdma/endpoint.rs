@@ -10,8 +10,8 @@
 //! ```
 //!
 //! *Cost of a small frame:* gathered into one buffer on the stack, one inline request, one doorbell; nothing is allocated, every 16th
-//! request is signalled. *Of a large one:* one copy into the staging ring and one out of the peer's ring, in pieces of 256 KiB, so that
-//! copying and the wire overlap.
+//! request is signalled. *Of a large one:* one copy into the staging ring, unless its memory is [lent](super::loan), and one out of the
+//! peer's ring, in pieces of 256 KiB, so that copying and the wire overlap.
 //!
 //! Rules: a byte counts as received only when the completion that announced it was seen; a byte of the staging ring is written
 //! again only when the card has done with it and the peer has read it; what a peer says is compared with what it may be.
