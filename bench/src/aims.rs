@@ -114,19 +114,36 @@ const fn aim(benchmark: Benchmark, case: &'static str, cores: Placement, limit: 
     }
 }
 
+/// What aims of a benchmark compare, and with what.
+fn pairs(benchmark: Benchmark) -> &'static [(Subject, Subject)] {
+    match benchmark {
+        Benchmark::Fabric => &[(Subject::Rdma, Subject::Perftest)],
+        _ => &[
+            (Subject::Unix, Subject::RawUnix),
+            (Subject::Tcp, Subject::RawTcp),
+        ],
+    }
+}
+
+/// Whether an aim names this case.
+pub(crate) fn is_named(benchmark: Benchmark, case: &str) -> bool {
+    AIMS.iter()
+        .any(|aim| aim.benchmark == benchmark && aim.case == case)
+}
+
+/// Whether an aim compares this subject, or compares with it.
+pub(crate) fn compares(benchmark: Benchmark, subject: Subject) -> bool {
+    pairs(benchmark)
+        .iter()
+        .any(|(one, other)| *one == subject || *other == subject)
+}
+
 /// The aims of these benchmarks that a run has missed, or has not measured, in words.
 pub(crate) fn misses(rows: &[Row], benchmarks: &[Benchmark]) -> Vec<String> {
     AIMS.iter()
         .filter(|aim| benchmarks.contains(&aim.benchmark))
         .flat_map(|aim| {
-            let pairs: &[_] = match aim.benchmark {
-                Benchmark::Fabric => &[(Subject::Rdma, Subject::Perftest)],
-                _ => &[
-                    (Subject::Unix, Subject::RawUnix),
-                    (Subject::Tcp, Subject::RawTcp),
-                ],
-            };
-            pairs
+            pairs(aim.benchmark)
                 .iter()
                 .filter_map(|(subject, floor)| miss(rows, aim, *subject, *floor))
         })

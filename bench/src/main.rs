@@ -94,6 +94,9 @@ pub(crate) struct Options {
     /// Compare with the aims; the status is 1 if one is missed
     #[arg(long)]
     check: bool,
+    /// Measure only what an aim names, on the subjects that it compares
+    #[arg(long)]
+    aimed: bool,
     /// Cores: one, two, or both in turn
     #[arg(long, value_enum, default_values_t = [place::Placement::One, place::Placement::Two])]
     place: Vec<place::Placement>,

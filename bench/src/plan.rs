@@ -7,7 +7,7 @@ use crate::host::{Artefacts, Client, Host, Subject};
 use crate::perftest::Perftest;
 use crate::place::{self, Placement};
 use crate::report::Row;
-use crate::{Failure, Options, alloc, call, copy, fabric, launch, startup};
+use crate::{Failure, Options, aims, alloc, call, copy, fabric, launch, startup};
 
 /// A benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,9 +126,12 @@ fn run_cases(
     let mut cases = benchmark.cases(options);
     cases.retain(|case| case.name.contains(&options.case));
     cases.retain(|case| placement == Placement::Two || !case.spins);
+    cases.retain(|case| !options.aimed || aims::is_named(benchmark, &case.name));
     let sessions = cases.iter().map(|case| case.sessions).max().unwrap_or(1);
     let mut clients = BTreeMap::new();
-    for subject in host.subjects(benchmark) {
+    let mut subjects = host.subjects(benchmark);
+    subjects.retain(|subject| !options.aimed || aims::compares(benchmark, *subject));
+    for subject in subjects {
         let several = if subject.is_raw() { 1 } else { sessions };
         let started: Result<Vec<Client>, Failure> = (0..several)
             .map(|_| Client::start(host, artefacts, subject))

@@ -1,12 +1,12 @@
 //! Whether to look again, or to sleep: waiting for a peer that may answer in microseconds.
 //!
-//! What: waking a sleeping core takes 25 µs and more, so who waits looks again and again for [`SPIN`] before it sleeps. That is poison where
+//! What: waking a sleeping core takes 25 µs and more, so who waits looks again and again, for [`SPIN`] or what its transport says, before it sleeps. That is poison where
 //! the peer needs the very core that the looking burns: then the answer comes as soon as one sleeps, and never before. [`Spin`] learns
 //! which it is. Rules: it decides, and neither looks at a clock nor waits; what it learns is only how long it looks, never whether
 //! something is seen.
 //!
 //! ```text
-//! looked in vain for SPIN, slept, and it came within SOON ──twice in a row──▶ sleep at once, for 4, 8, … 256 waits, then try again
+//! looked in vain, slept, and it came within SOON ──twice in a row──▶ sleep at once, for 4, 8, … 256 waits, then try again
 //! it came while looking ──▶ looking pays: all is forgotten
 //! it came much later ──▶ says nothing: the peer was at work, or had nothing to say
 //! ```
@@ -27,8 +27,10 @@ const LEAST_REST: u32 = 4;
 const MOST_REST: u32 = 256;
 
 /// What a waiting thread knows of its peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Spin {
+    /// How long it looks.
+    time: Duration,
     /// Waits in a row that looking has delayed.
     delayed: u32,
     /// Waits left in which one sleeps at once.
@@ -41,12 +43,31 @@ pub struct Spin {
 #[derive(Debug)]
 pub struct Wait {
     begun: Instant,
+    /// How long it looks.
+    time: Duration,
     /// Whether looking is worth while.
     looks: bool,
     slept: Option<Instant>,
 }
 
+impl Default for Spin {
+    fn default() -> Self {
+        Self::new(SPIN)
+    }
+}
+
 impl Spin {
+    /// Looks for so long before it sleeps: about twice what sleeping and being woken costs.
+    #[must_use]
+    pub fn new(time: Duration) -> Self {
+        Self {
+            time,
+            delayed: 0,
+            rest: 0,
+            next_rest: 0,
+        }
+    }
+
     /// Whether the next wait sleeps at once: then a first look, too, would be in vain.
     #[must_use]
     pub fn sleeps_at_once(&self) -> bool {
@@ -59,6 +80,7 @@ impl Spin {
         self.rest = self.rest.saturating_sub(1);
         Wait {
             begun: now,
+            time: self.time,
             looks,
             slept: None,
         }
@@ -68,7 +90,7 @@ impl Spin {
     pub fn end(&mut self, wait: &Wait, now: Instant) {
         match wait.slept {
             _ if !wait.looks => {}
-            None => *self = Self::default(),
+            None => *self = Self::new(self.time),
             Some(slept) if now.saturating_duration_since(slept) < SOON => {
                 self.delayed += 1;
                 if self.delayed >= TOLERATED {
@@ -85,7 +107,7 @@ impl Wait {
     /// Whether to look again now; else to sleep, now or after a last deed.
     #[must_use]
     pub fn looks_again(&self, now: Instant) -> bool {
-        self.looks && self.slept.is_none() && now.saturating_duration_since(self.begun) < SPIN
+        self.looks && self.slept.is_none() && now.saturating_duration_since(self.begun) < self.time
     }
 
     /// One begins to sleep; what is seen afterwards was not seen by looking.

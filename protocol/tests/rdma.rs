@@ -1,9 +1,13 @@
 //! What can go wrong between two ends of a connection by RDMA, on a device of this machine; passes where there is none, unless
 //! `GPURUN_TEST_RDMA` is set.
+//!
+//! # Safety
+//! Memory that is lent lives until it is taken back.
 #![cfg(feature = "rdma")]
+#![expect(unsafe_code, reason = "lends memory to a card")]
 
 use std::io::IoSlice;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::Duration;
@@ -11,7 +15,7 @@ use std::time::Duration;
 use protocol::frame::{FrameHeader, FrameKind};
 use protocol::hello::RdmaEnd;
 use protocol::transport::rdma::{Prepared, RdmaError, Settings, Wanted, is_present};
-use protocol::transport::{Connection, Patience, TransportError};
+use protocol::transport::{Connection, Loan, Owner, Patience, TransportError};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,7 +37,13 @@ fn prepare(settings: &Settings) -> Prepared {
 
 /// Two connected ends; the first believes what `lie` makes of the second's numbers.
 fn pair(settings: &Settings, lie: impl FnOnce(&mut RdmaEnd)) -> (Connection, Connection) {
-    let (mut one, mut other) = (prepare(settings), prepare(settings));
+    connected((prepare(settings), prepare(settings)), lie)
+}
+
+fn connected(
+    (mut one, mut other): (Prepared, Prepared),
+    lie: impl FnOnce(&mut RdmaEnd),
+) -> (Connection, Connection) {
     let mut told = other.end();
     lie(&mut told);
     one.connect(&told).expect("connected");
@@ -127,6 +137,164 @@ fn a_peer_that_reads_nothing_stops_its_sender_and_loses_nothing() {
         assert!(bytes.len() == 1 << 20 && bytes.iter().all(|byte| u64::from(*byte) == sequence));
     }
     sender.join().expect("the sender");
+}
+
+/// Each write takes a receive of the peer's, which it gives back only when it has read: a writer of small frames stops too, and goes on.
+#[test]
+fn a_writer_without_credits_waits_for_them() {
+    if !has_device() {
+        return;
+    }
+    const FRAMES: u64 = 1000;
+    let (mut one, mut other) = pair(&Settings::default(), |_| {});
+    let (told, hears) = std::sync::mpsc::channel();
+    let sender = thread::spawn(move || {
+        for sequence in 1..=FRAMES {
+            send(
+                &mut one,
+                sequence,
+                &[u8::try_from(sequence % 251).unwrap_or(0)],
+            )
+            .expect("sent");
+            told.send(sequence).expect("heard");
+        }
+        one
+    });
+    let mut sent = 0;
+    while let Ok(sequence) = hears.recv_timeout(Duration::from_secs(1)) {
+        sent = sequence;
+    }
+    assert!((16..=255).contains(&sent), "{sent} frames without a credit");
+    for sequence in 1..=FRAMES {
+        let bytes = receive(&mut other).expect("a frame");
+        assert_eq!(bytes, [u8::try_from(sequence % 251).unwrap_or(0)]);
+    }
+    sender.join().expect("the sender");
+}
+
+/// Lends memory; the first large frame is copied, so that it is known what copying costs.
+fn lend(connection: &mut Connection, sequence: &mut u64, bytes: &[u8]) -> Loan {
+    *sequence += 1;
+    send(connection, *sequence, &bytes[..200_000]).expect("sent");
+    // SAFETY: the callers keep the memory until the loan is over.
+    let loan = unsafe {
+        connection
+            .sender
+            .lend(Owner::Program, bytes.as_ptr(), bytes.len())
+    };
+    loan.expect("lent")
+}
+
+#[test]
+fn lent_memory_is_read_where_it_is_and_is_the_programs_again() {
+    if !has_device() {
+        return;
+    }
+    const FRAMES: usize = 12;
+    let (mut one, mut other) = pair(&Settings::default(), |_| {});
+    let reader = thread::spawn(move || {
+        let frames: Vec<Vec<u8>> = (0..=FRAMES)
+            .map(|_| receive(&mut other).expect("a frame"))
+            .collect();
+        (other, frames)
+    });
+    let mut memory: Vec<u8> = (0..FRAMES << 20)
+        .map(|place| (place * 31 % 251) as u8)
+        .collect();
+    let copy = memory.clone();
+    let mut sequence = 0;
+    let loan = lend(&mut one, &mut sequence, &memory);
+    for frame in memory.chunks(1 << 20) {
+        sequence += 1;
+        send(&mut one, sequence, frame).expect("sent");
+    }
+    one.sender.take_back(loan);
+    // Whatever is written now, or unmapped, does not travel.
+    memory.fill(0);
+    drop(memory);
+    let (_other, frames) = reader.join().expect("the reader");
+    assert_eq!(frames[0], &copy[..200_000]);
+    assert!(frames[1..].concat() == copy);
+}
+
+#[test]
+fn a_loan_to_a_peer_that_is_gone_is_taken_back_soon() {
+    if !has_device() {
+        return;
+    }
+    let (mut one, other) = pair(&Settings::default(), |_| {});
+    let memory = vec![7_u8; 16 << 20];
+    let mut sequence = 0;
+    let loan = lend(&mut one, &mut sequence, &memory);
+    let sender = thread::spawn(move || {
+        let failed = memory
+            .chunks(1 << 20)
+            .zip(2..)
+            .find_map(|(frame, sequence)| send(&mut one, sequence, frame).err());
+        let begun = std::time::Instant::now();
+        one.sender.take_back(loan);
+        (failed, begun.elapsed(), memory)
+    });
+    thread::sleep(Duration::from_millis(300));
+    drop(other);
+    let (failed, time, _memory) = sender.join().expect("the sender");
+    assert!(failed.is_some(), "the ring is smaller than what was sent");
+    assert!(time < Duration::from_secs(10), "{time:?}");
+}
+
+/// Only memory that it does no harm to lend.
+#[test]
+fn memory_of_a_file_is_not_lent() {
+    if !has_device() {
+        return;
+    }
+    let (mut one, _other) = pair(&Settings::default(), |_| {});
+    let memory = vec![1_u8; 2 << 20];
+    let mut sequence = 0;
+    let loan = lend(&mut one, &mut sequence, &memory);
+    one.sender.take_back(loan);
+    let program = std::fs::File::open("/proc/self/exe").expect("this program");
+    // SAFETY: a new private mapping of a file that stays as it is.
+    let mapped = unsafe {
+        rustix::mm::mmap(
+            std::ptr::null_mut(),
+            2 << 20,
+            rustix::mm::ProtFlags::READ,
+            rustix::mm::MapFlags::PRIVATE | rustix::mm::MapFlags::POPULATE,
+            &program,
+            0,
+        )
+    };
+    let mapped = mapped.expect("mapped").cast::<u8>();
+    // SAFETY: mapped until the process ends.
+    let loan = unsafe { one.sender.lend(Owner::Program, mapped, 2 << 20) };
+    assert_eq!(loan, None);
+}
+
+/// The RoCE v2 address of an IPv6 one, where `GPURUN_TEST_RDMA6` tells an address of the device.
+#[test]
+fn an_ipv6_address_is_as_good() {
+    let Some(address) = std::env::var_os("GPURUN_TEST_RDMA6") else {
+        return;
+    };
+    let address: IpAddr = address.to_string_lossy().parse().expect("an address");
+    let prepare = || Prepared::new(address, &Settings::default()).expect("an RDMA device");
+    let ends = (prepare(), prepare());
+    assert!(
+        ends.0.describe().contains(&address.to_string()),
+        "{}",
+        ends.0.describe()
+    );
+    let (mut one, mut other) = connected(ends, |_| {});
+    for sequence in 1..=20 {
+        let size = usize::try_from(sequence).unwrap_or(0) * 70_000;
+        let sender = thread::spawn(move || {
+            send(&mut one, sequence, &vec![5; size]).expect("sent");
+            one
+        });
+        assert_eq!(receive(&mut other).expect("a frame"), vec![5; size]);
+        one = sender.join().expect("the sender");
+    }
 }
 
 /// Frames that are neither inline nor large, through the least ring: room comes back although few of them ask for a completion.

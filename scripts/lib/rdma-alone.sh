@@ -2,7 +2,7 @@
 # scripts/rdma-check on one machine.
 # shellcheck source=scripts/lib/rdma-common.sh
 . ./rdma-common.sh
-export GPURUN_TEST_RDMA=1
+export GPURUN_TEST_RDMA=1 GPURUN_TEST_RDMA6=$RXE_IP6
 export SERVER=$RXE_IP:7370
 
 tests/transports by_rdma --test-threads=1 >/tmp/transports.log 2>&1 || failed "the conformance tests"
@@ -14,6 +14,9 @@ start_server
 for name in vector_add stream_overlap multi_thread memory tiled_matmul; do by_rdma "$name" "programs/$name"; done
 by_rdma "a program that forks before and after it has a session" programs/forks after
 by_rdma "a forked child that goes on" programs/forks connected
+
+SERVER="[$RXE_IP6]:7370" by_rdma "vector_add by an IPv6 address" programs/vector_add
+grep -q "frames travel by rdma.*$RXE_IP6" /tmp/client.log || failed "not by the IPv6 address: $(cat /tmp/client.log)"
 
 # A training job: losses equal to those of a run without any of this, to the last printed digit.
 export PYTHONHOME=/payload/python PYTHONPATH=/payload/python/packages DEV=CUDA:PTX JIT=2 PARALLEL=0

@@ -10,7 +10,7 @@ failed() {
 }
 
 start_server() {
-    GPURUN_LOG=info bin/gpu-server serve --device soft --insecure --listen "tcp://$RXE_IP:7370" >/tmp/server.log 2>&1 &
+    GPURUN_LOG=info bin/gpu-server serve --device soft --insecure --listen "tcp://$RXE_IP:7370" --listen "tcp://[$RXE_IP6]:7370" >/tmp/server.log 2>&1 &
     export SERVER_PID=$!
     tries=0
     until grep -q listening /tmp/server.log; do

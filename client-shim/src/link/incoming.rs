@@ -98,8 +98,8 @@ impl Incoming {
                 .readiness()
                 .map(|descriptor| descriptor.as_raw_fd()),
             front: Mutex::new(Front {
+                spin: Spin::new(receiver.look_time()),
                 receiver,
-                spin: Spin::default(),
             }),
             readers: AtomicU32::new(0),
             waiting: Mutex::new(HashMap::new()),

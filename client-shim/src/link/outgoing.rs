@@ -15,7 +15,7 @@ use client_shared::{After, Batch, MutexGuard, SendQueue, Sleeper};
 use driver_api::wire::Request;
 use protocol::frame::{CallFlags, CallRecord, FrameHeader, FrameKind, HEADER_BYTES, RecordBuffer};
 use protocol::limits::{BATCH_BYTES, BULK_CHUNK_BYTES};
-use protocol::transport::FrameSender;
+use protocol::transport::{FrameSender, Loan, Owner};
 
 use super::{Link, Lost, reason, sleep_while, wake_all};
 
@@ -27,6 +27,8 @@ const LOOK_AGAIN: Duration = Duration::from_micros(30);
 const SOON: Duration = Duration::from_micros(100);
 /// Most bytes of frames that the worker has not acknowledged.
 const MAX_RETAINED_BYTES: usize = 16 * 1024 * 1024;
+/// Most bytes of a transfer that are lent to the transport at once: many enough that what is on its way hides what preparing the next costs.
+const LOAN_BYTES: usize = 16 * BULK_CHUNK_BYTES;
 /// Buffers that are kept for reuse.
 const MAX_SPARE: usize = 8;
 
@@ -234,7 +236,15 @@ impl Outgoing {
     ) -> Result<u64, Lost> {
         let mut sequence = 0;
         let mut offset = 0;
+        let mut loans = Loans {
+            outgoing: self,
+            lent: VecDeque::new(),
+        };
         while offset < length {
+            if offset % LOAN_BYTES == 0 {
+                // SAFETY: inside the memory that the caller vouches for, and taken back before this returns.
+                unsafe { loans.lend(bytes.add(offset), LOAN_BYTES.min(length - offset)) };
+            }
             let chunk = BULK_CHUNK_BYTES.min(length - offset);
             // SAFETY: inside the memory that the caller vouches for. Another thread of the program may write to it meanwhile, which is
             // the program's race with its own copy: the kernel reads the bytes once, and nothing here looks at them.
@@ -246,6 +256,10 @@ impl Outgoing {
             while self.send_batch(link, &mut wire)? {}
             sequence = wire.send(link, header, &[IoSlice::new(piece)])?;
             offset += chunk;
+        }
+        if !loans.lent.is_empty() {
+            // Its bytes are still on their way: with the acknowledgement, which the caller waits for anyway, they have left.
+            link.wait_acknowledged(sequence)?;
         }
         Ok(sequence)
     }
@@ -264,6 +278,42 @@ impl Outgoing {
     pub(super) fn goodbye(&self, link: &Link) {
         let header = link.header(FrameKind::Goodbye);
         let _ = self.queue.wire().send(link, header, &[]);
+    }
+}
+
+/// What of a transfer is lent to the transport: at most two parts at a time, so that one is on its way while the next is prepared.
+struct Loans<'a> {
+    outgoing: &'a Outgoing,
+    lent: VecDeque<Loan>,
+}
+
+impl Loans<'_> {
+    /// Lends the next part, and takes back the one before the last.
+    ///
+    /// # Safety
+    /// The memory is readable until this is dropped.
+    #[expect(unsafe_code, reason = "the user's memory is read where it is")]
+    unsafe fn lend(&mut self, start: *const u8, length: usize) {
+        let mut wire = self.outgoing.queue.wire();
+        if self.lent.len() > 1
+            && let Some(loan) = self.lent.pop_front()
+        {
+            wire.sender.take_back(loan);
+        }
+        // SAFETY: the caller's promise.
+        self.lent
+            .extend(unsafe { wire.sender.lend(Owner::Program, start, length) });
+    }
+}
+
+impl Drop for Loans<'_> {
+    fn drop(&mut self) {
+        if !self.lent.is_empty() {
+            let mut wire = self.outgoing.queue.wire();
+            self.lent
+                .drain(..)
+                .for_each(|loan| wire.sender.take_back(loan));
+        }
     }
 }
 

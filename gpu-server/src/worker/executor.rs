@@ -171,12 +171,12 @@ pub(crate) fn start(
         lane_drained: Condvar::new(),
     });
     let front = Front {
+        spin: Spin::new(receiver.look_time()),
         receiver,
         payload: Vec::new(),
         at: 0,
         end: 0,
         calls: 0,
-        spin: Spin::default(),
         owes_wake: false,
     };
     let mut pool = lock(&executors.pool);
@@ -572,8 +572,8 @@ impl Executor {
             }
             let now = Instant::now();
             let wait = waiting.get_or_insert_with(|| front.spin.begin(now));
+            // A look takes long enough by itself: a pause between two would only delay what is seen.
             if wait.looks_again(now) {
-                std::hint::spin_loop();
                 continue;
             }
             wait.sleeps(now);

@@ -5,7 +5,12 @@
 //! was handed over; every frame acknowledges what was received.
 //!
 //! *Cost:* a record is one uncontended lock and a copy of its bytes; a flush is one `sendmsg`.
+//!
+//! # Safety
+//! A buffer that is lent to the transport is kept, unchanged, until it is taken back.
+#![expect(unsafe_code, reason = "lends buffers to the transport")]
 
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,9 +21,10 @@ use protocol::frame::{
     CompletionRecord, FrameHeader, FrameKind, Record, RecordBuffer, ReplyRecord,
 };
 use protocol::limits::{BATCH_BYTES, HEARTBEAT_INTERVAL, MAX_TEXT_BYTES};
-use protocol::transport::FrameSender;
+use protocol::transport::{FrameSender, Loan, Owner};
 
 use super::end::{End, Reason, lock};
+use super::staging::StagingBuffer;
 use crate::registry::COUNTERS;
 
 /// An acknowledgement is owed at once after so many received frames.
@@ -26,6 +32,12 @@ const ACKNOWLEDGE_FRAMES: u32 = 64;
 
 /// An acknowledgement is owed at once after so many received bytes.
 const ACKNOWLEDGE_BYTES: u32 = 256 << 10;
+
+/// Buffers that may be on their way while the next is sent.
+const LENT_BUFFERS: usize = 2;
+
+/// What was sent so long ago has left its buffers.
+const LENT_TIME: Duration = Duration::from_millis(500);
 
 /// The way to the client.
 pub(crate) struct Outbox {
@@ -45,6 +57,24 @@ struct State {
     open: FrameKind,
     records: RecordBuffer,
     last_sent: Instant,
+    /// Buffers whose bytes may be on their way still.
+    lent: VecDeque<(Loan, StagingBuffer)>,
+}
+
+impl State {
+    fn take_back_all_but(&mut self, most: usize) {
+        while self.lent.len() > most
+            && let Some((loan, _buffer)) = self.lent.pop_front()
+        {
+            self.sender.take_back(loan);
+        }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.take_back_all_but(0);
+    }
 }
 
 impl Outbox {
@@ -56,6 +86,7 @@ impl Outbox {
                 open: FrameKind::Replies,
                 records: RecordBuffer::with_capacity(BATCH_BYTES),
                 last_sent: Instant::now(),
+                lent: VecDeque::new(),
             }),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
@@ -103,7 +134,10 @@ impl Outbox {
     /// A heartbeat if nothing was sent for its interval.
     pub(crate) fn pulse(&self) {
         let idle = {
-            let state = lock(&self.state);
+            let mut state = lock(&self.state);
+            if state.last_sent.elapsed() >= LENT_TIME {
+                state.take_back_all_but(0);
+            }
             state.last_sent.elapsed()
         };
         if idle + Duration::from_millis(100) >= HEARTBEAT_INTERVAL {
@@ -137,9 +171,20 @@ impl Outbox {
         self.send_open(&mut lock(&self.state));
     }
 
-    /// Sends bytes `offset..` of a transfer, after everything handed over before.
-    pub(crate) fn bulk(&self, transfer: u64, offset: u64, bytes: &[u8]) {
-        self.send_after_open(&FrameHeader::bulk(transfer, offset), bytes);
+    /// Sends bytes `offset..` of a transfer from a buffer, after everything handed over before. Where they can leave from where they are, the
+    /// buffer stays here until they have.
+    pub(crate) fn bulk(&self, transfer: u64, offset: u64, buffer: StagingBuffer, length: usize) {
+        let mut state = lock(&self.state);
+        self.send_open(&mut state);
+        let bytes = buffer.landed(length);
+        // SAFETY: the buffer's bytes are its owner's, and that is this state until they are taken back. Should its context go meanwhile, the
+        // kernel holds the pages until then.
+        let loan = unsafe { state.sender.lend(Owner::Us, bytes.as_ptr(), bytes.len()) };
+        self.send(&mut state, &FrameHeader::bulk(transfer, offset), bytes);
+        if let Some(loan) = loan {
+            state.lent.push_back((loan, buffer));
+            state.take_back_all_but(LENT_BUFFERS);
+        }
     }
 
     /// Sends what device code printed.

@@ -397,10 +397,12 @@ impl Watch<'_> {
 }
 
 fn deliver(session: &Session, delivery: Delivery) {
-    let bytes = delivery.buffer.landed(delivery.length);
-    session
-        .outbox
-        .bulk(delivery.transfer, delivery.offset, bytes);
+    session.outbox.bulk(
+        delivery.transfer,
+        delivery.offset,
+        delivery.buffer,
+        delivery.length,
+    );
     if let Some(call) = delivery.answers {
         session.outbox.reply(call, CUresult::SUCCESS, &[]);
     }

@@ -11,6 +11,8 @@ use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use super::Owner;
+
 /// A direction to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Interest {
@@ -85,6 +87,25 @@ pub(super) trait Endpoint: Send + Sync + 'static {
     /// [`LOOK_INTERVAL`]: crate::limits::LOOK_INTERVAL
     fn receive_patiently(&self, spans: [Span; 2]) -> io::Result<usize> {
         self.receive_some(spans)
+    }
+
+    /// See [`FrameSender::lend`](super::FrameSender::lend).
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn lend(&self, whose: Owner, start: *const u8, length: usize) -> Option<u64> {
+        let _ = (whose, start, length);
+        None
+    }
+
+    /// See [`FrameSender::take_back`](super::FrameSender::take_back).
+    fn take_back(&self, loan: u64) {
+        let _ = loan;
+    }
+
+    /// See [`FrameReceiver::look_time`](super::FrameReceiver::look_time).
+    fn look_time(&self) -> Duration {
+        crate::spin::SPIN
     }
 
     /// Waits until there is reason to try again; false when the time is over first.

@@ -69,7 +69,39 @@ pub trait FrameSender: Send {
     /// and then nothing was sent.
     fn send(&mut self, header: &FrameHeader, payload: &[IoSlice<'_>])
     -> Result<(), TransportError>;
+
+    /// Lends memory: payload inside it may leave from where it is, and be on its way still when [`FrameSender::send`] returns. Nothing
+    /// where a transport cannot do that, or finds a copy cheaper. Of a program's memory only such is taken as it does the program no harm to lend.
+    ///
+    /// # Safety
+    /// `start` is readable for `length` bytes, and nothing in it that was sent changes, until [`FrameSender::take_back`].
+    #[expect(
+        unsafe_code,
+        reason = "the caller vouches for memory that a card reads"
+    )]
+    unsafe fn lend(&mut self, whose: Owner, start: *const u8, length: usize) -> Option<Loan> {
+        let _ = (whose, start, length);
+        None
+    }
+
+    /// Waits until nothing of it is on its way any more, which it is soon once the peer has acknowledged it; then it is forgotten.
+    fn take_back(&mut self, loan: Loan) {
+        let _ = loan;
+    }
 }
+
+/// Whose memory is lent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// Our own: whole pages that nothing else is in.
+    Us,
+    /// The program's, whatever it is.
+    Program,
+}
+
+/// Memory that is lent to a transport.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Loan(u64);
 
 /// The receiving half.
 ///
@@ -122,6 +154,11 @@ pub trait FrameReceiver: Send {
     /// # Errors
     /// The peer has been silent for too long; the operating system's.
     fn wait(&mut self, timeout: Option<Duration>) -> Result<bool, TransportError>;
+
+    /// How long it pays to look for what may come soon before one sleeps: about twice what sleeping and being woken costs.
+    fn look_time(&self) -> Duration {
+        crate::spin::SPIN
+    }
 
     /// The descriptor that becomes readable when something arrives, for a poll of the caller's own; none in
     /// memory. What was received already does not make it readable.

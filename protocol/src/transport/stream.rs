@@ -20,7 +20,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::endpoint::{Endpoint, Interest, Span};
 use super::silence::Silence;
-use super::{FrameReceiver, FrameSender, TransportError};
+use super::{FrameReceiver, FrameSender, Loan, Owner, TransportError};
 use crate::frame::{FrameHeader, FrameKind, HEADER_BYTES, WireHeader};
 use crate::limits::{DIRECT_READ_BYTES, LOOK_INTERVAL, READ_AHEAD_BYTES, RECEIVE_BUFFER_BYTES};
 
@@ -104,6 +104,15 @@ impl<E: Endpoint> FrameSender for StreamSender<E> {
             self.endpoint.flush();
         }
         result
+    }
+
+    unsafe fn lend(&mut self, whose: Owner, start: *const u8, length: usize) -> Option<Loan> {
+        // SAFETY: the caller's promise.
+        unsafe { self.endpoint.lend(whose, start, length) }.map(Loan)
+    }
+
+    fn take_back(&mut self, Loan(loan): Loan) {
+        self.endpoint.take_back(loan);
     }
 }
 
@@ -416,6 +425,10 @@ impl<E: Endpoint> FrameReceiver for StreamReceiver<E> {
                 return Ok(false);
             }
         }
+    }
+
+    fn look_time(&self) -> Duration {
+        self.endpoint.look_time()
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {

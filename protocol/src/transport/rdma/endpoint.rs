@@ -10,8 +10,8 @@
 //! ```
 //!
 //! *Cost of a small frame:* gathered into one buffer on the stack, one inline request, one doorbell; nothing is allocated, every 16th
-//! request is signalled. *Of a large one:* one copy into the staging ring and one out of the peer's ring, in pieces of 256 KiB, so that
-//! copying and the wire overlap.
+//! request is signalled. *Of a large one:* one copy into the staging ring, unless its memory is [lent](super::loan), and one out of the
+//! peer's ring, in pieces of 256 KiB, so that copying and the wire overlap.
 //!
 //! Rules: a byte counts as received only when the completion that announced it was seen; a byte of the staging ring is written
 //! again only when the card has done with it and the peer has read it; what a peer says is compared with what it may be.
@@ -28,14 +28,22 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
+use super::super::Owner;
 use super::super::endpoint::{Endpoint, Interest, Span};
 use super::super::socket::Socket;
 use super::RdmaError;
-use super::ring::{Credit, MAX_CREDITS, Reader, Writer};
+use super::loan::Loans;
+use super::ring::{Credit, MAX_CREDITS, Part, Reader, Writer};
 use super::verbs::{Completion, Device, QueuePair, Region, Request, Target};
 
 /// Bytes of one request: small enough that copying the next overlaps with sending this.
 const PIECE_BYTES: u64 = 256 * 1024;
+
+/// The time of copying so many bytes at least says what copying costs.
+const MEASURED_BYTES: usize = 64 * 1024;
+
+/// How long who waits looks before it sleeps: sleeping and being woken takes an interrupt, an event and three system calls, and looking none.
+const LOOK_TIME: Duration = Duration::from_micros(200);
 
 /// Every so many requests, one asks for a completion.
 const SIGNAL_EVERY: u32 = 16;
@@ -55,12 +63,15 @@ pub(super) struct Outgoing {
     pub(super) staging: Region,
     pub(super) target: Target,
     pub(super) writer: Writer,
+    pub(super) loans: Loans,
     /// Requests since one asked for a completion.
     pub(super) unsignalled: u32,
     /// Their bytes.
     pub(super) unsignalled_bytes: u64,
     /// Requests that the queue pair may still hold.
     pub(super) held: u32,
+    /// Receives that were used and are not posted again.
+    pub(super) spent: u32,
 }
 
 /// The direction that we read.
@@ -70,6 +81,8 @@ pub(super) struct Incoming {
     pub(super) reader: Reader,
     pub(super) unsignalled: u32,
     pub(super) held: u32,
+    /// Receives that were used: they are posted again, many at once, when the peer is told that it may use them.
+    pub(super) spent: u32,
 }
 
 /// Requests of a signalled one's number: it and those before it that did not ask.
@@ -81,24 +94,44 @@ const fn position(number: u64) -> (u64, u32) {
     (number >> 16, (number & 0xFFFF) as u32)
 }
 
+fn poll_all(
+    pair: &QueuePair,
+    mut each: impl FnMut(Completion) -> Result<(), RdmaError>,
+) -> Result<(), RdmaError> {
+    while pair.completions().poll(&mut each)? {}
+    Ok(())
+}
+
 impl Outgoing {
     /// Takes in what has been done.
     fn progress(&mut self) -> Result<(), RdmaError> {
-        let mut receives = 0;
-        while let Some(completion) = self.pair.completions().poll()? {
+        let Self {
+            pair,
+            writer,
+            held,
+            spent,
+            ..
+        } = self;
+        let take = |completion| {
             match completion {
                 Completion::Sent(number) => {
                     let (reached, requests) = position(number);
-                    self.writer.done(reached);
-                    self.held -= requests.min(self.held);
+                    writer.done(reached);
+                    *held -= requests.min(*held);
                 }
                 Completion::Received(immediate) => {
-                    self.writer.credit(Credit::decode(immediate))?;
-                    receives += 1;
+                    writer.credit(Credit::decode(immediate))?;
+                    *spent += 1;
                 }
             }
+            Ok(())
+        };
+        poll_all(pair, take)?;
+        // Twice as many are posted as can be under way.
+        if *spent >= MAX_CREDITS / 2 {
+            pair.post_receives(std::mem::take(spent))?;
         }
-        self.pair.post_receives(receives)
+        Ok(())
     }
 
     fn has_room(&self) -> bool {
@@ -107,19 +140,44 @@ impl Outgoing {
 
     /// Sends the beginning of these bytes; how many.
     fn send(&mut self, pieces: &[IoSlice<'_>]) -> Result<usize, RdmaError> {
-        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let Some(part) = self
-            .writer
-            .room((total as u64).min(PIECE_BYTES))
-            .filter(|_| self.held < SENDS)
-        else {
-            return Ok(0);
-        };
-        let length = part.length as usize;
+        let mut lent = pieces.iter().map(|piece| self.loans.source(piece));
+        match lent.position(|source| source.is_some()) {
+            Some(0) => self.send_lent(&pieces[0]),
+            Some(first) => self.send_copied(&pieces[..first]),
+            None => self.send_copied(pieces),
+        }
+    }
+
+    /// Where up to `wanted` bytes can be written now.
+    fn room(&self, wanted: usize) -> Option<(Part, Target)> {
+        let part = self.writer.room((wanted as u64).min(PIECE_BYTES))?;
         let target = Target {
             address: self.target.address + part.offset,
             key: self.target.key,
         };
+        (self.held < SENDS).then_some((part, target))
+    }
+
+    /// Sends the beginning of a piece that the card can read.
+    fn send_lent(&mut self, piece: &[u8]) -> Result<usize, RdmaError> {
+        let (Some((part, target)), Some(source)) =
+            (self.room(piece.len()), self.loans.source(piece))
+        else {
+            return Ok(0);
+        };
+        let request = self.request(part.length);
+        self.loans.sent(piece, self.writer.sent());
+        self.pair.write_from(source, part.length, target, request)?;
+        Ok(part.length as usize)
+    }
+
+    fn send_copied(&mut self, pieces: &[IoSlice<'_>]) -> Result<usize, RdmaError> {
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let Some((part, target)) = self.room(total) else {
+            return Ok(0);
+        };
+        let length = part.length as usize;
+        let begun = (length >= MEASURED_BYTES).then(Instant::now);
         let mut joined = [0; INLINE_BYTES as usize];
         let is_small = length <= self.pair.inline_bytes().min(joined.len());
         let mut at = 0;
@@ -132,15 +190,16 @@ impl Outgoing {
             }
             at += piece.len();
         }
+        if let Some(begun) = begun {
+            self.loans.choice.copied(length, begun.elapsed());
+        }
         let request = self.request(part.length);
         match is_small {
             true => self.pair.write_inline(&joined[..length], target, request)?,
-            false => self.pair.write_region(
-                &self.staging,
-                (part.offset, part.length),
-                target,
-                request,
-            )?,
+            false => {
+                let source = self.staging.source(part.offset);
+                self.pair.write_from(source, part.length, target, request)?;
+            }
         }
         Ok(length)
     }
@@ -186,20 +245,26 @@ impl Outgoing {
 
 impl Incoming {
     fn progress(&mut self) -> Result<(), RdmaError> {
-        let mut receives = 0;
-        while let Some(completion) = self.pair.completions().poll()? {
+        let Self {
+            pair,
+            reader,
+            held,
+            spent,
+            ..
+        } = self;
+        poll_all(pair, |completion| {
             match completion {
                 Completion::Received(bytes) => {
-                    self.reader.arrived(bytes.into())?;
-                    receives += 1;
+                    reader.arrived(bytes.into())?;
+                    *spent += 1;
                 }
                 Completion::Sent(number) => {
                     let (_, requests) = position(number);
-                    self.held -= requests.min(self.held);
+                    *held -= requests.min(*held);
                 }
             }
-        }
-        self.pair.post_receives(receives)
+            Ok(())
+        })
     }
 
     fn receive(&mut self, mut span: Span) -> Result<usize, RdmaError> {
@@ -224,6 +289,8 @@ impl Incoming {
         let Some(credit) = self.reader.credit_due() else {
             return Ok(());
         };
+        // What the credit allows must find a receive.
+        self.pair.post_receives(std::mem::take(&mut self.spent))?;
         self.held += 1;
         self.unsignalled += 1;
         let is_signalled = self.unsignalled >= MAX_CREDITS / 2;
@@ -373,13 +440,13 @@ impl RdmaEndpoint {
         Ok(true)
     }
 
-    /// Waits until the card has done with everything that was sent, or the time is over.
-    fn flush_for(&self, time: Duration) {
+    /// Waits until the card has done with everything before this position, or the time is over.
+    fn flush_for(&self, position: u64, time: Duration) {
         let deadline = Instant::now() + time;
         loop {
             let mut outgoing = self.outgoing();
-            let failed = outgoing.ask().and_then(|()| outgoing.progress()).is_err();
-            if failed || outgoing.writer.under_way() == 0 {
+            let failed = outgoing.progress().is_err();
+            if failed || outgoing.writer.is_done(position) || outgoing.ask().is_err() {
                 return;
             }
             drop(outgoing);
@@ -397,8 +464,15 @@ impl Endpoint for RdmaEndpoint {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let mut outgoing = self.outgoing();
-        outgoing.progress().map_err(failed)?;
-        match outgoing.send(pieces).map_err(failed)? {
+        if outgoing.unsignalled == 0 {
+            outgoing.progress().map_err(failed)?;
+        }
+        let mut sent = outgoing.send(pieces).map_err(failed)?;
+        if sent == 0 {
+            outgoing.progress().map_err(failed)?;
+            sent = outgoing.send(pieces).map_err(failed)?;
+        }
+        match sent {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             sent => Ok(sent),
         }
@@ -436,8 +510,27 @@ impl Endpoint for RdmaEndpoint {
         Ok(self.arm(Interest::Read)? || self.is_over.load(SeqCst))
     }
 
+    unsafe fn lend(&self, whose: Owner, start: *const u8, length: usize) -> Option<u64> {
+        let mut outgoing = self.outgoing();
+        // SAFETY: the caller's promise.
+        unsafe { outgoing.loans.lend(&self.device, whose, start, length) }
+    }
+
+    fn take_back(&self, loan: u64) {
+        let last = self.outgoing().loans.last(loan);
+        if let Some(last) = last {
+            self.flush_for(last, FLUSH_TIME);
+        }
+        self.outgoing().loans.end(loan);
+    }
+
+    fn look_time(&self) -> Duration {
+        LOOK_TIME
+    }
+
     fn flush(&self) {
-        self.flush_for(FLUSH_TIME);
+        let sent = self.outgoing().writer.sent();
+        self.flush_for(sent, FLUSH_TIME);
     }
 
     fn shutdown(&self) {
@@ -457,7 +550,7 @@ impl Endpoint for RdmaEndpoint {
 impl Drop for RdmaEndpoint {
     fn drop(&mut self) {
         if !self.is_over.load(SeqCst) {
-            self.flush_for(FLUSH_TIME);
+            self.flush();
         }
         self.socket.shutdown();
     }

@@ -5,8 +5,8 @@
 //! ([`Prepared::into_connection`]). From there on frames travel by RDMA and the socket is silent; its end is the connection's. Why a socket at all: it carries the authenticated hello, and it
 //! notices at once when a process dies, which queue pairs do only after many retries.
 //!
-//! Rules: nothing travels encrypted, so who requires encryption refuses; keys open exactly one ring, as long as the session lives; only
-//! memory of our own is registered, never the program's. Where rdma-core or a device is missing, everything else works and the error
+//! Rules: nothing travels encrypted, so who requires encryption refuses; keys open exactly one ring, as long as the session lives; of the
+//! program's memory only what is being sent is registered, for reading, until it is sent (`loan`). Where rdma-core or a device is missing, everything else works and the error
 //! says what is missing.
 //!
 //! ```text
@@ -27,6 +27,8 @@ mod ring;
 mod endpoint;
 #[cfg(feature = "rdma")]
 mod library;
+#[cfg(feature = "rdma")]
+mod loan;
 #[cfg(feature = "rdma")]
 mod prepared;
 #[cfg(feature = "rdma")]

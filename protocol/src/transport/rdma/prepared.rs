@@ -8,6 +8,7 @@ use super::super::socket::Socket;
 use super::super::{Connection, Patience, tcp};
 use super::endpoint::{INLINE_BYTES, Incoming, Outgoing, RdmaEndpoint, SENDS};
 use super::gid::{self, Gid};
+use super::loan::Loans;
 use super::ring::{MAX_CREDITS, Reader, Writer};
 use super::verbs::{Depths, Device, Peer, QueuePair, Region, Target};
 use super::{LEAST_RING_BYTES, RdmaError, Settings};
@@ -160,9 +161,11 @@ impl Prepared {
             staging: self.staging,
             target,
             writer: Writer::new(bytes, slots),
+            loans: Loans::default(),
             unsignalled: 0,
             unsignalled_bytes: 0,
             held: 0,
+            spent: 0,
         };
         let incoming = Incoming {
             pair: self.incoming,
@@ -170,6 +173,7 @@ impl Prepared {
             reader: Reader::new(bytes, slots),
             unsignalled: 0,
             held: 0,
+            spent: 0,
         };
         let of_socket = |source| RdmaError::Verbs {
             what: "the socket",

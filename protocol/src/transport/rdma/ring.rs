@@ -100,6 +100,11 @@ impl Writer {
         self.done = self.done.max(position.min(self.sent));
     }
 
+    /// Whether the card has done with everything before this position.
+    pub(super) fn is_done(&self, position: u64) -> bool {
+        self.done >= position
+    }
+
     /// Bytes of the ring.
     pub(super) const fn size(&self) -> u64 {
         self.size
@@ -108,11 +113,6 @@ impl Writer {
     /// The position behind everything that was written.
     pub(super) fn sent(&self) -> u64 {
         self.sent
-    }
-
-    /// Bytes that the card may still read.
-    pub(super) fn under_way(&self) -> u64 {
-        self.sent - self.done
     }
 
     /// The reader gave something back.

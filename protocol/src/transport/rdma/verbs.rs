@@ -251,9 +251,13 @@ impl Region {
         unsafe { (*self.region.as_ptr()).rkey }
     }
 
-    fn local_key(&self) -> u32 {
-        // SAFETY: as above.
-        unsafe { (*self.region.as_ptr()).lkey }
+    /// For the card, from `offset` on.
+    pub(super) fn source(&self, offset: u64) -> Source {
+        Source {
+            address: self.address() + offset,
+            // SAFETY: as above.
+            key: unsafe { (*self.region.as_ptr()).lkey },
+        }
     }
 
     /// Copies bytes in at `offset`; what is outside is not copied.
@@ -289,6 +293,71 @@ impl Drop for Region {
     }
 }
 
+/// Memory of someone else that the card may read for a while: nobody can write it by its registration, nor use its key from outside.
+pub(super) struct LentMemory {
+    device: Arc<Device>,
+    start: u64,
+    length: usize,
+    region: NonNull<ibv_mr>,
+}
+
+// SAFETY: as a region.
+unsafe impl Send for LentMemory {}
+// SAFETY: as above.
+unsafe impl Sync for LentMemory {}
+
+impl LentMemory {
+    /// Registers it. The kernel holds its pages, so that they can be read even if they are unmapped meanwhile.
+    ///
+    /// # Safety
+    /// `start` is readable for `length` bytes until this is dropped.
+    pub(super) unsafe fn new(
+        device: &Arc<Device>,
+        start: *const u8,
+        length: usize,
+    ) -> Result<Self, RdmaError> {
+        // SAFETY: the domain lives; without any access flag the card only reads, which the caller vouches for.
+        let region = unsafe {
+            (device.library.ibv_reg_mr)(device.domain.as_ptr(), start.cast_mut().cast(), length, 0)
+        };
+        let region = NonNull::new(region).ok_or_else(|| failed("ibv_reg_mr"))?;
+        Ok(Self {
+            device: Arc::clone(device),
+            start: start as u64,
+            length,
+            region,
+        })
+    }
+
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Where the card finds a piece, if all of it is in this memory.
+    pub(super) fn source(&self, piece: &[u8]) -> Option<Source> {
+        let address = piece.as_ptr() as u64;
+        let offset = address.checked_sub(self.start)?;
+        let end = offset.checked_add(piece.len() as u64)?;
+        // SAFETY: the registration lives; it is a plain number.
+        let key = unsafe { (*self.region.as_ptr()).lkey };
+        (end <= self.length as u64).then_some(Source { address, key })
+    }
+}
+
+impl Drop for LentMemory {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`. Requests that still name it end with an error, and the connection with them.
+        unsafe { (self.device.library.ibv_dereg_mr)(self.region.as_ptr()) };
+    }
+}
+
+/// Where the card finds bytes to send: in a region, or in memory that is lent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source {
+    address: u64,
+    key: u32,
+}
+
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Completion {
@@ -297,6 +366,9 @@ pub(super) enum Completion {
     /// A receive: the immediate that came.
     Received(u32),
 }
+
+/// Completions that are taken at once: more than one seldom waits where latency counts.
+const POLLED: usize = 4;
 
 /// A completion queue with what tells of completions.
 pub(super) struct CompletionQueue {
@@ -375,25 +447,37 @@ impl CompletionQueue {
         }
     }
 
-    /// Takes one completion, if there is one.
+    /// Takes completions; says whether there may be more.
     ///
     /// # Errors
-    /// [`RdmaError::Completion`]: the queue pair is of no use any more.
-    pub(super) fn poll(&self) -> Result<Option<Completion>, RdmaError> {
+    /// [`RdmaError::Completion`]: the queue pair is of no use any more; or what `each` says.
+    pub(super) fn poll(
+        &self,
+        mut each: impl FnMut(Completion) -> Result<(), RdmaError>,
+    ) -> Result<bool, RdmaError> {
         // SAFETY: numbers only, for which zeros are valid.
-        let mut done: ibv_wc = unsafe { std::mem::zeroed() };
-        // SAFETY: the queue lives, and there is room for one.
-        match unsafe { rdma_sys::ibv_poll_cq(self.queue.as_ptr(), 1, &mut done) } {
-            0 => Ok(None),
-            1 if done.status != ibv_wc_status::IBV_WC_SUCCESS => Err(self.error(done.status)),
-            1 if done.opcode & ibv_wc_opcode::IBV_WC_RECV != 0 => {
-                // SAFETY: every request of our peers carries an immediate; another's would be any number, which is checked.
-                let immediate = unsafe { done.imm_data_invalidated_rkey_union.imm_data };
-                Ok(Some(Completion::Received(u32::from_be(immediate))))
-            }
-            1 => Ok(Some(Completion::Sent(done.wr_id))),
-            _ => Err(failed("ibv_poll_cq")),
+        let mut done: [ibv_wc; POLLED] = unsafe { std::mem::zeroed() };
+        // SAFETY: the queue lives, and there is room for so many.
+        let count = unsafe {
+            rdma_sys::ibv_poll_cq(self.queue.as_ptr(), POLLED as c_int, done.as_mut_ptr())
+        };
+        let count = usize::try_from(count).map_err(|_| failed("ibv_poll_cq"))?;
+        for done in done.iter().take(count) {
+            each(self.completion(done)?)?;
         }
+        Ok(count >= POLLED)
+    }
+
+    fn completion(&self, done: &ibv_wc) -> Result<Completion, RdmaError> {
+        if done.status != ibv_wc_status::IBV_WC_SUCCESS {
+            return Err(self.error(done.status));
+        }
+        if done.opcode & ibv_wc_opcode::IBV_WC_RECV == 0 {
+            return Ok(Completion::Sent(done.wr_id));
+        }
+        // SAFETY: every request of our peers carries an immediate; another's would be any number, which is checked.
+        let immediate = unsafe { done.imm_data_invalidated_rkey_union.imm_data };
+        Ok(Completion::Received(u32::from_be(immediate)))
     }
 
     fn error(&self, status: ibv_wc_status::Type) -> RdmaError {
@@ -594,18 +678,18 @@ impl QueuePair {
         self.write(piece, target, request, ibv_send_flags::IBV_SEND_INLINE)
     }
 
-    /// Writes a part of a region to the peer, with an immediate; the bytes must stay until the completion.
-    pub(super) fn write_region(
+    /// Writes registered bytes to the peer, with an immediate; they must stay until the completion.
+    pub(super) fn write_from(
         &self,
-        region: &Region,
-        (offset, length): (u64, u64),
+        source: Source,
+        length: u64,
         target: Target,
         request: Request,
     ) -> Result<(), RdmaError> {
         let piece = ibv_sge {
-            addr: region.address() + offset,
+            addr: source.address,
             length: u32::try_from(length).unwrap_or(0),
-            lkey: region.local_key(),
+            lkey: source.key,
         };
         self.write(piece, target, request, ibv_send_flags(0))
     }

@@ -1,0 +1,230 @@
+//! Memory of the program that the card reads for a while, so that a large transfer leaves without being copied.
+//!
+//! What: a loan is registered for one transfer, or a part of one, and given back when the card has done with it: there is no cache, so
+//! memory that is unmapped and mapped again is never read stale. The card may only read it, and nobody else may use its key. Rules: of a
+//! program, only anonymous pages that are there are lent. Registering makes the kernel treat a page as if it were to be written, which would make a
+//! copy of every page of a file that is mapped privately; such memory is staged. After a `fork` parent and child see what they would see
+//! anyway: the bytes on their way do not change while they are lent. What is cheaper, copying or registering, depends on the card, the
+//! kernel and the memory, and so is [measured](Choice).
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::Owner;
+use super::verbs::{Device, LentMemory, Source};
+
+/// Less is always copied.
+const LEAST_BYTES: usize = 1 << 20;
+
+/// Most loans at one time: each is one registration of the card's.
+const MOST: usize = 16;
+
+/// Every so many choices the dearer way is measured again.
+const TRY_AGAIN: u32 = 64;
+
+/// What is lent.
+pub(super) struct Loan {
+    number: u64,
+    memory: LentMemory,
+    /// The position behind what was last sent of it.
+    last: u64,
+    cost: Duration,
+}
+
+/// All loans of a connection.
+#[derive(Default)]
+pub(super) struct Loans {
+    loans: Vec<Loan>,
+    given: u64,
+    pub(super) choice: Choice,
+}
+
+impl Loans {
+    /// Lends memory if that is worth while and can be done.
+    ///
+    /// # Safety
+    /// The memory is readable until the loan is [ended](Loans::end).
+    #[expect(
+        unsafe_code,
+        reason = "the caller vouches for memory that a card reads"
+    )]
+    pub(super) unsafe fn lend(
+        &mut self,
+        device: &Arc<Device>,
+        whose: Owner,
+        start: *const u8,
+        length: usize,
+    ) -> Option<u64> {
+        if length < LEAST_BYTES || self.loans.len() >= MOST || !self.choice.lends() {
+            return None;
+        }
+        let begun = Instant::now();
+        if whose == Owner::Program && !is_anonymous(start.addr(), length) {
+            return None;
+        }
+        // SAFETY: the caller's promise.
+        let memory = unsafe { LentMemory::new(device, start, length) };
+        if memory.is_err() {
+            // Such as for lack of memory that may be locked: it is not tried again for a while.
+            self.choice.failed();
+        }
+        let memory = memory.ok()?;
+        self.given += 1;
+        self.loans.push(Loan {
+            number: self.given,
+            memory,
+            last: 0,
+            cost: begun.elapsed(),
+        });
+        Some(self.given)
+    }
+
+    /// Where the card finds a piece, if it is lent.
+    pub(super) fn source(&self, piece: &[u8]) -> Option<Source> {
+        self.loans.iter().find_map(|loan| loan.memory.source(piece))
+    }
+
+    /// A lent piece was sent; the position behind it.
+    pub(super) fn sent(&mut self, piece: &[u8], position: u64) {
+        let mut loans = self.loans.iter_mut();
+        if let Some(loan) = loans.find(|loan| loan.memory.source(piece).is_some()) {
+            loan.last = position;
+        }
+    }
+
+    /// The position at which the card has done with a loan; nothing if there is no such loan.
+    pub(super) fn last(&self, number: u64) -> Option<u64> {
+        let mut loans = self.loans.iter();
+        loans
+            .find(|loan| loan.number == number)
+            .map(|loan| loan.last)
+    }
+
+    /// Ends a loan.
+    pub(super) fn end(&mut self, number: u64) {
+        let place = self.loans.iter().position(|loan| loan.number == number);
+        let Some(Loan { memory, cost, .. }) = place.map(|place| self.loans.swap_remove(place))
+        else {
+            return;
+        };
+        let begun = Instant::now();
+        let length = memory.length();
+        drop(memory);
+        self.choice.lent(length, cost + begun.elapsed());
+    }
+}
+
+/// Whether every page of this memory is there, and belongs to no file: what the kernel says of this process's pages.
+fn is_anonymous(start: usize, length: usize) -> bool {
+    const PAGE: usize = 4096;
+    const IS_PRESENT: u64 = 1 << 63;
+    const IS_OF_A_FILE: u64 = 1 << 61;
+    let Ok(map) = File::open("/proc/self/pagemap") else {
+        return false;
+    };
+    let (mut page, end) = (start / PAGE, (start + length).div_ceil(PAGE));
+    let mut entries = [0; 8192];
+    while page < end {
+        let bytes = ((end - page) * 8).min(entries.len());
+        if map
+            .read_exact_at(&mut entries[..bytes], page as u64 * 8)
+            .is_err()
+        {
+            return false;
+        }
+        let (words, _) = entries[..bytes].as_chunks::<8>();
+        let mut words = words.iter().map(|word| u64::from_ne_bytes(*word));
+        if !words.all(|word| word & IS_PRESENT != 0 && word & IS_OF_A_FILE == 0) {
+            return false;
+        }
+        page += bytes / 8;
+    }
+    true
+}
+
+/// What is cheaper here: copying bytes, or registering them for one transfer. Both are the sender's own time, so they can be compared.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    /// Nanoseconds for a mebibyte, once measured.
+    copying: Option<u64>,
+    lending: Option<u64>,
+    choices: u32,
+    /// So many are copied without a question.
+    rest: u32,
+}
+
+impl Choice {
+    fn lends(&mut self) -> bool {
+        if self.rest > 0 {
+            self.rest -= 1;
+            return false;
+        }
+        self.choices = self.choices.wrapping_add(1);
+        match (self.copying, self.lending) {
+            (None, _) => false,
+            (_, None) => true,
+            (Some(copying), Some(lending)) => {
+                (lending < copying) != self.choices.is_multiple_of(TRY_AGAIN)
+            }
+        }
+    }
+
+    fn failed(&mut self) {
+        self.rest = TRY_AGAIN;
+    }
+
+    /// So many bytes were copied in this time.
+    pub(super) fn copied(&mut self, bytes: usize, time: Duration) {
+        self.copying = Some(averaged(self.copying, bytes, time));
+    }
+
+    /// So many bytes were registered, and no longer are, in this time.
+    fn lent(&mut self, bytes: usize, time: Duration) {
+        self.lending = Some(averaged(self.lending, bytes, time));
+    }
+}
+
+/// The average with what was measured before: the newest is a quarter of it.
+fn averaged(before: Option<u64>, bytes: usize, time: Duration) -> u64 {
+    let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX >> 22);
+    let newest = (time.min(u64::MAX >> 22) << 20) / (bytes as u64).max(1);
+    before.map_or(newest, |before| before - before / 4 + newest / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOW: Duration = Duration::from_micros(300);
+    const FAST: Duration = Duration::from_micros(100);
+
+    #[test]
+    fn both_ways_are_measured_and_the_cheaper_is_taken() {
+        for (copying, lending, expected) in [(SLOW, FAST, true), (FAST, SLOW, false)] {
+            let mut choice = Choice::default();
+            assert!(!choice.lends(), "copying is measured first");
+            choice.copied(1 << 20, copying);
+            assert!(choice.lends());
+            choice.lent(1 << 20, lending);
+            let other = (0..640).filter(|_| choice.lends() != expected).count();
+            assert_eq!(other, 10, "the other way is measured now and then");
+            choice.failed();
+            assert!(!choice.lends());
+        }
+    }
+
+    #[test]
+    fn memory_of_files_and_memory_that_is_not_there_is_told_from_the_programs_own() {
+        let own = vec![1_u8; 1 << 20];
+        assert!(is_anonymous(own.as_ptr().addr(), own.len()));
+        assert!(is_anonymous(own.as_ptr().addr() + 5, 100));
+        // Our own code is a file's.
+        assert!(!is_anonymous(
+            is_anonymous as fn(usize, usize) -> bool as usize,
+            16
+        ));
+        assert!(!is_anonymous(4096, 4096));
+    }
+}
