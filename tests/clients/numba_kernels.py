@@ -2,34 +2,9 @@
 
 import numpy
 from common import close, passed, true
-from numba import cuda, float32
+from kernels_numba import add, block_sums, jit
+from numba import cuda
 from numba.cuda.random import create_xoroshiro128p_states, xoroshiro128p_uniform_float32
-
-jit = cuda.jit(lineinfo=True)
-
-
-@jit
-def add(left, right, out):
-    index = cuda.grid(1)
-    if index < out.size:
-        out[index] = left[index] + right[index]
-
-
-@jit
-def block_sums(values, out):
-    shared = cuda.shared.array(256, float32)
-    thread = cuda.threadIdx.x
-    index = cuda.grid(1)
-    shared[thread] = values[index] if index < values.size else 0.0
-    cuda.syncthreads()
-    width = 128
-    while width > 0:
-        if thread < width:
-            shared[thread] += shared[thread + width]
-        cuda.syncthreads()
-        width //= 2
-    if thread == 0:
-        out[cuda.blockIdx.x] = shared[0]
 
 
 @jit

@@ -15,24 +15,10 @@ from triton.compiler import ASTSource
 
 from driver import Kernel
 
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "gpu-check/clients"))
+from kernels_triton import add, softmax
+
 random = numpy.random.default_rng(1)
-
-
-@triton.jit
-def add(left, right, out, count, BLOCK: tl.constexpr):
-    places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = places < count
-    tl.store(out + places, tl.load(left + places, mask=mask) + tl.load(right + places, mask=mask), mask=mask)
-
-
-@triton.jit
-def softmax(values, out, columns, BLOCK: tl.constexpr):
-    row = tl.program_id(0)
-    places = tl.arange(0, BLOCK)
-    mask = places < columns
-    line = tl.load(values + row * columns + places, mask=mask, other=-float("inf"))
-    powers = tl.exp(line - tl.max(line, axis=0))
-    tl.store(out + row * columns + places, powers / tl.sum(powers, axis=0), mask=mask)
 
 
 @triton.jit

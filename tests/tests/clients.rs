@@ -44,7 +44,9 @@ fn command(way: &Way, set: &str, client: &str) -> Command {
         .env("CUPY_CACHE_DIR", cache("cupy"))
         .env("TRITON_CACHE_DIR", cache("triton"))
         .env("TORCHINDUCTOR_CACHE_DIR", cache("inductor"))
-        .env("PYTHONWARNINGS", "ignore");
+        .env("PYTHONWARNINGS", "ignore")
+        // Kernels that the check of a real GPU has as well.
+        .env("PYTHONPATH", repository().join("tests/gpu-check/clients"));
     command
 }
 

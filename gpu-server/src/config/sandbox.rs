@@ -98,8 +98,11 @@ impl SandboxConfig {
             let problem = format!("'{}' is not an absolute path", path.display());
             return Err(wrong(problem));
         }
-        // systemd names the one of its unit (CacheDirectory=).
-        let of_unit = || std::env::var_os("CACHE_DIRECTORY").map(PathBuf::from);
+        // systemd names the one of its unit (CacheDirectory=). Without a state it is another program's, which has started us for itself.
+        let of_unit = || {
+            let named = std::env::var_os("CACHE_DIRECTORY").map(PathBuf::from);
+            named.filter(|path| state.is_some() && path.is_absolute())
+        };
         let in_state = || state.map(|state| state.join("cache"));
         Ok(Self {
             enabled: file.enabled.unwrap_or_default(),

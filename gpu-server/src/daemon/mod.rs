@@ -38,7 +38,7 @@ use protocol::hello::{
     self, Hello, HelloReply, Intent, RdmaOrder, RefusalCode, Refused, SandboxOrder, TlsOrder,
 };
 use protocol::limits::CLEAN_UP_LIMIT;
-use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
@@ -107,29 +107,14 @@ pub fn serve(config: Config, ready: Option<OwnedFd>) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (signals, listeners) = {
+    let (hang_up, listeners) = {
         let _entered = runtime.enter();
-        (Signals::new()?, listener::bind_all(&config)?)
+        // Before anything that takes time: it would end us, and whoever watches over us would take that for wanted.
+        let hang_up = signal(SignalKind::hangup())?;
+        (hang_up, listener::bind_all(&config)?)
     };
     let devices = devices::find(&config)?;
-    runtime.block_on(run(config, signals, listeners, devices, ready))
-}
-
-/// What the daemon is told by signals. Made before anything that takes time: one that comes meanwhile is kept, and SIGHUP ends nobody.
-struct Signals {
-    terminate: unix::Signal,
-    interrupt: unix::Signal,
-    hang_up: unix::Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
+    runtime.block_on(run(config, hang_up, listeners, devices, ready))
 }
 
 /// What concerns the whole daemon, told to its one thread.
@@ -153,11 +138,13 @@ enum Event {
 
 async fn run(
     config: Config,
-    mut signals: Signals,
+    mut hang_up: Signal,
     listeners: Vec<Listener>,
     devices: Devices,
     ready: Option<OwnedFd>,
 ) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let security = Security::load(config.security.clone())?;
@@ -217,12 +204,12 @@ async fn run(
                 event => daemon.hear(event),
             },
             _ = look.tick() => daemon.look(),
-            _ = signals.hang_up.recv() => {
+            _ = hang_up.recv() => {
                 daemon.security.reload();
                 daemon.books.reopen();
             }
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
         }
     }
     tracing::info!(sessions = daemon.workers.len(), "ending");

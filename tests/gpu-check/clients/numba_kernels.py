@@ -6,31 +6,8 @@ need("numba", "numpy")
 results = Results()
 
 import numpy
-from numba import cuda, float32
-
-
-@cuda.jit
-def add(left, right, out):
-    index = cuda.grid(1)
-    if index < out.size:
-        out[index] = left[index] + right[index]
-
-
-@cuda.jit
-def block_sums(values, out):
-    shared = cuda.shared.array(256, float32)
-    thread = cuda.threadIdx.x
-    index = cuda.grid(1)
-    shared[thread] = values[index] if index < values.size else 0.0
-    cuda.syncthreads()
-    width = 128
-    while width > 0:
-        if thread < width:
-            shared[thread] += shared[thread + width]
-        cuda.syncthreads()
-        width //= 2
-    if thread == 0:
-        out[cuda.blockIdx.x] = shared[0]
+from kernels_numba import add, block_sums
+from numba import cuda
 
 
 @cuda.jit
