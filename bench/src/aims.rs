@@ -215,7 +215,7 @@ fn miss(rows: &[Row], aim: &Aim, subject: Subject, floor: Subject) -> Option<Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Round;
+    use netperf::round::Round;
 
     fn row(subject: Subject, us: f64) -> Row {
         let rounds = [Round {

@@ -1,8 +1,7 @@
 //! `bench alloc`: allocating device memory and freeing it again.
 
-use netperf::driver::Gpu;
+use netperf::process::Work;
 
-use crate::client::{Round, Work, time_each};
 use crate::plan::Case;
 
 /// The cases.
@@ -21,12 +20,4 @@ pub(crate) fn cases(is_quick: bool) -> Vec<Case> {
             )
         })
         .into()
-}
-
-/// One round.
-///
-/// # Errors
-/// The driver's.
-pub(crate) fn measure(gpu: &Gpu, bytes: usize, count: usize) -> Result<Round, String> {
-    time_each(count, || gpu.free(gpu.allocate(bytes)?))
 }

@@ -1,8 +1,9 @@
 //! `bench call`: what a caller waits for.
 
 use netperf::call::Kind;
+use netperf::process::Work;
 
-use crate::client::Work;
+use crate::floor::Floor;
 use crate::plan::Case;
 
 /// The cases, each beside a raw round trip of 64 bytes.
@@ -14,13 +15,13 @@ pub(crate) fn cases(is_quick: bool) -> Vec<Case> {
         case("launch + synchronise", Kind::Synchronise),
         case("read 4 B", Kind::Read),
     ];
-    cases[0].floor = Some(Work::PingPong {
+    cases[0].floor = Some(Floor::PingPong {
         count,
         spins: false,
     });
     let mut spinning = case("ask, both ends spin", Kind::Ask);
     spinning.spins = true;
-    spinning.floor = Some(Work::PingPong { count, spins: true });
+    spinning.floor = Some(Floor::PingPong { count, spins: true });
     cases.push(spinning);
     cases
 }

@@ -1,8 +1,9 @@
 //! `bench copy`: bytes to the device and back, beside a bare socket's stream of as many bytes in pieces of 1 MiB.
 
 use netperf::copy::Copies;
+use netperf::process::Work;
 
-use crate::client::Work;
+use crate::floor::Floor;
 use crate::plan::Case;
 
 /// The cases.
@@ -26,7 +27,7 @@ pub(crate) fn cases(is_quick: bool) -> Vec<Case> {
                     Work::Copy(Copies::new(bytes, to_device, pinned, count)),
                 );
                 case.bytes = bytes;
-                case.floor = (!pinned).then_some(Work::Stream {
+                case.floor = (!pinned).then_some(Floor::Stream {
                     bytes,
                     there: to_device,
                     count,

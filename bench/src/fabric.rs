@@ -8,8 +8,9 @@
 use netperf::call::Kind;
 use netperf::copy::Copies;
 use netperf::launch::Launches;
+use netperf::process::Work;
 
-use crate::client::Work;
+use crate::floor::Floor;
 use crate::perftest::Perftest;
 use crate::plan::Case;
 
@@ -52,7 +53,7 @@ pub(crate) fn cases(is_quick: bool, most: usize) -> Vec<Case> {
 fn calls(count: usize) -> Vec<Case> {
     let call = |name: &str, kind| Case::new(name, Work::Call { kind, count });
     let mut ask = call("ask", Kind::Ask);
-    ask.floor = Some(Work::PingPong {
+    ask.floor = Some(Floor::PingPong {
         count,
         spins: false,
     });
@@ -96,7 +97,7 @@ fn copies(name: &str, bytes: usize, count: usize) -> Vec<Case> {
             );
             case.bytes = bytes;
             if !pinned {
-                case.floor = Some(Work::Stream {
+                case.floor = Some(Floor::Stream {
                     bytes,
                     there: to_device,
                     count,

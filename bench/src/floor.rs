@@ -9,7 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use crate::Failure;
-use crate::client::{Round, time_each};
+use netperf::round::{Round, time_each};
+use serde::{Deserialize, Serialize};
 
 /// Bytes of a round trip's message.
 const MESSAGE_BYTES: usize = 64;
@@ -21,6 +22,19 @@ const PING: u64 = 1;
 const SPINNING_PING: u64 = 2;
 const SINK: u64 = 3;
 const SOURCE: u64 = 4;
+
+/// What one round of one case is on a bare socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Floor {
+    /// Messages there and back.
+    PingPong { count: usize, spins: bool },
+    /// Bytes in one direction.
+    Stream {
+        bytes: usize,
+        there: bool,
+        count: usize,
+    },
+}
 
 /// A stream socket of either kind.
 trait Socket: Read + Write + Send {
@@ -166,11 +180,23 @@ impl Raw {
         self.socket.write_all(&request)
     }
 
-    /// Round trips, one sample each.
+    /// One round.
     ///
     /// # Errors
     /// The socket's.
-    pub(crate) fn ping_pong(&mut self, count: usize, spins: bool) -> Result<Round, String> {
+    pub(crate) fn measure(&mut self, floor: &Floor) -> Result<Round, String> {
+        match floor {
+            Floor::PingPong { count, spins } => self.ping_pong(*count, *spins),
+            Floor::Stream {
+                bytes,
+                there,
+                count,
+            } => self.stream(*bytes, *there, *count),
+        }
+    }
+
+    /// Round trips, one sample each.
+    fn ping_pong(&mut self, count: usize, spins: bool) -> Result<Round, String> {
         let run = |raw: &mut Self| {
             raw.ask(if spins { SPINNING_PING } else { PING }, count)?;
             raw.socket.set_spinning(spins)?;
@@ -187,15 +213,7 @@ impl Raw {
     }
 
     /// Streams, one sample each.
-    ///
-    /// # Errors
-    /// The socket's.
-    pub(crate) fn stream(
-        &mut self,
-        bytes: usize,
-        there: bool,
-        count: usize,
-    ) -> Result<Round, String> {
+    fn stream(&mut self, bytes: usize, there: bool, count: usize) -> Result<Round, String> {
         if self.memory.len() < bytes {
             self.memory = vec![1; bytes];
         }

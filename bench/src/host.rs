@@ -7,13 +7,11 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use netperf::process::Process;
 use protocol::credentials::{TokenFile, parse_token_file};
 use protocol::transport::rdma::Port;
 use serde::Serialize;
 
 use crate::Failure;
-use crate::client::{Round, Work};
 use crate::link::Link;
 use crate::plan::Benchmark;
 
@@ -304,43 +302,4 @@ fn begin(command: &mut Command) -> Result<(Owned, BufReader<ChildStdout>), Failu
     let output = child.stdout.take();
     let owned = Owned(child);
     Ok((owned, BufReader::new(output.ok_or("no output")?)))
-}
-
-/// A measured process.
-pub(crate) struct Client {
-    subject: Subject,
-    process: Process,
-}
-
-impl Client {
-    /// Starts one and waits until it is ready.
-    ///
-    /// # Errors
-    /// It does not come up; what is wrong it has said on standard error.
-    pub(crate) fn start(
-        host: &Host,
-        artefacts: &Artefacts,
-        subject: Subject,
-    ) -> Result<Self, Failure> {
-        let mut command = host.client(artefacts, subject)?;
-        let process = Process::start(subject.name(), &mut command)?;
-        Ok(Self { subject, process })
-    }
-
-    /// Begins one round of one case.
-    ///
-    /// # Errors
-    /// The process has ended.
-    pub(crate) fn order(&mut self, work: &Work) -> Result<(), Failure> {
-        self.process.order(work)
-    }
-
-    /// What came of the last order.
-    ///
-    /// # Errors
-    /// What failed in the process.
-    pub(crate) fn answer(&mut self) -> Result<Round, Failure> {
-        let answer = self.process.answer()?;
-        answer.map_err(|error| format!("{}: {error}", self.subject.name()).into())
-    }
 }

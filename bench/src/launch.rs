@@ -5,8 +5,8 @@
 
 use netperf::driver::PARAMETERS;
 use netperf::launch::Launches;
+use netperf::process::Work;
 
-use crate::client::Work;
 use crate::plan::Case;
 
 /// The cases.

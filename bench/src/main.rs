@@ -156,10 +156,10 @@ fn run(what: What) -> Result<ExitCode, Failure> {
     let rows = plan::run(&options, benchmarks)?;
     report::print(&rows);
     if let Some(file) = &options.json {
-        report::write_json(file, &rows)?;
+        netperf::table::write_json(std::fs::File::create(file)?, &rows)?;
     }
     if let Some(file) = &options.csv {
-        report::write_csv(file, &rows)?;
+        netperf::table::write_csv(file, &rows)?;
     }
     if let Some(file) = &options.plot {
         plot::write(file, &rows)?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use protocol::transport::rdma::Port;
 
 use crate::Failure;
-use crate::client::Round;
+use netperf::round::Round;
 
 /// How long one program may take.
 const LIMIT: Duration = Duration::from_secs(120);

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::client::{Round, Work};
-use crate::host::{Artefacts, Client, Host, Subject};
+use netperf::process::{self, Process, Work};
+use netperf::round::Round;
+
+use crate::floor::Floor;
+use crate::host::{Artefacts, Host, Subject};
 use crate::perftest::Perftest;
 use crate::place::{self, Placement};
 use crate::report::Row;
@@ -61,7 +64,7 @@ pub(crate) struct Case {
     /// What a driver's client does.
     pub(crate) work: Work,
     /// What a bare socket does beside it.
-    pub(crate) floor: Option<Work>,
+    pub(crate) floor: Option<Floor>,
     /// What perftest does beside it.
     pub(crate) perftest: Option<Perftest>,
     /// How many sessions do it at the same time.
@@ -86,12 +89,20 @@ impl Case {
         }
     }
 
-    fn work_of(&self, subject: Subject) -> Option<&Work> {
-        if subject.is_raw() {
-            self.floor.as_ref()
-        } else {
-            Some(&self.work)
-        }
+    /// One round on a subject by its processes; nothing if there is nothing for it to do.
+    fn measure(
+        &self,
+        subject: Subject,
+        processes: &mut [Process],
+    ) -> Result<Option<Round>, Failure> {
+        let answer = match (subject.is_raw(), &self.floor) {
+            // Cases of several sessions have no floor, and a bare socket has one process.
+            (true, None) => return Ok(None),
+            (true, Some(floor)) => process::all(&mut processes[..1], floor)?,
+            (false, _) => process::all(&mut processes[..self.sessions], &self.work)?,
+        };
+        let round = answer.map_err(|error| format!("{}: {error}", subject.name()))?;
+        Ok(Some(round))
     }
 }
 
@@ -133,9 +144,8 @@ fn run_cases(
     subjects.retain(|subject| !options.aimed || aims::compares(benchmark, *subject));
     for subject in subjects {
         let several = if subject.is_raw() { 1 } else { sessions };
-        let started: Result<Vec<Client>, Failure> = (0..several)
-            .map(|_| Client::start(host, artefacts, subject))
-            .collect();
+        let start = |_| Process::start(subject.name(), &mut host.client(artefacts, subject)?);
+        let started: Result<Vec<Process>, Failure> = (0..several).map(start).collect();
         clients.insert(subject, started?);
     }
     let rounds = if options.quick {
@@ -146,9 +156,8 @@ fn run_cases(
     let mut measured: BTreeMap<(usize, Subject), Vec<Round>> = BTreeMap::new();
     for _ in 0..rounds {
         for (place, case) in cases.iter().enumerate() {
-            for (subject, clients) in &mut clients {
-                if let Some(work) = case.work_of(*subject) {
-                    let round = run_all(clients, case.sessions, work)?;
+            for (subject, processes) in &mut clients {
+                if let Some(round) = case.measure(*subject, processes)? {
                     measured.entry((place, *subject)).or_default().push(round);
                 }
             }
@@ -168,23 +177,4 @@ fn run_cases(
             )
         })
         .collect())
-}
-
-/// One round by several sessions at the same time: an operation's time is its share, so that rates add up.
-fn run_all(clients: &mut [Client], sessions: usize, work: &Work) -> Result<Round, Failure> {
-    let clients = &mut clients[..sessions];
-    for client in &mut *clients {
-        client.order(work)?;
-    }
-    let mut all = Round::default();
-    for client in clients {
-        let round = client.answer()?;
-        let shared = round
-            .samples_ns
-            .iter()
-            .map(|sample| sample / sessions as f64);
-        all.samples_ns.extend(shared);
-        all.caller_cpu_ns += round.caller_cpu_ns / sessions as f64;
-    }
-    Ok(all)
 }

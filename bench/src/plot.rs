@@ -56,9 +56,9 @@ fn mebibytes(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Round;
     use crate::place::Placement;
     use crate::plan::Benchmark;
+    use netperf::round::Round;
 
     #[test]
     fn a_chart_has_a_line_for_each_subject() {

@@ -1,13 +1,10 @@
-//! What a run says: a table for people, JSON for programs.
+//! What a run says.
 
-use std::path::Path;
-
-use comfy_table::{CellAlignment, Table, presets};
 use netperf::figures::{Figures, bandwidth, time};
+use netperf::round::Round;
+use netperf::table::lines;
 use serde::Serialize;
 
-use crate::Failure;
-use crate::client::Round;
 use crate::host::Subject;
 use crate::place::Placement;
 use crate::plan::Benchmark;
@@ -67,9 +64,7 @@ impl Row {
 
 /// Prints the table.
 pub(crate) fn print(rows: &[Row]) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+    let headers = [
         "case",
         "subject",
         "cores",
@@ -79,9 +74,9 @@ pub(crate) fn print(rows: &[Row]) {
         "caller CPU µs",
         "per second",
         "GB/s",
-    ]);
-    for row in rows {
-        table.add_row([
+    ];
+    let cells = |row: &Row| {
+        [
             format!("{}: {}", row.benchmark, row.case),
             row.subject.name().to_owned(),
             row.cores.name().to_owned(),
@@ -91,32 +86,7 @@ pub(crate) fn print(rows: &[Row]) {
             time(row.caller_cpu_us),
             format!("{:.0}", row.per_second),
             bandwidth(row.gigabytes_per_second),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(3) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    println!("{table}");
-}
-
-/// Writes the figures.
-///
-/// # Errors
-/// The file's.
-pub(crate) fn write_json(file: &Path, rows: &[Row]) -> Result<(), Failure> {
-    let file = std::fs::File::create(file)?;
-    serde_json::to_writer_pretty(file, &serde_json::json!({ "version": 1, "rows": rows }))?;
-    Ok(())
-}
-
-/// Writes the figures, a line each under a line of names.
-///
-/// # Errors
-/// The file's.
-pub(crate) fn write_csv(file: &Path, rows: &[Row]) -> Result<(), Failure> {
-    let mut writer = csv::Writer::from_path(file)?;
-    for row in rows {
-        writer.serialize(row)?;
-    }
-    Ok(writer.flush()?)
+        ]
+    };
+    println!("{}", lines(headers, 3, rows.iter().map(cells)));
 }

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use netperf::driver;
 
-use crate::client::Round;
 use crate::host::{Artefacts, Host, Subject};
 use crate::place::Placement;
 use crate::plan::Benchmark;
 use crate::report::Row;
 use crate::{Failure, Options};
+use netperf::round::Round;
 
 /// Who starts, in turn.
 const SUBJECTS: [Subject; 5] = [

@@ -1,6 +1,6 @@
 //! Measures the road from a program to its device: what a call waits for, how many launches go down it, how many bytes.
 //!
-//! *What:* loops over a driver library that is loaded by name ([`driver`], [`call`], [`launch`], [`copy`](mod@copy)), processes that run them when they are told
+//! *What:* loops over a driver library that is loaded by name ([`driver`], [`call`], [`launch`], [`copy`](mod@copy), [`alloc`]), processes that run them when they are told
 //! to ([`process`]), and what is made of their samples ([`figures`], [`table`], [`plot`]). `gpurun netperf` runs [`session`] under a lease, against any server;
 //! `bench` uses the same loops against servers of its own. *Rules:* everything that is compared runs in one run, round by round in turn; figures are
 //! percentiles; nothing but the call stands between two looks at the clock.
@@ -10,6 +10,7 @@
 //!                                                   ◀─samples──
 //! ```
 
+pub mod alloc;
 pub mod call;
 pub mod cases;
 pub mod copy;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::driver::{self, Gpu};
 use crate::round::Round;
-use crate::{Failure, call, copy, launch};
+use crate::{Failure, alloc, call, copy, launch};
 
 /// How long a process may take to end.
 const END_LIMIT: Duration = Duration::from_secs(2);
@@ -34,6 +34,13 @@ pub enum Work {
     Launch(launch::Launches),
     /// See [`copy`](mod@copy).
     Copy(copy::Copies),
+    /// See [`alloc`].
+    Alloc {
+        /// Bytes of each.
+        bytes: usize,
+        /// How often.
+        count: usize,
+    },
 }
 
 /// What a process answers.
@@ -42,14 +49,23 @@ pub type Answer = Result<Round, String>;
 /// Measures the library that programs load here, until nobody orders anything any more.
 ///
 /// # Errors
-/// There is no such library, or no device behind it; what fails later is answered.
+/// As of [`serve_library`].
 pub fn serve() -> Result<(), Failure> {
-    let gpu = Gpu::new(driver::load(Path::new(LIBRARY))?)?;
+    serve_library(Path::new(LIBRARY))
+}
+
+/// Measures a library, until nobody orders anything any more.
+///
+/// # Errors
+/// There is no such library, or no device behind it; what fails later is answered.
+pub fn serve_library(library: &Path) -> Result<(), Failure> {
+    let gpu = Gpu::new(driver::load(library)?)?;
     let mut buffers = copy::Buffers::default();
     answer_all(|work: &Work| match work {
         Work::Call { kind, count } => call::measure(&gpu, *kind, *count),
         Work::Launch(launches) => launch::measure(&gpu, launches),
         Work::Copy(copies) => copy::measure(&gpu, &mut buffers, copies),
+        Work::Alloc { bytes, count } => alloc::measure(&gpu, *bytes, *count),
     })
 }
 
@@ -112,7 +128,7 @@ impl Process {
     ///
     /// # Errors
     /// The process has ended.
-    pub fn order(&mut self, work: &impl Serialize) -> Result<(), Failure> {
+    fn order(&mut self, work: &impl Serialize) -> Result<(), Failure> {
         let orders = self.orders.as_mut().ok_or("no input")?;
         serde_json::to_writer(&mut *orders, work)?;
         Ok(writeln!(orders)?)
@@ -122,7 +138,7 @@ impl Process {
     ///
     /// # Errors
     /// The process has ended.
-    pub fn answer(&mut self) -> Result<Answer, Failure> {
+    fn answer(&mut self) -> Result<Answer, Failure> {
         let line = self.line()?;
         let ended = |error| format!("the {} client has ended: {error}", self.name);
         Ok(serde_json::from_str(&line).map_err(ended)?)
@@ -140,4 +156,29 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// One round by several sessions at the same time: an operation's time is its share, so that rates add up.
+///
+/// # Errors
+/// A process has ended; what failed in one is the inner error.
+pub fn all(processes: &mut [Process], work: &impl Serialize) -> Result<Answer, Failure> {
+    for process in &mut *processes {
+        process.order(work)?;
+    }
+    let sessions = processes.len() as f64;
+    let mut joined = Ok(Round::default());
+    for process in processes {
+        // Each is heard, so that none has an answer left over for the next question.
+        match (process.answer()?, &mut joined) {
+            (Ok(round), Ok(joined)) => {
+                let shared = round.samples_ns.iter().map(|sample| sample / sessions);
+                joined.samples_ns.extend(shared);
+                joined.caller_cpu_ns += round.caller_cpu_ns / sessions;
+            }
+            (Err(failure), joined) => *joined = Err(failure),
+            (Ok(_), Err(_)) => {}
+        }
+    }
+    Ok(joined)
 }

@@ -19,7 +19,7 @@ use crate::Failure;
 use crate::cases::{Case, cases};
 use crate::figures::Figures;
 use crate::plot;
-use crate::process::{Process, Work};
+use crate::process::{self, Process};
 use crate::round::Round;
 use crate::table::{self, Row};
 
@@ -146,34 +146,12 @@ impl Lane {
         if measured.failure.is_some() {
             return Ok(());
         }
-        match all(&mut self.processes[..case.sessions], &case.work)? {
+        match process::all(&mut self.processes[..case.sessions], &case.work)? {
             Ok(round) => measured.rounds.push(round),
             Err(failure) => measured.failure = Some(failure),
         }
         Ok(())
     }
-}
-
-/// One round by several sessions at the same time: an operation's time is its share, so that rates add up.
-fn all(processes: &mut [Process], work: &Work) -> Result<Result<Round, String>, Failure> {
-    for process in &mut *processes {
-        process.order(work)?;
-    }
-    let sessions = processes.len() as f64;
-    let mut joined = Ok(Round::default());
-    for process in processes {
-        // Each is heard, so that none has an answer left over for the next question.
-        match (process.answer()?, &mut joined) {
-            (Ok(round), Ok(joined)) => {
-                let shared = round.samples_ns.iter().map(|sample| sample / sessions);
-                joined.samples_ns.extend(shared);
-                joined.caller_cpu_ns += round.caller_cpu_ns / sessions;
-            }
-            (Err(failure), joined) => *joined = Err(failure),
-            (Ok(_), Err(_)) => {}
-        }
-    }
-    Ok(joined)
 }
 
 fn report(options: &Options, cases: &[Case], lanes: &[Lane]) -> Result<(), Failure> {

@@ -58,9 +58,7 @@ impl Row {
 /// The table.
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+    let headers = [
         "CASE",
         "TRANSPORT",
         "P50 µs",
@@ -68,9 +66,9 @@ pub fn table(rows: &[Row]) -> String {
         "P99 µs",
         "PER SECOND",
         "GB/s",
-    ]);
-    for row in rows {
-        table.add_row([
+    ];
+    let cells = |row: &Row| {
+        [
             row.case.clone(),
             row.transport.clone(),
             time(row.us_p50),
@@ -78,9 +76,23 @@ pub fn table(rows: &[Row]) -> String {
             time(row.us_p99),
             format!("{:.0}", row.per_second),
             bandwidth(row.gigabytes_per_second),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(2) {
+        ]
+    };
+    lines(headers, 2, rows.iter().map(cells))
+}
+
+/// A table without frames, whose first columns are words and the others numbers.
+#[must_use]
+pub fn lines<const N: usize>(
+    headers: [&str; N],
+    words: usize,
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(headers);
+    table.add_rows(rows);
+    for column in table.column_iter_mut().skip(words) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.to_string()
@@ -90,7 +102,7 @@ pub fn table(rows: &[Row]) -> String {
 ///
 /// # Errors
 /// The writer's.
-pub fn write_json(mut writer: impl Write, rows: &[Row]) -> Result<(), Failure> {
+pub fn write_json(mut writer: impl Write, rows: &[impl Serialize]) -> Result<(), Failure> {
     let value = serde_json::json!({ "version": 1, "rows": rows });
     serde_json::to_writer_pretty(&mut writer, &value)?;
     Ok(writeln!(writer)?)
@@ -100,7 +112,7 @@ pub fn write_json(mut writer: impl Write, rows: &[Row]) -> Result<(), Failure> {
 ///
 /// # Errors
 /// The file's.
-pub fn write_csv(file: &Path, rows: &[Row]) -> Result<(), Failure> {
+pub fn write_csv(file: &Path, rows: &[impl Serialize]) -> Result<(), Failure> {
     let mut writer = csv::Writer::from_path(file)?;
     for row in rows {
         writer.serialize(row)?;
