@@ -14,6 +14,13 @@ const VALUES: [u32; 21] = [
     0, 1, 7, 8, 9, 10, 11, 12, 13, 14, 16, 20, 21, 22, 23, 24, 29, 30, 31, 32, 33,
 ];
 
+/// `CU_JIT_*`: a buffer for messages, and its size; for information, and for errors.
+pub const INFORMATION: (u32, u32) = (3, 4);
+/// The same for errors.
+pub const ERRORS: (u32, u32) = (5, 6);
+/// `CU_JIT_WALL_TIME`: told, in milliseconds.
+pub const WALL_TIME: u32 = 2;
+
 /// Whether an option is a value: the others are buffers, arrays of names, or told by the driver.
 #[must_use]
 pub fn is_value(option: u32) -> bool {

@@ -20,6 +20,7 @@ use driver_api::wire::request;
 
 use super::call::{Call, CallError};
 use super::end::lock;
+use super::linker;
 use super::pace::Pacer;
 use super::session::Session;
 use super::staging::{Slots, Staging};
@@ -228,7 +229,10 @@ impl Context {
         session.contexts.retain(|other| other.serial != self.serial);
         self.lose_streams(session, CUresult::CONTEXT_IS_DESTROYED, true);
         self.staging.close();
+        // Whatever of its buffers is lent to the transport: their memory goes with the context, and its addresses come again.
+        session.outbox.take_back_all();
         lock(&self.streams).clear();
+        linker::end_all(session, self.serial);
         session.forget_context(self.serial);
         Ok(())
     }

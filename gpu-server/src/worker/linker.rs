@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use driver_api::Driver;
 use driver_api::abi::{CUjit_option, CUlinkState};
-use driver_api::link_options::{self, LinkOption};
+use driver_api::link_options::{self, ERRORS, INFORMATION, LinkOption};
 use driver_api::result::CUresult;
 use driver_api::wire::{reply, request};
 use protocol::limits::MAX_REPLY_BYTES;
@@ -23,14 +23,11 @@ use zerocopy::FromBytes;
 use super::call::{Call, CallError};
 use super::end::lock;
 use super::module::{image_of, inspect};
+use super::session::Session;
 use crate::driver::cuda;
 
 /// Room for what a linker says, of each kind.
 const SAID_BYTES: usize = 64 << 10;
-
-/// `CU_JIT_*`: the buffers and their sizes.
-const INFORMATION: (CUjit_option, CUjit_option) = (3, 4);
-const ERRORS: (CUjit_option, CUjit_option) = (5, 6);
 
 /// `CU_JIT_INPUT_*` of code that the driver reads by its own lengths: cubin, container, object.
 const BY_OWN_LENGTHS: [u32; 3] = [0, 2, 3];
@@ -100,6 +97,17 @@ fn text(buffer: &[u8]) -> &[u8] {
 
 fn link_of(call: &Call<'_>, id: u32) -> Result<Arc<Link>, CUresult> {
     call.session.links.get(id).ok_or(CUresult::INVALID_HANDLE)
+}
+
+/// Ends the linkers of a context that ends; it is current. What they have read stays until then.
+pub(crate) fn end_all(session: &Session, serial: u64) {
+    for link in session.links.all() {
+        if link.context == serial
+            && let Err(error) = destroy(session.driver, &mut lock(&link.state))
+        {
+            tracing::warn!("a linker does not end with its context: {error}");
+        }
+    }
 }
 
 fn destroy(driver: &Driver, state: &mut State) -> Result<(), CUresult> {

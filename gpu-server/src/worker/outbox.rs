@@ -131,6 +131,11 @@ impl Outbox {
         }
     }
 
+    /// Takes back whatever is lent: its memory is going.
+    pub(crate) fn take_back_all(&self) {
+        lock(&self.state).take_back_all_but(0);
+    }
+
     /// A heartbeat if nothing was sent for its interval.
     pub(crate) fn pulse(&self) {
         let idle = {
@@ -177,9 +182,13 @@ impl Outbox {
         let mut state = lock(&self.state);
         self.send_open(&mut state);
         let bytes = buffer.landed(length);
-        // SAFETY: the buffer's bytes are its owner's, and that is this state until they are taken back. Should its context go meanwhile, the
-        // kernel holds the pages until then.
-        let loan = unsafe { state.sender.lend(Owner::Us, bytes.as_ptr(), bytes.len()) };
+        let loan = match buffer.is_closed() {
+            // Its context is ending, and has taken back, or will with this lock, what was lent before.
+            true => None,
+            // SAFETY: the buffer's bytes are its owner's, and that is this state until they are taken back; its context takes them back
+            // before their memory goes.
+            false => unsafe { state.sender.lend(Owner::Us, bytes.as_ptr(), bytes.len()) },
+        };
         self.send(&mut state, &FrameHeader::bulk(transfer, offset), bytes);
         if let Some(loan) = loan {
             state.lent.push_back((loan, buffer));

@@ -219,6 +219,11 @@ impl StagingBuffer {
         self.address.0
     }
 
+    /// Whether the context is ending whose memory it is.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.home.state).is_closed
+    }
+
     /// Reads the next bytes of a frame's payload into the buffer.
     ///
     /// # Errors

@@ -92,7 +92,7 @@ pub(crate) fn gpurunPhysicalRelease(
     let physical = physical_of(call, request.physical())?;
     let mut state = lock(&physical.state);
     if state.mappings > 0 || state.is_released {
-        return Err(CallError::Violation("memory is released that is mapped"));
+        return Err(CUresult::INVALID_HANDLE.into());
     }
     state.is_released = true;
     call.session.physical.remove(request.physical());
@@ -163,13 +163,28 @@ pub(crate) fn gpurunVirtualAccess(
     let driver = call.driver();
     let mut state = lock(&physical.state);
     if flags != NO_ACCESS && !state.is_clean {
-        let context = Arc::clone(call.context()?);
-        set_access(driver, address, &physical, READ_AND_WRITE)?;
-        wipe(call, &context, address, physical.size)?;
+        let cleaned = clean(call, address, &physical);
+        // Whatever was made current for that, the next call makes its own.
+        call.forget_current();
+        if let Err(error) = cleaned {
+            set_access(driver, address, &physical, NO_ACCESS)?;
+            return Err(error.into());
+        }
         state.is_clean = true;
     }
     set_access(driver, address, &physical, flags)?;
     Ok(())
+}
+
+/// Fills fresh memory with zeros, in a context of its device.
+fn clean(call: &Call<'_>, address: u64, physical: &Physical) -> Result<(), CUresult> {
+    let mut contexts = call.session.contexts.all().into_iter();
+    let context = contexts
+        .find(|context| context.device == physical.device && context.is_alive())
+        .ok_or(CUresult::INVALID_CONTEXT)?;
+    context.make_current(call.driver())?;
+    set_access(call.driver(), address, physical, READ_AND_WRITE)?;
+    wipe(call, &context, address, physical.size)
 }
 
 /// Ends a mapping.

@@ -60,12 +60,13 @@ pub(crate) fn gpurunHostFunction(
     stream::mark(call, stream_id, request.mark(), true)?;
     let gate = made?;
     let stream = call.stream(stream_id)?;
+    let context = Arc::clone(call.context()?);
     pace::hold(&stream);
     if let Err(error) = wait(call.driver(), stream.handle, gate.slot, gate.value) {
         call.session.gates.remove(id);
+        context.slots.put_back(gate.slot);
         return Err(error.into());
     }
-    let context = Arc::clone(call.context()?);
     let passed = Action::Passed { slot: gate.slot };
     // Where the point cannot be put the context is lost, and the slot with it.
     let put = stream.point(call.session, &context, passed);
@@ -76,8 +77,15 @@ pub(crate) fn gpurunHostFunction(
 /// A closed gate.
 fn make(call: &Call<'_>, stream: u32, id: u32) -> Result<Gate, CUresult> {
     call.session.gates.check_free(id)?;
-    call.stream(stream)?;
+    let stream = call.stream(stream)?;
     let context = call.context()?;
+    // The slot goes back to the stream's context, and is used on its device.
+    if stream
+        .context()
+        .is_none_or(|own| own.serial != context.serial)
+    {
+        return Err(CUresult::INVALID_HANDLE);
+    }
     if context.marking == Marking::Events {
         return Err(CUresult::NOT_SUPPORTED);
     }
@@ -88,7 +96,10 @@ fn make(call: &Call<'_>, stream: u32, id: u32) -> Result<Gate, CUresult> {
         value,
         context: context.serial,
     };
-    call.session.gates.insert(id, gate)?;
+    if let Err(error) = call.session.gates.insert(id, gate) {
+        context.slots.put_back(slot);
+        return Err(error);
+    }
     Ok(gate)
 }
 
