@@ -11,23 +11,15 @@ use driver_api::id::{ContextId, EventId, FunctionId, LibraryId, ModuleId, Stream
 
 const MARK: usize = 0x67;
 
-fn dress(kind: usize, id: u32) -> usize {
+/// A handle of this kind.
+pub(crate) fn dress(kind: usize, id: u32) -> usize {
     MARK << 40 | kind << 36 | (id as usize) << 4
 }
 
-fn undress(kind: usize, value: usize) -> Option<u32> {
+/// The id in a handle of this kind.
+pub(crate) fn undress(kind: usize, value: usize) -> Option<u32> {
     let dressed = value >> 40 == MARK && value >> 36 & 0xF == kind && value & 0xF == 0;
     dressed.then_some((value >> 4 & 0xFFFF_FFFF) as u32)
-}
-
-/// [`dress`] for handles that are numbers to the API.
-pub(crate) fn dress_number(kind: usize, id: u32) -> usize {
-    dress(kind, id)
-}
-
-/// [`undress`] for handles that are numbers to the API.
-pub(crate) fn undress_number(kind: usize, value: usize) -> Option<u32> {
-    undress(kind, value)
 }
 
 /// A handle type of the program.

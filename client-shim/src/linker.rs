@@ -12,9 +12,10 @@
 
 use core::ffi::{CStr, c_char, c_uint, c_void};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use driver_api::abi::{CUjit_option, CUjitInputType, CUlinkState, CUresult};
-use driver_api::link_options::{self, LinkOption};
+use driver_api::link_options::{self, ERRORS, INFORMATION, LinkOption, WALL_TIME};
 use driver_api::wire::reply;
 use driver_api::wire::request::{
     GpurunLinkAdd, GpurunLinkComplete, GpurunLinkCreate, GpurunLinkDestroy, GpurunLinkRead,
@@ -30,11 +31,6 @@ use crate::memory::out;
 use crate::module::read_file;
 use crate::session::{self, Session};
 
-/// `CU_JIT_*`: where messages go and how much room is there; for information, and for errors.
-const INFORMATION: (CUjit_option, CUjit_option) = (3, 4);
-const ERRORS: (CUjit_option, CUjit_option) = (5, 6);
-/// `CU_JIT_WALL_TIME`, which is told.
-const WALL_TIME: CUjit_option = 2;
 /// `CU_JIT_INPUT_LIBRARY`, the last kind but NVVM, which no driver takes any more.
 const LAST_KIND: CUjitInputType = 5;
 /// The most that is asked for at once of what was linked.
@@ -47,8 +43,27 @@ pub(crate) struct Linker {
     context: u32,
     information: Messages,
     errors: Messages,
+    /// Where the program wants to be told how long linking takes; zero: nowhere.
+    wall_time: usize,
+    /// How long it has taken so far, in milliseconds.
+    taken: Mutex<f32>,
     /// What was linked: the program reads it where it is.
     code: Mutex<Vec<u8>>,
+}
+
+impl Linker {
+    /// Tells how long linking has taken until now, this time since `begun` with it; and this time alone, where a call wants to know.
+    fn tell_time(&self, begun: Instant, of_call: usize) {
+        let now = begun.elapsed().as_secs_f32() * 1e3;
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        *taken += now;
+        for (place, time) in [(self.wall_time, *taken), (of_call, now)] {
+            if place != 0 {
+                // SAFETY: a float in the place of an option's value: of the linker's, which stay until it ends, or of this call's.
+                unsafe { (place as *mut f32).write(time) };
+            }
+        }
+    }
 }
 
 /// Where messages of a kind go: the program's buffer, its size, and where the used part of it is told; zeros for nowhere.
@@ -86,6 +101,7 @@ struct Options {
     values: Vec<LinkOption>,
     information: Messages,
     errors: Messages,
+    wall_time: usize,
 }
 
 impl Options {
@@ -117,8 +133,7 @@ impl Options {
                 }
                 _ if option == ERRORS.0 => read.errors.buffer = value,
                 _ if option == ERRORS.1 => (read.errors.size, read.errors.used) = size(),
-                // SAFETY: a float in the value's place, as the driver writes it.
-                WALL_TIME => unsafe { place.cast::<f32>().write(0.0) },
+                WALL_TIME => read.wall_time = place as usize,
                 _ if link_options::is_value(option) => {
                     read.values.push(LinkOption::new(option, value as u64));
                 }
@@ -163,6 +178,8 @@ unsafe fn create(
         context: context.id,
         information: options.information,
         errors: options.errors,
+        wall_time: options.wall_time,
+        taken: Mutex::default(),
         code: Mutex::default(),
     });
     let request = GpurunLinkCreate::new(link.id, options.count());
@@ -180,9 +197,11 @@ unsafe fn create(
     Ok(())
 }
 
-/// Hands on what the linker has said, if anybody wants to know.
-fn tell(session: &Session, link: &Linker) -> Result<(), CUresult> {
-    if link.information.buffer == 0 && link.errors.buffer == 0 {
+/// Hands on what the linker has said, if anybody wants to know: the linker's own buffers, and those of a call.
+fn tell(session: &Session, link: &Linker, of_call: [Messages; 2]) -> Result<(), CUresult> {
+    let [more_information, more_errors] = of_call;
+    let all = [link.information, link.errors, more_information, more_errors];
+    if all.iter().all(|messages| messages.buffer == 0) {
         return Ok(());
     }
     let request = GpurunLinkSaid::new(link.id);
@@ -198,6 +217,8 @@ fn tell(session: &Session, link: &Linker) -> Result<(), CUresult> {
     unsafe {
         link.information.write(information);
         link.errors.write(errors);
+        more_information.write(information);
+        more_errors.write(errors);
     }
     Ok(())
 }
@@ -243,8 +264,10 @@ fn add(
         }
         .map(drop),
     };
+    let begun = Instant::now();
     let added = session.ask_reply(link.context, &request, &rest, send);
-    tell(session, &link)?;
+    link.tell_time(begun, options.wall_time);
+    tell(session, &link, [options.information, options.errors])?;
     added.map(drop)
 }
 
@@ -260,8 +283,10 @@ unsafe fn bytes_of<'a>(text: *const c_char) -> &'a [u8] {
 
 /// Links, and fetches what that gave.
 fn complete(session: &Session, link: &Linker) -> Result<(*mut c_void, usize), CUresult> {
+    let begun = Instant::now();
     let linked = session.ask_in(link.context, &GpurunLinkComplete::new(link.id), &[]);
-    tell(session, link)?;
+    link.tell_time(begun, 0);
+    tell(session, link, [Messages::default(); 2])?;
     let size = linked?.size();
     let mut code = Vec::new();
     while (code.len() as u64) < size {

@@ -18,8 +18,12 @@
 
 use core::ffi::{c_int, c_void};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use driver_api::abi::{
     CUdevice, CUdeviceptr, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationType, CUmemLocation,
@@ -29,7 +33,7 @@ use driver_api::abi::{
 use crate::context::Context;
 use crate::entry::code;
 use crate::handles::Handle;
-use crate::memory::out;
+use crate::memory::{PATIENCE, out};
 use crate::session::{self, Session};
 use crate::stream::{self, Stream};
 
@@ -71,6 +75,8 @@ struct State {
     used_high: u64,
     reserved_high: u64,
     free: Vec<Free>,
+    /// Bytes of what is free.
+    held: u64,
     is_destroyed: bool,
 }
 
@@ -84,13 +90,34 @@ struct Free {
     mark: u64,
 }
 
+impl Free {
+    /// Whether its stream has passed the place where it was freed.
+    fn is_passed(&self) -> bool {
+        self.stream.has_reached(self.mark)
+    }
+}
+
 impl State {
-    fn held(&self) -> u64 {
-        self.free.iter().map(|free| free.size).sum()
+    fn reserved(&self) -> u64 {
+        self.used + self.held
     }
 
-    fn reserved(&self) -> u64 {
-        self.used + self.held()
+    /// A piece is free.
+    fn hold(&mut self, free: Free) {
+        self.held += free.size;
+        self.free.push(free);
+    }
+
+    fn take_out(&mut self, place: usize) -> Free {
+        let free = self.free.swap_remove(place);
+        self.held -= free.size;
+        free
+    }
+
+    /// Forgets the free pieces of a context that has ended.
+    fn forget_context(&mut self, context: u32) {
+        self.free.retain(|free| free.context != context);
+        self.held = self.free.iter().map(|free| free.size).sum();
     }
 
     fn note_used(&mut self, size: u64) {
@@ -103,24 +130,19 @@ impl State {
     fn take(&mut self, size: u64, stream: &Arc<Stream>) -> Option<u64> {
         let may_use = |free: &Free| {
             let is_same = Arc::ptr_eq(&free.stream, stream);
-            free.size == size
-                && free.context == stream.context
-                && (is_same || free.stream.has_reached(free.mark))
+            free.size == size && free.context == stream.context && (is_same || free.is_passed())
         };
         let place = self.free.iter().position(may_use)?;
-        Some(self.free.swap_remove(place).start)
+        Some(self.take_out(place).start)
     }
 
     /// What can be given back, so that not more than `least` is reserved.
     fn surplus(&mut self, least: u64) -> Vec<Free> {
         let mut surplus = Vec::new();
-        let mut reserved = self.reserved();
         let mut index = 0;
-        while reserved > least && index < self.free.len() {
-            if self.free[index].stream.has_reached(self.free[index].mark) {
-                let free = self.free.swap_remove(index);
-                reserved -= free.size;
-                surplus.push(free);
+        while self.reserved() > least && index < self.free.len() {
+            if self.free[index].is_passed() {
+                surplus.push(self.take_out(index));
             } else {
                 index += 1;
             }
@@ -134,13 +156,31 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives back what is free beyond `least`.
+    /// Gives back what is free beyond `least`. All of it, whatever becomes of one piece.
     fn trim(&self, session: &Session, least: u64) -> Result<(), CUresult> {
         let surplus = self.state().surplus(least);
-        surplus
-            .iter()
-            .try_for_each(|free| session.objects.memory.free(session, free.start))
+        free_all(session, &surplus)
     }
+
+    /// Whether so much more may be reserved.
+    fn has_room(&self, size: u64) -> bool {
+        let reserved = self.state().reserved().checked_add(size);
+        self.most
+            .is_none_or(|most| reserved.is_some_and(|reserved| reserved <= most))
+    }
+}
+
+/// Frees pieces; the first error is told, once all have had their turn.
+fn free_all(session: &Session, pieces: &[Free]) -> Result<(), CUresult> {
+    let mut result = Ok(());
+    for free in pieces {
+        let freed = session.objects.memory.free(session, free.start);
+        // Not there: it has gone with its context, which another thread has ended.
+        if freed != Err(CUresult::INVALID_VALUE) {
+            result = result.and(freed);
+        }
+    }
+    result
 }
 
 /// Memory of a pool that the program has.
@@ -204,22 +244,24 @@ impl Pools {
             stays
         });
         for pool in session.objects.pools.select(|_| true) {
-            pool.state().free.retain(|free| free.context != context);
+            pool.state().forget_context(context);
         }
     }
 
     /// A wait has ended: pools give back what they hold beyond their thresholds.
     pub(crate) fn settle(&self, session: &Session) -> Result<(), CUresult> {
-        if !self.may_hold.swap(false, SeqCst) {
+        // Who has no pools pays a read.
+        if !self.may_hold.load(Relaxed) || !self.may_hold.swap(false, SeqCst) {
             return Ok(());
         }
+        let mut result = Ok(());
         for pool in session.objects.pools.select(|_| true) {
             let threshold = pool.state().threshold;
-            pool.trim(session, threshold)?;
-            let holds = !pool.state().free.is_empty();
+            result = result.and(pool.trim(session, threshold));
+            let holds = pool.state().held > 0;
             self.may_hold.fetch_or(holds, SeqCst);
         }
-        Ok(())
+        result
     }
 
     fn of_device(&self, session: &Session, device: usize) -> (Arc<Pool>, Arc<Pool>) {
@@ -335,27 +377,28 @@ fn allocate_new(
     pool: &Pool,
     size: u64,
 ) -> Result<u64, CUresult> {
-    if pool
-        .most
-        .is_some_and(|most| pool.state().reserved() + size > most)
-    {
+    if !pool.has_room(size) {
         pool.trim(session, 0)?;
-        if pool
-            .most
-            .is_some_and(|most| pool.state().reserved() + size > most)
-        {
+        if !pool.has_room(size) {
             return Err(CUresult::OUT_OF_MEMORY);
         }
     }
     let memory = &session.objects.memory;
-    match memory.allocate(session, context, size) {
+    let allocate = || memory.allocate(session, context, size);
+    match allocate() {
         Err(CUresult::OUT_OF_MEMORY) => {
-            // What pools hold may be what is missing, once streams have passed it.
-            stream::synchronise_context(session, context)?;
-            for pool in session.objects.pools.select(|_| true) {
+            // What pools hold may be what is missing, once streams have passed it. A stream may wait for the caller: so there is an end.
+            let pools = session.objects.pools.select(|pool| pool.state().held > 0);
+            if pools.is_empty() {
+                return Err(CUresult::OUT_OF_MEMORY);
+            }
+            let end = Instant::now() + PATIENCE;
+            let is_passed = |pool: &Arc<Pool>| pool.state().free.iter().all(Free::is_passed);
+            session.wait_until(|| pools.iter().all(is_passed) || Instant::now() >= end)?;
+            for pool in &pools {
                 pool.trim(session, 0)?;
             }
-            memory.allocate(session, context, size)
+            allocate()
         }
         result => result,
     }
@@ -423,7 +466,7 @@ pub(crate) unsafe fn cuMemFreeAsync(dptr: CUdeviceptr, stream: CUstream) -> CUre
             let mut state = used.pool.state();
             state.used -= used.size;
             if !state.is_destroyed {
-                state.free.push(Free {
+                state.hold(Free {
                     start: dptr,
                     size: used.size,
                     context: used.context,
@@ -475,11 +518,11 @@ pub(crate) unsafe fn cuMemPoolDestroy(pool: CUmemoryPool) -> CUresult {
         let held = {
             let mut state = pool.state();
             state.is_destroyed = true;
+            state.held = 0;
             std::mem::take(&mut state.free)
         };
         // Freed memory rests until all streams have passed.
-        held.iter()
-            .try_for_each(|free| session.objects.memory.free(session, free.start))
+        free_all(session, &held)
     })())
 }
 

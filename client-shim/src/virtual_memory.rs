@@ -29,10 +29,9 @@ use driver_api::wire::request::{
 };
 
 use crate::entry::code;
-use crate::handles::{dress_number, undress_number};
+use crate::handles::{dress, undress};
 use crate::memory::{GRANULARITY, out};
 use crate::session::{self, Session};
-use crate::thread;
 
 /// `CU_MEM_ALLOCATION_TYPE_PINNED`, `CU_MEM_LOCATION_TYPE_DEVICE`.
 const PINNED: u32 = 1;
@@ -46,6 +45,8 @@ const ACCESSES: [u32; 3] = [NO_ACCESS, 1, 3];
 const LAST_GRANULARITY: u32 = 1;
 /// The kind of a physical memory's handle.
 const KIND: usize = 8;
+/// Physical memory and mappings belong to no context.
+const NO_CONTEXT: u32 = 0;
 
 /// Physical memory that the program has made.
 #[derive(Debug)]
@@ -70,21 +71,29 @@ impl Physical {
     }
 
     /// One use fewer; the last ends it.
-    fn give_up(&self, session: &Session, which: impl FnOnce(&mut Uses)) -> Result<(), CUresult> {
+    fn give_up(
+        &self,
+        session: &Session,
+        which: impl FnOnce(&mut Uses) -> Result<(), CUresult>,
+    ) -> Result<(), CUresult> {
         let is_last = {
             let mut uses = self.uses();
-            which(&mut uses);
+            which(&mut uses)?;
             uses.handles == 0 && uses.mappings == 0
         };
         if !is_last {
             return Ok(());
         }
         session.objects.physical.remove(self.id);
-        session.post_in(
-            thread::current(),
-            |_| GpurunPhysicalRelease::new(self.id),
-            &[],
-        )
+        session.post_in(NO_CONTEXT, |_| GpurunPhysicalRelease::new(self.id), &[])
+    }
+
+    /// One mapping fewer.
+    fn end_mapping(&self, session: &Session) -> Result<(), CUresult> {
+        self.give_up(session, |uses| {
+            uses.mappings = uses.mappings.saturating_sub(1);
+            Ok(())
+        })
     }
 }
 
@@ -161,7 +170,7 @@ fn physical_of(
 ) -> Result<Arc<Physical>, CUresult> {
     let id = usize::try_from(handle)
         .ok()
-        .and_then(|handle| undress_number(KIND, handle));
+        .and_then(|handle| undress(KIND, handle));
     let physical = id.and_then(|id| session.objects.physical.get(id));
     physical
         .filter(|physical| physical.uses().handles > 0)
@@ -169,7 +178,7 @@ fn physical_of(
 }
 
 fn handle_of(physical: &Physical) -> CUmemGenericAllocationHandle {
-    dress_number(KIND, physical.id) as u64
+    dress(KIND, physical.id) as u64
 }
 
 /// Properties that can be had here, and the device that they name.
@@ -291,7 +300,7 @@ pub(crate) unsafe fn cuMemCreate(
             }),
         });
         let request = GpurunPhysicalCreate::new(physical.id, properties.location.id, size);
-        let ask = || session.ask_in(thread::current(), &request, &[]).map(drop);
+        let ask = || session.ask_in(NO_CONTEXT, &request, &[]).map(drop);
         if let Err(code) = session.objects.memory.with_patience(session, ask) {
             session.objects.physical.remove(physical.id);
             return Err(code);
@@ -306,8 +315,10 @@ pub(crate) unsafe fn cuMemRelease(handle: CUmemGenericAllocationHandle) -> CUres
     code((|| {
         let session = session::get()?;
         let physical = physical_of(session, handle)?;
+        // Looked at and counted under one lock: of two threads that release the last handle one is wrong.
         physical.give_up(session, |uses| {
-            uses.handles = uses.handles.saturating_sub(1);
+            uses.handles = uses.handles.checked_sub(1).ok_or(CUresult::INVALID_VALUE)?;
+            Ok(())
         })
     })())
 }
@@ -334,7 +345,7 @@ pub(crate) unsafe fn cuMemRetainAllocationHandle(
         let session = session::get()?;
         let address = addr.addr() as u64;
         let mut reservations = session.objects.virtual_memory.lock();
-        let found = reservation(&mut reservations, &(address..address + 1))?;
+        let found = reservation(&mut reservations, &range_of(address, 1)?)?;
         let (start, mapped) = found
             .mappings
             .range(..=address)
@@ -370,10 +381,20 @@ pub(crate) unsafe fn cuMemMap(
         if before.is_some_and(|(start, mapped)| start + mapped.size > range.start) {
             return Err(CUresult::INVALID_VALUE);
         }
+        // Counted before it is asked for: another thread may release the handle meanwhile, and the memory stays for the mapping.
+        {
+            let mut uses = physical.uses();
+            if uses.handles == 0 {
+                return Err(CUresult::INVALID_VALUE);
+            }
+            uses.mappings += 1;
+        }
         // The order of mappings is that of the calls: the lock is held, for which no thread of ours ever waits.
         let request = GpurunPhysicalMap::new(ptr, size as u64, physical.id);
-        session.ask_in(thread::current(), &request, &[])?;
-        physical.uses().mappings += 1;
+        if let Err(code) = session.ask_in(NO_CONTEXT, &request, &[]) {
+            physical.end_mapping(session)?;
+            return Err(code);
+        }
         let mapped = Mapped {
             size: size as u64,
             physical,
@@ -384,7 +405,7 @@ pub(crate) unsafe fn cuMemMap(
     })())
 }
 
-/// The access that a call gives: of the descriptions the last that names a device of the session.
+/// The access that a call gives to each device that it names, in its order.
 ///
 /// # Safety
 /// `descriptions` has so many elements.
@@ -434,7 +455,7 @@ pub(crate) unsafe fn cuMemSetAccess(
                     return Err(CUresult::INVALID_DEVICE);
                 }
                 let request = GpurunVirtualAccess::new(start, mapped.size, *flags);
-                session.ask_in(thread::current(), &request, &[])?;
+                session.ask_in(NO_CONTEXT, &request, &[])?;
                 mapped.access = *flags;
                 let memory = &session.objects.memory;
                 match *flags {
@@ -484,12 +505,10 @@ pub(crate) unsafe fn cuMemUnmap(ptr: CUdeviceptr, size: usize) -> CUresult {
                 continue;
             };
             let request = GpurunVirtualUnmap::new(start, mapped.size);
-            session.ask_in(thread::current(), &request, &[])?;
+            session.ask_in(NO_CONTEXT, &request, &[])?;
             session.objects.memory.forget_virtual(start);
             found.mappings.remove(&start);
-            mapped.physical.give_up(session, |uses| {
-                uses.mappings = uses.mappings.saturating_sub(1);
-            })?;
+            mapped.physical.end_mapping(session)?;
         }
         Ok(())
     })())

@@ -30,7 +30,7 @@ use crate::process;
 use crate::session::{self, Session};
 use crate::stream::{self, Stream};
 
-/// What the stream has to do for a function: to write the mark, and to wait at the gate.
+/// What the stream has to do for a function beside its mark: to wait at the gate, and to tell that it has passed.
 const OPERATIONS: u64 = 2;
 /// A task whose mark has not been given yet.
 const NO_MARK: u64 = u64::MAX;

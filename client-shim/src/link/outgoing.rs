@@ -27,8 +27,9 @@ const LOOK_AGAIN: Duration = Duration::from_micros(30);
 const SOON: Duration = Duration::from_micros(100);
 /// Most bytes of frames that the worker has not acknowledged.
 const MAX_RETAINED_BYTES: usize = 16 * 1024 * 1024;
-/// Most bytes of a transfer that are lent to the transport at once: many enough that what is on its way hides what preparing the next costs.
-const LOAN_BYTES: usize = 16 * BULK_CHUNK_BYTES;
+/// Most bytes of a transfer that are lent to the transport at once: many enough that what is on its way hides what preparing the next costs, and few enough
+/// that other threads' calls do not wait long for the wire, which is held for that.
+const LOAN_BYTES: usize = 4 * BULK_CHUNK_BYTES;
 /// Buffers that are kept for reuse.
 const MAX_SPARE: usize = 8;
 

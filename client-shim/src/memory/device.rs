@@ -47,7 +47,7 @@ const BLOCK: u64 = 512;
 const MOST_SMALL: u64 = 1024 * 1024;
 
 /// How long one asks again for memory that is on its way out of others; the worker says no long before.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 /// The first pause before asking again, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(2));
 

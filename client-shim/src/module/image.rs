@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use driver_api::abi::{CUjit_option, CUresult};
 use driver_api::image::{self, ComputeCapability, Image, ImageError};
+use driver_api::link_options::{ERRORS, INFORMATION, WALL_TIME};
 use driver_api::wire::Request;
 use protocol::limits::MAX_INLINE_COPY_BYTES;
 
@@ -173,13 +174,6 @@ pub(crate) unsafe fn read_file(name: *const c_char) -> Result<Vec<u8>, CUresult>
     Ok(bytes)
 }
 
-/// Options that say where logs go: size of the buffer for messages, and for errors.
-const LOG_SIZES: [CUjit_option; 2] = [4, 6];
-/// The buffers themselves.
-const LOG_BUFFERS: [CUjit_option; 2] = [3, 5];
-/// `CU_JIT_WALL_TIME`.
-const WALL_TIME: CUjit_option = 2;
-
 /// JIT options: logs come back empty; the others are advice to a compiler that the server's driver has with its own defaults.
 ///
 /// # Safety
@@ -196,13 +190,13 @@ pub(super) unsafe fn note_options(
     for index in 0..count as usize {
         // SAFETY: the caller's promise.
         let (option, value) = unsafe { (options.add(index).read(), values.add(index)) };
-        if LOG_SIZES.contains(&option) {
+        if [INFORMATION.1, ERRORS.1].contains(&option) {
             // SAFETY: the driver writes the bytes used into the option's value.
             unsafe { value.write(core::ptr::null_mut()) };
         } else if option == WALL_TIME {
             // SAFETY: a float in the value's place, as the driver writes it.
             unsafe { value.cast::<f32>().write(0.0) };
-        } else if !LOG_BUFFERS.contains(&option) {
+        } else if ![INFORMATION.0, ERRORS.0].contains(&option) {
             log::info!("JIT option {option} is left to the server's driver");
         }
     }
