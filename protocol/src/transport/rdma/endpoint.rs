@@ -30,7 +30,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::super::Owner;
 use super::super::endpoint::{Endpoint, Interest, Span};
-use super::super::socket::Socket;
+use super::super::socket::{self, Socket};
 use super::RdmaError;
 use super::loan::Loans;
 use super::ring::{Credit, MAX_CREDITS, Part, Reader, Writer};
@@ -56,6 +56,10 @@ pub(super) const INLINE_BYTES: u32 = 256;
 
 /// How long the end of a connection waits for what was sent.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
+
+/// How long lent memory is waited for: longer than a card tries to send (by default some seven seconds, four times as long on some), so that a link may be
+/// down for as long as it may otherwise. Then its queue pair has failed, which ends the wait.
+const TAKE_BACK_TIME: Duration = Duration::from_secs(40);
 
 /// The direction that we write.
 pub(super) struct Outgoing {
@@ -450,7 +454,8 @@ impl RdmaEndpoint {
                 return;
             }
             drop(outgoing);
-            if self.is_over.load(SeqCst) || Instant::now() >= deadline {
+            let has_ended = || self.socket.descriptor().is_some_and(socket::is_hung_up);
+            if self.is_over.load(SeqCst) || Instant::now() >= deadline || has_ended() {
                 return;
             }
             std::thread::yield_now();
@@ -519,7 +524,7 @@ impl Endpoint for RdmaEndpoint {
     fn take_back(&self, loan: u64) {
         let last = self.outgoing().loans.last(loan);
         if let Some(last) = last {
-            self.flush_for(last, FLUSH_TIME);
+            self.flush_for(last, TAKE_BACK_TIME);
         }
         self.outgoing().loans.end(loan);
     }

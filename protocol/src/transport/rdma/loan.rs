@@ -2,8 +2,8 @@
 //!
 //! What: a loan is registered for one transfer, or a part of one, and given back when the card has done with it: there is no cache, so
 //! memory that is unmapped and mapped again is never read stale. The card may only read it, and nobody else may use its key. Rules: of a
-//! program, only anonymous pages that are there are lent. Registering makes the kernel treat a page as if it were to be written, which would make a
-//! copy of every page of a file that is mapped privately; such memory is staged. After a `fork` parent and child see what they would see
+//! program, only anonymous pages that are there and its own are lent. Registering makes the kernel treat a page as if it were to be written, which would make a
+//! copy of every page of a file that is mapped privately, of the zero page, and of what is shared with a forked child; such memory is staged. After a `fork` parent and child see what they would see
 //! anyway: the bytes on their way do not change while they are lent. What is cheaper, copying or registering, depends on the card, the
 //! kernel and the memory, and so is [measured](Choice).
 
@@ -116,11 +116,14 @@ impl Loans {
     }
 }
 
-/// Whether every page of this memory is there, and belongs to no file: what the kernel says of this process's pages.
+/// Whether every page of this memory is there, belongs to no file, and is this process's alone, as the zero page is not: what the kernel says of this
+/// process's pages.
 fn is_anonymous(start: usize, length: usize) -> bool {
     const PAGE: usize = 4096;
     const IS_PRESENT: u64 = 1 << 63;
     const IS_OF_A_FILE: u64 = 1 << 61;
+    const IS_EXCLUSIVE: u64 = 1 << 56;
+    const IS_LENT: u64 = IS_PRESENT | IS_EXCLUSIVE;
     let Ok(map) = File::open("/proc/self/pagemap") else {
         return false;
     };
@@ -136,7 +139,7 @@ fn is_anonymous(start: usize, length: usize) -> bool {
         }
         let (words, _) = entries[..bytes].as_chunks::<8>();
         let mut words = words.iter().map(|word| u64::from_ne_bytes(*word));
-        if !words.all(|word| word & IS_PRESENT != 0 && word & IS_OF_A_FILE == 0) {
+        if !words.all(|word| word & (IS_LENT | IS_OF_A_FILE) == IS_LENT) {
             return false;
         }
         page += bytes / 8;
@@ -220,6 +223,11 @@ mod tests {
         let own = vec![1_u8; 1 << 20];
         assert!(is_anonymous(own.as_ptr().addr(), own.len()));
         assert!(is_anonymous(own.as_ptr().addr() + 5, 100));
+        // Memory that was only read is the zero page, as often as it is there.
+        let untouched = vec![0_u8; 4 << 20];
+        let sum: u64 = untouched.iter().map(|byte| u64::from(*byte)).sum();
+        assert_eq!(std::hint::black_box(sum), 0);
+        assert!(!is_anonymous(untouched.as_ptr().addr(), untouched.len()));
         // Our own code is a file's.
         assert!(!is_anonymous(
             is_anonymous as fn(usize, usize) -> bool as usize,

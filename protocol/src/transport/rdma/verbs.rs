@@ -6,7 +6,7 @@
 //!
 //! # Safety
 //! Every pointer came from the library and is not null, is used only while its owner lives, and verbs objects may be used by any thread
-//! (the library locks where it must). Registered memory is a mapping of our own, never given to anyone as a reference: the card writes it.
+//! (the library locks where it must). Registered memory is a mapping of our own, never given to anyone as a reference: the card writes it; or it is lent, and the card only reads it.
 #![expect(unsafe_code, reason = "calls rdma-core")]
 
 use std::ffi::{CStr, c_int};
