@@ -15,6 +15,15 @@ pub struct Copies {
 }
 
 impl Copies {
+    /// The same copies, not one of them made: what they need is there afterwards.
+    #[must_use]
+    pub fn prepared(&self) -> Self {
+        Self {
+            count: 0,
+            ..self.clone()
+        }
+    }
+
     /// `count` copies of so many bytes.
     #[must_use]
     pub const fn new(bytes: usize, to_device: bool, pinned: bool, count: usize) -> Self {
@@ -37,17 +46,18 @@ pub struct Buffers {
 
 impl Buffers {
     fn device(&mut self, gpu: &Gpu, bytes: usize) -> Result<u64, String> {
-        match self.device {
-            Some((address, size)) if size >= bytes => Ok(address),
-            old => {
-                if let Some((address, _)) = old {
-                    gpu.free(address)?;
-                }
-                let address = gpu.allocate(bytes)?;
-                self.device = Some((address, bytes));
-                Ok(address)
-            }
+        if let Some((address, size)) = self.device
+            && size >= bytes
+        {
+            return Ok(address);
         }
+        // Forgotten first: if there is no more, what was there is gone.
+        if let Some((address, _)) = self.device.take() {
+            gpu.free(address)?;
+        }
+        let address = gpu.allocate(bytes)?;
+        self.device = Some((address, bytes));
+        Ok(address)
     }
 
     fn host(&mut self, gpu: &Gpu, bytes: usize, pinned: bool) -> Result<&mut [u8], String> {

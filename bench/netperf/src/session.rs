@@ -4,6 +4,8 @@
 //! they need, and lets them measure in turn. Beside them, where the server is reached by TCP: how long the network takes there and back, by how long
 //! connecting takes. Rule: a case that cannot be done (a slice too small for the largest copy) is said and left out; the others stand.
 
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,9 +21,12 @@ use crate::Failure;
 use crate::cases::{Case, cases};
 use crate::figures::Figures;
 use crate::plot;
-use crate::process::{self, Process};
+use crate::process::{self, Process, Work};
 use crate::round::Round;
 use crate::table::{self, Row};
+
+/// The file that is none.
+const STANDARD_OUTPUT: &str = "-";
 
 /// How often a connection is made and closed again.
 const CONNECTIONS: usize = 20;
@@ -59,6 +64,14 @@ pub struct Options {
 }
 
 impl Options {
+    /// The files that are wanted.
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        let files = [&self.csv, &self.plot, &self.json].into_iter().flatten();
+        files
+            .map(PathBuf::as_path)
+            .filter(|file| *file != Path::new(STANDARD_OUTPUT))
+    }
+
     /// The transports to compare, each a word that programs know; none: the one that is configured.
     ///
     /// # Errors
@@ -86,6 +99,11 @@ pub fn run(options: &Options, process: impl Fn() -> Command) -> Result<(), Failu
     let sessions = options.sessions as usize;
     let cases = cases(options.quick, (options.most as usize) << 20, sessions);
     let rounds = if options.quick { 1 } else { options.rounds };
+    for file in options.files() {
+        // Found out now, not after minutes; what is there stays until there is something to write.
+        let opened = OpenOptions::new().create(true).append(true).open(file);
+        opened.map_err(|error| format!("{}: {error}", file.display()))?;
+    }
     let total = u64::from(rounds) * (cases.len() * transports.len()) as u64;
     let bar = ProgressBar::new(total).with_message("measuring");
     let mut lanes = Vec::new();
@@ -146,7 +164,16 @@ impl Lane {
         if measured.failure.is_some() {
             return Ok(());
         }
-        match process::all(&mut self.processes[..case.sessions], &case.work)? {
+        let processes = &mut self.processes[..case.sessions];
+        if let Work::Copy(copies) = &case.work
+            && measured.rounds.is_empty()
+            && let Err(failure) = process::all(processes, &Work::Copy(copies.prepared()))?
+        {
+            // All sessions have their memory before one begins to copy.
+            measured.failure = Some(failure);
+            return Ok(());
+        }
+        match process::all(processes, &case.work)? {
             Ok(round) => measured.rounds.push(round),
             Err(failure) => measured.failure = Some(failure),
         }
@@ -171,27 +198,40 @@ fn report(options: &Options, cases: &[Case], lanes: &[Lane]) -> Result<(), Failu
             measured.push((case.clone(), lane.transport.clone(), figures));
         }
     }
+    if rows.is_empty() {
+        return Err("no case could be measured".into());
+    }
+    match options.json.as_deref() {
+        Some(file) if file == Path::new(STANDARD_OUTPUT) => {
+            table::write_json(std::io::stdout().lock(), &rows)?;
+        }
+        json => {
+            say(&rows);
+            if let Some(file) = json {
+                let mut writer = BufWriter::new(File::create(file)?);
+                table::write_json(&mut writer, &rows)?;
+                writer.flush()?;
+            }
+        }
+    }
     if let Some(file) = &options.csv {
         table::write_csv(file, &rows)?;
     }
     if let Some(file) = &options.plot {
         plot::write(file, &table::charts(&measured))?;
     }
-    match options.json.as_deref() {
-        Some(file) if file == Path::new("-") => {
-            return table::write_json(std::io::stdout().lock(), &rows);
-        }
-        Some(file) => table::write_json(std::fs::File::create(file)?, &rows)?,
-        None => {}
-    }
-    println!("{}", table::table(&rows));
+    Ok(())
+}
+
+/// The table, and the network beside it.
+fn say(rows: &[Row]) {
+    println!("{}", table::table(rows));
     if let Some((address, figures)) = network() {
         println!(
             "\nthe network to {address}, there and back: {:.1} µs (the median of {} TCP connections)",
             figures.us_p50, figures.samples
         );
     }
-    Ok(())
 }
 
 /// How long the network takes there and back; nothing where the server is on this machine's own socket, or does not say.
