@@ -86,9 +86,14 @@ pub(crate) fn running() -> &'static str {
         .map_or("a thread of the library", |row| row.name)
 }
 
+/// The time at which the running call begins to wait for the server, if anybody counts.
+pub(crate) fn waits() -> Option<Instant> {
+    session::stats().map(|_| Instant::now())
+}
+
 /// Adds time that the running call has waited for the server.
-pub(crate) fn waited(since: Instant) {
-    if let Some(stats) = session::stats() {
+pub(crate) fn waited(since: Option<Instant>) {
+    if let (Some(stats), Some(since)) = (session::stats(), since) {
         stats.waited(ROW.get(), since.elapsed());
     }
 }

@@ -39,6 +39,7 @@ pub(crate) use names::*;
 
 use crate::entry::code;
 use crate::handles::Handle;
+use crate::link::Body;
 use crate::memory::out;
 use crate::session::{self, Session};
 pub(crate) use image::{BEHIND_FILE, read_file};
@@ -342,7 +343,7 @@ fn look_up(
     known: &Mutex<HashMap<CString, u32>>,
     name: CString,
     owner: Owner,
-    ask: impl FnOnce(u32, &[u8]) -> Result<Vec<u8>, CUresult>,
+    ask: impl FnOnce(u32, &[u8]) -> Result<Body, CUresult>,
 ) -> Result<u32, CUresult> {
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(id) = known.get(&name) {

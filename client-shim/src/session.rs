@@ -475,7 +475,7 @@ impl Session {
             thread: thread::number(),
             context,
         };
-        let since = std::time::Instant::now();
+        let since = entry::waits();
         let reply = self
             .link
             .ask(call, &[request.as_bytes(), rest], placed, then)?;
@@ -487,7 +487,7 @@ impl Session {
     /// Sends what is queued, and waits until `done`.
     pub(crate) fn wait_until(&self, done: impl FnMut() -> bool) -> Result<(), CUresult> {
         entry::answered(Answered::Asked);
-        let since = std::time::Instant::now();
+        let since = entry::waits();
         self.link.flush()?;
         self.link.wait_until(done)?;
         entry::waited(since);

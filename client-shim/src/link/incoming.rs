@@ -4,7 +4,7 @@
 //! others who wait. Only while nobody waits does the background thread read; it looks whether someone else does once a
 //! millisecond, so that it is not woken for every reply of theirs.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -14,6 +14,7 @@ use driver_api::abi::CUresult;
 use protocol::frame::{Completions, FrameHeader, FrameKind, HEADER_BYTES, Replies};
 use protocol::spin::Spin;
 use protocol::transport::{FrameReceiver, TransportError};
+use smallvec::SmallVec;
 
 use super::transfers::Place;
 use super::{Link, reason};
@@ -40,8 +41,11 @@ pub(crate) struct Reply {
     /// The driver's result.
     pub(crate) result: CUresult,
     /// What was answered; empty if the result is an error.
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Body,
 }
+
+/// A reply's bytes: most are a few numbers, for which nothing is allocated.
+pub(crate) type Body = SmallVec<[u8; 64]>;
 
 /// A thread's place for its reply.
 #[derive(Debug, Default)]
@@ -55,7 +59,8 @@ impl Waiting {
         self.done.load(SeqCst)
     }
 
-    pub(super) fn take(&self) -> Option<Reply> {
+    fn take(&self) -> Option<Reply> {
+        self.done.store(false, SeqCst);
         self.reply
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -63,12 +68,24 @@ impl Waiting {
     }
 }
 
+/// Who waits for which reply.
+#[derive(Debug, Default)]
+struct Asked {
+    /// In the order of the calls, which is mostly that of the replies. No more than threads wait.
+    expected: VecDeque<(u64, Arc<Waiting>)>,
+    /// Places that nobody waits in: kept, so that nothing is allocated for a call.
+    spare: Vec<Arc<Waiting>>,
+}
+
+/// Places that are kept.
+const MAX_SPARE: usize = 64;
+
 pub(super) struct Incoming {
     front: Mutex<Front>,
     /// Threads of the program that read or want to.
     readers: AtomicU32,
     descriptor: Option<RawFd>,
-    waiting: Mutex<HashMap<u64, Arc<Waiting>>>,
+    asked: Mutex<Asked>,
     received: AtomicU64,
     sink: Box<dyn Sink>,
 }
@@ -77,7 +94,12 @@ pub(super) struct Incoming {
 struct Front {
     receiver: Box<dyn FrameReceiver>,
     spin: Spin,
+    /// The payload of the frame that is taken in.
+    payload: Vec<u8>,
 }
+
+/// Most bytes that are kept for the next payload.
+const KEPT_PAYLOAD_BYTES: usize = 64 << 10;
 
 /// The right to read.
 pub(super) struct Reader<'a> {
@@ -100,9 +122,10 @@ impl Incoming {
             front: Mutex::new(Front {
                 spin: Spin::new(receiver.look_time()),
                 receiver,
+                payload: Vec::new(),
             }),
             readers: AtomicU32::new(0),
-            waiting: Mutex::new(HashMap::new()),
+            asked: Mutex::default(),
             received: AtomicU64::new(0),
             sink,
         }
@@ -113,13 +136,37 @@ impl Incoming {
         self.received.load(SeqCst)
     }
 
-    /// Announces that call `number` will be answered.
-    pub(super) fn expect(&self, number: u64, waiting: Arc<Waiting>) {
-        self.waiting().insert(number, waiting);
+    /// Announces that call `number` will be answered, and where. Calls are announced in their order.
+    pub(super) fn expect(&self, number: u64) -> Arc<Waiting> {
+        let mut asked = self.asked();
+        let waiting = asked.spare.pop().unwrap_or_default();
+        asked.expected.push_back((number, Arc::clone(&waiting)));
+        waiting
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Arc<Waiting>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The reply, if it has come; the place is another call's from now on.
+    pub(super) fn take(&self, waiting: Arc<Waiting>) -> Option<Reply> {
+        let reply = waiting.take();
+        let mut asked = self.asked();
+        // Where no reply has come, it may still be expected.
+        if reply.is_some() && asked.spare.len() < MAX_SPARE {
+            asked.spare.push(waiting);
+        }
+        reply
+    }
+
+    /// Who waits for a call's reply, once.
+    fn answered(&self, call: u64) -> Option<Arc<Waiting>> {
+        let mut asked = self.asked();
+        let place = asked
+            .expected
+            .iter()
+            .position(|(number, _)| *number == call)?;
+        asked.expected.remove(place).map(|(_, waiting)| waiting)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The right to read, if nobody has it.
@@ -238,7 +285,7 @@ impl Reader<'_> {
             FrameKind::Bulk => self.bulk(link, header),
             FrameKind::Output => {
                 let bytes = self.payload(header)?;
-                process::print(&bytes);
+                process::print(bytes);
                 Ok(())
             }
             FrameKind::Fault => self.fault(header),
@@ -247,7 +294,7 @@ impl Reader<'_> {
                 let reason = self.payload(header)?;
                 Err(format!(
                     "the server ended it: {}",
-                    String::from_utf8_lossy(&reason)
+                    String::from_utf8_lossy(reason)
                 ))
             }
             FrameKind::Calls => Err("the server broke the protocol: it sent calls".to_owned()),
@@ -255,20 +302,26 @@ impl Reader<'_> {
     }
 
     /// The whole payload; its length is bounded by the frame's kind.
-    fn payload(&mut self, header: &FrameHeader) -> Result<Vec<u8>, String> {
-        let mut bytes = vec![0; header.length as usize];
-        self.front
-            .receiver
-            .read_payload(&mut bytes)
+    fn payload(&mut self, header: &FrameHeader) -> Result<&[u8], String> {
+        let length = header.length as usize;
+        let Front {
+            receiver, payload, ..
+        } = &mut *self.front;
+        if payload.len() < length || payload.len() > length.max(KEPT_PAYLOAD_BYTES) {
+            *payload = vec![0; length];
+        }
+        let bytes = &mut payload[..length];
+        receiver
+            .read_payload(bytes)
             .map_err(|error| reason(&error))?;
         Ok(bytes)
     }
 
     fn replies(&mut self, header: &FrameHeader) -> Result<(), String> {
-        let payload = self.payload(header)?;
-        for record in Replies::new(&payload) {
+        let incoming = self.incoming;
+        for record in Replies::new(self.payload(header)?) {
             let (record, body) = record.map_err(|error| error.to_string())?;
-            let Some(waiting) = self.incoming.waiting().remove(&record.call) else {
+            let Some(waiting) = incoming.answered(record.call) else {
                 return Err(format!(
                     "the server broke the protocol: nobody asked call {}",
                     record.call
@@ -276,7 +329,7 @@ impl Reader<'_> {
             };
             let reply = Reply {
                 result: CUresult(record.result),
-                body: body.to_vec(),
+                body: Body::from_slice(body),
             };
             *waiting.reply.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
             waiting.done.store(true, SeqCst);
@@ -285,10 +338,10 @@ impl Reader<'_> {
     }
 
     fn completions(&mut self, header: &FrameHeader) -> Result<(), String> {
-        let payload = self.payload(header)?;
-        for record in Completions::new(&payload) {
+        let incoming = self.incoming;
+        for record in Completions::new(self.payload(header)?) {
             let (record, _) = record.map_err(|error| error.to_string())?;
-            self.incoming
+            incoming
                 .sink
                 .completed(record.stream, record.mark, CUresult(record.result));
         }
@@ -324,12 +377,13 @@ impl Reader<'_> {
     }
 
     fn fault(&mut self, header: &FrameHeader) -> Result<(), String> {
+        let incoming = self.incoming;
         let text = self.payload(header)?;
         let context = u32::try_from(header.argument).unwrap_or(0);
         let result = CUresult(u32::try_from(header.offset).unwrap_or(CUresult::UNKNOWN.0));
-        let text = String::from_utf8_lossy(&text);
+        let text = String::from_utf8_lossy(text);
         log::error!("{text}");
-        self.incoming.sink.fault(context, result, &text);
+        incoming.sink.fault(context, result, &text);
         Ok(())
     }
 }

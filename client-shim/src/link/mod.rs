@@ -30,7 +30,7 @@ use protocol::frame::{FrameHeader, FrameKind};
 use protocol::spin::Wait;
 use protocol::transport::{Connection, Interrupt, TransportError, Watch};
 
-pub(crate) use incoming::{Reply, Sink};
+pub(crate) use incoming::{Body, Reply, Sink};
 pub(crate) use outgoing::{Call, Placed};
 pub(crate) use transfers::Transfer;
 
@@ -302,14 +302,15 @@ impl Link {
         then: impl FnOnce() -> Result<(), Lost>,
     ) -> Result<Reply, Lost> {
         self.check()?;
-        let waiting = Arc::new(incoming::Waiting::default());
+        let mut waiting = None;
         self.outgoing.ask(self, call, parts, |place| {
-            self.incoming.expect(place.call, Arc::clone(&waiting));
+            waiting = Some(self.incoming.expect(place.call));
             placed(place);
         })?;
+        let waiting = waiting.ok_or(Lost)?;
         then()?;
         self.wait_until(|| waiting.is_done())?;
-        waiting.take().ok_or(Lost)
+        self.incoming.take(waiting).ok_or(Lost)
     }
 
     /// Sends what is queued.

@@ -226,6 +226,9 @@ impl Inner {
 
     /// Blocks whose streams have passed go back to their chunks; what is to be given back for that.
     fn wake_resting(&mut self) -> Vec<Unmapping> {
+        if self.resting.is_empty() {
+            return Vec::new();
+        }
         let has_passed = |resting: &mut Resting| {
             let mut until = resting.until.iter();
             until.all(|(stream, mark)| stream.has_reached(*mark))

@@ -24,8 +24,8 @@ use super::{FrameReceiver, FrameSender, Loan, Owner, TransportError};
 use crate::frame::{FrameHeader, FrameKind, HEADER_BYTES, WireHeader};
 use crate::limits::{DIRECT_READ_BYTES, LOOK_INTERVAL, READ_AHEAD_BYTES, RECEIVE_BUFFER_BYTES};
 
-/// Pieces of one system call; more are sent by several.
-const PIECES: usize = 64;
+/// Pieces of one system call; more are sent by several. A frame has two or three: room for many would be cleared for each.
+const PIECES: usize = 8;
 
 /// The sending half over an endpoint.
 pub(super) struct StreamSender<E> {
