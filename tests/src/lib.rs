@@ -23,6 +23,13 @@ pub const PROGRAM_LIMIT: Duration = Duration::from_secs(120);
 /// Most time for a server to be ready, or to notice that a client is gone (promised: 2 s).
 pub const LIVENESS_LIMIT: Duration = Duration::from_secs(10);
 
+/// How frames travel between programs and servers of [`Transport::Tcp`], if not by TCP.
+const TRANSPORT_VARIABLE: &str = "GPURUN_TEST_TRANSPORT";
+/// The address on which those servers listen, if not the loopback device's.
+const HOST_VARIABLE: &str = "GPURUN_TEST_HOST";
+/// By how much processes are waited for longer, on an emulated machine.
+const PATIENCE_VARIABLE: &str = "GPURUN_TEST_PATIENCE";
+
 /// The root of the repository.
 #[must_use]
 pub fn repository() -> PathBuf {
@@ -63,6 +70,12 @@ pub fn program(variant: &str, name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// A limit of time on this machine.
+fn patiently(limit: Duration) -> Duration {
+    let times = std::env::var(PATIENCE_VARIABLE).ok();
+    limit * times.and_then(|times| times.parse().ok()).unwrap_or(1)
 }
 
 /// How a program gets to a device.
@@ -115,7 +128,21 @@ impl Way {
                 .arg(program),
             Self::Embedded => command.args(["--device", "soft"]).arg(program),
         };
+        let transport = std::env::var_os(TRANSPORT_VARIABLE);
+        if let Some(transport) = transport.filter(|_| self.is_over_tcp()) {
+            command.env("GPURUN_TRANSPORT", transport);
+        }
         command
+    }
+
+    fn is_over_tcp(&self) -> bool {
+        match self {
+            Self::Preload(server)
+            | Self::LibraryPath(server)
+            | Self::Gpurun(server)
+            | Self::Part(server, _) => server.starts_with("tcp:"),
+            Self::Direct | Self::Embedded => false,
+        }
     }
 }
 
@@ -223,7 +250,7 @@ pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     // A process can be waited for as a descriptor, so nothing sleeps and looks.
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).ok()?)?;
     let descriptor = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
-    let end = Instant::now() + limit;
+    let end = Instant::now() + patiently(limit);
     loop {
         if let Ok(Some(status)) = child.try_wait() {
             return Some(status);
@@ -253,7 +280,7 @@ pub struct Server {
 /// Where a server listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// On a free port of the loopback device.
+    /// On a free port of the loopback device, or of another one where the environment names it.
     Tcp,
     /// On a socket in a folder of its own.
     Unix,
@@ -292,8 +319,9 @@ impl Server {
             .prefix("gpurun-test-")
             .tempdir()
             .expect("a temporary folder");
+        let host = std::env::var(HOST_VARIABLE).ok();
         let listen = match transport {
-            Transport::Tcp => "tcp://127.0.0.1:0".to_owned(),
+            Transport::Tcp => format!("tcp://{}:0", host.as_deref().unwrap_or("127.0.0.1")),
             Transport::Unix => format!("unix:{}", folder.path().join("server.sock").display()),
         };
         let segment = folder.path().file_name().unwrap_or_default();
@@ -304,6 +332,7 @@ impl Server {
         let mut child = Command::new(release("gpu-server"))
             .args(["serve", "--device", "soft", "--listen", &listen, "--config"])
             .arg(&file)
+            .args(host.map(|_| "--insecure"))
             .env("GPURUN_SOFT_SEGMENT", segment)
             .envs(variables.iter().copied())
             .env("TMPDIR", folder.path().join("scratch"))
@@ -314,7 +343,7 @@ impl Server {
             .expect("gpu-server can be started");
         let lines = lines_of(child.stdout.take().expect("piped"));
         let line = lines
-            .recv_timeout(LIVENESS_LIMIT)
+            .recv_timeout(patiently(LIVENESS_LIMIT))
             .expect("gpu-server says where it listens");
         let address = line.strip_prefix("listening on ").expect(&line).to_owned();
         Self {
