@@ -123,6 +123,8 @@ driver_check_for_elsewhere() {
         g++ -c -std=c++17 -O2 -Wall -Wextra -I"$CUDA/cu13/include" -o "${objects[-1]}" "$source"
     done
     link_old "$BUNDLE/bin/driver_check" "${objects[@]}"
+    g++ -c -std=c++17 -O2 -Wall -I"$CUDA/cu13/include" -o "$MADE/wrong_calls.o" "$REPO/tests/programs/wrong_calls.cpp"
+    link_old "$BUNDLE/bin/wrong_calls" "$MADE/wrong_calls.o"
 }
 
 images_for_elsewhere() {
@@ -172,6 +174,7 @@ bundle_of_this_build() {
     "$NVCC" -std=c++17 -gencode=arch=compute_75,code=compute_75 -L"$CUDA/cu13/lib" -o "$BUNDLE/programs/static13/runtime_check" \
         "$CHECKS/runtime_check.cu"
     g++ -std=c++17 -O1 -Wall -Wextra -Werror -I"$CUDA/cu13/include" -o "$BUNDLE/bin/driver_check" "$CHECKS"/driver/*.cc -ldl -lpthread
+    cp "$TARGET/programs/driver/wrong_calls" "$BUNDLE/bin/"
     "$NVCC" -ptx -arch=compute_75 -o "$images/kernels.ptx" "$CHECKS/driver/kernels.cu"
     "$NVCC" -fatbin -gencode=arch=compute_75,code=compute_75 -o "$images/kernels.fatbin" "$CHECKS/driver/kernels.cu"
     write_manifest "this machine's build" "text for 75"

@@ -93,6 +93,19 @@ def driver_checks() -> List[Client]:
     ]
 
 
+def error_table() -> Client:
+    """What wrong calls answer: the table that the software GPU and the library pass, on a real driver."""
+    return Client(
+        "driver.error-table",
+        [str(BUNDLE / "bin" / "wrong_calls")],
+        judge.assumptions(),
+        limit=60,
+        order="NR",
+        stops_at_failure=False,
+        is_timed=False,
+    )
+
+
 def programs(variant: str, order: str) -> List[Client]:
     folder = BUNDLE / "programs" / variant
     if not folder.is_dir():
@@ -131,7 +144,7 @@ def python_clients(python: str) -> List[Client]:
 
 def all_clients(python: Optional[str]) -> List[Client]:
     # What tells most comes first: the time may run out.
-    first = driver_checks() + programs("static13", "NRNR")
+    first = [*driver_checks(), error_table(), *programs("static13", "NRNR")]
     return first + python_clients(python or sys.executable) + programs("dynamic12", "NR")
 
 

@@ -1,0 +1,552 @@
+// Wrong calls, and what each must answer: the same codes on every device and at any distance.
+//
+//   wrong_calls [--without FUNCTION]…
+//
+// Prints a line for each call, in the form of the checks of `tests/gpu-check`:
+//
+//   check FUNCTION.MISTAKE: expected CODE[|CODE], got CODE OK|DIFFERS
+//
+// Where an expected code comes from is said at each group. *Reference*: the CUDA driver API reference (docs.nvidia.com/cuda/cuda-driver-api) names it
+// in the function's text, or as the only one of its returns that fits. Two codes are given where the reference allows both. What no reference tells and
+// nobody has seen is not here: freed handles, at which a driver may crash, are asked one by one in `tests/gpu-check`.
+#include "driver.h"
+
+const char *const PROGRAM = "wrong_calls";
+
+static int checks, differences;
+
+static std::string name_of(CUresult code) {
+    const char *text = nullptr;
+    using Name = CUresult (*)(CUresult, const char **);
+    if (((Name)exported("cuGetErrorName"))(code, &text) != CUDA_SUCCESS || !text) return std::to_string(code);
+    return text;
+}
+
+static void check(const std::string &name, std::vector<CUresult> expected, CUresult got) {
+    std::string text;
+    bool is_expected = false;
+    for (CUresult code : expected) {
+        text += (text.empty() ? "" : "|") + name_of(code);
+        is_expected = is_expected || code == got;
+    }
+    checks++;
+    differences += !is_expected;
+    std::printf("check %s: expected %s, got %s %s\n", name.c_str(), text.c_str(), name_of(got).c_str(),
+                is_expected ? "OK" : "DIFFERS");
+}
+
+// A wrong call: what is wrong, the code, the function and its arguments.
+#define WRONG(mistake, code, function, ...)                                                                            \
+    do {                                                                                                               \
+        if (has(function)) check(std::string(function) + "." mistake, {code}, call(function, ##__VA_ARGS__));          \
+    } while (0)
+#define EITHER(mistake, one, other, function, ...)                                                                     \
+    do {                                                                                                               \
+        if (has(function)) check(std::string(function) + "." mistake, {one, other}, call(function, ##__VA_ARGS__));    \
+    } while (0)
+
+static const CUresult INVALID = CUDA_ERROR_INVALID_VALUE;
+static const CUdevice NO_DEVICE = 99;
+// In the first page there is never anything.
+static const CUdeviceptr NOWHERE = 0x100;
+
+template <typename T> static T *null() { return nullptr; }
+
+static int number;
+static unsigned flags;
+static size_t size, more;
+static float milliseconds;
+static void *pointer;
+static CUdeviceptr address;
+static CUdevice device;
+static CUcontext context;
+static CUstream stream;
+static CUevent event;
+static CUmodule module;
+static CUlibrary loaded;
+static CUkernel kernel;
+static CUfunction function;
+static CUmemoryPool pool;
+static unsigned char uuid[16];
+static char text[64];
+
+// Reference, of cuInit: "If cuInit() has not been called, any function from the driver API will return CUDA_ERROR_NOT_INITIALIZED."
+static void before_initialisation() {
+    const CUresult code = CUDA_ERROR_NOT_INITIALIZED;
+    WRONG("before-init", code, "cuDeviceGetCount", &number);
+    WRONG("before-init", code, "cuDeviceGet", &device, 0);
+    WRONG("before-init", code, "cuDeviceGetName", text, 64, (CUdevice)0);
+    WRONG("before-init", code, "cuDeviceTotalMem_v2", &size, (CUdevice)0);
+    WRONG("before-init", code, "cuDeviceGetAttribute", &number, (int)CU_DEVICE_ATTRIBUTE_WARP_SIZE, (CUdevice)0);
+    WRONG("before-init", code, "cuDeviceGetUuid", (CUuuid *)uuid, (CUdevice)0);
+    WRONG("before-init", code, "cuDeviceGetByPCIBusId", &device, "0000:00:00.0");
+    WRONG("before-init", code, "cuDeviceCanAccessPeer", &number, (CUdevice)0, (CUdevice)0);
+    WRONG("before-init", code, "cuDeviceGetDefaultMemPool", &pool, (CUdevice)0);
+    WRONG("before-init", code, "cuDevicePrimaryCtxRetain", &context, (CUdevice)0);
+    WRONG("before-init", code, "cuDevicePrimaryCtxGetState", (CUdevice)0, &flags, &number);
+    WRONG("before-init", code, "cuDevicePrimaryCtxRelease_v2", (CUdevice)0);
+    WRONG("before-init", code, "cuCtxCreate_v2", &context, 0u, (CUdevice)0);
+    WRONG("before-init", code, "cuCtxGetCurrent", &context);
+    WRONG("before-init", code, "cuCtxSetCurrent", null<CUctx_st>());
+    WRONG("before-init", code, "cuCtxPopCurrent_v2", &context);
+    WRONG("before-init", code, "cuCtxGetDevice", &device);
+    WRONG("before-init", code, "cuCtxSynchronize");
+    WRONG("before-init", code, "cuMemAlloc_v2", &address, (size_t)16);
+    WRONG("before-init", code, "cuMemFree_v2", NOWHERE);
+    WRONG("before-init", code, "cuMemGetInfo_v2", &size, &more);
+    WRONG("before-init", code, "cuMemHostAlloc", &pointer, (size_t)16, 0u);
+    WRONG("before-init", code, "cuMemAllocHost_v2", &pointer, (size_t)16);
+    WRONG("before-init", code, "cuMemcpyHtoD_v2", NOWHERE, (const void *)text, (size_t)4);
+    WRONG("before-init", code, "cuMemcpyDtoH_v2", (void *)text, NOWHERE, (size_t)4);
+    WRONG("before-init", code, "cuMemcpy", NOWHERE, NOWHERE, (size_t)4);
+    WRONG("before-init", code, "cuMemsetD8_v2", NOWHERE, (unsigned char)0, (size_t)4);
+    WRONG("before-init", code, "cuMemAllocAsync", &address, (size_t)16, (CUstream)0);
+    WRONG("before-init", code, "cuMemAddressReserve", &address, (size_t)2 << 20, (size_t)0, (CUdeviceptr)0, 0ull);
+    WRONG("before-init", code, "cuPointerGetAttribute", (void *)&number, (int)CU_POINTER_ATTRIBUTE_MEMORY_TYPE, NOWHERE);
+    WRONG("before-init", code, "cuStreamCreate", &stream, 0u);
+    WRONG("before-init", code, "cuStreamSynchronize", (CUstream)0);
+    WRONG("before-init", code, "cuStreamQuery", (CUstream)0);
+    WRONG("before-init", code, "cuEventCreate", &event, 0u);
+    WRONG("before-init", code, "cuModuleLoadData", &module, (const void *)PTX);
+    WRONG("before-init", code, "cuLibraryLoadData", &loaded, (const void *)PTX, null<CUjit_option>(), null<void *>(), 0u,
+          null<CUlibraryOption>(), null<void *>(), 0u);
+}
+
+// Reference: initialisation, error handling, devices.
+static void devices() {
+    const CUresult code = CUDA_ERROR_INVALID_DEVICE;
+    WRONG("flags", INVALID, "cuInit", 1u);
+    WRONG("null", INVALID, "cuDriverGetVersion", null<int>());
+    const char *name = nullptr;
+    WRONG("unknown", INVALID, "cuGetErrorName", (CUresult)99999, &name);
+    WRONG("unknown", INVALID, "cuGetErrorString", (CUresult)99999, &name);
+    WRONG("null", INVALID, "cuDeviceGetCount", null<int>());
+    WRONG("null", INVALID, "cuDeviceGet", null<CUdevice>(), 0);
+    WRONG("number", code, "cuDeviceGet", &device, 99);
+    WRONG("negative", code, "cuDeviceGet", &device, -1);
+    WRONG("device", code, "cuDeviceGetName", text, 64, NO_DEVICE);
+    WRONG("null", INVALID, "cuDeviceGetName", null<char>(), 64, (CUdevice)0);
+    WRONG("device", code, "cuDeviceTotalMem_v2", &size, NO_DEVICE);
+    WRONG("null", INVALID, "cuDeviceTotalMem_v2", null<size_t>(), (CUdevice)0);
+    WRONG("device", code, "cuDeviceGetAttribute", &number, (int)CU_DEVICE_ATTRIBUTE_WARP_SIZE, NO_DEVICE);
+    WRONG("null", INVALID, "cuDeviceGetAttribute", null<int>(), (int)CU_DEVICE_ATTRIBUTE_WARP_SIZE, (CUdevice)0);
+    WRONG("unknown", INVALID, "cuDeviceGetAttribute", &number, 9999, (CUdevice)0);
+    WRONG("zero", INVALID, "cuDeviceGetAttribute", &number, 0, (CUdevice)0);
+    WRONG("device", code, "cuDeviceGetUuid", (CUuuid *)uuid, NO_DEVICE);
+    WRONG("device", code, "cuDeviceGetUuid_v2", (CUuuid *)uuid, NO_DEVICE);
+    WRONG("null", INVALID, "cuDeviceGetUuid_v2", null<CUuuid>(), (CUdevice)0);
+    WRONG("device", code, "cuDeviceGetPCIBusId", text, 64, NO_DEVICE);
+    WRONG("null", INVALID, "cuDeviceGetPCIBusId", null<char>(), 64, (CUdevice)0);
+    WRONG("null", INVALID, "cuDeviceGetByPCIBusId", null<CUdevice>(), "0000:00:00.0");
+    WRONG("null-name", INVALID, "cuDeviceGetByPCIBusId", &device, null<const char>());
+    WRONG("device", code, "cuDeviceComputeCapability", &number, &number, NO_DEVICE);
+    WRONG("device", code, "cuDeviceCanAccessPeer", &number, (CUdevice)0, NO_DEVICE);
+    WRONG("device", code, "cuDeviceGetExecAffinitySupport", &number, (int)CU_EXEC_AFFINITY_TYPE_SM_COUNT, NO_DEVICE);
+    WRONG("device", code, "cuDeviceGetDefaultMemPool", &pool, NO_DEVICE);
+    WRONG("device", code, "cuDeviceGetMemPool", &pool, NO_DEVICE);
+    WRONG("device", code, "cuDevicePrimaryCtxRetain", &context, NO_DEVICE);
+    WRONG("null", INVALID, "cuDevicePrimaryCtxRetain", null<CUcontext>(), (CUdevice)0);
+    WRONG("device", code, "cuDevicePrimaryCtxGetState", NO_DEVICE, &flags, &number);
+    WRONG("device", code, "cuDevicePrimaryCtxSetFlags_v2", NO_DEVICE, 0u);
+    WRONG("flags", INVALID, "cuDevicePrimaryCtxSetFlags_v2", (CUdevice)0, 0xFF00u);
+    WRONG("device", code, "cuDevicePrimaryCtxRelease_v2", NO_DEVICE);
+    WRONG("device", code, "cuDevicePrimaryCtxReset_v2", NO_DEVICE);
+    WRONG("not-retained", CUDA_ERROR_INVALID_CONTEXT, "cuDevicePrimaryCtxRelease_v2", (CUdevice)0);
+    WRONG("device", code, "cuCtxCreate_v2", &context, 0u, NO_DEVICE);
+    WRONG("null", INVALID, "cuCtxCreate_v2", null<CUcontext>(), 0u, (CUdevice)0);
+    WRONG("flags", INVALID, "cuCtxCreate_v2", &context, 0xFF00u, (CUdevice)0);
+    CUdriverProcAddressQueryResult status;
+    WRONG("null-name", INVALID, "cuGetProcAddress_v2", null<const char>(), &pointer, 12000, (cuuint64_t)0, &status);
+    WRONG("null", INVALID, "cuGetProcAddress_v2", "cuInit", null<void *>(), 12000, (cuuint64_t)0, &status);
+}
+
+// Reference: each of these lists CUDA_ERROR_INVALID_CONTEXT, "most frequently … that there is no context bound to the current thread".
+static void without_a_context() {
+    const CUresult code = CUDA_ERROR_INVALID_CONTEXT;
+    WRONG("no-context", code, "cuCtxSynchronize");
+    WRONG("no-context", code, "cuCtxGetDevice", &device);
+    WRONG("no-context", code, "cuCtxGetFlags", &flags);
+    WRONG("no-context", code, "cuCtxGetLimit", &size, (int)CU_LIMIT_STACK_SIZE);
+    WRONG("no-context", code, "cuCtxSetLimit", (int)CU_LIMIT_STACK_SIZE, (size_t)1024);
+    WRONG("no-context", code, "cuCtxGetCacheConfig", &number);
+    WRONG("no-context", code, "cuCtxSetCacheConfig", (int)CU_FUNC_CACHE_PREFER_L1);
+    WRONG("no-context", code, "cuCtxGetStreamPriorityRange", &number, &number);
+    WRONG("no-context", code, "cuCtxPopCurrent_v2", &context);
+    WRONG("no-context", code, "cuMemAlloc_v2", &address, (size_t)16);
+    WRONG("no-context", code, "cuMemAllocPitch_v2", &address, &size, (size_t)16, (size_t)16, 4u);
+    WRONG("no-context", code, "cuMemGetInfo_v2", &size, &more);
+    WRONG("no-context", code, "cuMemHostAlloc", &pointer, (size_t)16, 0u);
+    WRONG("no-context", code, "cuMemAllocHost_v2", &pointer, (size_t)16);
+    WRONG("no-context", code, "cuMemHostRegister_v2", (void *)text, (size_t)16, 0u);
+    WRONG("no-context", code, "cuMemcpyHtoD_v2", NOWHERE, (const void *)text, (size_t)4);
+    WRONG("no-context", code, "cuMemcpyDtoH_v2", (void *)text, NOWHERE, (size_t)4);
+    WRONG("no-context", code, "cuMemcpyDtoD_v2", NOWHERE, NOWHERE, (size_t)4);
+    WRONG("no-context", code, "cuMemcpyHtoDAsync_v2", NOWHERE, (const void *)text, (size_t)4, (CUstream)0);
+    WRONG("no-context", code, "cuMemsetD8_v2", NOWHERE, (unsigned char)0, (size_t)4);
+    WRONG("no-context", code, "cuMemsetD32_v2", NOWHERE, 0u, (size_t)4);
+    WRONG("no-context", code, "cuMemAllocAsync", &address, (size_t)16, (CUstream)0);
+    WRONG("no-context", code, "cuStreamCreate", &stream, 0u);
+    WRONG("no-context", code, "cuStreamCreateWithPriority", &stream, 0u, 0);
+    WRONG("no-context", code, "cuStreamSynchronize", (CUstream)0);
+    WRONG("no-context", code, "cuStreamQuery", (CUstream)0);
+    WRONG("no-context", code, "cuEventCreate", &event, 0u);
+    WRONG("no-context", code, "cuModuleLoadData", &module, (const void *)PTX);
+    WRONG("no-context", code, "cuModuleLoadDataEx", &module, (const void *)PTX, 0u, null<CUjit_option>(), null<void *>());
+}
+
+// Reference: context management.
+static void contexts() {
+    WRONG("null", INVALID, "cuCtxGetCurrent", null<CUcontext>());
+    WRONG("null", INVALID, "cuCtxGetDevice", null<CUdevice>());
+    WRONG("null", INVALID, "cuCtxGetFlags", null<unsigned>());
+    WRONG("null", INVALID, "cuCtxGetLimit", null<size_t>(), (int)CU_LIMIT_STACK_SIZE);
+    WRONG("unknown", CUDA_ERROR_UNSUPPORTED_LIMIT, "cuCtxGetLimit", &size, 99);
+    WRONG("unknown", CUDA_ERROR_UNSUPPORTED_LIMIT, "cuCtxSetLimit", 99, (size_t)1);
+    WRONG("null", INVALID, "cuCtxGetCacheConfig", null<int>());
+    WRONG("unknown", INVALID, "cuCtxSetCacheConfig", 99);
+    WRONG("null", INVALID, "cuCtxGetApiVersion", context, null<unsigned>());
+    WRONG("null", INVALID, "cuCtxGetId", context, null<unsigned long long>());
+    WRONG("flags", INVALID, "cuCtxSetFlags", 0xFF00u);
+}
+
+// Reference: memory management.
+static void memory(CUdeviceptr words) {
+    WRONG("null", INVALID, "cuMemAlloc_v2", null<CUdeviceptr>(), (size_t)16);
+    WRONG("nothing", INVALID, "cuMemAlloc_v2", &address, (size_t)0);
+    WRONG("too-much", CUDA_ERROR_OUT_OF_MEMORY, "cuMemAlloc_v2", &address, (size_t)1 << 46);
+    WRONG("null", INVALID, "cuMemAllocPitch_v2", null<CUdeviceptr>(), &size, (size_t)16, (size_t)16, 4u);
+    WRONG("null-pitch", INVALID, "cuMemAllocPitch_v2", &address, null<size_t>(), (size_t)16, (size_t)16, 4u);
+    WRONG("element", INVALID, "cuMemAllocPitch_v2", &address, &size, (size_t)16, (size_t)16, 3u);
+    WRONG("nothing", INVALID, "cuMemAllocPitch_v2", &address, &size, (size_t)0, (size_t)16, 4u);
+    WRONG("nowhere", INVALID, "cuMemFree_v2", NOWHERE);
+    WRONG("inside", INVALID, "cuMemFree_v2", words + 256);
+    WRONG("nowhere", CUDA_ERROR_NOT_FOUND, "cuMemGetAddressRange_v2", &address, &size, NOWHERE);
+    WRONG("null", INVALID, "cuMemHostAlloc", null<void *>(), (size_t)16, 0u);
+    WRONG("flags", INVALID, "cuMemHostAlloc", &pointer, (size_t)16, 0x100u);
+    WRONG("null", INVALID, "cuMemAllocHost_v2", null<void *>(), (size_t)16);
+    WRONG("foreign", INVALID, "cuMemFreeHost", (void *)text);
+    WRONG("foreign", INVALID, "cuMemHostGetFlags", &flags, (void *)text);
+    WRONG("foreign", INVALID, "cuMemHostGetDevicePointer_v2", &address, (void *)text, 0u);
+    WRONG("null", INVALID, "cuMemHostRegister_v2", null<void>(), (size_t)16, 0u);
+    WRONG("nothing", INVALID, "cuMemHostRegister_v2", (void *)text, (size_t)0, 0u);
+    WRONG("flags", INVALID, "cuMemHostRegister_v2", (void *)text, (size_t)16, 0x100u);
+    static char registered[8192];
+    OK("cuMemHostRegister_v2", (void *)registered, sizeof registered, 0u);
+    WRONG("twice", CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED, "cuMemHostRegister_v2", (void *)registered, sizeof registered,
+          0u);
+    OK("cuMemHostUnregister", (void *)registered);
+    WRONG("foreign", CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED, "cuMemHostUnregister", (void *)registered);
+    WRONG("null-host", INVALID, "cuMemcpyHtoD_v2", words, null<const void>(), (size_t)4);
+    WRONG("nowhere", INVALID, "cuMemcpyHtoD_v2", NOWHERE, (const void *)text, (size_t)4);
+    WRONG("nowhere", INVALID, "cuMemcpyDtoH_v2", (void *)text, NOWHERE, (size_t)4);
+    WRONG("null-host", INVALID, "cuMemcpyDtoH_v2", null<void>(), words, (size_t)4);
+    WRONG("nowhere", INVALID, "cuMemcpyDtoD_v2", words, NOWHERE, (size_t)4);
+    WRONG("to-nowhere", INVALID, "cuMemcpyDtoD_v2", NOWHERE, words, (size_t)4);
+    WRONG("nowhere", INVALID, "cuMemcpyHtoDAsync_v2", NOWHERE, (const void *)text, (size_t)4, (CUstream)0);
+    WRONG("nowhere", INVALID, "cuMemcpyDtoHAsync_v2", (void *)text, NOWHERE, (size_t)4, (CUstream)0);
+    WRONG("nowhere", INVALID, "cuMemcpyDtoDAsync_v2", words, NOWHERE, (size_t)4, (CUstream)0);
+    CUDA_MEMCPY2D shape{};
+    shape.srcMemoryType = CU_MEMORYTYPE_HOST;
+    shape.srcHost = text;
+    shape.srcPitch = 4;
+    shape.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+    shape.dstDevice = words;
+    shape.dstPitch = 16;
+    shape.WidthInBytes = 8;
+    shape.Height = 2;
+    WRONG("pitch", INVALID, "cuMemcpy2D_v2", (const CUDA_MEMCPY2D *)&shape);
+    shape.srcPitch = 8;
+    shape.dstPitch = 4;
+    WRONG("pitch-of-destination", INVALID, "cuMemcpy2D_v2", (const CUDA_MEMCPY2D *)&shape);
+    shape.dstPitch = 16;
+    shape.dstMemoryType = (CUmemorytype)99;
+    WRONG("kind", INVALID, "cuMemcpy2D_v2", (const CUDA_MEMCPY2D *)&shape);
+    WRONG("kind", INVALID, "cuMemcpy2DAsync_v2", (const CUDA_MEMCPY2D *)&shape, (CUstream)0);
+    WRONG("nowhere", INVALID, "cuMemsetD8_v2", NOWHERE, (unsigned char)0, (size_t)4);
+    WRONG("nowhere", INVALID, "cuMemsetD16_v2", NOWHERE, (unsigned short)0, (size_t)4);
+    WRONG("nowhere", INVALID, "cuMemsetD32_v2", NOWHERE, 0u, (size_t)4);
+    WRONG("odd", INVALID, "cuMemsetD16_v2", words + 1, (unsigned short)0, (size_t)4);
+    WRONG("odd", INVALID, "cuMemsetD32_v2", words + 2, 0u, (size_t)4);
+    WRONG("nowhere", INVALID, "cuMemsetD32Async", NOWHERE, 0u, (size_t)4, (CUstream)0);
+    WRONG("odd", INVALID, "cuMemsetD32Async", words + 2, 0u, (size_t)4, (CUstream)0);
+    WRONG("pitch", INVALID, "cuMemsetD2D8_v2", words, (size_t)4, (unsigned char)0, (size_t)8, (size_t)2);
+    WRONG("pitch", INVALID, "cuMemsetD2D32_v2", words, (size_t)4, 0u, (size_t)8, (size_t)2);
+    WRONG("of-host", INVALID, "cuPointerGetAttribute", (void *)&number, (int)CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+          (CUdeviceptr)(uintptr_t)text);
+    WRONG("null", INVALID, "cuPointerGetAttribute", null<void>(), (int)CU_POINTER_ATTRIBUTE_MEMORY_TYPE, words);
+    WRONG("unknown", INVALID, "cuPointerGetAttribute", (void *)&number, 999, words);
+    WRONG("unknown", INVALID, "cuPointerSetAttribute", (const void *)&number, 999, words);
+}
+
+// Reference: virtual memory management.
+static void virtual_memory() {
+    CUmemAllocationProp properties{}, other{};
+    properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    other = properties;
+    other.type = (CUmemAllocationType)77;
+    const CUmemAllocationProp *good = &properties, *bad = &other;
+    const int minimum = CU_MEM_ALLOC_GRANULARITY_MINIMUM;
+    size_t unit = 0;
+    OK("cuMemGetAllocationGranularity", &unit, good, minimum);
+    CUmemGenericAllocationHandle handle = 0;
+    unsigned long long access = 0;
+    WRONG("null", INVALID, "cuMemGetAllocationGranularity", null<size_t>(), good, minimum);
+    WRONG("null-properties", INVALID, "cuMemGetAllocationGranularity", &size, null<const CUmemAllocationProp>(), minimum);
+    WRONG("kind", INVALID, "cuMemGetAllocationGranularity", &size, bad, minimum);
+    WRONG("null", INVALID, "cuMemCreate", null<CUmemGenericAllocationHandle>(), unit, good, 0ull);
+    WRONG("null-properties", INVALID, "cuMemCreate", &handle, unit, null<const CUmemAllocationProp>(), 0ull);
+    WRONG("nothing", INVALID, "cuMemCreate", &handle, (size_t)0, good, 0ull);
+    WRONG("size", INVALID, "cuMemCreate", &handle, unit + 1, good, 0ull);
+    WRONG("flags", INVALID, "cuMemCreate", &handle, unit, good, 1ull);
+    WRONG("kind", INVALID, "cuMemCreate", &handle, unit, bad, 0ull);
+    other = properties;
+    other.location.id = NO_DEVICE;
+    EITHER("device", CUDA_ERROR_INVALID_DEVICE, INVALID, "cuMemCreate", &handle, unit, bad, 0ull);
+    WRONG("null", INVALID, "cuMemAddressReserve", null<CUdeviceptr>(), unit, (size_t)0, (CUdeviceptr)0, 0ull);
+    WRONG("nothing", INVALID, "cuMemAddressReserve", &address, (size_t)0, (size_t)0, (CUdeviceptr)0, 0ull);
+    WRONG("size", INVALID, "cuMemAddressReserve", &address, (size_t)100, (size_t)0, (CUdeviceptr)0, 0ull);
+    WRONG("flags", INVALID, "cuMemAddressReserve", &address, unit, (size_t)0, (CUdeviceptr)0, 1ull);
+    WRONG("nowhere", INVALID, "cuMemAddressFree", NOWHERE, unit);
+    WRONG("nowhere", INVALID, "cuMemUnmap", NOWHERE, unit);
+    WRONG("handle", INVALID, "cuMemRelease", (CUmemGenericAllocationHandle)0);
+    CUdeviceptr place = 0;
+    OK("cuMemAddressReserve", &place, unit, (size_t)0, (CUdeviceptr)0, 0ull);
+    OK("cuMemCreate", &handle, unit, good, 0ull);
+    CUmemAccessDesc wanted{};
+    wanted.location = properties.location;
+    wanted.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+    WRONG("not-mapped", INVALID, "cuMemSetAccess", place, unit, (const CUmemAccessDesc *)&wanted, (size_t)1);
+    WRONG("not-mapped", INVALID, "cuMemUnmap", place, unit);
+    WRONG("offset", INVALID, "cuMemMap", place, unit, unit, handle, 0ull);
+    WRONG("flags", INVALID, "cuMemMap", place, unit, (size_t)0, handle, 1ull);
+    WRONG("nowhere", INVALID, "cuMemMap", NOWHERE, unit, (size_t)0, handle, 0ull);
+    OK("cuMemMap", place, unit, (size_t)0, handle, 0ull);
+    WRONG("twice", INVALID, "cuMemMap", place, unit, (size_t)0, handle, 0ull);
+    WRONG("null", INVALID, "cuMemSetAccess", place, unit, null<const CUmemAccessDesc>(), (size_t)1);
+    WRONG("nobody", INVALID, "cuMemSetAccess", place, unit, (const CUmemAccessDesc *)&wanted, (size_t)0);
+    WRONG("null", INVALID, "cuMemGetAccess", null<unsigned long long>(), (const CUmemLocation *)&properties.location, place);
+    WRONG("nowhere", INVALID, "cuMemGetAccess", &access, (const CUmemLocation *)&properties.location, NOWHERE);
+    OK("cuMemUnmap", place, unit);
+    OK("cuMemRelease", handle);
+    OK("cuMemAddressFree", place, unit);
+}
+
+// Reference: stream-ordered memory.
+static void pools() {
+    int supported = 0;
+    OK("cuDeviceGetAttribute", &supported, (int)CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED, (CUdevice)0);
+    if (!supported) return;
+    CUmemPoolProps properties{};
+    properties.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    cuuint64_t value = 0;
+    OK("cuDeviceGetDefaultMemPool", &pool, (CUdevice)0);
+    WRONG("null", INVALID, "cuDeviceGetDefaultMemPool", null<CUmemoryPool>(), (CUdevice)0);
+    WRONG("null", INVALID, "cuMemPoolCreate", null<CUmemoryPool>(), (const CUmemPoolProps *)&properties);
+    CUmemoryPool made = nullptr;
+    WRONG("null-properties", INVALID, "cuMemPoolCreate", &made, null<const CUmemPoolProps>());
+    properties.allocType = (CUmemAllocationType)77;
+    WRONG("kind", INVALID, "cuMemPoolCreate", &made, (const CUmemPoolProps *)&properties);
+    WRONG("unknown", INVALID, "cuMemPoolSetAttribute", pool, 99, (void *)&value);
+    WRONG("null", INVALID, "cuMemPoolSetAttribute", pool, (int)CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, null<void>());
+    WRONG("unknown", INVALID, "cuMemPoolGetAttribute", pool, 99, (void *)&value);
+    WRONG("null", INVALID, "cuMemPoolGetAttribute", pool, (int)CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, null<void>());
+    WRONG("null", INVALID, "cuMemAllocAsync", null<CUdeviceptr>(), (size_t)16, (CUstream)0);
+    WRONG("null-pool", INVALID, "cuMemAllocFromPoolAsync", &address, (size_t)16, (CUmemoryPool)0, (CUstream)0);
+    WRONG("nowhere", INVALID, "cuMemFreeAsync", NOWHERE, (CUstream)0);
+}
+
+// Reference: streams and events.
+static void streams(CUdeviceptr words) {
+    CUevent timed = nullptr, untimed = nullptr, later = nullptr;
+    WRONG("null", INVALID, "cuStreamCreate", null<CUstream>(), 0u);
+    WRONG("flags", INVALID, "cuStreamCreate", &stream, 64u);
+    WRONG("null", INVALID, "cuStreamCreateWithPriority", null<CUstream>(), 0u, 0);
+    WRONG("flags", INVALID, "cuStreamCreateWithPriority", &stream, 64u, 0);
+    OK("cuStreamCreate", &stream, (unsigned)CU_STREAM_NON_BLOCKING);
+    WRONG("null", INVALID, "cuStreamGetFlags", stream, null<unsigned>());
+    WRONG("null", INVALID, "cuStreamGetPriority", stream, null<int>());
+    WRONG("null", INVALID, "cuStreamGetId", stream, null<unsigned long long>());
+    WRONG("null", INVALID, "cuStreamGetCtx", stream, null<CUcontext>());
+    WRONG("null", INVALID, "cuStreamIsCapturing", stream, null<int>());
+    WRONG("unknown", INVALID, "cuThreadExchangeStreamCaptureMode", &(number = 99));
+    WRONG("null", INVALID, "cuThreadExchangeStreamCaptureMode", null<int>());
+    WRONG("null", INVALID, "cuEventCreate", null<CUevent>(), 0u);
+    WRONG("flags", INVALID, "cuEventCreate", &event, 64u);
+    const CUresult handle = CUDA_ERROR_INVALID_HANDLE;
+    WRONG("null", handle, "cuEventRecord", (CUevent)0, stream);
+    WRONG("null", handle, "cuEventQuery", (CUevent)0);
+    WRONG("null", handle, "cuEventSynchronize", (CUevent)0);
+    WRONG("null", handle, "cuEventDestroy_v2", (CUevent)0);
+    WRONG("null", handle, "cuStreamWaitEvent", stream, (CUevent)0, 0u);
+    OK("cuEventCreate", &timed, 0u);
+    OK("cuEventCreate", &later, 0u);
+    OK("cuEventCreate", &untimed, (unsigned)CU_EVENT_DISABLE_TIMING);
+    WRONG("flags", INVALID, "cuStreamWaitEvent", stream, timed, 4u);
+    WRONG("flags", INVALID, "cuEventRecordWithFlags", timed, stream, 4u);
+    WRONG("not-recorded", handle, "cuEventElapsedTime", &milliseconds, timed, later);
+    OK("cuEventRecord", timed, stream);
+    OK("cuEventRecord", untimed, stream);
+    OK("cuStreamSynchronize", stream);
+    WRONG("null", INVALID, "cuEventElapsedTime", null<float>(), timed, timed);
+    WRONG("untimed", handle, "cuEventElapsedTime", &milliseconds, timed, untimed);
+    WRONG("other-not-recorded", handle, "cuEventElapsedTime", &milliseconds, timed, later);
+    WRONG("null-event", handle, "cuEventElapsedTime", &milliseconds, (CUevent)0, timed);
+    WRONG("null", INVALID, "cuLaunchHostFunc", stream, (CUhostFn)0, null<void>());
+    WRONG("flags", INVALID, "cuStreamAddCallback", stream, (CUstreamCallback)1, null<void>(), 1u);
+    WRONG("null", INVALID, "cuStreamAddCallback", stream, (CUstreamCallback)0, null<void>(), 0u);
+    WRONG("nowhere", INVALID, "cuStreamWriteValue32_v2", stream, NOWHERE, (cuuint32_t)0, 0u);
+    WRONG("odd", INVALID, "cuStreamWriteValue32_v2", stream, words + 2, (cuuint32_t)0, 0u);
+    WRONG("odd", INVALID, "cuStreamWriteValue64_v2", stream, words + 4, (cuuint64_t)0, 0u);
+    WRONG("nowhere", INVALID, "cuStreamWaitValue32_v2", stream, NOWHERE, (cuuint32_t)0, 0u);
+    WRONG("odd", INVALID, "cuStreamWaitValue32_v2", stream, words + 2, (cuuint32_t)0, 0u);
+    CUstreamBatchMemOpParams operation{};
+    operation.writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+    operation.writeValue.address = words;
+    WRONG("null", INVALID, "cuStreamBatchMemOp_v2", stream, 1u, null<CUstreamBatchMemOpParams>(), 0u);
+    WRONG("too-many", INVALID, "cuStreamBatchMemOp_v2", stream, 257u, &operation, 0u);
+    WRONG("flags", INVALID, "cuStreamBatchMemOp_v2", stream, 1u, &operation, 1u);
+    operation.operation = (CUstreamBatchMemOpType)77;
+    WRONG("kind", INVALID, "cuStreamBatchMemOp_v2", stream, 1u, &operation, 0u);
+    OK("cuStreamSynchronize", stream);
+    OK("cuEventDestroy_v2", timed);
+    OK("cuEventDestroy_v2", later);
+    OK("cuEventDestroy_v2", untimed);
+}
+
+// Reference: modules and libraries.
+static void modules() {
+    const CUresult missing = CUDA_ERROR_NOT_FOUND, handle = CUDA_ERROR_INVALID_HANDLE;
+    static const char garbage[256] = "\177this is no image of any kind that is known to anybody";
+    static const char broken[] = ".version 7.0\n.target sm_70\n.address_size 64\n.visible .entri broken() { ret; }\n";
+    const void *image = PTX;
+    CUmodule made = nullptr;
+    WRONG("null", INVALID, "cuModuleLoadData", &made, null<const void>());
+    WRONG("null-output", INVALID, "cuModuleLoadData", null<CUmodule>(), image);
+    WRONG("garbage", CUDA_ERROR_INVALID_IMAGE, "cuModuleLoadFatBinary", &made, (const void *)garbage);
+    WRONG("syntax", CUDA_ERROR_INVALID_PTX, "cuModuleLoadData", &made, (const void *)broken);
+    WRONG("syntax", CUDA_ERROR_INVALID_PTX, "cuModuleLoadDataEx", &made, (const void *)broken, 0u, null<CUjit_option>(),
+          null<void *>());
+    WRONG("file", CUDA_ERROR_FILE_NOT_FOUND, "cuModuleLoad", &made, "/nonexistent/module.ptx");
+    WRONG("null", INVALID, "cuModuleLoad", &made, null<const char>());
+    WRONG("unknown", missing, "cuModuleGetFunction", &function, module, "none");
+    WRONG("null-name", INVALID, "cuModuleGetFunction", &function, module, null<const char>());
+    WRONG("null-output", INVALID, "cuModuleGetFunction", null<CUfunction>(), module, "axpy");
+    WRONG("null", handle, "cuModuleGetFunction", &function, (CUmodule)0, "axpy");
+    WRONG("unknown", missing, "cuModuleGetGlobal_v2", &address, &size, module, "none");
+    WRONG("null-name", INVALID, "cuModuleGetGlobal_v2", &address, &size, module, null<const char>());
+    WRONG("null", handle, "cuModuleUnload", (CUmodule)0);
+    WRONG("null", INVALID, "cuModuleGetFunctionCount", null<unsigned>(), module);
+    WRONG("null", INVALID, "cuLibraryLoadData", null<CUlibrary>(), image, null<CUjit_option>(), null<void *>(), 0u,
+          null<CUlibraryOption>(), null<void *>(), 0u);
+    WRONG("null-image", INVALID, "cuLibraryLoadData", &loaded, null<const void>(), null<CUjit_option>(), null<void *>(), 0u,
+          null<CUlibraryOption>(), null<void *>(), 0u);
+    WRONG("file", CUDA_ERROR_FILE_NOT_FOUND, "cuLibraryLoadFromFile", &loaded, "/nonexistent/library.ptx",
+          null<CUjit_option>(), null<void *>(), 0u, null<CUlibraryOption>(), null<void *>(), 0u);
+    OK("cuLibraryLoadData", &loaded, image, null<CUjit_option>(), null<void *>(), 0u, null<CUlibraryOption>(), null<void *>(),
+       0u);
+    WRONG("unknown", missing, "cuLibraryGetKernel", &kernel, loaded, "none");
+    WRONG("null-name", INVALID, "cuLibraryGetKernel", &kernel, loaded, null<const char>());
+    WRONG("null-output", INVALID, "cuLibraryGetKernel", null<CUkernel>(), loaded, "axpy");
+    WRONG("unknown", missing, "cuLibraryGetGlobal", &address, &size, loaded, "none");
+    WRONG("null", INVALID, "cuLibraryGetModule", null<CUmodule>(), loaded);
+    WRONG("null", handle, "cuLibraryGetKernel", &kernel, (CUlibrary)0, "axpy");
+    WRONG("null", handle, "cuLibraryUnload", (CUlibrary)0);
+    WRONG("null", handle, "cuKernelGetFunction", &function, (CUkernel)0);
+    OK("cuLibraryUnload", loaded);
+}
+
+// Reference: execution control and occupancy.
+static void functions(CUfunction axpy) {
+    const CUresult handle = CUDA_ERROR_INVALID_HANDLE;
+    const CUfunction none = nullptr;
+    WRONG("null", handle, "cuFuncGetAttribute", &number, (int)CU_FUNC_ATTRIBUTE_NUM_REGS, none);
+    WRONG("null-output", INVALID, "cuFuncGetAttribute", null<int>(), (int)CU_FUNC_ATTRIBUTE_NUM_REGS, axpy);
+    WRONG("unknown", INVALID, "cuFuncGetAttribute", &number, 999, axpy);
+    WRONG("null", handle, "cuFuncSetAttribute", none, (int)CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 16);
+    WRONG("read-only", INVALID, "cuFuncSetAttribute", axpy, (int)CU_FUNC_ATTRIBUTE_NUM_REGS, 16);
+    WRONG("too-much", INVALID, "cuFuncSetAttribute", axpy, (int)CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 1 << 30);
+    WRONG("unknown", INVALID, "cuFuncSetCacheConfig", axpy, 99);
+    WRONG("beyond", INVALID, "cuFuncGetParamInfo", axpy, (size_t)4, &size, &more);
+    WRONG("null", INVALID, "cuFuncGetName", null<const char *>(), axpy);
+    WRONG("null", INVALID, "cuFuncGetModule", null<CUmodule>(), axpy);
+    unsigned n = 0, factor = 1;
+    CUdeviceptr place = 0;
+    void *parameters[] = {&place, &place, &n, &factor};
+    auto launch = [&](const char *mistake, CUresult code, CUfunction what, std::vector<unsigned> shape, unsigned shared,
+                      void **given, void **extra) {
+        check(std::string("cuLaunchKernel.") + mistake, {code},
+              call("cuLaunchKernel", what, shape[0], shape[1], shape[2], shape[3], shape[4], shape[5], shared, (CUstream)0,
+                   given, extra));
+    };
+    launch("null", handle, none, {1, 1, 1, 1, 1, 1}, 0, parameters, nullptr);
+    launch("no-blocks", INVALID, axpy, {0, 1, 1, 1, 1, 1}, 0, parameters, nullptr);
+    launch("no-blocks-y", INVALID, axpy, {1, 0, 1, 1, 1, 1}, 0, parameters, nullptr);
+    launch("no-threads", INVALID, axpy, {1, 1, 1, 0, 1, 1}, 0, parameters, nullptr);
+    launch("no-threads-z", INVALID, axpy, {1, 1, 1, 1, 1, 0}, 0, parameters, nullptr);
+    launch("too-many-threads", INVALID, axpy, {1, 1, 1, 4096, 1, 1}, 0, parameters, nullptr);
+    launch("too-many-threads-in-all", INVALID, axpy, {1, 1, 1, 64, 64, 1}, 0, parameters, nullptr);
+    launch("too-many-threads-z", INVALID, axpy, {1, 1, 1, 1, 1, 65}, 0, parameters, nullptr);
+    launch("too-many-blocks-y", INVALID, axpy, {1, 65536, 1, 1, 1, 1}, 0, parameters, nullptr);
+    launch("too-many-blocks-z", INVALID, axpy, {1, 1, 65536, 1, 1, 1}, 0, parameters, nullptr);
+    launch("too-many-blocks-x", INVALID, axpy, {0x80000000u, 1, 1, 1, 1, 1}, 0, parameters, nullptr);
+    launch("too-much-shared", INVALID, axpy, {1, 1, 1, 1, 1, 1}, 100u << 20, parameters, nullptr);
+    void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, text, CU_LAUNCH_PARAM_BUFFER_SIZE, &size, CU_LAUNCH_PARAM_END};
+    size = 24;
+    launch("parameters-twice", INVALID, axpy, {1, 1, 1, 1, 1, 1}, 0, parameters, extra);
+    WRONG("null", INVALID, "cuLaunchKernelEx", null<const CUlaunchConfig>(), axpy, parameters, null<void *>());
+    int cooperative = 0;
+    OK("cuDeviceGetAttribute", &cooperative, (int)CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH, (CUdevice)0);
+    if (cooperative)
+        WRONG("too-large", CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, "cuLaunchCooperativeKernel", axpy, 1000000u, 1u, 1u, 1024u,
+              1u, 1u, 0u, (CUstream)0, parameters);
+    WRONG("null", handle, "cuOccupancyMaxActiveBlocksPerMultiprocessor", &number, none, 32, (size_t)0);
+    WRONG("null-output", INVALID, "cuOccupancyMaxActiveBlocksPerMultiprocessor", null<int>(), axpy, 32, (size_t)0);
+    WRONG("no-threads", INVALID, "cuOccupancyMaxActiveBlocksPerMultiprocessor", &number, axpy, 0, (size_t)0);
+    WRONG("flags", INVALID, "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags", &number, axpy, 32, (size_t)0, 0x100u);
+}
+
+// Reference, of cuEventRecord and cuEventElapsedTime: event and stream must be of the same context, "otherwise CUDA_ERROR_INVALID_HANDLE is returned".
+static void another_context() {
+    CUcontext second = nullptr;
+    CUevent foreign = nullptr;
+    CUstream other = nullptr;
+    OK("cuCtxCreate_v2", &second, 0u, (CUdevice)0);
+    OK("cuEventCreate", &foreign, 0u);
+    OK("cuStreamCreate", &other, (unsigned)CU_STREAM_NON_BLOCKING);
+    WRONG("of-another-context", CUDA_ERROR_INVALID_HANDLE, "cuEventRecord", foreign, stream);
+    OK("cuCtxPopCurrent_v2", &second);
+    WRONG("stream-of-another-context", CUDA_ERROR_INVALID_HANDLE, "cuEventRecord", event, other);
+    OK("cuCtxDestroy_v2", second);
+    EITHER("destroyed", CUDA_ERROR_CONTEXT_IS_DESTROYED, CUDA_ERROR_INVALID_CONTEXT, "cuCtxSetCurrent", second);
+}
+
+int main(int count, char **arguments) {
+    open_driver(count, arguments);
+    before_initialisation();
+    OK("cuInit", 0u);
+    devices();
+    without_a_context();
+    OK("cuCtxCreate_v2", &context, 0u, (CUdevice)0);
+    contexts();
+    CUdeviceptr words = 0;
+    CUfunction axpy = nullptr;
+    OK("cuMemAlloc_v2", &words, (size_t)1 << 20);
+    OK("cuModuleLoadData", &module, (const void *)PTX);
+    OK("cuModuleGetFunction", &axpy, module, "axpy");
+    memory(words);
+    virtual_memory();
+    pools();
+    streams(words);
+    modules();
+    functions(axpy);
+    OK("cuEventCreate", &event, 0u);
+    another_context();
+    // None of it has harmed anything.
+    OK("cuMemsetD32_v2", words, 7u, (size_t)1 << 18);
+    OK("cuCtxSynchronize");
+    std::printf("end wrong-calls: %d checks\n", checks);
+    if (differences) fail(__LINE__, std::to_string(differences) + " answers are not as expected");
+    return pass("wrong calls answer as they must");
+}
