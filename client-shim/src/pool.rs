@@ -39,6 +39,8 @@ use crate::stream::{self, Stream};
 
 /// `CU_MEM_ALLOCATION_TYPE_PINNED`, `CU_MEM_LOCATION_TYPE_DEVICE`, `CU_MEM_ACCESS_FLAGS_PROT_READWRITE`.
 const PINNED: u32 = 1;
+/// `CU_MEM_ALLOCATION_TYPE_MANAGED`.
+const MANAGED: u32 = 2;
 const ON_DEVICE: u32 = 1;
 const READ_AND_WRITE: u32 = 3;
 /// Pieces are multiples of this.
@@ -342,8 +344,10 @@ unsafe fn device_at(
     let location = out(location.cast_mut())?;
     // SAFETY: checked by `out`.
     let location = unsafe { location.read() };
-    if location.kind != ON_DEVICE || kind != PINNED {
-        return Err(CUresult::NOT_SUPPORTED);
+    match kind {
+        PINNED if location.kind == ON_DEVICE => {}
+        PINNED | MANAGED => return Err(CUresult::NOT_SUPPORTED),
+        _ => return Err(CUresult::INVALID_VALUE),
     }
     device_of(session, location.id)
 }

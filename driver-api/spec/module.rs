@@ -126,7 +126,7 @@ unsafe extern "C" {
     )]
     fn cuFuncSetBlockShape(function: CUfunction, x: c_int, y: c_int, z: c_int) -> CUresult;
 
-    #[row(184, posted, blocks = never, since = 3000, test = "surface_module")]
+    #[row(184, posted, custom = client, blocks = never, since = 3000, test = "surface_module")]
     fn cuFuncSetCacheConfig(function: CUfunction, config: CUfunc_cache) -> CUresult;
 
     #[row(185, local, blocks = never, since = 4020, test = "surface_module")]

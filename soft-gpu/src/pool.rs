@@ -355,7 +355,7 @@ pub(crate) unsafe fn cuMemAllocFromPoolAsync(
     pool: CUmemoryPool,
     stream: CUstream,
 ) -> CUresult {
-    if dptr.is_null() {
+    if dptr.is_null() || pool.0 == 0 {
         return CUresult::INVALID_VALUE;
     }
     let named = |driver: &Driver, _| driver.pools.all.get(pool.0);

@@ -34,6 +34,7 @@ use crate::state::{Driver, driver};
 
 const LOCATION_DEVICE: u32 = 1;
 const TYPE_PINNED: u32 = 1;
+const TYPE_MANAGED: u32 = 2;
 const HANDLE_POSIX_FD: u32 = 1;
 const ACCESS_NONE: u32 = 0;
 const ACCESS_READ_WRITE: u32 = 3;
@@ -75,8 +76,10 @@ unsafe fn check(
     }
     // SAFETY: by contract, and not null.
     let properties = unsafe { properties.read_unaligned() };
-    if properties.kind != TYPE_PINNED || properties.location.kind != LOCATION_DEVICE {
-        return Err(CUresult::NOT_SUPPORTED);
+    match properties.kind {
+        TYPE_PINNED if properties.location.kind == LOCATION_DEVICE => {}
+        TYPE_PINNED | TYPE_MANAGED => return Err(CUresult::NOT_SUPPORTED),
+        _ => return Err(CUresult::INVALID_VALUE),
     }
     if properties.requested_handle_types & !HANDLE_POSIX_FD != 0
         || properties.gpu_direct_rdma_capable != 0

@@ -14,7 +14,8 @@ use driver_api::abi::{
 };
 use driver_api::id::FunctionId;
 use driver_api::wire::request::{
-    CuFuncGetAttribute, CuFuncSetAttribute, CuKernelGetAttribute, CuKernelSetAttribute,
+    CuFuncGetAttribute, CuFuncSetAttribute, CuFuncSetCacheConfig, CuKernelGetAttribute,
+    CuKernelSetAttribute,
 };
 
 use super::{Function, Owner, function_of};
@@ -253,6 +254,19 @@ pub(crate) unsafe fn cuKernelSetCacheConfig(
 }
 
 /// A preference, which devices since Maxwell ignore.
+/// The last of the preferences: shared memory and first-level cache alike.
+const PREFER_EQUAL: CUfunc_cache = 3;
+
+pub(crate) unsafe fn cuFuncSetCacheConfig(function: CUfunction, config: CUfunc_cache) -> CUresult {
+    code((|| {
+        let function = function_of(function)?;
+        if config > PREFER_EQUAL {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        session::post(&CuFuncSetCacheConfig::new(FunctionId(function.id), config))
+    })())
+}
+
 pub(crate) unsafe fn cuFuncSetSharedMemConfig(
     function: CUfunction,
     config: CUsharedconfig,

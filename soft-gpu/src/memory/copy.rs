@@ -417,6 +417,7 @@ impl Side {
     fn resolve(&self, width: usize, rows: usize) -> Result<(End, Pitch), CUresult> {
         const HOST: c_uint = 1;
         const DEVICE: c_uint = 2;
+        const ARRAY: c_uint = 3;
         const UNIFIED: c_uint = 4;
         let row = if self.pitch == 0 { width } else { self.pitch };
         let height = if self.height == 0 { rows } else { self.height };
@@ -438,7 +439,8 @@ impl Side {
             HOST => End::Host(at(self.host)?),
             DEVICE => End::Device(at(self.device)?),
             UNIFIED => End::Any(at(self.device)?),
-            _ => return Err(CUresult::NOT_SUPPORTED),
+            ARRAY => return Err(CUresult::NOT_SUPPORTED),
+            _ => return Err(CUresult::INVALID_VALUE),
         };
         Ok((
             end,
