@@ -85,6 +85,10 @@ pub(crate) fn destroy(context: &Arc<Context>) -> Result<(), CUresult> {
         .remove(context.handle)
         .map_err(|_| CUresult::INVALID_CONTEXT)?;
     context.fate.abort();
+    let captured = context.captured();
+    captured
+        .iter()
+        .for_each(|stream| crate::capture::stream_destroyed(stream));
     driver
         .streams
         .remove_if(|stream| Arc::ptr_eq(&stream.fate, &context.fate));
@@ -237,17 +241,19 @@ pub(crate) unsafe fn cuCtxGetId(ctx: CUcontext, ctx_id: *mut c_ulonglong) -> CUr
     unsafe { answer(ctx_id, find(ctx).map(|context| context.id)) }
 }
 
+fn synchronize(context: &Context) -> Result<(), CUresult> {
+    crate::capture::forbid_all(context)?;
+    let result = context.synchronize();
+    crate::pool::synchronised(driver()?);
+    result
+}
+
 pub(crate) unsafe fn cuCtxSynchronize() -> CUresult {
-    done(current().and_then(|context| {
-        crate::capture::forbid_all(&context)?;
-        let result = context.synchronize();
-        crate::pool::synchronised(driver()?);
-        result
-    }))
+    done(current().and_then(|context| synchronize(&context)))
 }
 
 pub(crate) unsafe fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
-    done(find(ctx).and_then(|context| context.synchronize()))
+    done(find(ctx).and_then(|context| synchronize(&context)))
 }
 
 /// Whether a context shares the device with a graphics interface: can be asked, and is not so here.

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use driver_api::abi::{CUevent, CUresult, CUstream};
 
-use crate::capture::{self, Captured};
+use crate::capture::{self, Place};
 use crate::context::{Fate, current};
 use crate::entry::{answer, done};
 use crate::state::driver;
@@ -32,7 +32,7 @@ pub(crate) struct Event {
     timed: bool,
     recorded: Mutex<Option<Record>>,
     /// Recorded in a stream that is captured: the capture, and the nodes before this place.
-    captured: Mutex<Option<Captured>>,
+    captured: Mutex<Option<Place>>,
 }
 
 /// The last record of an event.
@@ -52,14 +52,14 @@ impl Event {
     }
 
     /// Where in a capture it was recorded last, if it was there.
-    pub(crate) fn captured(&self) -> Option<Captured> {
+    pub(crate) fn captured(&self) -> Option<Place> {
         self.captured
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    fn set_captured(&self, captured: Option<Captured>) {
+    fn set_captured(&self, captured: Option<Place>) {
         *self.captured.lock().unwrap_or_else(PoisonError::into_inner) = captured;
     }
 

@@ -6,7 +6,7 @@ use driver_api::abi::CUresult;
 
 use super::values::Values;
 use crate::event::Event;
-use crate::graph::Graph;
+use crate::graph::Nested;
 use crate::launch::{HostCall, Kernel};
 use crate::memory::{Copy, Fill};
 
@@ -21,8 +21,7 @@ pub(crate) enum Operation {
     /// The event with its handle; what a launch of the graph does with it, the launch knows.
     Record(Arc<Event>, usize),
     Wait(Arc<Event>, usize),
-    /// The graph is the node's own.
-    Child(Arc<Graph>),
+    Child(Arc<Nested>),
     Empty,
 }
 
