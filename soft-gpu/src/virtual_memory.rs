@@ -123,8 +123,10 @@ pub(crate) unsafe fn cuMemCreate(
         if flags != 0 || !is_granular(size) || handle.is_null() {
             return Err(CUresult::INVALID_VALUE);
         }
-        driver.segment.charge(device, size)?;
-        let file = memory_file(size).inspect_err(|_| driver.segment.refund(device, size))?;
+        let file = crate::pool::reclaiming(driver, || {
+            driver.segment.charge(device, size)?;
+            memory_file(size).inspect_err(|_| driver.segment.refund(device, size))
+        })?;
         let number = driver.physical.reserve();
         let physical = Physical {
             file,
