@@ -22,7 +22,7 @@
 use core::ffi::c_uint;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::thread::ThreadId;
 
 use driver_api::abi::{
@@ -36,6 +36,7 @@ use crate::event::Event;
 use crate::graph::{Graph, handles_at};
 use crate::state::driver;
 use crate::stream::{Operation, Role, Stream, find};
+use crate::threads::lock;
 
 const NOT_CAPTURING: CUstreamCaptureStatus = 0;
 const ACTIVE: CUstreamCaptureStatus = 1;
@@ -167,10 +168,7 @@ impl Captured {
 
 /// What a stream is captured to. A capture that has ended is forgotten here.
 fn slot(stream: &Stream) -> MutexGuard<'_, Option<Captured>> {
-    let mut slot = stream
-        .captured
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut slot = lock(&stream.captured);
     slot.take_if(|captured| captured.capture.has_ended());
     slot
 }

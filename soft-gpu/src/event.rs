@@ -9,7 +9,7 @@
 
 use core::ffi::c_uint;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use driver_api::abi::{CUevent, CUresult, CUstream};
@@ -19,6 +19,7 @@ use crate::context::{Fate, current};
 use crate::entry::{answer, done};
 use crate::state::driver;
 use crate::stream::{Point, find};
+use crate::threads::lock;
 
 const BLOCKING_SYNC: c_uint = 1;
 const DISABLE_TIMING: c_uint = 2;
@@ -45,22 +46,16 @@ struct Record {
 
 impl Event {
     fn record(&self) -> Option<Record> {
-        self.recorded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.recorded).clone()
     }
 
     /// Where in a capture it was recorded last, if it was there.
     pub(crate) fn captured(&self) -> Option<Place> {
-        self.captured
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.captured).clone()
     }
 
     fn set_captured(&self, captured: Option<Place>) {
-        *self.captured.lock().unwrap_or_else(PoisonError::into_inner) = captured;
+        *lock(&self.captured) = captured;
     }
 
     /// Begins a record in a graph that is being launched: where the time goes when it is reached.
@@ -75,7 +70,7 @@ impl Event {
 
     /// The launch was posted: it is over at `point`.
     pub(crate) fn end_record(&self, point: Point, nanoseconds: Arc<AtomicU64>) {
-        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recorded = lock(&self.recorded);
         *recorded = Some(Record { point, nanoseconds });
         self.set_captured(None);
     }
@@ -144,10 +139,7 @@ fn record(event: CUevent, stream: CUstream, external: bool) -> Result<(), CUresu
     let nanoseconds = Event::begin_record();
     let reached = Arc::clone(&nanoseconds);
     // Held until the new place is stored, so that two threads recording at once leave the later one.
-    let mut recorded = event
-        .recorded
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut recorded = lock(&event.recorded);
     let work = move |_| {
         Event::reach(&reached);
         Ok(())

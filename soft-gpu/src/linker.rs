@@ -11,7 +11,7 @@
 mod join;
 
 use core::ffi::{c_char, c_uint, c_void};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use driver_api::abi::{CUjit_option, CUjitInputType, CUlinkState, CUresult};
 
@@ -20,6 +20,7 @@ use crate::entry::{answer, answer_if_asked, done};
 use crate::log::warn_once;
 use crate::module::{LoadError, Messages, name, read, text_of};
 use crate::state::driver;
+use crate::threads::lock;
 use join::join;
 
 /// `CU_JIT_INPUT_LIBRARY`, and NVVM: nothing of those is PTX.
@@ -55,15 +56,15 @@ impl Link {
             return Err(CUresult::NOT_SUPPORTED);
         }
         let text = read().map_err(|failure| self.messages.report(failure))?;
-        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut texts = lock(&self.texts);
         texts.push(text);
         Ok(())
     }
 
     fn complete(&self) -> Result<(*mut c_void, usize), CUresult> {
-        let texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let texts = lock(&self.texts);
         let linked = join(&texts).map_err(|failure| self.messages.report(failure))?;
-        let mut code = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut code = lock(&self.code);
         *code = linked.into_bytes();
         code.push(0);
         Ok((code.as_mut_ptr().cast(), code.len()))

@@ -39,6 +39,7 @@ use crate::entry::{answer, answer_if_asked, done};
 use crate::exec::Allocations;
 use crate::hostile::POISON;
 use crate::state::{Driver, driver};
+use crate::threads::lock;
 use heap::{ALIGNMENT, Heap};
 use map::{GRANULARITY, Mapping, Store};
 pub(crate) use space::Region;
@@ -93,7 +94,7 @@ impl Memory {
 
     /// What kernels may access, as of now.
     pub(crate) fn snapshot(&self) -> Arc<Allocations> {
-        let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut snapshot = lock(&self.snapshot);
         let space = self.space();
         let generation = self.generation.load(Ordering::Relaxed);
         if snapshot.0 != generation {
@@ -155,9 +156,7 @@ impl Memory {
     }
 
     fn small(&self, driver: &Driver, device: usize, size: u64) -> Result<u64, CUresult> {
-        let mut heap = self.heaps[device]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut heap = lock(&self.heaps[device]);
         if let Some(address) = heap.take(size) {
             return Ok(address);
         }
@@ -173,9 +172,7 @@ impl Memory {
                 if driver.config.hostile.poisons() {
                     raw::fill_own(region.base, region.size, POISON);
                 }
-                let mut heap = self.heaps[device]
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut heap = lock(&self.heaps[device]);
                 if let Some(piece) = heap.give_back(region.base, rounded) {
                     self.give_back(driver, device, piece);
                 }

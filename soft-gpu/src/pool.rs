@@ -21,7 +21,7 @@
 use core::ffi::{c_int, c_void};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use driver_api::abi::{
     CUdevice, CUdeviceptr, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationType, CUmemLocation,
@@ -34,16 +34,13 @@ use crate::handles::{Kind, Registry};
 use crate::memory::{Region, quiesce};
 use crate::state::{Driver, driver};
 use crate::stream::{Point, find};
+use crate::threads::lock;
 
 /// The kind of a location that is a device.
 const DEVICE_LOCATION: u32 = 1;
 /// The only kind of memory in pools: pinned on the device.
 const PINNED: CUmemAllocationType = 1;
 const READ_WRITE: CUmemAccess_flags = 3;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// All pools of the process.
 #[derive(Debug)]

@@ -11,7 +11,7 @@
 #![expect(unsafe_code, reason = "registering the fork handler")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use driver_api::abi::CUresult;
 
@@ -28,7 +28,7 @@ use crate::module::{Function, Kernel, Library, Module};
 use crate::pool::Pools;
 use crate::shared::Segment;
 use crate::stream::Stream;
-use crate::threads::with_signals_blocked;
+use crate::threads::{lock, with_signals_blocked};
 use crate::virtual_memory::Physical;
 
 /// The version of CUDA that the driver says it serves.
@@ -79,7 +79,7 @@ pub(crate) fn initialise() -> Result<(), CUresult> {
     if DRIVER.get().is_some() {
         return Ok(());
     }
-    let _initialising = INITIALISING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _initialising = lock(&INITIALISING);
     if DRIVER.get().is_none() {
         let driver = Driver::new()?;
         // SAFETY: the handler only stores to an atomic, which is safe in a child with one thread.

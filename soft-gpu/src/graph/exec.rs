@@ -2,7 +2,7 @@
 
 use core::ffi::{c_char, c_uint, c_ulonglong};
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use driver_api::abi::{
     CUDA_GRAPH_INSTANTIATE_PARAMS, CUDA_HOST_NODE_PARAMS_v1, CUDA_KERNEL_NODE_PARAMS,
@@ -20,15 +20,12 @@ use crate::context::unique_id;
 use crate::entry::{answer, answer_if_asked, done};
 use crate::state::driver;
 use crate::stream::{Operation, find as find_stream};
+use crate::threads::lock;
 
 /// Launching from a device, which this one does not do.
 const DEVICE_LAUNCH: u64 = 4;
 /// Freeing on launch, uploading, priorities of nodes: nothing has to be done for them.
 const KNOWN_FLAGS: u64 = 1 | 2 | 8;
-
-fn lock(exec: &Exec) -> MutexGuard<'_, ExecState> {
-    exec.state.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn exec_of(exec: CUgraphExec) -> Result<Arc<Exec>, CUresult> {
     driver()?.graph_execs.get(exec.0)
@@ -145,7 +142,7 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
     let exec = exec_of(exec)?;
     let (context, stream) = find_stream(stream)?;
     // Held, so that two launches are posted in the order in which they wait for each other.
-    let mut state = lock(&exec);
+    let mut state = lock(&exec.state);
     if capture::is_captured(&stream) {
         let child = Operation::Child(Nested::new(graph_of_steps(&state.steps)?)?);
         return context.submit(&stream, child);
@@ -191,7 +188,7 @@ fn change(
     let change = || {
         let exec = exec_of(exec)?;
         let operation = in_context(make)?;
-        let mut state = lock(&exec);
+        let mut state = lock(&exec.state);
         let index = state.steps.iter().position(|step| step.node == node.0);
         let index = index.ok_or(CUresult::INVALID_VALUE)?;
         let operation = node::keep_attributes(&state.steps[index].operation, operation)?;
@@ -295,7 +292,7 @@ pub(crate) unsafe fn cuGraphNodeSetEnabled(
 ) -> CUresult {
     let set = || {
         let exec = exec_of(graph_exec)?;
-        let mut state = lock(&exec);
+        let mut state = lock(&exec.state);
         let steps = Arc::make_mut(&mut state.steps);
         let step = steps.iter_mut().find(|step| step.node == node.0);
         let step = step.ok_or(CUresult::INVALID_VALUE)?;
@@ -316,7 +313,7 @@ pub(crate) unsafe fn cuGraphNodeGetEnabled(
 ) -> CUresult {
     let found = || {
         let exec = exec_of(graph_exec)?;
-        let state = lock(&exec);
+        let state = lock(&exec.state);
         let step = state.steps.iter().find(|step| step.node == node.0);
         Ok(c_uint::from(
             step.ok_or(CUresult::INVALID_VALUE)?.is_enabled,
@@ -378,7 +375,7 @@ fn updated(result: CUgraphExecUpdateResult, node: usize) -> UpdateResult {
 fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
     let (exec, graph) = (exec_of(exec)?, find(graph)?);
     let fresh = in_context(|| steps(&graph))?;
-    let mut state = lock(&exec);
+    let mut state = lock(&exec.state);
     let (own, other) = (in_order(&state.steps), in_order(&fresh));
     if let Some((node, difference)) = differs(&own, &other) {
         return Ok(updated(difference, node));

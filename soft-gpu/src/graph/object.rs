@@ -15,6 +15,7 @@ use crate::context::unique_id;
 use crate::event::Event;
 use crate::state::driver;
 use crate::stream::{Operation, Point};
+use crate::threads::lock;
 
 /// Deepest nesting of graphs in graphs that are copied or launched.
 const MAX_DEPTH: u32 = 64;
@@ -119,7 +120,7 @@ impl Graph {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// All nodes, in the order in which they were made.
