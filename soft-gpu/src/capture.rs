@@ -9,6 +9,8 @@
 //! A captured stream knows the nodes that its next one has to wait for. Each operation asks [`add`] before it is posted; as long as the
 //! process captures nothing, that is one load.
 //!
+//! The calls that CUDA calls potentially unsafe are allowed in every mode, unless the device is hostile ([`guard`]).
+//!
 //! Rules: only streams keep a capture alive; an event merely knows it. It ends with its first stream, whatever becomes of the others. A
 //! graph that was made for a capture and was not handed to the program goes with it.
 //!
@@ -232,6 +234,27 @@ pub(crate) fn forbid_all(context: &Context) -> Result<(), CUresult> {
     streams
         .iter()
         .try_for_each(|stream| forbid(context, stream))
+}
+
+/// Before a potentially unsafe call: on a hostile device it spoils the captures that forbid it to this thread.
+pub(crate) fn guard() -> Result<(), CUresult> {
+    let driver = driver()?;
+    if nothing_is_captured() || !driver.config.hostile.guards_captures() || MODE.get() == RELAXED {
+        return Ok(());
+    }
+    let forbids = |capture: &Capture| match capture.mode {
+        RELAXED => false,
+        _ if capture.thread == std::thread::current().id() => true,
+        mode => mode == GLOBAL && MODE.get() == GLOBAL,
+    };
+    let contexts = driver.contexts.all();
+    let mut streams = contexts.iter().flat_map(|context| context.captured());
+    let spoilt = streams.find_map(|stream| {
+        let captured = slot(&stream).clone()?;
+        let error = CUresult::STREAM_CAPTURE_UNSUPPORTED;
+        forbids(&captured.capture).then(|| captured.capture.spoil(error))
+    });
+    spoilt.map_or(Ok(()), Err)
 }
 
 /// `cuEventRecord`: where in a capture the event is now, if the stream is captured. `external` makes it a node.

@@ -169,6 +169,7 @@ pub(crate) unsafe fn cuEventRecordWithFlags(
 fn finished(event: CUevent, wait: bool) -> Result<(), CUresult> {
     let event = driver()?.events.get(event.0)?;
     event.fate.status()?;
+    capture::guard()?;
     if event.captured().is_some() {
         return Err(CUresult::CAPTURED_EVENT);
     }

@@ -247,6 +247,7 @@ pub(crate) unsafe fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytesize: usize) -> C
     }
     let allocate = || {
         let (driver, context) = (driver()?, current()?);
+        crate::capture::guard()?;
         driver.memory.allocate(driver, &context, bytesize as u64)
     };
     // SAFETY: the caller passes a place for an address.
@@ -285,6 +286,7 @@ pub(crate) unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
         if dptr == 0 {
             return Ok(());
         }
+        crate::capture::guard()?;
         let id = driver.memory.plain_at(dptr)?;
         if crate::pool::is_freeing(driver, id) {
             return Err(CUresult::INVALID_VALUE);
