@@ -16,6 +16,7 @@
 
 mod exec;
 mod layout;
+mod memory;
 mod node;
 mod object;
 mod user;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use driver_api::abi::{CUgraph, CUgraphEdgeData, CUgraphNode, CUresult};
 
 pub(crate) use exec::*;
+pub(crate) use memory::*;
 pub(crate) use node::*;
 pub(crate) use object::{Exec, Graph, Nested, NodeEntry};
 pub(crate) use user::*;
@@ -382,7 +384,7 @@ pub(crate) unsafe fn cuGraphNodeGetToolsId(
 
 /// The graph in the language of `dot`.
 fn dot(graph: &Graph) -> String {
-    const KINDS: [&str; 8] = [
+    const KINDS: [&str; 12] = [
         "kernel",
         "memcpy",
         "memset",
@@ -391,6 +393,10 @@ fn dot(graph: &Graph) -> String {
         "empty",
         "wait event",
         "record event",
+        "signal",
+        "wait for signal",
+        "allocate",
+        "free",
     ];
     let nodes = graph.nodes();
     let mut text = String::from("digraph {\n");

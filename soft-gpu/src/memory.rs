@@ -200,6 +200,16 @@ impl Memory {
         }
     }
 
+    /// On a hostile device, overwrites an allocation that is about to be used as a new one, or no longer.
+    pub(crate) fn spoil(&self, driver: &Driver, base: u64, id: u64) {
+        // Held, so that it stays.
+        let space = self.space();
+        let region = space.starting_at(base).filter(|region| region.id == id);
+        if let Some(region) = region.filter(|_| driver.config.hostile.poisons()) {
+            raw::fill_own(region.base, region.size, POISON);
+        }
+    }
+
     /// The name of the allocation at an address: unlike the address, it never becomes another's.
     pub(crate) fn plain_at(&self, base: u64) -> Result<u64, CUresult> {
         let space = self.space();
@@ -290,6 +300,12 @@ pub(crate) unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
         let id = driver.memory.plain_at(dptr)?;
         if crate::pool::is_freeing(driver, id) {
             return Err(CUresult::INVALID_VALUE);
+        }
+        if driver.graph_memory.knows(id) {
+            let claim = driver.graph_memory.unclaim(id)?;
+            quiesce(driver);
+            drop(claim);
+            return Ok(());
         }
         quiesce(driver);
         let region = driver.memory.take(dptr, id);

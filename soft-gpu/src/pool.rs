@@ -30,6 +30,7 @@ use driver_api::abi::{
 
 use crate::context::Context;
 use crate::entry::{answer, done};
+use crate::graph::{allocating, freeing};
 use crate::handles::{Kind, Registry};
 use crate::memory::{Region, quiesce};
 use crate::state::{Driver, driver};
@@ -222,6 +223,15 @@ pub(crate) fn reclaiming<T>(
     make()
 }
 
+/// Takes an allocation, by its address and name, out of the address space; the device's default pool holds it.
+pub(crate) fn hold(driver: &Driver, device: usize, (address, id): (u64, u64)) {
+    let pools = &driver.pools;
+    let region = driver.memory.take(address, id);
+    if let Some((region, pool)) = region.zip(pools.all.get(pools.defaults[device]).ok()) {
+        pools.hold(pool, region);
+    }
+}
+
 /// Whether an allocation's free is on its way.
 pub(crate) fn is_freeing(driver: &Driver, id: u64) -> bool {
     lock(&driver.pools.freeing).contains(&id)
@@ -326,6 +336,10 @@ fn allocate(
 ) -> Result<u64, CUresult> {
     let driver = driver()?;
     let (context, stream) = find(stream)?;
+    if crate::capture::is_captured(&stream) {
+        let (operation, address) = allocating(&context, size as u64)?;
+        return context.submit(&stream, operation).map(|()| address);
+    }
     crate::capture::forbid(&context, &stream)?;
     pool(driver, context.device)?.allocate(driver, &context, size as u64)
 }
@@ -333,10 +347,13 @@ fn allocate(
 fn free(address: u64, stream: CUstream) -> Result<(), CUresult> {
     let driver = driver()?;
     let (context, stream) = find(stream)?;
-    crate::capture::forbid(&context, &stream)?;
     if address == 0 {
         return Ok(());
     }
+    if crate::capture::is_captured(&stream) {
+        return context.submit(&stream, freeing(address)?);
+    }
+    crate::capture::forbid(&context, &stream)?;
     let (id, device) = driver
         .memory
         .space()
@@ -344,6 +361,18 @@ fn free(address: u64, stream: CUstream) -> Result<(), CUresult> {
         .filter(|region| region.is_plain())
         .map(|region| (region.id, region.device))
         .ok_or(CUresult::INVALID_VALUE)?;
+    if driver.graph_memory.knows(id) {
+        let claim = driver.graph_memory.unclaim(id)?;
+        context.post_always(
+            &stream,
+            Vec::new(),
+            Box::new(move |_| {
+                drop(claim);
+                Ok(())
+            }),
+        );
+        return Ok(());
+    }
     let pool = driver.pools.owner(id, device)?;
     if !lock(&driver.pools.freeing).insert(id) {
         return Err(CUresult::INVALID_VALUE);

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::context::{Context, Primary};
 use crate::event::Event;
 use crate::exec::Pool;
-use crate::graph::{Exec, Graph, NodeEntry, UserObject};
+use crate::graph::{Exec, Graph, GraphMemory, NodeEntry, UserObject};
 use crate::handles::{Kind, Registry};
 use crate::linker::Link;
 use crate::log::warn;
@@ -54,6 +54,7 @@ pub(crate) struct Driver {
     pub(crate) pools: Pools,
     pub(crate) graphs: Registry<Graph>,
     pub(crate) graph_nodes: Registry<NodeEntry>,
+    pub(crate) graph_memory: GraphMemory,
     pub(crate) graph_execs: Registry<Exec>,
     pub(crate) user_objects: Registry<UserObject>,
 }
@@ -125,6 +126,7 @@ impl Driver {
             pools: Pools::new(config.devices()),
             graphs: Registry::new(Kind::Graph),
             graph_nodes: Registry::new(Kind::GraphNode),
+            graph_memory: GraphMemory::new(config.devices()),
             graph_execs: Registry::new(Kind::GraphExec),
             user_objects: Registry::new(Kind::UserObject),
             config,

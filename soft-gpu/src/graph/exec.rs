@@ -22,10 +22,12 @@ use crate::state::driver;
 use crate::stream::{Operation, find as find_stream};
 use crate::threads::lock;
 
+/// What a launch before has allocated and nobody has freed is freed.
+const AUTO_FREE: u64 = 1;
 /// Launching from a device, which this one does not do.
 const DEVICE_LAUNCH: u64 = 4;
-/// Freeing on launch, uploading, priorities of nodes: nothing has to be done for them.
-const KNOWN_FLAGS: u64 = 1 | 2 | 8;
+/// Uploading, priorities of nodes: nothing has to be done for them.
+const KNOWN_FLAGS: u64 = AUTO_FREE | 2 | 8;
 
 fn exec_of(exec: CUgraphExec) -> Result<Arc<Exec>, CUresult> {
     driver()?.graph_execs.get(exec.0)
@@ -51,7 +53,9 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
         flags,
         state: Mutex::new(state),
     };
-    driver.graph_execs.insert(handle, Arc::new(exec));
+    let exec = Arc::new(exec);
+    graph.instantiated(&exec)?;
+    driver.graph_execs.insert(handle, exec);
     Ok(CUgraphExec(handle))
 }
 
@@ -150,6 +154,9 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
     capture::forbid(&context, &stream)?;
     let steps = Arc::clone(&state.steps);
     let references = state.references.clone();
+    let freed = driver()?
+        .graph_memory
+        .launch(&steps, exec.flags & AUTO_FREE != 0)?;
     let (mut records, mut after): (Records, Vec<_>) = (Vec::new(), Vec::new());
     events(&steps, &mut records, &mut after);
     after.extend(state.last.take());
@@ -159,7 +166,7 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
         after,
         Box::new(move |status| {
             let result = status.and_then(|()| perform(&steps, &reached));
-            drop(references);
+            drop((references, freed));
             result
         }),
     );
@@ -327,6 +334,7 @@ const UPDATED: CUgraphExecUpdateResult = 0;
 const FAILED: CUgraphExecUpdateResult = 1;
 const TOPOLOGY_CHANGED: CUgraphExecUpdateResult = 2;
 const KIND_CHANGED: CUgraphExecUpdateResult = 3;
+const PARAMETERS_CHANGED: CUgraphExecUpdateResult = 5;
 
 /// Steps in the order in which their nodes were made, and each node's place there.
 fn in_order(steps: &[Step]) -> (Vec<&Step>, HashMap<usize, usize>) {
@@ -357,6 +365,14 @@ fn differs(
     pairs.find_map(|(mine, theirs)| {
         if mine.operation.kind() != theirs.operation.kind() {
             return Some((theirs.node, KIND_CHANGED));
+        }
+        let memory = |step: &Step| match &step.operation {
+            Operation::Allocate(allocation) => Some(allocation.address),
+            Operation::Free(address, _) => Some(*address),
+            _ => None,
+        };
+        if memory(mine) != memory(theirs) {
+            return Some((theirs.node, PARAMETERS_CHANGED));
         }
         let same = before(mine, own_places) == before(theirs, other_places);
         (!same).then_some((theirs.node, TOPOLOGY_CHANGED))

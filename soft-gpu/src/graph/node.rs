@@ -146,12 +146,27 @@ pub(super) unsafe fn any(parameters: *const CUgraphNodeParams) -> Result<Operati
     }
 }
 
+/// As [`any`], of a node that is added: only then it may allocate, and free what others have allocated.
+///
+/// # Safety
+///
+/// As [`any`]; an address is told in `parameters`.
+unsafe fn new(parameters: *mut CUgraphNodeParams) -> Result<Operation, CUresult> {
+    // SAFETY: by contract.
+    unsafe {
+        match given(parameters)? {
+            kind @ (10 | 11) => super::memory::any(kind, parameters),
+            _ => any(parameters),
+        }
+    }
+}
+
 /// Adds what `make` makes.
 ///
 /// # Safety
 ///
 /// `node` is null or a place for a handle; `dependencies` has `count` handles.
-unsafe fn add(
+pub(super) unsafe fn add(
     node: *mut CUgraphNode,
     graph: CUgraph,
     (dependencies, count): (*const CUgraphNode, usize),
@@ -293,7 +308,7 @@ pub(crate) unsafe fn cuGraphAddNode(
 ) -> CUresult {
     let before = (dependencies, num_dependencies);
     // SAFETY: the caller's promises are the same.
-    unsafe { add(graph_node, graph, before, || any(node_params)) }
+    unsafe { add(graph_node, graph, before, || new(node_params)) }
 }
 
 pub(crate) unsafe fn cuGraphAddNode_v2(
@@ -309,7 +324,7 @@ pub(crate) unsafe fn cuGraphAddNode_v2(
     unsafe {
         add(graph_node, graph, before, || {
             check_edges(dependency_data, num_dependencies)?;
-            any(node_params)
+            new(node_params)
         })
     }
 }
@@ -368,7 +383,7 @@ fn cooperating(kernel: &Kernel, cooperative: bool) -> Result<Operation, CUresult
 /// # Safety
 ///
 /// `place` is null or a place for it.
-unsafe fn tell<T>(
+pub(super) unsafe fn tell<T>(
     node: CUgraphNode,
     place: *mut T,
     pick: impl FnOnce(&Operation) -> Option<T>,

@@ -37,6 +37,21 @@ struct State {
     /// Of a clone, its nodes by those of the original.
     originals: HashMap<usize, usize>,
     references: Vec<Arc<UserReference>>,
+    /// What was made of it last.
+    instance: Weak<Exec>,
+}
+
+impl State {
+    fn has_memory(&self) -> bool {
+        let mut nodes = self.nodes.values();
+        nodes.any(|node| node.operation.is_of_memory())
+    }
+
+    /// Whether nodes and edges may go, and the graph be copied.
+    fn check_no_memory(&self) -> Result<(), CUresult> {
+        let has_none = !self.has_memory();
+        has_none.then_some(()).ok_or(CUresult::NOT_SUPPORTED)
+    }
 }
 
 /// A node of a graph.
@@ -178,6 +193,7 @@ impl Graph {
     /// Removes a node and the edges at it.
     pub(crate) fn remove(&self, node: usize) -> Result<(), CUresult> {
         let mut state = self.lock();
+        state.check_no_memory()?;
         state.nodes.remove(&node).ok_or(CUresult::INVALID_HANDLE)?;
         for other in state.nodes.values_mut() {
             other.dependencies.retain(|dependency| *dependency != node);
@@ -188,7 +204,11 @@ impl Graph {
 
     /// Adds edges, or takes them away; all or none.
     pub(crate) fn connect(&self, edges: &[(usize, usize)], add: bool) -> Result<(), CUresult> {
-        let nodes = &mut self.lock().nodes;
+        let mut state = self.lock();
+        if !add {
+            state.check_no_memory()?;
+        }
+        let nodes = &mut state.nodes;
         let mut before = HashMap::new();
         let mut connect = |(from, to): (usize, usize)| {
             if !nodes.contains_key(&from) || from == to {
@@ -240,6 +260,7 @@ impl Graph {
     fn duplicate_in(&self, room: &mut Room, depth: u32) -> Result<Arc<Self>, CUresult> {
         let (nodes, references) = {
             let state = self.lock();
+            state.check_no_memory()?;
             room.enter(depth, state.nodes.len())?;
             (state.nodes.clone(), state.references.clone())
         };
@@ -283,6 +304,7 @@ impl Graph {
             nodes: copied,
             originals,
             references,
+            instance: Weak::new(),
         };
         Ok(copy)
     }
@@ -298,6 +320,16 @@ impl Graph {
 
     pub(crate) fn keep(&self, references: impl IntoIterator<Item = Arc<UserReference>>) {
         self.lock().references.extend(references);
+    }
+
+    /// Notes what was made of it. Of a graph that allocates there may be only one at a time.
+    pub(crate) fn instantiated(&self, exec: &Arc<Exec>) -> Result<(), CUresult> {
+        let mut state = self.lock();
+        if state.instance.strong_count() > 0 {
+            state.check_no_memory()?;
+        }
+        state.instance = Arc::downgrade(exec);
+        Ok(())
     }
 
     pub(crate) fn references(&self) -> Vec<Arc<UserReference>> {
@@ -532,6 +564,9 @@ pub(crate) fn perform(steps: &[Step], records: &Records) -> Result<(), CUresult>
 
 /// A graph of a launchable one's steps, for a launch that is captured.
 pub(crate) fn graph_of_steps(steps: &[Step]) -> Result<Arc<Graph>, CUresult> {
+    if steps.iter().any(|step| step.operation.is_of_memory()) {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
     let graph = Graph::new()?;
     let mut places: HashMap<usize, usize> = HashMap::new();
     for step in steps {
