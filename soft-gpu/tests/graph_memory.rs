@@ -172,6 +172,34 @@ fn what_a_launch_leaves_is_the_program_s_until_it_is_freed() {
     ok!(cuStreamBeginCapture_v2(stream, 0));
     assert_eq!(launch(exec), CUresult::NOT_SUPPORTED);
     ok!(cuStreamEndCapture(stream, &mut CUgraph(0)));
+    // Nor can it be in one.
+    let (mut outer, mut child, mut inner) = (CUgraph(0), CUgraphNode(0), CUgraph(0));
+    let mut nested = CUgraphExec(0);
+    ok!(cuGraphCreate(&mut outer, 0));
+    assert_eq!(
+        cu!(cuGraphAddChildGraphNode(
+            &mut child,
+            outer,
+            null(),
+            0,
+            graph
+        )),
+        CUresult::NOT_SUPPORTED
+    );
+    let empty = captured(stream, || ());
+    ok!(cuGraphAddChildGraphNode(
+        &mut child,
+        outer,
+        null(),
+        0,
+        empty
+    ));
+    ok!(cuGraphChildGraphNodeGetGraph(child, &mut inner));
+    ok!(cuGraphAddMemFreeNode(&mut child, inner, null(), 0, address));
+    assert_eq!(
+        cu!(cuGraphInstantiateWithFlags(&mut nested, outer, 0)),
+        CUresult::NOT_SUPPORTED
+    );
     // What was left outlives the graphs.
     assert_eq!(launch(exec), CUresult::SUCCESS);
     ok!(cuStreamSynchronize(stream));

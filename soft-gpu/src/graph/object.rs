@@ -478,6 +478,11 @@ pub(crate) fn steps(graph: &Graph) -> Result<Vec<Step>, CUresult> {
 fn steps_in(graph: &Graph, room: &mut Room, depth: u32) -> Result<Vec<Step>, CUresult> {
     let nodes = graph.nodes();
     room.enter(depth, nodes.len())?;
+    // A launch claims memory of the outermost graph only.
+    let mut operations = nodes.values().map(|node| &node.operation);
+    if depth > 0 && operations.any(Operation::is_of_memory) {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
     let mut missing: HashMap<usize, usize> = HashMap::new();
     let mut behind: HashMap<usize, Vec<usize>> = HashMap::new();
     for (from, to) in edges(&nodes) {
