@@ -1,4 +1,4 @@
-//! The JIT linker. This device executes PTX, so what is linked is PTX, and what that gives is PTX ([`join`]), which a module can be made of as
+//! The JIT linker. This device executes PTX, so what is linked is PTX, and what that gives is PTX ([`mod@join`]), which a module can be made of as
 //! of a cubin.
 //!
 //! # Safety
