@@ -9,6 +9,11 @@
 //! A captured stream knows the nodes that its next one has to wait for. Each operation asks [`add`] before it is posted; as long as the
 //! process captures nothing, that is one load.
 //!
+//! The calls that CUDA calls potentially unsafe are allowed in every mode, unless the device is hostile ([`guard`]).
+//!
+//! Rules: only streams keep a capture alive; an event merely knows it. It ends with its first stream, whatever becomes of the others. A
+//! graph that was made for a capture and was not handed to the program goes with it.
+//!
 //! # Safety
 //!
 //! The driver's functions read and write through pointers that their caller passed; see [`crate::entry`].
@@ -19,7 +24,7 @@
 use core::ffi::c_uint;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::thread::ThreadId;
 
 use driver_api::abi::{
@@ -33,6 +38,7 @@ use crate::event::Event;
 use crate::graph::{Graph, handles_at};
 use crate::state::driver;
 use crate::stream::{Operation, Role, Stream, find};
+use crate::threads::lock;
 
 const NOT_CAPTURING: CUstreamCaptureStatus = 0;
 const ACTIVE: CUstreamCaptureStatus = 1;
@@ -60,6 +66,8 @@ pub(crate) struct Capture {
     thread: ThreadId,
     invalid: AtomicBool,
     ended: AtomicBool,
+    /// The program has got the graph.
+    handed_over: AtomicBool,
 }
 
 impl Capture {
@@ -87,6 +95,10 @@ impl Capture {
         }
     }
 
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     fn end(&self) {
         if !self.ended.swap(true, Ordering::Relaxed) {
             CAPTURES.fetch_sub(1, Ordering::Relaxed);
@@ -97,10 +109,16 @@ impl Capture {
 impl Drop for Capture {
     fn drop(&mut self) {
         self.end();
+        if self.owns_graph
+            && !*self.handed_over.get_mut()
+            && let Ok(driver) = driver()
+        {
+            let _ = driver.graphs.remove(self.graph.handle);
+        }
     }
 }
 
-/// A place in a capture.
+/// Where a stream is in its capture.
 #[derive(Debug, Clone)]
 pub(crate) struct Captured {
     capture: Arc<Capture>,
@@ -108,7 +126,32 @@ pub(crate) struct Captured {
     dependencies: Vec<usize>,
 }
 
+/// A place in a capture that may be over, as an event knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    capture: Weak<Capture>,
+    dependencies: Vec<usize>,
+}
+
+impl Place {
+    /// The place, while its capture goes on.
+    fn found(self) -> Option<Captured> {
+        let capture = self.capture.upgrade()?;
+        (!capture.has_ended()).then_some(Captured {
+            capture,
+            dependencies: self.dependencies,
+        })
+    }
+}
+
 impl Captured {
+    fn place(&self) -> Place {
+        Place {
+            capture: Arc::downgrade(&self.capture),
+            dependencies: self.dependencies.clone(),
+        }
+    }
+
     fn depend(&mut self, nodes: impl IntoIterator<Item = usize>) {
         for node in nodes {
             if !self.dependencies.contains(&node) {
@@ -125,11 +168,11 @@ impl Captured {
     }
 }
 
+/// What a stream is captured to. A capture that has ended is forgotten here.
 fn slot(stream: &Stream) -> MutexGuard<'_, Option<Captured>> {
-    stream
-        .captured
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    let mut slot = lock(&stream.captured);
+    slot.take_if(|captured| captured.capture.has_ended());
+    slot
 }
 
 fn nothing_is_captured() -> bool {
@@ -193,13 +236,34 @@ pub(crate) fn forbid_all(context: &Context) -> Result<(), CUresult> {
         .try_for_each(|stream| forbid(context, stream))
 }
 
+/// Before a potentially unsafe call: on a hostile device it spoils the captures that forbid it to this thread.
+pub(crate) fn guard() -> Result<(), CUresult> {
+    let driver = driver()?;
+    if nothing_is_captured() || !driver.config.hostile.guards_captures() || MODE.get() == RELAXED {
+        return Ok(());
+    }
+    let forbids = |capture: &Capture| match capture.mode {
+        RELAXED => false,
+        _ if capture.thread == std::thread::current().id() => true,
+        mode => mode == GLOBAL && MODE.get() == GLOBAL,
+    };
+    let contexts = driver.contexts.all();
+    let mut streams = contexts.iter().flat_map(|context| context.captured());
+    let spoilt = streams.find_map(|stream| {
+        let captured = slot(&stream).clone()?;
+        let error = CUresult::STREAM_CAPTURE_UNSUPPORTED;
+        forbids(&captured.capture).then(|| captured.capture.spoil(error))
+    });
+    spoilt.map_or(Ok(()), Err)
+}
+
 /// `cuEventRecord`: where in a capture the event is now, if the stream is captured. `external` makes it a node.
 pub(crate) fn record(
     context: &Context,
     stream: &Stream,
     (event, handle): (&Arc<Event>, usize),
     external: bool,
-) -> Result<Option<Captured>, CUresult> {
+) -> Result<Option<Place>, CUresult> {
     if nothing_is_captured() {
         return Ok(None);
     }
@@ -208,7 +272,7 @@ pub(crate) fn record(
         if external {
             captured.push(Operation::Record(Arc::clone(event), handle))?;
         }
-        return Ok(Some(captured.clone()));
+        return Ok(Some(captured.place()));
     }
     implicit(context, stream).map(|()| None)
 }
@@ -223,8 +287,7 @@ pub(crate) fn wait(
     if nothing_is_captured() {
         return Ok(false);
     }
-    let place = event.captured();
-    let place = place.filter(|place| !place.capture.ended.load(Ordering::Relaxed));
+    let place = event.captured().and_then(Place::found);
     let mut slot = slot(stream);
     match (slot.as_mut(), place) {
         (Some(captured), _) if external => {
@@ -272,12 +335,15 @@ fn begin(
     if stream.role == Role::Legacy {
         return Err(CUresult::STREAM_CAPTURE_UNSUPPORTED);
     }
-    let owns_graph = graph.is_none();
-    let graph = graph.map_or_else(Graph::new, Ok)?;
-    graph.check_nodes(&dependencies)?;
     let mut slot = slot(&stream);
     if slot.is_some() {
         return Err(CUresult::ILLEGAL_STATE);
+    }
+    let owns_graph = graph.is_none();
+    let graph = graph.map_or_else(Graph::new, Ok)?;
+    graph.check_nodes(&dependencies)?;
+    if owns_graph {
+        graph.register()?;
     }
     CAPTURES.fetch_add(1, Ordering::Relaxed);
     let capture = Arc::new(Capture {
@@ -289,6 +355,7 @@ fn begin(
         thread: std::thread::current().id(),
         invalid: AtomicBool::new(false),
         ended: AtomicBool::new(false),
+        handed_over: AtomicBool::new(false),
     });
     *slot = Some(Captured {
         capture,
@@ -298,7 +365,7 @@ fn begin(
 }
 
 fn end(stream: CUstream) -> Result<CUgraph, CUresult> {
-    let (context, stream) = find(stream)?;
+    let (_, stream) = find(stream)?;
     let captured = slot(&stream).clone().ok_or(CUresult::ILLEGAL_STATE)?;
     let capture = &captured.capture;
     if capture.origin != stream.id {
@@ -307,23 +374,40 @@ fn end(stream: CUstream) -> Result<CUgraph, CUresult> {
     if capture.mode != RELAXED && capture.thread != std::thread::current().id() {
         return Err(capture.spoil(CUresult::STREAM_CAPTURE_WRONG_THREAD));
     }
+    let places = leave(capture)?;
     let before = capture.graph.ancestors(&captured.dependencies);
-    let mut is_joined = true;
-    for other in context.captured() {
-        let mut slot = slot(&other);
-        if let Some(place) = slot.take_if(|place| place.capture.id == capture.id) {
-            is_joined &= place.dependencies.iter().all(|node| before.contains(node));
-        }
+    let mut ends = places.iter().flat_map(|place| &place.dependencies);
+    let is_joined = ends.all(|node| before.contains(node));
+    capture.check()?;
+    if !is_joined {
+        return Err(CUresult::STREAM_CAPTURE_UNJOINED);
     }
+    capture.handed_over.store(true, Ordering::Relaxed);
+    Ok(CUgraph(capture.graph.handle))
+}
+
+/// Ends a capture: no stream of any context is in it any more. Where they were.
+fn leave(capture: &Capture) -> Result<Vec<Captured>, CUresult> {
+    let contexts = driver()?.contexts.all();
+    let streams = contexts.iter().flat_map(|context| context.captured());
+    let its_own = |captured: &mut Captured| captured.capture.id == capture.id;
+    let places = streams
+        .filter_map(|stream| slot(&stream).take_if(its_own))
+        .collect();
     capture.end();
-    let whole = capture.check().and_then(|()| {
-        let joined = is_joined.then_some(());
-        joined.ok_or(CUresult::STREAM_CAPTURE_UNJOINED)
-    });
-    if whole.is_err() && capture.owns_graph {
-        let _ = driver()?.graphs.remove(capture.graph.handle);
+    Ok(places)
+}
+
+/// A stream ends, and with it the capture that began there.
+pub(crate) fn stream_destroyed(stream: &Stream) {
+    if nothing_is_captured() {
+        return;
     }
-    whole.map(|()| CUgraph(capture.graph.handle))
+    let captured = slot(stream).take();
+    if let Some(captured) = captured.filter(|captured| captured.capture.origin == stream.id) {
+        // Without a driver there are no streams.
+        let _ = leave(&captured.capture);
+    }
 }
 
 pub(crate) unsafe fn cuStreamBeginCapture(stream: CUstream) -> CUresult {

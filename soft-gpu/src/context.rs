@@ -17,7 +17,6 @@ mod primary;
 
 use core::ffi::{c_int, c_uint, c_ulonglong};
 use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use driver_api::abi::{
@@ -34,6 +33,7 @@ pub(crate) use primary::*;
 use crate::entry::{answer, answer_if_asked, done};
 use crate::exec::Heap;
 use crate::state::{Driver, driver};
+use crate::threads::lock;
 
 /// The flags that exist: scheduling, mapped host memory, and newer ones that change nothing here.
 const ALL_FLAGS: c_uint = 0xff;
@@ -51,13 +51,10 @@ pub(crate) fn find(context: CUcontext) -> Result<Arc<Context>, CUresult> {
 
 /// Whether a handle is that of some device's primary context, active or not.
 fn is_primary(driver: &Driver, handle: usize) -> bool {
-    driver.primaries.iter().any(|primary| {
-        primary
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .handle
-            == handle
-    })
+    driver
+        .primaries
+        .iter()
+        .any(|primary| lock(primary).handle == handle)
 }
 
 /// A place among the driver's contexts for `context`, with what it needs.
@@ -85,6 +82,10 @@ pub(crate) fn destroy(context: &Arc<Context>) -> Result<(), CUresult> {
         .remove(context.handle)
         .map_err(|_| CUresult::INVALID_CONTEXT)?;
     context.fate.abort();
+    let captured = context.captured();
+    captured
+        .iter()
+        .for_each(|stream| crate::capture::stream_destroyed(stream));
     driver
         .streams
         .remove_if(|stream| Arc::ptr_eq(&stream.fate, &context.fate));
@@ -237,17 +238,19 @@ pub(crate) unsafe fn cuCtxGetId(ctx: CUcontext, ctx_id: *mut c_ulonglong) -> CUr
     unsafe { answer(ctx_id, find(ctx).map(|context| context.id)) }
 }
 
+fn synchronize(context: &Context) -> Result<(), CUresult> {
+    crate::capture::forbid_all(context)?;
+    let result = context.synchronize();
+    crate::pool::synchronised(driver()?);
+    result
+}
+
 pub(crate) unsafe fn cuCtxSynchronize() -> CUresult {
-    done(current().and_then(|context| {
-        crate::capture::forbid_all(&context)?;
-        let result = context.synchronize();
-        crate::pool::synchronised(driver()?);
-        result
-    }))
+    done(current().and_then(|context| synchronize(&context)))
 }
 
 pub(crate) unsafe fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
-    done(find(ctx).and_then(|context| context.synchronize()))
+    done(find(ctx).and_then(|context| synchronize(&context)))
 }
 
 /// Whether a context shares the device with a graphics interface: can be asked, and is not so here.
@@ -275,10 +278,7 @@ fn limit(limit: CUlimit) -> Result<(usize, usize, usize), CUresult> {
 /// The heap of device-side `malloc`, made when first asked for.
 pub(crate) fn heap_of(context: &Context) -> Result<Arc<Heap>, CUresult> {
     // Held, so that two threads do not make two.
-    let limits = context
-        .limits
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let limits = lock(&context.limits);
     if let Some(heap) = context.heap.get() {
         return Ok(Arc::clone(heap));
     }
@@ -298,10 +298,7 @@ pub(crate) unsafe fn cuCtxGetLimit(pvalue: *mut usize, limit_: CUlimit) -> CUres
     let found = || {
         let context = current()?;
         let (_, _, default) = limit(limit_)?;
-        let limits = context
-            .limits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let limits = lock(&context.limits);
         Ok(limits.get(&limit_).copied().unwrap_or(default))
     };
     // SAFETY: the caller passes a place for a size.
@@ -315,10 +312,7 @@ pub(crate) unsafe fn cuCtxSetLimit(limit_: CUlimit, value: usize) -> CUresult {
             return Err(CUresult::UNSUPPORTED_LIMIT);
         }
         let (least, greatest, _) = limit(limit_)?;
-        let mut limits = context
-            .limits
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut limits = lock(&context.limits);
         // Once the heap is there, its size stays.
         if limit_ == MALLOC_HEAP_SIZE && context.heap.get().is_some() {
             return Err(CUresult::INVALID_VALUE);

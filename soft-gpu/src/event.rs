@@ -9,16 +9,17 @@
 
 use core::ffi::c_uint;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use driver_api::abi::{CUevent, CUresult, CUstream};
 
-use crate::capture::{self, Captured};
+use crate::capture::{self, Place};
 use crate::context::{Fate, current};
 use crate::entry::{answer, done};
 use crate::state::driver;
 use crate::stream::{Point, find};
+use crate::threads::lock;
 
 const BLOCKING_SYNC: c_uint = 1;
 const DISABLE_TIMING: c_uint = 2;
@@ -32,7 +33,7 @@ pub(crate) struct Event {
     timed: bool,
     recorded: Mutex<Option<Record>>,
     /// Recorded in a stream that is captured: the capture, and the nodes before this place.
-    captured: Mutex<Option<Captured>>,
+    captured: Mutex<Option<Place>>,
 }
 
 /// The last record of an event.
@@ -45,22 +46,16 @@ struct Record {
 
 impl Event {
     fn record(&self) -> Option<Record> {
-        self.recorded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.recorded).clone()
     }
 
     /// Where in a capture it was recorded last, if it was there.
-    pub(crate) fn captured(&self) -> Option<Captured> {
-        self.captured
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    pub(crate) fn captured(&self) -> Option<Place> {
+        lock(&self.captured).clone()
     }
 
-    fn set_captured(&self, captured: Option<Captured>) {
-        *self.captured.lock().unwrap_or_else(PoisonError::into_inner) = captured;
+    fn set_captured(&self, captured: Option<Place>) {
+        *lock(&self.captured) = captured;
     }
 
     /// Begins a record in a graph that is being launched: where the time goes when it is reached.
@@ -75,7 +70,7 @@ impl Event {
 
     /// The launch was posted: it is over at `point`.
     pub(crate) fn end_record(&self, point: Point, nanoseconds: Arc<AtomicU64>) {
-        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recorded = lock(&self.recorded);
         *recorded = Some(Record { point, nanoseconds });
         self.set_captured(None);
     }
@@ -144,10 +139,7 @@ fn record(event: CUevent, stream: CUstream, external: bool) -> Result<(), CUresu
     let nanoseconds = Event::begin_record();
     let reached = Arc::clone(&nanoseconds);
     // Held until the new place is stored, so that two threads recording at once leave the later one.
-    let mut recorded = event
-        .recorded
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut recorded = lock(&event.recorded);
     let work = move |_| {
         Event::reach(&reached);
         Ok(())
@@ -177,6 +169,7 @@ pub(crate) unsafe fn cuEventRecordWithFlags(
 fn finished(event: CUevent, wait: bool) -> Result<(), CUresult> {
     let event = driver()?.events.get(event.0)?;
     event.fate.status()?;
+    capture::guard()?;
     if event.captured().is_some() {
         return Err(CUresult::CAPTURED_EVENT);
     }

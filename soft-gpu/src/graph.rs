@@ -16,12 +16,12 @@
 
 mod exec;
 mod layout;
+mod memory;
 mod node;
 mod object;
 mod user;
 
 use core::ffi::{c_char, c_uint, c_ulonglong};
-use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -29,8 +29,9 @@ use std::sync::Arc;
 use driver_api::abi::{CUgraph, CUgraphEdgeData, CUgraphNode, CUresult};
 
 pub(crate) use exec::*;
+pub(crate) use memory::*;
 pub(crate) use node::*;
-pub(crate) use object::{Exec, Graph, NodeEntry};
+pub(crate) use object::{Exec, Graph, Nested, NodeEntry};
 pub(crate) use user::*;
 
 use crate::context::current;
@@ -100,16 +101,30 @@ unsafe fn answer_handles<const N: usize>(
     unsafe { answer(count, Ok(found.len().min(room))) }
 }
 
-/// Says of `count` edges that they are plain ones.
+/// Where edge data go: nowhere if the call asks only how many edges there are.
+fn told(data: *mut CUgraphEdgeData, asks_for_edges: bool) -> *mut CUgraphEdgeData {
+    if asks_for_edges {
+        data
+    } else {
+        core::ptr::null_mut()
+    }
+}
+
+/// Says of the edges that were told, if any were, that they are plain ones.
 ///
 /// # Safety
 ///
-/// `data` is null or has room for `count` structures.
-unsafe fn answer_plain_edges(data: *mut CUgraphEdgeData, count: usize) {
-    if !data.is_null() {
+/// `data` is null or has room for `count` structures, of which a success leaves a number.
+unsafe fn and_plain_edges(
+    result: CUresult,
+    data: *mut CUgraphEdgeData,
+    count: *const usize,
+) -> CUresult {
+    if result == CUresult::SUCCESS && !data.is_null() {
         // SAFETY: by contract; an edge's data are eight bytes.
-        unsafe { core::ptr::write_bytes(data.cast::<u64>(), 0, count) };
+        unsafe { core::ptr::write_bytes(data.cast::<u64>(), 0, count.read_unaligned()) };
     }
+    result
 }
 
 /// Whether `count` edges are plain ones, which is all that there is here.
@@ -131,7 +146,7 @@ pub(crate) unsafe fn cuGraphCreate(graph: *mut CUgraph, flags: c_uint) -> CUresu
     if graph.is_null() || flags != 0 {
         return CUresult::INVALID_VALUE;
     }
-    let make = || Ok(CUgraph(Graph::new()?.handle));
+    let make = || Graph::new()?.register().map(CUgraph);
     // SAFETY: the caller passes a place for a handle.
     unsafe { answer(graph, make()) }
 }
@@ -144,7 +159,7 @@ pub(crate) unsafe fn cuGraphClone(graph_clone: *mut CUgraph, original_graph: CUg
     if graph_clone.is_null() {
         return CUresult::INVALID_VALUE;
     }
-    let copy = || Ok(CUgraph(find(original_graph)?.duplicate(0)?.handle));
+    let copy = || find(original_graph)?.duplicate()?.register().map(CUgraph);
     // SAFETY: the caller passes a place for a handle.
     unsafe { answer(graph_clone, copy()) }
 }
@@ -210,11 +225,8 @@ pub(crate) unsafe fn cuGraphGetEdges_v2(
 ) -> CUresult {
     // SAFETY: the caller passes arrays and their size.
     unsafe {
-        let result = cuGraphGetEdges(graph, from, to, num_edges);
-        if result == CUresult::SUCCESS && !(from.is_null() && to.is_null()) {
-            answer_plain_edges(edge_data, num_edges.read_unaligned());
-        }
-        result
+        let data = told(edge_data, !from.is_null() || !to.is_null());
+        and_plain_edges(cuGraphGetEdges(graph, from, to, num_edges), data, num_edges)
     }
 }
 
@@ -303,11 +315,12 @@ pub(crate) unsafe fn cuGraphNodeGetDependencies_v2(
 ) -> CUresult {
     // SAFETY: the caller passes arrays and their size.
     unsafe {
-        let result = cuGraphNodeGetDependencies(node, dependencies, num_dependencies);
-        if result == CUresult::SUCCESS && !dependencies.is_null() {
-            answer_plain_edges(edge_data, num_dependencies.read_unaligned());
-        }
-        result
+        let data = told(edge_data, !dependencies.is_null());
+        and_plain_edges(
+            cuGraphNodeGetDependencies(node, dependencies, num_dependencies),
+            data,
+            num_dependencies,
+        )
     }
 }
 
@@ -333,11 +346,12 @@ pub(crate) unsafe fn cuGraphNodeGetDependentNodes_v2(
 ) -> CUresult {
     // SAFETY: the caller passes arrays and their size.
     unsafe {
-        let result = cuGraphNodeGetDependentNodes(node, dependent_nodes, num_dependent_nodes);
-        if result == CUresult::SUCCESS && !dependent_nodes.is_null() {
-            answer_plain_edges(edge_data, num_dependent_nodes.read_unaligned());
-        }
-        result
+        let data = told(edge_data, !dependent_nodes.is_null());
+        and_plain_edges(
+            cuGraphNodeGetDependentNodes(node, dependent_nodes, num_dependent_nodes),
+            data,
+            num_dependent_nodes,
+        )
     }
 }
 
@@ -370,7 +384,7 @@ pub(crate) unsafe fn cuGraphNodeGetToolsId(
 
 /// The graph in the language of `dot`.
 fn dot(graph: &Graph) -> String {
-    const KINDS: [&str; 8] = [
+    const KINDS: [&str; 12] = [
         "kernel",
         "memcpy",
         "memset",
@@ -379,6 +393,10 @@ fn dot(graph: &Graph) -> String {
         "empty",
         "wait event",
         "record event",
+        "signal",
+        "wait for signal",
+        "allocate",
+        "free",
     ];
     let nodes = graph.nodes();
     let mut text = String::from("digraph {\n");
@@ -410,32 +428,6 @@ pub(crate) unsafe fn cuGraphDebugDotPrint(
         std::fs::write(path, dot(&graph)).map_err(|_| CUresult::OPERATING_SYSTEM)
     };
     done(print())
-}
-
-/// Whether two graphs have the same edges between nodes of the same kinds, in the order in which these were made; else the first node of
-/// `other` that differs, and whether only in its kind.
-fn differs(
-    own: &[(usize, u32, Vec<usize>)],
-    other: &[(usize, u32, Vec<usize>)],
-) -> Option<(usize, bool)> {
-    let place = |list: &[(usize, u32, Vec<usize>)], node: usize| {
-        list.iter().position(|(handle, ..)| *handle == node)
-    };
-    if own.len() != other.len() {
-        let first = other.get(own.len().min(other.len().saturating_sub(1)));
-        return Some((first.map_or(0, |first| first.0), false));
-    }
-    for (mine, theirs) in own.iter().zip(other) {
-        if mine.1 != theirs.1 {
-            return Some((theirs.0, true));
-        }
-        let before: BTreeSet<_> = mine.2.iter().map(|node| place(own, *node)).collect();
-        let after: BTreeSet<_> = theirs.2.iter().map(|node| place(other, *node)).collect();
-        if before != after {
-            return Some((theirs.0, false));
-        }
-    }
-    None
 }
 
 /// Needs a context, as every call that makes a node does.

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `hints` | every other address hint of `cuMemAddressReserve` is ignored |
 //! | `queue` | a stream takes four operations; the call that brings the fifth blocks |
-//! | `capture` | reserved for per-thread capture modes: stream capture is refused so far |
+//! | `capture` | potentially unsafe calls spoil a capture as its mode and the thread's say, and fail |
 //! | `unmap` | `cuMemUnmap` does not wait for kernels; what they still touch there is scratch memory |
 //! | `delay` | operations complete up to two milliseconds late |
 //! | `poison` | memory is filled with 0xCD when it is handed out, small allocations also when they are freed |
@@ -33,6 +33,7 @@ pub(crate) struct Hostile {
     delay: bool,
     poison: bool,
     launch: bool,
+    capture: bool,
     state: AtomicU64,
 }
 
@@ -61,7 +62,8 @@ impl Hostile {
                 "delay" => hostile.delay = true,
                 "poison" => hostile.poison = true,
                 "launch" => hostile.launch = true,
-                "capture" | "" => {}
+                "capture" => hostile.capture = true,
+                "" => {}
                 _ => return None,
             }
         }
@@ -90,6 +92,10 @@ impl Hostile {
         } else {
             QUEUE_DEPTH
         }
+    }
+
+    pub(crate) fn guards_captures(&self) -> bool {
+        self.capture
     }
 
     pub(crate) fn unmaps_at_once(&self) -> bool {

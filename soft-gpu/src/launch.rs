@@ -14,7 +14,9 @@
 use core::ffi::{c_uint, c_void};
 use std::sync::Arc;
 
-use driver_api::abi::{CUfunction, CUhostFn, CUlaunchConfig, CUresult, CUstream};
+use driver_api::abi::{
+    CUfunction, CUhostFn, CUlaunchAttribute, CUlaunchConfig, CUresult, CUstream,
+};
 
 use crate::context::{Fate, heap_of};
 use crate::device::Limits;
@@ -381,48 +383,51 @@ pub(crate) unsafe fn cuLaunchCooperativeKernel(
     done(unsafe { launch(shape, f, stream, kernel_params, core::ptr::null_mut()) })
 }
 
-/// Whether a launch's attributes say that it is cooperative. They may ask for nothing that this device lacks.
+/// Bytes of an attribute's value.
+pub(crate) const VALUE_BYTES: usize = 64;
+/// The attribute that makes a launch cooperative.
+pub(crate) const COOPERATIVE: c_uint = 2;
+
+/// What an attribute of a launch, or of a kernel's node, says: whether it is cooperative, if it speaks of that. It may ask for nothing that this
+/// device lacks.
+pub(crate) fn attribute(id: c_uint, value: &[u8; VALUE_BYTES]) -> Result<Option<bool>, CUresult> {
+    const CLUSTER_DIMENSION: c_uint = 4;
+    const PROGRAMMATIC_EVENT: c_uint = 7;
+    const LAUNCH_COMPLETION_EVENT: c_uint = 12;
+    let word = |at: usize| {
+        let bytes = value[4 * at..4 * at + 4].iter().rev();
+        bytes.fold(0u32, |word, byte| word << 8 | u32::from(*byte))
+    };
+    let lacking = match id {
+        COOPERATIVE => return Ok(Some(word(0) != 0)),
+        CLUSTER_DIMENSION => (0..3).any(|dimension| word(dimension) > 1),
+        PROGRAMMATIC_EVENT | LAUNCH_COMPLETION_EVENT => true,
+        // Priorities, cache policies, carve-outs: hints. An earlier start (programmatic serialization) need not be either.
+        _ => false,
+    };
+    if lacking {
+        warn(&format!("launch attribute {id} is not supported"));
+        return Err(CUresult::NOT_SUPPORTED);
+    }
+    Ok(None)
+}
+
+/// Whether a launch's attributes say that it is cooperative.
 ///
 /// # Safety
 ///
 /// `config` has as many attributes as it says.
 unsafe fn is_cooperative(config: &CUlaunchConfig) -> Result<bool, CUresult> {
     const MAX_ATTRIBUTES: c_uint = 64;
-    const COOPERATIVE: c_uint = 2;
-    const CLUSTER_DIMENSION: c_uint = 4;
-    const PROGRAMMATIC_EVENT: c_uint = 7;
-    const LAUNCH_COMPLETION_EVENT: c_uint = 12;
     if config.num_attrs > MAX_ATTRIBUTES || (config.num_attrs > 0 && config.attrs.is_null()) {
         return Err(CUresult::INVALID_VALUE);
     }
     let mut cooperative = false;
     for index in 0..config.num_attrs as usize {
         // SAFETY: by contract.
-        let attribute = unsafe { config.attrs.add(index).read_unaligned() };
-        let word = |at: usize| {
-            let bytes = &attribute.value[4 * at..4 * at + 4];
-            bytes
-                .iter()
-                .rev()
-                .fold(0u32, |word, byte| word << 8 | u32::from(*byte))
-        };
-        let lacking = match attribute.id {
-            COOPERATIVE => {
-                cooperative = word(0) != 0;
-                false
-            }
-            CLUSTER_DIMENSION => (0..3).any(|dimension| word(dimension) > 1),
-            PROGRAMMATIC_EVENT | LAUNCH_COMPLETION_EVENT => true,
-            // Priorities, cache policies, carve-outs: hints.
-            _ => false,
-        };
-        if lacking {
-            warn(&format!(
-                "launch attribute {} is not supported",
-                attribute.id
-            ));
-            return Err(CUresult::NOT_SUPPORTED);
-        }
+        let CUlaunchAttribute { id, value, .. } =
+            unsafe { config.attrs.add(index).read_unaligned() };
+        cooperative = attribute(id, &value)?.unwrap_or(cooperative);
     }
     Ok(cooperative)
 }

@@ -3,10 +3,11 @@
 //! `GPURUN_LOG` is `off`, `error`, `warn` (the default), `info`, `debug` or `trace`. A library inside other
 //! people's programs says nothing else on its own behalf.
 
+use crate::threads::lock;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write as _;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Level {
@@ -68,7 +69,7 @@ static KEPT: Mutex<(VecDeque<String>, u32)> = Mutex::new((VecDeque::new(), 0));
 const MAX_KEPT: usize = 100;
 
 fn keep(line: &str) {
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kept = lock(&KEPT);
     let (lines, ever) = &mut *kept;
     lines.truncate(MAX_KEPT - 1);
     lines.push_front(line.to_owned());
@@ -77,12 +78,12 @@ fn keep(line: &str) {
 
 /// How many lines there ever were: the place of the next one.
 pub(crate) fn next_place() -> u32 {
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner).1
+    lock(&KEPT).1
 }
 
 /// The lines since a place, oldest first, as far as they are kept; and the place of the next one.
 pub(crate) fn kept(since: u32) -> (Vec<String>, u32) {
-    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = lock(&KEPT);
     let (lines, ever) = &*kept;
     let wanted = ever.wrapping_sub(since) as usize;
     let newest = lines.iter().take(wanted).cloned();
@@ -108,7 +109,7 @@ pub(crate) fn warn_once(line: &str) {
     /// The most lines remembered.
     const MAX_LINES: usize = 1024;
     static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut seen = lock(&SEEN);
     if seen.len() >= MAX_LINES || seen.iter().any(|known| known == line) {
         return;
     }

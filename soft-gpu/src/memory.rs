@@ -39,6 +39,7 @@ use crate::entry::{answer, answer_if_asked, done};
 use crate::exec::Allocations;
 use crate::hostile::POISON;
 use crate::state::{Driver, driver};
+use crate::threads::lock;
 use heap::{ALIGNMENT, Heap};
 use map::{GRANULARITY, Mapping, Store};
 pub(crate) use space::Region;
@@ -93,7 +94,7 @@ impl Memory {
 
     /// What kernels may access, as of now.
     pub(crate) fn snapshot(&self) -> Arc<Allocations> {
-        let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut snapshot = lock(&self.snapshot);
         let space = self.space();
         let generation = self.generation.load(Ordering::Relaxed);
         if snapshot.0 != generation {
@@ -115,29 +116,36 @@ impl Memory {
         if size > driver.segment.memory_bytes() {
             return Err(CUresult::OUT_OF_MEMORY);
         }
-        let (base, kind) = if size <= MAX_SMALL_BYTES {
-            let rounded = size.next_multiple_of(ALIGNMENT);
-            (
-                self.small(driver, context.device, rounded)?,
-                Kind::Small(rounded),
-            )
-        } else {
+        let take = || -> Result<_, CUresult> {
+            if size <= MAX_SMALL_BYTES {
+                let rounded = size.next_multiple_of(ALIGNMENT);
+                let base = self.small(driver, context.device, rounded)?;
+                return Ok((base, Kind::Small(rounded)));
+            }
             let piece = self.piece(driver, context.device, size.next_multiple_of(GRANULARITY))?;
-            (piece.mapping.base(), Kind::Large(Arc::new(piece)))
+            Ok((piece.mapping.base(), Kind::Large(Arc::new(piece))))
         };
-        let region = Region {
-            base,
-            size,
-            kind,
-            context: context.handle,
-            device: context.device,
-            id: unique_id(),
-        };
-        self.space_mut().insert(region);
-        if driver.config.hostile.poisons() {
-            raw::fill_own(base, size, POISON);
-        }
+        let (base, kind) = crate::pool::reclaiming(driver, take)?;
+        self.hand_out(
+            driver,
+            Region {
+                base,
+                size,
+                kind,
+                context: context.handle,
+                device: context.device,
+                id: unique_id(),
+            },
+        );
         Ok(base)
+    }
+
+    /// Makes a region part of the address space.
+    pub(crate) fn hand_out(&self, driver: &Driver, region: Region) {
+        if driver.config.hostile.poisons() {
+            raw::fill_own(region.base, region.size, POISON);
+        }
+        self.space_mut().insert(region);
     }
 
     fn piece(&self, driver: &Driver, device: usize, size: u64) -> Result<map::Piece, CUresult> {
@@ -148,9 +156,7 @@ impl Memory {
     }
 
     fn small(&self, driver: &Driver, device: usize, size: u64) -> Result<u64, CUresult> {
-        let mut heap = self.heaps[device]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut heap = lock(&self.heaps[device]);
         if let Some(address) = heap.take(size) {
             return Ok(address);
         }
@@ -166,9 +172,7 @@ impl Memory {
                 if driver.config.hostile.poisons() {
                     raw::fill_own(region.base, region.size, POISON);
                 }
-                let mut heap = self.heaps[device]
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut heap = lock(&self.heaps[device]);
                 if let Some(piece) = heap.give_back(region.base, rounded) {
                     self.give_back(driver, device, piece);
                 }
@@ -194,6 +198,32 @@ impl Memory {
         if let Some(region) = region {
             self.release(driver, region);
         }
+    }
+
+    /// On a hostile device, overwrites an allocation that is about to be used as a new one, or no longer.
+    pub(crate) fn spoil(&self, driver: &Driver, base: u64, id: u64) {
+        // Held, so that it stays.
+        let space = self.space();
+        let region = space.starting_at(base).filter(|region| region.id == id);
+        if let Some(region) = region.filter(|_| driver.config.hostile.poisons()) {
+            raw::fill_own(region.base, region.size, POISON);
+        }
+    }
+
+    /// The name of the allocation at an address: unlike the address, it never becomes another's.
+    pub(crate) fn plain_at(&self, base: u64) -> Result<u64, CUresult> {
+        let space = self.space();
+        let region = space.starting_at(base).filter(|region| region.is_plain());
+        region
+            .map(|region| region.id)
+            .ok_or(CUresult::INVALID_VALUE)
+    }
+
+    /// Takes the region with the name `id` out of the address space, if it is still at its address.
+    pub(crate) fn take(&self, base: u64, id: u64) -> Option<Region> {
+        let mut space = self.space_mut();
+        space.starting_at(base).filter(|region| region.id == id)?;
+        space.remove(base)
     }
 
     /// Everything that belongs to a context, at its end.
@@ -227,6 +257,7 @@ pub(crate) unsafe fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytesize: usize) -> C
     }
     let allocate = || {
         let (driver, context) = (driver()?, current()?);
+        crate::capture::guard()?;
         driver.memory.allocate(driver, &context, bytesize as u64)
     };
     // SAFETY: the caller passes a place for an address.
@@ -265,17 +296,22 @@ pub(crate) unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
         if dptr == 0 {
             return Ok(());
         }
-        let known = driver
-            .memory
-            .space()
-            .starting_at(dptr)
-            .is_some_and(Region::is_plain);
-        if !known {
+        crate::capture::guard()?;
+        let id = driver.memory.plain_at(dptr)?;
+        if crate::pool::is_freeing(driver, id) {
             return Err(CUresult::INVALID_VALUE);
         }
+        if driver.graph_memory.knows(id) {
+            let claim = driver.graph_memory.unclaim(id)?;
+            quiesce(driver);
+            drop(claim);
+            return Ok(());
+        }
         quiesce(driver);
-        driver.memory.free(driver, dptr);
-        crate::pool::freed(driver, dptr);
+        let region = driver.memory.take(dptr, id);
+        let region = region.ok_or(CUresult::INVALID_VALUE)?;
+        crate::pool::freed(driver, id);
+        driver.memory.release(driver, region);
         Ok(())
     };
     done(free())

@@ -37,14 +37,14 @@ use crate::entry::{answer, answer_if_asked, done};
 use crate::ptx;
 use crate::state::{Driver, driver};
 pub(crate) use jit::Messages;
-pub(crate) use load::{LoadError, text_of};
+pub(crate) use load::{LoadError, read, text_of};
 
 /// A C string of the caller's.
 ///
 /// # Safety
 ///
 /// `text` is null or a C string that stays for `'a`.
-unsafe fn name<'a>(text: *const c_char) -> Result<&'a str, CUresult> {
+pub(crate) unsafe fn name<'a>(text: *const c_char) -> Result<&'a str, CUresult> {
     if text.is_null() {
         return Err(CUresult::INVALID_VALUE);
     }

@@ -7,7 +7,9 @@
 //!
 //! Memory that was freed in a stream stays mapped as long as anything runs, since a kernel in another stream may be using it, against
 //! the rules: it harms itself then, and not the process. What is held beyond the pool's threshold goes back when a synchronising
-//! call finds the process idle, when a pool is trimmed, and when memory runs out.
+//! call or a trim finds the process idle, and when memory runs out ([`reclaiming`]), which waits only for what would bring memory.
+//!
+//! Rules: a free concerns an allocation by its name (the region's id), since addresses are used again.
 //!
 //! # Safety
 //!
@@ -19,7 +21,7 @@
 use core::ffi::{c_int, c_void};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use driver_api::abi::{
     CUdevice, CUdeviceptr, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationType, CUmemLocation,
@@ -28,20 +30,18 @@ use driver_api::abi::{
 
 use crate::context::Context;
 use crate::entry::{answer, done};
+use crate::graph::{allocating, freeing};
 use crate::handles::{Kind, Registry};
 use crate::memory::{Region, quiesce};
 use crate::state::{Driver, driver};
 use crate::stream::{Point, find};
+use crate::threads::lock;
 
 /// The kind of a location that is a device.
 const DEVICE_LOCATION: u32 = 1;
 /// The only kind of memory in pools: pinned on the device.
 const PINNED: CUmemAllocationType = 1;
 const READ_WRITE: CUmemAccess_flags = 3;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// All pools of the process.
 #[derive(Debug)]
@@ -50,12 +50,18 @@ pub(crate) struct Pools {
     /// By device.
     defaults: Vec<usize>,
     current: Vec<AtomicUsize>,
-    /// What was freed and is held: the pool, and the region, which the address space does not have any more.
-    held: Mutex<Vec<(usize, Region)>>,
+    held: Mutex<Vec<Held>>,
     held_bytes: AtomicU64,
-    /// Addresses whose free is on its way, and the places where it happens.
+    /// Names of allocations whose free is on its way, and the places where it happens.
     freeing: Mutex<HashSet<u64>>,
     pending: Mutex<Vec<Point>>,
+}
+
+/// What was freed and is held: the address space does not have it any more.
+#[derive(Debug)]
+struct Held {
+    pool: Arc<Pool>,
+    region: Region,
 }
 
 /// One pool.
@@ -70,9 +76,11 @@ struct Pool {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Sizes by address.
+    /// Sizes by the names of allocations.
     live: HashMap<u64, u64>,
     used: u64,
+    /// Freed, and not given back.
+    held: u64,
     used_high: u64,
     reserved_high: u64,
     threshold: u64,
@@ -104,114 +112,152 @@ impl Pools {
         self.all.get(current)
     }
 
-    /// The pool that an address is from; of plain memory, its device's default.
-    fn owner(&self, address: u64, device: usize) -> Result<Arc<Pool>, CUresult> {
+    /// The pool that an allocation is from; of plain memory, its device's default.
+    fn owner(&self, id: u64, device: usize) -> Result<Arc<Pool>, CUresult> {
         let pools = self.all.all();
         let owner = pools
             .into_iter()
-            .find(|pool| lock(&pool.state).live.contains_key(&address));
+            .find(|pool| lock(&pool.state).live.contains_key(&id));
         owner.map_or_else(|| self.all.get(self.defaults[device]), Ok)
     }
 
-    /// What a pool holds beside what is in use.
-    fn held_by(&self, pool: usize) -> u64 {
-        let held = lock(&self.held);
-        let own = held.iter().filter(|(owner, _)| *owner == pool);
-        own.map(|(_, region)| region.taken()).sum()
+    fn hold(&self, pool: Arc<Pool>, region: Region) {
+        let bytes = region.taken();
+        self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        lock(&pool.state).held += bytes;
+        lock(&self.held).push(Held { pool, region });
     }
 
-    fn hold(&self, pool: usize, region: Region) {
-        self.held_bytes.fetch_add(region.taken(), Ordering::Relaxed);
-        lock(&self.held).push((pool, region));
+    /// Counts that something is not held any more.
+    fn unhold(&self, Held { pool, region }: Held) -> Region {
+        let bytes = region.taken();
+        self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        lock(&pool.state).held -= bytes;
+        region
     }
 
     /// Something of exactly this size that a pool holds for a context.
     fn take_held(&self, pool: usize, context: &Context, size: u64) -> Option<Region> {
         let mut held = lock(&self.held);
-        let fits = |(owner, region): &(usize, Region)| {
-            *owner == pool && region.context == context.handle && region.fits(size)
+        let fits = |held: &Held| {
+            let of_context = held.region.context == context.handle;
+            held.pool.handle == pool && of_context && held.region.fits(size)
         };
         let index = held.iter().position(fits)?;
-        let (_, region) = held.swap_remove(index);
-        self.held_bytes.fetch_sub(region.taken(), Ordering::Relaxed);
-        Some(region)
+        let taken = held.swap_remove(index);
+        Some(self.unhold(taken))
     }
 
-    /// Gives back what `chosen` picks of what is held, given the bytes that its pool holds before. Nothing may run.
-    fn give_back(&self, driver: &Driver, chosen: impl Fn(usize, &Region) -> bool) {
+    /// Gives back what `chosen` picks of what is held. Nothing may run.
+    fn give_back(&self, driver: &Driver, chosen: impl Fn(&Held) -> bool) {
         let mut held = lock(&self.held);
         let (back, stays): (Vec<_>, Vec<_>) = std::mem::take(&mut *held)
             .into_iter()
-            .partition(|(pool, region)| chosen(*pool, region));
+            .partition(|held| chosen(held));
         *held = stays;
         drop(held);
-        for (_, region) in back {
-            self.held_bytes.fetch_sub(region.taken(), Ordering::Relaxed);
+        for held in back {
+            let region = self.unhold(held);
             driver.memory.release(driver, region);
         }
     }
 
     /// Gives back what pools hold beyond their thresholds, or beyond `keep` of one pool.
     fn trim(&self, driver: &Driver, only: Option<(usize, u64)>) {
-        let keeps: HashMap<usize, u64> = self
-            .all
-            .all()
-            .iter()
-            .map(|pool| {
-                let used = lock(&pool.state).used;
-                let keep = match only {
-                    Some((handle, keep)) if handle == pool.handle => keep,
-                    Some(_) => u64::MAX,
-                    None => lock(&pool.state).threshold,
-                };
-                (pool.handle, keep.saturating_sub(used))
-            })
-            .collect();
-        let left = std::cell::RefCell::new(keeps);
-        self.give_back(driver, |pool, region| {
-            let mut left = left.borrow_mut();
+        let keep_of = |pool: &Arc<Pool>| {
+            let state = lock(&pool.state);
+            let keep = match only {
+                Some((handle, keep)) if handle == pool.handle => keep,
+                Some(_) => u64::MAX,
+                None => state.threshold,
+            };
+            (pool.handle, keep.saturating_sub(state.used))
+        };
+        let pools = self.all.all();
+        let left: HashMap<usize, u64> = pools.iter().map(keep_of).collect();
+        let left = std::cell::RefCell::new(left);
+        self.give_back(driver, |held| {
+            let (mut left, bytes) = (left.borrow_mut(), held.region.taken());
             // Of a pool that was destroyed nothing stays.
-            let left = left.entry(pool).or_insert(0);
-            let stays = *left >= region.taken();
-            *left = left.saturating_sub(region.taken());
+            let left = left.entry(held.pool.handle).or_insert(0);
+            let stays = *left >= bytes;
+            *left = left.saturating_sub(bytes);
             !stays
         });
     }
 }
 
+fn is_idle(driver: &Driver) -> bool {
+    let contexts = driver.contexts.all();
+    contexts.iter().all(|context| context.is_idle())
+}
+
 /// After a synchronising call: what is held goes back, if nothing runs that could touch it.
 pub(crate) fn synchronised(driver: &Driver) {
     let pools = &driver.pools;
-    if pools.held_bytes.load(Ordering::Relaxed) > 0
-        && driver
-            .contexts
-            .all()
-            .iter()
-            .all(|context| context.is_idle())
-    {
+    if pools.held_bytes.load(Ordering::Relaxed) > 0 && is_idle(driver) {
         pools.trim(driver, None);
     }
 }
 
+/// Makes something of a device's memory. If there is too little, what pools hold and what is on its way to them is given back, after what
+/// runs, and it is tried again; if there is nothing of that kind, nothing is waited for.
+pub(crate) fn reclaiming<T>(
+    driver: &Driver,
+    make: impl Fn() -> Result<T, CUresult>,
+) -> Result<T, CUresult> {
+    let made = make();
+    if made.as_ref().err() != Some(&CUresult::OUT_OF_MEMORY) {
+        return made;
+    }
+    let pools = &driver.pools;
+    let mut pending = lock(&pools.pending).clone();
+    pending.retain(|point| !point.is_done());
+    pending.iter().for_each(Point::wait);
+    if pools.held_bytes.load(Ordering::Relaxed) == 0 {
+        // Another thread may have given back what was waited for.
+        return if pending.is_empty() { made } else { make() };
+    }
+    quiesce(driver);
+    pools.give_back(driver, |_| true);
+    make()
+}
+
+/// Takes an allocation, by its address and name, out of the address space; the device's default pool holds it.
+pub(crate) fn hold(driver: &Driver, device: usize, (address, id): (u64, u64)) {
+    let pools = &driver.pools;
+    let region = driver.memory.take(address, id);
+    if let Some((region, pool)) = region.zip(pools.all.get(pools.defaults[device]).ok()) {
+        pools.hold(pool, region);
+    }
+}
+
+/// Whether an allocation's free is on its way.
+pub(crate) fn is_freeing(driver: &Driver, id: u64) -> bool {
+    lock(&driver.pools.freeing).contains(&id)
+}
+
 /// After an allocation was freed by other means.
-pub(crate) fn freed(driver: &Driver, address: u64) {
+pub(crate) fn freed(driver: &Driver, id: u64) {
     for pool in driver.pools.all.all() {
-        pool.forget(address);
+        pool.forget(id);
     }
 }
 
 /// After a context's memory has gone.
 pub(crate) fn context_destroyed(driver: &Driver, context: usize) {
-    driver
-        .pools
-        .give_back(driver, |_, region| region.context == context);
-    for pool in driver.pools.all.all() {
-        let addresses: Vec<u64> = lock(&pool.state).live.keys().copied().collect();
-        let space = driver.memory.space();
-        let gone = addresses
-            .into_iter()
-            .filter(|&address| space.starting_at(address).is_none());
-        gone.for_each(|address| pool.forget(address));
+    let pools = &driver.pools;
+    pools.give_back(driver, |held| held.region.context == context);
+    let there: HashSet<u64> = driver
+        .memory
+        .space()
+        .iter()
+        .map(|region| region.id)
+        .collect();
+    for pool in pools.all.all() {
+        let names: Vec<u64> = lock(&pool.state).live.keys().copied().collect();
+        let gone = names.into_iter().filter(|id| !there.contains(id));
+        gone.for_each(|id| pool.forget(id));
     }
 }
 
@@ -233,22 +279,17 @@ impl Pool {
         handle
     }
 
-    fn reserved(&self, driver: &Driver) -> u64 {
-        driver.pools.held_by(self.handle) + lock(&self.state).used
-    }
-
-    fn note(&self, driver: &Driver, address: u64, bytes: u64) {
-        let held = driver.pools.held_by(self.handle);
+    fn note(&self, id: u64, bytes: u64) {
         let mut state = lock(&self.state);
-        state.live.insert(address, bytes);
+        state.live.insert(id, bytes);
         state.used += bytes;
         state.used_high = state.used_high.max(state.used);
-        state.reserved_high = state.reserved_high.max(state.used + held);
+        state.reserved_high = state.reserved_high.max(state.reserved());
     }
 
-    fn forget(&self, address: u64) {
+    fn forget(&self, id: u64) {
         let mut state = lock(&self.state);
-        if let Some(bytes) = state.live.remove(&address) {
+        if let Some(bytes) = state.live.remove(&id) {
             state.used -= bytes;
         }
     }
@@ -258,35 +299,33 @@ impl Pool {
         if size == 0 || self.device != context.device {
             return Err(CUresult::INVALID_VALUE);
         }
-        if let Some(mut region) = driver.pools.take_held(self.handle, context, size) {
-            (region.size, region.id) = (size, crate::context::unique_id());
-            let (base, taken) = (region.base, region.taken());
-            driver.memory.space_mut().insert(region);
-            self.note(driver, base, taken);
-            return Ok(base);
-        }
-        if self.most > 0 && self.reserved(driver).saturating_add(size) > self.most {
+        if size > driver.segment.memory_bytes() {
             return Err(CUresult::OUT_OF_MEMORY);
         }
-        let allocate = || driver.memory.allocate(driver, context, size);
-        let base = allocate().or_else(|error| {
-            if error != CUresult::OUT_OF_MEMORY {
-                return Err(error);
+        if let Some(mut region) = driver.pools.take_held(self.handle, context, size) {
+            (region.size, region.id) = (size, crate::context::unique_id());
+            let (base, id, taken) = (region.base, region.id, region.taken());
+            driver.memory.hand_out(driver, region);
+            self.note(id, taken);
+            return Ok(base);
+        }
+        let base = reclaiming(driver, || {
+            let reserved = lock(&self.state).reserved();
+            if self.most > 0 && reserved.saturating_add(size) > self.most {
+                return Err(CUresult::OUT_OF_MEMORY);
             }
-            // What is on its way out is waited for.
-            let pending = std::mem::take(&mut *lock(&driver.pools.pending));
-            pending.iter().for_each(Point::wait);
-            quiesce(driver);
-            driver.pools.give_back(driver, |_, _| true);
-            allocate()
+            driver.memory.allocate(driver, context, size)
         })?;
-        let taken = driver
-            .memory
-            .space()
-            .starting_at(base)
-            .map_or(size, Region::taken);
-        self.note(driver, base, taken);
+        if let Some(region) = driver.memory.space().starting_at(base) {
+            self.note(region.id, region.taken());
+        }
         Ok(base)
+    }
+}
+
+impl State {
+    fn reserved(&self) -> u64 {
+        self.used + self.held
     }
 }
 
@@ -297,6 +336,10 @@ fn allocate(
 ) -> Result<u64, CUresult> {
     let driver = driver()?;
     let (context, stream) = find(stream)?;
+    if crate::capture::is_captured(&stream) {
+        let (operation, address) = allocating(&context, size as u64)?;
+        return context.submit(&stream, operation).map(|()| address);
+    }
     crate::capture::forbid(&context, &stream)?;
     pool(driver, context.device)?.allocate(driver, &context, size as u64)
 }
@@ -304,29 +347,44 @@ fn allocate(
 fn free(address: u64, stream: CUstream) -> Result<(), CUresult> {
     let driver = driver()?;
     let (context, stream) = find(stream)?;
-    crate::capture::forbid(&context, &stream)?;
     if address == 0 {
         return Ok(());
     }
-    // Not held: whoever gives the memory back has to be the last one who has it.
-    let device = driver
+    if crate::capture::is_captured(&stream) {
+        return context.submit(&stream, freeing(address)?);
+    }
+    crate::capture::forbid(&context, &stream)?;
+    let (id, device) = driver
         .memory
         .space()
         .starting_at(address)
         .filter(|region| region.is_plain())
-        .map(|region| region.device)
+        .map(|region| (region.id, region.device))
         .ok_or(CUresult::INVALID_VALUE)?;
-    let pool = driver.pools.owner(address, device)?;
-    if !lock(&driver.pools.freeing).insert(address) {
+    if driver.graph_memory.knows(id) {
+        let claim = driver.graph_memory.unclaim(id)?;
+        context.post_always(
+            &stream,
+            Vec::new(),
+            Box::new(move |_| {
+                drop(claim);
+                Ok(())
+            }),
+        );
+        return Ok(());
+    }
+    let pool = driver.pools.owner(id, device)?;
+    if !lock(&driver.pools.freeing).insert(id) {
         return Err(CUresult::INVALID_VALUE);
     }
     let work = move |_| {
-        pool.forget(address);
-        let region = driver.memory.space_mut().remove(address);
-        lock(&driver.pools.freeing).remove(&address);
+        pool.forget(id);
+        // Its context may have ended, and taken it along.
+        let region = driver.memory.take(address, id);
         if let Some(region) = region {
-            driver.pools.hold(pool.handle, region);
+            driver.pools.hold(pool, region);
         }
+        lock(&driver.pools.freeing).remove(&id);
         Ok(())
     };
     let point = context.post_always(&stream, Vec::new(), Box::new(work));
@@ -529,9 +587,11 @@ pub(crate) unsafe fn cuMemPoolTrimTo(pool: CUmemoryPool, min_bytes_to_keep: usiz
     let trim = || {
         let driver = driver()?;
         let pool = driver.pools.all.get(pool.0)?;
-        quiesce(driver);
-        let keep = (pool.handle, min_bytes_to_keep as u64);
-        driver.pools.trim(driver, Some(keep));
+        // What may still be touched stays.
+        if is_idle(driver) {
+            let keep = (pool.handle, min_bytes_to_keep as u64);
+            driver.pools.trim(driver, Some(keep));
+        }
         Ok(())
     };
     done(trim())
@@ -552,8 +612,8 @@ pub(crate) unsafe fn cuMemPoolGetAttribute(
     let found = || {
         let driver = driver()?;
         let pool = driver.pools.all.get(pool.0)?;
-        let reserved = pool.reserved(driver);
         let state = lock(&pool.state);
+        let reserved = state.reserved();
         Ok(match attr {
             1..=3 => state.reuse[attr as usize - 1] as u64,
             RELEASE_THRESHOLD => state.threshold,
@@ -584,7 +644,6 @@ pub(crate) unsafe fn cuMemPoolSetAttribute(
     let set = || {
         let driver = driver()?;
         let pool = driver.pools.all.get(pool.0)?;
-        let reserved = pool.reserved(driver);
         let mut state = lock(&pool.state);
         if (1..=3).contains(&attr) {
             // SAFETY: the caller passes a value of the attribute's type.
@@ -597,7 +656,7 @@ pub(crate) unsafe fn cuMemPoolSetAttribute(
         match attr {
             RELEASE_THRESHOLD => state.threshold = value,
             // A high-water mark can only be begun anew.
-            RESERVED_HIGH if value == 0 => state.reserved_high = reserved,
+            RESERVED_HIGH if value == 0 => state.reserved_high = state.reserved(),
             USED_HIGH if value == 0 => state.used_high = state.used,
             _ => return Err(CUresult::INVALID_VALUE),
         }

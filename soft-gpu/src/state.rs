@@ -11,7 +11,7 @@
 #![expect(unsafe_code, reason = "registering the fork handler")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use driver_api::abi::CUresult;
 
@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::context::{Context, Primary};
 use crate::event::Event;
 use crate::exec::Pool;
-use crate::graph::{Exec, Graph, NodeEntry, UserObject};
+use crate::graph::{Exec, Graph, GraphMemory, NodeEntry, UserObject};
 use crate::handles::{Kind, Registry};
 use crate::linker::Link;
 use crate::log::warn;
@@ -28,7 +28,7 @@ use crate::module::{Function, Kernel, Library, Module};
 use crate::pool::Pools;
 use crate::shared::Segment;
 use crate::stream::Stream;
-use crate::threads::with_signals_blocked;
+use crate::threads::{lock, with_signals_blocked};
 use crate::virtual_memory::Physical;
 
 /// The version of CUDA that the driver says it serves.
@@ -54,6 +54,7 @@ pub(crate) struct Driver {
     pub(crate) pools: Pools,
     pub(crate) graphs: Registry<Graph>,
     pub(crate) graph_nodes: Registry<NodeEntry>,
+    pub(crate) graph_memory: GraphMemory,
     pub(crate) graph_execs: Registry<Exec>,
     pub(crate) user_objects: Registry<UserObject>,
 }
@@ -79,7 +80,7 @@ pub(crate) fn initialise() -> Result<(), CUresult> {
     if DRIVER.get().is_some() {
         return Ok(());
     }
-    let _initialising = INITIALISING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _initialising = lock(&INITIALISING);
     if DRIVER.get().is_none() {
         let driver = Driver::new()?;
         // SAFETY: the handler only stores to an atomic, which is safe in a child with one thread.
@@ -125,6 +126,7 @@ impl Driver {
             pools: Pools::new(config.devices()),
             graphs: Registry::new(Kind::Graph),
             graph_nodes: Registry::new(Kind::GraphNode),
+            graph_memory: GraphMemory::new(config.devices()),
             graph_execs: Registry::new(Kind::GraphExec),
             user_objects: Registry::new(Kind::UserObject),
             config,

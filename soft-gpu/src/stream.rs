@@ -95,6 +95,7 @@ pub(crate) unsafe fn cuStreamCreateWithPriority(
 pub(crate) unsafe fn cuStreamDestroy_v2(stream: CUstream) -> CUresult {
     let destroy = || {
         let stream = driver()?.streams.remove(stream.0)?;
+        capture::stream_destroyed(&stream);
         // Its executor holds it until what was posted is done; only then may the context forget it.
         let context = owner(&stream)?;
         let point = stream.latest();

@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "signal masks")]
 
 use std::mem::MaybeUninit;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Runs `body` with all signals blocked. Threads that it starts inherit that, so that the program's handlers run on the
 /// program's own threads.
@@ -36,4 +37,9 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io
             .spawn(body)
             .map(drop)
     })
+}
+
+/// Locks, also what a thread that panicked has held: every state is changed as a whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

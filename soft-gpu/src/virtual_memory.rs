@@ -18,7 +18,7 @@
 
 use core::ffi::{c_int, c_ulonglong, c_void};
 use std::os::fd::{BorrowedFd, IntoRawFd as _, OwnedFd};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use driver_api::abi::{
     CUdeviceptr, CUmemAccessDesc, CUmemAllocationGranularity_flags, CUmemAllocationHandleType,
@@ -31,6 +31,7 @@ use crate::memory::map::{GRANULARITY, Mapping, memory_file};
 use crate::memory::quiesce;
 use crate::memory::space::{Kind, Region};
 use crate::state::{Driver, driver};
+use crate::threads::lock;
 
 const LOCATION_DEVICE: u32 = 1;
 const TYPE_PINNED: u32 = 1;
@@ -126,8 +127,10 @@ pub(crate) unsafe fn cuMemCreate(
         if flags != 0 || !is_granular(size) || handle.is_null() {
             return Err(CUresult::INVALID_VALUE);
         }
-        driver.segment.charge(device, size)?;
-        let file = memory_file(size).inspect_err(|_| driver.segment.refund(device, size))?;
+        let file = crate::pool::reclaiming(driver, || {
+            driver.segment.charge(device, size)?;
+            memory_file(size).inspect_err(|_| driver.segment.refund(device, size))
+        })?;
         let number = driver.physical.reserve();
         let physical = Physical {
             file,
@@ -235,11 +238,7 @@ pub(crate) unsafe fn cuMemImportFromShareableHandle(
 }
 
 fn reservations(driver: &Driver) -> MutexGuard<'_, Vec<Mapping>> {
-    driver
-        .memory
-        .reservations
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    lock(&driver.memory.reservations)
 }
 
 fn reserve(size: usize, alignment: usize, hint: CUdeviceptr) -> Result<CUdeviceptr, CUresult> {

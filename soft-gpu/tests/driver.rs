@@ -12,8 +12,8 @@ use std::ptr::{null, null_mut};
 use std::time::{Duration, Instant};
 
 use driver_api::abi::{
-    CUevent, CUfunction, CUmemAccessDesc, CUmemAllocationProp, CUmemLocation, CUmemoryPool,
-    CUmodule, CUresult, CUstream,
+    CUevent, CUfunction, CUlinkState, CUmemAccessDesc, CUmemAllocationProp, CUmemLocation,
+    CUmemoryPool, CUmodule, CUresult, CUstream,
 };
 use soft_gpu::exports::*;
 
@@ -497,6 +497,7 @@ fn a_pool_holds_what_its_threshold_says_and_uses_it_again() {
     assert_eq!(pool_number(pool, USED), 0);
     ok!(cuMemAllocFromPoolAsync(&mut first, 100, pool, stream));
     ok!(cuMemFreeAsync(first, stream));
+    ok!(cuCtxSynchronize());
     ok!(cuMemPoolTrimTo(pool, 0));
     assert_eq!(pool_number(pool, RESERVED), 0);
     ok!(cuDeviceSetMemPool(0, pool));
@@ -529,4 +530,170 @@ fn allocations_wait_for_frees_that_are_on_their_way() {
     let more = cu!(cuMemAllocAsync(&mut memory, DEVICE_MEMORY + MIB, stream));
     assert_eq!(more, CUresult::OUT_OF_MEMORY);
     ok!(cuStreamSynchronize(stream));
+}
+
+/// A pool of the device that keeps what it once had, of at most `most` bytes.
+fn keeping_pool(most: usize) -> CUmemoryPool {
+    let mut properties = [0u64; 11];
+    // Pinned memory of a device.
+    (properties[0], properties[1], properties[3]) = (1, 1, most as u64);
+    let mut pool = CUmemoryPool(0);
+    ok!(cuMemPoolCreate(&mut pool, properties.as_ptr().cast()));
+    let mut threshold = u64::MAX;
+    ok!(cuMemPoolSetAttribute(
+        pool,
+        RELEASE_THRESHOLD,
+        (&raw mut threshold).cast()
+    ));
+    pool
+}
+
+/// A stream that does nothing until a word is 1, and the word.
+fn blocked() -> (CUstream, u64) {
+    let (word, mut stream) = (allocate(4), CUstream(0));
+    ok!(cuMemsetD32_v2(word, 0, 1));
+    ok!(cuCtxSynchronize());
+    ok!(cuStreamCreate(&mut stream, 1));
+    ok!(cuStreamWaitValue32_v2(stream, word, 1, 1));
+    (stream, word)
+}
+
+/// Makes a pool hold `bytes`.
+fn hold(pool: CUmemoryPool, bytes: usize) {
+    let mut memory = 0;
+    let stream = CUstream(0);
+    ok!(cuMemAllocFromPoolAsync(&mut memory, bytes, pool, stream));
+    ok!(cuMemFreeAsync(memory, stream));
+    ok!(cuCtxSynchronize());
+    assert_eq!(pool_number(pool, RESERVED), bytes as u64);
+}
+
+#[test]
+fn what_cannot_bring_memory_is_not_waited_for() {
+    context();
+    let pool = keeping_pool(0);
+    // Both would wait for ever.
+    let (stream, word) = blocked();
+    let mut memory = 0;
+    for bytes in [DEVICE_MEMORY - MIB, DEVICE_MEMORY + MIB] {
+        let more = cu!(cuMemAllocFromPoolAsync(&mut memory, bytes, pool, stream));
+        assert_eq!(more, CUresult::OUT_OF_MEMORY);
+    }
+    ok!(cuMemPoolTrimTo(pool, 0));
+    ok!(cuMemsetD32_v2(word, 1, 1));
+    ok!(cuStreamSynchronize(stream));
+}
+
+#[test]
+fn every_allocation_finds_what_pools_hold() {
+    const MOST: usize = DEVICE_MEMORY / 4 * 3;
+    context();
+    let pool = keeping_pool(0);
+    hold(pool, MOST);
+    ok!(cuMemFree_v2(allocate(MOST)));
+    hold(pool, MOST);
+    let properties = CUmemAllocationProp {
+        kind: 1,
+        location: CUmemLocation { kind: 1, id: 0 },
+        ..CUmemAllocationProp::default()
+    };
+    let mut handle = 0;
+    ok!(cuMemCreate(&mut handle, MOST, &properties, 0));
+    ok!(cuMemRelease(handle));
+    // A pool's own bound is one of what is used, not of what it holds.
+    let bounded = keeping_pool(8 * MIB);
+    hold(bounded, 6 * MIB);
+    let mut memory = 0;
+    ok!(cuMemAllocFromPoolAsync(
+        &mut memory,
+        4 * MIB,
+        bounded,
+        CUstream(0)
+    ));
+    let more = cu!(cuMemAllocFromPoolAsync(
+        &mut memory,
+        6 * MIB,
+        bounded,
+        CUstream(0)
+    ));
+    assert_eq!(more, CUresult::OUT_OF_MEMORY);
+}
+
+#[test]
+fn what_a_stream_will_free_is_not_freed_before_it() {
+    context();
+    let (stream, word) = blocked();
+    let mut memory = 0;
+    ok!(cuMemAllocAsync(&mut memory, 4 * MIB, stream));
+    ok!(cuMemFreeAsync(memory, stream));
+    assert_eq!(cu!(cuMemFree_v2(memory)), CUresult::INVALID_VALUE);
+    ok!(cuMemsetD32_v2(word, 1, 1));
+    ok!(cuStreamSynchronize(stream));
+    // The address is another allocation's now, which nobody has freed.
+    let again = allocate(4 * MIB);
+    assert_eq!(again, memory);
+    ok!(cuMemFreeAsync(again, stream));
+    ok!(cuStreamSynchronize(stream));
+}
+
+/// Loads what two texts give when they are linked.
+fn linked(texts: [&str; 2]) -> CUmodule {
+    const PTX: u32 = 1;
+    let mut state = CUlinkState(0);
+    ok!(cuLinkCreate_v2(0, null_mut(), null_mut(), &mut state));
+    for text in texts {
+        ok!(cuLinkAddData_v2(
+            state,
+            PTX,
+            text.as_ptr().cast_mut().cast(),
+            text.len(),
+            null(),
+            0,
+            null_mut(),
+            null_mut()
+        ));
+    }
+    let (mut image, mut size, mut module) = (null_mut(), 0, CUmodule(0));
+    ok!(cuLinkComplete(state, &mut image, &mut size));
+    ok!(cuModuleLoadData(&mut module, image));
+    ok!(cuLinkDestroy(state));
+    module
+}
+
+#[test]
+fn linked_texts_keep_what_is_their_own() {
+    // One line each; both have a string and a function of the same name, and one function that may be defined twice.
+    let text = |entry: &str, value: u32| {
+        format!(
+            ".version 7.0 .target sm_75 .address_size 64 .global .b32 $str = {value}; \
+             .func (.param .b32 r) own() {{ .reg .b32 %r; ld.global.u32 %r, [$str]; st.param.b32 [r], %r; ret; }} \
+             .weak .func (.param .b32 r) both() {{ .reg .b32 %r; mov.u32 %r, 5; st.param.b32 [r], %r; ret; }} \
+             .visible .entry {entry}(.param .u64 at) {{ .reg .b64 %a; .reg .b32 %v, %w; ld.param.u64 %a, [at]; \
+             {{ .param .b32 x; call (x), own, (); ld.param.b32 %v, [x]; }} \
+             {{ .param .b32 y; call (y), both, (); ld.param.b32 %w, [y]; }} \
+             add.u32 %v, %v, %w; st.global.u32 [%a], %v; ret; }}"
+        )
+    };
+    context();
+    let module = linked([&text("first", 10), &text("second", 20)]);
+    let mut at = allocate(4);
+    for (name, expected) in [(c"first", 15), (c"second", 25)] {
+        let mut function = CUfunction(0);
+        ok!(cuModuleGetFunction(&mut function, module, name.as_ptr()));
+        let mut parameters = [(&raw mut at).cast::<c_void>()];
+        let launched = cu!(cuLaunchKernel(
+            function,
+            1,
+            1,
+            1,
+            1,
+            1,
+            1,
+            0,
+            CUstream(0),
+            parameters.as_mut_ptr(),
+            null_mut()
+        ));
+        assert_eq!((launched, read(at)), (CUresult::SUCCESS, expected));
+    }
 }

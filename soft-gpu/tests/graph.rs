@@ -494,3 +494,307 @@ fn objects_live_as_long_as_graphs_need_them() {
         CUresult::INVALID_HANDLE
     );
 }
+
+/// The end of a graph that is launched once.
+fn outcome(graph: CUgraph) -> CUresult {
+    let (exec, stream) = (instantiate(graph), stream());
+    ok!(cuGraphLaunch(exec, stream));
+    cu!(cuStreamSynchronize(stream))
+}
+
+fn captured(stream: CUstream, work: impl FnOnce()) -> CUgraph {
+    let mut graph = CUgraph(0);
+    ok!(cuStreamBeginCapture_v2(stream, 0));
+    work();
+    ok!(cuStreamEndCapture(stream, &mut graph));
+    graph
+}
+
+#[test]
+fn memory_that_has_gone_is_not_taken_for_the_program_s_own() {
+    const SIZE: usize = 8 << 20;
+    // Either end, told by address alone.
+    for from_goes in [true, false] {
+        context();
+        let (from, to, stream) = (allocate(SIZE), allocate(SIZE), stream());
+        let graph = captured(stream, || ok!(cuMemcpyAsync(to, from, SIZE, stream)));
+        assert_eq!(outcome(graph), CUresult::SUCCESS);
+        ok!(cuMemFree_v2(if from_goes { from } else { to }));
+        assert_eq!(outcome(graph), CUresult::ILLEGAL_ADDRESS);
+    }
+    // Pinned memory of the host.
+    context();
+    let (at, stream) = (allocate(SIZE), stream());
+    let mut pinned = null_mut();
+    ok!(cuMemAllocHost_v2(&mut pinned, SIZE));
+    let graph = captured(stream, || {
+        ok!(cuMemcpyDtoHAsync_v2(pinned, at, SIZE, stream));
+    });
+    assert_eq!(outcome(graph), CUresult::SUCCESS);
+    ok!(cuMemFreeHost(pinned));
+    assert_eq!(outcome(graph), CUresult::ILLEGAL_ADDRESS);
+    // Pageable memory stays the program's promise.
+    context();
+    let (at, stream) = (zeroed(), self::stream());
+    let mut seen = 7u32;
+    let graph = captured(stream, || {
+        ok!(cuMemcpyDtoHAsync_v2((&raw mut seen).cast(), at, 4, stream));
+    });
+    assert_eq!(outcome(graph), CUresult::SUCCESS);
+    // SAFETY: the copy has ended.
+    assert_eq!(unsafe { (&raw const seen).read_volatile() }, 0);
+}
+
+fn status(stream: CUstream) -> u32 {
+    let mut status = 7;
+    ok!(cuStreamIsCapturing(stream, &mut status));
+    status
+}
+
+/// The graph that a stream's capture makes.
+fn in_the_making(stream: CUstream) -> CUgraph {
+    let (mut status, mut graph) = (0, CUgraph(0));
+    ok!(cuStreamGetCaptureInfo_v2(
+        stream,
+        &mut status,
+        null_mut(),
+        &mut graph,
+        null_mut(),
+        null_mut()
+    ));
+    graph
+}
+
+#[test]
+fn a_capture_ends_in_every_context() {
+    let first = context();
+    let (origin, fork) = (stream(), event());
+    let at = zeroed();
+    let second = context();
+    let (other, there) = (stream(), zeroed());
+    let join = |work: &dyn Fn()| {
+        ok!(cuCtxSetCurrent(first));
+        ok!(cuStreamBeginCapture_v2(origin, 0));
+        ok!(cuMemsetD32Async(at, 4, 1, origin));
+        ok!(cuEventRecord(fork, origin));
+        ok!(cuCtxSetCurrent(second));
+        ok!(cuStreamWaitEvent(other, fork, 0));
+        work();
+        assert_eq!(status(other), 1);
+        ok!(cuCtxSetCurrent(first));
+    };
+    join(&|| ok!(cuMemsetD32Async(there, 5, 1, other)));
+    let mut graph = CUgraph(7);
+    assert_eq!(
+        cu!(cuStreamEndCapture(origin, &mut graph)),
+        CUresult::STREAM_CAPTURE_UNJOINED
+    );
+    join(&|| ());
+    ok!(cuStreamEndCapture(origin, &mut graph));
+    ok!(cuCtxSetCurrent(second));
+    assert_eq!(status(other), 0);
+    ok!(cuMemsetD32Async(there, 6, 1, other));
+    ok!(cuStreamSynchronize(other));
+    assert_eq!(read(there), 6);
+    // It ends with its first stream, too, and its graph with it.
+    join(&|| ());
+    let graph = in_the_making(origin);
+    ok!(cuStreamDestroy_v2(origin));
+    assert_eq!(
+        cu!(cuGraphGetNodes(graph, null_mut(), &mut 0)),
+        CUresult::INVALID_HANDLE
+    );
+    ok!(cuCtxSetCurrent(second));
+    assert_eq!(status(other), 0);
+    ok!(cuStreamSynchronize(other));
+    ok!(cuCtxSynchronize_v2(second));
+}
+
+#[test]
+fn synchronising_another_way_spoils_a_capture_too() {
+    let context = context();
+    let stream = stream();
+    ok!(cuStreamBeginCapture_v2(stream, 0));
+    assert_eq!(
+        cu!(cuCtxSynchronize_v2(context)),
+        CUresult::STREAM_CAPTURE_UNSUPPORTED
+    );
+    assert_eq!(status(stream), 2);
+}
+
+#[test]
+fn an_event_does_not_keep_a_captured_graph() {
+    context();
+    let ended = AtomicU32::new(0);
+    let pointer = (&raw const ended).cast_mut().cast();
+    let (stream, event) = (stream(), event());
+    let keep = |graph: CUgraph| {
+        let mut object = CUuserObject(0);
+        ok!(cuUserObjectCreate(&mut object, pointer, Some(count), 1, 1));
+        ok!(cuGraphRetainUserObject(graph, object, 1, 1));
+    };
+    let graph = captured(stream, || {
+        keep(in_the_making(stream));
+        ok!(cuEventRecord(event, stream));
+    });
+    assert_eq!(ended.load(Ordering::SeqCst), 0);
+    ok!(cuGraphDestroy(graph));
+    assert_eq!(ended.load(Ordering::SeqCst), 1);
+    assert_eq!(cu!(cuEventQuery(event)), CUresult::CAPTURED_EVENT);
+    // A capture that fails leaves no graph.
+    ok!(cuStreamBeginCapture_v2(stream, 0));
+    keep(in_the_making(stream));
+    assert_eq!(
+        cu!(cuStreamSynchronize(stream)),
+        CUresult::STREAM_CAPTURE_UNSUPPORTED
+    );
+    let mut graph = CUgraph(0);
+    assert_eq!(
+        cu!(cuStreamEndCapture(stream, &mut graph)),
+        CUresult::STREAM_CAPTURE_INVALIDATED
+    );
+    assert_eq!(ended.load(Ordering::SeqCst), 2);
+}
+
+fn add_child(graph: CUgraph, child: CUgraph) -> Result<CUgraph, CUresult> {
+    let (mut node, mut own) = (CUgraphNode(0), CUgraph(0));
+    match cu!(cuGraphAddChildGraphNode(&mut node, graph, null(), 0, child)) {
+        CUresult::SUCCESS => {
+            ok!(cuGraphChildGraphNodeGetGraph(node, &mut own));
+            Ok(own)
+        }
+        error => Err(error),
+    }
+}
+
+#[test]
+fn graphs_in_graphs_have_an_end() {
+    context();
+    // As deep as it likes: it cannot be launched, but it can be destroyed.
+    let (deep, leaf) = (empty(), empty());
+    let mut inner = deep;
+    for _ in 0..100_000 {
+        inner = add_child(inner, leaf).unwrap();
+    }
+    let mut exec = CUgraphExec(0);
+    assert_eq!(
+        cu!(cuGraphInstantiateWithFlags(&mut exec, deep, 0)),
+        CUresult::INVALID_VALUE
+    );
+    ok!(cuGraphDestroy(deep));
+    assert_eq!(
+        cu!(cuGraphGetNodes(inner, null_mut(), &mut 0)),
+        CUresult::INVALID_HANDLE
+    );
+    // Twice as many nodes with each call.
+    let wide = empty();
+    let mut calls = (0..30).map(|_| add_child(wide, wide).map(drop));
+    assert_eq!(
+        calls.find(Result::is_err),
+        Some(Err(CUresult::OUT_OF_MEMORY))
+    );
+}
+
+#[test]
+fn the_graph_of_a_node_goes_with_it() {
+    context();
+    let (graph, leaf) = (empty(), empty());
+    let own = add_child(graph, leaf).unwrap();
+    ok!(cuGraphGetNodes(own, null_mut(), &mut 0));
+    ok!(cuGraphDestroyNode(nodes(graph)[0]));
+    assert_eq!(
+        cu!(cuGraphGetNodes(own, null_mut(), &mut 0)),
+        CUresult::INVALID_HANDLE
+    );
+}
+
+#[test]
+fn edges_are_changed_all_or_none() {
+    context();
+    let graph = empty();
+    let mut made = [CUgraphNode(0); 3];
+    for node in &mut made {
+        ok!(cuGraphAddEmptyNode(node, graph, null(), 0));
+    }
+    let [a, b, c] = made;
+    ok!(cuGraphAddDependencies(graph, &a, &b, 1));
+    let (from, to) = ([a, b, a], [c, c, b]);
+    assert_eq!(
+        cu!(cuGraphAddDependencies(graph, from.as_ptr(), to.as_ptr(), 3)),
+        CUresult::INVALID_VALUE,
+        "the last one is there already"
+    );
+    let mut edges = 0;
+    ok!(cuGraphGetEdges(graph, null_mut(), null_mut(), &mut edges));
+    assert_eq!(edges, 1);
+    let (from, to) = ([a, a], [b, c]);
+    assert_eq!(
+        cu!(cuGraphRemoveDependencies(
+            graph,
+            from.as_ptr(),
+            to.as_ptr(),
+            2
+        )),
+        CUresult::INVALID_VALUE
+    );
+    ok!(cuGraphGetEdges(graph, null_mut(), null_mut(), &mut edges));
+    assert_eq!(edges, 1);
+}
+
+#[test]
+fn parameters_of_a_kernel_leave_its_attributes() {
+    const COOPERATIVE: u32 = 2;
+    const CLUSTER_DIMENSION: u32 = 4;
+    context();
+    let (_, function) = load(APPEND);
+    let at = zeroed();
+    let graph = empty();
+    let mut plain = Appending::new(function, at, 1);
+    let node = plain.add(graph, &[]);
+    let mut value = [0u32; 16];
+    let set = |value: &[u32; 16], id: u32| {
+        cu!(cuGraphKernelNodeSetAttribute(
+            node,
+            id,
+            value.as_ptr().cast()
+        ))
+    };
+    value[0] = 2;
+    assert_eq!(set(&value, CLUSTER_DIMENSION), CUresult::NOT_SUPPORTED);
+    assert_eq!(set(&value, 7), CUresult::NOT_SUPPORTED);
+    value[0] = 1;
+    assert_eq!(set(&value, COOPERATIVE), CUresult::SUCCESS);
+    let parameters = |it: &Appending| {
+        cu!(cuGraphKernelNodeSetParams_v2(
+            node,
+            (&raw const it.node).cast()
+        ))
+    };
+    assert_eq!(parameters(&plain), CUresult::SUCCESS);
+    value[0] = 7;
+    ok!(cuGraphKernelNodeGetAttribute(
+        node,
+        COOPERATIVE,
+        value.as_mut_ptr().cast()
+    ));
+    assert_eq!(value[0], 1);
+    let exec = instantiate(graph);
+    // More blocks than can be there at the same time.
+    plain.node.shape[0] = 1 << 20;
+    assert_eq!(parameters(&plain), CUresult::COOPERATIVE_LAUNCH_TOO_LARGE);
+    assert_eq!(
+        cu!(cuGraphExecKernelNodeSetParams_v2(
+            exec,
+            node,
+            (&raw const plain.node).cast()
+        )),
+        CUresult::COOPERATIVE_LAUNCH_TOO_LARGE
+    );
+    // An update that fails for another reason says so.
+    let (mut result, mut wrong) = (9, CUgraphNode(0));
+    assert_eq!(
+        cu!(cuGraphExecUpdate(exec, CUgraph(1), &mut wrong, &mut result)),
+        CUresult::INVALID_HANDLE
+    );
+    assert_eq!(result, 1);
+}

@@ -1,8 +1,9 @@
 //! How a context fares: what its streams have to know of it.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use crate::threads::lock;
 use driver_api::abi::CUresult;
 
 /// Shared by a context and its streams.
@@ -45,7 +46,7 @@ impl Fate {
 
     /// Takes what device code printed.
     pub(crate) fn print(&self, bytes: &[u8]) {
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut output = lock(&self.output);
         if output.len() + bytes.len() <= MAX_OUTPUT_BYTES {
             output.extend_from_slice(bytes);
         }
@@ -53,6 +54,6 @@ impl Fate {
 
     /// What has been printed since the last time.
     pub(crate) fn take_output(&self) -> Vec<u8> {
-        std::mem::take(&mut *self.output.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.output))
     }
 }

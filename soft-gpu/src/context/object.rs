@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use driver_api::abi::{CUresult, CUstream};
 use driver_api::per_thread;
@@ -13,6 +13,7 @@ use crate::capture;
 use crate::exec::Heap;
 use crate::state::{Driver, driver};
 use crate::stream::{Operation, Point, Role, Stream, Work};
+use crate::threads::lock;
 
 /// The deepest stack of contexts of a thread.
 const MAX_STACK: usize = 256;
@@ -95,10 +96,7 @@ impl Context {
 
     fn thread_s_stream(&self) -> Result<Arc<Stream>, CUresult> {
         let hostile = &driver()?.config.hostile;
-        let mut streams = self
-            .per_thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut streams = lock(&self.per_thread);
         let stream = streams.entry(thread_number()).or_insert_with(|| {
             let fate = Arc::clone(&self.fate);
             let stream = Stream::new((2, unique_id()), Role::PerThread, (0, 0), fate, hostile);
@@ -111,15 +109,12 @@ impl Context {
 
     /// Makes a stream part of the context.
     pub(crate) fn adopt(&self, stream: Arc<Stream>) {
-        self.streams
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(stream);
+        lock(&self.streams).push(stream);
     }
 
     /// Forgets a stream that the program has destroyed; what it still does, it does.
     pub(crate) fn disown(&self, stream: &Arc<Stream>) {
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = lock(&self.streams);
         streams.retain(|known| !Arc::ptr_eq(known, stream));
     }
 
@@ -128,7 +123,7 @@ impl Context {
     fn barriers(&self, stream: &Arc<Stream>) -> Vec<Point> {
         let mut points = Vec::new();
         if stream.role == Role::Legacy {
-            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            let streams = lock(&self.streams);
             points.extend(
                 streams
                     .iter()
@@ -156,7 +151,7 @@ impl Context {
 
     /// The streams whose operations are made a graph of.
     pub(crate) fn captured(&self) -> Vec<Arc<Stream>> {
-        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = lock(&self.streams);
         let captured = streams.iter().filter(|stream| capture::is_captured(stream));
         captured.cloned().collect()
     }
@@ -217,7 +212,7 @@ impl Context {
 
     /// Whether all streams are idle.
     pub(crate) fn is_idle(&self) -> bool {
-        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = lock(&self.streams);
         let mut latest = streams.iter().map(Stream::latest);
         self.legacy.latest().is_done() && latest.all(|point| point.is_done())
     }
@@ -230,7 +225,7 @@ impl Context {
     pub(crate) fn synchronize(&self) -> Result<(), CUresult> {
         let mut points = vec![self.legacy.latest()];
         {
-            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            let streams = lock(&self.streams);
             points.extend(streams.iter().map(Stream::latest));
         }
         points.iter().for_each(Point::wait);

@@ -14,13 +14,14 @@
 #![expect(non_snake_case, reason = "the driver's names")]
 
 use core::ffi::{c_int, c_uint};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use driver_api::abi::{CUcontext, CUdevice, CUresult};
 
 use super::{ALL_FLAGS, Context, destroy};
 use crate::entry::{answer, answer_if_asked, done};
 use crate::state::driver;
+use crate::threads::lock;
 
 /// What is known of a device's primary context.
 #[derive(Debug)]
@@ -45,9 +46,7 @@ impl Primary {
 fn primary(device: CUdevice) -> Result<MutexGuard<'static, Primary>, CUresult> {
     let driver = driver()?;
     let device = driver.device(device)?;
-    Ok(driver.primaries[device]
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner))
+    Ok(lock(&driver.primaries[device]))
 }
 
 fn retain(device: CUdevice) -> Result<CUcontext, CUresult> {

@@ -3,9 +3,10 @@
 //! One range of device memory, given out best fit first; what is known about it is kept here, out of the reach of kernels, so that a
 //! kernel that writes past its allocations harms only what it could have written to anyway.
 
+use crate::threads::lock;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// The unit, and the alignment that CUDA promises.
 const UNIT: u64 = 16;
@@ -53,7 +54,7 @@ impl Heap {
     /// The address of `size` bytes, if there are so many in one piece.
     pub(crate) fn allocate(&self, size: u64) -> Option<u64> {
         let size = size.max(1).checked_next_multiple_of(UNIT)?;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let &(room, start) = state.by_size.range((size, 0)..).next()?;
         state.remove(start, room);
         if room > size {
@@ -65,7 +66,7 @@ impl Heap {
 
     /// Takes back what [`Heap::allocate`] gave. False for anything else.
     pub(crate) fn release(&self, address: u64) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let Some(size) = state.used.remove(&address) else {
             return false;
         };

@@ -40,7 +40,7 @@ mod warp;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 pub use allocations::Allocations;
 pub use fault::{DecodeError, Fault, FaultKind};
@@ -49,6 +49,7 @@ pub use path::Path;
 pub use pool::Pool;
 pub use program::{Program, ProgramAttributes};
 
+use crate::threads::lock;
 use frame::Place;
 
 /// Start of the window of generic addresses that mean shared memory.
@@ -193,10 +194,6 @@ fn check_shape(launch: &Launch<'_>) -> Result<u64, Fault> {
         Some(blocks) if blocks > 0 => Ok(blocks),
         _ => refuse("grid of no or too many blocks"),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the threads of a launch share.

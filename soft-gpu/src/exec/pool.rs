@@ -14,8 +14,10 @@
 )]
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+
+use crate::threads::lock;
 
 /// The threads of the device. Launches of several streams can run on one pool at a time.
 pub struct Pool {
@@ -52,10 +54,6 @@ struct Job {
 
 // SAFETY: the function is `Sync`, and lives until every thread has left it, as the module says.
 unsafe impl Send for Job {}
-
-fn lock(shared: &Shared) -> MutexGuard<'_, State> {
-    shared.state.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -110,7 +108,7 @@ impl Pool {
     }
 
     fn offer(&self, helpers: usize, function: &(dyn Fn() + Sync)) -> u64 {
-        let mut state = lock(&self.shared);
+        let mut state = lock(&self.shared.state);
         let id = state.next_id;
         state.next_id += 1;
         let pointer: *const (dyn Fn() + Sync + '_) = function;
@@ -140,7 +138,7 @@ struct Withdraw<'p> {
 impl Drop for Withdraw<'_> {
     fn drop(&mut self) {
         let shared = &self.pool.shared;
-        let mut state = lock(shared);
+        let mut state = lock(&shared.state);
         state.jobs.retain(|job| job.id != self.id);
         while state
             .inside
@@ -158,7 +156,7 @@ impl Drop for Withdraw<'_> {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        lock(&self.shared).stopping = true;
+        lock(&self.shared.state).stopping = true;
         self.shared.work.notify_all();
         for handle in self.handles.drain(..) {
             // A thread that panicked has nothing more to give back.
@@ -169,7 +167,7 @@ impl Drop for Pool {
 
 /// What a thread of the pool does.
 fn work(shared: &Shared) {
-    let mut state = lock(shared);
+    let mut state = lock(&shared.state);
     while !state.stopping {
         let Some(job) = take(&mut state) else {
             state = shared
@@ -183,7 +181,7 @@ fn work(shared: &Shared) {
         // SAFETY: the job's owner waits until `leave` has said that this thread is out.
         unsafe { (*job.function)() };
         drop(leave);
-        state = lock(shared);
+        state = lock(&shared.state);
     }
 }
 
@@ -208,7 +206,7 @@ struct Leave<'s> {
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        let mut state = lock(self.shared);
+        let mut state = lock(&self.shared.state);
         if let Some((_, count)) = state.inside.iter_mut().find(|(id, _)| *id == self.id) {
             *count -= 1;
         }

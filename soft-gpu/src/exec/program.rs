@@ -102,21 +102,11 @@ pub(crate) struct Function {
 }
 
 /// Whom a call means.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Callee {
     Function(u32),
-    /// What fits, by address, ascending.
-    Pointer(Vec<(u64, u32)>),
-}
-
-impl Callee {
-    /// Every function that it can mean.
-    pub(crate) fn functions(&self) -> Vec<u32> {
-        match self {
-            Callee::Function(function) => vec![*function],
-            Callee::Pointer(targets) => targets.iter().map(|target| target.1).collect(),
-        }
-    }
+    /// One of [`Code::pointer_targets`].
+    Pointer(u32),
 }
 
 /// A call: argument and return variables of the caller as offsets in its frame's local memory.
@@ -153,6 +143,8 @@ pub(crate) struct Code {
     /// The kernel is the first.
     pub(crate) functions: Vec<Function>,
     pub(crate) calls: Vec<CallSite>,
+    /// Whom pointers can mean: addresses, ascending, and functions. Calls that can mean the same share a list.
+    pub(crate) pointer_targets: Vec<Vec<(u64, u32)>>,
     pub(crate) services: Vec<ServiceSite>,
     pub(crate) targets: Vec<Vec<u32>>,
     pub(crate) lists: Vec<OperandList>,

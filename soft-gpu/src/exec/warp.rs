@@ -693,9 +693,9 @@ impl Runner<'_, '_, '_> {
             return Ok(());
         }
         let program = self.context.program;
-        match &program.code.calls[op.link as usize].callee {
+        match program.code.calls[op.link as usize].callee {
             Callee::Function(function) => {
-                let callee = self.split_in(op, *function, lanes)?;
+                let callee = self.split_in(op, function, lanes)?;
                 if current.mask != lanes {
                     self.warp.others.push(Split {
                         pc: current.pc + 1,
@@ -707,7 +707,9 @@ impl Runner<'_, '_, '_> {
                 self.enter();
                 Ok(())
             }
-            Callee::Pointer(targets) => self.call_pointers(op, targets, lanes),
+            Callee::Pointer(list) => {
+                self.call_pointers(op, &program.code.pointer_targets[list as usize], lanes)
+            }
         }
     }
 

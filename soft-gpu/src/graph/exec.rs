@@ -1,7 +1,8 @@
 //! Graphs that can be launched.
 
 use core::ffi::{c_char, c_uint, c_ulonglong};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
 
 use driver_api::abi::{
     CUDA_GRAPH_INSTANTIATE_PARAMS, CUDA_HOST_NODE_PARAMS_v1, CUDA_KERNEL_NODE_PARAMS,
@@ -12,22 +13,21 @@ use driver_api::abi::{
 
 use super::layout::{InstantiateParameters, UpdateResult};
 use super::node;
-use super::object::{ExecState, Records, events, graph_of_steps, perform, steps};
-use super::{Exec, differs, find, in_context};
+use super::object::{ExecState, Nested, Records, Step, events, graph_of_steps, perform, steps};
+use super::{Exec, find, in_context};
 use crate::capture;
 use crate::context::unique_id;
 use crate::entry::{answer, answer_if_asked, done};
 use crate::state::driver;
 use crate::stream::{Operation, find as find_stream};
+use crate::threads::lock;
 
+/// What a launch before has allocated and nobody has freed is freed.
+const AUTO_FREE: u64 = 1;
 /// Launching from a device, which this one does not do.
 const DEVICE_LAUNCH: u64 = 4;
-/// Freeing on launch, uploading, priorities of nodes: nothing has to be done for them.
-const KNOWN_FLAGS: u64 = 1 | 2 | 8;
-
-fn lock(exec: &Exec) -> MutexGuard<'_, ExecState> {
-    exec.state.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// Uploading, priorities of nodes: nothing has to be done for them.
+const KNOWN_FLAGS: u64 = AUTO_FREE | 2 | 8;
 
 fn exec_of(exec: CUgraphExec) -> Result<Arc<Exec>, CUresult> {
     driver()?.graph_execs.get(exec.0)
@@ -43,7 +43,7 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
         return Err(CUresult::INVALID_VALUE);
     }
     let state = ExecState {
-        steps: Arc::new(in_context(|| steps(&graph, 0))?),
+        steps: Arc::new(in_context(|| steps(&graph))?),
         last: None,
         references: graph.references(),
     };
@@ -53,7 +53,9 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
         flags,
         state: Mutex::new(state),
     };
-    driver.graph_execs.insert(handle, Arc::new(exec));
+    let exec = Arc::new(exec);
+    graph.instantiated(&exec)?;
+    driver.graph_execs.insert(handle, exec);
     Ok(CUgraphExec(handle))
 }
 
@@ -144,14 +146,17 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
     let exec = exec_of(exec)?;
     let (context, stream) = find_stream(stream)?;
     // Held, so that two launches are posted in the order in which they wait for each other.
-    let mut state = lock(&exec);
+    let mut state = lock(&exec.state);
     if capture::is_captured(&stream) {
-        let child = Operation::Child(graph_of_steps(&state.steps)?);
+        let child = Operation::Child(Nested::new(graph_of_steps(&state.steps)?)?);
         return context.submit(&stream, child);
     }
     capture::forbid(&context, &stream)?;
     let steps = Arc::clone(&state.steps);
     let references = state.references.clone();
+    let freed = driver()?
+        .graph_memory
+        .launch(&steps, exec.flags & AUTO_FREE != 0)?;
     let (mut records, mut after): (Records, Vec<_>) = (Vec::new(), Vec::new());
     events(&steps, &mut records, &mut after);
     after.extend(state.last.take());
@@ -161,7 +166,7 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
         after,
         Box::new(move |status| {
             let result = status.and_then(|()| perform(&steps, &reached));
-            drop(references);
+            drop((references, freed));
             result
         }),
     );
@@ -190,9 +195,10 @@ fn change(
     let change = || {
         let exec = exec_of(exec)?;
         let operation = in_context(make)?;
-        let mut state = lock(&exec);
+        let mut state = lock(&exec.state);
         let index = state.steps.iter().position(|step| step.node == node.0);
         let index = index.ok_or(CUresult::INVALID_VALUE)?;
+        let operation = node::keep_attributes(&state.steps[index].operation, operation)?;
         let step = state.steps[index].with(operation)?;
         Arc::make_mut(&mut state.steps)[index] = step;
         Ok(())
@@ -293,7 +299,7 @@ pub(crate) unsafe fn cuGraphNodeSetEnabled(
 ) -> CUresult {
     let set = || {
         let exec = exec_of(graph_exec)?;
-        let mut state = lock(&exec);
+        let mut state = lock(&exec.state);
         let steps = Arc::make_mut(&mut state.steps);
         let step = steps.iter_mut().find(|step| step.node == node.0);
         let step = step.ok_or(CUresult::INVALID_VALUE)?;
@@ -314,7 +320,7 @@ pub(crate) unsafe fn cuGraphNodeGetEnabled(
 ) -> CUresult {
     let found = || {
         let exec = exec_of(graph_exec)?;
-        let state = lock(&exec);
+        let state = lock(&exec.state);
         let step = state.steps.iter().find(|step| step.node == node.0);
         Ok(c_uint::from(
             step.ok_or(CUresult::INVALID_VALUE)?.is_enabled,
@@ -325,50 +331,79 @@ pub(crate) unsafe fn cuGraphNodeGetEnabled(
 }
 
 const UPDATED: CUgraphExecUpdateResult = 0;
+const FAILED: CUgraphExecUpdateResult = 1;
 const TOPOLOGY_CHANGED: CUgraphExecUpdateResult = 2;
 const KIND_CHANGED: CUgraphExecUpdateResult = 3;
+const PARAMETERS_CHANGED: CUgraphExecUpdateResult = 5;
+
+/// Steps in the order in which their nodes were made, and each node's place there.
+fn in_order(steps: &[Step]) -> (Vec<&Step>, HashMap<usize, usize>) {
+    let mut ordered: Vec<&Step> = steps.iter().collect();
+    ordered.sort_unstable_by_key(|step| step.node);
+    let places = ordered.iter().enumerate();
+    let places = places.map(|(place, step)| (step.node, place)).collect();
+    (ordered, places)
+}
+
+/// Whether two graphs have the same edges between nodes of the same kinds, in the order in which these were made; else the first node of
+/// `other` that differs, and how.
+fn differs(
+    (own, own_places): &(Vec<&Step>, HashMap<usize, usize>),
+    (other, other_places): &(Vec<&Step>, HashMap<usize, usize>),
+) -> Option<(usize, CUgraphExecUpdateResult)> {
+    if own.len() != other.len() {
+        let first = other.get(own.len().min(other.len().saturating_sub(1)));
+        return Some((first.map_or(0, |first| first.node), TOPOLOGY_CHANGED));
+    }
+    let before = |step: &Step, places: &HashMap<usize, usize>| {
+        let nodes = step.dependencies.iter();
+        nodes
+            .map(|node| places.get(node).copied())
+            .collect::<BTreeSet<_>>()
+    };
+    let mut pairs = own.iter().zip(other);
+    pairs.find_map(|(mine, theirs)| {
+        if mine.operation.kind() != theirs.operation.kind() {
+            return Some((theirs.node, KIND_CHANGED));
+        }
+        let memory = |step: &Step| match &step.operation {
+            Operation::Allocate(allocation) => Some(allocation.address),
+            Operation::Free(address, _) => Some(*address),
+            _ => None,
+        };
+        if memory(mine) != memory(theirs) {
+            return Some((theirs.node, PARAMETERS_CHANGED));
+        }
+        let same = before(mine, own_places) == before(theirs, other_places);
+        (!same).then_some((theirs.node, TOPOLOGY_CHANGED))
+    })
+}
+
+fn updated(result: CUgraphExecUpdateResult, node: usize) -> UpdateResult {
+    UpdateResult {
+        result,
+        node: CUgraphNode(node),
+        from_node: CUgraphNode(0),
+    }
+}
 
 /// Takes over what the nodes of a graph with the same shape do, or tells what is different.
 fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
     let (exec, graph) = (exec_of(exec)?, find(graph)?);
-    let fresh = in_context(|| steps(&graph, 0))?;
-    let mut state = lock(&exec);
-    let shape = |steps: &[super::object::Step]| {
-        let rows = steps.iter().map(|step| {
-            let before = step.dependencies.clone();
-            (step.node, step.operation.kind(), before)
-        });
-        let mut rows: Vec<(usize, u32, Vec<usize>)> = rows.collect();
-        rows.sort_unstable_by_key(|row| row.0);
-        rows
-    };
-    let (own, other) = (shape(&state.steps), shape(&fresh));
-    if let Some((node, of_kind)) = differs(&own, &other) {
-        return Ok(UpdateResult {
-            result: if of_kind {
-                KIND_CHANGED
-            } else {
-                TOPOLOGY_CHANGED
-            },
-            node: CUgraphNode(node),
-            from_node: CUgraphNode(0),
-        });
+    let fresh = in_context(|| steps(&graph))?;
+    let mut state = lock(&exec.state);
+    let (own, other) = (in_order(&state.steps), in_order(&fresh));
+    if let Some((node, difference)) = differs(&own, &other) {
+        return Ok(updated(difference, node));
     }
-    let mut changed = Vec::with_capacity(own.len());
-    for step in state.steps.iter() {
-        let place = own.iter().position(|row| row.0 == step.node);
-        let theirs = place.map(|place| other[place].0);
-        let theirs = fresh.iter().find(|fresh| Some(fresh.node) == theirs);
-        let theirs = theirs.ok_or(CUresult::UNKNOWN)?;
-        changed.push(step.with(theirs.operation.clone())?);
-    }
-    state.steps = Arc::new(changed);
+    let changed = state.steps.iter().map(|step| {
+        let theirs = own.1.get(&step.node).and_then(|&place| other.0.get(place));
+        theirs.map_or_else(|| step.clone(), |theirs| step.like(theirs))
+    });
+    let changed = Arc::new(changed.collect());
+    state.steps = changed;
     state.references = graph.references();
-    Ok(UpdateResult {
-        result: UPDATED,
-        node: CUgraphNode(0),
-        from_node: CUgraphNode(0),
-    })
+    Ok(updated(UPDATED, 0))
 }
 
 pub(crate) unsafe fn cuGraphExecUpdate_v2(
@@ -379,18 +414,14 @@ pub(crate) unsafe fn cuGraphExecUpdate_v2(
     if result_info.is_null() {
         return CUresult::INVALID_VALUE;
     }
-    match update(graph_exec, graph) {
-        Err(error) => error,
-        Ok(result) => {
-            // SAFETY: the caller passes a place for it.
-            unsafe { answer(result_info.cast(), Ok(result)) };
-            if result.result == UPDATED {
-                CUresult::SUCCESS
-            } else {
-                CUresult::GRAPH_EXEC_UPDATE_FAILURE
-            }
-        }
-    }
+    let (info, result) = match update(graph_exec, graph) {
+        Err(error) => (updated(FAILED, 0), error),
+        Ok(info) if info.result == UPDATED => (info, CUresult::SUCCESS),
+        Ok(info) => (info, CUresult::GRAPH_EXEC_UPDATE_FAILURE),
+    };
+    // SAFETY: the caller passes a place for it.
+    unsafe { answer_if_asked(result_info.cast(), info) };
+    result
 }
 
 pub(crate) unsafe fn cuGraphExecUpdate(
@@ -399,16 +430,12 @@ pub(crate) unsafe fn cuGraphExecUpdate(
     error_node_out: *mut CUgraphNode,
     update_result_out: *mut CUgraphExecUpdateResult,
 ) -> CUresult {
-    let mut result = UpdateResult {
-        result: UPDATED,
-        node: CUgraphNode(0),
-        from_node: CUgraphNode(0),
-    };
-    // SAFETY: the result is a local; the caller passes places for a node and a result.
+    let mut info = updated(FAILED, 0);
+    // SAFETY: the information is a local; the caller passes places for a node and a result.
     unsafe {
-        let code = cuGraphExecUpdate_v2(graph_exec, graph, (&raw mut result).cast());
-        answer_if_asked(error_node_out, result.node);
-        answer_if_asked(update_result_out, result.result);
-        code
+        let result = cuGraphExecUpdate_v2(graph_exec, graph, (&raw mut info).cast());
+        answer_if_asked(error_node_out, info.node);
+        answer_if_asked(update_result_out, info.result);
+        result
     }
 }

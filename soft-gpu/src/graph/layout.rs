@@ -1,6 +1,6 @@
 //! The driver's structures that describe nodes.
 
-use core::ffi::{c_uint, c_void};
+use core::ffi::{c_int, c_uint, c_void};
 
 use driver_api::abi::{
     CUDA_MEMCPY3D, CUcontext, CUdeviceptr, CUfunction, CUgraph, CUgraphNode, CUhostFn, CUstream,
@@ -58,6 +58,36 @@ pub(super) struct CopyParameters {
     pub(super) copy: CUDA_MEMCPY3D,
 }
 
+/// `CUDA_MEM_ALLOC_NODE_PARAMS`, in both versions: a pool's properties first.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct AllocationParameters {
+    pub(super) kind: c_uint,
+    pub(super) handle_types: c_uint,
+    pub(super) location_kind: c_uint,
+    pub(super) location_id: c_int,
+    pub(super) of_pool: [u64; 9],
+    pub(super) access: [usize; 2],
+    pub(super) size: usize,
+    pub(super) address: CUdeviceptr,
+}
+
+impl AllocationParameters {
+    /// Pinned memory of a device.
+    pub(super) fn of(device: usize, size: usize, address: CUdeviceptr) -> Self {
+        Self {
+            kind: 1,
+            handle_types: 0,
+            location_kind: 1,
+            location_id: device as c_int,
+            of_pool: [0; 9],
+            access: [0; 2],
+            size,
+            address,
+        }
+    }
+}
+
 /// What a node of any kind is: the kind, and its own structure.
 #[repr(C)]
 pub(super) struct AnyParameters {
@@ -91,5 +121,6 @@ const _: () = assert!(size_of::<KernelParameters>() == 56);
 const _: () = assert!(size_of::<KernelParametersInContext>() == 72);
 const _: () = assert!(size_of::<FillParameters>() == 40);
 const _: () = assert!(size_of::<CopyParameters>() == 216);
+const _: () = assert!(size_of::<AllocationParameters>() == 120);
 const _: () = assert!(size_of::<AnyParameters>() == 256);
 const _: () = assert!(size_of::<CUgraph>() == 8);

@@ -14,11 +14,11 @@ use super::layout::{
     AnyParameters, CopyParameters, FillParameters, HostParameters, KernelParameters,
     KernelParametersInContext,
 };
-use super::object::graph_of;
+use super::object::{Nested, graph_of};
 use super::{check_edges, find, handles_at, in_context};
 use crate::entry::{answer, done};
 use crate::event::Event;
-use crate::launch::{HostCall, Kernel, Shape};
+use crate::launch::{COOPERATIVE, HostCall, Kernel, Shape, VALUE_BYTES, attribute};
 use crate::memory::{Copy, Fill};
 use crate::state::driver;
 use crate::stream::Operation;
@@ -100,7 +100,7 @@ pub(super) unsafe fn copy(copy: *const CUDA_MEMCPY3D) -> Result<Operation, CUres
 }
 
 pub(super) fn child(graph: CUgraph) -> Result<Operation, CUresult> {
-    Ok(Operation::Child(find(graph)?.duplicate(0)?))
+    Ok(Operation::Child(Nested::new(find(graph)?.duplicate()?)?))
 }
 
 fn event_of(event: CUevent) -> Result<(Arc<Event>, usize), CUresult> {
@@ -146,12 +146,27 @@ pub(super) unsafe fn any(parameters: *const CUgraphNodeParams) -> Result<Operati
     }
 }
 
+/// As [`any`], of a node that is added: only then it may allocate, and free what others have allocated.
+///
+/// # Safety
+///
+/// As [`any`]; an address is told in `parameters`.
+unsafe fn new(parameters: *mut CUgraphNodeParams) -> Result<Operation, CUresult> {
+    // SAFETY: by contract.
+    unsafe {
+        match given(parameters)? {
+            kind @ (10 | 11) => super::memory::any(kind, parameters),
+            _ => any(parameters),
+        }
+    }
+}
+
 /// Adds what `make` makes.
 ///
 /// # Safety
 ///
 /// `node` is null or a place for a handle; `dependencies` has `count` handles.
-unsafe fn add(
+pub(super) unsafe fn add(
     node: *mut CUgraphNode,
     graph: CUgraph,
     (dependencies, count): (*const CUgraphNode, usize),
@@ -164,7 +179,6 @@ unsafe fn add(
         let graph = find(graph)?;
         // SAFETY: by contract.
         let dependencies = unsafe { handles_at(dependencies, count) }?;
-        graph.check_nodes(&dependencies)?;
         let operation = in_context(make)?;
         Ok(CUgraphNode(graph.add(operation, &dependencies)?))
     };
@@ -294,7 +308,7 @@ pub(crate) unsafe fn cuGraphAddNode(
 ) -> CUresult {
     let before = (dependencies, num_dependencies);
     // SAFETY: the caller's promises are the same.
-    unsafe { add(graph_node, graph, before, || any(node_params)) }
+    unsafe { add(graph_node, graph, before, || new(node_params)) }
 }
 
 pub(crate) unsafe fn cuGraphAddNode_v2(
@@ -310,7 +324,7 @@ pub(crate) unsafe fn cuGraphAddNode_v2(
     unsafe {
         add(graph_node, graph, before, || {
             check_edges(dependency_data, num_dependencies)?;
-            any(node_params)
+            new(node_params)
         })
     }
 }
@@ -336,6 +350,48 @@ fn set(node: CUgraphNode, make: impl FnOnce() -> Result<Operation, CUresult>) ->
         graph.set(node.0, in_context(make)?)
     };
     done(set())
+}
+
+/// Gives a node other parameters, which `make` makes.
+fn set_parameters(
+    node: CUgraphNode,
+    make: impl FnOnce() -> Result<Operation, CUresult>,
+) -> CUresult {
+    set(node, || keep_attributes(&operation(node)?, make()?))
+}
+
+/// Parameters of a kernel say nothing of its attributes: they stay what they were.
+pub(super) fn keep_attributes(old: &Operation, new: Operation) -> Result<Operation, CUresult> {
+    match (old, &new) {
+        (Operation::Kernel(old), Operation::Kernel(kernel)) if old.shape.cooperative => {
+            cooperating(kernel, true)
+        }
+        _ => Ok(new),
+    }
+}
+
+fn cooperating(kernel: &Kernel, cooperative: bool) -> Result<Operation, CUresult> {
+    let shape = Shape {
+        cooperative,
+        ..kernel.shape
+    };
+    Ok(Operation::Kernel(Arc::new(kernel.with_shape(shape)?)))
+}
+
+/// Tells what `pick` finds in what a node does.
+///
+/// # Safety
+///
+/// `place` is null or a place for it.
+pub(super) unsafe fn tell<T>(
+    node: CUgraphNode,
+    place: *mut T,
+    pick: impl FnOnce(&Operation) -> Option<T>,
+) -> CUresult {
+    let found = operation(node);
+    let found = found.and_then(|operation| pick(&operation).ok_or(CUresult::INVALID_VALUE));
+    // SAFETY: by contract.
+    unsafe { answer(place, found) }
 }
 
 fn kernel_of(node: CUgraphNode) -> Result<Arc<Kernel>, CUresult> {
@@ -366,18 +422,26 @@ pub(crate) unsafe fn cuGraphKernelNodeGetParams(
     node: CUgraphNode,
     node_params: *mut CUDA_KERNEL_NODE_PARAMS_v1,
 ) -> CUresult {
-    let found = kernel_of(node).map(|kernel| parameters_of(&kernel).plain);
     // SAFETY: the caller passes a place for them. What they point to lives as long as the node's parameters.
-    unsafe { answer(node_params.cast(), found) }
+    unsafe {
+        tell(node, node_params.cast(), |operation| match operation {
+            Operation::Kernel(kernel) => Some(parameters_of(kernel).plain),
+            _ => None,
+        })
+    }
 }
 
 pub(crate) unsafe fn cuGraphKernelNodeGetParams_v2(
     node: CUgraphNode,
     node_params: *mut CUDA_KERNEL_NODE_PARAMS,
 ) -> CUresult {
-    let found = kernel_of(node).map(|kernel| parameters_of(&kernel));
     // SAFETY: as above.
-    unsafe { answer(node_params.cast(), found) }
+    unsafe {
+        tell(node, node_params.cast(), |operation| match operation {
+            Operation::Kernel(kernel) => Some(parameters_of(kernel)),
+            _ => None,
+        })
+    }
 }
 
 pub(crate) unsafe fn cuGraphKernelNodeSetParams(
@@ -385,7 +449,7 @@ pub(crate) unsafe fn cuGraphKernelNodeSetParams(
     node_params: *const CUDA_KERNEL_NODE_PARAMS_v1,
 ) -> CUresult {
     // SAFETY: the caller passes parameters.
-    set(node, || unsafe { kernel(given(node_params)?) })
+    set_parameters(node, || unsafe { kernel(given(node_params)?) })
 }
 
 pub(crate) unsafe fn cuGraphKernelNodeSetParams_v2(
@@ -393,26 +457,25 @@ pub(crate) unsafe fn cuGraphKernelNodeSetParams_v2(
     node_params: *const CUDA_KERNEL_NODE_PARAMS,
 ) -> CUresult {
     // SAFETY: the caller passes parameters.
-    set(node, || unsafe { kernel_in_context(given(node_params)?) })
+    set_parameters(node, || unsafe { kernel_in_context(given(node_params)?) })
 }
-
-/// The attribute that makes a launch cooperative; the others change nothing here.
-const COOPERATIVE: CUkernelNodeAttrID = 2;
-/// Bytes of an attribute's value.
-const VALUE_BYTES: usize = 64;
 
 pub(crate) unsafe fn cuGraphKernelNodeGetAttribute(
     node: CUgraphNode,
     attr: CUkernelNodeAttrID,
     value_out: *mut CUkernelNodeAttrValue,
 ) -> CUresult {
-    let found = kernel_of(node).map(|kernel| {
-        let mut value = [0u8; VALUE_BYTES];
-        value[0] = u8::from(attr == COOPERATIVE && kernel.shape.cooperative);
-        value
-    });
     // SAFETY: the caller passes a place for a value.
-    unsafe { answer(value_out.cast(), found) }
+    unsafe {
+        tell(node, value_out.cast(), |operation| match operation {
+            Operation::Kernel(kernel) => {
+                let mut value = [0u8; VALUE_BYTES];
+                value[0] = u8::from(attr == COOPERATIVE && kernel.shape.cooperative);
+                Some(value)
+            }
+            _ => None,
+        })
+    }
 }
 
 pub(crate) unsafe fn cuGraphKernelNodeSetAttribute(
@@ -422,14 +485,11 @@ pub(crate) unsafe fn cuGraphKernelNodeSetAttribute(
 ) -> CUresult {
     let change = || {
         let kernel = kernel_of(node)?;
-        // SAFETY: the caller passes a value, of which this attribute has a word.
-        let word: c_uint = unsafe { given(value) }?;
-        if attr != COOPERATIVE {
-            return Ok(Operation::Kernel(kernel));
+        // SAFETY: the caller passes a value.
+        match attribute(attr, &unsafe { given(value) }?)? {
+            Some(cooperative) => cooperating(&kernel, cooperative),
+            None => Ok(Operation::Kernel(kernel)),
         }
-        let mut shape = kernel.shape;
-        shape.cooperative = word != 0;
-        Ok(Operation::Kernel(Arc::new(kernel.with_shape(shape)?)))
     };
     set(node, change)
 }
@@ -438,25 +498,22 @@ pub(crate) unsafe fn cuGraphKernelNodeCopyAttributes(
     dst: CUgraphNode,
     src: CUgraphNode,
 ) -> CUresult {
-    let change = || {
-        let (kernel, source) = (kernel_of(dst)?, kernel_of(src)?);
-        let mut shape = kernel.shape;
-        shape.cooperative = source.shape.cooperative;
-        Ok(Operation::Kernel(Arc::new(kernel.with_shape(shape)?)))
-    };
-    set(dst, change)
+    set(dst, || {
+        cooperating(&*kernel_of(dst)?, kernel_of(src)?.shape.cooperative)
+    })
 }
 
 pub(crate) unsafe fn cuGraphMemcpyNodeGetParams(
     node: CUgraphNode,
     node_params: *mut CUDA_MEMCPY3D,
 ) -> CUresult {
-    let found = operation(node).and_then(|operation| match operation {
-        Operation::Copy(copy) => Ok(copy.description()),
-        _ => Err(CUresult::INVALID_VALUE),
-    });
     // SAFETY: the caller passes a place for a description.
-    unsafe { answer(node_params, found) }
+    unsafe {
+        tell(node, node_params, |operation| match operation {
+            Operation::Copy(copy) => Some(copy.description()),
+            _ => None,
+        })
+    }
 }
 
 pub(crate) unsafe fn cuGraphMemcpyNodeSetParams(
@@ -464,29 +521,30 @@ pub(crate) unsafe fn cuGraphMemcpyNodeSetParams(
     node_params: *const CUDA_MEMCPY3D,
 ) -> CUresult {
     // SAFETY: the caller passes a description.
-    set(node, || unsafe { copy(node_params) })
+    set_parameters(node, || unsafe { copy(node_params) })
+}
+
+fn fill_of(operation: &Operation) -> Option<FillParameters> {
+    let Operation::Fill(fill) = operation else {
+        return None;
+    };
+    let (destination, pitch, value, element_size, width, height) = fill.parts();
+    Some(FillParameters {
+        destination,
+        pitch,
+        value,
+        element_size,
+        width,
+        height,
+    })
 }
 
 pub(crate) unsafe fn cuGraphMemsetNodeGetParams(
     node: CUgraphNode,
     node_params: *mut CUDA_MEMSET_NODE_PARAMS_v1,
 ) -> CUresult {
-    let found = operation(node).and_then(|operation| match operation {
-        Operation::Fill(fill) => {
-            let (destination, pitch, value, element_size, width, height) = fill.parts();
-            Ok(FillParameters {
-                destination,
-                pitch,
-                value,
-                element_size,
-                width,
-                height,
-            })
-        }
-        _ => Err(CUresult::INVALID_VALUE),
-    });
     // SAFETY: the caller passes a place for them.
-    unsafe { answer(node_params.cast(), found) }
+    unsafe { tell(node, node_params.cast(), fill_of) }
 }
 
 pub(crate) unsafe fn cuGraphMemsetNodeSetParams(
@@ -494,22 +552,23 @@ pub(crate) unsafe fn cuGraphMemsetNodeSetParams(
     node_params: *const CUDA_MEMSET_NODE_PARAMS_v1,
 ) -> CUresult {
     // SAFETY: the caller passes parameters.
-    set(node, || fill(unsafe { given(node_params) }?))
+    set_parameters(node, || fill(unsafe { given(node_params) }?))
 }
 
 pub(crate) unsafe fn cuGraphHostNodeGetParams(
     node: CUgraphNode,
     node_params: *mut CUDA_HOST_NODE_PARAMS_v1,
 ) -> CUresult {
-    let found = operation(node).and_then(|operation| match operation {
-        Operation::Host(call) => Ok(HostParameters {
-            function: Some(call.function),
-            user_data: call.user_data,
-        }),
-        _ => Err(CUresult::INVALID_VALUE),
-    });
     // SAFETY: the caller passes a place for them.
-    unsafe { answer(node_params.cast(), found) }
+    unsafe {
+        tell(node, node_params.cast(), |operation| match operation {
+            Operation::Host(call) => Some(HostParameters {
+                function: Some(call.function),
+                user_data: call.user_data,
+            }),
+            _ => None,
+        })
+    }
 }
 
 pub(crate) unsafe fn cuGraphHostNodeSetParams(
@@ -517,32 +576,20 @@ pub(crate) unsafe fn cuGraphHostNodeSetParams(
     node_params: *const CUDA_HOST_NODE_PARAMS_v1,
 ) -> CUresult {
     // SAFETY: the caller passes parameters.
-    set(node, || host(unsafe { given(node_params) }?))
+    set_parameters(node, || host(unsafe { given(node_params) }?))
 }
 
 pub(crate) unsafe fn cuGraphChildGraphNodeGetGraph(
     node: CUgraphNode,
     graph: *mut CUgraph,
 ) -> CUresult {
-    let found = operation(node).and_then(|operation| match operation {
-        Operation::Child(graph) => Ok(CUgraph(graph.handle)),
-        _ => Err(CUresult::INVALID_VALUE),
-    });
     // SAFETY: the caller passes a place for a handle.
-    unsafe { answer(graph, found) }
-}
-
-/// # Safety
-///
-/// `event_out` is null or a place for a handle.
-unsafe fn event_in(node: CUgraphNode, event_out: *mut CUevent, records: bool) -> CUresult {
-    let found = operation(node).and_then(|operation| match operation {
-        Operation::Record(_, handle) if records => Ok(CUevent(handle)),
-        Operation::Wait(_, handle) if !records => Ok(CUevent(handle)),
-        _ => Err(CUresult::INVALID_VALUE),
-    });
-    // SAFETY: by contract.
-    unsafe { answer(event_out, found) }
+    unsafe {
+        tell(node, graph, |operation| match operation {
+            Operation::Child(nested) => Some(CUgraph(nested.graph().handle)),
+            _ => None,
+        })
+    }
 }
 
 pub(crate) unsafe fn cuGraphEventRecordNodeGetEvent(
@@ -550,7 +597,12 @@ pub(crate) unsafe fn cuGraphEventRecordNodeGetEvent(
     event_out: *mut CUevent,
 ) -> CUresult {
     // SAFETY: the caller passes a place for a handle.
-    unsafe { event_in(node, event_out, true) }
+    unsafe {
+        tell(node, event_out, |operation| match operation {
+            Operation::Record(_, handle) => Some(CUevent(*handle)),
+            _ => None,
+        })
+    }
 }
 
 pub(crate) unsafe fn cuGraphEventWaitNodeGetEvent(
@@ -558,15 +610,20 @@ pub(crate) unsafe fn cuGraphEventWaitNodeGetEvent(
     event_out: *mut CUevent,
 ) -> CUresult {
     // SAFETY: the caller passes a place for a handle.
-    unsafe { event_in(node, event_out, false) }
+    unsafe {
+        tell(node, event_out, |operation| match operation {
+            Operation::Wait(_, handle) => Some(CUevent(*handle)),
+            _ => None,
+        })
+    }
 }
 
 pub(crate) unsafe fn cuGraphEventRecordNodeSetEvent(node: CUgraphNode, event: CUevent) -> CUresult {
-    set(node, || record(event))
+    set_parameters(node, || record(event))
 }
 
 pub(crate) unsafe fn cuGraphEventWaitNodeSetEvent(node: CUgraphNode, event: CUevent) -> CUresult {
-    set(node, || wait(event))
+    set_parameters(node, || wait(event))
 }
 
 pub(crate) unsafe fn cuGraphNodeSetParams(
@@ -574,5 +631,5 @@ pub(crate) unsafe fn cuGraphNodeSetParams(
     node_params: *mut CUgraphNodeParams,
 ) -> CUresult {
     // SAFETY: the caller passes parameters.
-    set(node, || unsafe { any(node_params) })
+    set_parameters(node, || unsafe { any(node_params) })
 }

@@ -1,4 +1,8 @@
 //! What graphs and their nodes are, and what a launch does.
+//!
+//! Rules: graphs in graphs are walked as deep and as wide as [`MAX_DEPTH`] and [`MAX_NODES`] allow; each may hold more than one copy of the
+//! next, so that what is few calls for the program is many nodes. They end without recursion, since nothing bounds how deep a program nests
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicU64;
@@ -11,9 +15,12 @@ use crate::context::unique_id;
 use crate::event::Event;
 use crate::state::driver;
 use crate::stream::{Operation, Point};
+use crate::threads::lock;
 
-/// Deepest nesting of graphs in graphs.
+/// Deepest nesting of graphs in graphs that are copied or launched.
 const MAX_DEPTH: u32 = 64;
+/// Most nodes, with those of graphs in graphs, that are copied or launched.
+const MAX_NODES: usize = 1 << 18;
 
 /// A graph that can be changed.
 #[derive(Debug)]
@@ -30,6 +37,21 @@ struct State {
     /// Of a clone, its nodes by those of the original.
     originals: HashMap<usize, usize>,
     references: Vec<Arc<UserReference>>,
+    /// What was made of it last.
+    instance: Weak<Exec>,
+}
+
+impl State {
+    fn has_memory(&self) -> bool {
+        let mut nodes = self.nodes.values();
+        nodes.any(|node| node.operation.is_of_memory())
+    }
+
+    /// Whether nodes and edges may go, and the graph be copied.
+    fn check_no_memory(&self) -> Result<(), CUresult> {
+        let has_none = !self.has_memory();
+        has_none.then_some(()).ok_or(CUresult::NOT_SUPPORTED)
+    }
 }
 
 /// A node of a graph.
@@ -46,6 +68,50 @@ pub(crate) struct NodeEntry {
     graph: Weak<Graph>,
 }
 
+/// The graph that a node has for itself. Its handle is known as long as the node, or a launchable graph that was made of it, is there.
+#[derive(Debug)]
+pub(crate) struct Nested(Arc<Graph>);
+
+impl Nested {
+    pub(crate) fn new(graph: Arc<Graph>) -> Result<Arc<Self>, CUresult> {
+        graph.register()?;
+        Ok(Arc::new(Self(graph)))
+    }
+
+    pub(crate) fn graph(&self) -> &Arc<Graph> {
+        &self.0
+    }
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        if let Ok(driver) = driver() {
+            let _ = driver.graphs.remove(self.0.handle);
+        }
+    }
+}
+
+/// How much of a graph in graphs may still be walked.
+struct Room {
+    nodes: usize,
+}
+
+impl Room {
+    fn new() -> Self {
+        Self { nodes: MAX_NODES }
+    }
+
+    /// Enters a graph of `nodes` nodes.
+    fn enter(&mut self, depth: u32, nodes: usize) -> Result<(), CUresult> {
+        if depth > MAX_DEPTH {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let left = self.nodes.checked_sub(nodes);
+        self.nodes = left.ok_or(CUresult::OUT_OF_MEMORY)?;
+        Ok(())
+    }
+}
+
 /// The graph that a node is in.
 pub(crate) fn graph_of(node: usize) -> Result<Arc<Graph>, CUresult> {
     let entry = driver()?.graph_nodes.get(node)?;
@@ -53,21 +119,23 @@ pub(crate) fn graph_of(node: usize) -> Result<Arc<Graph>, CUresult> {
 }
 
 impl Graph {
-    /// An empty graph.
+    /// An empty graph that nobody finds yet.
     pub(crate) fn new() -> Result<Arc<Self>, CUresult> {
-        let driver = driver()?;
-        let handle = driver.graphs.reserve();
-        let graph = Arc::new(Self {
-            handle,
+        Ok(Arc::new(Self {
+            handle: driver()?.graphs.reserve(),
             id: unique_id(),
             state: Mutex::default(),
-        });
-        driver.graphs.insert(handle, Arc::clone(&graph));
-        Ok(graph)
+        }))
+    }
+
+    /// Makes the graph known by its handle.
+    pub(crate) fn register(self: &Arc<Self>) -> Result<usize, CUresult> {
+        driver()?.graphs.insert(self.handle, Arc::clone(self));
+        Ok(self.handle)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// All nodes, in the order in which they were made.
@@ -125,6 +193,7 @@ impl Graph {
     /// Removes a node and the edges at it.
     pub(crate) fn remove(&self, node: usize) -> Result<(), CUresult> {
         let mut state = self.lock();
+        state.check_no_memory()?;
         state.nodes.remove(&node).ok_or(CUresult::INVALID_HANDLE)?;
         for other in state.nodes.values_mut() {
             other.dependencies.retain(|dependency| *dependency != node);
@@ -136,21 +205,36 @@ impl Graph {
     /// Adds edges, or takes them away; all or none.
     pub(crate) fn connect(&self, edges: &[(usize, usize)], add: bool) -> Result<(), CUresult> {
         let mut state = self.lock();
-        let mut nodes = state.nodes.clone();
-        for (from, to) in edges {
-            if !nodes.contains_key(from) || from == to {
+        if !add {
+            state.check_no_memory()?;
+        }
+        let nodes = &mut state.nodes;
+        let mut before = HashMap::new();
+        let mut connect = |(from, to): (usize, usize)| {
+            if !nodes.contains_key(&from) || from == to {
                 return Err(CUresult::INVALID_VALUE);
             }
-            let node = nodes.get_mut(to).ok_or(CUresult::INVALID_VALUE)?;
-            let known = node.dependencies.iter().position(|other| other == from);
+            let node = nodes.get_mut(&to).ok_or(CUresult::INVALID_VALUE)?;
+            before
+                .entry(to)
+                .or_insert_with(|| node.dependencies.clone());
+            let known = node.dependencies.iter().position(|other| *other == from);
             match (known, add) {
-                (None, true) => node.dependencies.push(*from),
+                (None, true) => node.dependencies.push(from),
                 (Some(index), false) => drop(node.dependencies.remove(index)),
                 _ => return Err(CUresult::INVALID_VALUE),
             }
+            Ok(())
+        };
+        let connected = edges.iter().try_for_each(|edge| connect(*edge));
+        if connected.is_err() {
+            for (to, dependencies) in before {
+                if let Some(node) = nodes.get_mut(&to) {
+                    node.dependencies = dependencies;
+                }
+            }
         }
-        state.nodes = nodes;
-        Ok(())
+        connected
     }
 
     /// `nodes` and everything before them.
@@ -169,30 +253,59 @@ impl Graph {
     }
 
     /// A graph with the same nodes, and graphs in it copied too.
-    pub(crate) fn duplicate(&self, depth: u32) -> Result<Arc<Self>, CUresult> {
-        if depth > MAX_DEPTH {
-            return Err(CUresult::INVALID_VALUE);
-        }
+    pub(crate) fn duplicate(&self) -> Result<Arc<Self>, CUresult> {
+        self.duplicate_in(&mut Room::new(), 0)
+    }
+
+    fn duplicate_in(&self, room: &mut Room, depth: u32) -> Result<Arc<Self>, CUresult> {
+        let (nodes, references) = {
+            let state = self.lock();
+            state.check_no_memory()?;
+            room.enter(depth, state.nodes.len())?;
+            (state.nodes.clone(), state.references.clone())
+        };
         let copy = Self::new()?;
-        let mut originals = HashMap::new();
-        let nodes = self.nodes();
+        let entries = &driver()?.graph_nodes;
         // Edges may lead to nodes that were made later.
-        for (&handle, node) in &nodes {
-            let operation = match &node.operation {
-                Operation::Child(graph) => Operation::Child(graph.duplicate(depth + 1)?),
+        let own = nodes.keys().map(|&node| (node, entries.reserve()));
+        let originals: HashMap<usize, usize> = own.collect();
+        let own = |node: &usize| originals.get(node).copied();
+        let mut copied = BTreeMap::new();
+        for (
+            node,
+            Node {
+                operation,
+                dependencies,
+            },
+        ) in &nodes
+        {
+            let operation = match operation {
+                Operation::Child(nested) => {
+                    let graph = nested.graph().duplicate_in(room, depth + 1)?;
+                    Operation::Child(Nested::new(graph)?)
+                }
                 other => other.clone(),
             };
-            originals.insert(handle, copy.add(operation, &[])?);
+            let node = own(node).ok_or(CUresult::UNKNOWN)?;
+            let dependencies = dependencies.iter().filter_map(own).collect();
+            copied.insert(
+                node,
+                Node {
+                    operation,
+                    dependencies,
+                },
+            );
         }
-        let edges: Vec<(usize, usize)> = edges(&nodes)
-            .into_iter()
-            .filter_map(|(from, to)| Some((*originals.get(&from)?, *originals.get(&to)?)))
-            .collect();
-        copy.connect(&edges, true)?;
-        let references = self.lock().references.clone();
-        let mut state = copy.lock();
-        (state.originals, state.references) = (originals, references);
-        drop(state);
+        for &node in copied.keys() {
+            let graph = Arc::downgrade(&copy);
+            entries.insert(node, Arc::new(NodeEntry { graph }));
+        }
+        *copy.lock() = State {
+            nodes: copied,
+            originals,
+            references,
+            instance: Weak::new(),
+        };
         Ok(copy)
     }
 
@@ -207,6 +320,16 @@ impl Graph {
 
     pub(crate) fn keep(&self, references: impl IntoIterator<Item = Arc<UserReference>>) {
         self.lock().references.extend(references);
+    }
+
+    /// Notes what was made of it. Of a graph that allocates there may be only one at a time.
+    pub(crate) fn instantiated(&self, exec: &Arc<Exec>) -> Result<(), CUresult> {
+        let mut state = self.lock();
+        if state.instance.strong_count() > 0 {
+            state.check_no_memory()?;
+        }
+        state.instance = Arc::downgrade(exec);
+        Ok(())
     }
 
     pub(crate) fn references(&self) -> Vec<Arc<UserReference>> {
@@ -237,15 +360,36 @@ impl Graph {
     }
 }
 
+impl Graph {
+    fn take_nested(&mut self) -> Vec<Arc<Nested>> {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let operations = state.nodes.values_mut().map(|node| &mut node.operation);
+        let nested = operations.filter_map(|operation| match operation {
+            Operation::Child(_) => match std::mem::replace(operation, Operation::Empty) {
+                Operation::Child(nested) => Some(nested),
+                _ => None,
+            },
+            _ => None,
+        });
+        nested.collect()
+    }
+}
+
 impl Drop for Graph {
     fn drop(&mut self) {
-        if let Ok(driver) = driver() {
-            let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-            for node in state.nodes.values() {
-                if let Operation::Child(graph) = &node.operation {
-                    let _ = driver.graphs.remove(graph.handle);
+        let mut open = self.take_nested();
+        while let Some(nested) = open.pop() {
+            // The last one who has a graph takes it apart here, and leaves nothing in it that its own end would have to end.
+            if let Some(nested) = Arc::into_inner(nested) {
+                let graph = Arc::clone(&nested.0);
+                drop(nested);
+                if let Some(mut graph) = Arc::into_inner(graph) {
+                    open.extend(graph.take_nested());
                 }
             }
+        }
+        if let Ok(driver) = driver() {
+            let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
             for node in state.nodes.keys() {
                 let _ = driver.graph_nodes.remove(*node);
             }
@@ -281,10 +425,11 @@ impl Step {
             operation,
             dependencies,
         }: Node,
+        room: &mut Room,
         depth: u32,
     ) -> Result<Self, CUresult> {
         let child = match &operation {
-            Operation::Child(graph) => Some(Arc::new(steps(graph, depth + 1)?)),
+            Operation::Child(nested) => Some(Arc::new(steps_in(nested.graph(), room, depth + 1)?)),
             _ => None,
         };
         Ok(Self {
@@ -305,21 +450,39 @@ impl Step {
             operation,
             dependencies: self.dependencies.clone(),
         };
-        let step = Self::new(self.node, node, 0)?;
+        let step = Self::new(self.node, node, &mut Room::new(), 0)?;
         Ok(Self {
             is_enabled: self.is_enabled,
             ..step
         })
     }
+
+    /// The same place in the graph with what another step does.
+    pub(crate) fn like(&self, other: &Self) -> Self {
+        Self {
+            node: self.node,
+            operation: other.operation.clone(),
+            dependencies: self.dependencies.clone(),
+            is_enabled: self.is_enabled,
+            child: other.child.clone(),
+        }
+    }
 }
 
 /// The nodes of a graph in an order in which they can be done. Those that could be done at the same time follow each other as they were
 /// made: a kernel has the whole pool to itself anyway.
-pub(crate) fn steps(graph: &Graph, depth: u32) -> Result<Vec<Step>, CUresult> {
-    if depth > MAX_DEPTH {
-        return Err(CUresult::INVALID_VALUE);
-    }
+pub(crate) fn steps(graph: &Graph) -> Result<Vec<Step>, CUresult> {
+    steps_in(graph, &mut Room::new(), 0)
+}
+
+fn steps_in(graph: &Graph, room: &mut Room, depth: u32) -> Result<Vec<Step>, CUresult> {
     let nodes = graph.nodes();
+    room.enter(depth, nodes.len())?;
+    // A launch claims memory of the outermost graph only.
+    let mut operations = nodes.values().map(|node| &node.operation);
+    if depth > 0 && operations.any(Operation::is_of_memory) {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
     let mut missing: HashMap<usize, usize> = HashMap::new();
     let mut behind: HashMap<usize, Vec<usize>> = HashMap::new();
     for (from, to) in edges(&nodes) {
@@ -338,7 +501,7 @@ pub(crate) fn steps(graph: &Graph, depth: u32) -> Result<Vec<Step>, CUresult> {
                 }
             }
         }
-        steps.push(Step::new(node, nodes[&node].clone(), depth)?);
+        steps.push(Step::new(node, nodes[&node].clone(), room, depth)?);
     }
     // What is left waits for itself.
     if steps.len() == nodes.len() {
@@ -406,6 +569,9 @@ pub(crate) fn perform(steps: &[Step], records: &Records) -> Result<(), CUresult>
 
 /// A graph of a launchable one's steps, for a launch that is captured.
 pub(crate) fn graph_of_steps(steps: &[Step]) -> Result<Arc<Graph>, CUresult> {
+    if steps.iter().any(|step| step.operation.is_of_memory()) {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
     let graph = Graph::new()?;
     let mut places: HashMap<usize, usize> = HashMap::new();
     for step in steps {
@@ -416,7 +582,7 @@ pub(crate) fn graph_of_steps(steps: &[Step]) -> Result<Arc<Graph>, CUresult> {
             .collect();
         let operation = match (&step.child, &step.operation) {
             _ if !step.is_enabled => Operation::Empty,
-            (Some(child), _) => Operation::Child(graph_of_steps(child)?),
+            (Some(child), _) => Operation::Child(Nested::new(graph_of_steps(child)?)?),
             (None, operation) => operation.clone(),
         };
         places.insert(step.node, graph.add(operation, &before)?);

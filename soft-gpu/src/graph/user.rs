@@ -5,7 +5,7 @@
 //! The function that ends an object is called once, with the pointer that the program gave for it.
 
 use core::ffi::{c_uint, c_void};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use driver_api::abi::{CUgraph, CUhostFn, CUresult, CUuserObject};
 
@@ -13,6 +13,7 @@ use super::find;
 use crate::entry::{answer, done};
 use crate::launch::HostCall;
 use crate::state::driver;
+use crate::threads::lock;
 
 /// An object, and how to end it.
 #[derive(Debug)]
@@ -24,19 +25,13 @@ pub(crate) struct UserObject {
 
 impl UserObject {
     fn retain(&self, count: u64) {
-        let mut references = self
-            .references
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut references = lock(&self.references);
         *references += count;
     }
 
     /// Gives up references; with the last one the object ends.
     fn release(&self, count: u64) -> Result<(), CUresult> {
-        let mut references = self
-            .references
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut references = lock(&self.references);
         *references = references
             .checked_sub(count)
             .ok_or(CUresult::INVALID_VALUE)?;

@@ -10,7 +10,8 @@
 //! # Safety
 //!
 //! Descriptions of copies are read through pointers that the caller passed. What is copied was checked against the address space
-//! when the copy was posted, and lives until the context is idle; pageable memory is the program's own promise.
+//! when the copy was posted, or just now if it is a graph's, and lives until the context is idle or its stream has come to the free.
+//! Pageable memory is the program's own promise, which it makes with the copy: what was the device's then never becomes pageable.
 
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
@@ -160,28 +161,55 @@ pub(crate) struct Copy {
     destination: End,
     source: End,
     shape: Shape,
+    /// Which ends were pageable memory when the copy was made.
+    pageable: Pageable,
     /// The source's bytes, taken along.
     staged: Option<std::sync::Arc<Vec<u8>>>,
 }
 
+/// Whether destination and source are memory that the program may change or take away meanwhile.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pageable {
+    destination: bool,
+    source: bool,
+}
+
 impl Copy {
-    /// Whether destination and source are memory that the program may change or take away meanwhile.
-    fn is_pageable(&self) -> Result<(bool, bool), CUresult> {
+    /// Checks the memory, and notes what is pageable.
+    fn settle(&mut self) -> Result<(), CUresult> {
         if self.shape.is_empty() {
-            return Ok((false, false));
+            return Ok(());
         }
         let memory = &driver()?.memory;
-        let (to, from) = (&self.shape.destination, &self.shape.source);
-        Ok((
-            self.destination
-                .is_pageable(memory, self.shape.extent(*to)?)?,
-            self.source.is_pageable(memory, self.shape.extent(*from)?)?,
-        ))
+        let shape = &self.shape;
+        let (to, from) = (
+            shape.extent(shape.destination)?,
+            shape.extent(shape.source)?,
+        );
+        self.pageable = Pageable {
+            destination: self.destination.is_pageable(memory, to)?,
+            source: self.source.is_pageable(memory, from)?,
+        };
+        Ok(())
     }
 
-    /// Whether the memory is there.
+    /// Whether the memory that was not pageable is still there.
     pub(crate) fn check(&self) -> Result<(), CUresult> {
-        self.is_pageable().map(drop)
+        if self.shape.is_empty() {
+            return Ok(());
+        }
+        let memory = &driver()?.memory;
+        let there = |pageable: bool, end: End, pitch: Pitch| {
+            let extent = self.shape.extent(pitch)?;
+            let is_there = pageable || memory.is_accessible(end.address(), extent);
+            is_there.then_some(()).ok_or(CUresult::INVALID_VALUE)
+        };
+        let Pageable {
+            destination,
+            source,
+        } = self.pageable;
+        there(destination, self.destination, self.shape.destination)?;
+        there(source, self.source, self.shape.source)
     }
 
     pub(crate) fn perform(&self) {
@@ -200,8 +228,8 @@ impl Copy {
     /// `parameters` is null or points to a description of a copy.
     pub(crate) unsafe fn described(parameters: *const CUDA_MEMCPY3D) -> Result<Copy, CUresult> {
         // SAFETY: by contract.
-        let copy = unsafe { describe_3d(parameters) }?;
-        copy.check().map(|()| copy)
+        let mut copy = unsafe { describe_3d(parameters) }?;
+        copy.settle().map(|()| copy)
     }
 
     /// Its description.
@@ -244,7 +272,11 @@ fn copy(mut copy: Copy, stream: CUstream, when: When) -> Result<(), CUresult> {
     if copy.shape.is_empty() {
         return Ok(());
     }
-    let (to_pageable, from_pageable) = copy.is_pageable()?;
+    copy.settle()?;
+    let Pageable {
+        destination: to_pageable,
+        source: from_pageable,
+    } = copy.pageable;
     let source_extent = copy.shape.extent(copy.shape.source)?;
     let must_wait =
         when == When::Done || to_pageable || (from_pageable && source_extent > MAX_STAGED_BYTES);
@@ -271,6 +303,7 @@ fn of_line(destination: End, source: End, size: usize) -> Copy {
         destination,
         source,
         shape: Shape::line(size),
+        pageable: Pageable::default(),
         staged: None,
     }
 }
@@ -466,6 +499,7 @@ fn rectangle(from: &Side, to: &Side, [width, height, depth]: [usize; 3]) -> Resu
         destination,
         source,
         shape,
+        pageable: Pageable::default(),
         staged: None,
     })
 }

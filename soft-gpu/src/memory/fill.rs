@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //!
-//! What is filled was checked against the address space when the fill was posted, and lives until the context is idle.
+//! What is filled was checked against the address space when the fill was posted, or just now if it is a graph's, and lives until the context
+//! is idle or its stream has come to the free.
 
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]

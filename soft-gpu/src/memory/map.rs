@@ -11,8 +11,9 @@
 #![expect(unsafe_code, reason = "mmap")]
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
+use crate::threads::lock;
 use driver_api::abi::CUresult;
 use rustix::fs::{FallocateFlags, MemfdFlags};
 use rustix::io::Errno;
@@ -189,7 +190,7 @@ impl Store {
     /// A zeroed piece; `size` is a multiple of [`GRANULARITY`].
     pub(crate) fn take(&self, size: u64) -> Result<Piece, CUresult> {
         let offset = {
-            let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut end = lock(&self.end);
             let offset = *end;
             rustix::fs::ftruncate(&self.file, offset + size).map_err(result)?;
             *end = offset + size;

@@ -71,39 +71,42 @@ pub(super) unsafe fn from_pointer(image: *const c_void) -> Result<Arc<ptx::Modul
     })
 }
 
-/// The PTX of a file.
-pub(super) fn from_file(path: &str) -> Result<Arc<ptx::Module>, LoadError> {
-    let bytes = std::fs::read(path).map_err(|source| LoadError::File {
+/// The bytes of a file.
+pub(crate) fn read(path: &str) -> Result<Vec<u8>, LoadError> {
+    std::fs::read(path).map_err(|source| LoadError::File {
         path: path.to_owned(),
         source,
-    })?;
-    from_image(&Image::parse(&bytes)?)
+    })
+}
+
+/// The PTX of a file.
+pub(super) fn from_file(path: &str) -> Result<Arc<ptx::Module>, LoadError> {
+    from_image(&Image::parse(&read(path)?)?)
 }
 
 fn from_image(image: &Image<'_>) -> Result<Arc<ptx::Module>, LoadError> {
-    match image {
-        Image::Ptx(text) => parse(text),
-        Image::Elf(bytes) => match elf::embedded_ptx(bytes)? {
-            Some(text) => parse(&text),
-            None => Err(no_ptx(image)),
-        },
-        Image::Fatbin(fatbin) => from_fatbin(fatbin)?.ok_or_else(|| no_ptx(image)),
-    }
+    best(image, |text| Ok(Arc::new(ptx::parse(text)?)))
 }
 
 /// The PTX of bytes that are to be linked.
 pub(crate) fn text_of(bytes: &[u8]) -> Result<String, LoadError> {
-    let image = Image::parse(bytes)?;
-    let text = match &image {
-        Image::Ptx(text) => Some(text.to_vec()),
-        Image::Elf(bytes) => elf::embedded_ptx(bytes)?,
-        Image::Fatbin(fatbin) => match texts(fatbin)?.into_iter().next() {
-            Some(text) => Some(text?),
-            None => None,
-        },
+    best(&Image::parse(bytes)?, |text| {
+        ptx::parse(text)?;
+        Ok(text.to_owned())
+    })
+}
+
+/// What `make` makes of the best PTX of an image of which it can.
+fn best<T>(image: &Image<'_>, make: impl Fn(&str) -> Result<T, LoadError>) -> Result<T, LoadError> {
+    let make = |text: &[u8]| make(&String::from_utf8_lossy(text));
+    let made = match image {
+        Image::Ptx(text) => Some(make(text)?),
+        Image::Elf(bytes) => elf::embedded_ptx(bytes)?
+            .map(|text| make(&text))
+            .transpose()?,
+        Image::Fatbin(fatbin) => best_of_fatbin(fatbin, make)?,
     };
-    let text = text.ok_or_else(|| no_ptx(&image))?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    made.ok_or_else(|| no_ptx(image))
 }
 
 fn no_ptx(image: &Image<'_>) -> LoadError {
@@ -113,25 +116,12 @@ fn no_ptx(image: &Image<'_>) -> LoadError {
     }
 }
 
-fn parse(text: &[u8]) -> Result<Arc<ptx::Module>, LoadError> {
-    Ok(Arc::new(ptx::parse(&String::from_utf8_lossy(text))?))
-}
-
-/// The best PTX of a fatbin that can be parsed.
-fn from_fatbin(fatbin: &Fatbin<'_>) -> Result<Option<Arc<ptx::Module>>, LoadError> {
-    let mut failure = None;
-    for text in texts(fatbin)? {
-        match parse(&text?) {
-            Ok(module) => return Ok(Some(module)),
-            Err(error) => failure = failure.or(Some(error)),
-        }
-    }
-    failure.map_or(Ok(None), Err)
-}
-
-/// All PTX of a fatbin, the best first: of the newest architecture that is not newer than this device; else the oldest of the newer ones, which
-/// may still use nothing that is not known here; else what a cubin has embedded.
-fn texts(fatbin: &Fatbin<'_>) -> Result<Vec<Result<Vec<u8>, LoadError>>, LoadError> {
+/// What `make` makes of a fatbin's PTX, the best first: of the newest architecture that is not newer than this device; else the oldest of the
+/// newer ones, which may still use nothing that is not known here; else what a cubin has embedded. What comes behind is not unpacked.
+fn best_of_fatbin<T>(
+    fatbin: &Fatbin<'_>,
+    make: impl Fn(&[u8]) -> Result<T, LoadError>,
+) -> Result<Option<T>, LoadError> {
     let device = driver()
         .map_err(|_| LoadError::NotInitialised)?
         .config
@@ -156,10 +146,16 @@ fn texts(fatbin: &Fatbin<'_>) -> Result<Vec<Result<Vec<u8>, LoadError>>, LoadErr
             Kind::LinkTimeIr | Kind::Other(_) => None,
         })
     };
-    Ok(entries
-        .iter()
-        .filter_map(|entry| text(entry).transpose())
-        .collect())
+    let mut failure = None;
+    for entry in &entries {
+        let made = text(entry).and_then(|text| text.map(|text| make(&text)).transpose());
+        match made {
+            Ok(Some(made)) => return Ok(Some(made)),
+            Ok(None) => {}
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    failure.map_or(Ok(None), Err)
 }
 
 fn entries_of<'a>(container: &Container<'a>) -> Result<Vec<Entry<'a>>, LoadError> {

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use driver_api::abi::CUresult;
 
@@ -19,6 +19,7 @@ use crate::exec::Program;
 use crate::log::{warn, warn_once};
 use crate::ptx;
 use crate::state::{Driver, driver};
+use crate::threads::lock;
 
 /// A module in a context.
 #[derive(Debug)]
@@ -136,10 +137,7 @@ impl Module {
     pub(crate) fn function(self: &Arc<Self>, name: &str) -> Result<Arc<Function>, CUresult> {
         let driver = driver()?;
         self.ptx.kernel(name).ok_or(CUresult::NOT_FOUND)?;
-        let mut functions = self
-            .functions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut functions = lock(&self.functions);
         if let Some(known) = functions.get(name).and_then(Weak::upgrade) {
             return Ok(known);
         }
@@ -240,7 +238,7 @@ impl Library {
     /// The library's module in a context, made when first asked for.
     pub(crate) fn module(&self, context: &Context) -> Result<Arc<Module>, CUresult> {
         let driver = driver()?;
-        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut modules = lock(&self.modules);
         if let Some(module) = modules.get(&context.handle) {
             return Ok(Arc::clone(module));
         }
@@ -257,7 +255,7 @@ impl Library {
     pub(crate) fn kernel(self: &Arc<Self>, name: &str) -> Result<Arc<Kernel>, CUresult> {
         let driver = driver()?;
         self.ptx.kernel(name).ok_or(CUresult::NOT_FOUND)?;
-        let mut kernels = self.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kernels = lock(&self.kernels);
         if let Some(kernel) = kernels.get(name) {
             return Ok(Arc::clone(kernel));
         }
@@ -274,16 +272,13 @@ impl Library {
 
     /// Its modules in all contexts, which end with it.
     pub(crate) fn take_modules(&self) -> Vec<Arc<Module>> {
-        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut modules = lock(&self.modules);
         std::mem::take(&mut *modules).into_values().collect()
     }
 
     /// A context has ended.
     pub(crate) fn forget(&self, context: usize) {
-        self.modules
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&context);
+        lock(&self.modules).remove(&context);
     }
 }
 

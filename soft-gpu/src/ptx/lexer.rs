@@ -32,6 +32,7 @@ pub(crate) struct Lexer<'t> {
     line: u32,
     token: Token<'t>,
     ahead_line: u32,
+    start: usize,
 }
 
 fn starts_word(byte: u8) -> bool {
@@ -51,6 +52,7 @@ impl<'t> Lexer<'t> {
             line,
             token: Token::End,
             ahead_line: line,
+            start: 0,
         };
         lexer.advance()?;
         Ok(lexer)
@@ -64,6 +66,11 @@ impl<'t> Lexer<'t> {
     /// The line of the token ahead.
     pub(crate) fn ahead(&self) -> u32 {
         self.ahead_line
+    }
+
+    /// Where the token ahead begins.
+    pub(crate) fn start(&self) -> usize {
+        self.start
     }
 
     /// Takes the token ahead.
@@ -196,7 +203,7 @@ impl<'t> Lexer<'t> {
 
     fn advance(&mut self) -> Result<(), PtxError> {
         self.skip_blank();
-        self.ahead_line = self.line;
+        (self.ahead_line, self.start) = (self.line, self.position);
         self.token = if self.position >= self.text.len() {
             Token::End
         } else {

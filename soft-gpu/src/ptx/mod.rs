@@ -14,6 +14,8 @@ use std::collections::HashMap;
 
 pub(crate) use body::{Operand, Scoped, Statement, parse_body};
 pub(crate) use layout::align_up;
+use lexer::{Lexer, Token};
+pub(crate) use parser::Declaration;
 pub use types::{Class, Space, Type};
 
 /// Largest size in bytes that a declared variable or parameter list may have.
@@ -208,4 +210,23 @@ impl Module {
 /// The first place where `text` is not PTX. Bodies are not looked at here.
 pub fn parse(text: &str) -> Result<Module, PtxError> {
     parser::parse_module(text)
+}
+
+/// Parses a module, and tells its declarations in the order of the text.
+pub(crate) fn declarations(text: &str) -> Result<(Module, Vec<Declaration>), PtxError> {
+    parser::parse_declarations(text)
+}
+
+/// The words of PTX text, and where they stand.
+pub(crate) fn words(text: &str) -> Result<Vec<(std::ops::Range<usize>, &str)>, PtxError> {
+    let mut lexer = Lexer::new(text, 1)?;
+    let mut words = Vec::new();
+    loop {
+        let start = lexer.start();
+        match lexer.next()? {
+            Token::End => return Ok(words),
+            Token::Word(word) => words.push((start..start + word.len(), word)),
+            _ => {}
+        }
+    }
 }

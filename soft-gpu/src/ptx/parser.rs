@@ -9,10 +9,67 @@ use super::{
     Type,
 };
 
-/// Words that may stand before a declaration and say nothing that matters here.
-const LINKAGE: [&str; 4] = [".visible", ".weak", ".common", ".extern"];
+/// Who sees what is declared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Linkage {
+    /// The text itself.
+    #[default]
+    Own,
+    Visible,
+    Weak,
+    Common,
+    Extern,
+}
+
+impl Linkage {
+    fn of(word: &str) -> Option<Self> {
+        Some(match word {
+            ".visible" => Self::Visible,
+            ".weak" => Self::Weak,
+            ".common" => Self::Common,
+            ".extern" => Self::Extern,
+            _ => return None,
+        })
+    }
+
+    /// Whether several texts may define the same.
+    pub(crate) fn may_repeat(self) -> bool {
+        matches!(self, Self::Weak | Self::Common)
+    }
+}
+
+/// One declaration of a module.
+#[derive(Debug, Default)]
+pub(crate) struct Declaration {
+    /// Its text, up to the next one.
+    pub(crate) range: std::ops::Range<usize>,
+    /// Whether it is `.version`, `.target` or `.address_size`.
+    pub(crate) is_header: bool,
+    pub(crate) linkage: Linkage,
+    /// The functions or variables that it declares.
+    pub(crate) names: Vec<String>,
+    /// Whether it says what they are, and not only that they are somewhere.
+    is_definition: bool,
+    is_kernel: bool,
+}
+
+impl Declaration {
+    /// Whether only the text itself sees what it defines. The program sees all kernels.
+    pub(crate) fn is_own(&self) -> bool {
+        self.is_definition && self.linkage == Linkage::Own && !self.is_kernel
+    }
+
+    /// Whether it defines what other texts see.
+    pub(crate) fn is_shared_definition(&self) -> bool {
+        self.is_definition && self.linkage != Linkage::Extern && !self.is_own()
+    }
+}
 
 pub(super) fn parse_module(text: &str) -> Result<Module, PtxError> {
+    parse_declarations(text).map(|(module, _)| module)
+}
+
+pub(super) fn parse_declarations(text: &str) -> Result<(Module, Vec<Declaration>), PtxError> {
     static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
     let mut module = Module {
         text: text.to_owned(),
@@ -22,9 +79,15 @@ pub(super) fn parse_module(text: &str) -> Result<Module, PtxError> {
     };
     let mut parser = Parser {
         lexer: Lexer::new(text, 1)?,
+        current: Declaration::default(),
     };
+    let mut declarations = Vec::new();
     while parser.lexer.peek() != Token::End {
+        let start = parser.lexer.start();
         parser.declaration(&mut module)?;
+        let mut declaration = std::mem::take(&mut parser.current);
+        declaration.range = start..parser.lexer.start();
+        declarations.push(declaration);
     }
     if module.address_size != 64 {
         return Err(PtxError {
@@ -32,7 +95,7 @@ pub(super) fn parse_module(text: &str) -> Result<Module, PtxError> {
             message: "only .address_size 64 is supported".into(),
         });
     }
-    Ok(module)
+    Ok((module, declarations))
 }
 
 /// A declared variable, before anything is known of its initialiser.
@@ -46,19 +109,24 @@ pub(super) struct Declarator<'t> {
 
 struct Parser<'t> {
     lexer: Lexer<'t>,
+    /// The declaration that is being read.
+    current: Declaration,
 }
 
 impl<'t> Parser<'t> {
     fn declaration(&mut self, module: &mut Module) -> Result<(), PtxError> {
-        let mut is_extern = false;
         loop {
             let line = self.lexer.ahead();
             if self.lexer.accept(b';')? {
                 return Ok(());
             }
             let word = self.lexer.word()?;
+            if let Some(linkage) = Linkage::of(word) {
+                self.current.linkage = linkage;
+                continue;
+            }
+            self.current.is_header = matches!(word, ".version" | ".target" | ".address_size");
             match word {
-                _ if LINKAGE.contains(&word) => is_extern |= word == ".extern",
                 ".version" => return self.version(module),
                 ".target" => return self.target(module),
                 ".address_size" => {
@@ -68,7 +136,7 @@ impl<'t> Parser<'t> {
                 ".entry" | ".func" => return self.function(module, word == ".entry", line),
                 ".global" | ".const" | ".shared" => {
                     let space = Space::from_name(&word[1..]).unwrap_or(Space::Global);
-                    return self.globals(module, space, is_extern);
+                    return self.globals(module, space);
                 }
                 ".alias" => return self.alias(module),
                 ".file" => return self.file(),
@@ -165,6 +233,8 @@ impl<'t> Parser<'t> {
         } else {
             self.lexer.accept(b';')?;
         }
+        self.current.names.push(entry.name.clone());
+        (self.current.is_definition, self.current.is_kernel) = (entry.body.is_some(), is_kernel);
         add_function(module, entry);
         Ok(())
     }
@@ -254,12 +324,9 @@ impl<'t> Parser<'t> {
         declarator(&mut self.lexer)
     }
 
-    fn globals(
-        &mut self,
-        module: &mut Module,
-        space: Space,
-        is_extern: bool,
-    ) -> Result<(), PtxError> {
+    fn globals(&mut self, module: &mut Module, space: Space) -> Result<(), PtxError> {
+        let is_extern = self.current.linkage == Linkage::Extern;
+        self.current.is_definition = !is_extern;
         let first = declarator(&mut self.lexer)?;
         let (ty, align) = (first.ty, first.align);
         self.global(module, space, is_extern, first)?;
@@ -278,6 +345,7 @@ impl<'t> Parser<'t> {
         is_extern: bool,
         declarator: Declarator<'t>,
     ) -> Result<(), PtxError> {
+        self.current.names.push(declarator.name.to_owned());
         let mut global = Global {
             name: declarator.name.to_owned(),
             space,

@@ -7,11 +7,12 @@
 //! A bucket's word is its number since the clock began in the upper 36 bits, and the microseconds in the lower 28. A word of an older round
 //! is overwritten. Kernels of several processes add up where they overlap, so a sum is cut to what there is.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use super::{MAX_PROCESSES, Segment};
 use crate::config::MAX_DEVICES;
+use crate::threads::lock;
 
 /// The length of a bucket in microseconds.
 const BUCKET_US: u64 = 1 << 17;
@@ -44,9 +45,7 @@ impl Segment {
     /// Notes that a kernel begins on a device.
     pub(super) fn begin(&self, device: usize) -> Kernel<'_> {
         let device = self.numbers[device];
-        let mut running = self.busy.0[device]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut running = lock(&self.busy.0[device]);
         if running.kernels == 0 {
             running.since_us = now_us();
             self.place(self.place).busy_since_us[device].store(running.since_us, Ordering::Relaxed);
@@ -62,9 +61,7 @@ impl Segment {
 impl Drop for Kernel<'_> {
     fn drop(&mut self) {
         let segment = self.segment;
-        let mut running = segment.busy.0[self.device]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut running = lock(&segment.busy.0[self.device]);
         running.kernels -= 1;
         if running.kernels == 0 {
             segment.place(segment.place).busy_since_us[self.device].store(0, Ordering::Relaxed);

@@ -4,12 +4,12 @@
 //! get the last bytes both. It takes away without the lock. Entries of the dead are swept when
 //! somebody would otherwise be refused, or asks how much is free.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use driver_api::abi::CUresult;
 
 use super::{LEDGER_BYTE, MAX_PROCESSES, Segment};
+use crate::threads::lock;
 
 impl Segment {
     /// Takes memory of a device, or says that there is not enough.
@@ -71,7 +71,7 @@ impl Segment {
     }
 
     fn locked<T>(&self, body: impl FnOnce() -> Result<T, CUresult>) -> Result<T, CUresult> {
-        let _threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let _threads = lock(&self.threads);
         self.lock(LEDGER_BYTE, libc::F_WRLCK, true)
             .map_err(|_| CUresult::OPERATING_SYSTEM)?;
         let result = body();

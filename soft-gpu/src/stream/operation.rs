@@ -6,9 +6,10 @@ use driver_api::abi::CUresult;
 
 use super::values::Values;
 use crate::event::Event;
-use crate::graph::Graph;
+use crate::graph::{Allocation, Nested};
 use crate::launch::{HostCall, Kernel};
 use crate::memory::{Copy, Fill};
+use crate::state::driver;
 
 /// One operation. It was checked when it was made.
 #[derive(Clone, Debug)]
@@ -21,8 +22,11 @@ pub(crate) enum Operation {
     /// The event with its handle; what a launch of the graph does with it, the launch knows.
     Record(Arc<Event>, usize),
     Wait(Arc<Event>, usize),
-    /// The graph is the node's own.
-    Child(Arc<Graph>),
+    Child(Arc<Nested>),
+    /// Only graphs have this and the next.
+    Allocate(Arc<Allocation>),
+    /// An allocation's address and name.
+    Free(u64, u64),
     Empty,
 }
 
@@ -38,8 +42,15 @@ impl Operation {
             Self::Empty => 5,
             Self::Wait(..) => 6,
             Self::Record(..) => 7,
+            Self::Allocate(_) => 10,
+            Self::Free(..) => 11,
             Self::Values(_) => 12,
         }
+    }
+
+    /// Whether it makes or ends memory, which nobody may do twice at a time.
+    pub(crate) fn is_of_memory(&self) -> bool {
+        matches!(self, Self::Allocate(_) | Self::Free(..))
     }
 
     /// Whether it can be done: memory may have gone since it was made.
@@ -60,6 +71,11 @@ impl Operation {
             Self::Fill(fill) => fill.perform(),
             Self::Host(call) => call.perform(),
             Self::Values(values) => values.perform(),
+            Self::Allocate(allocation) => return allocation.perform(),
+            Self::Free(address, id) => {
+                let driver = driver()?;
+                driver.memory.spoil(driver, *address, *id);
+            }
             Self::Record(..) | Self::Wait(..) | Self::Child(_) | Self::Empty => {}
         }
         Ok(())

@@ -25,7 +25,7 @@ use crate::capture::Captured;
 use crate::context::Fate;
 use crate::hostile::Hostile;
 use crate::log::warn;
-use crate::threads;
+use crate::threads::{self, lock};
 
 /// An executor without work for so long ends.
 const IDLE_LIMIT: Duration = Duration::from_millis(500);
@@ -139,7 +139,7 @@ impl Stream {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Whether it takes part in the barriers of the legacy stream.

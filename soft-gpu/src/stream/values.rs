@@ -2,20 +2,21 @@
 //!
 //! # Safety
 //!
-//! Words are accessed atomically, at addresses that were checked when the operation was posted and live until the context is idle.
+//! Words are accessed atomically, at addresses that were checked when the operation was posted, or just now if it is a graph's; they live
+//! until the context is idle or its stream has come to the free.
 
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
 use core::ffi::c_uint;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use driver_api::abi::{CUdeviceptr, CUresult, CUstream, CUstreamBatchMemOpParams};
 
 use super::find;
-use crate::context::{Context, Fate};
+use crate::context::Fate;
 use crate::entry::done;
 use crate::state::driver;
 
@@ -39,20 +40,14 @@ enum Word {
 }
 
 impl Word {
-    fn checked(self, context: &Context) -> Result<Self, CUresult> {
+    fn check(self) -> Result<(), CUresult> {
         let (address, size) = match self {
             Self::Narrow(address) => (address, 4),
             Self::Wide(address) => (address, 8),
         };
         let memory = &driver()?.memory;
         let valid = address % size == 0 && memory.is_accessible(address, size);
-        // The context is named so that a later device can say what it may access.
-        let _ = context;
-        if valid {
-            Ok(self)
-        } else {
-            Err(CUresult::INVALID_VALUE)
-        }
+        valid.then_some(()).ok_or(CUresult::INVALID_VALUE)
     }
 
     fn load(self) -> u64 {
@@ -166,11 +161,11 @@ impl Operation {
         }
     }
 
-    fn checked(self, context: &Context) -> Result<Self, CUresult> {
-        if let Self::Wait { word, .. } | Self::Write { word, .. } = self {
-            word.checked(context)?;
+    fn check(self) -> Result<(), CUresult> {
+        match self {
+            Self::Wait { word, .. } | Self::Write { word, .. } => word.check(),
+            Self::Nothing => Ok(()),
         }
-        Ok(self)
     }
 
     fn perform(self, fate: &Fate) {
@@ -190,17 +185,13 @@ impl Operation {
 #[derive(Debug)]
 pub(crate) struct Values {
     operations: Vec<Operation>,
-    context: Weak<Context>,
     fate: Arc<Fate>,
 }
 
 impl Values {
     /// Whether the words are there.
     pub(crate) fn check(&self) -> Result<(), CUresult> {
-        let context = self.context.upgrade();
-        let context = context.ok_or(CUresult::CONTEXT_IS_DESTROYED)?;
-        let mut all = self.operations.iter();
-        all.try_for_each(|operation| operation.checked(&context).map(drop))
+        self.operations.iter().try_for_each(|one| one.check())
     }
 
     pub(crate) fn perform(&self) {
@@ -213,7 +204,6 @@ fn post(stream: CUstream, operations: Vec<Operation>) -> Result<(), CUresult> {
     let (context, stream) = find(stream)?;
     let values = Values {
         operations,
-        context: Arc::downgrade(&context),
         fate: Arc::clone(&context.fate),
     };
     values.check()?;

@@ -183,21 +183,29 @@ fn pointer_targets(
     arguments: &[Variable],
     returns: &[Variable],
 ) -> Result<Callee, String> {
+    let list = decoder.target_lists.get(targets);
+    let signature = (sizes(arguments), sizes(returns));
+    if list.is_none() {
+        let prototype = decoder.prototypes.get(targets);
+        let (returns, arguments) =
+            prototype.ok_or_else(|| format!("unknown prototype `{targets}`"))?;
+        if (arguments, returns) != (&signature.0, &signature.1) {
+            return Err(format!("a call does not fit its prototype `{targets}`"));
+        }
+    }
+    let named = list.map(|_| (decoder.entry.name.clone(), targets.to_owned()));
+    let key = (named, signature);
+    if let Some(known) = decoder.linker.pointed(&key) {
+        return Ok(Callee::Pointer(known));
+    }
     let module = decoder.linker.module;
     let is_target = |entry: &&Entry| {
         !entry.is_kernel && entry.body.is_some() && fits(entry, arguments, returns)
     };
-    let names: Vec<&str> = if let Some(list) = decoder.target_lists.get(targets) {
-        list.clone()
-    } else {
-        let prototype = decoder.prototypes.get(targets);
-        let prototype = prototype.ok_or_else(|| format!("unknown prototype `{targets}`"))?;
-        if *prototype != (sizes(returns), sizes(arguments)) {
-            return Err(format!("a call does not fit its prototype `{targets}`"));
-        }
+    let names: Vec<&str> = list.cloned().unwrap_or_else(|| {
         let all = module.functions().iter().filter(is_target);
         all.map(|entry| entry.name.as_str()).collect()
-    };
+    });
     let mut found = Vec::with_capacity(names.len());
     for name in names {
         if !module.function(name).is_some_and(|entry| is_target(&entry)) {
@@ -207,8 +215,7 @@ fn pointer_targets(
         let address = address.ok_or_else(|| format!("`{name}` has no address"))?;
         found.push((address, decoder.linker.function(name)?));
     }
-    found.sort_unstable();
-    Ok(Callee::Pointer(found))
+    decoder.linker.add_pointed(key, found).map(Callee::Pointer)
 }
 
 /// Adds a call; `pointer` is the row of its address, if it goes through one.

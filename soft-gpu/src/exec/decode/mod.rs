@@ -41,6 +41,13 @@ const RECURSION_BYTES: u32 = 64 << 10;
 const MAX_SHARED_BYTES: u32 = 232 << 10;
 /// Most local memory of a thread.
 const MAX_LOCAL_BYTES: u32 = 512 << 10;
+/// Most functions in all lists of what pointers can mean.
+const MAX_POINTER_TARGETS: usize = 1 << 20;
+
+/// Sizes of arguments and return values.
+pub(super) type Signature = (Vec<u32>, Vec<u32>);
+/// Who says what a pointer can mean: a function's list of targets, by both names, or else all functions of the signature.
+pub(super) type Pointed = (Option<(String, String)>, Signature);
 
 /// What functions refer to outside themselves.
 pub(super) struct Linker<'m> {
@@ -55,6 +62,8 @@ pub(super) struct Linker<'m> {
     shared_bytes: u32,
     uses_dynamic_shared: bool,
     pub(super) calls: Vec<CallSite>,
+    pointed: HashMap<Pointed, u32>,
+    pointer_targets: Vec<Vec<(u64, u32)>>,
     pub(super) services: Vec<ServiceSite>,
     pub(super) lists: Vec<super::op::OperandList>,
     pub(super) cache_slots: u32,
@@ -90,6 +99,29 @@ impl Linker<'_> {
         self.functions.push(name.to_owned());
         self.numbers.insert(name.to_owned(), number);
         Ok(number)
+    }
+
+    /// The list that is known under `key`.
+    pub(super) fn pointed(&self, key: &Pointed) -> Option<u32> {
+        self.pointed.get(key).copied()
+    }
+
+    /// Keeps a list of addresses and functions.
+    pub(super) fn add_pointed(
+        &mut self,
+        key: Pointed,
+        mut targets: Vec<(u64, u32)>,
+    ) -> Result<u32, String> {
+        targets.sort_unstable();
+        targets.dedup();
+        let known: usize = self.pointer_targets.iter().map(Vec::len).sum();
+        if known + targets.len() > MAX_POINTER_TARGETS {
+            return Err("too many functions that pointers can mean".into());
+        }
+        let list = self.pointer_targets.len() as u32;
+        self.pointer_targets.push(targets);
+        self.pointed.insert(key, list);
+        Ok(list)
     }
 
     /// Gives static shared memory to a variable.
@@ -152,6 +184,8 @@ pub(super) fn decode(
         shared_bytes: 0,
         uses_dynamic_shared: false,
         calls: Vec::new(),
+        pointed: HashMap::new(),
+        pointer_targets: Vec::new(),
         services: Vec::new(),
         lists: Vec::new(),
         cache_slots: 0,
@@ -236,6 +270,7 @@ fn finish(linker: Linker<'_>, code: &mut Code) {
         }
     }
     code.calls = linker.calls;
+    code.pointer_targets = linker.pointer_targets;
     code.services = linker.services;
     code.lists = linker.lists;
     code.cache_slots = linker.cache_slots;
@@ -270,17 +305,27 @@ fn called(code: &Code) -> Vec<u32> {
     reached
 }
 
+/// Whom a function calls: functions by name, and lists of what pointers mean; each once.
+fn callees(code: &Code, index: usize) -> (Vec<u32>, Vec<u32>) {
+    let (mut named, mut lists) = (Vec::new(), Vec::new());
+    let is_call = |kind: Kind| matches!(kind, Kind::Call | Kind::CallPointer);
+    for op in ops_of(code, index).iter().filter(|op| is_call(op.kind)) {
+        match code.calls[op.link as usize].callee {
+            Callee::Function(function) => named.push(function),
+            Callee::Pointer(list) => lists.push(list),
+        }
+    }
+    for callees in [&mut named, &mut lists] {
+        callees.sort_unstable();
+        callees.dedup();
+    }
+    (named, lists)
+}
+
 /// The local memory of a lane: that of the deepest chain of calls, and more where functions call themselves.
 fn local_stride(code: &Code) -> Result<u32, String> {
-    let callees: Vec<Vec<u32>> = (0..code.functions.len())
-        .map(|index| {
-            let is_call = |kind: Kind| matches!(kind, Kind::Call | Kind::CallPointer);
-            let ops = ops_of(code, index).iter();
-            let calls = ops.filter(|op| is_call(op.kind));
-            calls
-                .flat_map(|op| code.calls[op.link as usize].callee.functions())
-                .collect()
-        })
+    let callees: Vec<_> = (0..code.functions.len())
+        .map(|index| callees(code, index))
         .collect();
     // Longest paths by repeated relaxation; still growing after as many rounds as functions means a cycle.
     let mut depth: Vec<u64> = code
@@ -291,12 +336,19 @@ fn local_stride(code: &Code) -> Result<u32, String> {
     let mut recursive = false;
     for round in 0..=code.functions.len().min(64) {
         let mut changed = false;
+        let deepest = |functions: &mut dyn Iterator<Item = u32>, depth: &[u64]| {
+            let depths = functions.map(|function| depth[function as usize]);
+            depths.max().unwrap_or(0)
+        };
+        let lists: Vec<u64> = code
+            .pointer_targets
+            .iter()
+            .map(|list| deepest(&mut list.iter().map(|target| target.1), &depth))
+            .collect();
         for (index, function) in code.functions.iter().enumerate() {
-            let below = callees[index]
-                .iter()
-                .map(|&callee| depth[callee as usize])
-                .max()
-                .unwrap_or(0);
+            let (named, pointed) = &callees[index];
+            let pointed = pointed.iter().map(|&list| lists[list as usize]);
+            let below = deepest(&mut named.iter().copied(), &depth).max(pointed.max().unwrap_or(0));
             let all = (u64::from(function.local_bytes) + below).min(u64::from(MAX_LOCAL_BYTES) + 1);
             changed |= all != depth[index];
             depth[index] = all;
@@ -352,5 +404,43 @@ fn attributes(module: &ptx::Module, entry: &ptx::Entry, code: &Code) -> ProgramA
             .services
             .iter()
             .any(|site| matches!(site.service, Service::Malloc | Service::Free)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_can_mean_the_same_share_a_list() {
+        const TEXT: &str = "
+.version 7.0
+.target sm_80
+.address_size 64
+.func one(.param .b32 a) { .reg .b32 %r<9>; ret; }
+.func two(.param .b32 a) { .local .b8 memory[64]; ret; }
+.func other(.param .b64 a) { ret; }
+.visible .entry k()
+{
+    .reg .b64 %f;
+    .param .b32 p;
+    mov.u64 %f, one;
+    call %f, (p), prototype;
+    call %f, (p), prototype;
+    call %f, (p), list;
+    call %f, (p), list;
+prototype: .callprototype _ (.param .b32 _);
+list: .calltargets two, one, two;
+    ret;
+}
+";
+        let module = ptx::parse(TEXT).unwrap();
+        let program = decode(&module, "k", &|_| None, Path::detect()).unwrap();
+        let lists = &program.code.pointer_targets;
+        assert_eq!((program.code.calls.len(), lists.len()), (4, 2));
+        assert_eq!(lists[0], lists[1], "each function once");
+        assert_eq!(lists[0].len(), 2);
+        // Room for the deeper one.
+        assert!(program.attributes.local_bytes >= 64);
     }
 }

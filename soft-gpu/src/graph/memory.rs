@@ -1,0 +1,321 @@
+//! Memory of graphs: nodes that allocate, and nodes that free.
+//!
+//! ```text
+//! made with its node ──launch──▶ claimed: the program's, until it is freed ──▶ free: a launch may allocate it again
+//!        └── ends with the last graph, launchable graph or claim that has it: a pool holds it then
+//! ```
+//!
+//! The address is told when the node is made, and whatever is done with it is checked before a launch; so the memory is there from then on, and
+//! what allocates it only says whose it is. A launch claims what it allocates and does not free, in the order of the calls, as the driver
+//! does: launching again before it was freed is an error, unless the graph was made to free on launch.
+//!
+//! # Safety
+//!
+//! The driver's functions read and write through pointers that their caller passed; see [`crate::entry`].
+
+use core::ffi::c_void;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use driver_api::abi::{
+    CUDA_MEM_ALLOC_NODE_PARAMS, CUdevice, CUdeviceptr, CUgraph, CUgraphMem_attribute, CUgraphNode,
+    CUgraphNodeParams, CUresult,
+};
+
+use super::layout::{AllocationParameters, AnyParameters};
+use super::node::{add, given, tell};
+use super::object::Step;
+use crate::context::{Context, current};
+use crate::entry::{answer, done};
+use crate::state::{Driver, driver};
+use crate::stream::Operation;
+use crate::threads::lock;
+
+/// `CU_GRAPH_NODE_TYPE_MEM_ALLOC`
+const ALLOCATES: u32 = 10;
+
+/// An allocation by a node.
+#[derive(Debug)]
+pub(crate) struct Allocation {
+    pub(crate) address: u64,
+    size: u64,
+    /// The region's.
+    id: u64,
+    device: usize,
+}
+
+/// What is known of graphs' memory.
+#[derive(Debug, Default)]
+pub(crate) struct GraphMemory {
+    /// The allocations that there are by the names of their regions, with those that are claimed.
+    known: Mutex<HashMap<u64, Option<Arc<Allocation>>>>,
+    /// By device: bytes now, and at most.
+    bytes: Vec<[AtomicU64; 2]>,
+}
+
+impl GraphMemory {
+    pub(crate) fn new(devices: usize) -> Self {
+        Self {
+            known: Mutex::default(),
+            bytes: (0..devices).map(|_| Default::default()).collect(),
+        }
+    }
+
+    /// Whether a region is of a graph.
+    pub(crate) fn knows(&self, id: u64) -> bool {
+        lock(&self.known).contains_key(&id)
+    }
+
+    /// Takes the program's claim, which ends when it is dropped: the program frees what a graph has allocated.
+    pub(crate) fn unclaim(&self, id: u64) -> Result<Arc<Allocation>, CUresult> {
+        let mut known = lock(&self.known);
+        let claim = known.get_mut(&id).and_then(Option::take);
+        claim.ok_or(CUresult::INVALID_VALUE)
+    }
+
+    /// Before a launch: claims what it allocates and leaves, and takes the claims of what it frees. `frees_first` allows what is claimed to
+    /// be allocated again.
+    pub(super) fn launch(
+        &self,
+        steps: &[Step],
+        frees_first: bool,
+    ) -> Result<Vec<Arc<Allocation>>, CUresult> {
+        let operations = steps.iter().map(|step| &step.operation);
+        let (mut allocated, mut freed) = (HashMap::new(), HashSet::new());
+        for operation in operations {
+            match operation {
+                Operation::Allocate(allocation) => {
+                    allocated.insert(allocation.id, Arc::clone(allocation));
+                }
+                Operation::Free(_, id) => drop(freed.insert(*id)),
+                _ => {}
+            }
+        }
+        if allocated.is_empty() && freed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut known = lock(&self.known);
+        let is_claimed = |id: &u64| known.get(id).is_some_and(Option::is_some);
+        let again = allocated.keys().any(is_claimed) && !frees_first;
+        let mut elsewhere = freed.iter().filter(|id| !allocated.contains_key(id));
+        if again || !elsewhere.all(is_claimed) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        for (id, allocation) in &allocated {
+            known.insert(*id, Some(Arc::clone(allocation)));
+        }
+        let claims = freed.iter().filter_map(|id| known.get_mut(id)?.take());
+        Ok(claims.collect())
+    }
+}
+
+impl Allocation {
+    fn new(context: &Context, size: u64) -> Result<Arc<Self>, CUresult> {
+        let driver = driver()?;
+        let address = driver.memory.allocate(driver, context, size)?;
+        let (id, device) = (driver.memory.plain_at(address)?, context.device);
+        lock(&driver.graph_memory.known).insert(id, None);
+        let [now, most] = &driver.graph_memory.bytes[device];
+        let bytes = now.fetch_add(size, Ordering::Relaxed) + size;
+        most.fetch_max(bytes, Ordering::Relaxed);
+        Ok(Arc::new(Self {
+            address,
+            size,
+            id,
+            device,
+        }))
+    }
+
+    /// A launch has come to it.
+    pub(crate) fn perform(&self) -> Result<(), CUresult> {
+        let driver = driver()?;
+        driver.memory.spoil(driver, self.address, self.id);
+        Ok(())
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        if let Ok(driver) = driver() {
+            lock(&driver.graph_memory.known).remove(&self.id);
+            driver.graph_memory.bytes[self.device][0].fetch_sub(self.size, Ordering::Relaxed);
+            // Something that runs may touch it still.
+            crate::pool::hold(driver, self.device, (self.address, self.id));
+        }
+    }
+}
+
+/// What allocates `size` bytes of the context's device.
+pub(crate) fn allocating(context: &Context, size: u64) -> Result<(Operation, u64), CUresult> {
+    let allocation = Allocation::new(context, size)?;
+    let address = allocation.address;
+    Ok((Operation::Allocate(allocation), address))
+}
+
+/// What frees a graph's allocation.
+pub(crate) fn freeing(address: u64) -> Result<Operation, CUresult> {
+    let driver = driver()?;
+    let id = driver.memory.plain_at(address)?;
+    if driver.graph_memory.knows(id) {
+        Ok(Operation::Free(address, id))
+    } else {
+        Err(CUresult::INVALID_VALUE)
+    }
+}
+
+/// Makes what parameters describe, and tells the address in them.
+///
+/// # Safety
+///
+/// `place` is null or points to parameters.
+unsafe fn described(place: *mut AllocationParameters) -> Result<Operation, CUresult> {
+    const PINNED: u32 = 1;
+    const DEVICE: u32 = 1;
+    // SAFETY: by contract.
+    let mut parameters: AllocationParameters = unsafe { given(place) }?;
+    let context = current()?;
+    if parameters.kind != PINNED || parameters.size == 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let here = parameters.location_kind == DEVICE
+        && usize::try_from(parameters.location_id) == Ok(context.device);
+    if !here || parameters.handle_types != 0 {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
+    let (operation, address) = allocating(&context, parameters.size as u64)?;
+    parameters.address = address;
+    // SAFETY: by contract, and not null, since it was read.
+    unsafe { place.write_unaligned(parameters) };
+    Ok(operation)
+}
+
+/// Of parameters of any kind, those of a node that allocates or frees.
+///
+/// # Safety
+///
+/// `parameters` points to the description of a node.
+pub(super) unsafe fn any(
+    kind: u32,
+    parameters: *mut CUgraphNodeParams,
+) -> Result<Operation, CUresult> {
+    // SAFETY: by contract; the structure of the kind begins behind four words.
+    unsafe {
+        let of_kind = parameters
+            .cast::<u8>()
+            .add(core::mem::offset_of!(AnyParameters, of_kind));
+        if kind == ALLOCATES {
+            described(of_kind.cast())
+        } else {
+            freeing(of_kind.cast::<u64>().read_unaligned())
+        }
+    }
+}
+
+pub(crate) unsafe fn cuGraphAddMemAllocNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    node_params: *mut CUDA_MEM_ALLOC_NODE_PARAMS,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, || described(node_params.cast())) }
+}
+
+pub(crate) unsafe fn cuGraphAddMemFreeNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    dptr: CUdeviceptr,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, || freeing(dptr)) }
+}
+
+pub(crate) unsafe fn cuGraphMemAllocNodeGetParams(
+    node: CUgraphNode,
+    params_out: *mut CUDA_MEM_ALLOC_NODE_PARAMS,
+) -> CUresult {
+    // SAFETY: the caller passes a place for them.
+    unsafe {
+        tell(node, params_out.cast(), |operation| match operation {
+            Operation::Allocate(allocation) => Some(AllocationParameters::of(
+                allocation.device,
+                allocation.size as usize,
+                allocation.address,
+            )),
+            _ => None,
+        })
+    }
+}
+
+pub(crate) unsafe fn cuGraphMemFreeNodeGetParams(
+    node: CUgraphNode,
+    dptr_out: *mut CUdeviceptr,
+) -> CUresult {
+    // SAFETY: the caller passes a place for an address.
+    unsafe {
+        tell(node, dptr_out, |operation| match operation {
+            Operation::Free(address, _) => Some(*address),
+            _ => None,
+        })
+    }
+}
+
+/// The bytes now and at most, and whether `attribute` is of the latter. What is used is all that is reserved.
+fn counted(
+    driver: &Driver,
+    device: CUdevice,
+    attribute: CUgraphMem_attribute,
+) -> Result<(&[AtomicU64; 2], bool), CUresult> {
+    let bytes = &driver.graph_memory.bytes[driver.device(device)?];
+    match attribute {
+        0 | 2 => Ok((bytes, false)),
+        1 | 3 => Ok((bytes, true)),
+        _ => Err(CUresult::INVALID_VALUE),
+    }
+}
+
+pub(crate) unsafe fn cuDeviceGetGraphMemAttribute(
+    device: CUdevice,
+    attr: CUgraphMem_attribute,
+    value: *mut c_void,
+) -> CUresult {
+    let found = || {
+        let (bytes, is_most) = counted(driver()?, device, attr)?;
+        Ok(bytes[usize::from(is_most)].load(Ordering::Relaxed))
+    };
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(value.cast::<u64>(), found()) }
+}
+
+pub(crate) unsafe fn cuDeviceSetGraphMemAttribute(
+    device: CUdevice,
+    attr: CUgraphMem_attribute,
+    value: *mut c_void,
+) -> CUresult {
+    let set = || {
+        // SAFETY: the caller passes a number.
+        let value: u64 = unsafe { given(value) }?;
+        let ([now, most], is_most) = counted(driver()?, device, attr)?;
+        // A high-water mark can only be begun anew.
+        if !is_most || value != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        most.store(now.load(Ordering::Relaxed), Ordering::Relaxed);
+        Ok(())
+    };
+    done(set())
+}
+
+pub(crate) unsafe fn cuDeviceGraphMemTrim(device: CUdevice) -> CUresult {
+    done(driver().and_then(|driver| {
+        driver.device(device)?;
+        crate::pool::synchronised(driver);
+        Ok(())
+    }))
+}
