@@ -9,6 +9,7 @@
 //! | `GPURUN_SOFT_CC` | compute capability: 7.0, 7.5 or 8.0 | 8.0 |
 //! | `GPURUN_SOFT_WATCHDOG` | warp operations after which a kernel is ended (error 702) | none |
 //! | `GPURUN_SOFT_SEGMENT` | name of the shared segment, that is: which device this is | one per user |
+//! | `GPURUN_SOFT_DECODE` | `all`: every kernel of a module when it is loaded, and the log says how many can be executed | when first needed |
 //! | `GPURUN_SOFT_HOSTILE` | see [`crate::hostile`] | none |
 
 use driver_api::image::ComputeCapability;
@@ -36,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) capability: ComputeCapability,
     /// Warp operations of one launch.
     pub(crate) operation_budget: Option<u64>,
+    /// Whether a module's kernels are decoded when it is loaded.
+    pub(crate) decodes_all: bool,
     /// File name inside `/dev/shm`.
     pub(crate) segment: String,
     pub(crate) hostile: Hostile,
@@ -64,6 +67,8 @@ impl Config {
                 .unwrap_or(ComputeCapability { major: 8, minor: 0 }),
             operation_budget: setting("GPURUN_SOFT_WATCHDOG", |text| text.parse::<u64>().ok())
                 .filter(|&budget| budget > 0),
+            decodes_all: setting("GPURUN_SOFT_DECODE", |text| (text == "all").then_some(true))
+                .unwrap_or(false),
             segment: setting(SEGMENT_VARIABLE, segment_name)
                 .unwrap_or_else(|| segment_of_user(rustix::process::geteuid().as_raw())),
             hostile: setting("GPURUN_SOFT_HOSTILE", Hostile::parse).unwrap_or_default(),

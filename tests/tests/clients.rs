@@ -61,6 +61,28 @@ fn computes_the_same(set: &str, client: &str, server: &Server) {
     }
 }
 
+/// What the client gives the device can be executed, also what it has not called.
+fn is_all_executable(set: &str, client: &str) {
+    let mut command = command(&Way::Direct, set, client);
+    command.env("GPURUN_SOFT_DECODE", "all");
+    let outcome = run(command);
+    outcome.assert_passed(&format!("{client}, all of it decoded"));
+    assert_all_decoded(client, &outcome.stderr);
+}
+
+fn assert_all_decoded(client: &str, log: &str) {
+    let told = log.lines().filter(|line| line.contains("a module of "));
+    let modules = told.clone().count();
+    assert!(modules > 0, "{client} has loaded no module");
+    let wrong: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("cannot execute: "))
+        .collect();
+    assert!(wrong.is_empty(), "{client}: {wrong:#?}");
+    assert!(told.clone().all(|line| line.contains("of which 0 cannot")));
+    println!("{client}: {modules} modules");
+}
+
 fn all_of(set: &str) {
     let server = Server::start(Transport::Tcp);
     let (_, clients) = CLIENTS
@@ -69,6 +91,7 @@ fn all_of(set: &str) {
         .expect("a set");
     for client in *clients {
         computes_the_same(set, client, &server);
+        is_all_executable(set, client);
     }
 }
 

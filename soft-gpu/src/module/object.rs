@@ -42,14 +42,43 @@ impl Module {
         ptx: Arc<ptx::Module>,
     ) -> Result<Self, CUresult> {
         let globals = place(driver, context, &ptx)?;
-        Ok(Self {
+        let module = Self {
             handle,
             context: context.handle,
             ptx,
             of_library: false,
             globals,
             functions: Mutex::default(),
-        })
+        };
+        if driver.config.decodes_all {
+            module.decode_all();
+        }
+        Ok(module)
+    }
+
+    /// Says which kernels cannot be executed, before anybody needs them.
+    fn decode_all(&self) {
+        let (good, bad): (Vec<_>, Vec<_>) = self
+            .ptx
+            .kernels()
+            .map(|name| self.decode(name))
+            .partition(Result::is_ok);
+        warn(&format!(
+            "a module of {} kernels, of which {} cannot be executed",
+            good.len() + bad.len(),
+            bad.len()
+        ));
+    }
+
+    /// What a kernel executes.
+    fn decode(&self, name: &str) -> Result<Arc<Program>, CUresult> {
+        let address = |name: &str| self.global(name).map(|(address, _)| address);
+        Program::decode(&self.ptx, name, &address)
+            .map(Arc::new)
+            .map_err(|error| {
+                warn(&format!("cannot execute: {error}"));
+                CUresult::NOT_SUPPORTED
+            })
     }
 
     pub(crate) fn global(&self, name: &str) -> Option<(u64, u64)> {
@@ -171,15 +200,7 @@ pub(crate) struct Function {
 impl Function {
     /// What is executed; decoded when first asked for.
     pub(crate) fn program(&self) -> Result<Arc<Program>, CUresult> {
-        let decode = || {
-            let address = |name: &str| self.module.global(name).map(|(address, _)| address);
-            Program::decode(&self.module.ptx, &self.name, &address)
-                .map(Arc::new)
-                .map_err(|error| {
-                    warn(&format!("cannot execute: {error}"));
-                    CUresult::NOT_SUPPORTED
-                })
-        };
+        let decode = || self.module.decode(&self.name);
         self.program.get_or_init(decode).clone()
     }
 
