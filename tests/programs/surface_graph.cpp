@@ -247,11 +247,12 @@ static void kinds() {
     OK("cuGraphMemsetNodeSetParams", nodes[0], (const CUDA_MEMSET_NODE_PARAMS_v1 *)&fill_5);
     OK("cuGraphKernelNodeSetParams", nodes[1], (const CUDA_KERNEL_NODE_PARAMS_v1 *)&old_six);
     OK("cuGraphHostNodeSetParams", nodes[3], (const CUDA_HOST_NODE_PARAMS_v1 *)&host_100);
-    OK("cuGraphMemcpyNodeSetParams", nodes[5], (const CUDA_MEMCPY3D *)&back);
     any = {};
     any.type = CU_GRAPH_NODE_TYPE_KERNEL;
     std::memcpy(&any.kernel, &nine, sizeof nine);
     OK("cuGraphNodeSetParams", nodes[2], &any);
+    REQUIRE(does(graph) == 5697);
+    OK("cuGraphMemcpyNodeSetParams", nodes[5], (const CUDA_MEMCPY3D *)&back);
     calls = 0;
     clear();
     OK("cuMemsetD32_v2", copy, 8u, (size_t)1);
@@ -638,8 +639,14 @@ static void captures() {
     CUgraphNode behind = nullptr;
     OK("cuStreamGetCaptureInfo_v2", stream, &status, &again, &inside, &before, &count);
     behind = before[0];
+    CUgraphNode previous[2] = {};
+    count = 2;
+    OK("cuGraphNodeGetDependencies", behind, previous, &count);
+    REQUIRE(count == 1 && previous[0] == added);
     CUgraphNode last = add_digit(inside, 9, {behind});
     OK("cuStreamUpdateCaptureDependencies_v2", stream, &last, (const CUgraphEdgeData *)0, (size_t)1, (unsigned)CU_STREAM_SET_CAPTURE_DEPENDENCIES);
+    OK("cuStreamGetCaptureInfo_v2", stream, &status, &again, &inside, &before, &count);
+    REQUIRE(count == 1 && before[0] == last);
     graph = end_capture();
     size_t edges = 0;
     OK("cuGraphGetEdges", graph, (CUgraphNode *)0, (CUgraphNode *)0, &edges);
