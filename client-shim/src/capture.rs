@@ -273,10 +273,12 @@ pub(crate) fn forbid_unsafe() -> Result<(), CUresult> {
     let mut captures = UNENDED.lock().unwrap_or_else(PoisonError::into_inner);
     captures.retain(|capture| capture.strong_count() > 0);
     let captures: Vec<_> = captures.iter().filter_map(Weak::upgrade).collect();
-    let spoilt = captures.iter().filter(|capture| capture.forbids(mode));
-    let spoilt = spoilt.map(|capture| capture.spoil(CUresult::STREAM_CAPTURE_UNSUPPORTED));
-    // All of them are spoilt.
-    spoilt.fold(Ok(()), |_, error| Err(error))
+    let forbidding = captures.iter().filter(|capture| capture.forbids(mode));
+    // All of them are spoilt, whatever the first one answers.
+    let errors: Vec<CUresult> = forbidding
+        .map(|capture| capture.spoil(CUresult::STREAM_CAPTURE_UNSUPPORTED))
+        .collect();
+    errors.first().map_or(Ok(()), |error| Err(*error))
 }
 
 /// `cuStreamWaitEvent`: whether a capture is all that it is about. `external` makes it a node.

@@ -436,3 +436,47 @@ pub(crate) fn order(nodes: &BTreeMap<u32, Node>) -> Result<Vec<u32>, CUresult> {
         .then_some(order)
         .ok_or(CUresult::INVALID_VALUE)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn nodes(count: u32, edges: &[(u32, u32)]) -> BTreeMap<u32, Node> {
+        let node = |number: u32| {
+            let before = edges.iter().filter(|(_, to)| *to == number);
+            let node = Node {
+                handle: CUgraphNode(0),
+                operation: Operation::Empty,
+                dependencies: before.map(|(from, _)| *from).collect(),
+            };
+            (number, node)
+        };
+        (0..count).map(node).collect()
+    }
+
+    #[test]
+    fn circles_have_no_order() {
+        assert_eq!(order(&nodes(3, &[(2, 0), (0, 1)])), Ok(vec![2, 0, 1]));
+        let circle = nodes(3, &[(2, 0), (0, 1), (1, 2)]);
+        assert_eq!(order(&circle), Err(CUresult::INVALID_VALUE));
+    }
+
+    proptest! {
+        /// Edges of a hidden order: each node comes behind those that it waits for, whichever numbers they have.
+        #[test]
+        fn nodes_come_behind_what_they_wait_for(
+            hidden in Just((0..20u32).collect::<Vec<_>>()).prop_shuffle(),
+            pairs in prop::collection::btree_set((0..20usize, 0..20usize), 0..60),
+        ) {
+            let forward = pairs.into_iter().filter(|(from, to)| from < to);
+            let edges: Vec<_> = forward.map(|(from, to)| (hidden[from], hidden[to])).collect();
+            let order = order(&nodes(20, &edges)).expect("no circle");
+            let place = |node| order.iter().position(|other| *other == node);
+            prop_assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), 20);
+            for (from, to) in edges {
+                prop_assert!(place(from) < place(to));
+            }
+        }
+    }
+}

@@ -8,10 +8,11 @@
 //! | device | pageable | asked | with the bytes |
 //! | device | pinned, asynchronous | posted; lands before the stream's next completion is seen | at once |
 //! | device | device | posted | at once |
+//! | device | pageable, in a graph | as pinned | at once |
 //!
-//! No capture or host function exists yet, and a value that a stream waits for is device memory's, so nothing before a copy in its stream can
-//! write pinned memory, except other copies: those that will still land in the source are waited for before its bytes leave. A program that
-//! changes pinned memory after the copy was called and before a wait for a value lets the copy run would see the bytes of the call.
+//! What other copies will still write into the source is waited for before its bytes leave, and in a graph so is a function of the program that
+//! comes before the copy. Otherwise a copy takes the bytes of the call: a program that changes pinned memory afterwards, by a function in the
+//! stream or before it lets a held stream go, would not see the change.
 //!
 //! # Safety
 //! The program's memory is read and written within the ranges that it gave to a copy, by the contract of the CUDA driver API, and
