@@ -171,11 +171,14 @@ pub(crate) struct Place {
     dependencies: Vec<CUgraphNode>,
 }
 
+/// A stream's place in a capture; one whose first stream was destroyed is none.
 fn slot(stream: &Stream) -> MutexGuard<'_, Option<Captured>> {
-    stream
+    let mut slot = stream
         .captured
         .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+        .unwrap_or_else(PoisonError::into_inner);
+    slot.take_if(|place| place.capture.has_ended());
+    slot
 }
 
 fn nothing_is_captured() -> bool {
@@ -270,8 +273,7 @@ pub(crate) fn forbid_unsafe() -> Result<(), CUresult> {
     if nothing_is_captured() || mode == RELAXED {
         return Ok(());
     }
-    let mut captures = UNENDED.lock().unwrap_or_else(PoisonError::into_inner);
-    captures.retain(|capture| capture.strong_count() > 0);
+    let captures = UNENDED.lock().unwrap_or_else(PoisonError::into_inner);
     let captures: Vec<_> = captures.iter().filter_map(Weak::upgrade).collect();
     let forbidding = captures.iter().filter(|capture| capture.forbids(mode));
     // All of them are spoilt, whatever the first one answers.
@@ -358,11 +360,7 @@ fn begin(
         graph.numbers(&dependencies)?;
     }
     let mut slot = slot(&stream);
-    // A place in a capture whose first stream was destroyed is none.
-    if slot
-        .as_ref()
-        .is_some_and(|place| !place.capture.has_ended())
-    {
+    if slot.is_some() {
         return Err(CUresult::ILLEGAL_STATE);
     }
     CAPTURES.fetch_add(1, Ordering::Relaxed);
@@ -376,10 +374,10 @@ fn begin(
         invalid: AtomicBool::new(false),
         ended: AtomicBool::new(false),
     });
-    UNENDED
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(Arc::downgrade(&capture));
+    let mut captures = UNENDED.lock().unwrap_or_else(PoisonError::into_inner);
+    captures.retain(|capture| capture.strong_count() > 0);
+    captures.push(Arc::downgrade(&capture));
+    drop(captures);
     *slot = Some(Captured::new(capture, dependencies));
     Ok(())
 }

@@ -724,7 +724,14 @@ static void violations() {
     }).join();
     FAILS("cuStreamEndCapture", stream, &graph);
     GIVES(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "cuStreamBeginCapture_v2", (CUstream)0, CU_STREAM_CAPTURE_MODE_RELAXED);
+    // Without the stream in which it began it is over, for the other streams too.
+    OK("cuStreamBeginCapture_v2", blocking, CU_STREAM_CAPTURE_MODE_RELAXED);
+    OK("cuEventRecord", event, blocking);
+    OK("cuStreamWaitEvent", other, event, 0u);
     OK("cuStreamDestroy_v2", blocking);
+    OK("cuStreamBeginCapture_v2", stream, CU_STREAM_CAPTURE_MODE_RELAXED);
+    if (has("capture modes")) REQUIRE(status_of(other) == CU_STREAM_CAPTURE_STATUS_NONE);
+    OK("cuGraphDestroy", end_capture());
 }
 
 // Calls that could wait for the device: whose capture they spoil depends on the capture's mode and the thread's.
