@@ -12,17 +12,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use driver_api::abi::{CUevent, CUresult, CUstream};
 use driver_api::id::EventId;
 use driver_api::wire::request::{
-    CuEventCreate, GpurunEventDestroy, GpurunEventElapsed, GpurunEventRecord,
+    CuEventCreate, CuStreamWaitEvent, GpurunEventDestroy, GpurunEventElapsed, GpurunEventRecord,
 };
 
+use crate::capture::{self, Place};
 use crate::entry::code;
+use crate::graph::Operation;
 use crate::handles::Handle;
 use crate::link::Placed;
 use crate::log;
 use crate::memory::out;
-use crate::session;
+use crate::session::{self, Session};
 use crate::stream::{self, Stream};
 
+/// `CU_EVENT_RECORD_EXTERNAL`, and `CU_EVENT_WAIT_EXTERNAL`: a node while capturing, nothing else.
+pub(crate) const EXTERNAL: c_uint = 1;
 /// `CU_EVENT_DISABLE_TIMING`.
 const DISABLE_TIMING: c_uint = 2;
 /// `CU_EVENT_INTERPROCESS`.
@@ -37,6 +41,8 @@ pub(crate) struct Event {
     context: u32,
     flags: c_uint,
     recorded: Mutex<Option<(Arc<Stream>, u64)>>,
+    /// Where in a capture it was recorded, if that was last.
+    captured: Mutex<Option<Place>>,
 }
 
 impl Event {
@@ -51,6 +57,63 @@ impl Event {
     pub(crate) fn is_recorded(&self) -> bool {
         self.place().is_some()
     }
+
+    /// Where in a capture it was recorded, if that was last.
+    pub(crate) fn captured(&self) -> Option<Place> {
+        self.captured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_captured(&self, place: Option<Place>) {
+        *self.captured.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+
+    /// Records it at a stream's present end.
+    pub(crate) fn record(
+        &self,
+        session: &Session,
+        stream: &Arc<Stream>,
+        flags: c_uint,
+    ) -> Result<(), CUresult> {
+        if self.context != stream.context {
+            return Err(CUresult::INVALID_HANDLE);
+        }
+        stream.fault.check()?;
+        // The record, and the mark behind it.
+        stream.admit(session, 2)?;
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mark = 0;
+        let place = |placed: Placed| {
+            stream.put(placed, 1);
+            mark = stream.next_mark(placed);
+            GpurunEventRecord::new(EventId(self.id), stream.wire_id(), flags, mark)
+        };
+        session.post_in(stream.context, place, &[])?;
+        *recorded = Some((Arc::clone(stream), mark));
+        self.set_captured(None);
+        Ok(())
+    }
+
+    /// Lets a stream wait for the place that was recorded last, if there is one.
+    pub(crate) fn wait_in(
+        &self,
+        session: &Session,
+        stream: &Stream,
+        flags: c_uint,
+    ) -> Result<(), CUresult> {
+        if self.is_recorded() {
+            let request = CuStreamWaitEvent::new(stream.wire_id(), EventId(self.id), flags);
+            session.post_work(stream, &request, &[])?;
+        }
+        Ok(())
+    }
+
+    /// An event of ours, which the program does not see.
+    pub(crate) fn private(session: &Session, context: u32) -> Result<Arc<Self>, CUresult> {
+        make(session, context, DISABLE_TIMING)
+    }
 }
 
 /// The event of a handle.
@@ -60,6 +123,22 @@ pub(crate) fn of(handle: CUevent) -> Result<Arc<Event>, CUresult> {
         .undress()
         .and_then(|id| session.objects.events.get(id));
     event.ok_or(CUresult::INVALID_HANDLE)
+}
+
+fn make(session: &Session, context: u32, flags: c_uint) -> Result<Arc<Event>, CUresult> {
+    let made = session.objects.events.insert_with(|id| Event {
+        id,
+        context,
+        flags,
+        recorded: Mutex::default(),
+        captured: Mutex::default(),
+    });
+    session.post_in(
+        context,
+        |_| CuEventCreate::new(EventId(made.id), flags),
+        &[],
+    )?;
+    Ok(made)
 }
 
 pub(crate) unsafe fn cuEventCreate(event: *mut CUevent, flags: c_uint) -> CUresult {
@@ -76,26 +155,15 @@ pub(crate) unsafe fn cuEventCreate(event: *mut CUevent, flags: c_uint) -> CUresu
             return Err(CUresult::NOT_SUPPORTED);
         }
         let (session, context) = session::current()?;
-        let made = session.objects.events.insert_with(|id| Event {
-            id,
-            context: context.id,
-            flags,
-            recorded: Mutex::new(None),
-        });
-        session.post_in(
-            context.id,
-            |_| CuEventCreate::new(EventId(made.id), flags),
-            &[],
-        )?;
+        let made = make(session, context.id, flags)?;
         // SAFETY: checked by `out`.
         unsafe { place.write(CUevent::dress(made.id)) };
         Ok(())
     })())
 }
 
-fn destroy(handle: CUevent) -> Result<(), CUresult> {
-    let session = session::get()?;
-    let event = of(handle)?;
+/// The end of an event.
+pub(crate) fn end(session: &Session, event: &Event) -> Result<(), CUresult> {
     session
         .objects
         .events
@@ -108,6 +176,10 @@ fn destroy(handle: CUevent) -> Result<(), CUresult> {
     )
 }
 
+fn destroy(handle: CUevent) -> Result<(), CUresult> {
+    end(session::get()?, &*of(handle)?)
+}
+
 pub(crate) unsafe fn cuEventDestroy(event: CUevent) -> CUresult {
     code(destroy(event))
 }
@@ -117,32 +189,23 @@ pub(crate) unsafe fn cuEventDestroy_v2(event: CUevent) -> CUresult {
 }
 
 fn record(event: CUevent, stream: CUstream, flags: c_uint) -> Result<(), CUresult> {
-    // CU_EVENT_RECORD_EXTERNAL means something only while capturing.
-    if flags > 1 {
+    if flags > EXTERNAL {
         return Err(CUresult::INVALID_VALUE);
     }
     let (session, context) = session::current()?;
-    let stream = stream::resolve_in(session, &context, stream)?;
+    let stream = stream::resolve_any(session, &context, stream)?;
     let event = of(event)?;
     if event.context != stream.context {
         return Err(CUresult::INVALID_HANDLE);
     }
-    stream.fault.check()?;
-    // The record, and the mark behind it.
-    stream.admit(session, 2)?;
-    let mut recorded = event
-        .recorded
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    let mut mark = 0;
-    let place = |placed: Placed| {
-        stream.put(placed, 1);
-        mark = stream.next_mark(placed);
-        GpurunEventRecord::new(EventId(event.id), stream.wire_id(), flags, mark)
-    };
-    session.post_in(stream.context, place, &[])?;
-    *recorded = Some((Arc::clone(&stream), mark));
-    Ok(())
+    if capture::is_captured(session, &stream)? {
+        if flags == EXTERNAL {
+            return capture::add(&stream, Operation::Record(event));
+        }
+        event.set_captured(Some(capture::place_of(&stream)?));
+        return Ok(());
+    }
+    event.record(session, &stream, flags)
 }
 
 pub(crate) unsafe fn cuEventRecord(event: CUevent, stream: CUstream) -> CUresult {
@@ -157,16 +220,32 @@ pub(crate) unsafe fn cuEventRecordWithFlags(
     code(record(event, stream, flags))
 }
 
-pub(crate) unsafe fn cuEventQuery(event: CUevent) -> CUresult {
-    code((|| match of(event)?.place() {
+/// What was recorded in a capture is no place that a stream comes to.
+fn check_not_captured(event: &Event) -> Result<(), CUresult> {
+    match event.captured() {
         None => Ok(()),
-        Some((stream, mark)) => stream::query(session::get()?, &stream, mark),
+        Some(_) => Err(CUresult::CAPTURED_EVENT),
+    }
+}
+
+pub(crate) unsafe fn cuEventQuery(event: CUevent) -> CUresult {
+    code((|| {
+        let event = of(event)?;
+        check_not_captured(&event)?;
+        capture::forbid_unsafe()?;
+        match event.place() {
+            None => Ok(()),
+            Some((stream, mark)) => stream::query(session::get()?, &stream, mark),
+        }
     })())
 }
 
 pub(crate) unsafe fn cuEventSynchronize(event: CUevent) -> CUresult {
     code((|| {
-        let Some((stream, mark)) = of(event)?.place() else {
+        let event = of(event)?;
+        check_not_captured(&event)?;
+        capture::forbid_unsafe()?;
+        let Some((stream, mark)) = event.place() else {
             return Ok(());
         };
         if !stream.has_reached(mark) {
@@ -184,6 +263,7 @@ fn elapsed(milliseconds: *mut f32, start: CUevent, end: CUevent) -> Result<(), C
     let session = session::get()?;
     let (start, end) = (of(start)?, of(end)?);
     for event in [&start, &end] {
+        check_not_captured(event)?;
         let recorded = event.place();
         let (true, Some((stream, mark))) = (event.flags & DISABLE_TIMING == 0, recorded) else {
             return Err(CUresult::INVALID_HANDLE);

@@ -4,8 +4,8 @@
 //! refused by its bits; whether the object still lives, its table knows.
 
 use driver_api::abi::{
-    CUcontext, CUevent, CUfunction, CUkernel, CUlibrary, CUlinkState, CUmemoryPool, CUmodule,
-    CUresult, CUstream,
+    CUcontext, CUevent, CUfunction, CUgraph, CUgraphExec, CUgraphNode, CUkernel, CUlibrary,
+    CUlinkState, CUmemoryPool, CUmodule, CUresult, CUstream, CUuserObject,
 };
 use driver_api::id::{ContextId, EventId, FunctionId, LibraryId, ModuleId, StreamId};
 
@@ -39,6 +39,9 @@ pub(crate) fn id<H: Handle>(handle: H) -> Result<H::Id, CUresult> {
     handle.resolve()
 }
 
+/// Of what never travels.
+pub(crate) struct NoId;
+
 macro_rules! handles {
     ($($handle:ident $kind:literal $id:ident $resolve:expr;)*) => {$(
         impl Handle for $handle {
@@ -66,6 +69,10 @@ handles! {
     CUlinkState 7 u32 |handle| Ok(crate::linker::link_of(handle)?.id);
     CUmemoryPool 9 u32 |handle| Ok(crate::pool::pool_of(handle)?.id);
     CUlibrary 6 LibraryId |handle| Ok(LibraryId(crate::module::library_of(handle)?.id));
+    CUgraph 10 NoId |_| Ok(NoId);
+    CUgraphNode 11 NoId |_| Ok(NoId);
+    CUgraphExec 12 NoId |_| Ok(NoId);
+    CUuserObject 13 NoId |_| Ok(NoId);
 }
 
 #[cfg(test)]

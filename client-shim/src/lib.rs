@@ -18,6 +18,7 @@ mod device;
 mod entry;
 mod event;
 mod exports;
+mod graph;
 mod green;
 mod handles;
 mod init;

@@ -9,6 +9,7 @@ use driver_api::wire::{RECALL_STREAM, TICKET_STREAM};
 
 use crate::context::Context;
 use crate::event::Event;
+use crate::graph::{Exec, GraphEntry, NodeEntry, UserObject};
 use crate::launch::HostFunctions;
 use crate::link::{Link, Sink};
 use crate::linker::Linker;
@@ -37,6 +38,10 @@ pub(crate) struct Objects {
     pub(crate) stream_ordered: Pools,
     pub(crate) physical: Table<Physical>,
     pub(crate) virtual_memory: VirtualMemory,
+    pub(crate) graphs: Table<GraphEntry>,
+    pub(crate) graph_nodes: Table<NodeEntry>,
+    pub(crate) graph_execs: Table<Exec>,
+    pub(crate) user_objects: Table<UserObject>,
 }
 
 impl Objects {

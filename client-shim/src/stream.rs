@@ -23,14 +23,13 @@ use driver_api::abi::{
 };
 use driver_api::id::StreamId;
 use driver_api::per_thread::{self, PER_THREAD};
-use driver_api::wire::request::{
-    CuStreamWaitEvent, GpurunMark, GpurunStreamCreate, GpurunStreamDestroy,
-};
+use driver_api::wire::request::{GpurunMark, GpurunStreamCreate, GpurunStreamDestroy};
 
+use crate::capture::{self, Captured};
 use crate::context::Context;
 use crate::entry::code;
 use crate::event;
-use crate::handles::{self, Handle};
+use crate::handles::Handle;
 use crate::launch;
 use crate::link::Placed;
 use crate::memory::out;
@@ -71,6 +70,8 @@ pub(crate) struct Stream {
     flags: c_uint,
     priority: c_int,
     unique: u64,
+    /// The capture that it belongs to.
+    pub(crate) captured: Mutex<Option<Captured>>,
 }
 
 impl Stream {
@@ -94,6 +95,7 @@ impl Stream {
             flags,
             priority,
             unique: unique(),
+            captured: Mutex::default(),
         }
     }
 
@@ -167,13 +169,27 @@ impl Stream {
         self.destroyed.load(SeqCst) && self.has_reached(self.marks.load(SeqCst))
     }
 
+    /// `cuStreamGetId`.
+    pub(crate) fn unique(&self) -> u64 {
+        self.unique
+    }
+
+    /// Whether it and the legacy stream wait for each other.
+    pub(crate) fn is_blocking(&self) -> bool {
+        self.flags & NON_BLOCKING == 0
+    }
+
+    pub(crate) fn is_destroyed(&self) -> bool {
+        self.destroyed.load(SeqCst)
+    }
+
     fn has_unmarked_work(&self) -> bool {
         let settled = self.last_mark.load(SeqCst).max(self.done_work.load(SeqCst));
         self.last_work.load(SeqCst) > settled
     }
 
     /// True if something of it may be under way.
-    fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         !self.fault.is_set()
             && (self.has_unmarked_work() || !self.has_reached(self.marks.load(SeqCst)))
     }
@@ -249,6 +265,7 @@ pub(crate) fn marks_of_context(
 /// Waits for everything that a context has under way.
 pub(crate) fn synchronise_context(session: &Session, context: &Context) -> Result<(), CUresult> {
     context.fault.check()?;
+    capture::forbid_all(session, context)?;
     let marks = marks_of_context(session, context, true)?;
     let done = || marks.iter().all(|(stream, mark)| stream.has_reached(*mark));
     if !done() {
@@ -257,14 +274,32 @@ pub(crate) fn synchronise_context(session: &Session, context: &Context) -> Resul
     context.fault.check()
 }
 
-/// The stream that the caller means: the legacy stream, the thread's own, or one that it made.
+/// The stream that the caller means: the legacy stream, the thread's own, or one that it made. One that is captured is refused, and its
+/// capture spoilt: what would be put into it cannot be.
 pub(crate) fn resolve(handle: CUstream) -> Result<Arc<Stream>, CUresult> {
     let (session, context) = session::current()?;
     resolve_in(session, &context, handle)
 }
 
+/// The stream that the caller means, about which it only asks.
+pub(crate) fn resolve_for_question(handle: CUstream) -> Result<Arc<Stream>, CUresult> {
+    let (session, context) = session::current()?;
+    resolve_any(session, &context, handle)
+}
+
 /// [`resolve`] where the current context is at hand.
 pub(crate) fn resolve_in(
+    session: &Session,
+    context: &Context,
+    handle: CUstream,
+) -> Result<Arc<Stream>, CUresult> {
+    let stream = resolve_any(session, context, handle)?;
+    capture::forbid(session, &stream)?;
+    Ok(stream)
+}
+
+/// [`resolve_in`] for a call that a captured stream can take too.
+pub(crate) fn resolve_any(
     session: &Session,
     context: &Context,
     handle: CUstream,
@@ -360,6 +395,7 @@ fn destroy(handle: CUstream) -> Result<(), CUresult> {
     if stream.destroyed.load(SeqCst) {
         return Err(CUresult::INVALID_HANDLE);
     }
+    capture::forget(&stream);
     stream.mark(session, false)?;
     session.post_in(
         stream.context,
@@ -432,19 +468,19 @@ pub(crate) unsafe fn cuStreamWaitEvent(
             return Err(CUresult::INVALID_VALUE);
         }
         let (session, context) = session::current()?;
-        let stream = resolve_in(session, &context, stream)?;
-        if event::of(event)?.is_recorded() {
-            let request = CuStreamWaitEvent::new(stream.wire_id(), handles::id(event)?, flags);
-            session.post_work(&stream, &request, &[])?;
+        let stream = resolve_any(session, &context, stream)?;
+        let event = event::of(event)?;
+        if capture::wait(session, &stream, &event, flags == event::EXTERNAL)? {
+            return Ok(());
         }
-        Ok(())
+        event.wait_in(session, &stream, flags)
     })())
 }
 
 pub(crate) unsafe fn cuStreamGetFlags(stream: CUstream, flags: *mut c_uint) -> CUresult {
     code((|| {
         let place = out(flags)?;
-        let stream = resolve(stream)?;
+        let stream = resolve_for_question(stream)?;
         // SAFETY: checked by `out`.
         unsafe { place.write(stream.flags) };
         Ok(())
@@ -454,7 +490,7 @@ pub(crate) unsafe fn cuStreamGetFlags(stream: CUstream, flags: *mut c_uint) -> C
 pub(crate) unsafe fn cuStreamGetPriority(stream: CUstream, priority: *mut c_int) -> CUresult {
     code((|| {
         let place = out(priority)?;
-        let stream = resolve(stream)?;
+        let stream = resolve_for_question(stream)?;
         // SAFETY: checked by `out`.
         unsafe { place.write(stream.priority) };
         Ok(())
@@ -464,7 +500,7 @@ pub(crate) unsafe fn cuStreamGetPriority(stream: CUstream, priority: *mut c_int)
 pub(crate) unsafe fn cuStreamGetCtx(stream: CUstream, pctx: *mut CUcontext) -> CUresult {
     code((|| {
         let place = out(pctx)?;
-        let stream = resolve(stream)?;
+        let stream = resolve_for_question(stream)?;
         // SAFETY: checked by `out`.
         unsafe { place.write(CUcontext::dress(stream.context)) };
         Ok(())
@@ -489,7 +525,7 @@ pub(crate) unsafe fn cuStreamGetCtx_v2(
 pub(crate) unsafe fn cuStreamGetDevice(stream: CUstream, device: *mut CUdevice) -> CUresult {
     code((|| {
         let place = out(device)?;
-        let stream = resolve(stream)?;
+        let stream = resolve_for_question(stream)?;
         let context = session::get()?.objects.contexts.get(stream.context);
         let device = context.ok_or(CUresult::INVALID_HANDLE)?.device;
         // SAFETY: checked by `out`.
@@ -500,7 +536,7 @@ pub(crate) unsafe fn cuStreamGetDevice(stream: CUstream, device: *mut CUdevice) 
 
 /// `cuStreamGetId`.
 pub(crate) fn id_of(stream: CUstream) -> Result<u64, CUresult> {
-    Ok(resolve(stream)?.unique)
+    Ok(resolve_for_question(stream)?.unique)
 }
 
 pub(crate) unsafe fn cuStreamGetId(stream: CUstream, stream_id: *mut u64) -> CUresult {

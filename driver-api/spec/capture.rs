@@ -1,16 +1,16 @@
 //! Stream capture.
 
 unsafe extern "C" {
-    #[row(464, refused = "not served yet: graphs", blocks = never, since = 10000, ptsz = 10000)]
+    #[row(464, local, blocks = never, since = 10000, ptsz = 10000, test = "surface_graph")]
     fn cuStreamBeginCapture(stream: CUstream) -> CUresult;
 
-    #[row(465, refused = "not served yet: graphs", blocks = never, since = 13010, ptsz = 13010)]
+    #[row(465, refused = "not served yet: capture for graphics", blocks = never, since = 13010, ptsz = 13010)]
     fn cuStreamBeginCaptureToCig(
         stream: CUstream,
         #[input] stream_cig_capture_params: *mut CUstreamCigCaptureParams,
     ) -> CUresult;
 
-    #[row(466, refused = "not served yet: graphs", blocks = never, since = 12030, ptsz = 12030)]
+    #[row(466, local, blocks = never, since = 12030, ptsz = 12030, test = "surface_graph")]
     fn cuStreamBeginCaptureToGraph(
         stream: CUstream,
         graph: CUgraph,
@@ -20,10 +20,10 @@ unsafe extern "C" {
         mode: CUstreamCaptureMode,
     ) -> CUresult;
 
-    #[row(467, refused = "not served yet: graphs", blocks = never, since = 10010, ptsz = 10010)]
+    #[row(467, local, blocks = never, since = 10010, ptsz = 10010, test = "surface_graph")]
     fn cuStreamBeginCapture_v2(stream: CUstream, mode: CUstreamCaptureMode) -> CUresult;
 
-    #[row(468, refused = "not served yet: graphs", blocks = never, since = 13030, ptsz = 13030)]
+    #[row(468, refused = "not served yet: capture over a graph", blocks = never, since = 13030, ptsz = 13030)]
     fn cuStreamBeginRecaptureToGraph(
         stream: CUstream,
         mode: CUstreamCaptureMode,
@@ -32,20 +32,20 @@ unsafe extern "C" {
         #[address] user_data: *mut c_void,
     ) -> CUresult;
 
-    #[row(469, refused = "not served yet: graphs", blocks = never, since = 10000, ptsz = 10000)]
+    #[row(469, local, blocks = never, since = 10000, ptsz = 10000, test = "surface_graph")]
     fn cuStreamEndCapture(stream: CUstream, #[creates] graph: *mut CUgraph) -> CUresult;
 
-    #[row(470, refused = "not served yet: graphs", blocks = never, since = 13010, ptsz = 13010)]
+    #[row(470, refused = "not served yet: capture for graphics", blocks = never, since = 13010, ptsz = 13010)]
     fn cuStreamEndCaptureToCig(stream: CUstream) -> CUresult;
 
-    #[row(471, local, blocks = never, since = 10010, ptsz = 10010, test = "surface_context")]
+    #[row(471, local, blocks = never, since = 10010, ptsz = 10010, test = "surface_graph")]
     fn cuStreamGetCaptureInfo(
         stream: CUstream,
         #[out] capture_status_out: *mut CUstreamCaptureStatus,
         #[out(nullable)] id_out: *mut u64,
     ) -> CUresult;
 
-    #[row(472, local, blocks = never, since = 11030, ptsz = 11030, test = "surface_context")]
+    #[row(472, local, blocks = never, since = 11030, ptsz = 11030, test = "surface_graph")]
     fn cuStreamGetCaptureInfo_v2(
         stream: CUstream,
         #[out] capture_status_out: *mut CUstreamCaptureStatus,
@@ -55,7 +55,7 @@ unsafe extern "C" {
         #[out(nullable)] num_dependencies_out: *mut usize,
     ) -> CUresult;
 
-    #[row(473, local, blocks = never, since = 12030, ptsz = 12030, test = "surface_context")]
+    #[row(473, local, blocks = never, since = 12030, ptsz = 12030, test = "surface_graph")]
     fn cuStreamGetCaptureInfo_v3(
         stream: CUstream,
         #[out] capture_status_out: *mut CUstreamCaptureStatus,
@@ -66,13 +66,13 @@ unsafe extern "C" {
         #[out(nullable)] num_dependencies_out: *mut usize,
     ) -> CUresult;
 
-    #[row(474, local, blocks = never, since = 10000, ptsz = 10000, test = "surface_context")]
+    #[row(474, local, blocks = never, since = 10000, ptsz = 10000, test = "surface_graph")]
     fn cuStreamIsCapturing(
         stream: CUstream,
         #[out] capture_status: *mut CUstreamCaptureStatus,
     ) -> CUresult;
 
-    #[row(475, refused = "not served yet: graphs", blocks = never, since = 11030, ptsz = 11030)]
+    #[row(475, local, blocks = never, since = 11030, ptsz = 11030, test = "surface_graph")]
     fn cuStreamUpdateCaptureDependencies(
         stream: CUstream,
         #[input(count = num_dependencies)] dependencies: *mut CUgraphNode,
@@ -80,7 +80,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(476, refused = "not served yet: graphs", blocks = never, since = 12030, ptsz = 12030)]
+    #[row(476, local, blocks = never, since = 12030, ptsz = 12030, test = "surface_graph")]
     fn cuStreamUpdateCaptureDependencies_v2(
         stream: CUstream,
         #[input(count = num_dependencies)] dependencies: *mut CUgraphNode,
@@ -89,6 +89,6 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(477, local, blocks = never, since = 10010, test = "surface_context")]
+    #[row(477, local, blocks = never, since = 10010, test = "surface_graph")]
     fn cuThreadExchangeStreamCaptureMode(#[inout] mode: *mut CUstreamCaptureMode) -> CUresult;
 }

@@ -1,24 +1,24 @@
 //! Graphs.
 
 unsafe extern "C" {
-    #[row(478, refused = "not served yet: graphs", blocks = never, since = 11040)]
+    #[row(478, refused = "not served yet: memory of a graph's own", blocks = never, since = 11040)]
     fn cuDeviceGetGraphMemAttribute(
         device: CUdevice,
         attr: CUgraphMem_attribute,
         #[out(chosen_by = attr)] value: *mut c_void,
     ) -> CUresult;
 
-    #[row(479, refused = "not served yet: graphs", blocks = device, since = 11040)]
+    #[row(479, refused = "not served yet: memory of a graph's own", blocks = device, since = 11040)]
     fn cuDeviceGraphMemTrim(device: CUdevice) -> CUresult;
 
-    #[row(480, refused = "not served yet: graphs", blocks = never, since = 11040)]
+    #[row(480, refused = "not served yet: memory of a graph's own", blocks = never, since = 11040)]
     fn cuDeviceSetGraphMemAttribute(
         device: CUdevice,
         attr: CUgraphMem_attribute,
         #[input(chosen_by = attr)] value: *mut c_void,
     ) -> CUresult;
 
-    #[row(481, refused = "not served yet: graphs", blocks = never, since = 11070)]
+    #[row(481, local, blocks = never, since = 11070, test = "surface_graph")]
     fn cuGraphAddBatchMemOpNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -27,7 +27,7 @@ unsafe extern "C" {
         #[input] node_params: *const CUDA_BATCH_MEM_OP_NODE_PARAMS,
     ) -> CUresult;
 
-    #[row(482, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(482, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphAddChildGraphNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -36,7 +36,7 @@ unsafe extern "C" {
         child_graph: CUgraph,
     ) -> CUresult;
 
-    #[row(483, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(483, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphAddDependencies(
         graph: CUgraph,
         #[input(count = num_dependencies)] from: *const CUgraphNode,
@@ -44,7 +44,7 @@ unsafe extern "C" {
         num_dependencies: usize,
     ) -> CUresult;
 
-    #[row(484, refused = "not served yet: graphs", blocks = never, since = 12030)]
+    #[row(484, local, blocks = never, since = 12030, test = "surface_graph")]
     fn cuGraphAddDependencies_v2(
         graph: CUgraph,
         #[input(count = num_dependencies)] from: *const CUgraphNode,
@@ -53,7 +53,7 @@ unsafe extern "C" {
         num_dependencies: usize,
     ) -> CUresult;
 
-    #[row(485, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(485, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphAddEmptyNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -61,7 +61,7 @@ unsafe extern "C" {
         num_dependencies: usize,
     ) -> CUresult;
 
-    #[row(486, refused = "not served yet: graphs", blocks = never, since = 11010)]
+    #[row(486, local, blocks = never, since = 11010, test = "surface_graph")]
     fn cuGraphAddEventRecordNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -70,7 +70,7 @@ unsafe extern "C" {
         event: CUevent,
     ) -> CUresult;
 
-    #[row(487, refused = "not served yet: graphs", blocks = never, since = 11010)]
+    #[row(487, local, blocks = never, since = 11010, test = "surface_graph")]
     fn cuGraphAddEventWaitNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -79,7 +79,7 @@ unsafe extern "C" {
         event: CUevent,
     ) -> CUresult;
 
-    #[row(488, refused = "not served yet: graphs", blocks = never, since = 11020)]
+    #[row(488, refused = "external semaphores are of another process or device, which is not here", blocks = never, since = 11020)]
     fn cuGraphAddExternalSemaphoresSignalNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -88,7 +88,7 @@ unsafe extern "C" {
         #[input] node_params: *const CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(489, refused = "not served yet: graphs", blocks = never, since = 11020)]
+    #[row(489, refused = "external semaphores are of another process or device, which is not here", blocks = never, since = 11020)]
     fn cuGraphAddExternalSemaphoresWaitNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -97,7 +97,7 @@ unsafe extern "C" {
         #[input] node_params: *const CUDA_EXT_SEM_WAIT_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(490, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(490, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphAddHostNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -106,7 +106,7 @@ unsafe extern "C" {
         #[input] node_params: *const CUDA_HOST_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(491, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(491, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphAddKernelNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -115,7 +115,7 @@ unsafe extern "C" {
         #[input] node_params: *const CUDA_KERNEL_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(492, refused = "not served yet: graphs", blocks = never, since = 12000)]
+    #[row(492, local, blocks = never, since = 12000, test = "surface_graph")]
     fn cuGraphAddKernelNode_v2(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -124,7 +124,7 @@ unsafe extern "C" {
         #[input] node_params: *const CUDA_KERNEL_NODE_PARAMS,
     ) -> CUresult;
 
-    #[row(493, refused = "not served yet: graphs", blocks = never, since = 11040)]
+    #[row(493, refused = "not served yet: memory of a graph's own", blocks = never, since = 11040)]
     fn cuGraphAddMemAllocNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -133,7 +133,7 @@ unsafe extern "C" {
         #[inout] node_params: *mut CUDA_MEM_ALLOC_NODE_PARAMS,
     ) -> CUresult;
 
-    #[row(494, refused = "not served yet: graphs", blocks = never, since = 11040)]
+    #[row(494, refused = "not served yet: memory of a graph's own", blocks = never, since = 11040)]
     fn cuGraphAddMemFreeNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -142,7 +142,7 @@ unsafe extern "C" {
         dptr: CUdeviceptr,
     ) -> CUresult;
 
-    #[row(495, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(495, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphAddMemcpyNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -152,7 +152,7 @@ unsafe extern "C" {
         ctx: CUcontext,
     ) -> CUresult;
 
-    #[row(496, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(496, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphAddMemsetNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -162,7 +162,7 @@ unsafe extern "C" {
         ctx: CUcontext,
     ) -> CUresult;
 
-    #[row(497, refused = "not served yet: graphs", blocks = never, since = 12020)]
+    #[row(497, local, blocks = never, since = 12020, test = "surface_graph")]
     fn cuGraphAddNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -171,7 +171,7 @@ unsafe extern "C" {
         #[inout] node_params: *mut CUgraphNodeParams,
     ) -> CUresult;
 
-    #[row(498, refused = "not served yet: graphs", blocks = never, since = 12030)]
+    #[row(498, local, blocks = never, since = 12030, test = "surface_graph")]
     fn cuGraphAddNode_v2(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -181,7 +181,7 @@ unsafe extern "C" {
         #[inout] node_params: *mut CUgraphNodeParams,
     ) -> CUresult;
 
-    #[row(499, refused = "not served yet: graphs", blocks = never, since = 13040)]
+    #[row(499, refused = "not served yet: the newest form of a node's parameters", blocks = never, since = 13040)]
     fn cuGraphAddNode_v3(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -191,25 +191,25 @@ unsafe extern "C" {
         #[inout] node_params: *mut CUgraphNodeParams,
     ) -> CUresult;
 
-    #[row(500, refused = "not served yet: graphs", blocks = never, since = 11070)]
+    #[row(500, local, blocks = never, since = 11070, test = "surface_graph")]
     fn cuGraphBatchMemOpNodeGetParams(
         node: CUgraphNode,
         #[out] node_params_out: *mut CUDA_BATCH_MEM_OP_NODE_PARAMS,
     ) -> CUresult;
 
-    #[row(501, refused = "not served yet: graphs", blocks = never, since = 11070)]
+    #[row(501, local, blocks = never, since = 11070, test = "surface_graph")]
     fn cuGraphBatchMemOpNodeSetParams(
         node: CUgraphNode,
         #[input] node_params: *const CUDA_BATCH_MEM_OP_NODE_PARAMS,
     ) -> CUresult;
 
-    #[row(502, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(502, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphChildGraphNodeGetGraph(node: CUgraphNode, #[out] graph: *mut CUgraph) -> CUresult;
 
-    #[row(503, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(503, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphClone(#[creates] graph_clone: *mut CUgraph, original_graph: CUgraph) -> CUresult;
 
-    #[row(504, refused = "not served yet: graphs", blocks = never, since = 12030)]
+    #[row(504, refused = "not served yet: a condition is the device's, and branches would have to be chosen there", blocks = never, since = 12030)]
     fn cuGraphConditionalHandleCreate(
         #[creates] handle_out: *mut CUgraphConditionalHandle,
         graph: CUgraph,
@@ -218,110 +218,110 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(505, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(505, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphCreate(#[creates] graph: *mut CUgraph, flags: c_uint) -> CUresult;
 
-    #[row(506, refused = "not served yet: graphs", blocks = never, since = 11030)]
+    #[row(506, local, blocks = never, since = 11030, test = "surface_graph")]
     fn cuGraphDebugDotPrint(
         graph: CUgraph,
         #[input(text)] path: *const c_char,
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(507, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(507, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphDestroy(#[destroys] graph: CUgraph) -> CUresult;
 
-    #[row(508, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(508, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphDestroyNode(#[destroys] node: CUgraphNode) -> CUresult;
 
-    #[row(509, refused = "not served yet: graphs", blocks = never, since = 11010)]
+    #[row(509, local, blocks = never, since = 11010, test = "surface_graph")]
     fn cuGraphEventRecordNodeGetEvent(
         node: CUgraphNode,
         #[out] event_out: *mut CUevent,
     ) -> CUresult;
 
-    #[row(510, refused = "not served yet: graphs", blocks = never, since = 11010)]
+    #[row(510, local, blocks = never, since = 11010, test = "surface_graph")]
     fn cuGraphEventRecordNodeSetEvent(node: CUgraphNode, event: CUevent) -> CUresult;
 
-    #[row(511, refused = "not served yet: graphs", blocks = never, since = 11010)]
+    #[row(511, local, blocks = never, since = 11010, test = "surface_graph")]
     fn cuGraphEventWaitNodeGetEvent(node: CUgraphNode, #[out] event_out: *mut CUevent) -> CUresult;
 
-    #[row(512, refused = "not served yet: graphs", blocks = never, since = 11010)]
+    #[row(512, local, blocks = never, since = 11010, test = "surface_graph")]
     fn cuGraphEventWaitNodeSetEvent(node: CUgraphNode, event: CUevent) -> CUresult;
 
-    #[row(513, refused = "not served yet: graphs", blocks = never, since = 11070)]
+    #[row(513, local, blocks = never, since = 11070, test = "surface_graph")]
     fn cuGraphExecBatchMemOpNodeSetParams(
         graph_exec: CUgraphExec,
         node: CUgraphNode,
         #[input] node_params: *const CUDA_BATCH_MEM_OP_NODE_PARAMS,
     ) -> CUresult;
 
-    #[row(514, refused = "not served yet: graphs", blocks = never, since = 11010)]
+    #[row(514, local, blocks = never, since = 11010, test = "surface_graph")]
     fn cuGraphExecChildGraphNodeSetParams(
         graph_exec: CUgraphExec,
         node: CUgraphNode,
         child_graph: CUgraph,
     ) -> CUresult;
 
-    #[row(515, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(515, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphExecDestroy(#[destroys] graph_exec: CUgraphExec) -> CUresult;
 
-    #[row(516, refused = "not served yet: graphs", blocks = never, since = 11010)]
+    #[row(516, local, blocks = never, since = 11010, test = "surface_graph")]
     fn cuGraphExecEventRecordNodeSetEvent(
         graph_exec: CUgraphExec,
         node: CUgraphNode,
         event: CUevent,
     ) -> CUresult;
 
-    #[row(517, refused = "not served yet: graphs", blocks = never, since = 11010)]
+    #[row(517, local, blocks = never, since = 11010, test = "surface_graph")]
     fn cuGraphExecEventWaitNodeSetEvent(
         graph_exec: CUgraphExec,
         node: CUgraphNode,
         event: CUevent,
     ) -> CUresult;
 
-    #[row(518, refused = "not served yet: graphs", blocks = never, since = 11020)]
+    #[row(518, refused = "external semaphores are of another process or device, which is not here", blocks = never, since = 11020)]
     fn cuGraphExecExternalSemaphoresSignalNodeSetParams(
         graph_exec: CUgraphExec,
         node: CUgraphNode,
         #[input] node_params: *const CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(519, refused = "not served yet: graphs", blocks = never, since = 11020)]
+    #[row(519, refused = "external semaphores are of another process or device, which is not here", blocks = never, since = 11020)]
     fn cuGraphExecExternalSemaphoresWaitNodeSetParams(
         graph_exec: CUgraphExec,
         node: CUgraphNode,
         #[input] node_params: *const CUDA_EXT_SEM_WAIT_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(520, refused = "not served yet: graphs", blocks = never, since = 12000)]
+    #[row(520, local, blocks = never, since = 12000, test = "surface_graph")]
     fn cuGraphExecGetFlags(graph_exec: CUgraphExec, #[out] flags: *mut u64) -> CUresult;
 
-    #[row(521, refused = "not served yet: graphs", blocks = never, since = 13010)]
+    #[row(521, local, blocks = never, since = 13010, test = "surface_graph")]
     fn cuGraphExecGetId(graph_exec: CUgraphExec, #[out] graph_id: *mut c_uint) -> CUresult;
 
-    #[row(522, refused = "not served yet: graphs", blocks = never, since = 10020)]
+    #[row(522, local, blocks = never, since = 10020, test = "surface_graph")]
     fn cuGraphExecHostNodeSetParams(
         graph_exec: CUgraphExec,
         node: CUgraphNode,
         #[input] node_params: *const CUDA_HOST_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(523, refused = "not served yet: graphs", blocks = never, since = 10010)]
+    #[row(523, local, blocks = never, since = 10010, test = "surface_graph")]
     fn cuGraphExecKernelNodeSetParams(
         graph_exec: CUgraphExec,
         node: CUgraphNode,
         #[input] node_params: *const CUDA_KERNEL_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(524, refused = "not served yet: graphs", blocks = never, since = 12000)]
+    #[row(524, local, blocks = never, since = 12000, test = "surface_graph")]
     fn cuGraphExecKernelNodeSetParams_v2(
         graph_exec: CUgraphExec,
         node: CUgraphNode,
         #[input] node_params: *const CUDA_KERNEL_NODE_PARAMS,
     ) -> CUresult;
 
-    #[row(525, refused = "not served yet: graphs", blocks = never, since = 10020)]
+    #[row(525, local, blocks = never, since = 10020, test = "surface_graph")]
     fn cuGraphExecMemcpyNodeSetParams(
         graph_exec: CUgraphExec,
         node: CUgraphNode,
@@ -329,7 +329,7 @@ unsafe extern "C" {
         ctx: CUcontext,
     ) -> CUresult;
 
-    #[row(526, refused = "not served yet: graphs", blocks = never, since = 10020)]
+    #[row(526, local, blocks = never, since = 10020, test = "surface_graph")]
     fn cuGraphExecMemsetNodeSetParams(
         graph_exec: CUgraphExec,
         node: CUgraphNode,
@@ -337,14 +337,14 @@ unsafe extern "C" {
         ctx: CUcontext,
     ) -> CUresult;
 
-    #[row(527, refused = "not served yet: graphs", blocks = never, since = 12020)]
+    #[row(527, local, blocks = never, since = 12020, test = "surface_graph")]
     fn cuGraphExecNodeSetParams(
         graph_exec: CUgraphExec,
         node: CUgraphNode,
         #[input] node_params: *mut CUgraphNodeParams,
     ) -> CUresult;
 
-    #[row(528, refused = "not served yet: graphs", blocks = device, since = 10020)]
+    #[row(528, local, blocks = device, since = 10020, test = "surface_graph")]
     fn cuGraphExecUpdate(
         graph_exec: CUgraphExec,
         graph: CUgraph,
@@ -352,38 +352,38 @@ unsafe extern "C" {
         #[out] update_result_out: *mut CUgraphExecUpdateResult,
     ) -> CUresult;
 
-    #[row(529, refused = "not served yet: graphs", blocks = device, since = 12000)]
+    #[row(529, local, blocks = device, since = 12000, test = "surface_graph")]
     fn cuGraphExecUpdate_v2(
         graph_exec: CUgraphExec,
         graph: CUgraph,
         #[out] result_info: *mut CUgraphExecUpdateResultInfo,
     ) -> CUresult;
 
-    #[row(530, refused = "not served yet: graphs", blocks = never, since = 11020)]
+    #[row(530, refused = "external semaphores are of another process or device, which is not here", blocks = never, since = 11020)]
     fn cuGraphExternalSemaphoresSignalNodeGetParams(
         node: CUgraphNode,
         #[out] params_out: *mut CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(531, refused = "not served yet: graphs", blocks = never, since = 11020)]
+    #[row(531, refused = "external semaphores are of another process or device, which is not here", blocks = never, since = 11020)]
     fn cuGraphExternalSemaphoresSignalNodeSetParams(
         node: CUgraphNode,
         #[input] node_params: *const CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(532, refused = "not served yet: graphs", blocks = never, since = 11020)]
+    #[row(532, refused = "external semaphores are of another process or device, which is not here", blocks = never, since = 11020)]
     fn cuGraphExternalSemaphoresWaitNodeGetParams(
         node: CUgraphNode,
         #[out] params_out: *mut CUDA_EXT_SEM_WAIT_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(533, refused = "not served yet: graphs", blocks = never, since = 11020)]
+    #[row(533, refused = "external semaphores are of another process or device, which is not here", blocks = never, since = 11020)]
     fn cuGraphExternalSemaphoresWaitNodeSetParams(
         node: CUgraphNode,
         #[input] node_params: *const CUDA_EXT_SEM_WAIT_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(534, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(534, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphGetEdges(
         graph: CUgraph,
         #[out(count = num_edges, nullable)] from: *mut CUgraphNode,
@@ -391,7 +391,7 @@ unsafe extern "C" {
         #[inout] num_edges: *mut usize,
     ) -> CUresult;
 
-    #[row(535, refused = "not served yet: graphs", blocks = never, since = 12030)]
+    #[row(535, local, blocks = never, since = 12030, test = "surface_graph")]
     fn cuGraphGetEdges_v2(
         graph: CUgraph,
         #[out(count = num_edges, nullable)] from: *mut CUgraphNode,
@@ -400,36 +400,36 @@ unsafe extern "C" {
         #[inout] num_edges: *mut usize,
     ) -> CUresult;
 
-    #[row(536, refused = "not served yet: graphs", blocks = never, since = 13010)]
+    #[row(536, local, blocks = never, since = 13010, test = "surface_graph")]
     fn cuGraphGetId(graph: CUgraph, #[out] graph_id: *mut c_uint) -> CUresult;
 
-    #[row(537, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(537, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphGetNodes(
         graph: CUgraph,
         #[out(count = num_nodes, nullable)] nodes: *mut CUgraphNode,
         #[inout] num_nodes: *mut usize,
     ) -> CUresult;
 
-    #[row(538, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(538, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphGetRootNodes(
         graph: CUgraph,
         #[out(count = num_root_nodes, nullable)] root_nodes: *mut CUgraphNode,
         #[inout] num_root_nodes: *mut usize,
     ) -> CUresult;
 
-    #[row(539, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(539, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphHostNodeGetParams(
         node: CUgraphNode,
         #[out] node_params: *mut CUDA_HOST_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(540, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(540, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphHostNodeSetParams(
         node: CUgraphNode,
         #[input] node_params: *const CUDA_HOST_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(541, refused = "not served yet: graphs", blocks = device, since = 10000)]
+    #[row(541, local, blocks = device, since = 10000, test = "surface_graph")]
     fn cuGraphInstantiate(
         #[creates] graph_exec: *mut CUgraphExec,
         graph: CUgraph,
@@ -438,21 +438,21 @@ unsafe extern "C" {
         buffer_size: usize,
     ) -> CUresult;
 
-    #[row(542, refused = "not served yet: graphs", blocks = device, since = 11040)]
+    #[row(542, local, blocks = device, since = 11040, test = "surface_graph")]
     fn cuGraphInstantiateWithFlags(
         #[creates] graph_exec: *mut CUgraphExec,
         graph: CUgraph,
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(543, refused = "not served yet: graphs", blocks = device, since = 12000, ptsz = 12000)]
+    #[row(543, local, blocks = device, since = 12000, ptsz = 12000, test = "surface_graph")]
     fn cuGraphInstantiateWithParams(
         #[creates] graph_exec: *mut CUgraphExec,
         graph: CUgraph,
         #[inout] instantiate_params: *mut CUDA_GRAPH_INSTANTIATE_PARAMS,
     ) -> CUresult;
 
-    #[row(544, refused = "not served yet: graphs", blocks = device, since = 11000)]
+    #[row(544, local, blocks = device, since = 11000, test = "surface_graph")]
     fn cuGraphInstantiate_v2(
         #[creates] graph_exec: *mut CUgraphExec,
         graph: CUgraph,
@@ -461,104 +461,104 @@ unsafe extern "C" {
         buffer_size: usize,
     ) -> CUresult;
 
-    #[row(545, refused = "not served yet: graphs", blocks = never, since = 11000)]
+    #[row(545, local, blocks = never, since = 11000, test = "surface_graph")]
     fn cuGraphKernelNodeCopyAttributes(dst: CUgraphNode, src: CUgraphNode) -> CUresult;
 
-    #[row(546, refused = "not served yet: graphs", blocks = never, since = 11000)]
+    #[row(546, local, blocks = never, since = 11000, test = "surface_graph")]
     fn cuGraphKernelNodeGetAttribute(
         node: CUgraphNode,
         attr: CUkernelNodeAttrID,
         #[out] value_out: *mut CUkernelNodeAttrValue,
     ) -> CUresult;
 
-    #[row(547, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(547, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphKernelNodeGetParams(
         node: CUgraphNode,
         #[out] node_params: *mut CUDA_KERNEL_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(548, refused = "not served yet: graphs", blocks = never, since = 12000)]
+    #[row(548, local, blocks = never, since = 12000, test = "surface_graph")]
     fn cuGraphKernelNodeGetParams_v2(
         node: CUgraphNode,
         #[out] node_params: *mut CUDA_KERNEL_NODE_PARAMS,
     ) -> CUresult;
 
-    #[row(549, refused = "not served yet: graphs", blocks = never, since = 11000)]
+    #[row(549, local, blocks = never, since = 11000, test = "surface_graph")]
     fn cuGraphKernelNodeSetAttribute(
         node: CUgraphNode,
         attr: CUkernelNodeAttrID,
         #[input] value: *const CUkernelNodeAttrValue,
     ) -> CUresult;
 
-    #[row(550, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(550, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphKernelNodeSetParams(
         node: CUgraphNode,
         #[input] node_params: *const CUDA_KERNEL_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(551, refused = "not served yet: graphs", blocks = never, since = 12000)]
+    #[row(551, local, blocks = never, since = 12000, test = "surface_graph")]
     fn cuGraphKernelNodeSetParams_v2(
         node: CUgraphNode,
         #[input] node_params: *const CUDA_KERNEL_NODE_PARAMS,
     ) -> CUresult;
 
-    #[row(552, refused = "not served yet: graphs", blocks = device, since = 10000, ptsz = 10000)]
+    #[row(552, posted, via = gpurunLaunch, blocks = device, since = 10000, ptsz = 10000, test = "surface_graph")]
     fn cuGraphLaunch(graph: CUgraphExec, stream: CUstream) -> CUresult;
 
-    #[row(553, refused = "not served yet: graphs", blocks = never, since = 11040)]
+    #[row(553, refused = "not served yet: memory of a graph's own", blocks = never, since = 11040)]
     fn cuGraphMemAllocNodeGetParams(
         node: CUgraphNode,
         #[out] params_out: *mut CUDA_MEM_ALLOC_NODE_PARAMS,
     ) -> CUresult;
 
-    #[row(554, refused = "not served yet: graphs", blocks = never, since = 11040)]
+    #[row(554, refused = "not served yet: memory of a graph's own", blocks = never, since = 11040)]
     fn cuGraphMemFreeNodeGetParams(
         node: CUgraphNode,
         #[out] dptr_out: *mut CUdeviceptr,
     ) -> CUresult;
 
-    #[row(555, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(555, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphMemcpyNodeGetParams(
         node: CUgraphNode,
         #[out] node_params: *mut CUDA_MEMCPY3D,
     ) -> CUresult;
 
-    #[row(556, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(556, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphMemcpyNodeSetParams(
         node: CUgraphNode,
         #[input] node_params: *const CUDA_MEMCPY3D,
     ) -> CUresult;
 
-    #[row(557, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(557, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphMemsetNodeGetParams(
         node: CUgraphNode,
         #[out] node_params: *mut CUDA_MEMSET_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(558, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(558, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphMemsetNodeSetParams(
         node: CUgraphNode,
         #[input] node_params: *const CUDA_MEMSET_NODE_PARAMS_v1,
     ) -> CUresult;
 
-    #[row(559, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(559, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphNodeFindInClone(
         #[out] node: *mut CUgraphNode,
         original_node: CUgraphNode,
         cloned_graph: CUgraph,
     ) -> CUresult;
 
-    #[row(560, refused = "not served yet: graphs", blocks = never, since = 13010)]
+    #[row(560, local, blocks = never, since = 13010, test = "surface_graph")]
     fn cuGraphNodeGetContainingGraph(node: CUgraphNode, #[out] graph: *mut CUgraph) -> CUresult;
 
-    #[row(561, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(561, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphNodeGetDependencies(
         node: CUgraphNode,
         #[out(count = num_dependencies, nullable)] dependencies: *mut CUgraphNode,
         #[inout] num_dependencies: *mut usize,
     ) -> CUresult;
 
-    #[row(562, refused = "not served yet: graphs", blocks = never, since = 12030)]
+    #[row(562, local, blocks = never, since = 12030, test = "surface_graph")]
     fn cuGraphNodeGetDependencies_v2(
         node: CUgraphNode,
         #[out(count = num_dependencies, nullable)] dependencies: *mut CUgraphNode,
@@ -566,14 +566,14 @@ unsafe extern "C" {
         #[inout] num_dependencies: *mut usize,
     ) -> CUresult;
 
-    #[row(563, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(563, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphNodeGetDependentNodes(
         node: CUgraphNode,
         #[out(count = num_dependent_nodes, nullable)] dependent_nodes: *mut CUgraphNode,
         #[inout] num_dependent_nodes: *mut usize,
     ) -> CUresult;
 
-    #[row(564, refused = "not served yet: graphs", blocks = never, since = 12030)]
+    #[row(564, local, blocks = never, since = 12030, test = "surface_graph")]
     fn cuGraphNodeGetDependentNodes_v2(
         node: CUgraphNode,
         #[out(count = num_dependent_nodes, nullable)] dependent_nodes: *mut CUgraphNode,
@@ -581,51 +581,51 @@ unsafe extern "C" {
         #[inout] num_dependent_nodes: *mut usize,
     ) -> CUresult;
 
-    #[row(565, refused = "not served yet: graphs", blocks = never, since = 11060)]
+    #[row(565, local, blocks = never, since = 11060, test = "surface_graph")]
     fn cuGraphNodeGetEnabled(
         graph_exec: CUgraphExec,
         node: CUgraphNode,
         #[out] is_enabled: *mut c_uint,
     ) -> CUresult;
 
-    #[row(566, refused = "not served yet: graphs", blocks = never, since = 13010)]
+    #[row(566, local, blocks = never, since = 13010, test = "surface_graph")]
     fn cuGraphNodeGetLocalId(node: CUgraphNode, #[out] node_id: *mut c_uint) -> CUresult;
 
-    #[row(567, refused = "not served yet: graphs", blocks = never, since = 13020)]
+    #[row(567, refused = "not served yet: the newest form of a node's parameters", blocks = never, since = 13020)]
     fn cuGraphNodeGetParams(
         node: CUgraphNode,
         #[out] node_params: *mut CUgraphNodeParams,
     ) -> CUresult;
 
-    #[row(568, refused = "not served yet: graphs", blocks = never, since = 13010)]
+    #[row(568, local, blocks = never, since = 13010, test = "surface_graph")]
     fn cuGraphNodeGetToolsId(node: CUgraphNode, #[out] node_id: *mut c_ulonglong) -> CUresult;
 
-    #[row(569, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(569, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphNodeGetType(node: CUgraphNode, #[out] kind: *mut CUgraphNodeType) -> CUresult;
 
-    #[row(570, refused = "not served yet: graphs", blocks = never, since = 11060)]
+    #[row(570, local, blocks = never, since = 11060, test = "surface_graph")]
     fn cuGraphNodeSetEnabled(
         graph_exec: CUgraphExec,
         node: CUgraphNode,
         is_enabled: c_uint,
     ) -> CUresult;
 
-    #[row(571, refused = "not served yet: graphs", blocks = never, since = 12020)]
+    #[row(571, local, blocks = never, since = 12020, test = "surface_graph")]
     fn cuGraphNodeSetParams(
         node: CUgraphNode,
         #[input] node_params: *mut CUgraphNodeParams,
     ) -> CUresult;
 
-    #[row(572, refused = "not served yet: graphs", blocks = never, since = 13040)]
+    #[row(572, refused = "not served yet: the newest form of a node's parameters", blocks = never, since = 13040)]
     fn cuGraphNodeSetParams_v2(
         node: CUgraphNode,
         #[input] node_params: *mut CUgraphNodeParams,
     ) -> CUresult;
 
-    #[row(573, refused = "not served yet: graphs", blocks = never, since = 11030)]
+    #[row(573, local, blocks = never, since = 11030, test = "surface_graph")]
     fn cuGraphReleaseUserObject(graph: CUgraph, object: CUuserObject, count: c_uint) -> CUresult;
 
-    #[row(574, refused = "not served yet: graphs", blocks = never, since = 10000)]
+    #[row(574, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphRemoveDependencies(
         graph: CUgraph,
         #[input(count = num_dependencies)] from: *const CUgraphNode,
@@ -633,7 +633,7 @@ unsafe extern "C" {
         num_dependencies: usize,
     ) -> CUresult;
 
-    #[row(575, refused = "not served yet: graphs", blocks = never, since = 12030)]
+    #[row(575, local, blocks = never, since = 12030, test = "surface_graph")]
     fn cuGraphRemoveDependencies_v2(
         graph: CUgraph,
         #[input(count = num_dependencies)] from: *const CUgraphNode,
@@ -642,7 +642,7 @@ unsafe extern "C" {
         num_dependencies: usize,
     ) -> CUresult;
 
-    #[row(576, refused = "not served yet: graphs", blocks = never, since = 11030)]
+    #[row(576, local, blocks = never, since = 11030, test = "surface_graph")]
     fn cuGraphRetainUserObject(
         graph: CUgraph,
         object: CUuserObject,
@@ -650,10 +650,10 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(577, refused = "not served yet: graphs", blocks = device, since = 11010, ptsz = 11010)]
+    #[row(577, local, blocks = device, since = 11010, ptsz = 11010, test = "surface_graph")]
     fn cuGraphUpload(graph: CUgraphExec, stream: CUstream) -> CUresult;
 
-    #[row(578, refused = "not served yet: graphs", blocks = never, since = 11030)]
+    #[row(578, local, blocks = never, since = 11030, test = "surface_graph")]
     fn cuUserObjectCreate(
         #[creates] object_out: *mut CUuserObject,
         #[address] ptr: *mut c_void,
@@ -662,9 +662,9 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(579, refused = "not served yet: graphs", blocks = never, since = 11030)]
+    #[row(579, local, blocks = never, since = 11030, test = "surface_graph")]
     fn cuUserObjectRelease(object: CUuserObject, count: c_uint) -> CUresult;
 
-    #[row(580, refused = "not served yet: graphs", blocks = never, since = 11030)]
+    #[row(580, local, blocks = never, since = 11030, test = "surface_graph")]
     fn cuUserObjectRetain(object: CUuserObject, count: c_uint) -> CUresult;
 }

@@ -80,9 +80,23 @@ tripled.get(stream=stream, out=pinned)
 stream.synchronize()
 close("pinned memory", pinned, values * 3)
 
+with stream:
+    captured = cupy.multiply(there, 2)
+    stream.begin_capture()
+    cupy.multiply(there, 2, out=captured)
+    cupy.add(captured, there, out=captured)
+    true("capturing", stream.is_capturing())
+    graph = stream.end_capture()
+for factor in (1, 5):
+    with stream:
+        there[...] = cupy.asarray(values * numpy.float32(factor))
+    graph.launch(stream)
+    stream.synchronize()
+    close(f"graph, launch with {factor}", captured.get(), values * numpy.float32(3 * factor), rtol=1e-6)
+
 pool = cupy.get_default_memory_pool()
 free, total = cupy.cuda.Device().mem_info
 true("memory pool", 0 < pool.used_bytes() <= pool.total_bytes() and free < total)
-del there, there2, out, tripled, whole, table
+del there, there2, out, tripled, captured, graph, whole, table
 pool.free_all_blocks()
 passed("cupy_arrays")

@@ -3,7 +3,7 @@
 use tests::{Outcome, Server, Transport, Way, program, repository, run};
 
 /// Those that take no arguments and check themselves.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 9] = [
     "vector_add",
     "tiled_matmul",
     "shuffle_reduction",
@@ -12,6 +12,7 @@ const PROGRAMS: [&str; 8] = [
     "memory",
     "multi_thread",
     "driver_api",
+    "graphs",
 ];
 
 fn run_program(way: &Way, variant: &str, name: &str) -> Outcome {

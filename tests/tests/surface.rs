@@ -5,19 +5,22 @@ use std::sync::Mutex;
 
 use tests::{Server, Transport, Way, program, repository, run};
 
-const PROGRAMS: [&str; 4] = [
+const PROGRAMS: [&str; 5] = [
     "surface_context",
+    "surface_graph",
     "surface_memory",
     "surface_module",
     "surface_stream",
 ];
 
 /// What the software GPU does not export a working form of; the library in front of it does.
-const NOT_DIRECTLY: [&str; 7] = [
+const NOT_DIRECTLY: [&str; 9] = [
+    "capture modes",
     "cuCtxDestroy",
     "cuEventDestroy",
     "cuStreamDestroy",
     "cuDeviceGetProperties",
+    "cuGraphAddBatchMemOpNode",
     "cuLinkCreate",
     "cuMemAllocAsync",
     "cuMemRetainAllocationHandle",

@@ -24,7 +24,9 @@ use std::time::Duration;
 use driver_api::abi::{CUhostFn, CUresult, CUstream, CUstreamCallback};
 use driver_api::wire::request::{GpurunGateOpen, GpurunHostFunction};
 
+use crate::capture;
 use crate::entry::{code, in_host_function};
+use crate::graph::Operation;
 use crate::link::{Placed, sleep_while, wake_all};
 use crate::process;
 use crate::session::{self, Session};
@@ -56,14 +58,72 @@ unsafe impl Send for UserData {}
 // SAFETY: as above.
 unsafe impl Sync for UserData {}
 
+/// A function of the program and what it is given: what a stream calls, and what a node of a graph holds.
 #[derive(Debug, Clone, Copy)]
+pub(crate) struct HostCall {
+    pub(crate) function: unsafe extern "C" fn(*mut c_void),
+    data: UserData,
+}
+
+impl HostCall {
+    pub(crate) fn new(function: CUhostFn, data: *mut c_void) -> Result<Self, CUresult> {
+        let function = function.ok_or(CUresult::INVALID_VALUE)?;
+        Ok(Self {
+            function,
+            data: UserData(data),
+        })
+    }
+
+    pub(crate) fn data(&self) -> *mut c_void {
+        self.data.0
+    }
+
+    /// Calls it, on this thread.
+    pub(crate) fn run(&self) {
+        let UserData(data) = self.data;
+        // SAFETY: the program gave function and data for this call.
+        in_host_function(|| unsafe { (self.function)(data) });
+    }
+
+    /// Lets the stream call it.
+    pub(crate) fn post(
+        &self,
+        session: &'static Session,
+        stream: &Arc<Stream>,
+    ) -> Result<(), CUresult> {
+        put(session, stream, Function::Host(*self))
+    }
+}
+
 enum Function {
-    Host(unsafe extern "C" fn(*mut c_void)),
+    Host(HostCall),
     /// It is told the stream as the program named it, and how the work before it went.
     Callback(
         unsafe extern "C" fn(CUstream, CUresult, *mut c_void),
         CUstream,
+        UserData,
     ),
+    /// Ours: something that was kept until the stream came here is given up, whatever became of the stream.
+    GiveUp(Mutex<Option<Box<dyn Send>>>),
+}
+
+impl std::fmt::Debug for Function {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Host(_) => "a function",
+            Self::Callback(..) => "a callback",
+            Self::GiveUp(_) => "something kept",
+        })
+    }
+}
+
+/// Keeps something until the stream has come here.
+pub(crate) fn keep(
+    session: &'static Session,
+    stream: &Arc<Stream>,
+    kept: Box<dyn Send>,
+) -> Result<(), CUresult> {
+    put(session, stream, Function::GiveUp(Mutex::new(Some(kept))))
 }
 
 #[derive(Debug)]
@@ -72,7 +132,6 @@ struct Task {
     mark: AtomicU64,
     gate: u32,
     function: Function,
-    data: UserData,
 }
 
 impl Task {
@@ -84,17 +143,18 @@ impl Task {
     /// Calls the function, then lets the stream go on.
     fn run(&self, session: &Session) {
         let before = self.stream.fault.check();
-        let UserData(data) = self.data;
-        match self.function {
-            Function::Host(function) => {
+        match &self.function {
+            Function::Host(call) => {
                 if before.is_ok() {
-                    // SAFETY: the program gave function and data for this call.
-                    in_host_function(|| unsafe { function(data) });
+                    call.run();
                 }
             }
-            Function::Callback(callback, handle) => {
+            Function::Callback(callback, handle, UserData(data)) => {
                 // SAFETY: the program gave callback and data for this call.
-                in_host_function(|| unsafe { callback(handle, code(before), data) });
+                in_host_function(|| unsafe { callback(*handle, code(before), *data) });
+            }
+            Function::GiveUp(kept) => {
+                drop(kept.lock().unwrap_or_else(PoisonError::into_inner).take());
             }
         }
         let open = |_: Placed| GpurunGateOpen::new(self.gate);
@@ -173,9 +233,12 @@ fn end(session: &Session) {
     }
 }
 
-fn launch(stream: CUstream, function: Function, data: *mut c_void) -> Result<(), CUresult> {
-    let (session, context) = session::current()?;
-    let stream = stream::resolve_in(session, &context, stream)?;
+/// Puts the call of a function into a stream.
+fn put(
+    session: &'static Session,
+    stream: &Arc<Stream>,
+    function: Function,
+) -> Result<(), CUresult> {
     let functions = &session.objects.host_functions;
     stream.fault.check()?;
     // A full stream is waited for while nothing is held.
@@ -185,8 +248,7 @@ fn launch(stream: CUstream, function: Function, data: *mut c_void) -> Result<(),
         mark: AtomicU64::new(NO_MARK),
         gate: functions.gates.fetch_add(1, SeqCst),
         function,
-        data: UserData(data),
-        stream: Arc::clone(&stream),
+        stream: Arc::clone(stream),
     });
     // On the list before it is posted: who hears that the stream is there must find it.
     functions.tasks().push(Arc::clone(&task));
@@ -214,7 +276,14 @@ pub(crate) fn add_callback(
     let callback = callback
         .filter(|_| flags == 0)
         .ok_or(CUresult::INVALID_VALUE)?;
-    launch(stream, Function::Callback(callback, stream), user_data)
+    let (session, context) = session::current()?;
+    // A graph cannot have a callback.
+    let own = stream::resolve_in(session, &context, stream)?;
+    put(
+        session,
+        &own,
+        Function::Callback(callback, stream, UserData(user_data)),
+    )
 }
 
 pub(crate) unsafe fn cuLaunchHostFunc(
@@ -222,8 +291,15 @@ pub(crate) unsafe fn cuLaunchHostFunc(
     function: CUhostFn,
     user_data: *mut c_void,
 ) -> CUresult {
-    let function = function.ok_or(CUresult::INVALID_VALUE);
-    code(function.and_then(|function| launch(stream, Function::Host(function), user_data)))
+    code((|| {
+        let call = HostCall::new(function, user_data)?;
+        let (session, context) = session::current()?;
+        let stream = stream::resolve_any(session, &context, stream)?;
+        if capture::is_captured(session, &stream)? {
+            return capture::add(&stream, Operation::Host(call));
+        }
+        call.post(session, &stream)
+    })())
 }
 
 pub(crate) unsafe fn cuLaunchHostFunc_v2(

@@ -8,10 +8,11 @@
 //! | device | pageable | asked | with the bytes |
 //! | device | pinned, asynchronous | posted; lands before the stream's next completion is seen | at once |
 //! | device | device | posted | at once |
+//! | device | pageable, in a graph | as pinned | at once |
 //!
-//! No capture or host function exists yet, and a value that a stream waits for is device memory's, so nothing before a copy in its stream can
-//! write pinned memory, except other copies: those that will still land in the source are waited for before its bytes leave. A program that
-//! changes pinned memory after the copy was called and before a wait for a value lets the copy run would see the bytes of the call.
+//! What other copies will still write into the source is waited for before its bytes leave, and in a graph so is a function of the program that
+//! comes before the copy. Otherwise a copy takes the bytes of the call: a program that changes pinned memory afterwards, by a function in the
+//! stream or before it lets a held stream go, would not see the change.
 //!
 //! # Safety
 //! The program's memory is read and written within the ranges that it gave to a copy, by the contract of the CUDA driver API, and
@@ -32,7 +33,9 @@ use driver_api::wire::request::{
 use protocol::limits::{BULK_CHUNK_BYTES, MAX_INLINE_COPY_BYTES};
 
 use super::host;
+use crate::capture;
 use crate::entry::code;
+use crate::graph::{BoxCopy, Operation};
 use crate::session::{self, Session, malformed};
 use crate::stream::{self, Stream};
 
@@ -41,30 +44,59 @@ use crate::stream::{self, Stream};
 enum When {
     Now,
     Later,
+    /// At once, also where it lands in pageable memory: the program keeps what a graph names until the graph is over.
+    InGraph,
 }
 
 /// One copy's surroundings.
-struct Copy<'a> {
+pub(crate) struct Copy<'a> {
     session: &'a Session,
     stream: &'a Arc<Stream>,
     when: When,
 }
 
 /// Runs a copy in a stream of the current context.
-fn in_stream(
-    stream: CUstream,
-    when: When,
-    body: impl FnOnce(&Copy<'_>) -> Result<(), CUresult>,
-) -> CUresult {
+fn in_stream(stream: CUstream, body: impl FnOnce(&Copy<'_>) -> Result<(), CUresult>) -> CUresult {
     code((|| {
         let (session, context) = session::current()?;
         let stream = stream::resolve_in(session, &context, stream)?;
         body(&Copy {
             session,
             stream: &stream,
-            when,
+            when: When::Now,
         })
     })())
+}
+
+/// Runs a copy that is done later; of a captured stream it is a node of the graph, which `describe` makes.
+fn later(
+    stream: CUstream,
+    describe: impl FnOnce(&Session) -> Result<BoxCopy, CUresult>,
+    body: impl FnOnce(&Copy<'_>) -> Result<(), CUresult>,
+) -> CUresult {
+    code((|| {
+        let (session, context) = session::current()?;
+        let stream = stream::resolve_any(session, &context, stream)?;
+        if capture::is_captured(session, &stream)? {
+            return capture::add(&stream, Operation::Copy(Arc::new(describe(session)?)));
+        }
+        body(&Copy {
+            session,
+            stream: &stream,
+            when: When::Later,
+        })
+    })())
+}
+
+impl<'a> Copy<'a> {
+    /// The surroundings of a graph's copy.
+    pub(crate) fn in_graph(session: &'a Session, stream: &'a Arc<Stream>) -> Self {
+        Self {
+            session,
+            stream,
+            when: When::InGraph,
+        }
+    }
 }
 
 impl Copy<'_> {
@@ -72,7 +104,7 @@ impl Copy<'_> {
     ///
     /// # Safety
     /// `source` is readable for `length` bytes.
-    unsafe fn to_device(
+    pub(crate) unsafe fn to_device(
         &self,
         destination: u64,
         source: *const u8,
@@ -85,9 +117,8 @@ impl Copy<'_> {
         memory.check(destination, length as u64)?;
         check_host(source)?;
         let pinned = memory.host.find(source.addr(), length).is_some();
-        if pinned {
-            self.wait_for_landing(source, length)?;
-        }
+        // Copies of graphs land in pageable memory too.
+        self.wait_for_landing(source, length)?;
         if length <= MAX_INLINE_COPY_BYTES {
             // SAFETY: the caller's promise; the bytes are copied into the queue before this returns.
             let bytes = unsafe { std::slice::from_raw_parts(source, length) };
@@ -136,7 +167,7 @@ impl Copy<'_> {
     ///
     /// # Safety
     /// `destination` is writable for `length` bytes, until the stream has completed the copy.
-    unsafe fn to_host(
+    pub(crate) unsafe fn to_host(
         &self,
         destination: *mut u8,
         source: u64,
@@ -149,8 +180,8 @@ impl Copy<'_> {
         memory.check(source, length as u64)?;
         check_host(destination)?;
         let pinned = memory.host.find(destination.addr(), length).is_some();
-        if self.when == When::Later && pinned {
-            // SAFETY: pinned memory stays until it is freed, and freeing waits for what lands in it.
+        if self.when == When::InGraph || (self.when == When::Later && pinned) {
+            // SAFETY: pinned memory stays until it is freed, and freeing waits for what lands in it; other memory is the program's to keep.
             return unsafe { self.fetch(destination, source, length) };
         }
         // It is done when it returns, so it is not counted; but it has to fit.
@@ -253,7 +284,12 @@ impl Copy<'_> {
         Ok(())
     }
 
-    fn on_device(&self, destination: u64, source: u64, length: usize) -> Result<(), CUresult> {
+    pub(crate) fn on_device(
+        &self,
+        destination: u64,
+        source: u64,
+        length: usize,
+    ) -> Result<(), CUresult> {
         if length == 0 {
             return Ok(());
         }
@@ -269,7 +305,12 @@ impl Copy<'_> {
     ///
     /// # Safety
     /// Host addresses are readable or writable for `length` bytes.
-    unsafe fn unified(&self, destination: u64, source: u64, length: usize) -> Result<(), CUresult> {
+    pub(crate) unsafe fn unified(
+        &self,
+        destination: u64,
+        source: u64,
+        length: usize,
+    ) -> Result<(), CUresult> {
         let memory = &self.session.objects.memory;
         let host = |address: u64| core::ptr::with_exposed_provenance_mut::<u8>(address as usize);
         match (
@@ -313,7 +354,7 @@ pub(crate) unsafe fn cuMemcpyHtoD_v2(
     byte_count: usize,
 ) -> CUresult {
     // SAFETY: the API's contract.
-    in_stream(CUstream(0), When::Now, |copy| unsafe {
+    in_stream(CUstream(0), |copy| unsafe {
         copy.to_device(dst_device, src_host.cast(), byte_count)
     })
 }
@@ -324,8 +365,12 @@ pub(crate) unsafe fn cuMemcpyHtoDAsync_v2(
     byte_count: usize,
     stream: CUstream,
 ) -> CUresult {
+    let describe = |session: &Session| {
+        let source = (HOST, src_host.expose_provenance() as u64);
+        BoxCopy::linear(session, (DEVICE, dst_device), source, byte_count)
+    };
     // SAFETY: the API's contract.
-    in_stream(stream, When::Later, |copy| unsafe {
+    later(stream, describe, |copy| unsafe {
         copy.to_device(dst_device, src_host.cast(), byte_count)
     })
 }
@@ -336,7 +381,7 @@ pub(crate) unsafe fn cuMemcpyDtoH_v2(
     byte_count: usize,
 ) -> CUresult {
     // SAFETY: the API's contract.
-    in_stream(CUstream(0), When::Now, |copy| unsafe {
+    in_stream(CUstream(0), |copy| unsafe {
         copy.to_host(dst_host.cast(), src_device, byte_count)
     })
 }
@@ -347,8 +392,12 @@ pub(crate) unsafe fn cuMemcpyDtoHAsync_v2(
     byte_count: usize,
     stream: CUstream,
 ) -> CUresult {
+    let describe = |session: &Session| {
+        let destination = (HOST, dst_host.expose_provenance() as u64);
+        BoxCopy::linear(session, destination, (DEVICE, src_device), byte_count)
+    };
     // SAFETY: the API's contract.
-    in_stream(stream, When::Later, |copy| unsafe {
+    later(stream, describe, |copy| unsafe {
         copy.to_host(dst_host.cast(), src_device, byte_count)
     })
 }
@@ -359,7 +408,7 @@ pub(crate) unsafe fn cuMemcpyDtoD_v2(
     src_device: CUdeviceptr,
     byte_count: usize,
 ) -> CUresult {
-    in_stream(CUstream(0), When::Now, |copy| {
+    in_stream(CUstream(0), |copy| {
         copy.on_device(dst_device, src_device, byte_count)
     })
 }
@@ -370,14 +419,22 @@ pub(crate) unsafe fn cuMemcpyDtoDAsync_v2(
     byte_count: usize,
     stream: CUstream,
 ) -> CUresult {
-    in_stream(stream, When::Later, |copy| {
+    let describe = |session: &Session| {
+        BoxCopy::linear(
+            session,
+            (DEVICE, dst_device),
+            (DEVICE, src_device),
+            byte_count,
+        )
+    };
+    later(stream, describe, |copy| {
         copy.on_device(dst_device, src_device, byte_count)
     })
 }
 
 pub(crate) unsafe fn cuMemcpy(dst: CUdeviceptr, src: CUdeviceptr, byte_count: usize) -> CUresult {
     // SAFETY: the API's contract.
-    in_stream(CUstream(0), When::Now, |copy| unsafe {
+    in_stream(CUstream(0), |copy| unsafe {
         copy.unified(dst, src, byte_count)
     })
 }
@@ -388,16 +445,18 @@ pub(crate) unsafe fn cuMemcpyAsync(
     byte_count: usize,
     stream: CUstream,
 ) -> CUresult {
+    let describe =
+        |session: &Session| BoxCopy::linear(session, (UNIFIED, dst), (UNIFIED, src), byte_count);
     // SAFETY: the API's contract.
-    in_stream(stream, When::Later, |copy| unsafe {
+    later(stream, describe, |copy| unsafe {
         copy.unified(dst, src, byte_count)
     })
 }
 
 /// `CU_MEMORYTYPE_*`.
-const HOST: u32 = 1;
-const DEVICE: u32 = 2;
-const UNIFIED: u32 = 4;
+pub(crate) const HOST: u32 = 1;
+pub(crate) const DEVICE: u32 = 2;
+pub(crate) const UNIFIED: u32 = 4;
 
 /// One side of a copy between rectangles.
 #[derive(Clone, Copy)]
@@ -446,58 +505,80 @@ impl Side {
 ///
 /// # Safety
 /// The contract of `cuMemcpy2D`.
-unsafe fn copy_2d(copy: *const CUDA_MEMCPY2D, stream: CUstream, when: When) -> CUresult {
-    if copy.is_null() {
-        return CUresult::INVALID_VALUE;
-    }
-    // SAFETY: not null, readable by the API's contract.
-    let shape = unsafe { copy.read() };
+unsafe fn copy_rows(copy: &Copy<'_>, shape: &CUDA_MEMCPY2D) -> Result<(), CUresult> {
     let (width, height) = (shape.width_in_bytes, shape.height);
-    in_stream(stream, when, |copy| {
-        if width == 0 || height == 0 {
-            return Ok(());
-        }
-        let source = Side::new(
-            shape.src_memory_type,
-            shape.src_host,
-            shape.src_device,
-            (shape.src_x_in_bytes, shape.src_y),
-            shape.src_pitch,
-            width,
-        )?;
-        let destination = Side::new(
-            shape.dst_memory_type,
-            shape.dst_host,
-            shape.dst_device,
-            (shape.dst_x_in_bytes, shape.dst_y),
-            shape.dst_pitch,
-            width,
-        )?;
-        let dense = source.pitch == width as u64 && destination.pitch == width as u64;
-        let (rows, bytes) = if dense {
-            (1, width.checked_mul(height).ok_or(CUresult::INVALID_VALUE)?)
-        } else {
-            (height, width)
-        };
-        for row in 0..rows {
-            // SAFETY: the caller's promise for every row.
-            unsafe { copy.unified(destination.row(row)?, source.row(row)?, bytes) }?;
-        }
-        Ok(())
-    })
+    if width == 0 || height == 0 {
+        return Ok(());
+    }
+    let source = Side::new(
+        shape.src_memory_type,
+        shape.src_host,
+        shape.src_device,
+        (shape.src_x_in_bytes, shape.src_y),
+        shape.src_pitch,
+        width,
+    )?;
+    let destination = Side::new(
+        shape.dst_memory_type,
+        shape.dst_host,
+        shape.dst_device,
+        (shape.dst_x_in_bytes, shape.dst_y),
+        shape.dst_pitch,
+        width,
+    )?;
+    let dense = source.pitch == width as u64 && destination.pitch == width as u64;
+    let (rows, bytes) = if dense {
+        (1, width.checked_mul(height).ok_or(CUresult::INVALID_VALUE)?)
+    } else {
+        (height, width)
+    };
+    for row in 0..rows {
+        // SAFETY: the caller's promise for every row.
+        unsafe { copy.unified(destination.row(row)?, source.row(row)?, bytes) }?;
+    }
+    Ok(())
+}
+
+/// # Safety
+/// `copy` is null or points to a description.
+unsafe fn described(copy: *const CUDA_MEMCPY2D) -> Result<CUDA_MEMCPY2D, CUresult> {
+    if copy.is_null() {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: the caller's promise, and not null.
+    Ok(unsafe { copy.read() })
+}
+
+/// # Safety
+/// The contract of `cuMemcpy2D`.
+unsafe fn copy_2d(copy: *const CUDA_MEMCPY2D) -> CUresult {
+    // SAFETY: the caller's promise.
+    match unsafe { described(copy) } {
+        // SAFETY: as above.
+        Ok(shape) => in_stream(CUstream(0), |copy| unsafe { copy_rows(copy, &shape) }),
+        Err(code) => code,
+    }
 }
 
 pub(crate) unsafe fn cuMemcpy2D_v2(copy: *const CUDA_MEMCPY2D) -> CUresult {
     // SAFETY: the same contract.
-    unsafe { copy_2d(copy, CUstream(0), When::Now) }
+    unsafe { copy_2d(copy) }
 }
 
 pub(crate) unsafe fn cuMemcpy2DUnaligned_v2(copy: *const CUDA_MEMCPY2D) -> CUresult {
     // SAFETY: the same contract.
-    unsafe { copy_2d(copy, CUstream(0), When::Now) }
+    unsafe { copy_2d(copy) }
 }
 
 pub(crate) unsafe fn cuMemcpy2DAsync_v2(copy: *const CUDA_MEMCPY2D, stream: CUstream) -> CUresult {
-    // SAFETY: the same contract.
-    unsafe { copy_2d(copy, stream, When::Later) }
+    // SAFETY: the API's contract.
+    match unsafe { described(copy) } {
+        Ok(shape) => later(
+            stream,
+            |session| BoxCopy::rectangle(session, &shape),
+            // SAFETY: as above.
+            |copy| unsafe { copy_rows(copy, &shape) },
+        ),
+        Err(code) => code,
+    }
 }

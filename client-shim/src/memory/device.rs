@@ -32,6 +32,7 @@ use driver_api::wire::request::{
 
 use super::host::{self, HostMemory};
 use super::out;
+use crate::capture;
 use crate::context::Context;
 use crate::entry::code;
 use crate::link::Link;
@@ -701,6 +702,7 @@ pub(crate) unsafe fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytesize: usize) -> C
     code((|| {
         let place = out(dptr)?;
         let (session, context) = session::current()?;
+        capture::forbid_unsafe()?;
         let address = session
             .objects
             .memory
@@ -724,6 +726,7 @@ pub(crate) unsafe fn cuMemAllocPitch_v2(
             return Err(CUresult::INVALID_VALUE);
         }
         let (session, context) = session::current()?;
+        capture::forbid_unsafe()?;
         let pitch = width_in_bytes.checked_next_multiple_of(BLOCK as usize);
         let size = pitch
             .and_then(|pitch| pitch.checked_mul(height))
@@ -747,6 +750,7 @@ pub(crate) unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
         if dptr == 0 {
             return Ok(());
         }
+        capture::forbid_unsafe()?;
         let memory = &session.objects.memory;
         session.objects.stream_ordered.forget(session, dptr)?;
         memory.free(session, dptr)?;

@@ -7,18 +7,21 @@ use core::ffi::{c_uchar, c_uint, c_ushort};
 use driver_api::abi::{CUdeviceptr, CUresult, CUstream};
 use driver_api::wire::request::GpurunFill;
 
+use crate::capture;
 use crate::entry::code;
-use crate::session;
-use crate::stream;
+use crate::graph::Operation;
+use crate::session::{self, Session};
+use crate::stream::{self, Stream};
 
 /// Rows of equal elements.
-struct Fill {
-    destination: u64,
-    pitch: usize,
-    value: u32,
-    element_bytes: u32,
-    width: usize,
-    height: usize,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fill {
+    pub(crate) destination: u64,
+    pub(crate) pitch: usize,
+    pub(crate) value: u32,
+    pub(crate) element_bytes: u32,
+    pub(crate) width: usize,
+    pub(crate) height: usize,
 }
 
 impl Fill {
@@ -33,13 +36,24 @@ impl Fill {
         }
     }
 
-    fn post(&self, stream: CUstream) -> Result<(), CUresult> {
+    fn run(&self, stream: CUstream) -> Result<(), CUresult> {
         let (session, context) = session::current()?;
-        let stream = stream::resolve_in(session, &context, stream)?;
+        let stream = stream::resolve_any(session, &context, stream)?;
+        if capture::is_captured(session, &stream)? {
+            self.check(session)?;
+            return capture::add(&stream, Operation::Fill(*self));
+        }
+        self.post(session, &stream)
+    }
+
+    /// Whether all of it is device memory, and aligned.
+    pub(crate) fn check(&self, session: &Session) -> Result<(), CUresult> {
         if self.width == 0 || self.height == 0 {
             return Ok(());
         }
-        if !self.destination.is_multiple_of(self.element_bytes.into()) {
+        if !matches!(self.element_bytes, 1 | 2 | 4)
+            || !self.destination.is_multiple_of(self.element_bytes.into())
+        {
             return Err(CUresult::INVALID_VALUE);
         }
         let row = self
@@ -56,7 +70,18 @@ impl Fill {
             .checked_mul(self.height - 1)
             .and_then(|rows| rows.checked_add(row));
         let size = rows.ok_or(CUresult::INVALID_VALUE)? as u64;
-        session.objects.memory.check(self.destination, size)?;
+        session
+            .objects
+            .memory
+            .check(self.destination, size)
+            .map(drop)
+    }
+
+    pub(crate) fn post(&self, session: &Session, stream: &Stream) -> Result<(), CUresult> {
+        self.check(session)?;
+        if self.width == 0 || self.height == 0 {
+            return Ok(());
+        }
         let request = GpurunFill::new(
             self.destination,
             self.pitch as u64,
@@ -66,18 +91,18 @@ impl Fill {
             self.element_bytes,
             stream.wire_id(),
         );
-        session.post_work(&stream, &request, &[])
+        session.post_work(stream, &request, &[])
     }
 }
 
 macro_rules! fills {
     ($($value:ty, $bytes:literal: $now:ident, $later:ident, $now_2d:ident, $later_2d:ident;)*) => {$(
         pub(crate) unsafe fn $now(dst: CUdeviceptr, value: $value, n: usize) -> CUresult {
-            code(Fill::row(dst, value.into(), $bytes, n).post(CUstream(0)))
+            code(Fill::row(dst, value.into(), $bytes, n).run(CUstream(0)))
         }
 
         pub(crate) unsafe fn $later(dst: CUdeviceptr, value: $value, n: usize, stream: CUstream) -> CUresult {
-            code(Fill::row(dst, value.into(), $bytes, n).post(stream))
+            code(Fill::row(dst, value.into(), $bytes, n).run(stream))
         }
 
         pub(crate) unsafe fn $now_2d(
@@ -88,7 +113,7 @@ macro_rules! fills {
             height: usize,
         ) -> CUresult {
             let value = value.into();
-            code(Fill { destination, pitch, value, element_bytes: $bytes, width, height }.post(CUstream(0)))
+            code(Fill { destination, pitch, value, element_bytes: $bytes, width, height }.run(CUstream(0)))
         }
 
         pub(crate) unsafe fn $later_2d(
@@ -100,7 +125,7 @@ macro_rules! fills {
             stream: CUstream,
         ) -> CUresult {
             let value = value.into();
-            code(Fill { destination, pitch, value, element_bytes: $bytes, width, height }.post(stream))
+            code(Fill { destination, pitch, value, element_bytes: $bytes, width, height }.run(stream))
         }
     )*};
 }

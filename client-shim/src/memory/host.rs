@@ -17,6 +17,7 @@ use driver_api::abi::{CUdeviceptr, CUresult};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use super::out;
+use crate::capture;
 use crate::entry::code;
 use crate::link::Transfer;
 use crate::log;
@@ -162,6 +163,7 @@ impl HostMemory {
 fn allocate(place: *mut *mut c_void, size: usize, flags: c_uint) -> Result<(), CUresult> {
     let place = out(place)?;
     let (session, _) = session::current()?;
+    capture::forbid_unsafe()?;
     if size == 0 || flags & !ALL_ALLOC_FLAGS != 0 {
         return Err(CUresult::INVALID_VALUE);
     }
@@ -201,6 +203,7 @@ pub(crate) unsafe fn cuMemAllocHost_v2(pp: *mut *mut c_void, bytesize: usize) ->
 pub(crate) unsafe fn cuMemFreeHost(p: *mut c_void) -> CUresult {
     code((|| {
         let (session, _) = session::current()?;
+        capture::forbid_unsafe()?;
         let pinned = session.objects.memory.host.remove(p.addr(), true)?;
         // SAFETY: mapped by `allocate`; the program gives it back, and nothing of ours lands there any more.
         let _ = unsafe { munmap(p, pinned.mapped) };

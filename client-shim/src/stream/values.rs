@@ -10,15 +10,18 @@
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
 use core::ffi::c_uint;
+use std::sync::Arc;
 
 use driver_api::abi::{CUdeviceptr, CUresult, CUstream, CUstreamBatchMemOpParams};
 use driver_api::stream_memory::{MAX_OPERATIONS, StreamMemoryOperation, kind};
 use driver_api::wire::request::GpurunStreamMemory;
 use zerocopy::IntoBytes;
 
-use super::resolve_in;
+use super::{Stream, resolve_any};
+use crate::capture;
 use crate::device::Device;
 use crate::entry::code;
+use crate::graph::{MemoryCall, Operation};
 use crate::log;
 use crate::session::{self, Session};
 
@@ -60,22 +63,44 @@ fn is_pinned(session: &Session, address: u64) -> bool {
     usize::try_from(address).is_ok_and(|address| host.find(address, 1).is_some())
 }
 
-fn post(stream: CUstream, operations: &[StreamMemoryOperation]) -> Result<(), CUresult> {
+fn run(stream: CUstream, operations: &[StreamMemoryOperation]) -> Result<(), CUresult> {
     let (session, context) = session::current()?;
-    let stream = resolve_in(session, &context, stream)?;
-    let device = &session.devices[context.device];
-    for operation in operations {
-        check(session, device, operation)?;
+    let stream = resolve_any(session, &context, stream)?;
+    check_all(session, context.device, operations)?;
+    if capture::is_captured(session, &stream)? {
+        let call = MemoryCall::new(operations);
+        return capture::add(&stream, Operation::Memory(Arc::new(call)));
     }
+    post(session, &stream, operations)
+}
+
+/// Whether a device can do these.
+pub(crate) fn check_all(
+    session: &Session,
+    device: usize,
+    operations: &[StreamMemoryOperation],
+) -> Result<(), CUresult> {
+    let device = &session.devices[device];
+    operations
+        .iter()
+        .try_for_each(|operation| check(session, device, operation))
+}
+
+/// Puts operations that were checked into a stream.
+pub(crate) fn post(
+    session: &Session,
+    stream: &Stream,
+    operations: &[StreamMemoryOperation],
+) -> Result<(), CUresult> {
     if operations.is_empty() {
         return Ok(());
     }
     let count = operations.len();
     let request = GpurunStreamMemory::new(stream.wire_id(), count as u32);
     if operations.iter().any(StreamMemoryOperation::flushes) {
-        session.ask_work(&stream, &request, operations.as_bytes())
+        session.ask_work(stream, &request, operations.as_bytes())
     } else {
-        session.post_operations(&stream, count as u64, &request, operations.as_bytes())
+        session.post_operations(stream, count as u64, &request, operations.as_bytes())
     }
 }
 
@@ -83,12 +108,12 @@ macro_rules! operations {
     ($($value:ty, $kind:ident: $old:ident, $new:ident;)*) => {$(
         pub(crate) unsafe fn $old(stream: CUstream, addr: CUdeviceptr, value: $value, flags: c_uint) -> CUresult {
             let operation = StreamMemoryOperation::new(kind::$kind, addr, value.into(), flags);
-            code(post(stream, &[operation]))
+            code(run(stream, &[operation]))
         }
 
         pub(crate) unsafe fn $new(stream: CUstream, addr: CUdeviceptr, value: $value, flags: c_uint) -> CUresult {
             let operation = StreamMemoryOperation::new(kind::$kind, addr, value.into(), flags);
-            code(post(stream, &[operation]))
+            code(run(stream, &[operation]))
         }
     )*};
 }
@@ -102,22 +127,20 @@ operations! {
 
 /// # Safety
 /// `parameters` has `count` elements.
-unsafe fn post_batch(
-    stream: CUstream,
+pub(crate) unsafe fn operations_at(
     count: c_uint,
     parameters: *const CUstreamBatchMemOpParams,
     flags: c_uint,
-) -> Result<(), CUresult> {
+) -> Result<Vec<StreamMemoryOperation>, CUresult> {
     let count = count as usize;
     if flags != 0 || count > MAX_OPERATIONS || (parameters.is_null() && count > 0) {
         return Err(CUresult::INVALID_VALUE);
     }
-    let operations: Vec<_> = (0..count)
+    Ok((0..count)
         // SAFETY: the caller's promise.
         .map(|index| unsafe { parameters.add(index).read() })
         .map(|parameters| StreamMemoryOperation::from_parameters(&parameters))
-        .collect();
-    post(stream, &operations)
+        .collect())
 }
 
 pub(crate) unsafe fn cuStreamBatchMemOp(
@@ -127,7 +150,7 @@ pub(crate) unsafe fn cuStreamBatchMemOp(
     flags: c_uint,
 ) -> CUresult {
     // SAFETY: the API's contract.
-    code(unsafe { post_batch(stream, count, param_array, flags) })
+    code(unsafe { operations_at(count, param_array, flags) }.and_then(|all| run(stream, &all)))
 }
 
 pub(crate) unsafe fn cuStreamBatchMemOp_v2(
@@ -137,5 +160,5 @@ pub(crate) unsafe fn cuStreamBatchMemOp_v2(
     flags: c_uint,
 ) -> CUresult {
     // SAFETY: the API's contract.
-    code(unsafe { post_batch(stream, count, param_array, flags) })
+    code(unsafe { operations_at(count, param_array, flags) }.and_then(|all| run(stream, &all)))
 }

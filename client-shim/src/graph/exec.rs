@@ -1,0 +1,473 @@
+//! Graphs that can be launched.
+//!
+//! # Safety
+//! Structures are read, and out parameters written, where the program says, by the contract of the CUDA driver API.
+#![expect(unsafe_code, reason = "structures and out parameters of a C ABI")]
+#![expect(non_snake_case, reason = "these are the driver's names")]
+
+use core::ffi::{c_char, c_uint, c_ulonglong};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use driver_api::abi::{
+    CUDA_BATCH_MEM_OP_NODE_PARAMS, CUDA_GRAPH_INSTANTIATE_PARAMS, CUDA_HOST_NODE_PARAMS_v1,
+    CUDA_KERNEL_NODE_PARAMS, CUDA_KERNEL_NODE_PARAMS_v1, CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS_v1,
+    CUcontext, CUevent, CUgraph, CUgraphExec, CUgraphExecUpdateResult, CUgraphExecUpdateResultInfo,
+    CUgraphNode, CUgraphNodeParams, CUresult, CUstream,
+};
+
+use super::layout::{InstantiateParameters, UpdateResult};
+use super::model::{destroy, find, node_of};
+use super::node::{self, Maker, given};
+use super::steps::{self, Last, Step, steps_of};
+use super::{Operation, UserReference, answer, answer_if_asked};
+use crate::capture;
+use crate::entry::code;
+use crate::handles::Handle;
+use crate::log;
+use crate::objects::unique;
+use crate::session;
+use crate::stream;
+
+/// `CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH`.
+const DEVICE_LAUNCH: u64 = 4;
+/// Freeing on launch, uploading, priorities of nodes: nothing has to be done for them.
+const KNOWN_FLAGS: u64 = 1 | 2 | 8;
+
+/// A graph that can be launched.
+#[derive(Debug)]
+pub(crate) struct Exec {
+    unique: u64,
+    flags: u64,
+    /// The graph that it was made of, whose nodes name its steps.
+    graph: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    steps: Arc<Vec<Step>>,
+    last: Option<Last>,
+    references: Vec<Arc<UserReference>>,
+}
+
+impl Exec {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the step that was made of a node.
+    fn number_of(&self, node: CUgraphNode) -> Result<u32, CUresult> {
+        let (graph, number) = node_of(node)?;
+        let is_own = graph.unique == self.graph;
+        is_own.then_some(number).ok_or(CUresult::INVALID_VALUE)
+    }
+}
+
+fn exec_of(handle: CUgraphExec) -> Result<Arc<Exec>, CUresult> {
+    let session = session::get()?;
+    let exec = handle
+        .undress()
+        .and_then(|id| session.objects.graph_execs.get(id));
+    exec.ok_or(CUresult::INVALID_HANDLE)
+}
+
+fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
+    let (session, _) = session::current()?;
+    let graph = find(graph)?;
+    if flags & DEVICE_LAUNCH != 0 {
+        log::warn_once(
+            "CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH",
+            format_args!("launching a graph from the device is not supported"),
+        );
+        return Err(CUresult::NOT_SUPPORTED);
+    }
+    if flags & !KNOWN_FLAGS != 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let state = State {
+        steps: Arc::new(steps_of(&graph, 0)?),
+        last: None,
+        references: graph.references(),
+    };
+    let mut handle = CUgraphExec(0);
+    session.objects.graph_execs.insert_with(|id| {
+        handle = CUgraphExec::dress(id);
+        Exec {
+            unique: unique(),
+            flags,
+            graph: graph.unique,
+            state: Mutex::new(state),
+        }
+    });
+    Ok(handle)
+}
+
+pub(crate) unsafe fn cuGraphInstantiateWithFlags(
+    graph_exec: *mut CUgraphExec,
+    graph: CUgraph,
+    flags: c_ulonglong,
+) -> CUresult {
+    if graph_exec.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(graph_exec, instantiate(graph, flags)) }
+}
+
+pub(crate) unsafe fn cuGraphInstantiate_v2(
+    graph_exec: *mut CUgraphExec,
+    graph: CUgraph,
+    error_node: *mut CUgraphNode,
+    log_buffer: *mut c_char,
+    buffer_size: usize,
+) -> CUresult {
+    // SAFETY: the caller passes places for handles, and a buffer of this size.
+    unsafe {
+        answer_if_asked(error_node, CUgraphNode(0));
+        if buffer_size > 0 {
+            answer_if_asked(log_buffer, 0);
+        }
+        cuGraphInstantiateWithFlags(graph_exec, graph, 0)
+    }
+}
+
+pub(crate) unsafe fn cuGraphInstantiate(
+    graph_exec: *mut CUgraphExec,
+    graph: CUgraph,
+    error_node: *mut CUgraphNode,
+    log_buffer: *mut c_char,
+    buffer_size: usize,
+) -> CUresult {
+    // SAFETY: the caller's promises are the same.
+    unsafe { cuGraphInstantiate_v2(graph_exec, graph, error_node, log_buffer, buffer_size) }
+}
+
+pub(crate) unsafe fn cuGraphInstantiateWithParams(
+    graph_exec: *mut CUgraphExec,
+    graph: CUgraph,
+    instantiate_params: *mut CUDA_GRAPH_INSTANTIATE_PARAMS,
+) -> CUresult {
+    const GOOD: c_uint = 0;
+    const FAILED: c_uint = 1;
+    // SAFETY: the caller passes parameters, in which the answer is written too.
+    unsafe {
+        let place = instantiate_params.cast::<InstantiateParameters>();
+        let parameters: InstantiateParameters = match given(instantiate_params) {
+            Ok(parameters) => parameters,
+            Err(error) => return error,
+        };
+        let result = cuGraphInstantiateWithFlags(graph_exec, graph, parameters.flags);
+        place.write_unaligned(InstantiateParameters {
+            error_node: CUgraphNode(0),
+            result: if result == CUresult::SUCCESS {
+                GOOD
+            } else {
+                FAILED
+            },
+            ..parameters
+        });
+        result
+    }
+}
+
+pub(crate) unsafe fn cuGraphExecDestroy(graph_exec: CUgraphExec) -> CUresult {
+    code((|| {
+        let session = session::get()?;
+        let id = graph_exec.undress().ok_or(CUresult::INVALID_HANDLE)?;
+        let exec = session.objects.graph_execs.remove(id);
+        exec.map(drop).ok_or(CUresult::INVALID_HANDLE)
+    })())
+}
+
+pub(crate) unsafe fn cuGraphExecGetFlags(graph_exec: CUgraphExec, flags: *mut u64) -> CUresult {
+    // SAFETY: the caller passes a place for flags.
+    unsafe { answer(flags, exec_of(graph_exec).map(|exec| exec.flags)) }
+}
+
+pub(crate) unsafe fn cuGraphExecGetId(graph_exec: CUgraphExec, graph_id: *mut c_uint) -> CUresult {
+    let id = exec_of(graph_exec).map(|exec| exec.unique as c_uint);
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(graph_id, id) }
+}
+
+fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
+    let (session, context) = session::current()?;
+    let exec = exec_of(exec)?;
+    let stream = stream::resolve_any(session, &context, stream)?;
+    // Held, so that two launches are posted one after the other.
+    let mut state = exec.lock();
+    if capture::is_captured(session, &stream)? {
+        let graph = steps::graph_of(session, &state.steps)?;
+        let handle = graph.handle();
+        let added = capture::add(&stream, Operation::Child(graph));
+        destroy(handle)?;
+        return added;
+    }
+    stream.fault.check()?;
+    if let Some(last) = &state.last {
+        last.precede(session, &stream)?;
+    }
+    state.last = Some(Last::new(&stream));
+    steps::post(session, &stream, &state.steps, &state.references)
+}
+
+pub(crate) unsafe fn cuGraphLaunch(graph: CUgraphExec, stream: CUstream) -> CUresult {
+    code(launch(graph, stream))
+}
+
+pub(crate) unsafe fn cuGraphUpload(graph: CUgraphExec, stream: CUstream) -> CUresult {
+    // There is nothing to upload.
+    code((|| {
+        exec_of(graph)?;
+        stream::resolve(stream).map(drop)
+    })())
+}
+
+/// Changes the step of a node.
+fn change(
+    exec: CUgraphExec,
+    node: CUgraphNode,
+    make: impl FnOnce(&Maker, &Operation) -> Result<Operation, CUresult>,
+) -> CUresult {
+    code((|| {
+        let exec = exec_of(exec)?;
+        let number = exec.number_of(node)?;
+        let maker = Maker::new()?;
+        let mut state = exec.lock();
+        let mut steps = state.steps.iter();
+        let index = steps.position(|step| step.number == number);
+        let index = index.ok_or(CUresult::INVALID_VALUE)?;
+        let operation = make(&maker, &state.steps[index].operation)?;
+        let step = state.steps[index].with(operation)?;
+        Arc::make_mut(&mut state.steps)[index] = step;
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuGraphExecKernelNodeSetParams(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    node_params: *const CUDA_KERNEL_NODE_PARAMS_v1,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    change(graph_exec, node, |maker, before| unsafe {
+        maker.kernel_instead(given(node_params)?, before)
+    })
+}
+
+pub(crate) unsafe fn cuGraphExecKernelNodeSetParams_v2(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    node_params: *const CUDA_KERNEL_NODE_PARAMS,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    change(graph_exec, node, |maker, before| unsafe {
+        maker.kernel_instead(node::in_context(given(node_params)?), before)
+    })
+}
+
+pub(crate) unsafe fn cuGraphExecMemcpyNodeSetParams(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    copy_params: *const CUDA_MEMCPY3D,
+    _ctx: CUcontext,
+) -> CUresult {
+    // SAFETY: the caller passes a description.
+    change(graph_exec, node, |maker, _| unsafe {
+        maker.copy(copy_params)
+    })
+}
+
+pub(crate) unsafe fn cuGraphExecMemsetNodeSetParams(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    memset_params: *const CUDA_MEMSET_NODE_PARAMS_v1,
+    _ctx: CUcontext,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    let given = unsafe { given(memset_params) };
+    change(graph_exec, node, |maker, _| maker.fill(given?))
+}
+
+pub(crate) unsafe fn cuGraphExecHostNodeSetParams(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    node_params: *const CUDA_HOST_NODE_PARAMS_v1,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    let given = unsafe { given(node_params) };
+    change(graph_exec, node, |_, _| node::host(given?))
+}
+
+pub(crate) unsafe fn cuGraphExecChildGraphNodeSetParams(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    child_graph: CUgraph,
+) -> CUresult {
+    change(graph_exec, node, |_, _| node::child(child_graph))
+}
+
+pub(crate) unsafe fn cuGraphExecEventRecordNodeSetEvent(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    event: CUevent,
+) -> CUresult {
+    change(graph_exec, node, |_, _| node::record(event))
+}
+
+pub(crate) unsafe fn cuGraphExecEventWaitNodeSetEvent(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    event: CUevent,
+) -> CUresult {
+    change(graph_exec, node, |_, _| node::wait(event))
+}
+
+pub(crate) unsafe fn cuGraphExecNodeSetParams(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    node_params: *mut CUgraphNodeParams,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    change(graph_exec, node, |maker, before| unsafe {
+        maker.any_instead(node_params, before)
+    })
+}
+
+pub(crate) unsafe fn cuGraphNodeSetEnabled(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    is_enabled: c_uint,
+) -> CUresult {
+    let set = || {
+        let exec = exec_of(graph_exec)?;
+        let number = exec.number_of(node)?;
+        let mut state = exec.lock();
+        let steps = Arc::make_mut(&mut state.steps);
+        let step = steps.iter_mut().find(|step| step.number == number);
+        let step = step.ok_or(CUresult::INVALID_VALUE)?;
+        if !step.operation.can_be_disabled() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        step.is_enabled = is_enabled != 0;
+        Ok(())
+    };
+    code(set())
+}
+
+pub(crate) unsafe fn cuGraphNodeGetEnabled(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    is_enabled: *mut c_uint,
+) -> CUresult {
+    let found = || {
+        let exec = exec_of(graph_exec)?;
+        let number = exec.number_of(node)?;
+        let state = exec.lock();
+        let step = state.steps.iter().find(|step| step.number == number);
+        let step = step.filter(|step| step.operation.can_be_disabled());
+        Ok(c_uint::from(
+            step.ok_or(CUresult::INVALID_VALUE)?.is_enabled,
+        ))
+    };
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(is_enabled, found()) }
+}
+
+/// `CU_GRAPH_EXEC_UPDATE_*`.
+const UPDATED: CUgraphExecUpdateResult = 0;
+const FAILED_UPDATE: CUgraphExecUpdateResult = 1;
+const TOPOLOGY_CHANGED: CUgraphExecUpdateResult = 2;
+const KIND_CHANGED: CUgraphExecUpdateResult = 3;
+
+/// Takes over what the nodes of a graph with the same shape do, or tells what is different.
+fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
+    session::current()?;
+    let (exec, graph) = (exec_of(exec)?, find(graph)?);
+    let fresh = steps_of(&graph, 0)?;
+    let mut state = exec.lock();
+    if let Some((number, of_kind)) = steps::difference(&state.steps, &fresh) {
+        let node = number.and_then(|number| graph.node(number).ok());
+        return Ok(UpdateResult {
+            result: if of_kind {
+                KIND_CHANGED
+            } else {
+                TOPOLOGY_CHANGED
+            },
+            node: node.map_or(CUgraphNode(0), |node| node.handle),
+            from_node: CUgraphNode(0),
+        });
+    }
+    state.steps = Arc::new(steps::updated(&state.steps, &fresh)?);
+    let before = std::mem::replace(&mut state.references, graph.references());
+    // Outside the lock: the last reference calls the program.
+    drop(state);
+    drop(before);
+    Ok(UpdateResult {
+        result: UPDATED,
+        node: CUgraphNode(0),
+        from_node: CUgraphNode(0),
+    })
+}
+
+pub(crate) unsafe fn cuGraphExecUpdate_v2(
+    graph_exec: CUgraphExec,
+    graph: CUgraph,
+    result_info: *mut CUgraphExecUpdateResultInfo,
+) -> CUresult {
+    if result_info.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    match update(graph_exec, graph) {
+        Err(error) => {
+            let result = UpdateResult {
+                result: FAILED_UPDATE,
+                node: CUgraphNode(0),
+                from_node: CUgraphNode(0),
+            };
+            // SAFETY: the caller passes a place for it.
+            unsafe { answer(result_info.cast(), Ok(result)) };
+            error
+        }
+        Ok(result) => {
+            // SAFETY: the caller passes a place for it.
+            unsafe { answer(result_info.cast(), Ok(result)) };
+            if result.result == UPDATED {
+                CUresult::SUCCESS
+            } else {
+                CUresult::GRAPH_EXEC_UPDATE_FAILURE
+            }
+        }
+    }
+}
+
+pub(crate) unsafe fn cuGraphExecUpdate(
+    graph_exec: CUgraphExec,
+    graph: CUgraph,
+    error_node_out: *mut CUgraphNode,
+    update_result_out: *mut CUgraphExecUpdateResult,
+) -> CUresult {
+    let mut result = UpdateResult {
+        result: UPDATED,
+        node: CUgraphNode(0),
+        from_node: CUgraphNode(0),
+    };
+    // SAFETY: the result is a local; the caller passes places for a node and a result.
+    unsafe {
+        let code = cuGraphExecUpdate_v2(graph_exec, graph, (&raw mut result).cast());
+        answer_if_asked(error_node_out, result.node);
+        answer_if_asked(update_result_out, result.result);
+        code
+    }
+}
+
+pub(crate) unsafe fn cuGraphExecBatchMemOpNodeSetParams(
+    graph_exec: CUgraphExec,
+    node: CUgraphNode,
+    node_params: *const CUDA_BATCH_MEM_OP_NODE_PARAMS,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    change(graph_exec, node, |maker, _| unsafe {
+        maker.memory(node_params)
+    })
+}

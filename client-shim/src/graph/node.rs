@@ -1,0 +1,718 @@
+//! Nodes: making them, and what can be asked of them and changed.
+//!
+//! # Safety
+//! Structures and arrays are read, and out parameters written, where the program says, by the contract of the CUDA driver API.
+#![expect(unsafe_code, reason = "structures and arrays of a C ABI")]
+#![expect(non_snake_case, reason = "these are the driver's names")]
+
+use core::ffi::c_uint;
+use std::sync::Arc;
+
+use driver_api::abi::{
+    CUDA_BATCH_MEM_OP_NODE_PARAMS, CUDA_HOST_NODE_PARAMS_v1, CUDA_KERNEL_NODE_PARAMS,
+    CUDA_KERNEL_NODE_PARAMS_v1, CUDA_MEMCPY3D, CUDA_MEMSET_NODE_PARAMS_v1, CUcontext, CUevent,
+    CUgraph, CUgraphEdgeData, CUgraphNode, CUgraphNodeParams, CUgraphNodeType, CUkernelNodeAttrID,
+    CUkernelNodeAttrValue, CUresult,
+};
+
+use super::layout::{
+    AnyParameters, CopyParameters, FillParameters, HostParameters, KernelParameters,
+    KernelParametersInContext, MemoryParameters,
+};
+use super::{BoxCopy, MemoryCall, Operation, answer, check_edges, find, handles_at, node_of};
+use crate::context;
+use crate::entry::code;
+use crate::event;
+use crate::handles::Handle;
+use crate::launch::{HostCall, Kernel, Shape, VALUE_BYTES};
+use crate::log;
+use crate::memory::Fill;
+use crate::session::{self, Session};
+use crate::stream;
+
+/// Reads a structure of the caller's.
+///
+/// # Safety
+/// `pointer` is null or points to a `T`.
+pub(super) unsafe fn given<T: core::marker::Copy, P>(pointer: *const P) -> Result<T, CUresult> {
+    if pointer.is_null() {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: the caller's promise, and not null.
+    Ok(unsafe { pointer.cast::<T>().read_unaligned() })
+}
+
+/// The session and its device that a node is made for: every call that makes one needs a context.
+pub(super) struct Maker {
+    pub(super) session: &'static Session,
+    device: usize,
+}
+
+impl Maker {
+    pub(super) fn new() -> Result<Self, CUresult> {
+        let (session, context) = session::current()?;
+        Ok(Self {
+            session,
+            device: context.device,
+        })
+    }
+
+    /// # Safety
+    /// As for `cuLaunchKernel`, for the parameters.
+    pub(super) unsafe fn kernel(
+        &self,
+        parameters: KernelParameters,
+    ) -> Result<Operation, CUresult> {
+        // SAFETY: the caller's promise.
+        unsafe { self.kernel_like(parameters, None) }
+    }
+
+    /// A kernel, with the attributes of another.
+    ///
+    /// # Safety
+    /// As [`Self::kernel`].
+    unsafe fn kernel_like(
+        &self,
+        parameters: KernelParameters,
+        before: Option<&Kernel>,
+    ) -> Result<Operation, CUresult> {
+        let mut shape = Shape::new(parameters.grid, parameters.block, parameters.shared_bytes);
+        if let Some(before) = before {
+            shape = shape.with_attributes_of(&before.shape);
+        }
+        let KernelParameters {
+            function,
+            kernel_params,
+            extra,
+            ..
+        } = parameters;
+        let device = &self.session.devices[self.device];
+        // SAFETY: the caller's promise.
+        let kernel = unsafe { Kernel::new(device, shape, function, kernel_params, extra) }?;
+        Ok(Operation::Kernel(Arc::new(kernel)))
+    }
+
+    /// A kernel instead of another, whose attributes it keeps.
+    ///
+    /// # Safety
+    /// As [`Self::kernel`].
+    pub(super) unsafe fn kernel_instead(
+        &self,
+        parameters: KernelParameters,
+        before: &Operation,
+    ) -> Result<Operation, CUresult> {
+        let Operation::Kernel(kernel) = before else {
+            return Err(CUresult::INVALID_VALUE);
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.kernel_like(parameters, Some(kernel)) }
+    }
+
+    pub(super) fn fill(&self, parameters: FillParameters) -> Result<Operation, CUresult> {
+        let fill = Fill {
+            destination: parameters.destination,
+            pitch: parameters.pitch,
+            value: parameters.value,
+            element_bytes: parameters.element_size,
+            width: parameters.width,
+            height: parameters.height,
+        };
+        fill.check(self.session)?;
+        Ok(Operation::Fill(fill))
+    }
+
+    /// # Safety
+    /// `copy` is null or points to a description of a copy.
+    pub(super) unsafe fn copy(&self, copy: *const CUDA_MEMCPY3D) -> Result<Operation, CUresult> {
+        // SAFETY: the caller's promise.
+        let description = unsafe { given(copy) }?;
+        let copy = BoxCopy::new(self.session, description)?;
+        Ok(Operation::Copy(Arc::new(copy)))
+    }
+
+    /// # Safety
+    /// `parameters` is null or points to parameters, whose array has as many elements as they say.
+    pub(super) unsafe fn memory(
+        &self,
+        parameters: *const CUDA_BATCH_MEM_OP_NODE_PARAMS,
+    ) -> Result<Operation, CUresult> {
+        // SAFETY: the caller's promise.
+        let operations = unsafe {
+            let parameters: MemoryParameters = given(parameters)?;
+            stream::operations_at(parameters.count, parameters.operations, parameters.flags)
+        }?;
+        stream::check_all(self.session, self.device, &operations)?;
+        Ok(Operation::Memory(Arc::new(MemoryCall::new(&operations))))
+    }
+
+    /// What is described instead of something of the same kind.
+    ///
+    /// # Safety
+    /// As [`Self::any`].
+    pub(super) unsafe fn any_instead(
+        &self,
+        parameters: *const CUgraphNodeParams,
+        before: &Operation,
+    ) -> Result<Operation, CUresult> {
+        // SAFETY: the caller's promise.
+        match (unsafe { self.any(parameters) }?, before) {
+            (Operation::Kernel(kernel), Operation::Kernel(before)) => {
+                let shape = kernel.shape.with_attributes_of(&before.shape);
+                Ok(Operation::Kernel(Arc::new(kernel.with_shape(shape))))
+            }
+            (other, _) => Ok(other),
+        }
+    }
+
+    /// # Safety
+    /// `parameters` is null or points to the description of a node.
+    pub(super) unsafe fn any(
+        &self,
+        parameters: *const CUgraphNodeParams,
+    ) -> Result<Operation, CUresult> {
+        if parameters.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        // SAFETY: the caller's promise, and not null; the structure of the kind begins behind four words.
+        unsafe {
+            let kind = parameters.cast::<c_uint>().read_unaligned();
+            let of_kind = parameters
+                .cast::<u8>()
+                .add(core::mem::offset_of!(AnyParameters, of_kind));
+            let handle = || of_kind.cast::<usize>().read_unaligned();
+            match kind {
+                0 => self.kernel(in_context(
+                    of_kind.cast::<KernelParametersInContext>().read_unaligned(),
+                )),
+                1 => {
+                    let place = core::mem::offset_of!(CopyParameters, copy);
+                    self.copy(of_kind.add(place).cast())
+                }
+                2 => self.fill(of_kind.cast::<FillParameters>().read_unaligned()),
+                3 => host(of_kind.cast::<HostParameters>().read_unaligned()),
+                4 => child(CUgraph(handle())),
+                5 => Ok(Operation::Empty),
+                6 => wait(CUevent(handle())),
+                7 => record(CUevent(handle())),
+                12 => self.memory(of_kind.cast()),
+                _ => Err(refuse(kind)),
+            }
+        }
+    }
+}
+
+/// Nodes for external semaphores, memory of a graph's own, and conditions.
+fn refuse(kind: c_uint) -> CUresult {
+    if kind > 13 {
+        return CUresult::INVALID_VALUE;
+    }
+    log::warn_once(
+        "nodes of graphs",
+        format_args!("a graph's node of type {kind} is not supported"),
+    );
+    CUresult::NOT_SUPPORTED
+}
+
+/// A function that is named as a kernel.
+pub(super) fn in_context(parameters: KernelParametersInContext) -> KernelParameters {
+    let mut plain = parameters.plain;
+    if plain.function.0 == 0 {
+        plain.function = parameters.kernel;
+    }
+    plain
+}
+
+pub(super) fn host(parameters: HostParameters) -> Result<Operation, CUresult> {
+    HostCall::new(parameters.function, parameters.user_data).map(Operation::Host)
+}
+
+pub(super) fn child(graph: CUgraph) -> Result<Operation, CUresult> {
+    find(graph).map(Operation::Child)
+}
+
+pub(super) fn record(event: CUevent) -> Result<Operation, CUresult> {
+    event::of(event).map(Operation::Record)
+}
+
+pub(super) fn wait(event: CUevent) -> Result<Operation, CUresult> {
+    event::of(event).map(Operation::Wait)
+}
+
+/// Adds what `make` makes.
+///
+/// # Safety
+/// `node` is null or a place for a handle; `dependencies` has `count` handles.
+unsafe fn add(
+    node: *mut CUgraphNode,
+    graph: CUgraph,
+    (dependencies, count): (*const CUgraphNode, usize),
+    make: impl FnOnce(&Maker) -> Result<Operation, CUresult>,
+) -> CUresult {
+    if node.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    let added = || {
+        let graph = find(graph)?;
+        // SAFETY: the caller's promise.
+        let dependencies = unsafe { handles_at(dependencies, count) }?;
+        let maker = Maker::new()?;
+        graph.add(maker.session, &make(&maker)?, &dependencies)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { answer(node, added()) }
+}
+
+pub(crate) unsafe fn cuGraphAddKernelNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    node_params: *const CUDA_KERNEL_NODE_PARAMS_v1,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe {
+        add(graph_node, graph, before, |maker| {
+            maker.kernel(given(node_params)?)
+        })
+    }
+}
+
+pub(crate) unsafe fn cuGraphAddKernelNode_v2(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    node_params: *const CUDA_KERNEL_NODE_PARAMS,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe {
+        add(graph_node, graph, before, |maker| {
+            maker.kernel(in_context(given(node_params)?))
+        })
+    }
+}
+
+pub(crate) unsafe fn cuGraphAddMemcpyNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    copy_params: *const CUDA_MEMCPY3D,
+    _ctx: CUcontext,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, |maker| maker.copy(copy_params)) }
+}
+
+pub(crate) unsafe fn cuGraphAddMemsetNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    memset_params: *const CUDA_MEMSET_NODE_PARAMS_v1,
+    _ctx: CUcontext,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe {
+        add(graph_node, graph, before, |maker| {
+            maker.fill(given(memset_params)?)
+        })
+    }
+}
+
+pub(crate) unsafe fn cuGraphAddHostNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    node_params: *const CUDA_HOST_NODE_PARAMS_v1,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, |_| host(given(node_params)?)) }
+}
+
+pub(crate) unsafe fn cuGraphAddChildGraphNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    child_graph: CUgraph,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, |_| child(child_graph)) }
+}
+
+pub(crate) unsafe fn cuGraphAddEmptyNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, |_| Ok(Operation::Empty)) }
+}
+
+pub(crate) unsafe fn cuGraphAddEventRecordNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    event: CUevent,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, |_| record(event)) }
+}
+
+pub(crate) unsafe fn cuGraphAddEventWaitNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    event: CUevent,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, |_| wait(event)) }
+}
+
+pub(crate) unsafe fn cuGraphAddNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    node_params: *mut CUgraphNodeParams,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, |maker| maker.any(node_params)) }
+}
+
+pub(crate) unsafe fn cuGraphAddNode_v2(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    dependency_data: *const CUgraphEdgeData,
+    num_dependencies: usize,
+    node_params: *mut CUgraphNodeParams,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe {
+        add(graph_node, graph, before, |maker| {
+            check_edges(dependency_data, num_dependencies)?;
+            maker.any(node_params)
+        })
+    }
+}
+
+pub(crate) unsafe fn cuGraphDestroyNode(node: CUgraphNode) -> CUresult {
+    code((|| {
+        let (graph, number) = node_of(node)?;
+        graph.remove(session::get()?, number)
+    })())
+}
+
+pub(crate) unsafe fn cuGraphNodeGetType(node: CUgraphNode, kind: *mut CUgraphNodeType) -> CUresult {
+    let found = operation(node).map(|operation| operation.kind());
+    // SAFETY: the caller passes a place for a kind.
+    unsafe { answer(kind, found) }
+}
+
+fn operation(node: CUgraphNode) -> Result<Operation, CUresult> {
+    let (graph, number) = node_of(node)?;
+    Ok(graph.node(number)?.operation)
+}
+
+/// Gives a node what `make` makes to do.
+fn set(node: CUgraphNode, make: impl FnOnce(&Maker) -> Result<Operation, CUresult>) -> CUresult {
+    code((|| {
+        let (graph, number) = node_of(node)?;
+        let maker = Maker::new()?;
+        graph.set(maker.session, number, &make(&maker)?)
+    })())
+}
+
+fn kernel_of(node: CUgraphNode) -> Result<Arc<Kernel>, CUresult> {
+    match operation(node)? {
+        Operation::Kernel(kernel) => Ok(kernel),
+        _ => Err(CUresult::INVALID_VALUE),
+    }
+}
+
+/// A function and a kernel are one kind of handle here, so what the program gave is told as both.
+fn parameters_of(kernel: &Kernel) -> KernelParametersInContext {
+    KernelParametersInContext {
+        plain: KernelParameters {
+            function: kernel.handle,
+            grid: kernel.shape.grid,
+            block: kernel.shape.block,
+            shared_bytes: kernel.shape.shared_bytes,
+            kernel_params: kernel.places(),
+            extra: core::ptr::null_mut(),
+        },
+        kernel: kernel.handle,
+        context: context::current_handle(),
+    }
+}
+
+pub(crate) unsafe fn cuGraphKernelNodeGetParams(
+    node: CUgraphNode,
+    node_params: *mut CUDA_KERNEL_NODE_PARAMS_v1,
+) -> CUresult {
+    let found = kernel_of(node).map(|kernel| parameters_of(&kernel).plain);
+    // SAFETY: the caller passes a place for them. What they point to lives as long as the node's parameters.
+    unsafe { answer(node_params.cast(), found) }
+}
+
+pub(crate) unsafe fn cuGraphKernelNodeGetParams_v2(
+    node: CUgraphNode,
+    node_params: *mut CUDA_KERNEL_NODE_PARAMS,
+) -> CUresult {
+    let found = kernel_of(node).map(|kernel| parameters_of(&kernel));
+    // SAFETY: as above.
+    unsafe { answer(node_params.cast(), found) }
+}
+
+pub(crate) unsafe fn cuGraphKernelNodeSetParams(
+    node: CUgraphNode,
+    node_params: *const CUDA_KERNEL_NODE_PARAMS_v1,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    set(node, |maker| unsafe {
+        maker.kernel_instead(given(node_params)?, &operation(node)?)
+    })
+}
+
+pub(crate) unsafe fn cuGraphKernelNodeSetParams_v2(
+    node: CUgraphNode,
+    node_params: *const CUDA_KERNEL_NODE_PARAMS,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    set(node, |maker| unsafe {
+        let parameters = in_context(given(node_params)?);
+        maker.kernel_instead(parameters, &operation(node)?)
+    })
+}
+
+/// The attribute that makes a launch cooperative.
+const COOPERATIVE: CUkernelNodeAttrID = 2;
+
+pub(crate) unsafe fn cuGraphKernelNodeGetAttribute(
+    node: CUgraphNode,
+    attr: CUkernelNodeAttrID,
+    value_out: *mut CUkernelNodeAttrValue,
+) -> CUresult {
+    let found = kernel_of(node).map(|kernel| {
+        let mut attributes = kernel.shape.attributes.iter();
+        let set = attributes.find(|(id, _)| *id == attr);
+        let mut value = set.map_or([0; VALUE_BYTES], |(_, value)| *value);
+        value[0] |= u8::from(attr == COOPERATIVE && kernel.shape.cooperative);
+        value
+    });
+    // SAFETY: the caller passes a place for a value.
+    unsafe { answer(value_out.cast(), found) }
+}
+
+pub(crate) unsafe fn cuGraphKernelNodeSetAttribute(
+    node: CUgraphNode,
+    attr: CUkernelNodeAttrID,
+    value: *const CUkernelNodeAttrValue,
+) -> CUresult {
+    set(node, |_| {
+        let kernel = kernel_of(node)?;
+        // SAFETY: the caller passes a value.
+        let value: [u8; VALUE_BYTES] = unsafe { given(value) }?;
+        let mut shape = kernel.shape.clone();
+        if attr == COOPERATIVE {
+            shape.cooperative = value[0] != 0;
+            shape.attributes.retain(|(id, _)| *id != COOPERATIVE);
+        } else {
+            shape.set_attribute(attr, value)?;
+        }
+        Ok(Operation::Kernel(Arc::new(kernel.with_shape(shape))))
+    })
+}
+
+pub(crate) unsafe fn cuGraphKernelNodeCopyAttributes(
+    dst: CUgraphNode,
+    src: CUgraphNode,
+) -> CUresult {
+    set(dst, |_| {
+        let (kernel, source) = (kernel_of(dst)?, kernel_of(src)?);
+        let shape = kernel.shape.with_attributes_of(&source.shape);
+        Ok(Operation::Kernel(Arc::new(kernel.with_shape(shape))))
+    })
+}
+
+pub(crate) unsafe fn cuGraphMemcpyNodeGetParams(
+    node: CUgraphNode,
+    node_params: *mut CUDA_MEMCPY3D,
+) -> CUresult {
+    let found = operation(node).and_then(|operation| match operation {
+        Operation::Copy(copy) => Ok(copy.description()),
+        _ => Err(CUresult::INVALID_VALUE),
+    });
+    // SAFETY: the caller passes a place for a description.
+    unsafe { answer(node_params, found) }
+}
+
+pub(crate) unsafe fn cuGraphMemcpyNodeSetParams(
+    node: CUgraphNode,
+    node_params: *const CUDA_MEMCPY3D,
+) -> CUresult {
+    // SAFETY: the caller passes a description.
+    set(node, |maker| unsafe { maker.copy(node_params) })
+}
+
+pub(crate) unsafe fn cuGraphMemsetNodeGetParams(
+    node: CUgraphNode,
+    node_params: *mut CUDA_MEMSET_NODE_PARAMS_v1,
+) -> CUresult {
+    let found = operation(node).and_then(|operation| match operation {
+        Operation::Fill(fill) => Ok(FillParameters {
+            destination: fill.destination,
+            pitch: fill.pitch,
+            value: fill.value,
+            element_size: fill.element_bytes,
+            width: fill.width,
+            height: fill.height,
+        }),
+        _ => Err(CUresult::INVALID_VALUE),
+    });
+    // SAFETY: the caller passes a place for them.
+    unsafe { answer(node_params.cast(), found) }
+}
+
+pub(crate) unsafe fn cuGraphMemsetNodeSetParams(
+    node: CUgraphNode,
+    node_params: *const CUDA_MEMSET_NODE_PARAMS_v1,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    set(node, |maker| maker.fill(unsafe { given(node_params) }?))
+}
+
+pub(crate) unsafe fn cuGraphHostNodeGetParams(
+    node: CUgraphNode,
+    node_params: *mut CUDA_HOST_NODE_PARAMS_v1,
+) -> CUresult {
+    let found = operation(node).and_then(|operation| match operation {
+        Operation::Host(call) => Ok(HostParameters {
+            function: Some(call.function),
+            user_data: call.data(),
+        }),
+        _ => Err(CUresult::INVALID_VALUE),
+    });
+    // SAFETY: the caller passes a place for them.
+    unsafe { answer(node_params.cast(), found) }
+}
+
+pub(crate) unsafe fn cuGraphHostNodeSetParams(
+    node: CUgraphNode,
+    node_params: *const CUDA_HOST_NODE_PARAMS_v1,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    set(node, |_| host(unsafe { given(node_params) }?))
+}
+
+pub(crate) unsafe fn cuGraphChildGraphNodeGetGraph(
+    node: CUgraphNode,
+    graph: *mut CUgraph,
+) -> CUresult {
+    let found = operation(node).and_then(|operation| match operation {
+        Operation::Child(graph) => Ok(graph.handle()),
+        _ => Err(CUresult::INVALID_VALUE),
+    });
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(graph, found) }
+}
+
+/// # Safety
+/// `event_out` is null or a place for a handle.
+unsafe fn event_in(node: CUgraphNode, event_out: *mut CUevent, records: bool) -> CUresult {
+    let found = operation(node).and_then(|operation| match operation {
+        Operation::Record(event) if records => Ok(CUevent::dress(event.id)),
+        Operation::Wait(event) if !records => Ok(CUevent::dress(event.id)),
+        _ => Err(CUresult::INVALID_VALUE),
+    });
+    // SAFETY: the caller's promise.
+    unsafe { answer(event_out, found) }
+}
+
+pub(crate) unsafe fn cuGraphEventRecordNodeGetEvent(
+    node: CUgraphNode,
+    event_out: *mut CUevent,
+) -> CUresult {
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { event_in(node, event_out, true) }
+}
+
+pub(crate) unsafe fn cuGraphEventWaitNodeGetEvent(
+    node: CUgraphNode,
+    event_out: *mut CUevent,
+) -> CUresult {
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { event_in(node, event_out, false) }
+}
+
+pub(crate) unsafe fn cuGraphEventRecordNodeSetEvent(node: CUgraphNode, event: CUevent) -> CUresult {
+    set(node, |_| record(event))
+}
+
+pub(crate) unsafe fn cuGraphEventWaitNodeSetEvent(node: CUgraphNode, event: CUevent) -> CUresult {
+    set(node, |_| wait(event))
+}
+
+pub(crate) unsafe fn cuGraphNodeSetParams(
+    node: CUgraphNode,
+    node_params: *mut CUgraphNodeParams,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    set(node, |maker| unsafe {
+        maker.any_instead(node_params, &operation(node)?)
+    })
+}
+
+pub(crate) unsafe fn cuGraphAddBatchMemOpNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    node_params: *const CUDA_BATCH_MEM_OP_NODE_PARAMS,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, |maker| maker.memory(node_params)) }
+}
+
+pub(crate) unsafe fn cuGraphBatchMemOpNodeSetParams(
+    node: CUgraphNode,
+    node_params: *const CUDA_BATCH_MEM_OP_NODE_PARAMS,
+) -> CUresult {
+    // SAFETY: the caller passes parameters.
+    set(node, |maker| unsafe { maker.memory(node_params) })
+}
+
+pub(crate) unsafe fn cuGraphBatchMemOpNodeGetParams(
+    node: CUgraphNode,
+    node_params_out: *mut CUDA_BATCH_MEM_OP_NODE_PARAMS,
+) -> CUresult {
+    let found = operation(node).and_then(|operation| match operation {
+        Operation::Memory(call) => Ok(MemoryParameters {
+            context: context::current_handle(),
+            count: call.described().len() as c_uint,
+            operations: call.described().as_ptr().cast_mut(),
+            flags: 0,
+        }),
+        _ => Err(CUresult::INVALID_VALUE),
+    });
+    // SAFETY: the caller passes a place for them. What they point to lives as long as the node's parameters.
+    unsafe { answer(node_params_out.cast(), found) }
+}

@@ -1,0 +1,104 @@
+//! What a node does: the same values that a stream is given, and how they are put into one.
+
+use std::sync::Arc;
+
+use driver_api::abi::{CUgraphNodeType, CUresult, CUstreamBatchMemOpParams};
+use driver_api::stream_memory::StreamMemoryOperation;
+
+use super::{BoxCopy, Graph};
+use crate::event::Event;
+use crate::launch::{HostCall, Kernel};
+use crate::memory::Fill;
+use crate::session::Session;
+use crate::stream::{self, Stream};
+
+/// Memory operations of a stream, and as the program describes them, for who asks.
+#[derive(Debug)]
+pub(crate) struct MemoryCall {
+    operations: Vec<StreamMemoryOperation>,
+    described: Vec<CUstreamBatchMemOpParams>,
+}
+
+impl MemoryCall {
+    pub(crate) fn new(operations: &[StreamMemoryOperation]) -> Self {
+        let describe = StreamMemoryOperation::to_parameters;
+        Self {
+            operations: operations.to_vec(),
+            described: operations.iter().map(describe).collect(),
+        }
+    }
+
+    pub(crate) fn described(&self) -> &[CUstreamBatchMemOpParams] {
+        &self.described
+    }
+}
+
+/// What a node does.
+#[derive(Debug, Clone)]
+pub(crate) enum Operation {
+    Kernel(Arc<Kernel>),
+    Copy(Arc<BoxCopy>),
+    Fill(Fill),
+    Host(HostCall),
+    /// All that another graph does; the node owns it.
+    Child(Arc<Graph>),
+    Empty,
+    Wait(Arc<Event>),
+    Record(Arc<Event>),
+    Memory(Arc<MemoryCall>),
+}
+
+impl Operation {
+    /// `CU_GRAPH_NODE_TYPE_*`.
+    pub(crate) fn kind(&self) -> CUgraphNodeType {
+        match self {
+            Self::Kernel(_) => 0,
+            Self::Copy(_) => 1,
+            Self::Fill(_) => 2,
+            Self::Host(_) => 3,
+            Self::Child(_) => 4,
+            Self::Empty => 5,
+            Self::Wait(_) => 6,
+            Self::Record(_) => 7,
+            Self::Memory(_) => 12,
+        }
+    }
+
+    /// For a person.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Kernel(_) => "kernel",
+            Self::Copy(_) => "memcpy",
+            Self::Fill(_) => "memset",
+            Self::Host(_) => "host",
+            Self::Child(_) => "graph",
+            Self::Empty => "empty",
+            Self::Wait(_) => "wait event",
+            Self::Record(_) => "record event",
+            Self::Memory(_) => "memory operations",
+        }
+    }
+
+    /// Whether it can be left out of a launch: kernels, copies and fills.
+    pub(crate) fn can_be_disabled(&self) -> bool {
+        self.kind() <= 2
+    }
+
+    /// Puts it into a stream. A graph in a graph is more than one operation, which its steps do.
+    pub(crate) fn post(
+        &self,
+        session: &'static Session,
+        stream: &Arc<Stream>,
+    ) -> Result<(), CUresult> {
+        match self {
+            Self::Kernel(kernel) => kernel.post(session, stream),
+            Self::Copy(copy) => copy.post(session, stream),
+            Self::Fill(fill) => fill.post(session, stream),
+            Self::Host(call) => call.post(session, stream),
+            Self::Child(_) | Self::Empty => Ok(()),
+            Self::Wait(event) => event.wait_in(session, stream, 0),
+            Self::Record(event) => event.record(session, stream, 0),
+            Self::Memory(call) => stream::post(session, stream, &call.operations),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What an executable graph is: steps in an order in which they can be done, and how a launch does them.
+//!
+//! ```text
+//! Graph ──instantiate──▶ steps ──launch──▶ each step's call, posted to the stream one after the other
+//! ```
+//!
+//! *Rules:* a launch takes the steps as they are. Two launches of one executable graph never run at the same time: one in another stream waits
+//! for the one before by an event of ours. A copy out of the program's memory behind a function of the program waits for the function,
+//! since its bytes leave when it is called.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use driver_api::abi::CUresult;
+
+use super::model::{Graph, MAX_DEPTH, Node, order};
+use super::{Operation, UserReference};
+use crate::event::{self, Event};
+use crate::launch;
+use crate::session::Session;
+use crate::stream::Stream;
+
+/// One node of an executable graph.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    /// The number of the node that it was made of.
+    pub(super) number: u32,
+    pub(super) operation: Operation,
+    pub(super) dependencies: Vec<u32>,
+    pub(super) is_enabled: bool,
+    /// Of a graph in the graph, its steps.
+    child: Option<Arc<Vec<Step>>>,
+}
+
+impl Step {
+    fn new(number: u32, node: Node, depth: u32) -> Result<Self, CUresult> {
+        Ok(Self {
+            number,
+            child: child_of(&node.operation, depth)?,
+            operation: node.operation,
+            dependencies: node.dependencies,
+            is_enabled: true,
+        })
+    }
+
+    /// The same place in the graph with another operation of the same kind; a graph has to have the same nodes.
+    pub(super) fn with(&self, operation: Operation) -> Result<Self, CUresult> {
+        if operation.kind() != self.operation.kind() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let child = child_of(&operation, 0)?;
+        if let (Some(before), Some(after)) = (&self.child, &child)
+            && difference(before, after).is_some()
+        {
+            return Err(CUresult::GRAPH_EXEC_UPDATE_FAILURE);
+        }
+        Ok(Self {
+            child,
+            operation,
+            ..self.clone()
+        })
+    }
+}
+
+fn child_of(operation: &Operation, depth: u32) -> Result<Option<Arc<Vec<Step>>>, CUresult> {
+    match operation {
+        Operation::Child(graph) => Ok(Some(Arc::new(steps_of(graph, depth + 1)?))),
+        _ => Ok(None),
+    }
+}
+
+/// The steps of a graph.
+pub(super) fn steps_of(graph: &Graph, depth: u32) -> Result<Vec<Step>, CUresult> {
+    if depth > MAX_DEPTH {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let mut nodes = graph.nodes();
+    let order = order(&nodes)?;
+    let take = |number: u32| {
+        let node = nodes.remove(&number).ok_or(CUresult::UNKNOWN)?;
+        Step::new(number, node, depth)
+    };
+    order.into_iter().map(take).collect()
+}
+
+/// How another graph's steps differ: the node's number, and whether only in its kind.
+pub(super) fn difference(own: &[Step], other: &[Step]) -> Option<(Option<u32>, bool)> {
+    fn made(steps: &[Step]) -> Vec<&Step> {
+        let mut steps: Vec<&Step> = steps.iter().collect();
+        steps.sort_unstable_by_key(|step| step.number);
+        steps
+    }
+    fn before(step: &Step, places: &HashMap<u32, usize>) -> Vec<usize> {
+        let place = |number: &u32| places.get(number).copied();
+        let mut places: Vec<usize> = step.dependencies.iter().filter_map(place).collect();
+        places.sort_unstable();
+        places
+    }
+    fn places(steps: &[&Step]) -> HashMap<u32, usize> {
+        let each = steps.iter().enumerate();
+        each.map(|(place, step)| (step.number, place)).collect()
+    }
+    let (own, other) = (made(own), made(other));
+    if own.len() != other.len() {
+        let first = other.get(own.len()).or(other.last());
+        return Some((first.map(|step| step.number), false));
+    }
+    let (own_places, other_places) = (places(&own), places(&other));
+    for (mine, theirs) in own.iter().zip(&other) {
+        if mine.operation.kind() != theirs.operation.kind() {
+            return Some((Some(theirs.number), true));
+        }
+        if before(mine, &own_places) != before(theirs, &other_places) {
+            return Some((Some(theirs.number), false));
+        }
+        if let (Some(mine), Some(child)) = (&mine.child, &theirs.child)
+            && let Some((_, of_kind)) = difference(mine, child)
+        {
+            return Some((Some(theirs.number), of_kind));
+        }
+    }
+    None
+}
+
+/// The steps with what another graph's of the same shape do.
+pub(super) fn updated(own: &[Step], other: &[Step]) -> Result<Vec<Step>, CUresult> {
+    let numbers = |steps: &[Step]| {
+        let mut numbers: Vec<u32> = steps.iter().map(|step| step.number).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let theirs: HashMap<u32, u32> = numbers(own).into_iter().zip(numbers(other)).collect();
+    let by_number: HashMap<u32, &Step> = other.iter().map(|step| (step.number, step)).collect();
+    let take = |step: &Step| {
+        let theirs = theirs
+            .get(&step.number)
+            .and_then(|number| by_number.get(number));
+        step.with(theirs.ok_or(CUresult::UNKNOWN)?.operation.clone())
+    };
+    own.iter().map(take).collect()
+}
+
+/// A graph of an executable one's steps, for a launch that is captured.
+pub(super) fn graph_of(session: &Session, steps: &[Step]) -> Result<Arc<Graph>, CUresult> {
+    let graph = Graph::new(session);
+    let filled = fill(session, &graph, steps);
+    if filled.is_err() {
+        super::model::destroy(graph.handle())?;
+    }
+    filled.map(|()| graph)
+}
+
+fn fill(session: &Session, graph: &Arc<Graph>, steps: &[Step]) -> Result<(), CUresult> {
+    let mut handles = HashMap::new();
+    for step in steps {
+        let before = step.dependencies.iter();
+        let before: Vec<_> = before
+            .filter_map(|number| handles.get(number).copied())
+            .collect();
+        let empty = Operation::Empty;
+        let operation = if step.is_enabled {
+            &step.operation
+        } else {
+            &empty
+        };
+        handles.insert(step.number, graph.add(session, operation, &before)?);
+    }
+    Ok(())
+}
+
+/// Where the launch before was put.
+#[derive(Debug)]
+pub(super) struct Last {
+    stream: Arc<Stream>,
+}
+
+impl Last {
+    pub(super) fn new(stream: &Arc<Stream>) -> Self {
+        Self {
+            stream: Arc::clone(stream),
+        }
+    }
+
+    /// Lets a stream wait for the launch before, if that is in another one.
+    pub(super) fn precede(&self, session: &Session, stream: &Arc<Stream>) -> Result<(), CUresult> {
+        let other = &self.stream;
+        if Arc::ptr_eq(other, stream) || !other.is_busy() {
+            return Ok(());
+        }
+        if other.is_destroyed() || other.context != stream.context {
+            let mark = other.mark(session, true)?;
+            return session.wait_until(|| other.has_reached(mark));
+        }
+        let event = Event::private(session, other.context)?;
+        let waits = event
+            .record(session, other, 0)
+            .and_then(|()| event.wait_in(session, stream, 0));
+        // The driver keeps what a stream still waits for.
+        event::end(session, &event)?;
+        waits
+    }
+}
+
+/// Puts all steps into a stream, and behind them what keeps the user's objects until they are done.
+pub(super) fn post(
+    session: &'static Session,
+    stream: &Arc<Stream>,
+    steps: &[Step],
+    references: &[Arc<UserReference>],
+) -> Result<(), CUresult> {
+    let mut is_behind_function = false;
+    let posted = post_steps(session, stream, steps, &mut is_behind_function);
+    if !references.is_empty() {
+        launch::keep(session, stream, Box::new(references.to_vec()))?;
+    }
+    posted
+}
+
+fn post_steps(
+    session: &'static Session,
+    stream: &Arc<Stream>,
+    steps: &[Step],
+    is_behind_function: &mut bool,
+) -> Result<(), CUresult> {
+    for step in steps.iter().filter(|step| step.is_enabled) {
+        if let Some(child) = &step.child {
+            post_steps(session, stream, child, is_behind_function)?;
+            continue;
+        }
+        match &step.operation {
+            Operation::Host(_) => *is_behind_function = true,
+            Operation::Copy(copy) if copy.reads_host() && *is_behind_function => {
+                stream.synchronise(session)?;
+                *is_behind_function = false;
+            }
+            _ => {}
+        }
+        step.operation.post(session, stream)?;
+    }
+    Ok(())
+}
