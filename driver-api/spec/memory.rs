@@ -334,10 +334,12 @@ unsafe extern "C" {
 
     #[row(
         316,
-        refused = "not served yet: three-dimensional copies",
+        posted,
+        via = gpurunCopyToDevice,
         blocks = unbounded,
         since = 3020,
-        ptsz = 7000
+        ptsz = 7000,
+        test = "surface_memory"
     )]
     fn cuMemcpy3DAsync_v2(#[input] copy: *const CUDA_MEMCPY3D, stream: CUstream) -> CUresult;
 
@@ -403,10 +405,12 @@ unsafe extern "C" {
 
     #[row(
         322,
-        refused = "not served yet: three-dimensional copies",
+        posted,
+        via = gpurunCopyToDevice,
         blocks = unbounded,
         since = 3020,
-        ptds = 7000
+        ptds = 7000,
+        test = "surface_memory"
     )]
     fn cuMemcpy3D_v2(#[input] copy: *const CUDA_MEMCPY3D) -> CUresult;
 

@@ -38,20 +38,20 @@ use crate::stream::{self, Stream};
 
 /// Whether the call returns before the copy is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum When {
+pub(super) enum When {
     Now,
     Later,
 }
 
 /// One copy's surroundings.
-struct Copy<'a> {
+pub(super) struct Copy<'a> {
     session: &'a Session,
     stream: &'a Arc<Stream>,
     when: When,
 }
 
 /// Runs a copy in a stream of the current context.
-fn in_stream(
+pub(super) fn in_stream(
     stream: CUstream,
     when: When,
     body: impl FnOnce(&Copy<'_>) -> Result<(), CUresult>,
@@ -269,7 +269,12 @@ impl Copy<'_> {
     ///
     /// # Safety
     /// Host addresses are readable or writable for `length` bytes.
-    unsafe fn unified(&self, destination: u64, source: u64, length: usize) -> Result<(), CUresult> {
+    pub(super) unsafe fn unified(
+        &self,
+        destination: u64,
+        source: u64,
+        length: usize,
+    ) -> Result<(), CUresult> {
         let memory = &self.session.objects.memory;
         let host = |address: u64| core::ptr::with_exposed_provenance_mut::<u8>(address as usize);
         match (
@@ -395,9 +400,9 @@ pub(crate) unsafe fn cuMemcpyAsync(
 }
 
 /// `CU_MEMORYTYPE_*`.
-const HOST: u32 = 1;
-const DEVICE: u32 = 2;
-const UNIFIED: u32 = 4;
+pub(super) const HOST: u32 = 1;
+pub(super) const DEVICE: u32 = 2;
+pub(super) const UNIFIED: u32 = 4;
 
 /// One side of a copy between rectangles.
 #[derive(Clone, Copy)]

@@ -1,13 +1,14 @@
 //! Device and host memory, copies, fills, pointer attributes.
 //!
-//! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`copy`] moves bytes, [`fill`] sets
-//! them, [`mod@pointer`] tells what an address is.
+//! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`copy`] moves bytes, [`volume`] boxes of
+//! them, [`fill`] sets them, [`mod@pointer`] tells what an address is.
 
 mod copy;
 mod device;
 mod fill;
 mod host;
 mod pointer;
+mod volume;
 mod windows;
 
 use driver_api::abi::CUresult;
@@ -17,6 +18,7 @@ pub(crate) use device::*;
 pub(crate) use fill::*;
 pub(crate) use host::*;
 pub(crate) use pointer::*;
+pub(crate) use volume::*;
 pub(crate) use windows::{Windows, give_back};
 
 /// An out parameter, if it is not null.
