@@ -345,7 +345,7 @@ unsafe extern "C" {
 
     #[row(
         317,
-        refused = "not served yet: three-dimensional copies",
+        refused = "not served yet: batches of copies",
         blocks = unbounded,
         since = 12080,
         ptsz = 12080
@@ -360,7 +360,7 @@ unsafe extern "C" {
 
     #[row(
         318,
-        refused = "not served yet: three-dimensional copies",
+        refused = "not served yet: batches of copies",
         blocks = unbounded,
         since = 13000,
         ptsz = 13000
@@ -374,7 +374,7 @@ unsafe extern "C" {
 
     #[row(
         319,
-        refused = "not served yet: three-dimensional copies",
+        refused = "not served yet: access between devices",
         blocks = unbounded,
         since = 4000,
         ptds = 7000
@@ -383,7 +383,7 @@ unsafe extern "C" {
 
     #[row(
         320,
-        refused = "not served yet: three-dimensional copies",
+        refused = "not served yet: access between devices",
         blocks = unbounded,
         since = 4000,
         ptsz = 7000
@@ -392,7 +392,7 @@ unsafe extern "C" {
 
     #[row(
         321,
-        refused = "not served yet: three-dimensional copies",
+        refused = "not served yet: batches of copies",
         blocks = unbounded,
         since = 13020,
         ptsz = 13020
