@@ -19,7 +19,6 @@
 #![expect(unsafe_code, reason = "structures and arrays of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
-mod copy;
 mod exec;
 mod layout;
 mod model;
@@ -34,7 +33,6 @@ use std::os::unix::ffi::OsStrExt;
 
 use driver_api::abi::{CUgraph, CUgraphEdgeData, CUgraphNode, CUresult};
 
-pub(crate) use copy::BoxCopy;
 pub(crate) use exec::*;
 pub(crate) use model::{Graph, GraphEntry, NodeEntry, destroy, find, node_of};
 pub(crate) use node::*;

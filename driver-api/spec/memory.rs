@@ -334,16 +334,18 @@ unsafe extern "C" {
 
     #[row(
         316,
-        refused = "not served yet: three-dimensional copies",
+        posted,
+        via = gpurunCopyToDevice,
         blocks = unbounded,
         since = 3020,
-        ptsz = 7000
+        ptsz = 7000,
+        test = "surface_memory"
     )]
     fn cuMemcpy3DAsync_v2(#[input] copy: *const CUDA_MEMCPY3D, stream: CUstream) -> CUresult;
 
     #[row(
         317,
-        refused = "not served yet: three-dimensional copies",
+        refused = "not served yet: batches of copies",
         blocks = unbounded,
         since = 12080,
         ptsz = 12080
@@ -358,7 +360,7 @@ unsafe extern "C" {
 
     #[row(
         318,
-        refused = "not served yet: three-dimensional copies",
+        refused = "not served yet: batches of copies",
         blocks = unbounded,
         since = 13000,
         ptsz = 13000
@@ -372,7 +374,7 @@ unsafe extern "C" {
 
     #[row(
         319,
-        refused = "not served yet: three-dimensional copies",
+        refused = "not served yet: access between devices",
         blocks = unbounded,
         since = 4000,
         ptds = 7000
@@ -381,7 +383,7 @@ unsafe extern "C" {
 
     #[row(
         320,
-        refused = "not served yet: three-dimensional copies",
+        refused = "not served yet: access between devices",
         blocks = unbounded,
         since = 4000,
         ptsz = 7000
@@ -390,7 +392,7 @@ unsafe extern "C" {
 
     #[row(
         321,
-        refused = "not served yet: three-dimensional copies",
+        refused = "not served yet: batches of copies",
         blocks = unbounded,
         since = 13020,
         ptsz = 13020
@@ -403,10 +405,12 @@ unsafe extern "C" {
 
     #[row(
         322,
-        refused = "not served yet: three-dimensional copies",
+        posted,
+        via = gpurunCopyToDevice,
         blocks = unbounded,
         since = 3020,
-        ptds = 7000
+        ptds = 7000,
+        test = "surface_memory"
     )]
     fn cuMemcpy3D_v2(#[input] copy: *const CUDA_MEMCPY3D) -> CUresult;
 

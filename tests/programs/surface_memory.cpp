@@ -95,6 +95,91 @@ static void rectangle(const char *name, unsigned seed) {
         for (size_t x = 0; x < 256; x++) REQUIRE(got[row * 256 + x] == (x < 100 ? rows[row * 128 + x] : 0x55));
 }
 
+// One end of a box: memory of a kind with rows and slices, and where the box begins in it.
+struct End {
+    CUmemorytype type;
+    void *host;
+    CUdeviceptr device;
+    size_t pitch, rows, x, y, z;
+    // Where a byte of the box lies.
+    size_t at(size_t byte, size_t row, size_t slice) const {
+        return ((z + slice) * rows + y + row) * pitch + x + byte;
+    }
+};
+
+static CUDA_MEMCPY3D box(const End &to, const End &from, size_t width, size_t height, size_t depth) {
+    CUDA_MEMCPY3D copy = {};
+    copy.srcMemoryType = from.type, copy.dstMemoryType = to.type;
+    copy.srcHost = from.host, copy.dstHost = to.host;
+    copy.srcDevice = from.device, copy.dstDevice = to.device;
+    copy.srcPitch = from.pitch, copy.dstPitch = to.pitch;
+    copy.srcHeight = from.rows, copy.dstHeight = to.rows;
+    copy.srcXInBytes = from.x, copy.srcY = from.y, copy.srcZ = from.z;
+    copy.dstXInBytes = to.x, copy.dstY = to.y, copy.dstZ = to.z;
+    copy.WidthInBytes = width, copy.Height = height, copy.Depth = depth;
+    return copy;
+}
+
+// The same box from the host to the device, within the device, and back; what is not in the box keeps its value.
+static void volume(const char *name, unsigned char *pinned, unsigned seed) {
+    const size_t width = 20, height = 3, depth = 2;
+    bool later = std::strstr(name, "Async");
+    auto run = [&](const End &to, const End &from) {
+        CUDA_MEMCPY3D copy = box(to, from, width, height, depth);
+        if (later) {
+            OK(name, (const CUDA_MEMCPY3D *)&copy, stream);
+        } else {
+            OK(name, (const CUDA_MEMCPY3D *)&copy);
+        }
+    };
+    auto expect = [&](const unsigned char *got, size_t bytes, const End &end, const unsigned char *source, const End &of) {
+        std::vector<unsigned char> wanted(bytes, 0x55);
+        for (size_t slice = 0; slice < depth; slice++)
+            for (size_t row = 0; row < height; row++)
+                for (size_t x = 0; x < width; x++) wanted[end.at(x, row, slice)] = source[of.at(x, row, slice)];
+        REQUIRE(!std::memcmp(got, wanted.data(), bytes));
+    };
+    auto bytes = pattern(seed, BYTES);
+    std::vector<unsigned char> back(BYTES, 0x55);
+    for (CUdeviceptr place : {first, second}) OK("cuMemsetD8_v2", place, (unsigned char)0x55, BYTES);
+    OK("cuCtxSynchronize");
+    const End source = {CU_MEMORYTYPE_HOST, bytes.data(), 0, 32, 5, 3, 2, 1};
+    const End there = {CU_MEMORYTYPE_DEVICE, nullptr, first, 64, 8, 4, 1, 1};
+    // Rows that touch, and slices with a gap.
+    const End moved = {CU_MEMORYTYPE_UNIFIED, nullptr, second, width, 4, 0, 0, 3};
+    const End home = {CU_MEMORYTYPE_HOST, back.data(), 0, 40, 6, 7, 0, 2};
+    run(there, source);
+    run(moved, there);
+    run(home, moved);
+    if (later) OK("cuStreamSynchronize", stream);
+    OK("cuCtxSynchronize");
+    expect(read(first, BYTES).data(), BYTES, there, bytes.data(), source);
+    expect(read(second, BYTES).data(), BYTES, moved, bytes.data(), source);
+    expect(back.data(), BYTES, home, bytes.data(), source);
+    // The same out of and into pinned memory, without gaps on either side.
+    unsigned char *from = pinned, *to = from + BYTES;
+    std::memcpy(from, bytes.data(), BYTES);
+    std::memset(to, 0x55, BYTES);
+    const End dense = {CU_MEMORYTYPE_HOST, from, 0, 0, 0, 0, 0, 0}, into = {CU_MEMORYTYPE_HOST, to, 0, 0, 0, 0, 0, 0};
+    const End between = {CU_MEMORYTYPE_DEVICE, nullptr, first, width, height, 0, 0, 0};
+    run(between, dense);
+    run(into, between);
+    if (later) OK("cuStreamSynchronize", stream);
+    OK("cuCtxSynchronize");
+    std::vector<unsigned char> wanted(BYTES, 0x55);
+    std::memcpy(wanted.data(), from, width * height * depth);
+    REQUIRE(!std::memcmp(to, wanted.data(), BYTES));
+    // Rows that overlap.
+    End narrow = there;
+    narrow.pitch = width - 1;
+    CUDA_MEMCPY3D wrong = box(narrow, source, width, height, depth);
+    if (later) {
+        FAILS(name, (const CUDA_MEMCPY3D *)&wrong, stream);
+    } else {
+        FAILS(name, (const CUDA_MEMCPY3D *)&wrong);
+    }
+}
+
 // One fill of 16 elements, by rows of 8 if it is two-dimensional; everything else keeps its value.
 template <typename Element> static void fill(const char *name, Element value) {
     OK("cuMemcpyDtoD_v2", first, second, BYTES);
@@ -369,6 +454,8 @@ int main(int count, char **arguments) {
     rectangle("cuMemcpy2D_v2", 6);
     rectangle("cuMemcpy2DUnaligned_v2", 7);
     rectangle("cuMemcpy2DAsync_v2", 8);
+    volume("cuMemcpy3D_v2", (unsigned char *)pinned, 9);
+    volume("cuMemcpy3DAsync_v2", (unsigned char *)pinned, 10);
     fills();
     host_memory();
     addresses((unsigned char *)pinned);

@@ -19,14 +19,14 @@ use super::layout::{
     AnyParameters, CopyParameters, FillParameters, HostParameters, KernelParameters,
     KernelParametersInContext, MemoryParameters,
 };
-use super::{BoxCopy, MemoryCall, Operation, answer, check_edges, find, handles_at, node_of};
+use super::{MemoryCall, Operation, answer, check_edges, find, handles_at, node_of};
 use crate::context;
 use crate::entry::code;
 use crate::event;
 use crate::handles::Handle;
 use crate::launch::{HostCall, Kernel, Shape, VALUE_BYTES};
 use crate::log;
-use crate::memory::Fill;
+use crate::memory::{BoxCopy, Fill};
 use crate::session::{self, Session};
 use crate::stream;
 
@@ -127,7 +127,7 @@ impl Maker {
         // SAFETY: the caller's promise.
         let description = unsafe { given(copy) }?;
         let copy = BoxCopy::new(self.session, description)?;
-        Ok(Operation::Copy(Arc::new(copy)))
+        Ok(Operation::Copy(copy.of_graph()?))
     }
 
     /// # Safety

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use driver_api::abi::{CUgraphNodeType, CUresult, CUstreamBatchMemOpParams};
 use driver_api::stream_memory::StreamMemoryOperation;
 
-use super::{BoxCopy, Graph};
+use super::Graph;
 use crate::event::Event;
 use crate::launch::{HostCall, Kernel};
-use crate::memory::Fill;
+use crate::memory::{BoxCopy, Fill};
 use crate::session::Session;
 use crate::stream::{self, Stream};
 

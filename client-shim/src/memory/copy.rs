@@ -26,16 +26,16 @@
 use core::ffi::c_void;
 use std::sync::Arc;
 
-use driver_api::abi::{CUDA_MEMCPY2D, CUdeviceptr, CUresult, CUstream};
+use driver_api::abi::{CUdeviceptr, CUresult, CUstream};
 use driver_api::wire::request::{
     GpurunCopyFromDevice, GpurunCopyOnDevice, GpurunCopyToDevice, GpurunFetchFromDevice,
 };
 use protocol::limits::{BULK_CHUNK_BYTES, MAX_INLINE_COPY_BYTES};
 
-use super::host;
+use super::{BoxCopy, host};
 use crate::capture;
 use crate::entry::code;
-use crate::graph::{BoxCopy, Operation};
+use crate::graph::Operation;
 use crate::session::{self, Session, malformed};
 use crate::stream::{self, Stream};
 
@@ -50,13 +50,16 @@ enum When {
 
 /// One copy's surroundings.
 pub(crate) struct Copy<'a> {
-    session: &'a Session,
+    pub(super) session: &'a Session,
     stream: &'a Arc<Stream>,
     when: When,
 }
 
 /// Runs a copy in a stream of the current context.
-fn in_stream(stream: CUstream, body: impl FnOnce(&Copy<'_>) -> Result<(), CUresult>) -> CUresult {
+pub(super) fn in_stream(
+    stream: CUstream,
+    body: impl FnOnce(&Copy<'_>) -> Result<(), CUresult>,
+) -> CUresult {
     code((|| {
         let (session, context) = session::current()?;
         let stream = stream::resolve_in(session, &context, stream)?;
@@ -69,7 +72,7 @@ fn in_stream(stream: CUstream, body: impl FnOnce(&Copy<'_>) -> Result<(), CUresu
 }
 
 /// Runs a copy that is done later; of a captured stream it is a node of the graph, which `describe` makes.
-fn later(
+pub(super) fn later(
     stream: CUstream,
     describe: impl FnOnce(&Session) -> Result<BoxCopy, CUresult>,
     body: impl FnOnce(&Copy<'_>) -> Result<(), CUresult>,
@@ -78,7 +81,7 @@ fn later(
         let (session, context) = session::current()?;
         let stream = stream::resolve_any(session, &context, stream)?;
         if capture::is_captured(session, &stream)? {
-            return capture::add(&stream, Operation::Copy(Arc::new(describe(session)?)));
+            return capture::add(&stream, Operation::Copy(describe(session)?.of_graph()?));
         }
         body(&Copy {
             session,
@@ -457,128 +460,3 @@ pub(crate) unsafe fn cuMemcpyAsync(
 pub(crate) const HOST: u32 = 1;
 pub(crate) const DEVICE: u32 = 2;
 pub(crate) const UNIFIED: u32 = 4;
-
-/// One side of a copy between rectangles.
-#[derive(Clone, Copy)]
-struct Side {
-    first: u64,
-    pitch: u64,
-}
-
-impl Side {
-    fn new(
-        memory_type: u32,
-        host: *const c_void,
-        device: CUdeviceptr,
-        place: (usize, usize),
-        pitch: usize,
-        width: usize,
-    ) -> Result<Self, CUresult> {
-        let base = match memory_type {
-            HOST => host.expose_provenance() as u64,
-            DEVICE | UNIFIED => device,
-            // Arrays are refused where they are made.
-            _ => return Err(CUresult::INVALID_VALUE),
-        };
-        let pitch = if pitch == 0 { width } else { pitch };
-        if pitch < width {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        let (x, y) = place;
-        let skipped = y.checked_mul(pitch).and_then(|rows| rows.checked_add(x));
-        let first = skipped.and_then(|skipped| base.checked_add(skipped as u64));
-        Ok(Self {
-            first: first.ok_or(CUresult::INVALID_VALUE)?,
-            pitch: pitch as u64,
-        })
-    }
-
-    fn row(&self, row: usize) -> Result<u64, CUresult> {
-        let offset = self.pitch.checked_mul(row as u64);
-        offset
-            .and_then(|offset| self.first.checked_add(offset))
-            .ok_or(CUresult::INVALID_VALUE)
-    }
-}
-
-/// Row by row, or at once if there are no gaps on either side.
-///
-/// # Safety
-/// The contract of `cuMemcpy2D`.
-unsafe fn copy_rows(copy: &Copy<'_>, shape: &CUDA_MEMCPY2D) -> Result<(), CUresult> {
-    let (width, height) = (shape.width_in_bytes, shape.height);
-    if width == 0 || height == 0 {
-        return Ok(());
-    }
-    let source = Side::new(
-        shape.src_memory_type,
-        shape.src_host,
-        shape.src_device,
-        (shape.src_x_in_bytes, shape.src_y),
-        shape.src_pitch,
-        width,
-    )?;
-    let destination = Side::new(
-        shape.dst_memory_type,
-        shape.dst_host,
-        shape.dst_device,
-        (shape.dst_x_in_bytes, shape.dst_y),
-        shape.dst_pitch,
-        width,
-    )?;
-    let dense = source.pitch == width as u64 && destination.pitch == width as u64;
-    let (rows, bytes) = if dense {
-        (1, width.checked_mul(height).ok_or(CUresult::INVALID_VALUE)?)
-    } else {
-        (height, width)
-    };
-    for row in 0..rows {
-        // SAFETY: the caller's promise for every row.
-        unsafe { copy.unified(destination.row(row)?, source.row(row)?, bytes) }?;
-    }
-    Ok(())
-}
-
-/// # Safety
-/// `copy` is null or points to a description.
-unsafe fn described(copy: *const CUDA_MEMCPY2D) -> Result<CUDA_MEMCPY2D, CUresult> {
-    if copy.is_null() {
-        return Err(CUresult::INVALID_VALUE);
-    }
-    // SAFETY: the caller's promise, and not null.
-    Ok(unsafe { copy.read() })
-}
-
-/// # Safety
-/// The contract of `cuMemcpy2D`.
-unsafe fn copy_2d(copy: *const CUDA_MEMCPY2D) -> CUresult {
-    // SAFETY: the caller's promise.
-    match unsafe { described(copy) } {
-        // SAFETY: as above.
-        Ok(shape) => in_stream(CUstream(0), |copy| unsafe { copy_rows(copy, &shape) }),
-        Err(code) => code,
-    }
-}
-
-pub(crate) unsafe fn cuMemcpy2D_v2(copy: *const CUDA_MEMCPY2D) -> CUresult {
-    // SAFETY: the same contract.
-    unsafe { copy_2d(copy) }
-}
-
-pub(crate) unsafe fn cuMemcpy2DUnaligned_v2(copy: *const CUDA_MEMCPY2D) -> CUresult {
-    // SAFETY: the same contract.
-    unsafe { copy_2d(copy) }
-}
-
-pub(crate) unsafe fn cuMemcpy2DAsync_v2(copy: *const CUDA_MEMCPY2D, stream: CUstream) -> CUresult {
-    // SAFETY: the API's contract.
-    match unsafe { described(copy) } {
-        Ok(shape) => later(
-            stream,
-            |session| BoxCopy::rectangle(session, &shape),
-            // SAFETY: as above.
-            |copy| unsafe { copy_rows(copy, &shape) },
-        ),
-        Err(code) => code,
-    }
-}

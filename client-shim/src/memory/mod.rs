@@ -1,8 +1,9 @@
 //! Device and host memory, copies, fills, pointer attributes.
 //!
-//! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`copy`] moves bytes, [`fill`] sets
-//! them, [`mod@pointer`] tells what an address is.
+//! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`copy`] moves bytes, [`boxes`] boxes of
+//! them, [`fill`] sets them, [`mod@pointer`] tells what an address is.
 
+mod boxes;
 mod copy;
 mod device;
 mod fill;
@@ -12,6 +13,7 @@ mod windows;
 
 use driver_api::abi::CUresult;
 
+pub(crate) use boxes::*;
 pub(crate) use copy::*;
 pub(crate) use device::*;
 pub(crate) use fill::*;

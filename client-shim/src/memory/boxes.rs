@@ -1,26 +1,32 @@
-//! The copy of a node: between boxes of memory, done row by row.
+//! Copies between boxes of memory: `cuMemcpy2D`, `cuMemcpy3D`, and every copy of a graph.
 //!
-//! What each end is, is decided when the node is made: device memory, pinned or pageable memory of the program. A launch finds out whether it
-//! still is, so that memory which has gone since is an error and not another kind of memory.
+//! A box is cut into runs: what lies without gaps on both sides is one run, else a slice, else a row. Each run is a copy as [`copy`](super::copy) makes
+//! it, so only the bytes of the copy travel. The whole description is checked before the first run, so that nothing is copied of one that is wrong. What
+//! each end is, is decided then: device memory, pinned or pageable memory of the program. The launch of a graph finds out whether it still is, so that memory
+//! which has gone since is an error and not another kind of memory.
+//!
+//! *Cost:* a call for each run; from the device to pageable memory, a round trip for each.
 //!
 //! # Safety
-//! The program's memory is read and written within the ranges that it gave to the copy, by the contract of the CUDA driver API.
+//! Descriptions are read through pointers, and the program's memory is read and written within the ranges that it gave to the copy, by the contract of the
+//! CUDA driver API.
 #![expect(
     unsafe_code,
     reason = "the program's memory is where the bytes come from and go to"
 )]
+#![expect(non_snake_case, reason = "these are the driver's names")]
 
 use std::sync::Arc;
 
-use driver_api::abi::{CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUarray, CUresult};
+use driver_api::abi::{CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUarray, CUresult, CUstream};
 
+use super::copy::{Copy, DEVICE, HOST, UNIFIED, in_stream, later};
 use crate::log;
-use crate::memory::{Copy, DEVICE, HOST, UNIFIED};
 use crate::session::Session;
 use crate::stream::Stream;
 
-/// Most rows of one copy: each is a call.
-const MAX_ROWS: usize = 1 << 20;
+/// Most runs of a graph's copy: each is a call at every launch.
+const MAX_RUNS: usize = 1 << 20;
 /// `CU_MEMORYTYPE_ARRAY`.
 const ARRAY: u32 = 3;
 
@@ -56,7 +62,7 @@ impl End {
     ) -> Result<Self, CUresult> {
         let pitch = if pitch == 0 { width } else { pitch };
         let rows = if rows == 0 { height } else { rows };
-        if (height > 1 && pitch < width) || (depth > 1 && rows < height) {
+        if pitch < width || (depth > 1 && rows < height) {
             return Err(CUresult::INVALID_VALUE);
         }
         let row = pitch as u64;
@@ -139,7 +145,8 @@ impl BoxCopy {
     pub(crate) fn new(session: &Session, description: CUDA_MEMCPY3D) -> Result<Self, CUresult> {
         let copy = &description;
         let extent = [copy.width_in_bytes, copy.height, copy.depth];
-        if copy.height.saturating_mul(copy.depth) > MAX_ROWS {
+        let is_reserved = !copy.reserved0.is_null() || !copy.reserved1.is_null();
+        if is_reserved || copy.src_lod != 0 || copy.dst_lod != 0 {
             return Err(CUresult::INVALID_VALUE);
         }
         let base = |memory_type, host: usize, device| match memory_type {
@@ -218,8 +225,40 @@ impl BoxCopy {
         self.source.kind != Kind::Device
     }
 
-    /// Puts it into a stream: in one piece if neither end has gaps, else row by row.
+    /// As a graph holds it.
+    pub(crate) fn of_graph(self) -> Result<Arc<Self>, CUresult> {
+        let (slices, runs, _) = self.cut();
+        if slices.saturating_mul(runs) > MAX_RUNS {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        Ok(Arc::new(self))
+    }
+
+    /// How it is cut: slices, runs of a slice, bytes of a run.
+    fn cut(&self) -> (usize, usize, usize) {
+        let CUDA_MEMCPY3D {
+            width_in_bytes: width,
+            height,
+            depth,
+            ..
+        } = self.description;
+        let ends = [&self.source, &self.destination];
+        let rows_touch = height == 1 || ends.iter().all(|end| end.row == width as u64);
+        let slices_touch =
+            depth == 1 || ends.iter().all(|end| end.slice == (width * height) as u64);
+        match (rows_touch, slices_touch) {
+            (true, true) => (1, 1, width * height * depth),
+            (true, false) => (depth, 1, width * height),
+            (false, _) => (depth, height, width),
+        }
+    }
+
+    /// Puts it into a stream for a graph.
     pub(crate) fn post(&self, session: &Session, stream: &Arc<Stream>) -> Result<(), CUresult> {
+        self.run(session, &Copy::in_graph(session, stream))
+    }
+
+    fn run(&self, session: &Session, copy: &Copy<'_>) -> Result<(), CUresult> {
         let CUDA_MEMCPY3D {
             width_in_bytes: width,
             height,
@@ -229,23 +268,16 @@ impl BoxCopy {
         if width == 0 || height == 0 || depth == 0 {
             return Ok(());
         }
-        let copy = Copy::in_graph(session, stream);
-        let is_dense = |end: &End| {
-            (height == 1 || end.row == width as u64)
-                && (depth == 1 || end.slice == (width * height) as u64)
-        };
-        if is_dense(&self.source) && is_dense(&self.destination) {
-            return self.post_row(session, &copy, (0, 0), width * height * depth);
-        }
-        for slice in 0..depth {
-            for row in 0..height {
-                self.post_row(session, &copy, (row, slice), width)?;
+        let (slices, runs, length) = self.cut();
+        for slice in 0..slices {
+            for run in 0..runs {
+                self.copy_run(session, copy, (run, slice), length)?;
             }
         }
         Ok(())
     }
 
-    fn post_row(
+    fn copy_run(
         &self,
         session: &Session,
         copy: &Copy<'_>,
@@ -259,7 +291,7 @@ impl BoxCopy {
         let is_device = |end: &End| end.kind == Kind::Device;
         match (is_device(&self.destination), is_device(&self.source)) {
             (true, true) => copy.on_device(destination, source, length),
-            // SAFETY: the program keeps the memory that its graph names.
+            // SAFETY: the program keeps the memory that its copy or its graph names.
             (true, false) => unsafe { copy.to_device(destination, host(source), length) },
             // SAFETY: as above.
             (false, true) => unsafe { copy.to_host(host(destination), source, length) },
@@ -296,5 +328,100 @@ fn empty() -> CUDA_MEMCPY3D {
         width_in_bytes: 0,
         height: 0,
         depth: 0,
+    }
+}
+
+/// # Safety
+/// `copy` is null or points to a description.
+unsafe fn described<T>(copy: *const T) -> Result<T, CUresult> {
+    if copy.is_null() {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: the caller's promise, and not null.
+    Ok(unsafe { copy.read() })
+}
+
+/// Copies before it returns.
+fn now(describe: impl FnOnce(&Session) -> Result<BoxCopy, CUresult>) -> CUresult {
+    in_stream(CUstream(0), |copy| {
+        describe(copy.session)?.run(copy.session, copy)
+    })
+}
+
+/// Copies in a stream, or makes a node of its graph.
+fn in_order(
+    stream: CUstream,
+    describe: impl Fn(&Session) -> Result<BoxCopy, CUresult>,
+) -> CUresult {
+    later(stream, &describe, |copy| {
+        describe(copy.session)?.run(copy.session, copy)
+    })
+}
+
+pub(crate) unsafe fn cuMemcpy2D_v2(copy: *const CUDA_MEMCPY2D) -> CUresult {
+    // SAFETY: the API's contract.
+    let shape = unsafe { described(copy) };
+    now(|session| BoxCopy::rectangle(session, &shape?))
+}
+
+pub(crate) unsafe fn cuMemcpy2DUnaligned_v2(copy: *const CUDA_MEMCPY2D) -> CUresult {
+    // SAFETY: the API's contract.
+    let shape = unsafe { described(copy) };
+    now(|session| BoxCopy::rectangle(session, &shape?))
+}
+
+pub(crate) unsafe fn cuMemcpy2DAsync_v2(copy: *const CUDA_MEMCPY2D, stream: CUstream) -> CUresult {
+    // SAFETY: the API's contract.
+    let shape = unsafe { described(copy) };
+    in_order(stream, |session| BoxCopy::rectangle(session, &shape?))
+}
+
+pub(crate) unsafe fn cuMemcpy3D_v2(copy: *const CUDA_MEMCPY3D) -> CUresult {
+    // SAFETY: the API's contract.
+    let shape = unsafe { described(copy) };
+    now(|session| BoxCopy::new(session, shape?))
+}
+
+pub(crate) unsafe fn cuMemcpy3DAsync_v2(copy: *const CUDA_MEMCPY3D, stream: CUstream) -> CUresult {
+    // SAFETY: the API's contract.
+    let shape = unsafe { described(copy) };
+    in_order(stream, |session| BoxCopy::new(session, shape?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn box_of([width, height, depth]: Extent, pitches: [(u64, u64); 2]) -> BoxCopy {
+        let mut description = empty();
+        description.width_in_bytes = width;
+        (description.height, description.depth) = (height, depth);
+        let [source, destination] = pitches.map(|(row, rows)| End {
+            kind: Kind::Device,
+            first: 4096,
+            row,
+            slice: row * rows,
+        });
+        BoxCopy {
+            description,
+            source,
+            destination,
+        }
+    }
+
+    #[test]
+    fn what_touches_on_both_sides_is_one_run() {
+        let cut = |source, destination| box_of([8, 4, 2], [source, destination]).cut();
+        assert_eq!(cut((8, 4), (8, 4)), (1, 1, 64));
+        assert_eq!(cut((8, 4), (8, 6)), (2, 1, 32));
+        assert_eq!(cut((16, 4), (8, 4)), (2, 4, 8));
+        assert_eq!(box_of([8, 1, 1], [(16, 9), (8, 1)]).cut(), (1, 1, 8));
+    }
+
+    #[test]
+    fn a_graph_takes_no_copy_of_more_calls_than_can_be() {
+        let rows = MAX_RUNS / 2 + 1;
+        assert!(box_of([8, rows, 2], [(16, 1), (8, 1)]).of_graph().is_err());
+        assert!(box_of([8, rows, 1], [(16, 1), (8, 1)]).of_graph().is_ok());
     }
 }
