@@ -271,6 +271,10 @@ pub(crate) fn synchronise_context(session: &Session, context: &Context) -> Resul
     if !done() {
         session.wait_until(done)?;
     }
+    // A stream that failed may say so before its context's fault is told: the worker's threads tell them.
+    for (stream, _) in &marks {
+        stream.fault.check()?;
+    }
     context.fault.check()
 }
 
