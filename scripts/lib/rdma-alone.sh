@@ -14,6 +14,7 @@ start_server
 for name in vector_add stream_overlap multi_thread memory tiled_matmul; do by_rdma "$name" "programs/$name"; done
 by_rdma "a program that forks before and after it has a session" programs/forks after
 by_rdma "a forked child that goes on" programs/forks connected
+by_rdma "a program that closes every descriptor that it does not know" programs/descriptors close-all
 
 SERVER="[$RXE_IP6]:7370" by_rdma "vector_add by an IPv6 address" programs/vector_add
 grep -q "frames travel by rdma.*$RXE_IP6" /tmp/client.log || failed "not by the IPv6 address: $(cat /tmp/client.log)"

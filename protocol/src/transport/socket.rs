@@ -6,10 +6,15 @@
 //! three. Where the descriptor does not block after all, it falls back to `poll`.
 //!
 //! # Safety
-//! `recv` and `recvmsg` write into spans, whose maker vouched for them, and `getsockopt` into a local struct; everything else is safe calls.
-#![expect(unsafe_code, reason = "recv into raw spans, getsockopt of TCP_INFO")]
+//! `recv` and `recvmsg` write into spans, whose maker vouched for them, and `getsockopt` into a local struct; a number is only asked what it means.
+#![expect(
+    unsafe_code,
+    reason = "recv into raw spans, getsockopt of TCP_INFO, fstat of a number"
+)]
 
 use std::io::{self, IoSlice, Read, Write};
+#[cfg(feature = "rdma")]
+use std::os::fd::RawFd;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -47,9 +52,64 @@ fn join<'a>(pieces: &[IoSlice<'_>], joined: &'a mut [u8; JOINED_BYTES]) -> Optio
 pub(super) struct Socket {
     descriptor: OwnedFd,
     identity: Identity,
-    /// The tick in which the number last meant this socket.
-    checked: AtomicI64,
+    looked: Looked,
     is_tcp: bool,
+}
+
+/// The tick of the kernel's coarse clock in which a number last meant what it should.
+#[derive(Debug, Default)]
+struct Looked(AtomicI64);
+
+impl Looked {
+    /// Looks, if that was not done in this tick.
+    fn once(&self, look: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let now = rustix::time::clock_gettime(ClockId::MonotonicCoarse);
+        let tick = now.tv_sec.wrapping_shl(30) | now.tv_nsec;
+        if self.0.load(Relaxed) != tick {
+            look()?;
+            self.0.store(tick, Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// Descriptors of a connection beside its socket, which a library uses by their numbers: looked at as a [`Socket`]'s own.
+#[cfg(feature = "rdma")]
+pub(super) struct Borrowed {
+    all: Vec<(RawFd, Identity)>,
+    looked: Looked,
+}
+
+#[cfg(feature = "rdma")]
+impl Borrowed {
+    /// What these numbers mean now.
+    pub(super) fn new(numbers: &[RawFd]) -> io::Result<Self> {
+        let identified = |number: &RawFd| Ok((*number, Identity::of_number(*number)?));
+        Ok(Self {
+            all: numbers.iter().map(identified).collect::<io::Result<_>>()?,
+            looked: Looked::default(),
+        })
+    }
+
+    pub(super) fn numbers(&self) -> Vec<RawFd> {
+        self.all.iter().map(|(number, _)| *number).collect()
+    }
+
+    /// An error if a number was seen to mean something else.
+    pub(super) fn check(&self) -> io::Result<()> {
+        self.looked.once(|| self.look())
+    }
+
+    /// The same, seen now.
+    pub(super) fn look(&self) -> io::Result<()> {
+        let is_same = |(number, identity): &(RawFd, Identity)| {
+            Identity::of_number(*number).is_ok_and(|now| now == *identity)
+        };
+        match self.all.iter().all(is_same) {
+            true => Ok(()),
+            false => Err(taken()),
+        }
+    }
 }
 
 /// What a descriptor means, whatever its number.
@@ -60,7 +120,13 @@ struct Identity {
 }
 
 impl Identity {
-    fn of(descriptor: &OwnedFd) -> io::Result<Self> {
+    #[cfg(feature = "rdma")]
+    fn of_number(number: RawFd) -> io::Result<Self> {
+        // SAFETY: it is only asked what the number means, which is an error where it means nothing.
+        Self::of(unsafe { BorrowedFd::borrow_raw(number) })
+    }
+
+    fn of(descriptor: impl AsFd) -> io::Result<Self> {
         let stat = rustix::fs::fstat(descriptor)?;
         Ok(Self {
             device: stat.st_dev,
@@ -84,7 +150,7 @@ impl Socket {
         Ok(Self {
             identity,
             descriptor,
-            checked: AtomicI64::new(0),
+            looked: Looked::default(),
             is_tcp: false,
         })
     }
@@ -123,12 +189,7 @@ impl Socket {
 
     /// The descriptor, if it still is this socket's.
     fn own(&self) -> io::Result<&OwnedFd> {
-        let now = rustix::time::clock_gettime(ClockId::MonotonicCoarse);
-        let tick = now.tv_sec.wrapping_shl(30) | now.tv_nsec;
-        if self.checked.load(Relaxed) != tick {
-            self.look()?;
-            self.checked.store(tick, Relaxed);
-        }
+        self.looked.once(|| self.look())?;
         Ok(&self.descriptor)
     }
 

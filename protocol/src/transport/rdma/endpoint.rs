@@ -21,6 +21,7 @@
 #![expect(unsafe_code, reason = "copies into spans")]
 
 use std::io::{self, IoSlice};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +31,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::super::Owner;
 use super::super::endpoint::{Endpoint, Interest, Span};
-use super::super::socket::{self, Socket};
+use super::super::socket::{self, Borrowed, Socket};
 use super::RdmaError;
 use super::loan::Loans;
 use super::ring::{Credit, MAX_CREDITS, Part, Reader, Writer};
@@ -310,15 +311,18 @@ impl Incoming {
     }
 }
 
-/// A connection. The fields end in this order: queue pairs, then the socket, whose end tells the peer.
+/// A connection. Queue pairs end first, then the socket, whose end tells the peer.
 pub(super) struct RdmaEndpoint {
-    outgoing: Mutex<Outgoing>,
-    incoming: Mutex<Incoming>,
-    device: Arc<Device>,
+    outgoing: ManuallyDrop<Mutex<Outgoing>>,
+    incoming: ManuallyDrop<Mutex<Incoming>>,
+    device: ManuallyDrop<Arc<Device>>,
     socket: Socket,
     /// Readable when bytes may have come or the socket has ended: both in one descriptor.
-    readiness: OwnedFd,
+    readiness: ManuallyDrop<OwnedFd>,
     channels: [RawFd; 2],
+    /// The library's descriptors. A program that closes what it does not know gives their numbers to files of its own, into which the library would
+    /// write its commands.
+    borrowed: Borrowed,
     /// The socket was seen to have ended.
     is_over: AtomicBool,
 }
@@ -349,25 +353,26 @@ impl RdmaEndpoint {
                 epoll::EventFlags::IN | epoll::EventFlags::RDHUP,
             )?;
         }
+        let channels =
+            [&outgoing.pair, &incoming.pair].map(|pair| pair.completions().events().as_raw_fd());
+        let mut library = device.descriptors().to_vec();
+        library.extend(channels);
+        library.push(readiness.as_raw_fd());
         Ok(Self {
-            channels: [&outgoing.pair, &incoming.pair]
-                .map(|pair| pair.completions().events().as_raw_fd()),
-            outgoing: Mutex::new(outgoing),
-            incoming: Mutex::new(incoming),
-            device,
+            borrowed: Borrowed::new(&library)?,
+            channels,
+            outgoing: ManuallyDrop::new(Mutex::new(outgoing)),
+            incoming: ManuallyDrop::new(Mutex::new(incoming)),
+            device: ManuallyDrop::new(device),
             socket,
-            readiness,
+            readiness: ManuallyDrop::new(readiness),
             is_over: AtomicBool::new(false),
         })
     }
 
     /// Descriptors that a forked child must close, beside the socket.
     pub(super) fn descriptors(&self) -> Vec<RawFd> {
-        use std::os::fd::AsRawFd;
-        let mut all = self.device.descriptors().to_vec();
-        all.extend(self.channels);
-        all.push(self.readiness.as_raw_fd());
-        all
+        self.borrowed.numbers()
     }
 
     fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
@@ -402,6 +407,7 @@ impl RdmaEndpoint {
 
     /// Arms a half's completion queue; says whether something came before that.
     fn arm(&self, interest: Interest) -> io::Result<bool> {
+        self.borrowed.check()?;
         match interest {
             Interest::Read => {
                 let incoming = self.incoming();
@@ -447,7 +453,7 @@ impl RdmaEndpoint {
     /// Waits until the card has done with everything before this position, or the time is over.
     fn flush_for(&self, position: u64, time: Duration) {
         let deadline = Instant::now() + time;
-        loop {
+        while self.borrowed.check().is_ok() {
             let mut outgoing = self.outgoing();
             let failed = outgoing.progress().is_err();
             if failed || outgoing.writer.is_done(position) || outgoing.ask().is_err() {
@@ -468,6 +474,7 @@ impl Endpoint for RdmaEndpoint {
         if self.is_over.load(SeqCst) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        self.borrowed.check()?;
         let mut outgoing = self.outgoing();
         if outgoing.unsignalled == 0 {
             outgoing.progress().map_err(failed)?;
@@ -488,15 +495,18 @@ impl Endpoint for RdmaEndpoint {
         let is_over = self.is_over.load(SeqCst);
         let mut incoming = self.incoming();
         incoming.progress().map_err(failed)?;
+        if !incoming.reader.has_more() {
+            return match is_over {
+                true => Ok(0),
+                false => Err(io::ErrorKind::WouldBlock.into()),
+            };
+        }
+        self.borrowed.check()?;
         let mut total = 0;
         for span in spans {
             total += incoming.receive(span).map_err(failed)?;
         }
-        match total {
-            0 if is_over => Ok(0),
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            total => Ok(total),
-        }
+        Ok(total)
     }
 
     fn wait(&self, interest: Interest, timeout: Option<Duration>) -> io::Result<bool> {
@@ -516,6 +526,7 @@ impl Endpoint for RdmaEndpoint {
     }
 
     unsafe fn lend(&self, whose: Owner, start: *const u8, length: usize) -> Option<u64> {
+        self.borrowed.look().ok()?;
         let mut outgoing = self.outgoing();
         // SAFETY: the caller's promise.
         unsafe { outgoing.loans.lend(&self.device, whose, start, length) }
@@ -526,7 +537,9 @@ impl Endpoint for RdmaEndpoint {
         if let Some(last) = last {
             self.flush_for(last, TAKE_BACK_TIME);
         }
-        self.outgoing().loans.end(loan);
+        if self.borrowed.look().is_ok() {
+            self.outgoing().loans.end(loan);
+        }
     }
 
     fn look_time(&self) -> Duration {
@@ -557,6 +570,16 @@ impl Drop for RdmaEndpoint {
         if !self.is_over.load(SeqCst) {
             self.flush();
         }
+        if self.borrowed.look().is_ok() {
+            // SAFETY: each is dropped here and nowhere else, and nothing is used after it.
+            unsafe {
+                ManuallyDrop::drop(&mut self.readiness);
+                ManuallyDrop::drop(&mut self.outgoing);
+                ManuallyDrop::drop(&mut self.incoming);
+                ManuallyDrop::drop(&mut self.device);
+            }
+        }
+        // Else they are the process's to its end: what the library would close and write to is the program's by now.
         self.socket.shutdown();
     }
 }
