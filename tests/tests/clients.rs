@@ -112,10 +112,8 @@ fn pytorch_and_triton() {
 #[test]
 #[ignore = "needs scripts/clients, and root"]
 fn jax() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: not root");
-        return;
-    }
+    let is_root = rustix::process::geteuid().is_root();
+    assert!(is_root, "a mount namespace with a device node needs root");
     let server = Server::start(Transport::Tcp);
     let wrapper = repository().join("tests/clients/with-device-node");
     let python = repository().join("target/venvs/jax/bin/python");
