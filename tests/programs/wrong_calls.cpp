@@ -9,6 +9,8 @@
 // Where an expected code comes from is said at each group. *Reference*: the CUDA driver API reference (docs.nvidia.com/cuda/cuda-driver-api) names it
 // in the function's text, or as the only one of its returns that fits. Two codes are given where the reference allows both. What no reference tells and
 // nobody has seen is not here: freed handles, at which a driver may crash, are asked one by one in `tests/gpu-check`.
+#include <thread>
+
 #include "driver.h"
 
 const char *const PROGRAM = "wrong_calls";
@@ -507,6 +509,70 @@ static void functions(CUfunction axpy) {
     WRONG("flags", INVALID, "cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags", &number, axpy, 32, (size_t)0, 0x100u);
 }
 
+// A stream whose capture is spoilt, and what its end then answers.
+static void ends_spoilt(CUstream captured) {
+    CUgraph graph = nullptr;
+    WRONG("spoilt", CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "cuStreamEndCapture", captured, &graph);
+}
+
+// Reference: the codes 900 to 908 are named for these mistakes, in the enumeration of results and at the functions.
+static void captures(CUdeviceptr words) {
+    const int relaxed = CU_STREAM_CAPTURE_MODE_RELAXED, local = CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+    CUgraph graph = nullptr;
+    CUstream captured, other, blocking;
+    CUevent mark;
+    OK("cuStreamCreate", &captured, (unsigned)CU_STREAM_NON_BLOCKING);
+    OK("cuStreamCreate", &other, (unsigned)CU_STREAM_NON_BLOCKING);
+    OK("cuStreamCreate", &blocking, 0u);
+    OK("cuEventCreate", &mark, (unsigned)CU_EVENT_DISABLE_TIMING);
+    auto begin = [&](CUstream stream) { OK("cuStreamBeginCapture_v2", stream, relaxed); };
+    auto fork = [&] {
+        begin(captured);
+        OK("cuEventRecord", mark, captured);
+        OK("cuStreamWaitEvent", other, mark, 0u);
+        OK("cuMemsetD32Async", words, 0u, (size_t)4, other);
+    };
+    WRONG("not-capturing", CUDA_ERROR_ILLEGAL_STATE, "cuStreamEndCapture", captured, &graph);
+    WRONG("mode", INVALID, "cuStreamBeginCapture_v2", captured, 99);
+    WRONG("legacy", CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "cuStreamBeginCapture_v2", (CUstream)0, relaxed);
+    begin(captured);
+    WRONG("captured", CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "cuStreamSynchronize", captured);
+    ends_spoilt(captured);
+    begin(captured);
+    WRONG("captured", CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "cuStreamQuery", captured);
+    WRONG("in-a-spoilt-capture", CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "cuMemsetD32Async", words, 0u, (size_t)4, captured);
+    ends_spoilt(captured);
+    begin(captured);
+    OK("cuEventRecord", mark, captured);
+    WRONG("of-a-capture", CUDA_ERROR_CAPTURED_EVENT, "cuEventQuery", mark);
+    call("cuStreamEndCapture", captured, &graph);
+    begin(captured);
+    OK("cuEventRecord", mark, captured);
+    WRONG("of-a-capture", CUDA_ERROR_CAPTURED_EVENT, "cuEventSynchronize", mark);
+    call("cuStreamEndCapture", captured, &graph);
+    fork();
+    WRONG("not-joined", CUDA_ERROR_STREAM_CAPTURE_UNJOINED, "cuStreamEndCapture", captured, &graph);
+    fork();
+    WRONG("in-another-stream", CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "cuStreamEndCapture", other, &graph);
+    call("cuStreamEndCapture", captured, &graph);
+    fork();
+    begin(blocking);
+    WRONG("of-another-capture", CUDA_ERROR_STREAM_CAPTURE_MERGE, "cuStreamWaitEvent", blocking, mark, 0u);
+    call("cuStreamEndCapture", blocking, &graph);
+    call("cuStreamEndCapture", captured, &graph);
+    begin(blocking);
+    WRONG("legacy-in-a-capture", CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "cuMemsetD32Async", words, 0u, (size_t)4, (CUstream)0);
+    ends_spoilt(blocking);
+    OK("cuStreamBeginCapture_v2", captured, local);
+    std::thread([&] {
+        OK("cuCtxSetCurrent", context);
+        WRONG("of-another-thread", CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "cuStreamEndCapture", captured, &graph);
+    }).join();
+    call("cuStreamEndCapture", captured, &graph);
+    for (CUstream stream : {captured, other, blocking}) OK("cuStreamDestroy_v2", stream);
+    OK("cuEventDestroy_v2", mark);
+}
+
 // Reference, of cuEventRecord and cuEventElapsedTime: event and stream must be of the same context, "otherwise CUDA_ERROR_INVALID_HANDLE is returned".
 static void another_context() {
     CUcontext second = nullptr;
@@ -541,6 +607,7 @@ int main(int count, char **arguments) {
     streams(words);
     modules();
     functions(axpy);
+    captures(words);
     OK("cuEventCreate", &event, 0u);
     another_context();
     // None of it has harmed anything.
