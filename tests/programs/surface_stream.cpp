@@ -212,6 +212,11 @@ static void functions(CUstream stream, CUstream other) {
             REQUIRE(seen.calls == 1 && seen.order[0] == number && seen.found == (unsigned)number);
             REQUIRE(seen.inside == CUDA_ERROR_NOT_PERMITTED);
             REQUIRE(*landed == 1000u + (unsigned)number && read(word) == 7);
+            // A copy behind a function takes what the function has written.
+            OK("cuLaunchHostFunc", in, (CUhostFn)host_function, (void *)(intptr_t)(number + 100));
+            OK("cuMemcpyHtoDAsync_v2", word, (const void *)landed, (size_t)4, in);
+            OK("cuStreamSynchronize", in);
+            REQUIRE(read(word) == 1100u + (unsigned)number);
         }
     }
     // Several in a row; an event behind them, for which another stream waits.

@@ -5,8 +5,7 @@
 //! ```
 //!
 //! *Rules:* a launch takes the steps as they are. Two launches of one executable graph never run at the same time: one in another stream waits
-//! for the one before by an event of ours. A copy out of the program's memory behind a function of the program waits for the function,
-//! since its bytes leave when it is called.
+//! for the one before by an event of ours.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -208,8 +207,7 @@ pub(super) fn post(
     steps: &[Step],
     references: &[Arc<UserReference>],
 ) -> Result<(), CUresult> {
-    let mut is_behind_function = false;
-    let posted = post_steps(session, stream, steps, &mut is_behind_function);
+    let posted = post_steps(session, stream, steps);
     if !references.is_empty() {
         launch::keep(session, stream, Box::new(references.to_vec()))?;
     }
@@ -220,20 +218,11 @@ fn post_steps(
     session: &'static Session,
     stream: &Arc<Stream>,
     steps: &[Step],
-    is_behind_function: &mut bool,
 ) -> Result<(), CUresult> {
     for step in steps.iter().filter(|step| step.is_enabled) {
         if let Some(child) = &step.child {
-            post_steps(session, stream, child, is_behind_function)?;
+            post_steps(session, stream, child)?;
             continue;
-        }
-        match &step.operation {
-            Operation::Host(_) => *is_behind_function = true,
-            Operation::Copy(copy) if copy.reads_host() && *is_behind_function => {
-                stream.synchronise(session)?;
-                *is_behind_function = false;
-            }
-            _ => {}
         }
         step.operation.post(session, stream)?;
     }

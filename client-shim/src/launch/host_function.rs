@@ -43,6 +43,8 @@ const LAST_SYNC_MODE: c_uint = 1;
 #[derive(Debug, Default)]
 pub(crate) struct HostFunctions {
     tasks: Mutex<Vec<Arc<Task>>>,
+    /// Functions of the program that have not returned.
+    unfinished: AtomicU32,
     has_thread: Mutex<bool>,
     /// Counts tasks; the thread sleeps on it.
     news: AtomicU32,
@@ -107,6 +109,12 @@ enum Function {
     GiveUp(Mutex<Option<Box<dyn Send>>>),
 }
 
+impl Function {
+    fn is_the_programs(&self) -> bool {
+        !matches!(self, Self::GiveUp(_))
+    }
+}
+
 impl std::fmt::Debug for Function {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
@@ -128,10 +136,20 @@ pub(crate) fn keep(
 
 #[derive(Debug)]
 struct Task {
+    /// For the count of what has not returned.
+    functions: &'static HostFunctions,
     stream: Arc<Stream>,
     mark: AtomicU64,
     gate: u32,
     function: Function,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if self.function.is_the_programs() {
+            self.functions.unfinished.fetch_sub(1, SeqCst);
+        }
+    }
 }
 
 impl Task {
@@ -168,6 +186,11 @@ impl Task {
 impl HostFunctions {
     fn tasks(&self) -> MutexGuard<'_, Vec<Arc<Task>>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a stream is still to call a function of the program, which may write whatever a later copy reads.
+    pub(crate) fn are_unfinished(&self) -> bool {
+        self.unfinished.load(SeqCst) > 0
     }
 
     /// Takes a task whose stream has come to it: of a stream's, the first.
@@ -244,7 +267,11 @@ fn put(
     // A full stream is waited for while nothing is held.
     stream.admit(session, OPERATIONS)?;
     functions.need_thread(session)?;
+    if function.is_the_programs() {
+        functions.unfinished.fetch_add(1, SeqCst);
+    }
     let task = Arc::new(Task {
+        functions,
         mark: AtomicU64::new(NO_MARK),
         gate: functions.gates.fetch_add(1, SeqCst),
         function,

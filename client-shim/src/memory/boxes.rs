@@ -220,11 +220,6 @@ impl BoxCopy {
         self.description
     }
 
-    /// Whether it reads memory of the program, which a function of the program may write before.
-    pub(crate) fn reads_host(&self) -> bool {
-        self.source.kind != Kind::Device
-    }
-
     /// As a graph holds it.
     pub(crate) fn of_graph(self) -> Result<Arc<Self>, CUresult> {
         let (slices, runs, _) = self.cut();

@@ -10,9 +10,9 @@
 //! | device | device | posted | at once |
 //! | device | pageable, in a graph | as pinned | at once |
 //!
-//! What other copies will still write into the source is waited for before its bytes leave, and in a graph so is a function of the program that
-//! comes before the copy. Otherwise a copy takes the bytes of the call: a program that changes pinned memory afterwards, by a function in the
-//! stream or before it lets a held stream go, would not see the change.
+//! What other copies will still write into the source is waited for before its bytes leave, and where a stream is still to call a function of the
+//! program, which may write it, so is the copy's own stream. Otherwise a copy takes the bytes of the call: a program that changes pinned memory before it
+//! lets a held stream go would not see the change.
 //!
 //! # Safety
 //! The program's memory is read and written within the ranges that it gave to a copy, by the contract of the CUDA driver API, and
@@ -120,6 +120,11 @@ impl Copy<'_> {
         memory.check(destination, length as u64)?;
         check_host(source)?;
         let pinned = memory.host.find(source.addr(), length).is_some();
+        // Pageable memory is read by the call.
+        let is_read_later = pinned || self.when != When::Later;
+        if is_read_later && self.session.objects.host_functions.are_unfinished() {
+            self.stream.synchronise(self.session)?;
+        }
         // Copies of graphs land in pageable memory too.
         self.wait_for_landing(source, length)?;
         if length <= MAX_INLINE_COPY_BYTES {
