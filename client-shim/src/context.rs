@@ -98,6 +98,7 @@ impl Context {
             .select(|stream| stream.context == self.id)
         {
             stream.end();
+            crate::capture::forget(&stream);
             session.objects.streams.remove(stream.id);
         }
         self.legacy.end();

@@ -7,6 +7,7 @@
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
 use core::ffi::c_uint;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use driver_api::abi::{CUevent, CUresult, CUstream};
@@ -43,6 +44,8 @@ pub(crate) struct Event {
     recorded: Mutex<Option<(Arc<Stream>, u64)>>,
     /// Where in a capture it was recorded, if that was last.
     captured: Mutex<Option<Place>>,
+    /// The program has ended it; a graph may still name it.
+    is_destroyed: AtomicBool,
 }
 
 impl Event {
@@ -52,6 +55,14 @@ impl Event {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// An error where the server has it no more.
+    pub(crate) fn check(&self) -> Result<(), CUresult> {
+        match self.is_destroyed.load(SeqCst) {
+            true => Err(CUresult::INVALID_HANDLE),
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn is_recorded(&self) -> bool {
@@ -132,6 +143,7 @@ fn make(session: &Session, context: u32, flags: c_uint) -> Result<Arc<Event>, CU
         flags,
         recorded: Mutex::default(),
         captured: Mutex::default(),
+        is_destroyed: AtomicBool::new(false),
     });
     session.post_in(
         context,
@@ -169,6 +181,7 @@ pub(crate) fn end(session: &Session, event: &Event) -> Result<(), CUresult> {
         .events
         .remove(event.id)
         .ok_or(CUresult::INVALID_HANDLE)?;
+    event.is_destroyed.store(true, SeqCst);
     session.post_in(
         event.context,
         |_| GpurunEventDestroy::new(EventId(event.id)),

@@ -87,7 +87,7 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
     let state = State {
         steps: Arc::new(steps_of(&graph, 0)?),
         last: None,
-        references: graph.references(),
+        references: steps::references_of(&graph, 0),
     };
     let mut handle = CUgraphExec(0);
     session.objects.graph_execs.insert_with(|id| {
@@ -197,7 +197,7 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
     // Held, so that two launches are posted one after the other.
     let mut state = exec.lock();
     if capture::is_captured(session, &stream)? {
-        let graph = steps::graph_of(session, &state.steps)?;
+        let graph = steps::graph_of(session, &state.steps, &state.references)?;
         let handle = graph.handle();
         let added = capture::add(&stream, Operation::Child(graph));
         destroy(handle)?;
@@ -399,7 +399,7 @@ fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
         });
     }
     state.steps = Arc::new(steps::updated(&state.steps, &fresh)?);
-    let before = std::mem::replace(&mut state.references, graph.references());
+    let before = std::mem::replace(&mut state.references, steps::references_of(&graph, 0));
     // Outside the lock: the last reference calls the program.
     drop(state);
     drop(before);

@@ -96,8 +96,12 @@ impl Operation {
             Self::Fill(fill) => fill.post(session, stream),
             Self::Host(call) => call.post(session, stream),
             Self::Child(_) | Self::Empty => Ok(()),
-            Self::Wait(event) => event.wait_in(session, stream, 0),
-            Self::Record(event) => event.record(session, stream, 0),
+            Self::Wait(event) => event
+                .check()
+                .and_then(|()| event.wait_in(session, stream, 0)),
+            Self::Record(event) => event
+                .check()
+                .and_then(|()| event.record(session, stream, 0)),
             Self::Memory(call) => stream::post(session, stream, &call.operations),
         }
     }

@@ -82,6 +82,19 @@ pub(super) fn steps_of(graph: &Graph, depth: u32) -> Result<Vec<Step>, CUresult>
     order.into_iter().map(take).collect()
 }
 
+/// The references to users' objects of a graph and of the graphs in it.
+pub(super) fn references_of(graph: &Graph, depth: u32) -> Vec<Arc<UserReference>> {
+    let mut references = graph.references();
+    for node in graph.nodes().into_values() {
+        if let Operation::Child(child) = &node.operation
+            && depth < MAX_DEPTH
+        {
+            references.extend(references_of(child, depth + 1));
+        }
+    }
+    references
+}
+
 /// How another graph's steps differ: the node's number, and whether only in its kind.
 pub(super) fn difference(own: &[Step], other: &[Step]) -> Option<(Option<u32>, bool)> {
     fn made(steps: &[Step]) -> Vec<&Step> {
@@ -139,9 +152,14 @@ pub(super) fn updated(own: &[Step], other: &[Step]) -> Result<Vec<Step>, CUresul
     own.iter().map(take).collect()
 }
 
-/// A graph of an executable one's steps, for a launch that is captured.
-pub(super) fn graph_of(session: &Session, steps: &[Step]) -> Result<Arc<Graph>, CUresult> {
+/// A graph of an executable one's steps, for a launch that is captured: the handle is the caller's to destroy.
+pub(super) fn graph_of(
+    session: &Session,
+    steps: &[Step],
+    references: &[Arc<UserReference>],
+) -> Result<Arc<Graph>, CUresult> {
     let graph = Graph::new(session);
+    graph.keep(references.iter().cloned());
     let filled = fill(session, &graph, steps);
     if filled.is_err() {
         super::model::destroy(graph.handle())?;
@@ -156,13 +174,19 @@ fn fill(session: &Session, graph: &Arc<Graph>, steps: &[Step]) -> Result<(), CUr
         let before: Vec<_> = before
             .filter_map(|number| handles.get(number).copied())
             .collect();
-        let empty = Operation::Empty;
-        let operation = if step.is_enabled {
-            &step.operation
-        } else {
-            &empty
+        let added = match &step.child {
+            _ if !step.is_enabled => graph.add(session, &Operation::Empty, &before),
+            // The child as it was instantiated, not as it is now. Its references are the parent's.
+            Some(child) => {
+                let child = graph_of(session, child, &[])?;
+                let handle = child.handle();
+                let added = graph.add(session, &Operation::Child(child), &before);
+                super::model::destroy(handle)?;
+                added
+            }
+            None => graph.add(session, &step.operation, &before),
         };
-        handles.insert(step.number, graph.add(session, operation, &before)?);
+        handles.insert(step.number, added?);
     }
     Ok(())
 }
