@@ -20,7 +20,6 @@
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
 mod exec;
-mod layout;
 mod model;
 mod node;
 mod operation;

@@ -12,6 +12,7 @@
 
 pub mod abi;
 pub mod fresh;
+pub mod graph_layout;
 pub mod id;
 pub mod image;
 pub mod link_options;

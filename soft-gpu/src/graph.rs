@@ -15,7 +15,6 @@
 #![expect(non_snake_case, reason = "the driver's names")]
 
 mod exec;
-mod layout;
 mod memory;
 mod node;
 mod object;

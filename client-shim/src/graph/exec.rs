@@ -15,7 +15,6 @@ use driver_api::abi::{
     CUgraphNode, CUgraphNodeParams, CUresult, CUstream,
 };
 
-use super::layout::{InstantiateParameters, UpdateResult};
 use super::model::{destroy, find, node_of};
 use super::node::{self, Maker, given};
 use super::steps::{self, Last, Step, steps_of};
@@ -27,6 +26,7 @@ use crate::log;
 use crate::objects::unique;
 use crate::session;
 use crate::stream;
+use driver_api::graph_layout::{InstantiateParameters, UpdateResult};
 
 /// `CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH`.
 const DEVICE_LAUNCH: u64 = 4;

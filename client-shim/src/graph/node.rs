@@ -15,10 +15,6 @@ use driver_api::abi::{
     CUkernelNodeAttrValue, CUresult,
 };
 
-use super::layout::{
-    AnyParameters, CopyParameters, FillParameters, HostParameters, KernelParameters,
-    KernelParametersInContext, MemoryParameters,
-};
 use super::{MemoryCall, Operation, answer, check_edges, find, handles_at, node_of};
 use crate::context;
 use crate::entry::code;
@@ -29,6 +25,10 @@ use crate::log;
 use crate::memory::{BoxCopy, Fill};
 use crate::session::{self, Session};
 use crate::stream;
+use driver_api::graph_layout::{
+    AnyParameters, CopyParameters, FillParameters, HostParameters, KernelParameters,
+    KernelParametersInContext, MemoryParameters,
+};
 
 /// Reads a structure of the caller's.
 ///

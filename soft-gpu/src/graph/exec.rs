@@ -11,7 +11,6 @@ use driver_api::abi::{
     CUgraphNodeParams, CUresult, CUstream,
 };
 
-use super::layout::{InstantiateParameters, UpdateResult};
 use super::node;
 use super::object::{ExecState, Nested, Records, Step, events, graph_of_steps, perform, steps};
 use super::{Exec, find, in_context};
@@ -21,6 +20,7 @@ use crate::entry::{answer, answer_if_asked, done};
 use crate::state::driver;
 use crate::stream::{Operation, find as find_stream};
 use crate::threads::lock;
+use driver_api::graph_layout::{InstantiateParameters, UpdateResult};
 
 /// What a launch before has allocated and nobody has freed is freed.
 const AUTO_FREE: u64 = 1;

@@ -23,7 +23,6 @@ use driver_api::abi::{
     CUgraphNodeParams, CUresult,
 };
 
-use super::layout::{AllocationParameters, AnyParameters};
 use super::node::{add, given, tell};
 use super::object::Step;
 use crate::context::{Context, current};
@@ -31,6 +30,7 @@ use crate::entry::{answer, done};
 use crate::state::{Driver, driver};
 use crate::stream::Operation;
 use crate::threads::lock;
+use driver_api::graph_layout::{AllocationParameters, AnyParameters};
 
 /// `CU_GRAPH_NODE_TYPE_MEM_ALLOC`
 const ALLOCATES: u32 = 10;

@@ -10,10 +10,6 @@ use driver_api::abi::{
     CUresult,
 };
 
-use super::layout::{
-    AnyParameters, CopyParameters, FillParameters, HostParameters, KernelParameters,
-    KernelParametersInContext,
-};
 use super::object::{Nested, graph_of};
 use super::{check_edges, find, handles_at, in_context};
 use crate::entry::{answer, done};
@@ -22,6 +18,10 @@ use crate::launch::{COOPERATIVE, HostCall, Kernel, Shape, VALUE_BYTES, attribute
 use crate::memory::{Copy, Fill};
 use crate::state::driver;
 use crate::stream::Operation;
+use driver_api::graph_layout::{
+    AnyParameters, CopyParameters, FillParameters, HostParameters, KernelParameters,
+    KernelParametersInContext,
+};
 
 /// Reads a structure of the caller's.
 ///

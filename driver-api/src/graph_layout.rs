@@ -1,0 +1,179 @@
+//! The driver's structures that describe nodes of graphs, as programs lay them out.
+
+use core::ffi::{c_int, c_uint, c_void};
+
+use crate::abi::{
+    CUDA_MEMCPY3D, CUcontext, CUdeviceptr, CUfunction, CUgraphNode, CUhostFn, CUstream,
+    CUstreamBatchMemOpParams,
+};
+
+/// `CUDA_KERNEL_NODE_PARAMS_v1`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct KernelParameters {
+    /// What is called.
+    pub function: CUfunction,
+    /// Blocks in each direction.
+    pub grid: [c_uint; 3],
+    /// Threads of a block in each direction.
+    pub block: [c_uint; 3],
+    /// Dynamic shared memory.
+    pub shared_bytes: c_uint,
+    /// A pointer to each parameter, or null.
+    pub kernel_params: *mut *mut c_void,
+    /// The parameters as a buffer, or null.
+    pub extra: *mut *mut c_void,
+}
+
+/// `CUDA_KERNEL_NODE_PARAMS_v2`, and `_v3`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct KernelParametersInContext {
+    /// The structure of the first version.
+    pub plain: KernelParameters,
+    /// Instead of a function, which is null then.
+    pub kernel: CUfunction,
+    /// The context, or null for the current one.
+    pub context: CUcontext,
+}
+
+/// `CUDA_MEMSET_NODE_PARAMS_v1`, with which `_v2` begins.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct FillParameters {
+    /// The first address.
+    pub destination: CUdeviceptr,
+    /// Bytes from a row to the next.
+    pub pitch: usize,
+    /// What is stored.
+    pub value: c_uint,
+    /// Bytes of an element.
+    pub element_size: c_uint,
+    /// Elements of a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
+/// `CUDA_HOST_NODE_PARAMS_v1`, with which `_v2` begins.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct HostParameters {
+    /// What is called.
+    pub function: CUhostFn,
+    /// What the function is given.
+    pub user_data: *mut c_void,
+}
+
+/// `CUDA_MEMCPY_NODE_PARAMS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct CopyParameters {
+    /// Flags.
+    pub flags: c_uint,
+    /// Zero.
+    pub reserved: c_uint,
+    /// The context, or null for the current one.
+    pub context: CUcontext,
+    /// The copy.
+    pub copy: CUDA_MEMCPY3D,
+}
+
+/// `CUDA_BATCH_MEM_OP_NODE_PARAMS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct MemoryParameters {
+    /// The context, or null for the current one.
+    pub context: CUcontext,
+    /// How many operations.
+    pub count: c_uint,
+    /// The operations.
+    pub operations: *mut CUstreamBatchMemOpParams,
+    /// Flags.
+    pub flags: c_uint,
+}
+
+/// `CUDA_MEM_ALLOC_NODE_PARAMS`, in both versions: a pool's properties first.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct AllocationParameters {
+    /// The kind, as the driver numbers it.
+    pub kind: c_uint,
+    /// Handles that may be exported.
+    pub handle_types: c_uint,
+    /// The kind of the place.
+    pub location_kind: c_uint,
+    /// Its number.
+    pub location_id: c_int,
+    /// More properties of the pool.
+    pub of_pool: [u64; 9],
+    /// Descriptions of who may use it, and how many.
+    pub access: [usize; 2],
+    /// Bytes.
+    pub size: usize,
+    /// Where the memory is: the answer.
+    pub address: CUdeviceptr,
+}
+
+impl AllocationParameters {
+    /// Pinned memory of a device.
+    pub fn of(device: usize, size: usize, address: CUdeviceptr) -> Self {
+        Self {
+            kind: 1,
+            handle_types: 0,
+            location_kind: 1,
+            location_id: device as c_int,
+            of_pool: [0; 9],
+            access: [0; 2],
+            size,
+            address,
+        }
+    }
+}
+
+/// What a node of any kind is: the kind, and its own structure.
+#[repr(C)]
+pub struct AnyParameters {
+    /// The kind, as the driver numbers it.
+    pub kind: c_uint,
+    /// Zero.
+    pub reserved: [c_uint; 3],
+    /// One of the structures above, or a handle.
+    pub of_kind: [u64; 29],
+    /// Zero.
+    pub last: u64,
+}
+
+/// `CUgraphExecUpdateResultInfo`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct UpdateResult {
+    /// The outcome.
+    pub result: c_uint,
+    /// The node that it is about.
+    pub node: CUgraphNode,
+    /// The node that depends on it, or null.
+    pub from_node: CUgraphNode,
+}
+
+/// `CUDA_GRAPH_INSTANTIATE_PARAMS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct InstantiateParameters {
+    /// Flags.
+    pub flags: u64,
+    /// Where the graph is sent.
+    pub upload_stream: CUstream,
+    /// The node that failed.
+    pub error_node: CUgraphNode,
+    /// The outcome.
+    pub result: c_uint,
+}
+
+const _: () = assert!(size_of::<KernelParameters>() == 56);
+const _: () = assert!(size_of::<KernelParametersInContext>() == 72);
+const _: () = assert!(size_of::<FillParameters>() == 40);
+const _: () = assert!(size_of::<CopyParameters>() == 216);
+const _: () = assert!(size_of::<AnyParameters>() == 256);
+const _: () = assert!(size_of::<MemoryParameters>() == 32);
+const _: () = assert!(size_of::<AllocationParameters>() == 120);
