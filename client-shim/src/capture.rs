@@ -33,6 +33,7 @@ use crate::context::Context;
 use crate::entry::code;
 use crate::event::Event;
 use crate::graph::{self, Graph, Operation, answer, answer_if_asked, handles_at};
+use crate::log;
 use crate::objects::unique;
 use crate::session::{self, Session};
 use crate::stream::{self, Stream};
@@ -63,6 +64,8 @@ pub(crate) struct Capture {
     owns_graph: AtomicBool,
     /// The stream in which it began.
     origin: u64,
+    /// That of all its streams.
+    context: u32,
     mode: CUstreamCaptureMode,
     thread: u32,
     invalid: AtomicBool,
@@ -321,6 +324,13 @@ pub(crate) fn wait(
             if stream.id == 0 {
                 return Err(capture.spoil(CUresult::STREAM_CAPTURE_IMPLICIT));
             }
+            if stream.context != capture.context {
+                log::warn_once(
+                    "captures of contexts",
+                    format_args!("a capture of streams of several contexts is not supported"),
+                );
+                return Err(capture.spoil(CUresult::NOT_SUPPORTED));
+            }
             *slot = Some(Captured::new(capture, dependencies));
             Ok(true)
         }
@@ -369,6 +379,7 @@ fn begin(
         owns_graph: AtomicBool::new(graph.is_none()),
         graph: graph.unwrap_or_else(|| Graph::new(session)),
         origin: stream.unique(),
+        context: stream.context,
         mode,
         thread: thread::number(),
         invalid: AtomicBool::new(false),

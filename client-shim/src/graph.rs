@@ -123,16 +123,22 @@ unsafe fn answer_handles<const N: usize>(
     unsafe { answer(count, Ok(found.len().min(room))) }
 }
 
-/// Says of `count` edges that they are plain ones.
+/// The answer; where it has told edges, also that they are plain ones.
 ///
 /// # Safety
 ///
-/// `data` is null or has room for `count` structures.
-unsafe fn answer_plain_edges(data: *mut CUgraphEdgeData, count: usize) {
-    if !data.is_null() {
+/// `data` is null or has room for `*count` structures, and a success has written `count`.
+unsafe fn and_plain_edges(
+    result: CUresult,
+    is_told: bool,
+    data: *mut CUgraphEdgeData,
+    count: *const usize,
+) -> CUresult {
+    if result.is_success() && is_told && !data.is_null() {
         // SAFETY: by contract; an edge's data are eight bytes.
-        unsafe { core::ptr::write_bytes(data.cast::<u64>(), 0, count) };
+        unsafe { core::ptr::write_bytes(data.cast::<u64>(), 0, count.read_unaligned()) };
     }
+    result
 }
 
 /// Whether `count` edges are plain ones, which is all that there is here.
@@ -251,10 +257,8 @@ pub(crate) unsafe fn cuGraphGetEdges_v2(
     // SAFETY: the caller passes arrays and their size.
     unsafe {
         let result = cuGraphGetEdges(graph, from, to, num_edges);
-        if result == CUresult::SUCCESS && !(from.is_null() && to.is_null()) {
-            answer_plain_edges(edge_data, num_edges.read_unaligned());
-        }
-        result
+        let is_told = !(from.is_null() && to.is_null());
+        and_plain_edges(result, is_told, edge_data, num_edges)
     }
 }
 
@@ -353,10 +357,7 @@ pub(crate) unsafe fn cuGraphNodeGetDependencies_v2(
     // SAFETY: the caller passes arrays and their size.
     unsafe {
         let result = cuGraphNodeGetDependencies(node, dependencies, num_dependencies);
-        if result == CUresult::SUCCESS && !dependencies.is_null() {
-            answer_plain_edges(edge_data, num_dependencies.read_unaligned());
-        }
-        result
+        and_plain_edges(result, !dependencies.is_null(), edge_data, num_dependencies)
     }
 }
 
@@ -384,10 +385,12 @@ pub(crate) unsafe fn cuGraphNodeGetDependentNodes_v2(
     // SAFETY: the caller passes arrays and their size.
     unsafe {
         let result = cuGraphNodeGetDependentNodes(node, dependent_nodes, num_dependent_nodes);
-        if result == CUresult::SUCCESS && !dependent_nodes.is_null() {
-            answer_plain_edges(edge_data, num_dependent_nodes.read_unaligned());
-        }
-        result
+        and_plain_edges(
+            result,
+            !dependent_nodes.is_null(),
+            edge_data,
+            num_dependent_nodes,
+        )
     }
 }
 

@@ -776,6 +776,58 @@ static void modes() {
     }
 }
 
+// At a distance: an event that was destroyed is an error of the launch and of nothing else, a launch into a capture takes a child as it was
+// instantiated, and what would need two contexts is refused.
+static void names() {
+    if (!has("what nodes name")) return;
+    CUgraph graph = empty_graph(), child = empty_graph(), into = nullptr, inner = nullptr;
+    CUgraphNode node, first = add_digit(child, 1);
+    CUevent event;
+    OK("cuEventCreate", &event, (unsigned)CU_EVENT_DISABLE_TIMING);
+    OK("cuGraphAddEventRecordNode", &node, graph, NONE, (size_t)0, event);
+    CUgraphExec exec = instantiate(graph);
+    OK("cuGraphLaunch", exec, stream);
+    OK("cuEventDestroy_v2", event);
+    GIVES(CUDA_ERROR_INVALID_HANDLE, "cuGraphLaunch", exec, stream);
+    OK("cuStreamSynchronize", stream);
+    OK("cuGraphExecDestroy", exec);
+    OK("cuGraphDestroy", graph);
+    graph = empty_graph();
+    OK("cuGraphAddChildGraphNode", &node, graph, NONE, (size_t)0, child);
+    exec = instantiate(graph);
+    OK("cuGraphChildGraphNodeGetGraph", node, &inner);
+    size_t one = 1;
+    OK("cuGraphGetNodes", inner, &first, &one);
+    Digit seven(7);
+    auto seventh = seven.old();
+    OK("cuGraphKernelNodeSetParams", first, (const CUDA_KERNEL_NODE_PARAMS_v1 *)&seventh);
+    OK("cuStreamBeginCapture_v2", stream, (int)CU_STREAM_CAPTURE_MODE_RELAXED);
+    OK("cuGraphLaunch", exec, stream);
+    OK("cuStreamEndCapture", stream, &into);
+    OK("cuGraphExecDestroy", exec);
+    REQUIRE(does(into) == 1);
+    OK("cuGraphDestroy", into);
+    CUcontext second = nullptr;
+    CUstream foreign;
+    OK("cuCtxCreate_v2", &second, 0u, (CUdevice)0);
+    OK("cuStreamCreate", &foreign, (unsigned)CU_STREAM_NON_BLOCKING);
+    OK("cuCtxSetCurrent", context);
+    CUDA_MEMSET_NODE_PARAMS_v1 fill = filled(at, 4);
+    GIVES(CUDA_ERROR_NOT_SUPPORTED, "cuGraphAddMemsetNode", &node, graph, NONE, (size_t)0,
+          (const CUDA_MEMSET_NODE_PARAMS_v1 *)&fill, second);
+    OK("cuEventCreate", &event, (unsigned)CU_EVENT_DISABLE_TIMING);
+    OK("cuStreamBeginCapture_v2", stream, (int)CU_STREAM_CAPTURE_MODE_RELAXED);
+    OK("cuEventRecord", event, stream);
+    OK("cuCtxSetCurrent", second);
+    GIVES(CUDA_ERROR_NOT_SUPPORTED, "cuStreamWaitEvent", foreign, event, 0u);
+    OK("cuCtxSetCurrent", context);
+    GIVES(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "cuStreamEndCapture", stream, &into);
+    OK("cuCtxDestroy_v2", second);
+    OK("cuEventDestroy_v2", event);
+    OK("cuGraphDestroy", child);
+    OK("cuGraphDestroy", graph);
+}
+
 int main(int argc, char **argv) {
     open_driver(argc, argv);
     CUdevice device = -1;
@@ -801,5 +853,6 @@ int main(int argc, char **argv) {
     captures();
     violations();
     modes();
+    names();
     return pass("graphs as they were made, changed and captured");
 }

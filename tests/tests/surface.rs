@@ -14,8 +14,9 @@ const PROGRAMS: [&str; 5] = [
 ];
 
 /// What the software GPU does not export a working form of; the library in front of it does.
-const NOT_DIRECTLY: [&str; 9] = [
+const NOT_DIRECTLY: [&str; 10] = [
     "capture modes",
+    "what nodes name",
     "cuCtxDestroy",
     "cuEventDestroy",
     "cuStreamDestroy",

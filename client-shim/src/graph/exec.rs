@@ -262,7 +262,7 @@ pub(crate) unsafe fn cuGraphExecKernelNodeSetParams_v2(
 ) -> CUresult {
     // SAFETY: the caller passes parameters.
     change(graph_exec, node, |maker, before| unsafe {
-        maker.kernel_instead(node::in_context(given(node_params)?), before)
+        maker.kernel_instead(maker.in_context(given(node_params)?)?, before)
     })
 }
 
@@ -270,10 +270,11 @@ pub(crate) unsafe fn cuGraphExecMemcpyNodeSetParams(
     graph_exec: CUgraphExec,
     node: CUgraphNode,
     copy_params: *const CUDA_MEMCPY3D,
-    _ctx: CUcontext,
+    ctx: CUcontext,
 ) -> CUresult {
     // SAFETY: the caller passes a description.
     change(graph_exec, node, |maker, _| unsafe {
+        maker.check_context(ctx)?;
         maker.copy(copy_params)
     })
 }
@@ -282,11 +283,14 @@ pub(crate) unsafe fn cuGraphExecMemsetNodeSetParams(
     graph_exec: CUgraphExec,
     node: CUgraphNode,
     memset_params: *const CUDA_MEMSET_NODE_PARAMS_v1,
-    _ctx: CUcontext,
+    ctx: CUcontext,
 ) -> CUresult {
     // SAFETY: the caller passes parameters.
     let given = unsafe { given(memset_params) };
-    change(graph_exec, node, |maker, _| maker.fill(given?))
+    change(graph_exec, node, |maker, _| {
+        maker.check_context(ctx)?;
+        maker.fill(given?)
+    })
 }
 
 pub(crate) unsafe fn cuGraphExecHostNodeSetParams(

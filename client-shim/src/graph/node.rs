@@ -57,6 +57,31 @@ impl Maker {
         })
     }
 
+    /// A node is done in the context of the stream that its graph is launched in: another one cannot be meant.
+    pub(super) fn check_context(&self, named: CUcontext) -> Result<(), CUresult> {
+        if named.0 == 0 || named == context::current_handle() {
+            return Ok(());
+        }
+        log::warn_once(
+            "contexts of nodes",
+            format_args!("a graph's node in another context than the current one is not supported"),
+        );
+        Err(CUresult::NOT_SUPPORTED)
+    }
+
+    /// What is given for a context. A function may be named as a kernel.
+    pub(super) fn in_context(
+        &self,
+        parameters: KernelParametersInContext,
+    ) -> Result<KernelParameters, CUresult> {
+        self.check_context(parameters.context)?;
+        let mut plain = parameters.plain;
+        if plain.function.0 == 0 {
+            plain.function = parameters.kernel;
+        }
+        Ok(plain)
+    }
+
     /// # Safety
     /// As for `cuLaunchKernel`, for the parameters.
     pub(super) unsafe fn kernel(
@@ -139,6 +164,7 @@ impl Maker {
         // SAFETY: the caller's promise.
         let operations = unsafe {
             let parameters: MemoryParameters = given(parameters)?;
+            self.check_context(parameters.context)?;
             stream::operations_at(parameters.count, parameters.operations, parameters.flags)
         }?;
         stream::check_all(self.session, self.device, &operations)?;
@@ -181,10 +207,12 @@ impl Maker {
                 .add(core::mem::offset_of!(AnyParameters, of_kind));
             let handle = || of_kind.cast::<usize>().read_unaligned();
             match kind {
-                0 => self.kernel(in_context(
-                    of_kind.cast::<KernelParametersInContext>().read_unaligned(),
-                )),
+                0 => self.kernel(
+                    self.in_context(of_kind.cast::<KernelParametersInContext>().read_unaligned())?,
+                ),
                 1 => {
+                    let place = core::mem::offset_of!(CopyParameters, context);
+                    self.check_context(of_kind.add(place).cast::<CUcontext>().read_unaligned())?;
                     let place = core::mem::offset_of!(CopyParameters, copy);
                     self.copy(of_kind.add(place).cast())
                 }
@@ -211,15 +239,6 @@ fn refuse(kind: c_uint) -> CUresult {
         format_args!("a graph's node of type {kind} is not supported"),
     );
     CUresult::NOT_SUPPORTED
-}
-
-/// A function that is named as a kernel.
-pub(super) fn in_context(parameters: KernelParametersInContext) -> KernelParameters {
-    let mut plain = parameters.plain;
-    if plain.function.0 == 0 {
-        plain.function = parameters.kernel;
-    }
-    plain
 }
 
 pub(super) fn host(parameters: HostParameters) -> Result<Operation, CUresult> {
@@ -289,7 +308,7 @@ pub(crate) unsafe fn cuGraphAddKernelNode_v2(
     // SAFETY: the caller's promises are the same.
     unsafe {
         add(graph_node, graph, before, |maker| {
-            maker.kernel(in_context(given(node_params)?))
+            maker.kernel(maker.in_context(given(node_params)?)?)
         })
     }
 }
@@ -300,11 +319,16 @@ pub(crate) unsafe fn cuGraphAddMemcpyNode(
     dependencies: *const CUgraphNode,
     num_dependencies: usize,
     copy_params: *const CUDA_MEMCPY3D,
-    _ctx: CUcontext,
+    ctx: CUcontext,
 ) -> CUresult {
     let before = (dependencies, num_dependencies);
     // SAFETY: the caller's promises are the same.
-    unsafe { add(graph_node, graph, before, |maker| maker.copy(copy_params)) }
+    unsafe {
+        add(graph_node, graph, before, |maker| {
+            maker.check_context(ctx)?;
+            maker.copy(copy_params)
+        })
+    }
 }
 
 pub(crate) unsafe fn cuGraphAddMemsetNode(
@@ -313,12 +337,13 @@ pub(crate) unsafe fn cuGraphAddMemsetNode(
     dependencies: *const CUgraphNode,
     num_dependencies: usize,
     memset_params: *const CUDA_MEMSET_NODE_PARAMS_v1,
-    _ctx: CUcontext,
+    ctx: CUcontext,
 ) -> CUresult {
     let before = (dependencies, num_dependencies);
     // SAFETY: the caller's promises are the same.
     unsafe {
         add(graph_node, graph, before, |maker| {
+            maker.check_context(ctx)?;
             maker.fill(given(memset_params)?)
         })
     }
@@ -497,7 +522,7 @@ pub(crate) unsafe fn cuGraphKernelNodeSetParams_v2(
 ) -> CUresult {
     // SAFETY: the caller passes parameters.
     set(node, |maker| unsafe {
-        let parameters = in_context(given(node_params)?);
+        let parameters = maker.in_context(given(node_params)?)?;
         maker.kernel_instead(parameters, &operation(node)?)
     })
 }
