@@ -49,8 +49,12 @@ pub(crate) struct Event {
 }
 
 impl Event {
+    pub(crate) fn context(&self) -> u32 {
+        self.context
+    }
+
     /// The place that was recorded last.
-    fn place(&self) -> Option<(Arc<Stream>, u64)> {
+    pub(crate) fn place(&self) -> Option<(Arc<Stream>, u64)> {
         self.recorded
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

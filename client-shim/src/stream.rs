@@ -179,10 +179,6 @@ impl Stream {
         self.flags & NON_BLOCKING == 0
     }
 
-    pub(crate) fn is_destroyed(&self) -> bool {
-        self.destroyed.load(SeqCst)
-    }
-
     fn has_unmarked_work(&self) -> bool {
         let settled = self.last_mark.load(SeqCst).max(self.done_work.load(SeqCst));
         self.last_work.load(SeqCst) > settled

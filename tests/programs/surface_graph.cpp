@@ -509,6 +509,26 @@ static void events() {
     OK("cuGraphExecDestroy", exec);
 }
 
+// Another stream's launch of the same graph waits for the first launch, and for nothing that was put behind it.
+static void relaunches() {
+    if (!has("cuStreamWaitValue32_v2")) return;
+    clear();
+    CUgraph graph = empty_graph();
+    add_digit(graph, 4);
+    CUgraphExec exec = instantiate(graph);
+    for (unsigned round = 1; round < 4; round++) {
+        OK("cuGraphLaunch", exec, stream);
+        OK("cuStreamWaitValue32_v2", stream, copy, round, (unsigned)CU_STREAM_WAIT_VALUE_EQ);
+        OK("cuGraphLaunch", exec, other);
+        OK("cuStreamWriteValue32_v2", other, copy, round, 0u);
+        OK("cuStreamSynchronize", stream);
+        OK("cuStreamSynchronize", other);
+    }
+    REQUIRE(value(at) == 444444);
+    OK("cuGraphDestroy", graph);
+    OK("cuGraphExecDestroy", exec);
+}
+
 static void memory_operations() {
     if (!has("cuGraphAddBatchMemOpNode")) return;
     CUgraph graph = empty_graph();
@@ -848,6 +868,7 @@ int main(int argc, char **argv) {
     other_ways_to_add();
     host_memory();
     events();
+    relaunches();
     memory_operations();
     user_objects();
     captures();

@@ -175,7 +175,10 @@ pub(crate) unsafe fn cuGraphExecDestroy(graph_exec: CUgraphExec) -> CUresult {
         let session = session::get()?;
         let id = graph_exec.undress().ok_or(CUresult::INVALID_HANDLE)?;
         let exec = session.objects.graph_execs.remove(id);
-        exec.map(drop).ok_or(CUresult::INVALID_HANDLE)
+        let exec = exec.ok_or(CUresult::INVALID_HANDLE)?;
+        // What a stream still waits for, the driver keeps.
+        let last = exec.lock().last.take();
+        last.map_or(Ok(()), |last| last.end(session))
     })())
 }
 
@@ -207,8 +210,10 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
     if let Some(last) = &state.last {
         last.precede(session, &stream)?;
     }
-    state.last = Some(Last::new(&stream));
-    steps::post(session, &stream, &state.steps, &state.references)
+    let posted = steps::post(session, &stream, &state.steps, &state.references);
+    // Also where only the first of them were put.
+    state.last = Some(Last::instead_of(state.last.take(), session, &stream)?);
+    posted
 }
 
 pub(crate) unsafe fn cuGraphLaunch(graph: CUgraphExec, stream: CUstream) -> CUresult {

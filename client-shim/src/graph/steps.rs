@@ -5,7 +5,7 @@
 //! ```
 //!
 //! *Rules:* a launch takes the steps as they are. Two launches of one executable graph never run at the same time: one in another stream waits
-//! for the one before by an event of ours.
+//! for the one before by an event of ours, recorded behind each launch: one posted call.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -191,36 +191,48 @@ fn fill(session: &Session, graph: &Arc<Graph>, steps: &[Step]) -> Result<(), CUr
     Ok(())
 }
 
-/// Where the launch before was put.
+/// The end of a launch: an event of ours behind its steps.
 #[derive(Debug)]
 pub(super) struct Last {
-    stream: Arc<Stream>,
+    event: Arc<Event>,
 }
 
 impl Last {
-    pub(super) fn new(stream: &Arc<Stream>) -> Self {
-        Self {
-            stream: Arc::clone(stream),
-        }
+    /// Remembers a launch that was just put into a stream, instead of the one before.
+    pub(super) fn instead_of(
+        before: Option<Self>,
+        session: &Session,
+        stream: &Arc<Stream>,
+    ) -> Result<Self, CUresult> {
+        let event = match before {
+            Some(last) if last.event.context() == stream.context => last.event,
+            other => {
+                if let Some(other) = other {
+                    other.end(session)?;
+                }
+                Event::private(session, stream.context)?
+            }
+        };
+        event.record(session, stream, 0)?;
+        Ok(Self { event })
     }
 
-    /// Lets a stream wait for the launch before, if that is in another one.
+    /// Lets a stream wait for the launch, if that is in another one.
     pub(super) fn precede(&self, session: &Session, stream: &Arc<Stream>) -> Result<(), CUresult> {
-        let other = &self.stream;
-        if Arc::ptr_eq(other, stream) || !other.is_busy() {
+        let Some((other, mark)) = self.event.place() else {
+            return Ok(());
+        };
+        if Arc::ptr_eq(&other, stream) || other.has_reached(mark) {
             return Ok(());
         }
-        if other.is_destroyed() || other.context != stream.context {
-            let mark = other.mark(session, true)?;
+        if other.context != stream.context {
             return session.wait_until(|| other.has_reached(mark));
         }
-        let event = Event::private(session, other.context)?;
-        let waits = event
-            .record(session, other, 0)
-            .and_then(|()| event.wait_in(session, stream, 0));
-        // The driver keeps what a stream still waits for.
-        event::end(session, &event)?;
-        waits
+        self.event.wait_in(session, stream, 0)
+    }
+
+    pub(super) fn end(self, session: &Session) -> Result<(), CUresult> {
+        event::end(session, &self.event)
     }
 }
 
