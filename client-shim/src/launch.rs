@@ -1,7 +1,8 @@
 //! Launching kernels: posted, once the driver has accepted a function in a configuration.
 //!
 //! Cost of a posted launch: two table reads, the parameters copied once into the queue, one append. The first launch of a function with
-//! a block size and an amount of shared memory is asked, since only the driver knows whether it can work; so are launches with attributes.
+//! a block size and an amount of shared memory is asked, since only the driver knows whether it can work. A cooperative launch, and one with attributes,
+//! is asked once for each grid and each set of attributes besides, which costs an allocation to look up.
 //!
 //! # Safety
 //! Parameters are read from the program's memory at the offsets and sizes of the kernel's own layout, by the contract of `cuLaunchKernel`.
@@ -26,7 +27,7 @@ use crate::session;
 use crate::stream;
 
 pub(crate) use host_function::*;
-pub(crate) use kernel::{Kernel, Shape, VALUE_BYTES};
+pub(crate) use kernel::{Kernel, Shape, VALUE_BYTES, attributes};
 
 /// Attributes of one launch.
 const MAX_ATTRIBUTES: usize = 32;
@@ -126,24 +127,34 @@ unsafe fn take_attributes(
     Ok(())
 }
 
+/// The shape and the stream of a configuration.
+///
+/// # Safety
+/// The configuration is null, or readable with its attributes.
+pub(crate) unsafe fn shape_of(
+    config: *const CUlaunchConfig,
+) -> Result<(Shape, CUstream), CUresult> {
+    if config.is_null() {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: not null, readable by the API's contract.
+    let config = unsafe { config.read() };
+    let grid = [config.grid_dim_x, config.grid_dim_y, config.grid_dim_z];
+    let block = [config.block_dim_x, config.block_dim_y, config.block_dim_z];
+    let mut shape = Shape::new(grid, block, config.shared_mem_bytes);
+    // SAFETY: the API's contract.
+    unsafe { take_attributes(&mut shape, config.attrs, config.num_attrs as usize) }?;
+    Ok((shape, config.stream))
+}
+
 pub(crate) unsafe fn cuLaunchKernelEx(
     config: *const CUlaunchConfig,
     f: CUfunction,
     kernel_params: *mut *mut c_void,
     extra: *mut *mut c_void,
 ) -> CUresult {
-    code((|| {
-        if config.is_null() {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        // SAFETY: not null, readable by the API's contract.
-        let config = unsafe { config.read() };
-        let grid = [config.grid_dim_x, config.grid_dim_y, config.grid_dim_z];
-        let block = [config.block_dim_x, config.block_dim_y, config.block_dim_z];
-        let mut shape = Shape::new(grid, block, config.shared_mem_bytes);
-        // SAFETY: the API's contract.
-        unsafe { take_attributes(&mut shape, config.attrs, config.num_attrs as usize) }?;
-        // SAFETY: the same contract.
-        unsafe { run(shape, config.stream, f, kernel_params, extra) }
-    })())
+    // SAFETY: the same contract.
+    code(unsafe {
+        shape_of(config).and_then(|(shape, stream)| run(shape, stream, f, kernel_params, extra))
+    })
 }

@@ -35,5 +35,6 @@ mod process;
 mod profiler;
 mod session;
 mod stream;
+mod tensor_map;
 mod thread;
 mod virtual_memory;

@@ -100,13 +100,25 @@ pub(crate) fn forget_context(session: &Session, context: u32) {
 }
 
 /// What decides whether a launch can work at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct LaunchShape {
     pub(crate) block: [u32; 3],
     pub(crate) shared_bytes: u32,
     pub(crate) context: u32,
-    pub(crate) cooperative: bool,
+    pub(crate) special: Option<Box<SpecialLaunch>>,
 }
+
+/// What decides besides, where a launch is cooperative or has attributes: a grid may be too large to be resident, or no multiple of its clusters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SpecialLaunch {
+    pub(crate) cooperative: bool,
+    pub(crate) grid: [u32; 3],
+    /// As they travel.
+    pub(crate) attributes: Vec<u8>,
+}
+
+/// Shapes that are remembered of one function: a program whose launches are all different does not fill its memory with them.
+const MAX_ACCEPTED: usize = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
@@ -145,10 +157,11 @@ impl Function {
     }
 
     pub(crate) fn accept(&self, shape: LaunchShape) {
-        self.accepted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(shape);
+        let mut accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        if accepted.len() >= MAX_ACCEPTED {
+            accepted.clear();
+        }
+        accepted.insert(shape);
     }
 
     fn forget_context(&self, session: &Session, context: u32) {

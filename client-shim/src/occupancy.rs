@@ -2,17 +2,20 @@
 //!
 //! # Safety
 //! The functions named like the driver's write through pointers that they have checked for null, and call the program's callback as its
-//! contract says.
+//! contract says; a configuration is read with its attributes.
 #![expect(unsafe_code, reason = "out parameters and a callback of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
 use core::ffi::{c_int, c_uint};
 
-use driver_api::abi::{CUfunction, CUoccupancyB2DSize, CUresult};
+use driver_api::abi::{CUfunction, CUlaunchConfig, CUoccupancyB2DSize, CUresult};
 use driver_api::id::FunctionId;
-use driver_api::wire::request::{CuFuncGetAttribute, CuOccupancyMaxActiveBlocksPerMultiprocessor};
+use driver_api::wire::request::{
+    CuFuncGetAttribute, CuOccupancyMaxActiveBlocksPerMultiprocessor, GpurunClusters,
+};
 
 use crate::entry::code;
+use crate::launch;
 use crate::memory::out;
 use crate::module;
 use crate::session::{self, Session};
@@ -151,4 +154,49 @@ pub(crate) unsafe fn cuOccupancyMaxPotentialBlockSizeWithFlags(
         dynamic_smem_size,
         block_size_limit,
     ))
+}
+
+/// # Safety
+/// `place` is null or the program's place for a number; so is `config`, for a configuration.
+unsafe fn clusters(
+    place: *mut c_int,
+    function: CUfunction,
+    config: *const CUlaunchConfig,
+    largest: bool,
+) -> Result<(), CUresult> {
+    let place = out(place)?;
+    // SAFETY: the caller's promise.
+    let (shape, _) = unsafe { launch::shape_of(config) }?;
+    let (session, context) = session::current()?;
+    let request = GpurunClusters::new(
+        FunctionId(module::function_of(function)?.id),
+        u32::from(largest),
+        shape.grid,
+        shape.block,
+        shape.shared_bytes,
+        shape.attributes.len() as u32,
+    );
+    let attributes = launch::attributes(&shape);
+    let reply = session.ask_in(context.id, &request, &attributes)?;
+    // SAFETY: checked by `out`.
+    unsafe { place.write(reply.number()) };
+    Ok(())
+}
+
+pub(crate) unsafe fn cuOccupancyMaxActiveClusters(
+    num_clusters: *mut c_int,
+    func: CUfunction,
+    config: *const CUlaunchConfig,
+) -> CUresult {
+    // SAFETY: the caller's promises are the same.
+    code(unsafe { clusters(num_clusters, func, config, false) })
+}
+
+pub(crate) unsafe fn cuOccupancyMaxPotentialClusterSize(
+    cluster_size: *mut c_int,
+    func: CUfunction,
+    config: *const CUlaunchConfig,
+) -> CUresult {
+    // SAFETY: the caller's promises are the same.
+    code(unsafe { clusters(cluster_size, func, config, true) })
 }

@@ -1,6 +1,19 @@
 //! Occupancy calculations.
 
 unsafe extern "C" {
+    /// What a device holds of clusters of blocks: how many at once, or (`largest` not 0) how large they can be.
+    #[row(67, private, asked, custom = worker, blocks = device)]
+    fn gpurunClusters(
+        #[out] number: *mut c_int,
+        function: CUfunction,
+        largest: u32,
+        grid: [u32; 3],
+        block: [u32; 3],
+        shared_bytes: c_uint,
+        attribute_count: u32,
+        #[rest] attributes: &[u8],
+    ) -> CUresult;
+
     #[row(240, asked, blocks = device, since = 10020, test = "surface_module")]
     fn cuOccupancyAvailableDynamicSMemPerBlock(
         #[out] dynamic_smem_size: *mut usize,
@@ -26,7 +39,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(243, refused = "not served yet: clusters", blocks = device, since = 11070)]
+    #[row(243, asked, via = gpurunClusters, blocks = device, since = 11070, test = "surface_module")]
     fn cuOccupancyMaxActiveClusters(
         #[out] num_clusters: *mut c_int,
         func: CUfunction,
@@ -54,7 +67,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(246, refused = "not served yet: clusters", blocks = device, since = 11070)]
+    #[row(246, asked, via = gpurunClusters, blocks = device, since = 11070, test = "surface_module")]
     fn cuOccupancyMaxPotentialClusterSize(
         #[out] cluster_size: *mut c_int,
         func: CUfunction,

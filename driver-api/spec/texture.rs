@@ -1,4 +1,4 @@
-//! Texture and surface references and objects, tensor maps.
+//! Texture and surface references and objects.
 
 unsafe extern "C" {
     #[row(596, refused = "not served yet: textures and surfaces", blocks = device, since = 5000)]
@@ -21,74 +21,6 @@ unsafe extern "C" {
 
     #[row(600, refused = "not served yet: textures and surfaces", blocks = never, since = 3000)]
     fn cuSurfRefSetArray(surf_ref: CUsurfref, array: CUarray, flags: c_uint) -> CUresult;
-
-    #[row(601, refused = "not served yet: tensor maps", blocks = never, since = 12000)]
-    fn cuTensorMapEncodeIm2col(
-        #[out] tensor_map: *mut CUtensorMap,
-        tensor_data_type: CUtensorMapDataType,
-        tensor_rank: u32,
-        #[address] global_address: *mut c_void,
-        #[input(count = tensor_rank)] global_dim: *const u64,
-        #[input(count = tensor_rank - 1)] global_strides: *const u64,
-        #[input(count = tensor_rank - 2)] pixel_box_lower_corner: *const c_int,
-        #[input(count = tensor_rank - 2)] pixel_box_upper_corner: *const c_int,
-        channels_per_pixel: u32,
-        pixels_per_column: u32,
-        #[input(count = tensor_rank)] element_strides: *const u32,
-        interleave: CUtensorMapInterleave,
-        swizzle: CUtensorMapSwizzle,
-        l2_promotion: CUtensorMapL2promotion,
-        oob_fill: CUtensorMapFloatOOBfill,
-    ) -> CUresult;
-
-    #[row(602, refused = "not served yet: tensor maps", blocks = never, since = 12080)]
-    fn cuTensorMapEncodeIm2colWide(
-        #[out] tensor_map: *mut CUtensorMap,
-        tensor_data_type: CUtensorMapDataType,
-        tensor_rank: u32,
-        #[address] global_address: *mut c_void,
-        #[input(count = tensor_rank)] global_dim: *const u64,
-        #[input(count = tensor_rank - 1)] global_strides: *const u64,
-        pixel_box_lower_corner_width: c_int,
-        pixel_box_upper_corner_width: c_int,
-        channels_per_pixel: u32,
-        pixels_per_column: u32,
-        #[input(count = tensor_rank)] element_strides: *const u32,
-        interleave: CUtensorMapInterleave,
-        mode: CUtensorMapIm2ColWideMode,
-        swizzle: CUtensorMapSwizzle,
-        l2_promotion: CUtensorMapL2promotion,
-        oob_fill: CUtensorMapFloatOOBfill,
-    ) -> CUresult;
-
-    #[row(603, refused = "not served yet: tensor maps", blocks = never, since = 12000)]
-    fn cuTensorMapEncodeTiled(
-        #[out] tensor_map: *mut CUtensorMap,
-        tensor_data_type: CUtensorMapDataType,
-        tensor_rank: u32,
-        #[address] global_address: *mut c_void,
-        #[input(count = tensor_rank)] global_dim: *const u64,
-        #[input(count = tensor_rank - 1)] global_strides: *const u64,
-        #[input(count = tensor_rank)] box_dim: *const u32,
-        #[input(count = tensor_rank)] element_strides: *const u32,
-        interleave: CUtensorMapInterleave,
-        swizzle: CUtensorMapSwizzle,
-        l2_promotion: CUtensorMapL2promotion,
-        oob_fill: CUtensorMapFloatOOBfill,
-    ) -> CUresult;
-
-    #[row(604, refused = "not served yet: tensor maps", blocks = never, since = 12000)]
-    fn cuTensorMapReplaceAddress(
-        #[inout] tensor_map: *mut CUtensorMap,
-        #[address] global_address: *mut c_void,
-    ) -> CUresult;
-
-    #[row(605, refused = "not served yet: tensor maps", blocks = never, since = 13050)]
-    fn cuTensorMapSetAllocationClass(
-        #[inout] tensor_map: *mut CUtensorMap,
-        alloc_class: CUtensorMapAllocClass,
-        #[out(nullable)] out_alloc_class: *mut CUtensorMapAllocClass,
-    ) -> CUresult;
 
     #[row(606, refused = "not served yet: textures and surfaces", blocks = device, since = 5000)]
     fn cuTexObjectCreate(

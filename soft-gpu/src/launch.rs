@@ -412,6 +412,29 @@ pub(crate) fn attribute(id: c_uint, value: &[u8; VALUE_BYTES]) -> Result<Option<
     Ok(None)
 }
 
+/// What a configuration says, once its attributes are known to ask for nothing that this device lacks.
+///
+/// # Safety
+///
+/// `config` is null, or readable with as many attributes as it says.
+pub(crate) unsafe fn shape_of(
+    config: *const CUlaunchConfig,
+) -> Result<(Shape, CUstream), CUresult> {
+    if config.is_null() {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: the caller passes a configuration.
+    let config = unsafe { config.read_unaligned() };
+    let shape = Shape {
+        grid: [config.grid_dim_x, config.grid_dim_y, config.grid_dim_z],
+        block: [config.block_dim_x, config.block_dim_y, config.block_dim_z],
+        shared: config.shared_mem_bytes,
+        // SAFETY: the caller's promise.
+        cooperative: unsafe { is_cooperative(&config) }?,
+    };
+    Ok((shape, config.stream))
+}
+
 /// Whether a launch's attributes say that it is cooperative.
 ///
 /// # Safety
@@ -438,22 +461,9 @@ pub(crate) unsafe fn cuLaunchKernelEx(
     kernel_params: *mut *mut c_void,
     extra: *mut *mut c_void,
 ) -> CUresult {
-    if config.is_null() {
-        return CUresult::INVALID_VALUE;
-    }
-    // SAFETY: the caller passes a configuration.
-    let config = unsafe { config.read_unaligned() };
     // SAFETY: the caller's promises are the same.
     let launched = unsafe {
-        is_cooperative(&config).and_then(|cooperative| {
-            let shape = Shape {
-                grid: [config.grid_dim_x, config.grid_dim_y, config.grid_dim_z],
-                block: [config.block_dim_x, config.block_dim_y, config.block_dim_z],
-                shared: config.shared_mem_bytes,
-                cooperative,
-            };
-            launch(shape, f, config.stream, kernel_params, extra)
-        })
+        shape_of(config).and_then(|(shape, stream)| launch(shape, f, stream, kernel_params, extra))
     };
     done(launched)
 }

@@ -38,5 +38,6 @@ mod profiler;
 mod shared;
 mod state;
 mod stream;
+mod tensor_map;
 mod threads;
 mod virtual_memory;

@@ -10,12 +10,13 @@
 
 use core::ffi::{c_int, c_uint};
 
-use driver_api::abi::{CUfunction, CUoccupancyB2DSize, CUresult};
+use driver_api::abi::{CUfunction, CUlaunchConfig, CUoccupancyB2DSize, CUresult};
 
 use crate::context::current;
 use crate::device::Limits;
 use crate::entry::{answer, answer_if_asked};
 use crate::exec::ProgramAttributes;
+use crate::launch::shape_of;
 use crate::module::find_function;
 use crate::state::driver;
 
@@ -202,4 +203,41 @@ pub(crate) unsafe fn cuOccupancyMaxPotentialBlockSizeWithFlags(
     let by_size = block_size_to_dynamic_s_mem_size;
     // SAFETY: the caller's promises are the same.
     unsafe { potential(places, func, by_size, dynamic_s_mem_size, block_size_limit) }
+}
+
+/// Clusters are of one block each here: as many as there are blocks on all multiprocessors, and a launch whose attributes want larger ones is
+/// refused.
+///
+/// # Safety
+///
+/// The caller's promises to the driver's function.
+unsafe fn clusters(func: CUfunction, config: *const CUlaunchConfig) -> Result<c_int, CUresult> {
+    // SAFETY: the caller passes a configuration.
+    let (shape, _) = unsafe { shape_of(config) }?;
+    let threads = shape
+        .block
+        .iter()
+        .try_fold(1, |all: u32, size| all.checked_mul(*size));
+    let threads = threads.and_then(|threads| c_int::try_from(threads).ok());
+    let threads = threads.ok_or(CUresult::INVALID_VALUE)?;
+    let each = blocks_of(func, threads, shape.shared as usize)?;
+    Ok(each.saturating_mul(driver()?.config.threads as c_int))
+}
+
+pub(crate) unsafe fn cuOccupancyMaxActiveClusters(
+    num_clusters: *mut c_int,
+    func: CUfunction,
+    config: *const CUlaunchConfig,
+) -> CUresult {
+    // SAFETY: the caller passes a place for a number, and a configuration.
+    unsafe { answer(num_clusters, clusters(func, config)) }
+}
+
+pub(crate) unsafe fn cuOccupancyMaxPotentialClusterSize(
+    cluster_size: *mut c_int,
+    func: CUfunction,
+    config: *const CUlaunchConfig,
+) -> CUresult {
+    // SAFETY: the caller passes a place for a number, and a configuration.
+    unsafe { answer(cluster_size, clusters(func, config).map(|_| 1)) }
 }

@@ -302,6 +302,27 @@ static void occupancy() {
     grid = block = -1;
     OK("cuOccupancyMaxPotentialBlockSizeWithFlags", &grid, &block, axpy, (CUoccupancyB2DSize)0, (size_t)0, 64, 0u);
     REQUIRE(grid >= 1 && block >= 1 && block <= 64);
+
+    // Clusters of one block are what every device has.
+    CUlaunchAttribute one = {};
+    one.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+    one.value.clusterDim.x = one.value.clusterDim.y = one.value.clusterDim.z = 1;
+    CUlaunchConfig config = {};
+    config.gridDimX = 64, config.gridDimY = config.gridDimZ = 1;
+    config.blockDimX = 128, config.blockDimY = config.blockDimZ = 1;
+    config.attrs = &one, config.numAttrs = 1;
+    int processors = 0, clusters = -1, size = -1;
+    OK("cuDeviceGetAttribute", &processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, (CUdevice)0);
+    if (has("cuOccupancyMaxActiveClusters")) {
+        OK("cuOccupancyMaxActiveClusters", &clusters, axpy, (const CUlaunchConfig *)&config);
+        REQUIRE(clusters >= 1 && clusters <= blocks * processors);
+        GIVES(CUDA_ERROR_INVALID_VALUE, "cuOccupancyMaxActiveClusters", (int *)nullptr, axpy, (const CUlaunchConfig *)&config);
+    }
+    if (has("cuOccupancyMaxPotentialClusterSize")) {
+        OK("cuOccupancyMaxPotentialClusterSize", &size, axpy, (const CUlaunchConfig *)&config);
+        REQUIRE(size >= 1 && size <= 16);
+        GIVES(CUDA_ERROR_INVALID_VALUE, "cuOccupancyMaxPotentialClusterSize", &size, axpy, (const CUlaunchConfig *)nullptr);
+    }
 }
 
 int main(int count, char **arguments) {

@@ -5,12 +5,13 @@ use std::sync::Mutex;
 
 use tests::{Server, Transport, Way, program, repository, run};
 
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 6] = [
     "surface_context",
     "surface_graph",
     "surface_memory",
     "surface_module",
     "surface_stream",
+    "surface_tensor_map",
 ];
 
 /// What the software GPU does not export a working form of; the library in front of it does.

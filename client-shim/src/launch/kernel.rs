@@ -17,7 +17,7 @@ use driver_api::wire::request::GpurunLaunch;
 use crate::device::{Device, unsigned};
 use crate::log;
 use crate::memory::out;
-use crate::module::{self, Function, LaunchShape};
+use crate::module::{self, Function, LaunchShape, SpecialLaunch};
 use crate::session::Session;
 use crate::stream::Stream;
 
@@ -35,9 +35,10 @@ const MAX_GRID: [u32; 3] = [5, 6, 7];
 const MAX_BLOCK: [u32; 3] = [2, 3, 4];
 const MAX_THREADS: u32 = 1;
 
-/// Launch attributes that hold no handle and mean the same on the server: access policy window (1), cooperative (2), cluster dimension
-/// (4), cluster scheduling (5), programmatic serialization (6), priority (8), cluster spread and preferred cluster (11), shared memory carve-out (14).
-const PLAIN_ATTRIBUTES: [c_uint; 8] = [1, 2, 4, 5, 6, 8, 11, 14];
+/// Launch attributes that hold no handle and mean the same on the server: access policy window (1), cooperative (2), synchronization policy (3), cluster
+/// dimension (4), cluster scheduling (5), programmatic serialization (6), priority (8), domains of memory synchronization (9, 10), preferred cluster
+/// (11), shared memory carve-out (14).
+const PLAIN_ATTRIBUTES: [c_uint; 11] = [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 14];
 /// Bytes of an attribute's value.
 pub(crate) const VALUE_BYTES: usize = 64;
 
@@ -177,6 +178,20 @@ impl Kernel {
         }
     }
 
+    /// What a launch that is not plain is known by.
+    fn special(&self) -> Option<Box<SpecialLaunch>> {
+        let count = self.shape.attributes.len();
+        if count == 0 && !self.shape.cooperative {
+            return None;
+        }
+        let attributes = self.rest.get(..count * ATTRIBUTE_BYTES);
+        Some(Box::new(SpecialLaunch {
+            cooperative: self.shape.cooperative,
+            grid: self.shape.grid,
+            attributes: attributes.unwrap_or_default().to_vec(),
+        }))
+    }
+
     /// Launches: posted where the driver has accepted such a launch before, else asked.
     pub(crate) fn post(&self, session: &Session, stream: &Stream) -> Result<(), CUresult> {
         let Shape {
@@ -199,10 +214,9 @@ impl Kernel {
             block,
             shared_bytes,
             context: stream.context,
-            cooperative,
+            special: self.special(),
         };
-        let is_plain = self.shape.attributes.is_empty() && !cooperative;
-        if is_plain && self.function.is_accepted(&shape) {
+        if self.function.is_accepted(&shape) {
             return session.post_work(stream, &request, &self.rest);
         }
         session.ask_work(stream, &request, &self.rest)?;
@@ -214,7 +228,7 @@ impl Kernel {
 /// Bytes of an attribute on the wire: as in `CUlaunchAttribute`.
 const ATTRIBUTE_BYTES: usize = 8 + VALUE_BYTES;
 
-fn attributes(shape: &Shape) -> Vec<u8> {
+pub(crate) fn attributes(shape: &Shape) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (id, value) in &shape.attributes {
         bytes.extend_from_slice(&id.to_le_bytes());

@@ -14,7 +14,7 @@
 
 mod host_function;
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 
 use driver_api::abi::{CUfunction, CUlaunchAttribute, CUlaunchConfig, CUstream};
 use driver_api::result::CUresult;
@@ -200,22 +200,57 @@ fn launch_with(
     {
         attributes.push(cooperative());
     }
-    let config = CUlaunchConfig {
+    let sizes = (grid, block, request.shared_bytes());
+    let config = configuration(sizes, stream, &mut attributes);
+    cuda!(
+        driver,
+        cuLaunchKernelEx(&config, function, parameters, extra)
+    )
+}
+
+fn configuration(
+    (grid, block, shared_bytes): ([u32; 3], [u32; 3], u32),
+    stream: CUstream,
+    attributes: &mut [CUlaunchAttribute],
+) -> CUlaunchConfig {
+    CUlaunchConfig {
         grid_dim_x: grid[0],
         grid_dim_y: grid[1],
         grid_dim_z: grid[2],
         block_dim_x: block[0],
         block_dim_y: block[1],
         block_dim_z: block[2],
-        shared_mem_bytes: request.shared_bytes(),
+        shared_mem_bytes: shared_bytes,
         stream,
         attrs: attributes.as_mut_ptr(),
         num_attrs: attributes.len() as u32,
-    };
-    cuda!(
-        driver,
-        cuLaunchKernelEx(&config, function, parameters, extra)
-    )
+    }
+}
+
+/// What a device holds of the clusters of a launch.
+pub(crate) fn clusters(
+    call: &Call<'_>,
+    request: &request::GpurunClusters,
+    rest: &[u8],
+) -> Result<c_int, CallError> {
+    let (bytes, _) = split(request.attribute_count() as usize, rest)?;
+    let function = call.session.functions.get(request.function().0);
+    let function = function.ok_or(CUresult::INVALID_HANDLE)?.as_function();
+    let mut attributes = attributes(bytes)?;
+    let sizes = (request.grid(), request.block(), request.shared_bytes());
+    let config = configuration(sizes, CUstream(0), &mut attributes);
+    let (driver, mut number) = (call.driver(), 0);
+    match request.largest() {
+        0 => cuda!(
+            driver,
+            cuOccupancyMaxActiveClusters(&mut number, function, &config)
+        ),
+        _ => cuda!(
+            driver,
+            cuOccupancyMaxPotentialClusterSize(&mut number, function, &config)
+        ),
+    }?;
+    Ok(number)
 }
 
 fn attributes(bytes: &[u8]) -> Result<Vec<CUlaunchAttribute>, CUresult> {

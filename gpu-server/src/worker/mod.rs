@@ -31,6 +31,7 @@ mod executor;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod janitor;
+mod occupancy;
 mod outbox;
 mod output;
 mod point;
@@ -40,6 +41,7 @@ mod session;
 mod staging;
 mod startup;
 mod table;
+mod tensor_map;
 #[cfg(test)]
 mod tests;
 mod transfer;

@@ -1,0 +1,188 @@
+//! Tensor maps are the driver's to encode: one round trip each.
+//!
+//! # Safety
+//! The functions named like the driver's read lists that are as long as the rank says, and read and write a map, where the program says, by the
+//! contract of the CUDA driver API. A rank that cannot be is refused before anything is read.
+#![expect(unsafe_code, reason = "lists and out parameters of a C ABI")]
+#![expect(non_snake_case, reason = "these are the driver's names")]
+
+use core::ffi::{c_int, c_void};
+
+use driver_api::abi::{
+    CUresult, CUtensorMap, CUtensorMapDataType, CUtensorMapFloatOOBfill, CUtensorMapIm2ColWideMode,
+    CUtensorMapInterleave, CUtensorMapL2promotion, CUtensorMapSwizzle,
+};
+use driver_api::tensor_map::{Encoding, Lists, Map, kind};
+use driver_api::wire::Request;
+use driver_api::wire::request::{GpurunTensorMapEncode, GpurunTensorMapReplace};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::entry::code;
+use crate::memory::out;
+use crate::session;
+use crate::thread;
+
+/// Asks for a map, which is written to a place of the program.
+///
+/// # Safety
+/// `place` is null or the program's place for a map.
+unsafe fn ask<R: Request>(
+    place: *mut CUtensorMap,
+    request: &R,
+    rest: &[u8],
+) -> Result<(), CUresult> {
+    let place = out(place)?.cast::<Map>();
+    let session = session::get()?;
+    let reply = session.ask_reply(thread::current(), request, rest, || Ok(()))?;
+    let map = Map::read_from_bytes(&reply.body).map_err(|_| session::malformed::<R>())?;
+    // SAFETY: the caller's promise; not null.
+    unsafe { place.write(map) };
+    Ok(())
+}
+
+/// # Safety
+/// The caller's promises to the driver's function.
+unsafe fn encode(place: *mut CUtensorMap, plain: Encoding, lists: &Lists) -> Result<(), CUresult> {
+    // SAFETY: the caller's promises.
+    unsafe {
+        let encoding = lists.read(plain)?;
+        ask(place, &GpurunTensorMapEncode::new(), encoding.as_bytes())
+    }
+}
+
+pub(crate) unsafe fn cuTensorMapEncodeTiled(
+    tensor_map: *mut CUtensorMap,
+    tensor_data_type: CUtensorMapDataType,
+    tensor_rank: u32,
+    global_address: *mut c_void,
+    global_dim: *const u64,
+    global_strides: *const u64,
+    box_dim: *const u32,
+    element_strides: *const u32,
+    interleave: CUtensorMapInterleave,
+    swizzle: CUtensorMapSwizzle,
+    l2_promotion: CUtensorMapL2promotion,
+    oob_fill: CUtensorMapFloatOOBfill,
+) -> CUresult {
+    let plain = Encoding {
+        kind: kind::TILED,
+        data_type: tensor_data_type,
+        rank: tensor_rank,
+        address: global_address.addr() as u64,
+        interleave,
+        swizzle,
+        promotion: l2_promotion,
+        fill: oob_fill,
+        ..Encoding::default()
+    };
+    let lists = Lists {
+        dimensions: global_dim,
+        strides: global_strides,
+        box_dimensions: box_dim,
+        element_strides,
+        ..Lists::default()
+    };
+    // SAFETY: the caller's promises are the same.
+    code(unsafe { encode(tensor_map, plain, &lists) })
+}
+
+pub(crate) unsafe fn cuTensorMapEncodeIm2col(
+    tensor_map: *mut CUtensorMap,
+    tensor_data_type: CUtensorMapDataType,
+    tensor_rank: u32,
+    global_address: *mut c_void,
+    global_dim: *const u64,
+    global_strides: *const u64,
+    pixel_box_lower_corner: *const c_int,
+    pixel_box_upper_corner: *const c_int,
+    channels_per_pixel: u32,
+    pixels_per_column: u32,
+    element_strides: *const u32,
+    interleave: CUtensorMapInterleave,
+    swizzle: CUtensorMapSwizzle,
+    l2_promotion: CUtensorMapL2promotion,
+    oob_fill: CUtensorMapFloatOOBfill,
+) -> CUresult {
+    let plain = Encoding {
+        kind: kind::IM2COL,
+        data_type: tensor_data_type,
+        rank: tensor_rank,
+        address: global_address.addr() as u64,
+        channels: channels_per_pixel,
+        pixels: pixels_per_column,
+        interleave,
+        swizzle,
+        promotion: l2_promotion,
+        fill: oob_fill,
+        ..Encoding::default()
+    };
+    let lists = Lists {
+        dimensions: global_dim,
+        strides: global_strides,
+        element_strides,
+        lower_corner: pixel_box_lower_corner,
+        upper_corner: pixel_box_upper_corner,
+        ..Lists::default()
+    };
+    // SAFETY: the caller's promises are the same.
+    code(unsafe { encode(tensor_map, plain, &lists) })
+}
+
+pub(crate) unsafe fn cuTensorMapEncodeIm2colWide(
+    tensor_map: *mut CUtensorMap,
+    tensor_data_type: CUtensorMapDataType,
+    tensor_rank: u32,
+    global_address: *mut c_void,
+    global_dim: *const u64,
+    global_strides: *const u64,
+    pixel_box_lower_corner_width: c_int,
+    pixel_box_upper_corner_width: c_int,
+    channels_per_pixel: u32,
+    pixels_per_column: u32,
+    element_strides: *const u32,
+    interleave: CUtensorMapInterleave,
+    mode: CUtensorMapIm2ColWideMode,
+    swizzle: CUtensorMapSwizzle,
+    l2_promotion: CUtensorMapL2promotion,
+    oob_fill: CUtensorMapFloatOOBfill,
+) -> CUresult {
+    let plain = Encoding {
+        kind: kind::IM2COL_WIDE,
+        data_type: tensor_data_type,
+        rank: tensor_rank,
+        address: global_address.addr() as u64,
+        lower_corner: [pixel_box_lower_corner_width, 0, 0],
+        upper_corner: [pixel_box_upper_corner_width, 0, 0],
+        channels: channels_per_pixel,
+        pixels: pixels_per_column,
+        interleave,
+        mode,
+        swizzle,
+        promotion: l2_promotion,
+        fill: oob_fill,
+        ..Encoding::default()
+    };
+    let lists = Lists {
+        dimensions: global_dim,
+        strides: global_strides,
+        element_strides,
+        ..Lists::default()
+    };
+    // SAFETY: the caller's promises are the same.
+    code(unsafe { encode(tensor_map, plain, &lists) })
+}
+
+pub(crate) unsafe fn cuTensorMapReplaceAddress(
+    tensor_map: *mut CUtensorMap,
+    global_address: *mut c_void,
+) -> CUresult {
+    code((|| {
+        let map = out(tensor_map)?.cast::<Map>();
+        // SAFETY: the caller passes a map, which is changed where it is.
+        unsafe {
+            let before = map.read();
+            let request = GpurunTensorMapReplace::new(global_address.addr() as u64);
+            ask(tensor_map, &request, &before)
+        }
+    })())
+}
