@@ -9,7 +9,8 @@
 //! *Why here and not at the server:* modes and owners of captures belong to threads of the program, copies read and write its memory, host nodes
 //! call its functions, and events, marks, the room in a stream and freed memory are counted here. A graph that is launched as calls has all
 //! of that from the calls, on every driver, and no call of ours can ever fall into a capture. *What it costs:* a launch travels
-//! as one call for each node, and branches that could run at the same time run one after the other.
+//! as one call for each node, and branches that could run at the same time run one after the other; but what works within a device alone becomes a graph of
+//! the server's driver ([`device`]).
 //!
 //! *Rules:* a node's parameters are copied when it is made. What is changed in a graph concerns what is instantiated later. A launch is asked
 //! where its kernels were never launched in that shape before, and posted from then on.
@@ -19,6 +20,7 @@
 #![expect(unsafe_code, reason = "structures and arrays of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
+mod device;
 mod exec;
 mod model;
 mod node;

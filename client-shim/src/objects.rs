@@ -1,7 +1,7 @@
 //! Everything that the program has made: tables of objects, and where pushed completions find them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use client_shared::Table;
 use driver_api::abi::CUresult;
@@ -41,6 +41,8 @@ pub(crate) struct Objects {
     pub(crate) graphs: Table<GraphEntry>,
     pub(crate) graph_nodes: Table<NodeEntry>,
     pub(crate) graph_execs: Table<Exec>,
+    /// Graphs that the server's driver was to make. Held while one is sent, since the server has the parts of one at a time.
+    pub(crate) graphs_sent: Mutex<u32>,
     pub(crate) user_objects: Table<UserObject>,
 }
 

@@ -5,6 +5,10 @@
 //! contract of the CUDA driver API. A rank that cannot be is refused before anything is read.
 #![expect(unsafe_code, reason = "lists and out parameters of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
+#![expect(
+    clippy::too_many_arguments,
+    reason = "the driver's functions have so many"
+)]
 
 use core::ffi::{c_int, c_void};
 

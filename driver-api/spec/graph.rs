@@ -1,6 +1,18 @@
 //! Graphs.
 
 unsafe extern "C" {
+    /// A graph of the driver's own, of a list of nodes ([`crate::device_graph`]) that comes in parts; made by the last one, in the current context.
+    #[row(68, private, asked, custom = worker, blocks = device)]
+    fn gpurunGraphMake(graph: u32, is_last: u32, #[rest] nodes: &[u8]) -> CUresult;
+
+    /// A launch of such a graph.
+    #[row(69, private, posted, custom = worker, blocks = device)]
+    fn gpurunGraphLaunch(graph: u32, stream: CUstream) -> CUresult;
+
+    /// Its end.
+    #[row(59, private, posted, custom = worker, blocks = device)]
+    fn gpurunGraphEnd(graph: u32) -> CUresult;
+
     #[row(478, refused = "not served yet: memory of a graph's own", blocks = never, since = 11040)]
     fn cuDeviceGetGraphMemAttribute(
         device: CUdevice,

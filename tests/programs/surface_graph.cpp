@@ -509,6 +509,77 @@ static void events() {
     OK("cuGraphExecDestroy", exec);
 }
 
+// What works within a device alone, launched again and again: a library may then leave it to the device. Branches, a graph in the graph, what is
+// disabled, copies of boxes and fills; changes in between, and the end of a graph that is still under way.
+static void within_the_device() {
+    clear();
+    CUdeviceptr from = 0, to = 0;
+    OK("cuMemAlloc_v2", &from, (size_t)(16 * 8 * 4));
+    OK("cuMemAlloc_v2", &to, (size_t)(16 * 8 * 4));
+    unsigned filled[8][16];
+    for (int i = 0; i < 8 * 16; i++) filled[i / 16][i % 16] = 1000 + i;
+    OK("cuMemcpyHtoD_v2", from, (const void *)filled, sizeof filled);
+
+    CUgraph graph = empty_graph(), inner = empty_graph();
+    CUgraphNode three = add_digit(inner, 3), four = add_digit(inner, 4, {three});
+    (void)four;
+    CUgraphNode one = add_digit(graph, 1), child = nullptr, box = nullptr, clears = nullptr, join = nullptr;
+    OK("cuGraphAddChildGraphNode", &child, graph, (const CUgraphNode *)&one, (size_t)1, inner);
+    CUDA_MEMCPY3D copies = {};
+    copies.srcMemoryType = copies.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+    copies.srcDevice = from, copies.dstDevice = to;
+    copies.srcXInBytes = 8, copies.srcY = 1, copies.dstXInBytes = 4, copies.dstY = 2;
+    copies.srcPitch = copies.dstPitch = 64, copies.WidthInBytes = 16, copies.Height = 3, copies.Depth = 1;
+    CUDA_MEMSET_NODE_PARAMS_v1 fill = {};
+    fill.dst = to, fill.elementSize = 4, fill.value = 5, fill.width = 16 * 8, fill.height = 1;
+    OK("cuGraphAddMemsetNode", &clears, graph, NONE, (size_t)0, (const CUDA_MEMSET_NODE_PARAMS_v1 *)&fill, context);
+    OK("cuGraphAddMemcpyNode", &box, graph, (const CUgraphNode *)&clears, (size_t)1, (const CUDA_MEMCPY3D *)&copies, context);
+    CUgraphNode ends[] = {child, box};
+    OK("cuGraphAddEmptyNode", &join, graph, (const CUgraphNode *)ends, (size_t)2);
+    CUgraphNode six = add_digit(graph, 6, {join});
+    CUgraphExec exec = instantiate(graph);
+
+    auto check = [&](unsigned expected, unsigned around) {
+        unsigned got[8][16];
+        REQUIRE(launched(exec) == expected);
+        OK("cuMemcpyDtoH_v2", (void *)got, to, sizeof got);
+        for (unsigned y = 0; y < 8; y++)
+            for (unsigned x = 0; x < 16; x++) {
+                bool in = y >= 2 && y < 5 && x >= 1 && x < 5;
+                REQUIRE(got[y][x] == (in ? filled[y - 1][x + 1] : around));
+            }
+        OK("cuMemsetD32_v2", to, 0u, (size_t)(16 * 8));
+        OK("cuCtxSynchronize");
+    };
+    for (int i = 0; i < 4; i++) check(1346, 5);
+    Digit seven(7);
+    CUDA_KERNEL_NODE_PARAMS changed = seven.node();
+    OK("cuGraphExecKernelNodeSetParams_v2", exec, six, (const CUDA_KERNEL_NODE_PARAMS *)&changed);
+    for (int i = 0; i < 4; i++) check(1347, 5);
+    OK("cuGraphNodeSetEnabled", exec, six, 0u);
+    for (int i = 0; i < 4; i++) check(134, 5);
+    fill.value = 9;
+    OK("cuGraphExecMemsetNodeSetParams", exec, clears, (const CUDA_MEMSET_NODE_PARAMS_v1 *)&fill, context);
+    for (int i = 0; i < 4; i++) check(134, 9);
+    OK("cuGraphNodeSetEnabled", exec, six, 1u);
+    CUgraphExecUpdateResultInfo result = {};
+    OK("cuGraphExecUpdate_v2", exec, graph, &result);
+    for (int i = 0; i < 4; i++) check(1346, 5);
+
+    // Many launches, and the graph's end while they are under way.
+    clear();
+    CUgraph digit = empty_graph();
+    add_digit(digit, 1);
+    CUgraphExec many = instantiate(digit);
+    for (int i = 0; i < 9; i++) OK("cuGraphLaunch", many, i % 2 ? other : stream);
+    OK("cuGraphExecDestroy", many);
+    OK("cuCtxSynchronize");
+    REQUIRE(value(at) == 111111111);
+    for (CUgraph each : {graph, inner, digit}) OK("cuGraphDestroy", each);
+    OK("cuGraphExecDestroy", exec);
+    for (CUdeviceptr each : {from, to}) OK("cuMemFree_v2", each);
+}
+
 // Another stream's launch of the same graph waits for the first launch, and for nothing that was put behind it.
 static void relaunches() {
     if (!has("cuStreamWaitValue32_v2")) return;
@@ -869,6 +940,7 @@ int main(int argc, char **argv) {
     host_memory();
     events();
     relaunches();
+    within_the_device();
     memory_operations();
     user_objects();
     captures();

@@ -67,6 +67,22 @@ fn by_every_way_over_each_transport() {
     }
 }
 
+/// A graph that is launched again is one of the server's driver, whose launch is one call: what it does is the program's to check.
+#[test]
+fn graphs_within_the_device_are_made_there() {
+    let server = Server::start(Transport::Unix);
+    let mut command =
+        Way::Preload(server.address.clone()).command(&program("driver", "surface_graph"));
+    command.env("GPURUN_LOG", "debug");
+    let outcome = run(command);
+    outcome.assert_passed("surface_graph");
+    let made = outcome
+        .stderr
+        .matches("nodes is made at the server")
+        .count();
+    assert!(made >= 5, "one for each change: {made}\n{}", outcome.stderr);
+}
+
 /// True if the program fails when the function returns success and does nothing.
 fn notices(way: &Way, executable: &Path, function: &str) -> bool {
     let mut command = way.command(executable);

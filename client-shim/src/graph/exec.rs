@@ -15,6 +15,7 @@ use driver_api::abi::{
     CUgraphNode, CUgraphNodeParams, CUresult, CUstream,
 };
 
+use super::device::OnDevice;
 use super::model::{destroy, find, node_of};
 use super::node::{self, Maker, given};
 use super::steps::{self, Last, Step, steps_of};
@@ -24,8 +25,8 @@ use crate::entry::code;
 use crate::handles::Handle;
 use crate::log;
 use crate::objects::unique;
-use crate::session;
-use crate::stream;
+use crate::session::{self, Session};
+use crate::stream::{self, Stream};
 use driver_api::graph_layout::{InstantiateParameters, UpdateResult};
 
 /// `CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH`.
@@ -47,6 +48,7 @@ pub(crate) struct Exec {
 struct State {
     steps: Arc<Vec<Step>>,
     last: Option<Last>,
+    on_device: OnDevice,
     references: Vec<Arc<UserReference>>,
 }
 
@@ -87,6 +89,7 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
     let state = State {
         steps: Arc::new(steps_of(&graph, 0)?),
         last: None,
+        on_device: OnDevice::NEW,
         references: steps::references_of(&graph, 0),
     };
     let mut handle = CUgraphExec(0);
@@ -177,8 +180,9 @@ pub(crate) unsafe fn cuGraphExecDestroy(graph_exec: CUgraphExec) -> CUresult {
         let exec = session.objects.graph_execs.remove(id);
         let exec = exec.ok_or(CUresult::INVALID_HANDLE)?;
         // What a stream still waits for, the driver keeps.
-        let last = exec.lock().last.take();
-        last.map_or(Ok(()), |last| last.end(session))
+        let mut state = exec.lock();
+        state.on_device.changed(session)?;
+        state.last.take().map_or(Ok(()), |last| last.end(session))
     })())
 }
 
@@ -210,9 +214,28 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
     if let Some(last) = &state.last {
         last.precede(session, &stream)?;
     }
-    let posted = steps::post(session, &stream, &state.steps, &state.references);
+    let posted = put(session, &stream, &mut state);
     // Also where only the first of them were put.
     state.last = Some(Last::instead_of(state.last.take(), session, &stream)?);
+    posted
+}
+
+/// Puts all steps into a stream, and behind them what keeps the user's objects until they are done.
+fn put(session: &'static Session, stream: &Arc<Stream>, state: &mut State) -> Result<(), CUresult> {
+    let State {
+        steps,
+        references,
+        on_device,
+        ..
+    } = state;
+    let posted =
+        on_device
+            .launch(session, stream, steps)
+            .and_then(|is_launched| match is_launched {
+                true => Ok(()),
+                false => steps::post(session, stream, steps),
+            });
+    steps::keep(session, stream, references)?;
     posted
 }
 
@@ -245,7 +268,7 @@ fn change(
         let operation = make(&maker, &state.steps[index].operation)?;
         let step = state.steps[index].with(operation)?;
         Arc::make_mut(&mut state.steps)[index] = step;
-        Ok(())
+        state.on_device.changed(session::get()?)
     })())
 }
 
@@ -359,7 +382,7 @@ pub(crate) unsafe fn cuGraphNodeSetEnabled(
             return Err(CUresult::INVALID_VALUE);
         }
         step.is_enabled = is_enabled != 0;
-        Ok(())
+        state.on_device.changed(session::get()?)
     };
     code(set())
 }
@@ -408,6 +431,7 @@ fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
         });
     }
     state.steps = Arc::new(steps::updated(&state.steps, &fresh)?);
+    state.on_device.changed(session::get()?)?;
     let before = std::mem::replace(&mut state.references, steps::references_of(&graph, 0));
     // Outside the lock: the last reference calls the program.
     drop(state);

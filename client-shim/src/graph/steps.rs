@@ -32,6 +32,11 @@ pub(super) struct Step {
 }
 
 impl Step {
+    /// Of a graph in the graph, its steps as they were instantiated.
+    pub(super) fn child(&self) -> Option<&[Self]> {
+        self.child.as_deref().map(Vec::as_slice)
+    }
+
     fn new(number: u32, node: Node, depth: u32) -> Result<Self, CUresult> {
         Ok(Self {
             number,
@@ -236,28 +241,27 @@ impl Last {
     }
 }
 
-/// Puts all steps into a stream, and behind them what keeps the user's objects until they are done.
-pub(super) fn post(
+/// Lets user's objects live until the stream has come here.
+pub(super) fn keep(
     session: &'static Session,
     stream: &Arc<Stream>,
-    steps: &[Step],
     references: &[Arc<UserReference>],
 ) -> Result<(), CUresult> {
-    let posted = post_steps(session, stream, steps);
-    if !references.is_empty() {
-        launch::keep(session, stream, Box::new(references.to_vec()))?;
+    if references.is_empty() {
+        return Ok(());
     }
-    posted
+    launch::keep(session, stream, Box::new(references.to_vec()))
 }
 
-fn post_steps(
+/// Puts the calls of all steps into a stream.
+pub(super) fn post(
     session: &'static Session,
     stream: &Arc<Stream>,
     steps: &[Step],
 ) -> Result<(), CUresult> {
     for step in steps.iter().filter(|step| step.is_enabled) {
         if let Some(child) = &step.child {
-            post_steps(session, stream, child)?;
+            post(session, stream, child)?;
             continue;
         }
         step.operation.post(session, stream)?;

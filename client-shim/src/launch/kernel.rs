@@ -11,7 +11,7 @@ use core::ffi::{c_uint, c_void};
 use std::sync::{Arc, OnceLock};
 
 use driver_api::abi::{CUfunction, CUresult};
-use driver_api::id::FunctionId;
+use driver_api::id::{FunctionId, StreamId};
 use driver_api::wire::request::GpurunLaunch;
 
 use crate::device::{Device, unsigned};
@@ -178,6 +178,23 @@ impl Kernel {
         }
     }
 
+    fn request(&self, stream: StreamId) -> GpurunLaunch {
+        GpurunLaunch::new(
+            FunctionId(self.function.id),
+            self.shape.grid,
+            self.shape.block,
+            self.shape.shared_bytes,
+            stream,
+            u32::from(self.shape.cooperative),
+            self.shape.attributes.len() as u32,
+        )
+    }
+
+    /// As it travels in a graph: of no stream.
+    pub(crate) fn of_graph(&self) -> (GpurunLaunch, &[u8]) {
+        (self.request(StreamId(0)), &self.rest)
+    }
+
     /// What a launch that is not plain is known by.
     fn special(&self) -> Option<Box<SpecialLaunch>> {
         let count = self.shape.attributes.len();
@@ -195,21 +212,11 @@ impl Kernel {
     /// Launches: posted where the driver has accepted such a launch before, else asked.
     pub(crate) fn post(&self, session: &Session, stream: &Stream) -> Result<(), CUresult> {
         let Shape {
-            grid,
             block,
             shared_bytes,
-            cooperative,
             ..
         } = self.shape;
-        let request = GpurunLaunch::new(
-            FunctionId(self.function.id),
-            grid,
-            block,
-            shared_bytes,
-            stream.wire_id(),
-            u32::from(cooperative),
-            self.shape.attributes.len() as u32,
-        );
+        let request = self.request(stream.wire_id());
         let shape = LaunchShape {
             block,
             shared_bytes,

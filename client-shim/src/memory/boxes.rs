@@ -19,6 +19,7 @@
 use std::sync::Arc;
 
 use driver_api::abi::{CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUarray, CUresult, CUstream};
+use driver_api::device_graph::{CopyBody, CopyEnd};
 
 use super::copy::{Copy, DEVICE, HOST, UNIFIED, in_stream, later};
 use crate::log;
@@ -227,6 +228,31 @@ impl BoxCopy {
             return Err(CUresult::INVALID_VALUE);
         }
         Ok(Arc::new(self))
+    }
+
+    /// As it travels in a graph of the device: nothing if an end is the program's memory, or nothing is copied.
+    pub(crate) fn of_device(&self) -> Option<CopyBody> {
+        let CUDA_MEMCPY3D {
+            width_in_bytes: width,
+            height,
+            depth,
+            ..
+        } = self.description;
+        let end = |end: &End| {
+            let rows = end.slice.checked_div(end.row)?;
+            (end.kind == Kind::Device).then(|| CopyEnd {
+                first: end.first.into(),
+                row: end.row.into(),
+                rows: rows.into(),
+            })
+        };
+        Some(CopyBody {
+            destination: end(&self.destination)?,
+            source: end(&self.source)?,
+            width: (width as u64).into(),
+            height: (height as u64).into(),
+            depth: (depth as u64).into(),
+        })
     }
 
     /// How it is cut: slices, runs of a slice, bytes of a run.

@@ -5,6 +5,7 @@
 use core::ffi::{c_uchar, c_uint, c_ushort};
 
 use driver_api::abi::{CUdeviceptr, CUresult, CUstream};
+use driver_api::id::StreamId;
 use driver_api::wire::request::GpurunFill;
 
 use crate::capture;
@@ -79,19 +80,31 @@ impl Fill {
 
     pub(crate) fn post(&self, session: &Session, stream: &Stream) -> Result<(), CUresult> {
         self.check(session)?;
-        if self.width == 0 || self.height == 0 {
+        if self.is_empty() {
             return Ok(());
         }
-        let request = GpurunFill::new(
+        session.post_work(stream, &self.request(stream.wire_id()), &[])
+    }
+
+    fn is_empty(&self) -> bool {
+        self.width == 0 || self.height == 0
+    }
+
+    fn request(&self, stream: StreamId) -> GpurunFill {
+        GpurunFill::new(
             self.destination,
             self.pitch as u64,
             self.width as u64,
             self.height as u64,
             self.value,
             self.element_bytes,
-            stream.wire_id(),
-        );
-        session.post_work(stream, &request, &[])
+            stream,
+        )
+    }
+
+    /// As it travels in a graph, of no stream; nothing where nothing is filled.
+    pub(crate) fn of_graph(&self) -> Option<GpurunFill> {
+        (!self.is_empty()).then(|| self.request(StreamId(0)))
     }
 }
 

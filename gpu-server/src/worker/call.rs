@@ -19,7 +19,7 @@ use zerocopy::{Immutable, IntoBytes};
 
 use super::context::Context;
 use super::event::Event;
-use super::module::Module;
+use super::module::{Function, Module};
 use super::session::Session;
 use super::stream::Stream;
 use super::transfer::Inbound;
@@ -272,6 +272,8 @@ impl Destroyed for ModuleId {
         call.session
             .functions
             .retain(|function| !function.is_of_module(self.0));
+        let is_gone = |function: &Function| function.is_of_module(self.0);
+        call.session.graphs.without(is_gone);
         call.session.memory.forget_globals(self.0, false);
         call.session.memory.accounts.settle_all(call.driver());
     }
@@ -283,6 +285,8 @@ impl Destroyed for LibraryId {
         call.session
             .functions
             .retain(|function| !function.is_of_library(self.0));
+        let is_gone = |function: &Function| function.is_of_library(self.0);
+        call.session.graphs.without(is_gone);
         call.session.memory.forget_globals(self.0, true);
         call.session.memory.accounts.settle_all(call.driver());
     }

@@ -20,6 +20,7 @@ use driver_api::wire::request;
 
 use super::call::{Call, CallError};
 use super::end::lock;
+use super::graph;
 use super::linker;
 use super::pace::Pacer;
 use super::session::Session;
@@ -134,10 +135,8 @@ impl Context {
         })
     }
 
-    /// The driver's handle, for tests that talk to a driver behind our back.
-    #[cfg(test)]
-    pub(crate) fn raw(&self) -> usize {
-        self.handle.0
+    pub(crate) fn handle(&self) -> CUcontext {
+        self.handle
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -233,6 +232,7 @@ impl Context {
         session.outbox.take_back_all();
         lock(&self.streams).clear();
         linker::end_all(session, self.serial);
+        graph::end_all(session, self.serial);
         session.forget_context(self.serial);
         Ok(())
     }

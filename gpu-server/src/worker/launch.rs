@@ -86,7 +86,7 @@ pub(crate) fn gpurunLaunch(
 }
 
 /// The attributes and the parameters.
-fn split(count: usize, rest: &[u8]) -> Result<(&[u8], &[u8]), CallError> {
+pub(crate) fn split(count: usize, rest: &[u8]) -> Result<(&[u8], &[u8]), CallError> {
     if count > MAX_ATTRIBUTES {
         return Err(CallError::Violation("a launch with too many attributes"));
     }
@@ -97,7 +97,7 @@ fn split(count: usize, rest: &[u8]) -> Result<(&[u8], &[u8]), CallError> {
 }
 
 /// Calls `launch` with what the driver takes for parameters: pointers where the layout is known, else the whole buffer.
-fn with_parameters(
+pub(crate) fn with_parameters(
     function: &Function,
     bytes: &[u8],
     launch: impl FnOnce(*mut *mut c_void, *mut *mut c_void) -> Result<(), CUresult>,
@@ -253,7 +253,7 @@ pub(crate) fn clusters(
     Ok(number)
 }
 
-fn attributes(bytes: &[u8]) -> Result<Vec<CUlaunchAttribute>, CUresult> {
+pub(crate) fn attributes(bytes: &[u8]) -> Result<Vec<CUlaunchAttribute>, CUresult> {
     let mut attributes = Vec::with_capacity(bytes.len() / ATTRIBUTE_BYTES + 1);
     for bytes in bytes.chunks_exact(ATTRIBUTE_BYTES) {
         let (id, rest) = bytes.split_at(size_of::<u32>());
@@ -272,7 +272,7 @@ fn attributes(bytes: &[u8]) -> Result<Vec<CUlaunchAttribute>, CUresult> {
     Ok(attributes)
 }
 
-fn cooperative() -> CUlaunchAttribute {
+pub(crate) fn cooperative() -> CUlaunchAttribute {
     let mut value = [0; 64];
     value[0] = 1;
     CUlaunchAttribute {

@@ -863,7 +863,7 @@ pub(crate) fn gpurunFill(
 }
 
 /// Bytes from the first to the last that a fill touches.
-fn fill_extent(request: &request::GpurunFill) -> Option<u64> {
+pub(crate) fn fill_extent(request: &request::GpurunFill) -> Option<u64> {
     let element = u64::from(request.element_bytes());
     if !matches!(element, 1 | 2 | 4) {
         return None;

@@ -30,6 +30,7 @@ mod end;
 mod executor;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod graph;
 mod janitor;
 mod occupancy;
 mod outbox;

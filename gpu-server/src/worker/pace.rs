@@ -9,8 +9,8 @@
 //!   for a value that is posted later, [`Flight::rescue`] ends the wait.
 //! - Whoever waits looks for the end of the session, and for the end of the connection, which nobody reads meanwhile.
 //! - The seat never says that work runs once none does: a lost stream, a lost context and the end of the session take theirs with them.
-//! - Copies are not paced, they only count as activity; copies within the device and fills are work from [`LARGE_BYTES`] on. Graphs are not
-//!   served yet: a graph's launch is to go through [`run`], and no point may be put into a stream that captures.
+//! - Copies are not paced, they only count as activity; copies within the device and fills are work from [`LARGE_BYTES`] on. The launch of
+//!   a graph is one piece of work, however long.
 //!
 //! ```text
 //! launch ── alone ──────────────────────────────▶ driver      point ──▶ poller ──▶ Meter::ended ──▶ seat.done

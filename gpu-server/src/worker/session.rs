@@ -11,6 +11,7 @@ use super::context::Context;
 use super::end::{End, lock};
 use super::event::Event;
 use super::executor::Work;
+use super::graph::Graphs;
 use super::janitor::Job;
 use super::launch::Gate;
 use super::linker::Link;
@@ -82,6 +83,7 @@ pub(crate) struct Session {
     pub(crate) gates: Table<Gate>,
     pub(crate) physical: Table<Arc<Physical>>,
     pub(crate) links: Table<Arc<Link>>,
+    pub(crate) graphs: Graphs,
     pub(crate) memory: Memory,
     pub(crate) transfers: Transfers,
     pub(crate) poller: Poller,
@@ -115,6 +117,7 @@ impl Session {
             gates: Table::new(MAX_GATES),
             physical: Table::new(MAX_RANGES),
             links: Table::new(MAX_LINKS),
+            graphs: Graphs::default(),
             memory,
             transfers: Transfers::default(),
             poller: Poller::default(),

@@ -17,6 +17,8 @@ use super::end::lock;
 pub(crate) const MAX_CONTEXTS: usize = 256;
 /// Most streams of one session.
 pub(crate) const MAX_STREAMS: usize = 64 << 10;
+/// Most graphs of one session that are the driver's.
+pub(crate) const MAX_GRAPHS: usize = 64 << 10;
 /// Most linkers of one session: each has buffers for what it says.
 pub(crate) const MAX_LINKS: usize = 1024;
 /// Most functions of the program that streams of one session wait for.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use driver_api::id::StreamId;
+use driver_api::device_graph;
+use driver_api::id::{FunctionId, ModuleId, StreamId};
 use driver_api::result::CUresult;
 use driver_api::stream_memory::{MAX_OPERATIONS, StreamMemoryOperation, kind};
 use driver_api::wire::Request;
@@ -83,6 +84,115 @@ fn stream_memory_operations_follow_their_rules() {
         let refused = client.ask(&request, wrong.as_bytes());
         assert_eq!(refused, Err(CUresult::INVALID_VALUE), "{wrong:?}");
     }
+}
+
+/// A list of one node.
+fn list(kind: u32, after: &[u32], body: [&[u8]; 2]) -> Vec<u8> {
+    let mut list = Vec::new();
+    device_graph::push(&mut list, kind, after, body);
+    list
+}
+
+#[test]
+fn graphs_follow_their_rules() {
+    use device_graph::{CopyBody, CopyEnd, kind};
+    let empty = list(kind::EMPTY, &[], [&[], &[]]);
+    for malformed in [
+        list(kind::EMPTY, &[0], [&[], &[]]),
+        list(9, &[], [&[], &[]]),
+        list(kind::COPY, &[], [&[0; 8], &[]]),
+        list(kind::KERNEL, &[], [&[0; 8], &[]]),
+        empty[..5].to_vec(),
+    ] {
+        let (mut client, _) = client();
+        client.post(&r::GpurunGraphMake::new(1, 1), &malformed);
+        violates(&client);
+    }
+    // What is only wrong is refused, and the session goes on.
+    let (mut client, base) = client();
+    map(&mut client, base, super::CHUNK_BYTES);
+    let end = |first: u64| CopyEnd {
+        first: first.into(),
+        row: 16.into(),
+        rows: 4.into(),
+    };
+    let copy = |destination, source| CopyBody {
+        destination: end(destination),
+        source: end(source),
+        width: 16.into(),
+        height: 4.into(),
+        depth: 2.into(),
+    };
+    let mut make = |list: &[u8]| client.ask(&r::GpurunGraphMake::new(1, 1), list);
+    for (destination, source) in [
+        (base + super::CHUNK_BYTES - 127, base),
+        (base, base + super::CHUNK_BYTES - 127),
+        (0x1000, base),
+    ] {
+        let body = copy(destination, source);
+        let refused = make(&list(kind::COPY, &[], [body.as_bytes(), &[]]));
+        assert_eq!(refused, Err(CUresult::INVALID_VALUE), "{body:?}");
+    }
+    let fill = r::GpurunFill::new(base, 0, super::CHUNK_BYTES + 1, 1, 0, 1, StreamId(0));
+    let refused = make(&list(kind::FILL, &[], [fill.as_bytes(), &[]]));
+    assert_eq!(refused, Err(CUresult::INVALID_VALUE));
+    let launch = r::GpurunLaunch::new(FunctionId(77), [1; 3], [1; 3], 0, StreamId(0), 0, 0);
+    let refused = make(&list(kind::KERNEL, &[], [launch.as_bytes(), &[0; 12]]));
+    assert_eq!(refused, Err(CUresult::INVALID_HANDLE));
+    let body = copy(base + super::CHUNK_BYTES - 128, base);
+    make(&list(kind::COPY, &[], [body.as_bytes(), &[]])).expect("as large as it can be");
+    assert_eq!(
+        make(&empty),
+        Err(CUresult::INVALID_VALUE),
+        "the number is taken"
+    );
+}
+
+#[test]
+fn a_graph_in_parts_is_one_and_bounded() {
+    let (mut client, _) = client();
+    let list = list(device_graph::kind::EMPTY, &[], [&[], &[]]).repeat(20_000);
+    let (first, rest) = list.split_at(list.len() / 2 + 1);
+    client
+        .ask(&r::GpurunGraphMake::new(1, 0), first)
+        .expect("kept");
+    client
+        .ask(&r::GpurunGraphMake::new(1, 1), rest)
+        .expect("made");
+    let part = vec![0; 1 << 19];
+    for _ in 0..device_graph::MAX_BYTES / part.len() {
+        client
+            .ask(&r::GpurunGraphMake::new(2, 0), &part)
+            .expect("kept");
+    }
+    client.post(&r::GpurunGraphMake::new(2, 0), &part);
+    violates(&client);
+}
+
+#[test]
+fn a_graph_is_launched_no_more_when_a_function_of_it_is_gone() {
+    let (mut client, _) = client();
+    let function = super::function(&mut client, "store");
+    let launch = r::GpurunLaunch::new(function, [1; 3], [1; 3], 0, StreamId(0), 0, 0);
+    let list = list(
+        device_graph::kind::KERNEL,
+        &[],
+        [launch.as_bytes(), &[0; 12]],
+    );
+    client
+        .ask(&r::GpurunGraphMake::new(1, 1), &list)
+        .expect("made");
+    let launch = |client: &mut Client| client.ask(&r::GpurunGraphLaunch::new(1, StreamId(0)), &[]);
+    launch(&mut client).expect("launched");
+    client
+        .ask(&r::CuModuleUnload::new(ModuleId(3)), &[])
+        .expect("unloaded");
+    assert_eq!(launch(&mut client), Err(CUresult::INVALID_HANDLE));
+    client.ask(&r::GpurunGraphEnd::new(1), &[]).expect("ended");
+    client
+        .ask(&r::GpurunGraphEnd::new(1), &[])
+        .expect("gone already");
+    assert_eq!(launch(&mut client), Err(CUresult::INVALID_HANDLE));
 }
 
 #[test]

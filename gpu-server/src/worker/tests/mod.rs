@@ -64,7 +64,7 @@ fn ready(mut client: Client) -> Client {
 fn handles(client: &Client) -> (usize, usize) {
     let stream = client.session.streams.get(STREAM).expect("a stream");
     let context = client.session.contexts.get(CONTEXT).expect("a context");
-    (context.raw(), stream.handle.0)
+    (context.handle().0, stream.handle.0)
 }
 
 fn map(client: &mut Client, address: u64, size: u64) -> u64 {
