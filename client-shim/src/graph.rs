@@ -22,6 +22,7 @@
 
 mod device;
 mod exec;
+mod memory;
 mod model;
 mod node;
 mod operation;
@@ -35,6 +36,7 @@ use std::os::unix::ffi::OsStrExt;
 use driver_api::abi::{CUgraph, CUgraphEdgeData, CUgraphNode, CUresult};
 
 pub(crate) use exec::*;
+pub(crate) use memory::*;
 pub(crate) use model::{Graph, GraphEntry, NodeEntry, destroy, find, node_of};
 pub(crate) use node::*;
 pub(crate) use operation::{MemoryCall, Operation};

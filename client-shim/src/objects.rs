@@ -9,7 +9,7 @@ use driver_api::wire::{RECALL_STREAM, TICKET_STREAM};
 
 use crate::context::Context;
 use crate::event::Event;
-use crate::graph::{Exec, GraphEntry, NodeEntry, UserObject};
+use crate::graph::{Exec, GraphEntry, GraphMemory, NodeEntry, UserObject};
 use crate::launch::HostFunctions;
 use crate::link::{Link, Sink};
 use crate::linker::Linker;
@@ -41,6 +41,7 @@ pub(crate) struct Objects {
     pub(crate) graphs: Table<GraphEntry>,
     pub(crate) graph_nodes: Table<NodeEntry>,
     pub(crate) graph_execs: Table<Exec>,
+    pub(crate) graph_memory: GraphMemory,
     /// Graphs that the server's driver was to make. Held while one is sent, since the server has the parts of one at a time.
     pub(crate) graphs_sent: Mutex<u32>,
     pub(crate) user_objects: Table<UserObject>,

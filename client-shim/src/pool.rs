@@ -30,8 +30,10 @@ use driver_api::abi::{
     CUmemPool_attribute, CUmemPoolProps, CUmemoryPool, CUresult, CUstream,
 };
 
+use crate::capture;
 use crate::context::Context;
 use crate::entry::code;
+use crate::graph;
 use crate::handles::Handle;
 use crate::memory::{PATIENCE, out};
 use crate::session::{self, Session};
@@ -418,6 +420,28 @@ fn stream_of(session: &Session, handle: CUstream) -> Result<Arc<Stream>, CUresul
     }
 }
 
+/// The stream that the caller means, if it is captured.
+fn captured(
+    session: &Session,
+    context: &Context,
+    handle: CUstream,
+) -> Result<Option<Arc<Stream>>, CUresult> {
+    let stream = stream::resolve_any(session, context, handle)?;
+    Ok(capture::is_captured(session, &stream)?.then_some(stream))
+}
+
+/// Memory of the graph that a stream's capture makes.
+fn allocate_in_graph(
+    session: &Session,
+    context: &Context,
+    size: usize,
+    stream: &Stream,
+) -> Result<u64, CUresult> {
+    let (operation, address) = graph::allocating(session, context, size)?;
+    capture::add(stream, operation)?;
+    Ok(address)
+}
+
 pub(crate) unsafe fn cuMemAllocAsync(
     dptr: *mut CUdeviceptr,
     bytesize: usize,
@@ -426,10 +450,15 @@ pub(crate) unsafe fn cuMemAllocAsync(
     code((|| {
         let place = out(dptr)?;
         let (session, context) = session::current()?;
-        let stream = stream_of(session, stream)?;
-        let pools = &session.objects.stream_ordered;
-        let (_, pool) = pools.of_device(session, context.device);
-        let start = allocate(&pool, bytesize, &stream)?;
+        let start = match captured(session, &context, stream)? {
+            Some(stream) => allocate_in_graph(session, &context, bytesize, &stream)?,
+            None => {
+                let stream = stream_of(session, stream)?;
+                let pools = &session.objects.stream_ordered;
+                let (_, pool) = pools.of_device(session, context.device);
+                allocate(&pool, bytesize, &stream)?
+            }
+        };
         // SAFETY: checked by `out`.
         unsafe { place.write(start) };
         Ok(())
@@ -446,12 +475,14 @@ pub(crate) unsafe fn cuMemAllocFromPoolAsync(
         let place = out(dptr)?;
         let (session, context) = session::current()?;
         let pool = pool_of(pool)?;
-        let stream = stream_of(session, stream)?;
         // Memory of another device could not be used in this stream.
         if pool.device != context.device {
             return Err(CUresult::INVALID_VALUE);
         }
-        let start = allocate(&pool, bytesize, &stream)?;
+        let start = match captured(session, &context, stream)? {
+            Some(stream) => allocate_in_graph(session, &context, bytesize, &stream)?,
+            None => allocate(&pool, bytesize, &stream_of(session, stream)?)?,
+        };
         // SAFETY: checked by `out`.
         unsafe { place.write(start) };
         Ok(())
@@ -460,10 +491,16 @@ pub(crate) unsafe fn cuMemAllocFromPoolAsync(
 
 pub(crate) unsafe fn cuMemFreeAsync(dptr: CUdeviceptr, stream: CUstream) -> CUresult {
     code((|| {
-        let (session, _) = session::current()?;
+        let (session, context) = session::current()?;
+        if let Some(stream) = captured(session, &context, stream)? {
+            return capture::add(&stream, graph::freeing(session, dptr)?);
+        }
         let stream = stream_of(session, stream)?;
         let pools = &session.objects.stream_ordered;
         stream.fault.check()?;
+        if session.objects.graph_memory.free(dptr)? {
+            return Ok(());
+        }
         let mark = stream.mark(session, false)?;
         let used = pools.used().remove(&dptr).ok_or(CUresult::INVALID_VALUE)?;
         let is_destroyed = {

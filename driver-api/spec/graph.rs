@@ -13,17 +13,17 @@ unsafe extern "C" {
     #[row(59, private, posted, custom = worker, blocks = device)]
     fn gpurunGraphEnd(graph: u32) -> CUresult;
 
-    #[row(478, refused = "not served yet: memory of a graph's own", blocks = never, since = 11040)]
+    #[row(478, local, blocks = never, since = 11040, test = "surface_graph")]
     fn cuDeviceGetGraphMemAttribute(
         device: CUdevice,
         attr: CUgraphMem_attribute,
         #[out(chosen_by = attr)] value: *mut c_void,
     ) -> CUresult;
 
-    #[row(479, refused = "not served yet: memory of a graph's own", blocks = device, since = 11040)]
+    #[row(479, local, blocks = device, since = 11040, test = "surface_graph")]
     fn cuDeviceGraphMemTrim(device: CUdevice) -> CUresult;
 
-    #[row(480, refused = "not served yet: memory of a graph's own", blocks = never, since = 11040)]
+    #[row(480, local, blocks = never, since = 11040, test = "surface_graph")]
     fn cuDeviceSetGraphMemAttribute(
         device: CUdevice,
         attr: CUgraphMem_attribute,
@@ -136,7 +136,7 @@ unsafe extern "C" {
         #[input] node_params: *const CUDA_KERNEL_NODE_PARAMS,
     ) -> CUresult;
 
-    #[row(493, refused = "not served yet: memory of a graph's own", blocks = never, since = 11040)]
+    #[row(493, local, blocks = never, since = 11040, test = "surface_graph")]
     fn cuGraphAddMemAllocNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -145,7 +145,7 @@ unsafe extern "C" {
         #[inout] node_params: *mut CUDA_MEM_ALLOC_NODE_PARAMS,
     ) -> CUresult;
 
-    #[row(494, refused = "not served yet: memory of a graph's own", blocks = never, since = 11040)]
+    #[row(494, local, blocks = never, since = 11040, test = "surface_graph")]
     fn cuGraphAddMemFreeNode(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -517,13 +517,13 @@ unsafe extern "C" {
     #[row(552, posted, via = gpurunLaunch, blocks = device, since = 10000, ptsz = 10000, test = "surface_graph")]
     fn cuGraphLaunch(graph: CUgraphExec, stream: CUstream) -> CUresult;
 
-    #[row(553, refused = "not served yet: memory of a graph's own", blocks = never, since = 11040)]
+    #[row(553, local, blocks = never, since = 11040, test = "surface_graph")]
     fn cuGraphMemAllocNodeGetParams(
         node: CUgraphNode,
         #[out] params_out: *mut CUDA_MEM_ALLOC_NODE_PARAMS,
     ) -> CUresult;
 
-    #[row(554, refused = "not served yet: memory of a graph's own", blocks = never, since = 11040)]
+    #[row(554, local, blocks = never, since = 11040, test = "surface_graph")]
     fn cuGraphMemFreeNodeGetParams(
         node: CUgraphNode,
         #[out] dptr_out: *mut CUdeviceptr,

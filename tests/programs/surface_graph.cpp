@@ -580,6 +580,172 @@ static void within_the_device() {
     for (CUdeviceptr each : {from, to}) OK("cuMemFree_v2", each);
 }
 
+// Memory of a graph's own.
+static const size_t OWN = 4 << 20;
+
+static cuuint64_t own_bytes(unsigned attribute) {
+    cuuint64_t bytes = 77;
+    OK("cuDeviceGetGraphMemAttribute", (CUdevice)0, attribute, (void *)&bytes);
+    return bytes;
+}
+
+// A graph that allocates, and fills what it has allocated with nines.
+static CUgraph allocating(CUdeviceptr &address, CUgraphNode *node = nullptr) {
+    CUgraph graph = empty_graph();
+    CUgraphNode made = nullptr, fills = nullptr;
+    CUDA_MEM_ALLOC_NODE_PARAMS parameters = {};
+    parameters.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+    parameters.poolProps.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    parameters.bytesize = OWN;
+    OK("cuGraphAddMemAllocNode", &made, graph, NONE, (size_t)0, &parameters);
+    address = parameters.dptr;
+    REQUIRE(address);
+    CUDA_MEM_ALLOC_NODE_PARAMS told = {};
+    OK("cuGraphMemAllocNodeGetParams", made, &told);
+    REQUIRE(told.dptr == address && told.bytesize == OWN && told.poolProps.location.type == CU_MEM_LOCATION_TYPE_DEVICE);
+    CUDA_MEMSET_NODE_PARAMS_v1 fill = {};
+    fill.dst = address, fill.elementSize = 4, fill.value = 9, fill.width = OWN / 4, fill.height = 1;
+    OK("cuGraphAddMemsetNode", &fills, graph, (const CUgraphNode *)&made, (size_t)1, (const CUDA_MEMSET_NODE_PARAMS_v1 *)&fill, context);
+    if (node) *node = made;
+    return graph;
+}
+
+static CUgraph captured_free(CUdeviceptr address) {
+    CUgraph graph = nullptr;
+    OK("cuStreamBeginCapture_v2", stream, CU_STREAM_CAPTURE_MODE_GLOBAL);
+    OK("cuMemFreeAsync", address, stream);
+    OK("cuStreamEndCapture", stream, &graph);
+    return graph;
+}
+
+static void memory_of_its_own() {
+    REQUIRE(own_bytes(0) == 0);
+    // Allocated and freed within: by capture, again and again.
+    clear();
+    CUdeviceptr inside = 0, address = 0;
+    CUgraph graph = nullptr;
+    OK("cuStreamBeginCapture_v2", stream, CU_STREAM_CAPTURE_MODE_GLOBAL);
+    OK("cuMemAllocAsync", &inside, OWN, stream);
+    REQUIRE(inside);
+    OK("cuMemsetD32Async", inside, 5u, OWN / 4, stream);
+    OK("cuMemcpyDtoDAsync_v2", at, (CUdeviceptr)(inside + OWN - 4), (size_t)4, stream);
+    OK("cuMemFreeAsync", inside, stream);
+    OK("cuStreamEndCapture", stream, &graph);
+    std::vector<CUgraphNode> nodes(4);
+    size_t count = 4;
+    OK("cuGraphGetNodes", graph, nodes.data(), &count);
+    REQUIRE(count == 4);
+    const unsigned kinds[] = {CU_GRAPH_NODE_TYPE_MEM_ALLOC, CU_GRAPH_NODE_TYPE_MEMSET, CU_GRAPH_NODE_TYPE_MEMCPY, CU_GRAPH_NODE_TYPE_MEM_FREE};
+    for (size_t i = 0; i < 4; i++) {
+        CUgraphNodeType type = {};
+        OK("cuGraphNodeGetType", nodes[i], &type);
+        REQUIRE(type == kinds[i]);
+    }
+    REQUIRE(own_bytes(0) == OWN && own_bytes(1) == OWN && own_bytes(2) == OWN);
+    CUgraphExec exec = instantiate(graph);
+    for (int i = 0; i < 4; i++) REQUIRE(launched(exec) == 5);
+    // It is nobody else's to free, and there cannot be two of it.
+    CUgraph copy_of = nullptr;
+    CUgraphExec second = nullptr;
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuMemFree_v2", inside);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuMemFreeAsync", inside, stream);
+    GIVES(CUDA_ERROR_NOT_SUPPORTED, "cuGraphClone", &copy_of, graph);
+    GIVES(CUDA_ERROR_NOT_SUPPORTED, "cuGraphInstantiateWithFlags", &second, graph, 0ull);
+    GIVES(CUDA_ERROR_NOT_SUPPORTED, "cuGraphDestroyNode", nodes[1]);
+    OK("cuGraphExecDestroy", exec);
+    OK("cuGraphExecDestroy", instantiate(graph));
+    OK("cuGraphDestroy", graph);
+    REQUIRE(own_bytes(0) == 0 && own_bytes(1) == OWN);
+    cuuint64_t none = 0;
+    OK("cuDeviceSetGraphMemAttribute", (CUdevice)0, 1u, (void *)&none);
+    REQUIRE(own_bytes(1) == 0);
+    OK("cuDeviceGraphMemTrim", (CUdevice)0);
+    GIVES(CUDA_ERROR_INVALID_DEVICE, "cuDeviceGraphMemTrim", (CUdevice)99);
+    FAILS("cuMemsetD8_v2", inside, (unsigned char)0, (size_t)1);
+
+    // What a launch leaves is the program's until it is freed.
+    CUgraphNode allocates = nullptr;
+    graph = allocating(address, &allocates);
+    exec = instantiate(graph);
+    OK("cuGraphLaunch", exec, stream);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuGraphLaunch", exec, stream);
+    OK("cuStreamSynchronize", stream);
+    REQUIRE(value(address + OWN - 4) == 9);
+    OK("cuMemFreeAsync", address, stream);
+    OK("cuGraphLaunch", exec, stream);
+    OK("cuMemFree_v2", address);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuMemFree_v2", address);
+    // Another graph may free it, each time that it was allocated.
+    CUgraph freeing = captured_free(address);
+    count = 1;
+    OK("cuGraphGetNodes", freeing, nodes.data(), &count);
+    CUdeviceptr told = 0;
+    OK("cuGraphMemFreeNodeGetParams", nodes[0], &told);
+    REQUIRE(told == address);
+    CUgraphExec frees = instantiate(freeing);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuGraphLaunch", frees, stream);
+    for (int i = 0; i < 3; i++) {
+        OK("cuGraphLaunch", exec, stream);
+        OK("cuGraphLaunch", frees, stream);
+    }
+    // It cannot become part of another graph.
+    CUgraph other_graph = empty_graph();
+    CUgraphNode child = nullptr;
+    GIVES(CUDA_ERROR_NOT_SUPPORTED, "cuGraphAddChildGraphNode", &child, other_graph, NONE, (size_t)0, graph);
+    OK("cuStreamBeginCapture_v2", stream, CU_STREAM_CAPTURE_MODE_GLOBAL);
+    GIVES(CUDA_ERROR_NOT_SUPPORTED, "cuGraphLaunch", exec, stream);
+    CUgraph ended = nullptr;
+    (void)call("cuStreamEndCapture", stream, &ended);
+    if (ended) OK("cuGraphDestroy", ended);
+    // Only what a graph has allocated is freed by one; and a node frees what an update may not change.
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuGraphAddMemFreeNode", &child, other_graph, NONE, (size_t)0, at);
+    OK("cuGraphAddMemFreeNode", &child, other_graph, NONE, (size_t)0, address);
+    CUdeviceptr elsewhere = 0;
+    CUgraph twin = allocating(elsewhere);
+    CUgraphExecUpdateResultInfo result = {};
+    FAILS("cuGraphExecUpdate_v2", exec, twin, &result);
+    REQUIRE(result.result == CU_GRAPH_EXEC_UPDATE_ERROR_PARAMETERS_CHANGED);
+    // What was left outlives the graphs.
+    OK("cuGraphLaunch", exec, stream);
+    OK("cuStreamSynchronize", stream);
+    for (CUgraph each : {graph, twin, other_graph, freeing}) OK("cuGraphDestroy", each);
+    OK("cuGraphExecDestroy", exec);
+    REQUIRE(value(address) == 9 && own_bytes(0) == OWN);
+    OK("cuMemFreeAsync", address, stream);
+    OK("cuStreamSynchronize", stream);
+    REQUIRE(own_bytes(0) == 0);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuGraphLaunch", frees, stream);
+    OK("cuGraphExecDestroy", frees);
+
+    // A graph that frees on launch; parameters of any node.
+    graph = allocating(address);
+    OK("cuGraphInstantiateWithFlags", &exec, graph, (unsigned long long)CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
+    for (int i = 0; i < 4; i++) OK("cuGraphLaunch", exec, stream);
+    OK("cuStreamSynchronize", stream);
+    REQUIRE(value(address) == 9);
+    OK("cuMemFreeAsync", address, stream);
+    OK("cuStreamSynchronize", stream);
+    OK("cuGraphDestroy", graph);
+    OK("cuGraphExecDestroy", exec);
+    if (has("cuGraphAddNode")) {
+        CUgraphNodeParams any = {};
+        any.type = CU_GRAPH_NODE_TYPE_MEM_ALLOC;
+        any.alloc.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+        any.alloc.poolProps.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+        any.alloc.bytesize = OWN;
+        graph = empty_graph();
+        OK("cuGraphAddNode", &child, graph, NONE, (size_t)0, &any);
+        REQUIRE(any.alloc.dptr);
+        CUgraphNodeParams free = {};
+        free.type = CU_GRAPH_NODE_TYPE_MEM_FREE;
+        free.free.dptr = any.alloc.dptr;
+        OK("cuGraphAddNode", &allocates, graph, (const CUgraphNode *)&child, (size_t)1, &free);
+        OK("cuGraphDestroy", graph);
+    }
+    REQUIRE(own_bytes(0) == 0);
+    OK("cuMemsetD32_v2", copy, 0u, (size_t)1);
+}
+
 // Another stream's launch of the same graph waits for the first launch, and for nothing that was put behind it.
 static void relaunches() {
     if (!has("cuStreamWaitValue32_v2")) return;
@@ -941,6 +1107,7 @@ int main(int argc, char **argv) {
     events();
     relaunches();
     within_the_device();
+    memory_of_its_own();
     memory_operations();
     user_objects();
     captures();

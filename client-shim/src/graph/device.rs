@@ -172,7 +172,9 @@ impl List {
             return Some(self.push(kind::EMPTY, after, [&[], &[]]));
         }
         match &step.operation {
-            Operation::Empty => Some(self.push(kind::EMPTY, after, [&[], &[]])),
+            Operation::Empty | Operation::Allocate(_) | Operation::Free(_) => {
+                Some(self.push(kind::EMPTY, after, [&[], &[]]))
+            }
             Operation::Kernel(kernel) => {
                 let (request, rest) = kernel.of_graph();
                 Some(self.push(kind::KERNEL, after, [request.as_bytes(), rest]))

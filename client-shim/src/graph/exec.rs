@@ -18,7 +18,7 @@ use driver_api::abi::{
 use super::device::OnDevice;
 use super::model::{destroy, find, node_of};
 use super::node::{self, Maker, given};
-use super::steps::{self, Last, Step, steps_of};
+use super::steps::{self, Difference, Last, Step, steps_of};
 use super::{Operation, UserReference, answer, answer_if_asked};
 use crate::capture;
 use crate::entry::code;
@@ -31,8 +31,10 @@ use driver_api::graph_layout::{InstantiateParameters, UpdateResult};
 
 /// `CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH`.
 const DEVICE_LAUNCH: u64 = 4;
+/// `CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH`.
+const AUTO_FREE: u64 = 1;
 /// Freeing on launch, uploading, priorities of nodes: nothing has to be done for them.
-const KNOWN_FLAGS: u64 = 1 | 2 | 8;
+const KNOWN_FLAGS: u64 = AUTO_FREE | 2 | 8;
 
 /// A graph that can be launched.
 #[derive(Debug)]
@@ -86,6 +88,7 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
     if flags & !KNOWN_FLAGS != 0 {
         return Err(CUresult::INVALID_VALUE);
     }
+    graph.check_instance()?;
     let state = State {
         steps: Arc::new(steps_of(&graph, 0)?),
         last: None,
@@ -93,7 +96,7 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
         references: steps::references_of(&graph, 0),
     };
     let mut handle = CUgraphExec(0);
-    session.objects.graph_execs.insert_with(|id| {
+    let exec = session.objects.graph_execs.insert_with(|id| {
         handle = CUgraphExec::dress(id);
         Exec {
             unique: unique(),
@@ -102,6 +105,7 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
             state: Mutex::new(state),
         }
     });
+    graph.instantiated(&exec);
     Ok(handle)
 }
 
@@ -211,12 +215,16 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
         return added;
     }
     stream.fault.check()?;
+    let memory = &session.objects.graph_memory;
+    let ended = memory.launch(&state.steps, exec.flags & AUTO_FREE != 0)?;
     if let Some(last) = &state.last {
         last.precede(session, &stream)?;
     }
     let posted = put(session, &stream, &mut state);
     // Also where only the first of them were put.
     state.last = Some(Last::instead_of(state.last.take(), session, &stream)?);
+    // What is freed is free behind the launch.
+    drop(ended);
     posted
 }
 
@@ -411,6 +419,7 @@ const UPDATED: CUgraphExecUpdateResult = 0;
 const FAILED_UPDATE: CUgraphExecUpdateResult = 1;
 const TOPOLOGY_CHANGED: CUgraphExecUpdateResult = 2;
 const KIND_CHANGED: CUgraphExecUpdateResult = 3;
+const PARAMETERS_CHANGED: CUgraphExecUpdateResult = 5;
 
 /// Takes over what the nodes of a graph with the same shape do, or tells what is different.
 fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
@@ -418,13 +427,13 @@ fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
     let (exec, graph) = (exec_of(exec)?, find(graph)?);
     let fresh = steps_of(&graph, 0)?;
     let mut state = exec.lock();
-    if let Some((number, of_kind)) = steps::difference(&state.steps, &fresh) {
+    if let Some((number, difference)) = steps::difference(&state.steps, &fresh) {
         let node = number.and_then(|number| graph.node(number).ok());
         return Ok(UpdateResult {
-            result: if of_kind {
-                KIND_CHANGED
-            } else {
-                TOPOLOGY_CHANGED
+            result: match difference {
+                Difference::Topology => TOPOLOGY_CHANGED,
+                Difference::Kind => KIND_CHANGED,
+                Difference::Memory => PARAMETERS_CHANGED,
             },
             node: node.map_or(CUgraphNode(0), |node| node.handle),
             from_node: CUgraphNode(0),

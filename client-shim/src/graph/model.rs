@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use driver_api::abi::{CUgraph, CUgraphNode, CUresult};
 
-use super::{Operation, UserReference};
+use super::{Exec, Operation, UserReference};
 use crate::handles::Handle;
 use crate::objects::unique;
 use crate::session::{self, Session};
@@ -38,6 +38,19 @@ struct State {
     /// Of a clone: the original, and the number below which nodes are that one's.
     original: Option<(u64, u32)>,
     references: Vec<Arc<UserReference>>,
+    /// What was made of it last.
+    instance: Weak<Exec>,
+}
+
+impl State {
+    /// Whether nodes and edges may go, and the graph be copied: memory of its own has one owner.
+    fn check_no_memory(&self) -> Result<(), CUresult> {
+        let mut nodes = self.nodes.values();
+        match nodes.any(|node| node.operation.is_of_memory()) {
+            true => Err(CUresult::NOT_SUPPORTED),
+            false => Ok(()),
+        }
+    }
 }
 
 /// A node of a graph.
@@ -238,6 +251,7 @@ impl Graph {
     /// Removes a node and the edges at it.
     pub(crate) fn remove(&self, session: &Session, number: u32) -> Result<(), CUresult> {
         let mut state = self.lock();
+        state.check_no_memory()?;
         let gone = state.nodes.remove(&number);
         let gone = gone.ok_or(CUresult::INVALID_HANDLE)?;
         for other in state.nodes.values_mut() {
@@ -251,6 +265,9 @@ impl Graph {
     /// Adds edges, or takes them away; all or none.
     pub(crate) fn connect(&self, edges: &[(u32, u32)], add: bool) -> Result<(), CUresult> {
         let mut state = self.lock();
+        if !add {
+            state.check_no_memory()?;
+        }
         let mut present: BTreeSet<(u32, u32)> = edges_of(&state.nodes).collect();
         for (from, to) in edges {
             let is_done = match add {
@@ -305,6 +322,7 @@ impl Graph {
         }
         let (nodes, next, references) = {
             let state = self.lock();
+            state.check_no_memory()?;
             (state.nodes.clone(), state.next, state.references.clone())
         };
         *room = room
@@ -344,6 +362,19 @@ impl Graph {
             .is_some_and(|(original, next)| original == graph.unique && number < next);
         let node = state.nodes.get(&number).filter(|_| is_cloned);
         Ok(node.ok_or(CUresult::INVALID_VALUE)?.handle)
+    }
+
+    /// Before something launchable is made of it: with memory of its own, there is one at a time.
+    pub(crate) fn check_instance(&self) -> Result<(), CUresult> {
+        let state = self.lock();
+        match state.instance.upgrade() {
+            Some(_) => state.check_no_memory(),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn instantiated(&self, exec: &Arc<Exec>) {
+        self.lock().instance = Arc::downgrade(exec);
     }
 
     pub(crate) fn keep(&self, references: impl IntoIterator<Item = Arc<UserReference>>) {

@@ -15,6 +15,7 @@ use driver_api::abi::{
     CUkernelNodeAttrValue, CUresult,
 };
 
+use super::memory::{described, freeing};
 use super::{MemoryCall, Operation, answer, check_edges, find, handles_at, node_of};
 use crate::context;
 use crate::entry::code;
@@ -180,8 +181,11 @@ impl Maker {
         parameters: *const CUgraphNodeParams,
         before: &Operation,
     ) -> Result<Operation, CUresult> {
+        if before.is_of_memory() {
+            return Err(CUresult::NOT_SUPPORTED);
+        }
         // SAFETY: the caller's promise.
-        match (unsafe { self.any(parameters) }?, before) {
+        match (unsafe { self.any(parameters.cast_mut()) }?, before) {
             (Operation::Kernel(kernel), Operation::Kernel(before)) => {
                 let shape = kernel.shape.with_attributes_of(&before.shape);
                 Ok(Operation::Kernel(Arc::new(kernel.with_shape(shape))))
@@ -191,10 +195,10 @@ impl Maker {
     }
 
     /// # Safety
-    /// `parameters` is null or points to the description of a node.
+    /// `parameters` is null or points to the description of a node, which takes an answer.
     pub(super) unsafe fn any(
         &self,
-        parameters: *const CUgraphNodeParams,
+        parameters: *mut CUgraphNodeParams,
     ) -> Result<Operation, CUresult> {
         if parameters.is_null() {
             return Err(CUresult::INVALID_VALUE);
@@ -222,14 +226,16 @@ impl Maker {
                 5 => Ok(Operation::Empty),
                 6 => wait(CUevent(handle())),
                 7 => record(CUevent(handle())),
-                12 => self.memory(of_kind.cast()),
+                10 => described(of_kind.cast()),
+                11 => freeing(self.session, of_kind.cast::<u64>().read_unaligned()),
+                12 => self.memory(of_kind.cast_const().cast()),
                 _ => Err(refuse(kind)),
             }
         }
     }
 }
 
-/// Nodes for external semaphores, memory of a graph's own, and conditions.
+/// Nodes for external semaphores, and conditions.
 fn refuse(kind: c_uint) -> CUresult {
     if kind > 13 {
         return CUresult::INVALID_VALUE;
@@ -261,7 +267,7 @@ pub(super) fn wait(event: CUevent) -> Result<Operation, CUresult> {
 ///
 /// # Safety
 /// `node` is null or a place for a handle; `dependencies` has `count` handles.
-unsafe fn add(
+pub(super) unsafe fn add(
     node: *mut CUgraphNode,
     graph: CUgraph,
     (dependencies, count): (*const CUgraphNode, usize),
@@ -451,7 +457,7 @@ pub(crate) unsafe fn cuGraphNodeGetType(node: CUgraphNode, kind: *mut CUgraphNod
     unsafe { answer(kind, found) }
 }
 
-fn operation(node: CUgraphNode) -> Result<Operation, CUresult> {
+pub(super) fn operation(node: CUgraphNode) -> Result<Operation, CUresult> {
     let (graph, number) = node_of(node)?;
     Ok(graph.node(number)?.operation)
 }

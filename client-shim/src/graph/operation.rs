@@ -5,7 +5,7 @@ use std::sync::Arc;
 use driver_api::abi::{CUgraphNodeType, CUresult, CUstreamBatchMemOpParams};
 use driver_api::stream_memory::StreamMemoryOperation;
 
-use super::Graph;
+use super::{Allocation, Graph};
 use crate::event::Event;
 use crate::launch::{HostCall, Kernel};
 use crate::memory::{BoxCopy, Fill};
@@ -45,6 +45,10 @@ pub(crate) enum Operation {
     Empty,
     Wait(Arc<Event>),
     Record(Arc<Event>),
+    /// Memory of the graph's own.
+    Allocate(Arc<Allocation>),
+    /// A graph's memory at an address.
+    Free(u64),
     Memory(Arc<MemoryCall>),
 }
 
@@ -60,6 +64,8 @@ impl Operation {
             Self::Empty => 5,
             Self::Wait(_) => 6,
             Self::Record(_) => 7,
+            Self::Allocate(_) => 10,
+            Self::Free(_) => 11,
             Self::Memory(_) => 12,
         }
     }
@@ -75,6 +81,8 @@ impl Operation {
             Self::Empty => "empty",
             Self::Wait(_) => "wait event",
             Self::Record(_) => "record event",
+            Self::Allocate(_) => "mem alloc",
+            Self::Free(_) => "mem free",
             Self::Memory(_) => "memory operations",
         }
     }
@@ -82,6 +90,11 @@ impl Operation {
     /// Whether it can be left out of a launch: kernels, copies and fills.
     pub(crate) fn can_be_disabled(&self) -> bool {
         self.kind() <= 2
+    }
+
+    /// Whether it allocates or frees: the graph cannot be copied then.
+    pub(crate) fn is_of_memory(&self) -> bool {
+        matches!(self, Self::Allocate(_) | Self::Free(_))
     }
 
     /// Puts it into a stream. A graph in a graph is more than one operation, which its steps do.
@@ -95,7 +108,8 @@ impl Operation {
             Self::Copy(copy) => copy.post(session, stream),
             Self::Fill(fill) => fill.post(session, stream),
             Self::Host(call) => call.post(session, stream),
-            Self::Child(_) | Self::Empty => Ok(()),
+            // Whose memory is, a launch has said.
+            Self::Child(_) | Self::Empty | Self::Allocate(_) | Self::Free(_) => Ok(()),
             Self::Wait(event) => event
                 .check()
                 .and_then(|()| event.wait_in(session, stream, 0)),

@@ -79,6 +79,11 @@ pub(super) fn steps_of(graph: &Graph, depth: u32) -> Result<Vec<Step>, CUresult>
         return Err(CUresult::INVALID_VALUE);
     }
     let mut nodes = graph.nodes();
+    // A launch claims memory of the outermost graph only.
+    let mut operations = nodes.values().map(|node| &node.operation);
+    if depth > 0 && operations.any(Operation::is_of_memory) {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
     let order = order(&nodes)?;
     let take = |number: u32| {
         let node = nodes.remove(&number).ok_or(CUresult::UNKNOWN)?;
@@ -100,8 +105,26 @@ pub(super) fn references_of(graph: &Graph, depth: u32) -> Vec<Arc<UserReference>
     references
 }
 
-/// How another graph's steps differ: the node's number, and whether only in its kind.
-pub(super) fn difference(own: &[Step], other: &[Step]) -> Option<(Option<u32>, bool)> {
+/// What is different between two graphs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Difference {
+    /// Nodes or edges.
+    Topology,
+    /// What kind of node it is.
+    Kind,
+    /// Which memory it allocates or frees.
+    Memory,
+}
+
+/// Where another graph's steps differ first: the node's number.
+pub(super) fn difference(own: &[Step], other: &[Step]) -> Option<(Option<u32>, Difference)> {
+    fn memory(step: &Step) -> Option<u64> {
+        match &step.operation {
+            Operation::Allocate(allocation) => Some(allocation.address),
+            Operation::Free(address) => Some(*address),
+            _ => None,
+        }
+    }
     fn made(steps: &[Step]) -> Vec<&Step> {
         let mut steps: Vec<&Step> = steps.iter().collect();
         steps.sort_unstable_by_key(|step| step.number);
@@ -120,20 +143,23 @@ pub(super) fn difference(own: &[Step], other: &[Step]) -> Option<(Option<u32>, b
     let (own, other) = (made(own), made(other));
     if own.len() != other.len() {
         let first = other.get(own.len()).or(other.last());
-        return Some((first.map(|step| step.number), false));
+        return Some((first.map(|step| step.number), Difference::Topology));
     }
     let (own_places, other_places) = (places(&own), places(&other));
     for (mine, theirs) in own.iter().zip(&other) {
         if mine.operation.kind() != theirs.operation.kind() {
-            return Some((Some(theirs.number), true));
+            return Some((Some(theirs.number), Difference::Kind));
+        }
+        if memory(mine) != memory(theirs) {
+            return Some((Some(theirs.number), Difference::Memory));
         }
         if before(mine, &own_places) != before(theirs, &other_places) {
-            return Some((Some(theirs.number), false));
+            return Some((Some(theirs.number), Difference::Topology));
         }
         if let (Some(mine), Some(child)) = (&mine.child, &theirs.child)
-            && let Some((_, of_kind)) = difference(mine, child)
+            && let Some((_, inside)) = difference(mine, child)
         {
-            return Some((Some(theirs.number), of_kind));
+            return Some((Some(theirs.number), inside));
         }
     }
     None
@@ -163,6 +189,9 @@ pub(super) fn graph_of(
     steps: &[Step],
     references: &[Arc<UserReference>],
 ) -> Result<Arc<Graph>, CUresult> {
+    if steps.iter().any(|step| step.operation.is_of_memory()) {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
     let graph = Graph::new(session);
     graph.keep(references.iter().cloned());
     let filled = fill(session, &graph, steps);

@@ -752,8 +752,10 @@ pub(crate) unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
         }
         capture::forbid_unsafe()?;
         let memory = &session.objects.memory;
-        session.objects.stream_ordered.forget(session, dptr)?;
-        memory.free(session, dptr)?;
+        if !session.objects.graph_memory.free(dptr)? {
+            session.objects.stream_ordered.forget(session, dptr)?;
+            memory.free(session, dptr)?;
+        }
         // A driver's free waits for the device. What of that a program can see without asking is what has landed in its memory.
         host::wait_for_landings(session, &memory.host.landing_anywhere())
     })())

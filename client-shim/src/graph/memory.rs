@@ -1,0 +1,325 @@
+//! Memory of graphs: nodes that allocate, and nodes that free.
+//!
+//! ```text
+//! made with its node ──launch──▶ claimed: the program's, until it is freed ──▶ free: a launch may allocate it again
+//!        └── ends with the last graph, launchable graph or claim that has it
+//! ```
+//!
+//! The address is told when the node is made, so the memory is there from then on, as any other; a launch only says whose it is. It claims what it
+//! allocates and does not free, in the order of the calls: launching again before it was freed is an error, unless the graph was made to free
+//! on launch. *Cost:* none for a launch; the memory is taken for as long as the graph is there, also between launches.
+//!
+//! # Safety
+//! Structures are read, and answers written, where the program says, by the contract of the CUDA driver API.
+#![expect(unsafe_code, reason = "structures and out parameters of a C ABI")]
+#![expect(non_snake_case, reason = "these are the driver's names")]
+
+use core::ffi::c_void;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use driver_api::abi::{
+    CUDA_MEM_ALLOC_NODE_PARAMS, CUdevice, CUdeviceptr, CUgraph, CUgraphMem_attribute, CUgraphNode,
+    CUresult,
+};
+use driver_api::graph_layout::AllocationParameters;
+
+use super::node::{add, given, operation};
+use super::steps::Step;
+use super::{Operation, answer};
+use crate::context::Context;
+use crate::entry::code;
+use crate::log;
+use crate::session::{self, Session};
+
+/// An allocation by a node.
+#[derive(Debug)]
+pub(crate) struct Allocation {
+    pub(crate) address: u64,
+    size: u64,
+    device: usize,
+}
+
+/// What is known of graphs' memory.
+#[derive(Debug, Default)]
+pub(crate) struct GraphMemory {
+    /// There was any.
+    is_used: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The allocations that there are, by address, with those that are claimed.
+    known: HashMap<u64, Option<Arc<Allocation>>>,
+    of_devices: BTreeMap<usize, Bytes>,
+}
+
+/// Bytes of a device.
+#[derive(Debug, Default, Clone, Copy)]
+struct Bytes {
+    now: u64,
+    most: u64,
+}
+
+impl GraphMemory {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn knows(&self, address: u64) -> bool {
+        self.is_used.load(Relaxed) && self.lock().known.contains_key(&address)
+    }
+
+    /// Frees what a graph has allocated and the program has claimed; false if the address is of no graph.
+    ///
+    /// # Errors
+    /// It is not the program's now.
+    pub(crate) fn free(&self, address: u64) -> Result<bool, CUresult> {
+        if !self.knows(address) {
+            return Ok(false);
+        }
+        let claim = self.lock().known.get_mut(&address).and_then(Option::take);
+        // Outside the lock, which an end takes.
+        claim.map(drop).ok_or(CUresult::INVALID_VALUE)?;
+        Ok(true)
+    }
+
+    /// Before a launch: claims what it allocates and leaves, and takes the claims of what it frees, which end when they are dropped: behind what was
+    /// launched. `frees_first` allows what is claimed to be allocated again.
+    pub(super) fn launch(
+        &self,
+        steps: &[Step],
+        frees_first: bool,
+    ) -> Result<Vec<Arc<Allocation>>, CUresult> {
+        if !self.is_used.load(Relaxed) {
+            return Ok(Vec::new());
+        }
+        let (mut allocated, mut freed) = (HashMap::new(), HashSet::new());
+        for step in steps {
+            match &step.operation {
+                Operation::Allocate(allocation) => {
+                    allocated.insert(allocation.address, Arc::clone(allocation));
+                }
+                Operation::Free(address) => drop(freed.insert(*address)),
+                _ => {}
+            }
+        }
+        let mut state = self.lock();
+        let known = &mut state.known;
+        let is_claimed = |address: &u64| known.get(address).is_some_and(Option::is_some);
+        let again = allocated.keys().any(is_claimed) && !frees_first;
+        let mut elsewhere = freed
+            .iter()
+            .filter(|address| !allocated.contains_key(address));
+        if again || !elsewhere.all(is_claimed) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let claim = |(address, allocation)| known.insert(address, Some(allocation)).flatten();
+        let mut ended: Vec<_> = allocated.into_iter().filter_map(claim).collect();
+        ended.extend(
+            freed
+                .iter()
+                .filter_map(|address| known.get_mut(address)?.take()),
+        );
+        Ok(ended)
+    }
+}
+
+impl Allocation {
+    fn new(session: &Session, context: &Context, size: u64) -> Result<Arc<Self>, CUresult> {
+        let objects = &session.objects;
+        let address = objects.memory.allocate(session, context, size)?;
+        let device = context.device;
+        let memory = &objects.graph_memory;
+        memory.is_used.store(true, Relaxed);
+        let mut state = memory.lock();
+        state.known.insert(address, None);
+        let bytes = state.of_devices.entry(device).or_default();
+        bytes.now += size;
+        bytes.most = bytes.most.max(bytes.now);
+        Ok(Arc::new(Self {
+            address,
+            size,
+            device,
+        }))
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        let Ok(session) = session::get() else {
+            return;
+        };
+        {
+            let mut state = session.objects.graph_memory.lock();
+            state.known.remove(&self.address);
+            if let Some(bytes) = state.of_devices.get_mut(&self.device) {
+                bytes.now -= self.size;
+            }
+        }
+        if let Err(error) = session.objects.memory.free(session, self.address) {
+            log::debug!("memory of a graph went before it: {error}");
+        }
+    }
+}
+
+/// What allocates, and the address.
+pub(crate) fn allocating(
+    session: &Session,
+    context: &Context,
+    size: usize,
+) -> Result<(Operation, u64), CUresult> {
+    let allocation = Allocation::new(session, context, size as u64)?;
+    let address = allocation.address;
+    Ok((Operation::Allocate(allocation), address))
+}
+
+/// What frees a graph's allocation.
+pub(crate) fn freeing(session: &Session, address: u64) -> Result<Operation, CUresult> {
+    match session.objects.graph_memory.knows(address) {
+        true => Ok(Operation::Free(address)),
+        false => Err(CUresult::INVALID_VALUE),
+    }
+}
+
+/// Makes what parameters describe, and tells the address in them.
+///
+/// # Safety
+/// `place` is null or points to parameters.
+pub(super) unsafe fn described(place: *mut AllocationParameters) -> Result<Operation, CUresult> {
+    const PINNED: u32 = 1;
+    const DEVICE: u32 = 1;
+    // SAFETY: the caller's promise.
+    let mut parameters: AllocationParameters = unsafe { given(place.cast_const()) }?;
+    let (session, context) = session::current()?;
+    if parameters.kind != PINNED || parameters.size == 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let here = parameters.location_kind == DEVICE
+        && usize::try_from(parameters.location_id) == Ok(context.device);
+    if !here || parameters.handle_types != 0 {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
+    let (operation, address) = allocating(session, &context, parameters.size)?;
+    parameters.address = address;
+    // SAFETY: the caller's promise, and not null, since it was read.
+    unsafe { place.write_unaligned(parameters) };
+    Ok(operation)
+}
+
+pub(crate) unsafe fn cuGraphAddMemAllocNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    node_params: *mut CUDA_MEM_ALLOC_NODE_PARAMS,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe { add(graph_node, graph, before, |_| described(node_params.cast())) }
+}
+
+pub(crate) unsafe fn cuGraphAddMemFreeNode(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    num_dependencies: usize,
+    dptr: CUdeviceptr,
+) -> CUresult {
+    let before = (dependencies, num_dependencies);
+    // SAFETY: the caller's promises are the same.
+    unsafe {
+        add(graph_node, graph, before, |maker| {
+            freeing(maker.session, dptr)
+        })
+    }
+}
+
+pub(crate) unsafe fn cuGraphMemAllocNodeGetParams(
+    node: CUgraphNode,
+    params_out: *mut CUDA_MEM_ALLOC_NODE_PARAMS,
+) -> CUresult {
+    let found = operation(node).and_then(|operation| match operation {
+        Operation::Allocate(allocation) => Ok(AllocationParameters::of(
+            allocation.device,
+            allocation.size as usize,
+            allocation.address,
+        )),
+        _ => Err(CUresult::INVALID_VALUE),
+    });
+    // SAFETY: the caller passes a place for them.
+    unsafe { answer(params_out.cast(), found) }
+}
+
+pub(crate) unsafe fn cuGraphMemFreeNodeGetParams(
+    node: CUgraphNode,
+    dptr_out: *mut CUdeviceptr,
+) -> CUresult {
+    let found = operation(node).and_then(|operation| match operation {
+        Operation::Free(address) => Ok(address),
+        _ => Err(CUresult::INVALID_VALUE),
+    });
+    // SAFETY: the caller passes a place for an address.
+    unsafe { answer(dptr_out, found) }
+}
+
+/// A device's bytes, and whether an attribute is of the most there were. What is used is all that is reserved.
+fn counted(
+    session: &Session,
+    device: CUdevice,
+    attribute: CUgraphMem_attribute,
+) -> Result<(usize, bool), CUresult> {
+    let device = usize::try_from(device).map_err(|_| CUresult::INVALID_DEVICE)?;
+    if device >= session.devices.len() {
+        return Err(CUresult::INVALID_DEVICE);
+    }
+    match attribute {
+        0 | 2 => Ok((device, false)),
+        1 | 3 => Ok((device, true)),
+        _ => Err(CUresult::INVALID_VALUE),
+    }
+}
+
+pub(crate) unsafe fn cuDeviceGetGraphMemAttribute(
+    device: CUdevice,
+    attr: CUgraphMem_attribute,
+    value: *mut c_void,
+) -> CUresult {
+    let found = || {
+        let session = session::get()?;
+        let (device, is_most) = counted(session, device, attr)?;
+        let state = session.objects.graph_memory.lock();
+        let bytes = state.of_devices.get(&device).copied().unwrap_or_default();
+        Ok(if is_most { bytes.most } else { bytes.now })
+    };
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(value.cast::<u64>(), found()) }
+}
+
+pub(crate) unsafe fn cuDeviceSetGraphMemAttribute(
+    device: CUdevice,
+    attr: CUgraphMem_attribute,
+    value: *mut c_void,
+) -> CUresult {
+    code((|| {
+        // SAFETY: the caller passes a number.
+        let value: u64 = unsafe { given(value.cast_const()) }?;
+        let session = session::get()?;
+        let (device, is_most) = counted(session, device, attr)?;
+        // A high-water mark can only be begun anew.
+        if !is_most || value != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let mut state = session.objects.graph_memory.lock();
+        let bytes = state.of_devices.entry(device).or_default();
+        bytes.most = bytes.now;
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuDeviceGraphMemTrim(device: CUdevice) -> CUresult {
+    // Nothing is kept that no graph has.
+    code(session::get().and_then(|session| counted(session, device, 0).map(drop)))
+}
