@@ -14,6 +14,7 @@ pub mod exec;
 pub mod exports;
 pub mod ptx;
 
+mod array;
 mod capture;
 mod config;
 mod context;

@@ -5,7 +5,8 @@ use std::sync::Mutex;
 
 use tests::{Server, Transport, Way, program, repository, run};
 
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 6] = [
+    "surface_array",
     "surface_context",
     "surface_graph",
     "surface_memory",

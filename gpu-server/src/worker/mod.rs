@@ -13,6 +13,7 @@
 //!               └─ outbox <── reply                          point of a stream ──> poller ──> outbox
 //! ```
 
+pub(crate) mod array;
 pub(crate) mod context;
 pub(crate) mod event;
 pub(crate) mod launch;

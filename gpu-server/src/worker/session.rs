@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use driver_api::Driver;
 use driver_api::result::CUresult;
 
+use super::array::Array;
 use super::context::Context;
 use super::end::{End, lock};
 use super::event::Event;
@@ -23,7 +24,8 @@ use super::poller::Poller;
 use super::schedule::Lanes;
 use super::stream::Stream;
 use super::table::{
-    MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_GATES, MAX_LINKS, MAX_MODULES, MAX_STREAMS, Table,
+    MAX_ARRAYS, MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_GATES, MAX_LINKS, MAX_MODULES,
+    MAX_STREAMS, Table,
 };
 use super::transfer::Transfers;
 use super::virtual_memory::Physical;
@@ -80,6 +82,7 @@ pub(crate) struct Session {
     pub(crate) libraries: Table<Library>,
     pub(crate) functions: Table<Arc<Function>>,
     pub(crate) gates: Table<Gate>,
+    pub(crate) arrays: Table<Arc<Array>>,
     pub(crate) physical: Table<Arc<Physical>>,
     pub(crate) links: Table<Arc<Link>>,
     pub(crate) memory: Memory,
@@ -113,6 +116,7 @@ impl Session {
             libraries: Table::new(MAX_MODULES),
             functions: Table::new(MAX_FUNCTIONS),
             gates: Table::new(MAX_GATES),
+            arrays: Table::new(MAX_ARRAYS),
             physical: Table::new(MAX_RANGES),
             links: Table::new(MAX_LINKS),
             memory,
