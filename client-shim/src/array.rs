@@ -43,7 +43,7 @@ pub(crate) struct Array {
 #[derive(Debug)]
 pub(crate) struct Mipmapped {
     id: u32,
-    context: u32,
+    pub(crate) context: u32,
     levels: u32,
 }
 
@@ -161,7 +161,7 @@ fn end(session: &Session, context: u32, wire_id: u32) -> Result<(), CUresult> {
     capture::forbid_unsafe()?;
     let context = session.objects.contexts.get(context);
     let context = context.ok_or(CUresult::CONTEXT_IS_DESTROYED)?;
-    stream::synchronise_context(session, &context)?;
+    stream::wait_for_context(session, &context)?;
     session.ask_in(context.id, &GpurunArrayDestroy::new(wire_id), &[])?;
     Ok(())
 }

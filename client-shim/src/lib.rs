@@ -36,5 +36,6 @@ mod process;
 mod profiler;
 mod session;
 mod stream;
+mod texture;
 mod thread;
 mod virtual_memory;

@@ -36,6 +36,7 @@ pub(crate) struct Objects {
     pub(crate) memory: Memory,
     pub(crate) arrays: Table<Array>,
     pub(crate) mipmapped_arrays: Table<Mipmapped>,
+    pub(crate) textures: Table<crate::texture::Object>,
     pub(crate) host_functions: HostFunctions,
     pub(crate) pools: Table<Pool>,
     pub(crate) stream_ordered: Pools,

@@ -40,7 +40,7 @@ pub(crate) struct Array {
 pub(crate) struct Mipmapped {
     pub(crate) context: usize,
     pub(crate) shape: Shape,
-    base: u64,
+    pub(crate) base: u64,
     /// The largest first.
     pub(crate) levels: Vec<Arc<Array>>,
 }

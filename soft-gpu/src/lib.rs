@@ -39,5 +39,6 @@ mod profiler;
 mod shared;
 mod state;
 mod stream;
+mod texture;
 mod threads;
 mod virtual_memory;

@@ -60,6 +60,7 @@ pub(crate) struct Driver {
     pub(crate) user_objects: Registry<UserObject>,
     pub(crate) arrays: Registry<Array>,
     pub(crate) mipmapped_arrays: Registry<Mipmapped>,
+    pub(crate) textures: crate::texture::Objects,
 }
 
 static DRIVER: OnceLock<Driver> = OnceLock::new();
@@ -134,6 +135,7 @@ impl Driver {
             user_objects: Registry::new(Kind::UserObject),
             arrays: Registry::new(Kind::Array),
             mipmapped_arrays: Registry::new(Kind::MipmappedArray),
+            textures: crate::texture::Objects::default(),
             config,
         })
     }

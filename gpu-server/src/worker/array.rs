@@ -56,6 +56,14 @@ impl Array {
         Ok((*handle, self.shape.level(level)))
     }
 
+    /// The handle of a mipmapped array.
+    pub(crate) fn mipmapped(&self) -> Result<CUmipmappedArray, CUresult> {
+        match self.handle {
+            Handle::Mipmapped(handle) => Ok(handle),
+            Handle::Plain(_) => Err(CUresult::INVALID_HANDLE),
+        }
+    }
+
     fn destroy(&self, driver: &Driver) -> Result<(), CUresult> {
         match self.handle {
             Handle::Plain(handle) => cuda!(driver, cuArrayDestroy(handle)),

@@ -22,6 +22,7 @@ pub(crate) mod memory;
 pub(crate) mod module;
 pub(crate) mod pace;
 pub(crate) mod stream;
+pub(crate) mod texture;
 
 mod accounts;
 mod call;

@@ -27,6 +27,7 @@ use super::table::{
     MAX_ARRAYS, MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_GATES, MAX_LINKS, MAX_MODULES,
     MAX_STREAMS, Table,
 };
+use super::texture::Object;
 use super::transfer::Transfers;
 use super::virtual_memory::Physical;
 use super::words::Words;
@@ -83,6 +84,7 @@ pub(crate) struct Session {
     pub(crate) functions: Table<Arc<Function>>,
     pub(crate) gates: Table<Gate>,
     pub(crate) arrays: Table<Arc<Array>>,
+    pub(crate) textures: Table<Object>,
     pub(crate) physical: Table<Arc<Physical>>,
     pub(crate) links: Table<Arc<Link>>,
     pub(crate) memory: Memory,
@@ -117,6 +119,7 @@ impl Session {
             functions: Table::new(MAX_FUNCTIONS),
             gates: Table::new(MAX_GATES),
             arrays: Table::new(MAX_ARRAYS),
+            textures: Table::new(MAX_ARRAYS),
             physical: Table::new(MAX_RANGES),
             links: Table::new(MAX_LINKS),
             memory,
@@ -140,6 +143,7 @@ impl Session {
         self.events.retain(|event| event.context != serial);
         self.links.retain(|link| link.context != serial);
         self.gates.retain(|gate| gate.context != serial);
+        self.textures.retain(|texture| texture.context != serial);
         self.modules.retain(|module| module.context != serial);
         self.functions
             .retain(|function| function.context != Some(serial));
