@@ -93,9 +93,7 @@ fn make(
     let request = GpurunArrayCreate::new(
         wire_id,
         levels,
-        shape.width,
-        shape.height,
-        shape.depth,
+        [shape.width, shape.height, shape.depth],
         shape.format,
         shape.channels,
         shape.flags,

@@ -8,9 +8,7 @@ unsafe extern "C" {
     fn gpurunArrayCreate(
         array: u32,
         levels: u32,
-        width: u64,
-        height: u64,
-        depth: u64,
+        size: [u64; 3],
         format: u32,
         channels: u32,
         flags: u32,

@@ -92,10 +92,11 @@ fn charged(shape: &Shape, levels: u32) -> Option<Made> {
 }
 
 fn shape_of(request: &request::GpurunArrayCreate) -> Result<Shape, CUresult> {
+    let [width, height, depth] = request.size();
     let shape = Shape {
-        width: request.width(),
-        height: request.height(),
-        depth: request.depth(),
+        width,
+        height,
+        depth,
         format: request.format(),
         channels: request.channels(),
         flags: request.flags(),

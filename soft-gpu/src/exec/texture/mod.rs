@@ -219,11 +219,9 @@ impl Operation for Sample {
             }
         }
         if form.is_half {
-            for lane in 0..LANES {
-                let half = |index: usize| F16::nearest(f32::from_bits(results[index][lane]));
-                let pairs = [pack(half(1), half(0)), pack(half(3), half(2))];
-                (results[0][lane], results[1][lane]) = (pairs[0], pairs[1]);
-            }
+            let half = results.map(|row| row.map(|bits| F16::nearest(f32::from_bits(bits))));
+            results[0] = std::array::from_fn(|lane| pack(half[1][lane], half[0][lane]));
+            results[1] = std::array::from_fn(|lane| pack(half[3][lane], half[2][lane]));
         }
         for (row, result) in list.writes.iter().zip(results) {
             // SAFETY: the decoder gave narrow rows.

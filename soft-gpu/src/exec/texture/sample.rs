@@ -342,21 +342,16 @@ impl Lookup<'_> {
         let descriptor = self.descriptor;
         let is_linear = descriptor.resource == Resource::Linear as u32;
         let dimensions = self.geometry.dimensions();
-        for dimension in 0..dimensions {
+        for (dimension, number) in numbers.iter_mut().enumerate().take(dimensions) {
             let mode = match descriptor.address_modes[dimension] {
                 _ if is_linear => address::BORDER,
                 _ if self.geometry.is_cube() => address::CLAMP,
                 mode => mode,
             };
             let size = level.size[dimension];
-            let place = addressed(
-                numbers[dimension],
-                size,
-                mode,
-                wraps && self.is_normalised(),
-            );
+            let place = addressed(*number, size, mode, wraps && self.is_normalised());
             match place {
-                Some(number) => numbers[dimension] = number,
+                Some(place) => *number = place,
                 None if is_linear => return Ok(self.missing([0.0; 4])),
                 None => return Ok(self.missing(descriptor.border)),
             }
@@ -386,13 +381,14 @@ impl Lookup<'_> {
         let is_float = self.is_float();
         let one = if is_float { 1.0_f32.to_bits() } else { 1 };
         let mut colour = [0, 0, 0, one];
-        for index in 0..descriptor.channels.min(4) as usize {
+        let channels = descriptor.channels.min(4) as usize;
+        for (index, result) in colour.iter_mut().enumerate().take(channels) {
             let value = channel(&element, index, descriptor.format, is_float);
             let is_srgb = descriptor.flags & SRGB != 0
                 && descriptor.format == format::U8
                 && is_float
                 && index < 3;
-            colour[index] = match is_srgb {
+            *result = match is_srgb {
                 true => linear_of_srgb(f32::from_bits(value)).to_bits(),
                 false => value,
             };
