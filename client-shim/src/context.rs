@@ -91,6 +91,8 @@ impl Context {
             .forget_context(session, self.id);
         session.objects.memory.forget_context(self.id);
         session.objects.memory.host.forget_context(session, self.id);
+        crate::texture::forget_context(session, self.id);
+        crate::array::forget_context(session, self.id);
         module::forget_context(session, self.id);
         for stream in session
             .objects

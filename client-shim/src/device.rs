@@ -1,4 +1,4 @@
-//! Devices and their attributes: answered from the snapshot of the hello, without the server.
+//! Devices and their attributes: answered from the snapshot of the hello, without the server, which is asked for the width of a texture alone.
 //!
 //! # Safety
 //! The functions named like the driver's write through pointers that they have checked for null and that are writable by the API's
@@ -9,10 +9,11 @@
 use core::ffi::{CStr, c_char, c_int, c_uint};
 
 use driver_api::abi::{
-    CUdevice, CUdevice_P2PAttribute, CUdevice_attribute, CUdevprop, CUexecAffinityType, CUresult,
-    CUuuid,
+    CUarray_format, CUdevice, CUdevice_P2PAttribute, CUdevice_attribute, CUdevprop,
+    CUexecAffinityType, CUresult, CUuuid,
 };
 use driver_api::private_tables::DeviceIdentity;
+use driver_api::wire::request::CuDeviceGetTexture1DLinearMaxWidth;
 use protocol::hello::DeviceSnapshot;
 
 use crate::entry::code;
@@ -171,6 +172,25 @@ pub(crate) unsafe fn cuDeviceGetName(name: *mut c_char, len: c_int, dev: CUdevic
         let device = session::get()?.device(dev)?;
         // SAFETY: the API's contract.
         unsafe { write_text(name, len, device.name(), true) }
+    })())
+}
+
+pub(crate) unsafe fn cuDeviceGetTexture1DLinearMaxWidth(
+    max_width_in_elements: *mut usize,
+    format: CUarray_format,
+    argument2: c_uint,
+    dev: CUdevice,
+) -> CUresult {
+    code((|| {
+        let place = out(max_width_in_elements)?;
+        let session = session::get()?;
+        session.device(dev)?;
+        let request = CuDeviceGetTexture1DLinearMaxWidth::new(format, argument2, dev);
+        // Without a context: none is needed.
+        let width = session.ask_in(0, &request, &[])?.max_width_in_elements();
+        // SAFETY: checked by `out`.
+        unsafe { place.write(width as usize) };
+        Ok(())
     })())
 }
 

@@ -4,8 +4,9 @@
 //! refused by its bits; whether the object still lives, its table knows.
 
 use driver_api::abi::{
-    CUcontext, CUevent, CUfunction, CUgraph, CUgraphExec, CUgraphNode, CUkernel, CUlibrary,
-    CUlinkState, CUmemoryPool, CUmodule, CUresult, CUstream, CUuserObject,
+    CUarray, CUcontext, CUevent, CUfunction, CUgraph, CUgraphExec, CUgraphNode, CUkernel,
+    CUlibrary, CUlinkState, CUmemoryPool, CUmipmappedArray, CUmodule, CUresult, CUstream,
+    CUuserObject,
 };
 use driver_api::id::{ContextId, EventId, FunctionId, LibraryId, ModuleId, StreamId};
 
@@ -69,6 +70,8 @@ handles! {
     CUlinkState 7 u32 |handle| Ok(crate::linker::link_of(handle)?.id);
     CUmemoryPool 9 u32 |handle| Ok(crate::pool::pool_of(handle)?.id);
     CUlibrary 6 LibraryId |handle| Ok(LibraryId(crate::module::library_of(handle)?.id));
+    CUarray 8 u32 |handle| Ok(crate::array::array_of(crate::session::get()?, handle)?.wire_id);
+    CUmipmappedArray 14 u32 |handle| Ok(crate::array::mipmapped_of(crate::session::get()?, handle)?.wire_id());
     CUgraph 10 NoId |_| Ok(NoId);
     CUgraphNode 11 NoId |_| Ok(NoId);
     CUgraphExec 12 NoId |_| Ok(NoId);

@@ -12,6 +12,7 @@
 //! it. Our threads block all signals. Nothing is connected at load time, but at the first call whose answer depends on the
 //! server. After `fork` a child that inherits an initialised driver gets `CUDA_ERROR_NOT_INITIALIZED`. No thread-local has a destructor.
 
+mod array;
 mod capture;
 mod context;
 mod device;
@@ -36,5 +37,6 @@ mod profiler;
 mod session;
 mod stream;
 mod tensor_map;
+mod texture;
 mod thread;
 mod virtual_memory;

@@ -7,6 +7,7 @@ use client_shared::Table;
 use driver_api::abi::CUresult;
 use driver_api::wire::{RECALL_STREAM, TICKET_STREAM};
 
+use crate::array::{Array, Mipmapped};
 use crate::context::Context;
 use crate::event::Event;
 use crate::graph::{Exec, GraphEntry, GraphMemory, NodeEntry, UserObject};
@@ -33,6 +34,9 @@ pub(crate) struct Objects {
     pub(crate) functions: Table<Function>,
     pub(crate) links: Table<Linker>,
     pub(crate) memory: Memory,
+    pub(crate) arrays: Table<Array>,
+    pub(crate) mipmapped_arrays: Table<Mipmapped>,
+    pub(crate) textures: Table<crate::texture::Object>,
     pub(crate) host_functions: HostFunctions,
     pub(crate) pools: Table<Pool>,
     pub(crate) stream_ordered: Pools,

@@ -262,6 +262,11 @@ pub(crate) fn marks_of_context(
 pub(crate) fn synchronise_context(session: &Session, context: &Context) -> Result<(), CUresult> {
     context.fault.check()?;
     capture::forbid_all(session, context)?;
+    wait_for_context(session, context)
+}
+
+/// Waits for everything that has been put into the streams of a context.
+pub(crate) fn wait_for_context(session: &Session, context: &Context) -> Result<(), CUresult> {
     let marks = marks_of_context(session, context, true)?;
     let done = || marks.iter().all(|(stream, mark)| stream.has_reached(*mark));
     if !done() {

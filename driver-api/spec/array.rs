@@ -1,6 +1,23 @@
 //! Arrays and mipmapped arrays.
+//!
+//! Private rows (below 100) come first: what several functions are `via`.
 
 unsafe extern "C" {
+    /// An array of the driver's in the current context, by the client's number; a mipmapped one if `levels` is not 0.
+    #[row(70, private, asked, custom = worker, blocks = device)]
+    fn gpurunArrayCreate(
+        array: u32,
+        levels: u32,
+        size: [u64; 3],
+        format: u32,
+        channels: u32,
+        flags: u32,
+    ) -> CUresult;
+
+    /// Its end, once everything posted before to its context has completed.
+    #[row(71, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunArrayDestroy(array: u32) -> CUresult;
+
     #[row(
         376,
         refused = "the 32-bit interface that CUDA 3.2 replaced",
@@ -12,7 +29,7 @@ unsafe extern "C" {
         #[input] allocate_array: *const CUDA_ARRAY3D_DESCRIPTOR_v1,
     ) -> CUresult;
 
-    #[row(377, refused = "not served yet: arrays", blocks = device, since = 3020)]
+    #[row(377, asked, via = gpurunArrayCreate, blocks = device, since = 3020, test = "surface_array")]
     fn cuArray3DCreate_v2(
         #[creates] handle: *mut CUarray,
         #[input] allocate_array: *const CUDA_ARRAY3D_DESCRIPTOR,
@@ -29,7 +46,7 @@ unsafe extern "C" {
         array: CUarray,
     ) -> CUresult;
 
-    #[row(379, refused = "not served yet: arrays", blocks = never, since = 3020)]
+    #[row(379, local, blocks = never, since = 3020, test = "surface_array")]
     fn cuArray3DGetDescriptor_v2(
         #[out] array_descriptor: *mut CUDA_ARRAY3D_DESCRIPTOR,
         array: CUarray,
@@ -46,13 +63,13 @@ unsafe extern "C" {
         #[input] allocate_array: *const CUDA_ARRAY_DESCRIPTOR_v1,
     ) -> CUresult;
 
-    #[row(381, refused = "not served yet: arrays", blocks = device, since = 3020)]
+    #[row(381, asked, via = gpurunArrayCreate, blocks = device, since = 3020, test = "surface_array")]
     fn cuArrayCreate_v2(
         #[creates] handle: *mut CUarray,
         #[input] allocate_array: *const CUDA_ARRAY_DESCRIPTOR,
     ) -> CUresult;
 
-    #[row(382, refused = "not served yet: arrays", blocks = unbounded, since = 2000)]
+    #[row(382, asked, via = gpurunArrayDestroy, blocks = unbounded, since = 2000, test = "surface_array")]
     fn cuArrayDestroy(#[destroys] array: CUarray) -> CUresult;
 
     #[row(
@@ -66,7 +83,7 @@ unsafe extern "C" {
         array: CUarray,
     ) -> CUresult;
 
-    #[row(384, refused = "not served yet: arrays", blocks = never, since = 3020)]
+    #[row(384, local, blocks = never, since = 3020, test = "surface_array")]
     fn cuArrayGetDescriptor_v2(
         #[out] array_descriptor: *mut CUDA_ARRAY_DESCRIPTOR,
         array: CUarray,
@@ -92,17 +109,17 @@ unsafe extern "C" {
         array: CUarray,
     ) -> CUresult;
 
-    #[row(388, refused = "not served yet: arrays", blocks = device, since = 5000)]
+    #[row(388, asked, via = gpurunArrayCreate, blocks = device, since = 5000, test = "surface_array")]
     fn cuMipmappedArrayCreate(
         #[creates] handle: *mut CUmipmappedArray,
         #[input] mipmapped_array_desc: *const CUDA_ARRAY3D_DESCRIPTOR,
         num_mipmap_levels: c_uint,
     ) -> CUresult;
 
-    #[row(389, refused = "not served yet: arrays", blocks = unbounded, since = 5000)]
+    #[row(389, asked, via = gpurunArrayDestroy, blocks = unbounded, since = 5000, test = "surface_array")]
     fn cuMipmappedArrayDestroy(#[destroys] mipmapped_array: CUmipmappedArray) -> CUresult;
 
-    #[row(390, refused = "not served yet: arrays", blocks = never, since = 5000)]
+    #[row(390, local, blocks = never, since = 5000, test = "surface_array")]
     fn cuMipmappedArrayGetLevel(
         #[out] level_array: *mut CUarray,
         mipmapped_array: CUmipmappedArray,

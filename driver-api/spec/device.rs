@@ -135,7 +135,7 @@ unsafe extern "C" {
     #[row(124, local, blocks = never, since = 2000, test = "surface_context")]
     fn cuDeviceGetProperties(#[out] prop: *mut CUdevprop, dev: CUdevice) -> CUresult;
 
-    #[row(125, refused = "not served yet", blocks = never, since = 11010)]
+    #[row(125, asked, custom = client, blocks = never, since = 11010, test = "surface_texture")]
     fn cuDeviceGetTexture1DLinearMaxWidth(
         #[out] max_width_in_elements: *mut usize,
         format: CUarray_format,

@@ -69,6 +69,22 @@ unsafe extern "C" {
     #[row(47, private, posted, custom = worker, blocks = never)]
     fn gpurunIdleGivenBack(number: u64) -> CUresult;
 
+    /// A copy of a box to or from an array. The rest: a [`Volume`](crate::volume::Volume), then the bytes of the source if they travel, row by row.
+    #[row(72, private, posted, custom = worker, blocks = device)]
+    fn gpurunCopyVolume(stream: CUstream, #[rest] volume_and_bytes: &[u8]) -> CUresult;
+
+    /// The bytes of a box of an array, row by row, in the reply. The rest: a [`Volume`](crate::volume::Volume).
+    #[row(73, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunReadVolume(
+        stream: CUstream,
+        #[rest] volume: &[u8],
+        #[out_rest] bytes: &[u8],
+    ) -> CUresult;
+
+    /// The same, as the bulk transfer `transfer` when the stream has reached the copy, before the next completion of that stream is pushed.
+    #[row(74, private, posted, custom = worker, blocks = device)]
+    fn gpurunFetchVolume(stream: CUstream, transfer: u64, #[rest] volume: &[u8]) -> CUresult;
+
     #[row(284, refused = "not served yet", blocks = device, since = 11030)]
     fn cuFlushGPUDirectRDMAWrites(
         target: CUflushGPUDirectRDMAWritesTarget,
@@ -444,7 +460,7 @@ unsafe extern "C" {
         byte_count: c_uint,
     ) -> CUresult;
 
-    #[row(325, refused = "not served yet: arrays", blocks = device, since = 3020, ptds = 7000)]
+    #[row(325, posted, via = gpurunCopyVolume, blocks = device, since = 3020, ptds = 7000, test = "surface_array")]
     fn cuMemcpyAtoA_v2(
         dst_array: CUarray,
         dst_offset: usize,
@@ -466,7 +482,7 @@ unsafe extern "C" {
         byte_count: c_uint,
     ) -> CUresult;
 
-    #[row(327, refused = "not served yet: arrays", blocks = device, since = 3020, ptds = 7000)]
+    #[row(327, posted, via = gpurunCopyVolume, blocks = device, since = 3020, ptds = 7000, test = "surface_array")]
     fn cuMemcpyAtoD_v2(
         dst_device: CUdeviceptr,
         src_array: CUarray,
@@ -501,7 +517,7 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(330, refused = "not served yet: arrays", blocks = unbounded, since = 3020, ptsz = 7000)]
+    #[row(330, posted, via = gpurunReadVolume, blocks = unbounded, since = 3020, ptsz = 7000, test = "surface_array")]
     fn cuMemcpyAtoHAsync_v2(
         #[out(bytes = byte_count)] dst_host: *mut c_void,
         src_array: CUarray,
@@ -510,7 +526,7 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(331, refused = "not served yet: arrays", blocks = unbounded, since = 3020, ptds = 7000)]
+    #[row(331, posted, via = gpurunReadVolume, blocks = unbounded, since = 3020, ptds = 7000, test = "surface_array")]
     fn cuMemcpyAtoH_v2(
         #[out(bytes = byte_count)] dst_host: *mut c_void,
         src_array: CUarray,
@@ -568,7 +584,7 @@ unsafe extern "C" {
         byte_count: c_uint,
     ) -> CUresult;
 
-    #[row(335, refused = "not served yet: arrays", blocks = device, since = 3020, ptds = 7000)]
+    #[row(335, posted, via = gpurunCopyVolume, blocks = device, since = 3020, ptds = 7000, test = "surface_array")]
     fn cuMemcpyDtoA_v2(
         dst_array: CUarray,
         dst_offset: usize,
@@ -715,7 +731,7 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(346, refused = "not served yet: arrays", blocks = device, since = 3020, ptsz = 7000)]
+    #[row(346, posted, via = gpurunCopyVolume, blocks = device, since = 3020, ptsz = 7000, test = "surface_array")]
     fn cuMemcpyHtoAAsync_v2(
         dst_array: CUarray,
         dst_offset: usize,
@@ -724,7 +740,7 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(347, refused = "not served yet: arrays", blocks = unbounded, since = 3020, ptds = 7000)]
+    #[row(347, posted, via = gpurunCopyVolume, blocks = unbounded, since = 3020, ptds = 7000, test = "surface_array")]
     fn cuMemcpyHtoA_v2(
         dst_array: CUarray,
         dst_offset: usize,

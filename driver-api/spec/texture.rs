@@ -1,16 +1,28 @@
 //! Texture and surface references and objects.
+//!
+//! Private rows (below 100) come first: what several functions are `via`.
 
 unsafe extern "C" {
-    #[row(596, refused = "not served yet: textures and surfaces", blocks = device, since = 5000)]
+    /// A texture or surface object in the current context, by the client's number; its value is the driver's own, which kernels get. The rest: an
+    /// [`Object`](crate::texture::Object).
+    #[row(75, private, asked, custom = worker, blocks = device)]
+    fn gpurunTextureCreate(texture: u32, #[rest] object: &[u8], #[out] value: *mut u64)
+    -> CUresult;
+
+    /// Its end.
+    #[row(76, private, asked, custom = worker, blocks = device)]
+    fn gpurunTextureDestroy(texture: u32) -> CUresult;
+
+    #[row(596, asked, via = gpurunTextureCreate, blocks = device, since = 5000, test = "surface_texture")]
     fn cuSurfObjectCreate(
         #[creates] surf_object: *mut CUsurfObject,
         #[input] res_desc: *const CUDA_RESOURCE_DESC,
     ) -> CUresult;
 
-    #[row(597, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(597, asked, via = gpurunTextureDestroy, blocks = never, since = 5000, test = "surface_texture")]
     fn cuSurfObjectDestroy(#[destroys] surf_object: CUsurfObject) -> CUresult;
 
-    #[row(598, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(598, local, blocks = never, since = 5000, test = "surface_texture")]
     fn cuSurfObjectGetResourceDesc(
         #[out] res_desc: *mut CUDA_RESOURCE_DESC,
         surf_object: CUsurfObject,
@@ -22,7 +34,7 @@ unsafe extern "C" {
     #[row(600, refused = "not served yet: textures and surfaces", blocks = never, since = 3000)]
     fn cuSurfRefSetArray(surf_ref: CUsurfref, array: CUarray, flags: c_uint) -> CUresult;
 
-    #[row(606, refused = "not served yet: textures and surfaces", blocks = device, since = 5000)]
+    #[row(606, asked, via = gpurunTextureCreate, blocks = device, since = 5000, test = "surface_texture")]
     fn cuTexObjectCreate(
         #[creates] tex_object: *mut CUtexObject,
         #[input] res_desc: *const CUDA_RESOURCE_DESC,
@@ -30,22 +42,22 @@ unsafe extern "C" {
         #[input(nullable)] res_view_desc: *const CUDA_RESOURCE_VIEW_DESC,
     ) -> CUresult;
 
-    #[row(607, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(607, asked, via = gpurunTextureDestroy, blocks = never, since = 5000, test = "surface_texture")]
     fn cuTexObjectDestroy(#[destroys] tex_object: CUtexObject) -> CUresult;
 
-    #[row(608, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(608, local, blocks = never, since = 5000, test = "surface_texture")]
     fn cuTexObjectGetResourceDesc(
         #[out] res_desc: *mut CUDA_RESOURCE_DESC,
         tex_object: CUtexObject,
     ) -> CUresult;
 
-    #[row(609, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(609, local, blocks = never, since = 5000, test = "surface_texture")]
     fn cuTexObjectGetResourceViewDesc(
         #[out] res_view_desc: *mut CUDA_RESOURCE_VIEW_DESC,
         tex_object: CUtexObject,
     ) -> CUresult;
 
-    #[row(610, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(610, local, blocks = never, since = 5000, test = "surface_texture")]
     fn cuTexObjectGetTextureDesc(
         #[out] tex_desc: *mut CUDA_TEXTURE_DESC,
         tex_object: CUtexObject,

@@ -46,7 +46,7 @@ enums! {
 }
 
 opaque! {
-    CUDA_ARRAY3D_DESCRIPTOR CUDA_ARRAY3D_DESCRIPTOR_v1 CUDA_ARRAY_DESCRIPTOR CUDA_ARRAY_DESCRIPTOR_v1 CUDA_ARRAY_MEMORY_REQUIREMENTS CUDA_ARRAY_SPARSE_PROPERTIES CUDA_BATCH_MEM_OP_NODE_PARAMS CUDA_EXTERNAL_MEMORY_BUFFER_DESC CUDA_EXTERNAL_MEMORY_HANDLE_DESC CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_v1 CUDA_EXT_SEM_WAIT_NODE_PARAMS_v1 CUDA_FABRIC_COPY_BATCH_OP CUDA_GRAPH_INSTANTIATE_PARAMS CUDA_HOST_NODE_PARAMS_v1 CUDA_KERNEL_NODE_PARAMS CUDA_KERNEL_NODE_PARAMS_v1 CUDA_LAUNCH_PARAMS CUDA_MEMCPY2D_v1 CUDA_MEMCPY3D_BATCH_OP CUDA_MEMCPY3D_PEER CUDA_MEMCPY3D_v1 CUDA_MEMSET_NODE_PARAMS_v1 CUDA_MEM_ALLOC_NODE_PARAMS CUDA_RESOURCE_DESC CUDA_RESOURCE_VIEW_DESC CUDA_TEXTURE_DESC CUGLDeviceList CU_DEV_SM_RESOURCE_GROUP_PARAMS CUarrayMapInfo CUcheckpointCheckpointArgs CUcheckpointLockArgs CUcheckpointRestoreArgs CUcheckpointUnlockArgs CUcliqueInfo CUctxCreateParams CUdevResource CUeglFrame CUeglStreamConnection CUexecAffinityParam CUgraphEdgeData CUgraphExecUpdateResultInfo CUgraphNodeParams CUkernelNodeAttrValue CUlogicalEndpointProp CUmemDecompressParams CUmemPoolPtrExportData CUmemcpyAttributes CUmulticastObjectProp CUstreamAttrValue CUstreamCigCaptureParams CUtensorMap
+    CUDA_ARRAY3D_DESCRIPTOR_v1 CUDA_ARRAY_DESCRIPTOR_v1 CUDA_ARRAY_MEMORY_REQUIREMENTS CUDA_ARRAY_SPARSE_PROPERTIES CUDA_BATCH_MEM_OP_NODE_PARAMS CUDA_EXTERNAL_MEMORY_BUFFER_DESC CUDA_EXTERNAL_MEMORY_HANDLE_DESC CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_v1 CUDA_EXT_SEM_WAIT_NODE_PARAMS_v1 CUDA_FABRIC_COPY_BATCH_OP CUDA_GRAPH_INSTANTIATE_PARAMS CUDA_HOST_NODE_PARAMS_v1 CUDA_KERNEL_NODE_PARAMS CUDA_KERNEL_NODE_PARAMS_v1 CUDA_LAUNCH_PARAMS CUDA_MEMCPY2D_v1 CUDA_MEMCPY3D_BATCH_OP CUDA_MEMCPY3D_PEER CUDA_MEMCPY3D_v1 CUDA_MEMSET_NODE_PARAMS_v1 CUDA_MEM_ALLOC_NODE_PARAMS CUGLDeviceList CU_DEV_SM_RESOURCE_GROUP_PARAMS CUarrayMapInfo CUcheckpointCheckpointArgs CUcheckpointLockArgs CUcheckpointRestoreArgs CUcheckpointUnlockArgs CUcliqueInfo CUctxCreateParams CUdevResource CUeglFrame CUeglStreamConnection CUexecAffinityParam CUgraphEdgeData CUgraphExecUpdateResultInfo CUgraphNodeParams CUkernelNodeAttrValue CUlogicalEndpointProp CUmemDecompressParams CUmemPoolPtrExportData CUmemcpyAttributes CUmulticastObjectProp CUstreamAttrValue CUstreamCigCaptureParams CUtensorMap
 }
 
 /// A device's ordinal.
@@ -339,4 +339,98 @@ pub struct CUdevprop {
 pub struct CUstreamBatchMemOpParams {
     /// The operation (1 wait 32, 2 write 32, 4 wait 64, 5 write 64) in the low half, then its arguments.
     pub words: [u64; 6],
+}
+
+/// An array in one or two dimensions.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CUDA_ARRAY_DESCRIPTOR {
+    /// Elements of a row.
+    pub width: usize,
+    /// Rows; 0 for an array of one dimension.
+    pub height: usize,
+    /// `CU_AD_FORMAT_*`.
+    pub format: CUarray_format,
+    /// Channels of an element: 1, 2 or 4.
+    pub num_channels: c_uint,
+}
+
+/// An array in up to three dimensions.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CUDA_ARRAY3D_DESCRIPTOR {
+    /// Elements of a row.
+    pub width: usize,
+    /// Rows; 0 for an array of one dimension.
+    pub height: usize,
+    /// Slices or layers; 0 where there are none.
+    pub depth: usize,
+    /// `CU_AD_FORMAT_*`.
+    pub format: CUarray_format,
+    /// Channels of an element: 1, 2 or 4.
+    pub num_channels: c_uint,
+    /// `CUDA_ARRAY3D_*`.
+    pub flags: c_uint,
+}
+
+/// What a texture or surface object reads.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CUDA_RESOURCE_DESC {
+    /// `CU_RESOURCE_TYPE_*`: 0 array, 1 mipmapped array, 2 linear, 3 rows with a pitch.
+    pub kind: c_uint,
+    /// A union: the array; or address, format and channels, then bytes, or width, height and pitch.
+    pub words: [u64; 16],
+    /// Must be zero.
+    pub flags: c_uint,
+}
+
+/// How a texture object reads.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct CUDA_TEXTURE_DESC {
+    /// Of each dimension: 0 wrap, 1 clamp, 2 mirror, 3 border.
+    pub address_mode: [CUaddress_mode; 3],
+    /// 0 point, 1 linear.
+    pub filter_mode: CUfilter_mode,
+    /// `CU_TRSF_*`: 1 integers are read as integers, 2 normalised coordinates, 16 sRGB.
+    pub flags: c_uint,
+    /// Most samples of an anisotropic filter.
+    pub max_anisotropy: c_uint,
+    /// Between levels: 0 point, 1 linear.
+    pub mipmap_filter_mode: CUfilter_mode,
+    /// Added to the level.
+    pub mipmap_level_bias: f32,
+    /// The lowest level.
+    pub min_mipmap_level_clamp: f32,
+    /// The highest level.
+    pub max_mipmap_level_clamp: f32,
+    /// What lies outside, with address mode 3.
+    pub border_color: [f32; 4],
+    /// Must be zero.
+    pub reserved: [c_int; 12],
+}
+
+/// Another format, or a part, in which a texture object reads an array.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CUDA_RESOURCE_VIEW_DESC {
+    /// `CU_RES_VIEW_FORMAT_*`; 0 is none.
+    pub format: c_uint,
+    /// Elements of a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Slices.
+    pub depth: usize,
+    /// The first level.
+    pub first_mipmap_level: c_uint,
+    /// The last level.
+    pub last_mipmap_level: c_uint,
+    /// The first layer.
+    pub first_layer: c_uint,
+    /// The last layer.
+    pub last_layer: c_uint,
+    /// Must be zero.
+    pub reserved: [c_uint; 16],
 }

@@ -5,12 +5,15 @@
 //! and the table of a loaded driver's functions; in `client-shim`, `gpu-server` and `soft-gpu` the exports and the dispatch.
 //!
 //! *Beside it:* the driver's ABI types ([`abi`]) and result codes ([`result`]), the search of `cuGetProcAddress`
-//! ([`proc_address`]), the formats of module images ([`image`]), stream memory operations ([`stream_memory`]), tensor maps ([`tensor_map`]), graphs as they travel ([`device_graph`]) and the private export tables
+//! ([`proc_address`]), the formats of module images ([`image`]), stream memory operations ([`stream_memory`]), the
+//! shapes of arrays ([`array`]) and the copies from and to them ([`volume`]), texture objects ([`texture`]), tensor maps ([`tensor_map`]), graphs as they travel ([`device_graph`]),
+//! and the private export tables
 //! ([`private_tables`]): what two of the three need.
 //!
 //! *Rules:* nothing is said twice; the generator never branches on a function's name; what travels is pinned by `wire.lock`.
 
 pub mod abi;
+pub mod array;
 pub mod device_graph;
 pub mod fresh;
 pub mod graph_layout;
@@ -24,6 +27,8 @@ pub mod result;
 pub mod soft_usage;
 pub mod stream_memory;
 pub mod tensor_map;
+pub mod texture;
+pub mod volume;
 pub mod wire;
 
 mod generated;

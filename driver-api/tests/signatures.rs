@@ -157,6 +157,20 @@ fn layouts_are_those_of_cudarc() {
             dst_memory_type = dstMemoryType, reserved1 = reserved1, dst_pitch = dstPitch,
             width_in_bytes = WidthInBytes, depth = Depth,
         }
+        CUDA_ARRAY_DESCRIPTOR = CUDA_ARRAY_DESCRIPTOR_st { width = Width, height = Height, format = Format, num_channels = NumChannels }
+        CUDA_ARRAY3D_DESCRIPTOR = CUDA_ARRAY3D_DESCRIPTOR_st {
+            width = Width, height = Height, depth = Depth, format = Format, num_channels = NumChannels, flags = Flags,
+        }
+        CUDA_RESOURCE_DESC = CUDA_RESOURCE_DESC_st { kind = resType, words = res, flags = flags }
+        CUDA_TEXTURE_DESC = CUDA_TEXTURE_DESC_st {
+            address_mode = addressMode, filter_mode = filterMode, flags = flags, max_anisotropy = maxAnisotropy,
+            mipmap_filter_mode = mipmapFilterMode, mipmap_level_bias = mipmapLevelBias, border_color = borderColor,
+            reserved = reserved,
+        }
+        CUDA_RESOURCE_VIEW_DESC = CUDA_RESOURCE_VIEW_DESC_st {
+            format = format, width = width, depth = depth, first_mipmap_level = firstMipmapLevel, last_layer = lastLayer,
+            reserved = reserved,
+        }
         CUdevprop = CUdevprop_st { max_threads_per_block = maxThreadsPerBlock, clock_rate = clockRate, texture_align = textureAlign }
         CUstreamBatchMemOpParams = CUstreamBatchMemOpParams_union {}
     }

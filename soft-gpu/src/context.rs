@@ -93,6 +93,8 @@ pub(crate) fn destroy(context: &Arc<Context>) -> Result<(), CUresult> {
         .events
         .remove_if(|event| event.context == context.handle);
     crate::module::context_destroyed(driver, context.handle);
+    driver.textures.forget_context(context.handle);
+    crate::array::forget_context(driver, context.handle);
     driver.memory.free_all_of(driver, context.handle);
     crate::pool::context_destroyed(driver, context.handle);
     Ok(())

@@ -9,9 +9,12 @@
 
 mod attributes;
 
-use core::ffi::{CStr, c_char, c_int};
+use core::ffi::{CStr, c_char, c_int, c_uint};
 
-use driver_api::abi::{CUdevice, CUdevice_P2PAttribute, CUdevice_attribute, CUresult, CUuuid};
+use driver_api::abi::{
+    CUarray_format, CUdevice, CUdevice_P2PAttribute, CUdevice_attribute, CUresult, CUuuid,
+};
+use driver_api::array::channel_bytes;
 
 pub(crate) use attributes::Limits;
 
@@ -115,6 +118,25 @@ pub(crate) unsafe fn cuDeviceTotalMem_v2(bytes: *mut usize, dev: CUdevice) -> CU
     };
     // SAFETY: the caller passes a place for a size.
     unsafe { answer(bytes, total()) }
+}
+
+pub(crate) unsafe fn cuDeviceGetTexture1DLinearMaxWidth(
+    max_width_in_elements: *mut usize,
+    format: CUarray_format,
+    argument2: c_uint,
+    dev: CUdevice,
+) -> CUresult {
+    const MOST_ELEMENTS: usize = 1 << 28;
+    let width = || {
+        index(dev)?;
+        channel_bytes(format)?;
+        match argument2 {
+            1 | 2 | 4 => Ok(MOST_ELEMENTS),
+            _ => Err(CUresult::INVALID_VALUE),
+        }
+    };
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(max_width_in_elements, width()) }
 }
 
 pub(crate) unsafe fn cuDeviceGetAttribute(

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     GraphNode,
     GraphExec,
     UserObject,
+    Array,
+    MipmappedArray,
 }
 
 /// All objects of one kind.

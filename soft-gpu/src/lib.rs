@@ -14,6 +14,7 @@ pub mod exec;
 pub mod exports;
 pub mod ptx;
 
+mod array;
 mod capture;
 mod config;
 mod context;
@@ -39,5 +40,6 @@ mod shared;
 mod state;
 mod stream;
 mod tensor_map;
+mod texture;
 mod threads;
 mod virtual_memory;

@@ -15,6 +15,7 @@ use std::sync::{Mutex, OnceLock};
 
 use driver_api::abi::CUresult;
 
+use crate::array::{Array, Mipmapped};
 use crate::config::Config;
 use crate::context::{Context, Primary};
 use crate::event::Event;
@@ -57,6 +58,9 @@ pub(crate) struct Driver {
     pub(crate) graph_memory: GraphMemory,
     pub(crate) graph_execs: Registry<Exec>,
     pub(crate) user_objects: Registry<UserObject>,
+    pub(crate) arrays: Registry<Array>,
+    pub(crate) mipmapped_arrays: Registry<Mipmapped>,
+    pub(crate) textures: crate::texture::Objects,
 }
 
 static DRIVER: OnceLock<Driver> = OnceLock::new();
@@ -129,6 +133,9 @@ impl Driver {
             graph_memory: GraphMemory::new(config.devices()),
             graph_execs: Registry::new(Kind::GraphExec),
             user_objects: Registry::new(Kind::UserObject),
+            arrays: Registry::new(Kind::Array),
+            mipmapped_arrays: Registry::new(Kind::MipmappedArray),
+            textures: crate::texture::Objects::default(),
             config,
         })
     }

@@ -280,6 +280,72 @@ static void memory(CUdeviceptr words) {
     WRONG("unknown", INVALID, "cuPointerSetAttribute", (const void *)&number, 999, words);
 }
 
+// Reference: memory management, of arrays, and unified addressing's copies; texture and surface object management.
+static void arrays(CUdeviceptr words) {
+    CUarray array = nullptr;
+    CUDA_ARRAY_DESCRIPTOR flat{}, flat_told{};
+    flat.Width = 16, flat.Height = 4, flat.Format = CU_AD_FORMAT_FLOAT, flat.NumChannels = 1;
+    CUDA_ARRAY_DESCRIPTOR other = flat;
+    const CUDA_ARRAY_DESCRIPTOR *good = &flat, *bad = &other;
+    WRONG("null", INVALID, "cuArrayCreate_v2", null<CUarray>(), good);
+    WRONG("null-description", INVALID, "cuArrayCreate_v2", &array, null<const CUDA_ARRAY_DESCRIPTOR>());
+    other.Width = 0;
+    WRONG("nothing", INVALID, "cuArrayCreate_v2", &array, bad);
+    other = flat, other.NumChannels = 3;
+    WRONG("channels", INVALID, "cuArrayCreate_v2", &array, bad);
+    other = flat, other.Format = (CUarray_format)0x7777;
+    WRONG("format", INVALID, "cuArrayCreate_v2", &array, bad);
+    CUDA_ARRAY3D_DESCRIPTOR shape{}, shape_told{};
+    shape.Width = 16, shape.Depth = 3, shape.Format = CU_AD_FORMAT_FLOAT, shape.NumChannels = 1;
+    WRONG("no-height", INVALID, "cuArray3DCreate_v2", &array, (const CUDA_ARRAY3D_DESCRIPTOR *)&shape);
+    shape.Height = 8, shape.Depth = 6, shape.Flags = CUDA_ARRAY3D_CUBEMAP;
+    WRONG("no-cube", INVALID, "cuArray3DCreate_v2", &array, (const CUDA_ARRAY3D_DESCRIPTOR *)&shape);
+    shape.Flags = 0x40000000;
+    WRONG("flags", INVALID, "cuArray3DCreate_v2", &array, (const CUDA_ARRAY3D_DESCRIPTOR *)&shape);
+    WRONG("null", INVALID, "cuArray3DCreate_v2", null<CUarray>(), (const CUDA_ARRAY3D_DESCRIPTOR *)&shape);
+    shape.Flags = 0;
+    CUmipmappedArray levels = nullptr;
+    WRONG("null", INVALID, "cuMipmappedArrayCreate", null<CUmipmappedArray>(), (const CUDA_ARRAY3D_DESCRIPTOR *)&shape, 2u);
+    WRONG("no-levels", INVALID, "cuMipmappedArrayCreate", &levels, (const CUDA_ARRAY3D_DESCRIPTOR *)&shape, 0u);
+    OK("cuArrayCreate_v2", &array, good);
+    WRONG("null", INVALID, "cuArrayGetDescriptor_v2", null<CUDA_ARRAY_DESCRIPTOR>(), array);
+    WRONG("null", INVALID, "cuArray3DGetDescriptor_v2", null<CUDA_ARRAY3D_DESCRIPTOR>(), array);
+    EITHER("null-array", INVALID, CUDA_ERROR_INVALID_HANDLE, "cuArrayGetDescriptor_v2", &flat_told, (CUarray) nullptr);
+    EITHER("null-array", INVALID, CUDA_ERROR_INVALID_HANDLE, "cuArray3DGetDescriptor_v2", &shape_told, (CUarray) nullptr);
+    EITHER("null", INVALID, CUDA_ERROR_INVALID_HANDLE, "cuArrayDestroy", (CUarray) nullptr);
+    EITHER("null", INVALID, CUDA_ERROR_INVALID_HANDLE, "cuMipmappedArrayDestroy", (CUmipmappedArray) nullptr);
+    WRONG("past-the-end", INVALID, "cuMemcpyHtoA_v2", array, (size_t)60, (const void *)text, (size_t)8);
+    WRONG("past-the-end", INVALID, "cuMemcpyAtoH_v2", (void *)text, array, (size_t)64, (size_t)4);
+    WRONG("null-host", INVALID, "cuMemcpyHtoA_v2", array, (size_t)0, null<const void>(), (size_t)4);
+    WRONG("nowhere", INVALID, "cuMemcpyAtoD_v2", NOWHERE, array, (size_t)0, (size_t)4);
+    WRONG("nowhere", INVALID, "cuMemcpyDtoA_v2", array, (size_t)0, NOWHERE, (size_t)4);
+    CUDA_MEMCPY2D box{};
+    box.srcMemoryType = CU_MEMORYTYPE_DEVICE, box.srcDevice = words, box.srcPitch = 64;
+    box.dstMemoryType = CU_MEMORYTYPE_ARRAY, box.dstArray = array, box.WidthInBytes = 64, box.Height = 5;
+    WRONG("past-the-array", INVALID, "cuMemcpy2D_v2", (const CUDA_MEMCPY2D *)&box);
+    CUtexObject texture = 0;
+    CUsurfObject surface = 0;
+    CUDA_RESOURCE_DESC what{};
+    CUDA_TEXTURE_DESC how{};
+    what.resType = CU_RESOURCE_TYPE_ARRAY, what.res.array.hArray = array;
+    const CUDA_RESOURCE_DESC *read = &what;
+    const CUDA_TEXTURE_DESC *plainly = &how;
+    const CUDA_RESOURCE_VIEW_DESC *whole = nullptr;
+    WRONG("null", INVALID, "cuTexObjectCreate", null<CUtexObject>(), read, plainly, whole);
+    WRONG("null-resource", INVALID, "cuTexObjectCreate", &texture, null<const CUDA_RESOURCE_DESC>(), plainly, whole);
+    WRONG("null-description", INVALID, "cuTexObjectCreate", &texture, read, null<const CUDA_TEXTURE_DESC>(), whole);
+    WRONG("not-for-surfaces", INVALID, "cuSurfObjectCreate", &surface, read);
+    WRONG("null", INVALID, "cuSurfObjectCreate", null<CUsurfObject>(), read);
+    WRONG("null-resource", INVALID, "cuSurfObjectCreate", &surface, null<const CUDA_RESOURCE_DESC>());
+    what.resType = (CUresourcetype)9;
+    WRONG("kind", INVALID, "cuTexObjectCreate", &texture, read, plainly, whole);
+    what.resType = CU_RESOURCE_TYPE_LINEAR, what.res.linear.devPtr = NOWHERE, what.res.linear.sizeInBytes = 64;
+    what.res.linear.format = CU_AD_FORMAT_FLOAT, what.res.linear.numChannels = 1;
+    WRONG("nowhere", INVALID, "cuTexObjectCreate", &texture, read, plainly, whole);
+    WRONG("surface-of-memory", INVALID, "cuSurfObjectCreate", &surface, read);
+    OK("cuArrayDestroy", array);
+}
+
 // Reference: virtual memory management.
 static void virtual_memory() {
     CUmemAllocationProp properties{}, other{};
@@ -602,6 +668,7 @@ int main(int count, char **arguments) {
     OK("cuModuleLoadData", &module, (const void *)PTX);
     OK("cuModuleGetFunction", &axpy, module, "axpy");
     memory(words);
+    arrays(words);
     virtual_memory();
     pools();
     streams(words);

@@ -3,7 +3,7 @@
 use tests::{Outcome, Server, Transport, Way, program, repository, run};
 
 /// Those that take no arguments and check themselves.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 10] = [
     "vector_add",
     "tiled_matmul",
     "shuffle_reduction",
@@ -13,6 +13,7 @@ const PROGRAMS: [&str; 9] = [
     "multi_thread",
     "driver_api",
     "graphs",
+    "textures",
 ];
 
 fn run_program(way: &Way, variant: &str, name: &str) -> Outcome {

@@ -5,13 +5,15 @@ use std::sync::Mutex;
 
 use tests::{Server, Transport, Way, program, repository, run};
 
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: &[&str] = &[
+    "surface_array",
     "surface_context",
     "surface_graph",
     "surface_memory",
     "surface_module",
     "surface_stream",
     "surface_tensor_map",
+    "surface_texture",
 ];
 
 /// What the software GPU does not export a working form of; the library in front of it does.

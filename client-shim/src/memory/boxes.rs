@@ -16,13 +16,16 @@
 )]
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
+use core::ffi::c_void;
 use std::sync::Arc;
 
-use driver_api::abi::{CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUarray, CUresult, CUstream};
+use driver_api::abi::{CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUarray, CUdeviceptr, CUresult, CUstream};
 use driver_api::device_graph::{CopyBody, CopyEnd};
+use driver_api::volume;
 
 use super::copy::{Copy, DEVICE, HOST, UNIFIED, in_stream, later};
-use crate::log;
+use super::volume::{Extent, HostEnd};
+use crate::array::array_of;
 use crate::session::Session;
 use crate::stream::Stream;
 
@@ -37,6 +40,7 @@ enum Kind {
     Device,
     Pinned,
     Pageable,
+    Array,
 }
 
 /// One end of a copy.
@@ -47,10 +51,18 @@ struct End {
     /// Bytes from a row to the next, and from a slice to the next.
     row: u64,
     slice: u64,
+    array: InArray,
 }
 
-/// How much is copied: bytes of a row, rows of a slice, slices.
-type Extent = [usize; 3];
+/// A place in an array.
+#[derive(Debug, Clone, Copy, Default)]
+struct InArray {
+    /// The client's number of the array.
+    id: u32,
+    element_bytes: usize,
+    /// The place as it travels.
+    end: volume::End,
+}
 
 impl End {
     /// The end at an address, of a memory type, behind so many bytes, rows and slices.
@@ -83,11 +95,60 @@ impl End {
             first,
             row,
             slice: slice.ok_or(CUresult::INVALID_VALUE)?,
+            array: InArray::default(),
         };
         if end.kind == Kind::Device && width > 0 {
             session.objects.memory.check(first, length)?;
         }
         Ok(end)
+    }
+
+    /// The end in an array, behind so many bytes, rows and slices.
+    fn in_array(
+        session: &Session,
+        array: CUarray,
+        origin: [usize; 3],
+        extent: Extent,
+    ) -> Result<Self, CUresult> {
+        let array = array_of(session, array)?;
+        let origin = origin.map(|origin| origin as u64);
+        let is_empty = extent.contains(&0);
+        if !is_empty && !array.shape.holds(origin, extent.map(|size| size as u64)) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let [row, rows, _] = array.shape.extent();
+        let end = volume::End {
+            kind: volume::ARRAY.into(),
+            array: array.wire_id.into(),
+            level: array.level.into(),
+            origin: origin.map(Into::into),
+            ..volume::End::default()
+        };
+        Ok(Self {
+            kind: Kind::Array,
+            first: 0,
+            row,
+            slice: row * rows,
+            array: InArray {
+                id: array.id,
+                element_bytes: array.shape.element_bytes() as usize,
+                end,
+            },
+        })
+    }
+
+    /// As it travels: in an array, or in device memory.
+    fn on_device(&self) -> volume::End {
+        match self.kind {
+            Kind::Array => self.array.end,
+            _ => volume::End {
+                kind: volume::LINEAR.into(),
+                address: self.first.into(),
+                pitch: self.row.into(),
+                rows: self.slice.checked_div(self.row).unwrap_or(0).into(),
+                ..volume::End::default()
+            },
+        }
     }
 
     fn at(&self, row: usize, slice: usize) -> u64 {
@@ -101,6 +162,7 @@ impl End {
             Kind::Device => memory.check(address, length as u64).is_ok(),
             Kind::Pinned => is_pinned(session, address, length),
             Kind::Pageable => true,
+            Kind::Array => session.objects.arrays.get(self.array.id).is_some(),
         };
         is_there.then_some(()).ok_or(CUresult::ILLEGAL_ADDRESS)
     }
@@ -118,13 +180,6 @@ fn kind_of(session: &Session, memory_type: u32, first: u64, length: u64) -> Resu
         UNIFIED if session.objects.memory.find(first).is_some() => Ok(Kind::Device),
         HOST | UNIFIED if is_pinned(session, first, length) => Ok(Kind::Pinned),
         HOST | UNIFIED => Ok(Kind::Pageable),
-        ARRAY => {
-            log::warn_once(
-                "arrays in graphs",
-                format_args!("a graph's copy from or to an array is not supported"),
-            );
-            Err(CUresult::NOT_SUPPORTED)
-        }
         _ => Err(CUresult::INVALID_VALUE),
     }
 }
@@ -154,28 +209,36 @@ impl BoxCopy {
             HOST => (memory_type, host as u64),
             _ => (memory_type, device),
         };
-        let source = End::new(
-            session,
-            base(
-                copy.src_memory_type,
-                copy.src_host.expose_provenance(),
-                copy.src_device,
-            ),
-            [copy.src_x_in_bytes, copy.src_y, copy.src_z],
-            (copy.src_pitch, copy.src_height),
-            extent,
-        )?;
-        let destination = End::new(
-            session,
-            base(
-                copy.dst_memory_type,
-                copy.dst_host.expose_provenance(),
-                copy.dst_device,
-            ),
-            [copy.dst_x_in_bytes, copy.dst_y, copy.dst_z],
-            (copy.dst_pitch, copy.dst_height),
-            extent,
-        )?;
+        let origin = [copy.src_x_in_bytes, copy.src_y, copy.src_z];
+        let source = match copy.src_memory_type {
+            ARRAY => End::in_array(session, copy.src_array, origin, extent)?,
+            memory_type => End::new(
+                session,
+                base(
+                    memory_type,
+                    copy.src_host.expose_provenance(),
+                    copy.src_device,
+                ),
+                origin,
+                (copy.src_pitch, copy.src_height),
+                extent,
+            )?,
+        };
+        let origin = [copy.dst_x_in_bytes, copy.dst_y, copy.dst_z];
+        let destination = match copy.dst_memory_type {
+            ARRAY => End::in_array(session, copy.dst_array, origin, extent)?,
+            memory_type => End::new(
+                session,
+                base(
+                    memory_type,
+                    copy.dst_host.expose_provenance(),
+                    copy.dst_device,
+                ),
+                origin,
+                (copy.dst_pitch, copy.dst_height),
+                extent,
+            )?,
+        };
         Ok(Self {
             description,
             source,
@@ -207,12 +270,43 @@ impl BoxCopy {
         (copy.width_in_bytes, copy.height, copy.depth) = (shape.width_in_bytes, shape.height, 1);
         copy.src_memory_type = shape.src_memory_type;
         (copy.src_host, copy.src_device) = (shape.src_host, shape.src_device);
+        copy.src_array = shape.src_array;
         (copy.src_x_in_bytes, copy.src_y) = (shape.src_x_in_bytes, shape.src_y);
         copy.src_pitch = shape.src_pitch;
         copy.dst_memory_type = shape.dst_memory_type;
         (copy.dst_host, copy.dst_device) = (shape.dst_host, shape.dst_device);
+        copy.dst_array = shape.dst_array;
         (copy.dst_x_in_bytes, copy.dst_y) = (shape.dst_x_in_bytes, shape.dst_y);
         copy.dst_pitch = shape.dst_pitch;
+        Self::new(session, copy)
+    }
+
+    /// So many bytes of an array's first row, from or to an address of a memory type, or another array.
+    fn of_array(
+        session: &Session,
+        destination: Place,
+        source: Place,
+        length: usize,
+    ) -> Result<Self, CUresult> {
+        let mut copy = empty();
+        copy.width_in_bytes = length;
+        (copy.height, copy.depth) = (1, 1);
+        match source {
+            Place::Array(array, offset) => {
+                (copy.src_memory_type, copy.src_array) = (ARRAY, array);
+                copy.src_x_in_bytes = offset;
+            }
+            Place::Host(host) => copy.src_host = host.cast(),
+            Place::Device(address) => (copy.src_memory_type, copy.src_device) = (DEVICE, address),
+        }
+        match destination {
+            Place::Array(array, offset) => {
+                (copy.dst_memory_type, copy.dst_array) = (ARRAY, array);
+                copy.dst_x_in_bytes = offset;
+            }
+            Place::Host(host) => copy.dst_host = host,
+            Place::Device(address) => (copy.dst_memory_type, copy.dst_device) = (DEVICE, address),
+        }
         Self::new(session, copy)
     }
 
@@ -289,6 +383,9 @@ impl BoxCopy {
         if width == 0 || height == 0 || depth == 0 {
             return Ok(());
         }
+        if self.source.kind == Kind::Array || self.destination.kind == Kind::Array {
+            return self.run_volume(session, copy);
+        }
         let (slices, runs, length) = self.cut();
         for slice in 0..slices {
             for run in 0..runs {
@@ -296,6 +393,39 @@ impl BoxCopy {
             }
         }
         Ok(())
+    }
+
+    /// A copy from or to an array.
+    fn run_volume(&self, session: &Session, copy: &Copy<'_>) -> Result<(), CUresult> {
+        let shape = &self.description;
+        let size = [shape.width_in_bytes, shape.height, shape.depth];
+        let (source, destination) = (&self.source, &self.destination);
+        for end in [source, destination] {
+            let rows = end.row * (size[1] as u64 - 1) + size[0] as u64;
+            let length = end.slice * (size[2] as u64 - 1) + rows;
+            end.check(session, end.first, length as usize)?;
+        }
+        let is_host = |end: &End| matches!(end.kind, Kind::Pinned | Kind::Pageable);
+        let host = |end: &End| HostEnd {
+            first: end.first,
+            row: end.row,
+            slice: end.slice,
+        };
+        match (is_host(destination), is_host(source)) {
+            // SAFETY: the program keeps the memory that its copy or its graph names.
+            (_, true) => unsafe {
+                let element_bytes = destination.array.element_bytes;
+                copy.volume_to_array(&destination.array.end, host(source), size, element_bytes)
+            },
+            // SAFETY: as above.
+            (true, _) => unsafe {
+                let is_pinned = destination.kind == Kind::Pinned;
+                let element_bytes = source.array.element_bytes;
+                let (to, from) = (host(destination), &source.array.end);
+                copy.volume_to_host((to, is_pinned), from, size, element_bytes)
+            },
+            _ => copy.volume_on_device(destination.on_device(), source.on_device(), size),
+        }
     }
 
     fn copy_run(
@@ -409,6 +539,107 @@ pub(crate) unsafe fn cuMemcpy3DAsync_v2(copy: *const CUDA_MEMCPY3D, stream: CUst
     in_order(stream, |session| BoxCopy::new(session, shape?))
 }
 
+/// What a copy of a line names at an end.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// An array, and how many bytes are before the line.
+    Array(CUarray, usize),
+    Host(*mut c_void),
+    Device(CUdeviceptr),
+}
+
+pub(crate) unsafe fn cuMemcpyHtoA_v2(
+    dst_array: CUarray,
+    dst_offset: usize,
+    src_host: *const c_void,
+    byte_count: usize,
+) -> CUresult {
+    let (to, from) = (
+        Place::Array(dst_array, dst_offset),
+        Place::Host(src_host.cast_mut()),
+    );
+    now(|session| BoxCopy::of_array(session, to, from, byte_count))
+}
+
+pub(crate) unsafe fn cuMemcpyHtoAAsync_v2(
+    dst_array: CUarray,
+    dst_offset: usize,
+    src_host: *const c_void,
+    byte_count: usize,
+    stream: CUstream,
+) -> CUresult {
+    let (to, from) = (
+        Place::Array(dst_array, dst_offset),
+        Place::Host(src_host.cast_mut()),
+    );
+    in_order(stream, |session| {
+        BoxCopy::of_array(session, to, from, byte_count)
+    })
+}
+
+pub(crate) unsafe fn cuMemcpyAtoH_v2(
+    dst_host: *mut c_void,
+    src_array: CUarray,
+    src_offset: usize,
+    byte_count: usize,
+) -> CUresult {
+    let (to, from) = (Place::Host(dst_host), Place::Array(src_array, src_offset));
+    now(|session| BoxCopy::of_array(session, to, from, byte_count))
+}
+
+pub(crate) unsafe fn cuMemcpyAtoHAsync_v2(
+    dst_host: *mut c_void,
+    src_array: CUarray,
+    src_offset: usize,
+    byte_count: usize,
+    stream: CUstream,
+) -> CUresult {
+    let (to, from) = (Place::Host(dst_host), Place::Array(src_array, src_offset));
+    in_order(stream, |session| {
+        BoxCopy::of_array(session, to, from, byte_count)
+    })
+}
+
+pub(crate) unsafe fn cuMemcpyDtoA_v2(
+    dst_array: CUarray,
+    dst_offset: usize,
+    src_device: CUdeviceptr,
+    byte_count: usize,
+) -> CUresult {
+    let (to, from) = (
+        Place::Array(dst_array, dst_offset),
+        Place::Device(src_device),
+    );
+    now(|session| BoxCopy::of_array(session, to, from, byte_count))
+}
+
+pub(crate) unsafe fn cuMemcpyAtoD_v2(
+    dst_device: CUdeviceptr,
+    src_array: CUarray,
+    src_offset: usize,
+    byte_count: usize,
+) -> CUresult {
+    let (to, from) = (
+        Place::Device(dst_device),
+        Place::Array(src_array, src_offset),
+    );
+    now(|session| BoxCopy::of_array(session, to, from, byte_count))
+}
+
+pub(crate) unsafe fn cuMemcpyAtoA_v2(
+    dst_array: CUarray,
+    dst_offset: usize,
+    src_array: CUarray,
+    src_offset: usize,
+    byte_count: usize,
+) -> CUresult {
+    let (to, from) = (
+        Place::Array(dst_array, dst_offset),
+        Place::Array(src_array, src_offset),
+    );
+    now(|session| BoxCopy::of_array(session, to, from, byte_count))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,6 +653,7 @@ mod tests {
             first: 4096,
             row,
             slice: row * rows,
+            array: InArray::default(),
         });
         BoxCopy {
             description,

@@ -51,7 +51,7 @@ enum When {
 /// One copy's surroundings.
 pub(crate) struct Copy<'a> {
     pub(super) session: &'a Session,
-    stream: &'a Arc<Stream>,
+    pub(super) stream: &'a Arc<Stream>,
     when: When,
 }
 
@@ -119,14 +119,7 @@ impl Copy<'_> {
         let memory = &self.session.objects.memory;
         memory.check(destination, length as u64)?;
         check_host(source)?;
-        let pinned = memory.host.find(source.addr(), length).is_some();
-        // Pageable memory is read by the call.
-        let is_read_later = pinned || self.when != When::Later;
-        if is_read_later && self.session.objects.host_functions.are_unfinished() {
-            self.stream.synchronise(self.session)?;
-        }
-        // Copies of graphs land in pageable memory too.
-        self.wait_for_landing(source, length)?;
+        let pinned = self.is_ready_to_read(source, length)?;
         if length <= MAX_INLINE_COPY_BYTES {
             // SAFETY: the caller's promise; the bytes are copied into the queue before this returns.
             let bytes = unsafe { std::slice::from_raw_parts(source, length) };
@@ -137,6 +130,34 @@ impl Copy<'_> {
             // SAFETY: the caller's promise.
             unsafe { self.send(destination, source, length) }?;
         }
+        self.has_sent(pinned, length)
+    }
+
+    /// Waits until the bytes of host memory are what this copy shall take; whether they are pinned.
+    pub(super) fn is_ready_to_read(
+        &self,
+        source: *const u8,
+        length: usize,
+    ) -> Result<bool, CUresult> {
+        let memory = &self.session.objects.memory;
+        let pinned = memory.host.find(source.addr(), length).is_some();
+        // Pageable memory is read by the call.
+        let is_read_later = pinned || self.when != When::Later;
+        if is_read_later && self.session.objects.host_functions.are_unfinished() {
+            self.stream.synchronise(self.session)?;
+        }
+        // Copies of graphs land in pageable memory too.
+        self.wait_for_landing(source, length)?;
+        Ok(pinned)
+    }
+
+    /// Whether what lands in host memory may do so after the call.
+    pub(super) fn lands_later(&self, pinned: bool) -> bool {
+        self.when == When::InGraph || (self.when == When::Later && pinned)
+    }
+
+    /// Waits for a copy from host memory where its call does.
+    pub(super) fn has_sent(&self, pinned: bool, length: usize) -> Result<(), CUresult> {
         if self.when == When::Now && (pinned || length > MAX_INLINE_COPY_BYTES) {
             return self.stream.synchronise(self.session);
         }
@@ -188,7 +209,7 @@ impl Copy<'_> {
         memory.check(source, length as u64)?;
         check_host(destination)?;
         let pinned = memory.host.find(destination.addr(), length).is_some();
-        if self.when == When::InGraph || (self.when == When::Later && pinned) {
+        if self.lands_later(pinned) {
             // SAFETY: pinned memory stays until it is freed, and freeing waits for what lands in it; other memory is the program's to keep.
             return unsafe { self.fetch(destination, source, length) };
         }
@@ -272,18 +293,29 @@ impl Copy<'_> {
         source: u64,
         length: usize,
     ) -> Result<(), CUresult> {
+        let post = |transfer| {
+            let stream = self.stream.wire_id();
+            let request = GpurunFetchFromDevice::new(source, length as u64, transfer, stream);
+            self.session
+                .post_operations(self.stream, operations_of(length), &request, &[])
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.fetch_as(destination, length, post) }
+    }
+
+    /// A posted copy, whose call `post` posts with the number of its transfer.
+    ///
+    /// # Safety
+    /// As [`Copy::fetch`].
+    pub(super) unsafe fn fetch_as(
+        &self,
+        destination: *mut u8,
+        length: usize,
+        post: impl FnOnce(u64) -> Result<(), CUresult>,
+    ) -> Result<(), CUresult> {
         // SAFETY: the caller's promise.
         let transfer = unsafe { self.session.link.expect_transfer(destination, length) };
-        let request = GpurunFetchFromDevice::new(
-            source,
-            length as u64,
-            transfer.number,
-            self.stream.wire_id(),
-        );
-        let posted =
-            self.session
-                .post_operations(self.stream, operations_of(length), &request, &[]);
-        if let Err(code) = posted {
+        if let Err(code) = post(transfer.number) {
             self.session.link.withdraw_transfer(&transfer);
             return Err(code);
         }
@@ -348,7 +380,7 @@ fn operations_of(length: usize) -> u64 {
 }
 
 /// The null page is never memory of a program.
-fn check_host(pointer: *const u8) -> Result<(), CUresult> {
+pub(super) fn check_host(pointer: *const u8) -> Result<(), CUresult> {
     if pointer.addr() < 4096 {
         Err(CUresult::INVALID_VALUE)
     } else {

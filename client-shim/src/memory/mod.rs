@@ -1,7 +1,7 @@
 //! Device and host memory, copies, fills, pointer attributes.
 //!
 //! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`copy`] moves bytes, [`boxes`] boxes of
-//! them, [`fill`] sets them, [`mod@pointer`] tells what an address is.
+//! them, [`volume`] boxes of arrays, [`fill`] sets them, [`mod@pointer`] tells what an address is.
 
 mod boxes;
 mod copy;
@@ -9,6 +9,7 @@ mod device;
 mod fill;
 mod host;
 mod pointer;
+mod volume;
 mod windows;
 
 use driver_api::abi::CUresult;

@@ -247,6 +247,7 @@ const SCALARS: &[(&str, Wire)] = &[
     ("usize", Wire::Size),
     ("f32", Wire::F32),
     ("CUlimit", Wire::U32),
+    ("CUarray_format", Wire::U32),
     ("CUfunction_attribute", Wire::U32),
     ("CUfunc_cache", Wire::U32),
     ("CUcontext", Wire::Handle("ContextId")),

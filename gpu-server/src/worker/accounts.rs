@@ -8,6 +8,7 @@
 //! |---|---|
 //! | memory mapped in a window | its size |
 //! | memory that the driver places | its size, in whole chunks; small pieces share chunks |
+//! | an array | its bytes in tiles of 64 bytes by 8 rows, in whole chunks as the above |
 //! | a context | what the order says that one takes, or what is assumed for the kind of device: with its stacks, buffers and code |
 //! | what the software GPU makes beside (variables of modules) | what its driver reports beyond the other three, after each module, and twice a second |
 //!

@@ -18,6 +18,7 @@ use driver_api::abi::{CUcontext, CUdevice, CUevent, CUstream};
 use driver_api::result::CUresult;
 use driver_api::wire::request;
 
+use super::array;
 use super::call::{Call, CallError};
 use super::end::lock;
 use super::graph;
@@ -362,6 +363,7 @@ pub(crate) fn gpurunPrimaryRelease(
 fn give_back(call: &Call<'_>, context: &Context) {
     let memory = &call.session.memory;
     memory.give_back_all_of(call.driver(), context.serial);
+    array::give_back_all_of(call.session, context.serial);
     memory.accounts.context_is_gone(context.device);
 }
 

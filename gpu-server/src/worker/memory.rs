@@ -14,6 +14,8 @@
 #![expect(unsafe_code, reason = "calls the driver")]
 #![expect(non_snake_case, reason = "rows have the driver's names")]
 
+mod volume;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -37,6 +39,8 @@ use super::staging::BUFFER_BYTES;
 use super::stream::Stream;
 use super::transfer::{Part, Target};
 use crate::driver::cuda;
+
+pub(crate) use volume::*;
 
 /// What is mapped in a window has this granularity.
 pub(crate) use crate::ledger::CHUNK_BYTES;

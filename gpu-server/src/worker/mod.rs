@@ -13,6 +13,7 @@
 //!               └─ outbox <── reply                          point of a stream ──> poller ──> outbox
 //! ```
 
+pub(crate) mod array;
 pub(crate) mod context;
 pub(crate) mod event;
 pub(crate) mod launch;
@@ -21,6 +22,7 @@ pub(crate) mod memory;
 pub(crate) mod module;
 pub(crate) mod pace;
 pub(crate) mod stream;
+pub(crate) mod texture;
 
 mod accounts;
 mod call;

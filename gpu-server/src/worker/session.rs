@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use driver_api::Driver;
 use driver_api::result::CUresult;
 
+use super::array::Array;
 use super::context::Context;
 use super::end::{End, lock};
 use super::event::Event;
@@ -24,8 +25,10 @@ use super::poller::Poller;
 use super::schedule::Lanes;
 use super::stream::Stream;
 use super::table::{
-    MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_GATES, MAX_LINKS, MAX_MODULES, MAX_STREAMS, Table,
+    MAX_ARRAYS, MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_GATES, MAX_LINKS, MAX_MODULES,
+    MAX_STREAMS, Table,
 };
+use super::texture::Object;
 use super::transfer::Transfers;
 use super::virtual_memory::Physical;
 use super::words::Words;
@@ -81,6 +84,8 @@ pub(crate) struct Session {
     pub(crate) libraries: Table<Library>,
     pub(crate) functions: Table<Arc<Function>>,
     pub(crate) gates: Table<Gate>,
+    pub(crate) arrays: Table<Arc<Array>>,
+    pub(crate) textures: Table<Object>,
     pub(crate) physical: Table<Arc<Physical>>,
     pub(crate) links: Table<Arc<Link>>,
     pub(crate) graphs: Graphs,
@@ -115,6 +120,8 @@ impl Session {
             libraries: Table::new(MAX_MODULES),
             functions: Table::new(MAX_FUNCTIONS),
             gates: Table::new(MAX_GATES),
+            arrays: Table::new(MAX_ARRAYS),
+            textures: Table::new(MAX_ARRAYS),
             physical: Table::new(MAX_RANGES),
             links: Table::new(MAX_LINKS),
             graphs: Graphs::default(),
@@ -139,6 +146,7 @@ impl Session {
         self.events.retain(|event| event.context != serial);
         self.links.retain(|link| link.context != serial);
         self.gates.retain(|gate| gate.context != serial);
+        self.textures.retain(|texture| texture.context != serial);
         self.modules.retain(|module| module.context != serial);
         self.functions
             .retain(|function| function.context != Some(serial));

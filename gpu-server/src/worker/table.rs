@@ -27,6 +27,8 @@ pub(crate) const MAX_GATES: usize = 64 << 10;
 pub(crate) const MAX_EVENTS: usize = 4 << 20;
 /// Most modules, and most libraries, of one session.
 pub(crate) const MAX_MODULES: usize = 256 << 10;
+/// Most arrays, and most textures and surfaces, of one session.
+pub(crate) const MAX_ARRAYS: usize = 1 << 20;
 /// Most functions and kernels of one session.
 pub(crate) const MAX_FUNCTIONS: usize = 4 << 20;
 

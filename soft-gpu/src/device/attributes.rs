@@ -73,10 +73,20 @@ pub(super) fn value(driver: &Driver, device: usize, attribute: u32) -> Option<i3
         // Memory: largest pitch, alignments, clock, width, L2.
         11 => i32::MAX,
         14 | 30 => 512,
-        23 => 32,
+        51 => 32,
         36 => CLOCK_KHZ,
         37 => 64,
         38 => 4 << 20,
+        // Textures and surfaces: widths, heights and depths, layers, pitch.
+        21 | 22 | 56 | 70 => 128 << 10,
+        23 | 57 => 64 << 10,
+        24..=26 | 47..=49 | 58..=60 => 16 << 10,
+        27 | 28 | 42 | 45 | 46 | 52 | 53 | 55 | 61 | 63 | 64 | 66 | 67 | 73 | 74 | 77 => 32 << 10,
+        29 | 43 | 62 | 65 => 2048,
+        54 | 68 => 2046,
+        69 => 1 << 28,
+        71 => 65000,
+        72 => 2_097_120,
         // What it is.
         13 => CLOCK_KHZ,
         33 => super::pci_bus(device),

@@ -35,6 +35,7 @@ mod printf;
 mod program;
 mod rows;
 mod services;
+mod texture;
 mod video;
 mod warp;
 
@@ -48,6 +49,7 @@ pub use heap::Heap;
 pub use path::Path;
 pub use pool::Pool;
 pub use program::{Program, ProgramAttributes};
+pub use texture::{Descriptor, Resource, SURFACE, TEXTURE};
 
 use crate::threads::lock;
 use frame::Place;

@@ -30,6 +30,12 @@ use crate::stream::{Operation, find};
 /// Pageable bytes that an asynchronous copy takes along instead of waiting.
 const MAX_STAGED_BYTES: u64 = 1 << 20;
 
+/// `CU_MEMORYTYPE_*`
+const HOST: c_uint = 1;
+const DEVICE: c_uint = 2;
+const ARRAY: c_uint = 3;
+const UNIFIED: c_uint = 4;
+
 /// One end of a copy.
 #[derive(Debug, Clone, Copy)]
 enum End {
@@ -39,21 +45,41 @@ enum End {
     Device(u64),
     /// Whichever the address turns out to be.
     Any(u64),
+    /// A place in an array.
+    Array(InArray),
+}
+
+/// Where a box begins in an array.
+#[derive(Debug, Clone, Copy)]
+struct InArray {
+    address: u64,
+    array: CUarray,
+    /// Bytes, rows, slices.
+    origin: [usize; 3],
 }
 
 impl End {
-    /// `CU_MEMORYTYPE_*`
     fn kind(self) -> c_uint {
         match self {
-            Self::Host(_) => 1,
-            Self::Device(_) => 2,
-            Self::Any(_) => 4,
+            Self::Host(_) => HOST,
+            Self::Device(_) => DEVICE,
+            Self::Array(_) => ARRAY,
+            Self::Any(_) => UNIFIED,
         }
     }
 
     fn address(self) -> u64 {
         match self {
             Self::Host(address) | Self::Device(address) | Self::Any(address) => address,
+            Self::Array(place) => place.address,
+        }
+    }
+
+    /// The array, and where the box begins in it.
+    fn array(self) -> (CUarray, [usize; 3]) {
+        match self {
+            Self::Array(place) => (place.array, place.origin),
+            _ => (CUarray(0), [0; 3]),
         }
     }
 
@@ -65,7 +91,7 @@ impl End {
             return Ok(false);
         }
         match self {
-            Self::Device(_) => Err(CUresult::INVALID_VALUE),
+            Self::Device(_) | Self::Array(_) => Err(CUresult::INVALID_VALUE),
             Self::Any(_) if known => Err(CUresult::INVALID_VALUE),
             _ if address == 0 => Err(CUresult::INVALID_VALUE),
             _ => Ok(true),
@@ -236,26 +262,28 @@ impl Copy {
     pub(crate) fn description(&self) -> CUDA_MEMCPY3D {
         let (to, from) = (self.shape.destination, self.shape.source);
         let height = |pitch: Pitch| pitch.slice.checked_div(pitch.row).unwrap_or(0) as usize;
+        let (src_array, src_origin) = self.source.array();
+        let (dst_array, dst_origin) = self.destination.array();
         CUDA_MEMCPY3D {
-            src_x_in_bytes: 0,
-            src_y: 0,
-            src_z: 0,
+            src_x_in_bytes: src_origin[0],
+            src_y: src_origin[1],
+            src_z: src_origin[2],
             src_lod: 0,
             src_memory_type: self.source.kind(),
             src_host: self.source.address() as *const c_void,
             src_device: self.source.address(),
-            src_array: CUarray(0),
+            src_array,
             reserved0: core::ptr::null_mut(),
             src_pitch: from.row as usize,
             src_height: height(from),
-            dst_x_in_bytes: 0,
-            dst_y: 0,
-            dst_z: 0,
+            dst_x_in_bytes: dst_origin[0],
+            dst_y: dst_origin[1],
+            dst_z: dst_origin[2],
             dst_lod: 0,
             dst_memory_type: self.destination.kind(),
             dst_host: self.destination.address() as *mut c_void,
             dst_device: self.destination.address(),
-            dst_array: CUarray(0),
+            dst_array,
             reserved1: core::ptr::null_mut(),
             dst_pitch: to.row as usize,
             dst_height: height(to),
@@ -438,6 +466,7 @@ struct Side {
     kind: c_uint,
     host: u64,
     device: u64,
+    array: CUarray,
     /// Bytes, rows, slices.
     origin: [usize; 3],
     pitch: usize,
@@ -447,11 +476,11 @@ struct Side {
 
 impl Side {
     /// The first byte, and the distances.
-    fn resolve(&self, width: usize, rows: usize) -> Result<(End, Pitch), CUresult> {
-        const HOST: c_uint = 1;
-        const DEVICE: c_uint = 2;
-        const ARRAY: c_uint = 3;
-        const UNIFIED: c_uint = 4;
+    fn resolve(&self, size: [usize; 3]) -> Result<(End, Pitch), CUresult> {
+        if self.kind == ARRAY {
+            return self.resolve_array(size);
+        }
+        let [width, rows, _] = size;
         let row = if self.pitch == 0 { width } else { self.pitch };
         let height = if self.height == 0 { rows } else { self.height };
         if rows > 1 && row < width.saturating_add(self.origin[0]) {
@@ -472,7 +501,6 @@ impl Side {
             HOST => End::Host(at(self.host)?),
             DEVICE => End::Device(at(self.device)?),
             UNIFIED => End::Any(at(self.device)?),
-            ARRAY => return Err(CUresult::NOT_SUPPORTED),
             _ => return Err(CUresult::INVALID_VALUE),
         };
         Ok((
@@ -483,11 +511,29 @@ impl Side {
             },
         ))
     }
+
+    /// [`Side::resolve`] for an array, whose rows and slices follow each other without gaps.
+    fn resolve_array(&self, size: [usize; 3]) -> Result<(End, Pitch), CUresult> {
+        let array = crate::array::find(driver()?, self.array)?;
+        let [x, y, z] = self.origin.map(|origin| origin as u64);
+        if !array.shape.holds([x, y, z], size.map(|size| size as u64)) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let [row, rows, _] = array.shape.extent();
+        let slice = row * rows;
+        let place = InArray {
+            address: array.base + z * slice + y * row + x,
+            array: self.array,
+            origin: self.origin,
+        };
+        Ok((End::Array(place), Pitch { row, slice }))
+    }
 }
 
-fn rectangle(from: &Side, to: &Side, [width, height, depth]: [usize; 3]) -> Result<Copy, CUresult> {
-    let (source, source_pitch) = from.resolve(width, height)?;
-    let (destination, destination_pitch) = to.resolve(width, height)?;
+fn rectangle(from: &Side, to: &Side, size: [usize; 3]) -> Result<Copy, CUresult> {
+    let [width, height, depth] = size;
+    let (source, source_pitch) = from.resolve(size)?;
+    let (destination, destination_pitch) = to.resolve(size)?;
     let shape = Shape {
         width: width as u64,
         height: height as u64,
@@ -521,6 +567,7 @@ unsafe fn copy_2d(
         kind: copy.src_memory_type,
         host: copy.src_host as u64,
         device: copy.src_device,
+        array: copy.src_array,
         origin: [copy.src_x_in_bytes, copy.src_y, 0],
         pitch: copy.src_pitch,
         height: 0,
@@ -529,6 +576,7 @@ unsafe fn copy_2d(
         kind: copy.dst_memory_type,
         host: copy.dst_host as u64,
         device: copy.dst_device,
+        array: copy.dst_array,
         origin: [copy.dst_x_in_bytes, copy.dst_y, 0],
         pitch: copy.dst_pitch,
         height: 0,
@@ -565,6 +613,7 @@ unsafe fn describe_3d(parameters: *const CUDA_MEMCPY3D) -> Result<Copy, CUresult
         kind: copy.src_memory_type,
         host: copy.src_host as u64,
         device: copy.src_device,
+        array: copy.src_array,
         origin: [copy.src_x_in_bytes, copy.src_y, copy.src_z],
         pitch: copy.src_pitch,
         height: copy.src_height,
@@ -573,6 +622,7 @@ unsafe fn describe_3d(parameters: *const CUDA_MEMCPY3D) -> Result<Copy, CUresult
         kind: copy.dst_memory_type,
         host: copy.dst_host as u64,
         device: copy.dst_device,
+        array: copy.dst_array,
         origin: [copy.dst_x_in_bytes, copy.dst_y, copy.dst_z],
         pitch: copy.dst_pitch,
         height: copy.dst_height,
@@ -588,4 +638,110 @@ pub(crate) unsafe fn cuMemcpy3D_v2(copy: *const CUDA_MEMCPY3D) -> CUresult {
 pub(crate) unsafe fn cuMemcpy3DAsync_v2(copy: *const CUDA_MEMCPY3D, stream: CUstream) -> CUresult {
     // SAFETY: the caller's promise is the same.
     done(unsafe { describe_3d(copy) }.and_then(|copy| self::copy(copy, stream, When::Posted)))
+}
+
+/// So many bytes of a row of an array of one dimension, or of the first row.
+fn in_array(array: CUarray, offset: usize, byte_count: usize) -> Result<End, CUresult> {
+    let side = Side {
+        kind: ARRAY,
+        host: 0,
+        device: 0,
+        array,
+        origin: [offset, 0, 0],
+        pitch: 0,
+        height: 0,
+    };
+    side.resolve([byte_count, 1, 1]).map(|(end, _)| end)
+}
+
+fn array_line(
+    ends: impl FnOnce() -> Result<(End, End), CUresult>,
+    byte_count: usize,
+    stream: CUstream,
+    when: When,
+) -> CUresult {
+    let copied = ends().and_then(|(to, from)| copy(of_line(to, from, byte_count), stream, when));
+    done(copied)
+}
+
+pub(crate) unsafe fn cuMemcpyHtoA_v2(
+    dst_array: CUarray,
+    dst_offset: usize,
+    src_host: *const c_void,
+    byte_count: usize,
+) -> CUresult {
+    let from = End::Host(src_host as u64);
+    let ends = || Ok((in_array(dst_array, dst_offset, byte_count)?, from));
+    array_line(ends, byte_count, CUstream(0), When::Done)
+}
+
+pub(crate) unsafe fn cuMemcpyHtoAAsync_v2(
+    dst_array: CUarray,
+    dst_offset: usize,
+    src_host: *const c_void,
+    byte_count: usize,
+    stream: CUstream,
+) -> CUresult {
+    let from = End::Host(src_host as u64);
+    let ends = || Ok((in_array(dst_array, dst_offset, byte_count)?, from));
+    array_line(ends, byte_count, stream, When::Posted)
+}
+
+pub(crate) unsafe fn cuMemcpyAtoH_v2(
+    dst_host: *mut c_void,
+    src_array: CUarray,
+    src_offset: usize,
+    byte_count: usize,
+) -> CUresult {
+    let to = End::Host(dst_host as u64);
+    let ends = || Ok((to, in_array(src_array, src_offset, byte_count)?));
+    array_line(ends, byte_count, CUstream(0), When::Done)
+}
+
+pub(crate) unsafe fn cuMemcpyAtoHAsync_v2(
+    dst_host: *mut c_void,
+    src_array: CUarray,
+    src_offset: usize,
+    byte_count: usize,
+    stream: CUstream,
+) -> CUresult {
+    let to = End::Host(dst_host as u64);
+    let ends = || Ok((to, in_array(src_array, src_offset, byte_count)?));
+    array_line(ends, byte_count, stream, When::Posted)
+}
+
+pub(crate) unsafe fn cuMemcpyDtoA_v2(
+    dst_array: CUarray,
+    dst_offset: usize,
+    src_device: CUdeviceptr,
+    byte_count: usize,
+) -> CUresult {
+    let from = End::Device(src_device);
+    let ends = || Ok((in_array(dst_array, dst_offset, byte_count)?, from));
+    array_line(ends, byte_count, CUstream(0), When::Posted)
+}
+
+pub(crate) unsafe fn cuMemcpyAtoD_v2(
+    dst_device: CUdeviceptr,
+    src_array: CUarray,
+    src_offset: usize,
+    byte_count: usize,
+) -> CUresult {
+    let to = End::Device(dst_device);
+    let ends = || Ok((to, in_array(src_array, src_offset, byte_count)?));
+    array_line(ends, byte_count, CUstream(0), When::Posted)
+}
+
+pub(crate) unsafe fn cuMemcpyAtoA_v2(
+    dst_array: CUarray,
+    dst_offset: usize,
+    src_array: CUarray,
+    src_offset: usize,
+    byte_count: usize,
+) -> CUresult {
+    let ends = || {
+        let to = in_array(dst_array, dst_offset, byte_count)?;
+        Ok((to, in_array(src_array, src_offset, byte_count)?))
+    };
+    array_line(ends, byte_count, CUstream(0), When::Posted)
 }

@@ -17,6 +17,8 @@ pub(crate) enum Operand<'t> {
     Double(u64),
     /// `[base+offset]`
     Address(Box<Operand<'t>>, i64),
+    /// `[a, {b, c}]`: an object and a place in it
+    Place(Vec<Operand<'t>>),
     /// `{a, b}`
     Vector(Vec<Operand<'t>>),
     /// `(a, b)`, in calls
@@ -368,6 +370,11 @@ impl<'t> BodyParser<'t> {
 
     fn address(&mut self, depth: u32) -> Result<Operand<'t>, PtxError> {
         let base = self.operand(depth + 1)?;
+        if self.lexer.accept(b',')? {
+            let mut parts = vec![base];
+            parts.extend(self.sequence(b']', depth)?);
+            return Ok(Operand::Place(parts));
+        }
         let (base, mut offset) = match base {
             Operand::Offset(name, offset) => (Operand::Name(name), offset),
             other => (other, 0),

@@ -12,7 +12,7 @@ use super::form::Form;
 use super::names::{Binding, Names, Register, special};
 use super::{
     Linker, Place, allocate, asynchronous, atomic, compare, control, convert, float, integer,
-    matrix, memory, video, warp,
+    matrix, memory, texture, video, warp,
 };
 
 /// Largest frame-local memory of one function.
@@ -313,7 +313,8 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             || matrix::decode(self, &mut form, operands)?
             || asynchronous::decode(self, &mut form, operands)?
             || video::decode(self, &mut form, operands)?
-            || atomic::decode(self, &mut form, operands)?;
+            || atomic::decode(self, &mut form, operands)?
+            || texture::decode(self, &mut form, operands)?;
         if !known {
             return form.refuse();
         }

@@ -1,7 +1,7 @@
 //! From PTX to operations.
 //!
 //! Each function is decoded on its own: [`function`] resolves names and hands every instruction to its family
-//! ([`integer`], [`float`], [`video`], [`compare`], [`convert`], [`memory`], [`atomic`], [`asynchronous`], [`warp`], [`matrix`],
+//! ([`integer`], [`float`], [`video`], [`compare`], [`convert`], [`memory`], [`atomic`], [`asynchronous`], [`texture`], [`warp`], [`matrix`],
 //! [`control`]), which picks handlers;
 //! [`allocate`] then finds rows for the virtual registers. A form that no family knows is an error that names it.
 
@@ -19,6 +19,7 @@ mod matrix;
 mod memory;
 mod names;
 mod reuse;
+mod texture;
 mod video;
 mod warp;
 

@@ -1,0 +1,196 @@
+//! The arithmetic of surfaces: bytes at places of an array.
+//!
+//! The first coordinate counts bytes. What is outside is a fault, or is moved to the nearest element, or is zero and takes nothing.
+
+use super::super::fault::FaultKind;
+use super::Elements;
+use super::descriptor::Descriptor;
+use super::sample::Geometry;
+
+/// What happens outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Bounds {
+    Trap,
+    Clamp,
+    Zero,
+}
+
+/// What is done with a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Reduction {
+    Add,
+    Min,
+    Max,
+    MinSigned,
+    MaxSigned,
+    And,
+    Or,
+}
+
+/// Loads, stores or reduces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Load,
+    Store,
+    Reduce(Reduction),
+}
+
+/// An access; in [`Op::immediate`](super::Op).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Access {
+    pub(crate) geometry: Geometry,
+    pub(crate) bounds: Bounds,
+    pub(crate) act: Act,
+    /// Bytes of an element, and how many elements.
+    pub(crate) bytes: u8,
+    pub(crate) count: u8,
+}
+
+/// Kind, words, address.
+type Failure = (FaultKind, &'static str, Option<u64>);
+
+impl Access {
+    /// As one number.
+    pub(crate) fn code(self) -> i64 {
+        let act = match self.act {
+            Act::Load => 0,
+            Act::Store => 1,
+            Act::Reduce(reduction) => 2 + reduction as u8,
+        };
+        i64::from(self.geometry as u8)
+            | i64::from(self.bounds as u8) << 4
+            | i64::from(act) << 8
+            | i64::from(self.bytes) << 16
+            | i64::from(self.count) << 24
+    }
+
+    pub(super) fn of(code: i64) -> Self {
+        use Reduction::*;
+        let reductions = [Add, Min, Max, MinSigned, MaxSigned, And, Or];
+        Self {
+            geometry: Geometry::of(code as u8 & 15),
+            bounds: match code >> 4 & 15 {
+                0 => Bounds::Trap,
+                1 => Bounds::Clamp,
+                _ => Bounds::Zero,
+            },
+            act: match (code >> 8) as u8 {
+                0 => Act::Load,
+                1 => Act::Store,
+                number => Act::Reduce(reductions[usize::from(number - 2) % reductions.len()]),
+            },
+            bytes: (code >> 16) as u8,
+            count: (code >> 24) as u8,
+        }
+    }
+
+    /// The address of a place, or nothing where an access outside does nothing.
+    fn address(&self, descriptor: &Descriptor, place: [i32; 4]) -> Result<Option<u64>, Failure> {
+        let level = descriptor.level(0);
+        let bytes = i64::from(self.bytes) * i64::from(self.count);
+        let [mut x, mut y, mut z] = match self.geometry {
+            Geometry::Line => [place[0], 0, 0],
+            Geometry::Plane => [place[0], place[1], 0],
+            Geometry::Volume => [place[0], place[1], place[2]],
+            Geometry::Lines => [place[1], 0, place[0]],
+            _ => [place[1], place[2], place[0]],
+        }
+        .map(i64::from);
+        let last = [
+            level.row as i64 - bytes,
+            level.size[1] - 1,
+            level.size[2] - 1,
+        ];
+        let is_inside = [x, y, z]
+            .iter()
+            .zip(last)
+            .all(|(at, last)| (0..=last).contains(at));
+        match self.bounds {
+            _ if is_inside => {}
+            Bounds::Zero => return Ok(None),
+            Bounds::Trap => return Err((FaultKind::IllegalAddress, "outside of a surface", None)),
+            Bounds::Clamp => {
+                [x, y, z] = [
+                    x.min(last[0]).max(0),
+                    y.min(last[1]).max(0),
+                    z.min(last[2]).max(0),
+                ];
+            }
+        }
+        if x % bytes.max(1) != 0 {
+            let words = "a place in a surface that is no multiple of the access's size";
+            return Err((FaultKind::Misaligned, words, None));
+        }
+        let offset = (z as u64)
+            .wrapping_mul(level.slice)
+            .wrapping_add((y as u64).wrapping_mul(level.row))
+            .wrapping_add(x as u64);
+        Ok(Some(level.base.wrapping_add(offset)))
+    }
+
+    /// Does it: what was loaded.
+    pub(super) fn perform(
+        &self,
+        descriptor: &Descriptor,
+        place: [i32; 4],
+        values: [u64; 4],
+        elements: &mut Elements<'_>,
+    ) -> Result<[u64; 4], Failure> {
+        let mut loaded = [0; 4];
+        let Some(address) = self.address(descriptor, place)? else {
+            return Ok(loaded);
+        };
+        let missing = |address| {
+            (
+                FaultKind::IllegalAddress,
+                "a surface's memory",
+                Some(address),
+            )
+        };
+        let (bytes, count) = (usize::from(self.bytes).clamp(1, 8), usize::from(self.count));
+        let all = (bytes * count).min(16);
+        match self.act {
+            Act::Load => {
+                let element = elements.read(address, all).map_err(missing)?;
+                for (value, part) in loaded.iter_mut().zip(element[..all].chunks(bytes)) {
+                    let mut word = [0; 8];
+                    word[..part.len()].copy_from_slice(part);
+                    *value = u64::from_le_bytes(word);
+                }
+            }
+            Act::Store => {
+                let mut element = [0; 16];
+                for (part, value) in element[..all].chunks_mut(bytes).zip(values) {
+                    let word = value.to_le_bytes();
+                    part.copy_from_slice(&word[..part.len()]);
+                }
+                elements.write(address, &element[..all]).map_err(missing)?;
+            }
+            Act::Reduce(reduction) => {
+                let operand = values[0] as u32;
+                let change = |value: u32| reduction.apply(value, operand);
+                elements.change(address, change).map_err(missing)?;
+            }
+        }
+        Ok(loaded)
+    }
+}
+
+impl Reduction {
+    fn apply(self, value: u32, operand: u32) -> u32 {
+        let signed = |choose: fn(i32, i32) -> i32| {
+            choose(value.cast_signed(), operand.cast_signed()).cast_unsigned()
+        };
+        match self {
+            Self::Add => value.wrapping_add(operand),
+            Self::Min => value.min(operand),
+            Self::Max => value.max(operand),
+            Self::MinSigned => signed(i32::min),
+            Self::MaxSigned => signed(i32::max),
+            Self::And => value & operand,
+            Self::Or => value | operand,
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Textures and surfaces against scalar arithmetic written anew, in double precision, and what is a fault.
+
+mod support;
+
+use soft_gpu::exec::{Descriptor, FaultKind, Resource, SURFACE, TEXTURE};
+use support::{Argument, Kernel, Run, kernels};
+
+const WIDTH: usize = 13;
+const HEIGHT: usize = 7;
+const POINTS: usize = 64;
+const F32: u32 = 0x20;
+
+const SAMPLE: &str = "
+.version 7.0
+.target sm_70
+.address_size 64
+.visible .entry k(.param .u64 points, .param .u64 out, .param .u64 texture)
+{
+    .reg .f32 %f<7>;
+    .reg .b32 %r<2>;
+    .reg .b64 %rd<6>;
+    mov.u32 %r1, %tid.x;
+    ld.param.u64 %rd1, [points];
+    mul.wide.u32 %rd2, %r1, 8;
+    add.u64 %rd1, %rd1, %rd2;
+    ld.global.v2.f32 {%f1, %f2}, [%rd1];
+    ld.param.u64 %rd3, [texture];
+    tex.2d.v4.f32.f32 {%f3, %f4, %f5, %f6}, [%rd3, {%f1, %f2}];
+    ld.param.u64 %rd4, [out];
+    mul.wide.u32 %rd2, %r1, 16;
+    add.u64 %rd4, %rd4, %rd2;
+    st.global.v4.f32 [%rd4], {%f3, %f4, %f5, %f6};
+    ret;
+}
+";
+
+/// `suld`, an addition, and `sust` of a word at the places of the threads, and a sum of all threads in the first word.
+fn surface_kernel(bounds: &str) -> String {
+    format!(
+        "
+.version 7.0
+.target sm_70
+.address_size 64
+.visible .entry k(.param .u64 places, .param .u64 surface, .param .u32 addend)
+{{
+    .reg .b32 %r<7>;
+    .reg .b64 %rd<4>;
+    mov.u32 %r1, %tid.x;
+    ld.param.u64 %rd1, [places];
+    mul.wide.u32 %rd2, %r1, 8;
+    add.u64 %rd1, %rd1, %rd2;
+    ld.global.v2.u32 {{%r2, %r3}}, [%rd1];
+    ld.param.u64 %rd3, [surface];
+    suld.b.2d.b32.{bounds} %r4, [%rd3, {{%r2, %r3}}];
+    ld.param.u32 %r6, [addend];
+    add.u32 %r4, %r4, %r6;
+    sust.b.2d.b32.{bounds} [%rd3, {{%r2, %r3}}], %r4;
+    mov.u32 %r5, 0;
+    sured.b.add.2d.u32.{bounds} [%rd3, {{%r5, %r5}}], 1;
+    ret;
+}}
+"
+    )
+}
+
+fn image() -> Vec<f32> {
+    (0..WIDTH * HEIGHT * 2)
+        .map(|i| ((i * 37 + 11) % 101) as f32 / 8.0)
+        .collect()
+}
+
+fn descriptor(magic: u64, image: &[f32]) -> Descriptor {
+    Descriptor {
+        base: image.as_ptr() as u64,
+        size: [WIDTH as u64, HEIGHT as u64, 0],
+        format: F32,
+        channels: 2,
+        ..Descriptor::new(magic, Resource::Array)
+    }
+}
+
+/// The element that a number means: none for the border.
+fn reference_place(number: f64, size: usize, mode: u32, normalised: bool) -> Option<usize> {
+    let size = size as f64;
+    let folded = match mode {
+        3 if number < 0.0 || number >= size => return None,
+        0 if normalised => number - size * (number / size).floor(),
+        2 if normalised => {
+            let place = number - 2.0 * size * (number / (2.0 * size)).floor();
+            if place < size {
+                place
+            } else {
+                2.0 * size - 1.0 - place
+            }
+        }
+        _ => number.clamp(0.0, size - 1.0),
+    };
+    Some(folded as usize)
+}
+
+fn reference(how: &Descriptor, image: &[f32], [x, y]: [f32; 2]) -> [f64; 2] {
+    let normalised = how.flags & 2 != 0;
+    let scaled = |value: f32, size: usize| match normalised {
+        true => f64::from(value * size as f32),
+        false => f64::from(value),
+    };
+    let points = [scaled(x, WIDTH), scaled(y, HEIGHT)];
+    let element = |column: f64, row: f64| -> [f64; 2] {
+        let column = reference_place(column, WIDTH, how.address_modes[0], normalised);
+        let row = reference_place(row, HEIGHT, how.address_modes[1], normalised);
+        match (column, row) {
+            (Some(column), Some(row)) => {
+                let at = (row * WIDTH + column) * 2;
+                [f64::from(image[at]), f64::from(image[at + 1])]
+            }
+            _ => [f64::from(how.border[0]), f64::from(how.border[1])],
+        }
+    };
+    if how.filter == 0 {
+        return element(points[0].floor(), points[1].floor());
+    }
+    let firsts = points.map(|point| (point - 0.5).floor());
+    let share = |d: usize| ((points[d] - 0.5 - firsts[d]) * 256.0).round() / 256.0;
+    let mut sum = [0.0; 2];
+    for (right, below) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+        let weight = |part: u8, share: f64| if part == 1 { share } else { 1.0 - share };
+        let weight = weight(right, share(0)) * weight(below, share(1));
+        let colour = element(firsts[0] + f64::from(right), firsts[1] + f64::from(below));
+        for (sum, colour) in sum.iter_mut().zip(colour) {
+            *sum += weight * colour;
+        }
+    }
+    sum
+}
+
+fn sample(
+    kernel: &Kernel,
+    how: &Descriptor,
+    image: &mut [f32],
+    points: &mut [[f32; 2]],
+) -> Vec<[f32; 4]> {
+    let mut out = vec![[0.0; 4]; points.len()];
+    let mut run = Run::new(kernel, 1, points.len() as u32);
+    run.buffer(image);
+    let mut object = [*how];
+    let arguments = [
+        run.buffer(points),
+        run.buffer(&mut out),
+        run.buffer(&mut object),
+    ];
+    run.launch(&arguments).unwrap();
+    out
+}
+
+#[test]
+fn every_filter_and_address_mode_is_what_the_guide_says() {
+    for kernel in kernels(SAMPLE, "k") {
+        for variant in 0..32_u32 {
+            let (mode, filter, flags) = (variant & 3, variant >> 2 & 1, variant >> 3 & 1);
+            let mut image = image();
+            let how = Descriptor {
+                address_modes: [mode, (mode + (variant >> 4)) & 3, 0],
+                filter,
+                flags: flags * 2,
+                border: [5.0, 6.0, 7.0, 8.0],
+                ..descriptor(TEXTURE, &image)
+            };
+            let place = |i: usize, size: usize| {
+                let place = ((i * 53) % (size * 192)) as f32 / 64.0 - size as f32 + 0.005;
+                if flags == 1 {
+                    place / size as f32
+                } else {
+                    place
+                }
+            };
+            let mut points: Vec<[f32; 2]> = (0..POINTS)
+                .map(|i| [place(i, WIDTH), place(i * 7 + 3, HEIGHT)])
+                .collect();
+            let got = sample(&kernel, &how, &mut image, &mut points);
+            for (point, got) in points.iter().zip(got) {
+                let wanted = reference(&how, &image, *point);
+                for channel in 0..2 {
+                    let difference = f64::from(got[channel]) - wanted[channel];
+                    // A weight may be rounded to its neighbour.
+                    assert!(
+                        difference.abs() < 0.11,
+                        "{:?}, {variant} at {point:?}: {got:?}, {wanted:?}",
+                        kernel.path
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn channels_that_are_not_there_are_nothing_and_opaque() {
+    for kernel in kernels(SAMPLE, "k") {
+        let mut image = image();
+        let how = descriptor(TEXTURE, &image);
+        let got = sample(&kernel, &how, &mut image, &mut [[3.5, 2.5]]);
+        let at = (2 * WIDTH + 3) * 2;
+        assert_eq!(got, [[image[at], image[at + 1], 0.0, 1.0]]);
+    }
+}
+
+#[test]
+fn what_is_no_texture_or_not_there_is_a_fault() {
+    for kernel in kernels(SAMPLE, "k") {
+        let (mut image, mut points, mut out) =
+            (image(), vec![[0.5_f32; 2]; 1], vec![[0_f32; 4]; 1]);
+        let surface = descriptor(SURFACE, &image);
+        let far = Descriptor {
+            base: 0x1234_5000,
+            ..descriptor(TEXTURE, &image)
+        };
+        let huge = Descriptor {
+            size: [u64::MAX; 3],
+            channels: u32::MAX,
+            first_level: u32::MAX,
+            levels: u32::MAX,
+            base: u64::MAX,
+            address_modes: [3; 3],
+            filter: 1,
+            ..descriptor(TEXTURE, &image)
+        };
+        for object in [surface, far, huge] {
+            let mut object = [object];
+            let mut run = Run::new(&kernel, 1, 1);
+            run.buffer(&mut image);
+            let (points, out) = (run.buffer(&mut points), run.buffer(&mut out));
+            let texture = run.buffer(&mut object);
+            let fault = run.launch(&[points, out, texture]).unwrap_err();
+            assert_eq!(fault.kind, FaultKind::IllegalAddress, "{fault}");
+            // A value that is no address at all.
+            let fault = run.launch(&[points, out, Argument::U64(7)]).unwrap_err();
+            assert!(fault.to_string().contains("texture"), "{fault}");
+        }
+    }
+}
+
+fn change(bounds: &str, places: &[[i32; 2]]) -> (Vec<f32>, Vec<Result<(), FaultKind>>) {
+    let mut words = Vec::new();
+    let mut results = Vec::new();
+    for kernel in kernels(&surface_kernel(bounds), "k") {
+        let mut image = vec![0.0_f32; WIDTH * HEIGHT * 2];
+        let mut places = places.to_vec();
+        let mut object = [descriptor(SURFACE, &image)];
+        let mut run = Run::new(&kernel, 1, places.len() as u32);
+        run.buffer(&mut image);
+        let (places, surface) = (run.buffer(&mut places), run.buffer(&mut object));
+        let arguments = [places, surface, Argument::U32(100)];
+        let result = run.launch(&arguments);
+        results.push(result.map(|_| ()).map_err(|fault| fault.kind));
+        words = image;
+    }
+    (words, results)
+}
+
+#[test]
+fn surfaces_load_store_and_add_where_they_are_told() {
+    let (words, results) = change("trap", &[[8, 2], [4, 0], [100, 6]]);
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    let word = |x: usize, y: usize| words[y * WIDTH * 2 + x / 4].to_bits();
+    assert_eq!([word(8, 2), word(4, 0), word(100, 6)], [100; 3]);
+    assert_eq!(word(0, 0), 3);
+    assert_eq!(words.iter().filter(|word| word.to_bits() != 0).count(), 4);
+}
+
+#[test]
+fn outside_of_a_surface_is_a_fault_or_its_edge_or_nothing() {
+    let outside = [[8, HEIGHT as i32]];
+    let (_, results) = change("trap", &outside);
+    assert!(results.iter().all(|r| *r == Err(FaultKind::IllegalAddress)));
+    let (words, results) = change("clamp", &[[9000, HEIGHT as i32]]);
+    assert!(results.iter().all(Result::is_ok));
+    assert_eq!(words.last().unwrap().to_bits(), 100);
+    let (words, results) = change("zero", &[[-4, 1]]);
+    assert!(results.iter().all(Result::is_ok));
+    assert_eq!(
+        words[1..].iter().filter(|word| word.to_bits() != 0).count(),
+        0
+    );
+    let (_, results) = change("trap", &[[2, 1]]);
+    assert!(results.iter().all(|r| *r == Err(FaultKind::Misaligned)));
+}
