@@ -89,21 +89,21 @@ unsafe extern "C" {
         array: CUarray,
     ) -> CUresult;
 
-    #[row(385, refused = "not served yet: arrays", blocks = never, since = 11060)]
+    #[row(385, refused = "not served yet: arrays that are mapped later", blocks = never, since = 11060)]
     fn cuArrayGetMemoryRequirements(
         #[out] memory_requirements: *mut CUDA_ARRAY_MEMORY_REQUIREMENTS,
         array: CUarray,
         device: CUdevice,
     ) -> CUresult;
 
-    #[row(386, refused = "not served yet: arrays", blocks = never, since = 11020)]
+    #[row(386, refused = "not served yet: arrays with planes", blocks = never, since = 11020)]
     fn cuArrayGetPlane(
         #[out] plane_array: *mut CUarray,
         array: CUarray,
         plane_idx: c_uint,
     ) -> CUresult;
 
-    #[row(387, refused = "not served yet: arrays", blocks = never, since = 11010)]
+    #[row(387, refused = "not served yet: sparse arrays", blocks = never, since = 11010)]
     fn cuArrayGetSparseProperties(
         #[out] sparse_properties: *mut CUDA_ARRAY_SPARSE_PROPERTIES,
         array: CUarray,
@@ -126,14 +126,14 @@ unsafe extern "C" {
         level: c_uint,
     ) -> CUresult;
 
-    #[row(391, refused = "not served yet: arrays", blocks = never, since = 11060)]
+    #[row(391, refused = "not served yet: arrays that are mapped later", blocks = never, since = 11060)]
     fn cuMipmappedArrayGetMemoryRequirements(
         #[out] memory_requirements: *mut CUDA_ARRAY_MEMORY_REQUIREMENTS,
         mipmap: CUmipmappedArray,
         device: CUdevice,
     ) -> CUresult;
 
-    #[row(392, refused = "not served yet: arrays", blocks = never, since = 11010)]
+    #[row(392, refused = "not served yet: sparse arrays", blocks = never, since = 11010)]
     fn cuMipmappedArrayGetSparseProperties(
         #[out] sparse_properties: *mut CUDA_ARRAY_SPARSE_PROPERTIES,
         mipmap: CUmipmappedArray,

@@ -367,14 +367,14 @@ unsafe extern "C" {
     #[row(210, local, blocks = never, since = 11070, test = "surface_module")]
     fn cuModuleGetLoadingMode(#[out] mode: *mut CUmoduleLoadingMode) -> CUresult;
 
-    #[row(211, refused = "not served yet: textures and surfaces", blocks = unbounded, since = 3000)]
+    #[row(211, refused = "not served yet: texture and surface references", blocks = unbounded, since = 3000)]
     fn cuModuleGetSurfRef(
         #[out] surf_ref: *mut CUsurfref,
         module: CUmodule,
         #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(212, refused = "not served yet: textures and surfaces", blocks = unbounded, since = 2000)]
+    #[row(212, refused = "not served yet: texture and surface references", blocks = unbounded, since = 2000)]
     fn cuModuleGetTexRef(
         #[out] tex_ref: *mut CUtexref,
         module: CUmodule,

@@ -28,10 +28,10 @@ unsafe extern "C" {
         surf_object: CUsurfObject,
     ) -> CUresult;
 
-    #[row(599, refused = "not served yet: textures and surfaces", blocks = never, since = 3000)]
+    #[row(599, refused = "not served yet: texture and surface references", blocks = never, since = 3000)]
     fn cuSurfRefGetArray(#[out] array: *mut CUarray, surf_ref: CUsurfref) -> CUresult;
 
-    #[row(600, refused = "not served yet: textures and surfaces", blocks = never, since = 3000)]
+    #[row(600, refused = "not served yet: texture and surface references", blocks = never, since = 3000)]
     fn cuSurfRefSetArray(surf_ref: CUsurfref, array: CUarray, flags: c_uint) -> CUresult;
 
     #[row(606, asked, via = gpurunTextureCreate, blocks = device, since = 5000, test = "surface_texture")]
@@ -63,10 +63,10 @@ unsafe extern "C" {
         tex_object: CUtexObject,
     ) -> CUresult;
 
-    #[row(611, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    #[row(611, refused = "not served yet: texture and surface references", blocks = never, since = 2000)]
     fn cuTexRefCreate(#[creates] tex_ref: *mut CUtexref) -> CUresult;
 
-    #[row(612, refused = "not served yet: textures and surfaces", blocks = unbounded, since = 2000)]
+    #[row(612, refused = "not served yet: texture and surface references", blocks = unbounded, since = 2000)]
     fn cuTexRefDestroy(#[destroys] tex_ref: CUtexref) -> CUresult;
 
     #[row(
@@ -77,55 +77,55 @@ unsafe extern "C" {
     )]
     fn cuTexRefGetAddress(#[out] pdptr: *mut CUdeviceptr_v1, tex_ref: CUtexref) -> CUresult;
 
-    #[row(614, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    #[row(614, refused = "not served yet: texture and surface references", blocks = never, since = 2000)]
     fn cuTexRefGetAddressMode(
         #[out] pam: *mut CUaddress_mode,
         tex_ref: CUtexref,
         dim: c_int,
     ) -> CUresult;
 
-    #[row(615, refused = "not served yet: textures and surfaces", blocks = never, since = 3020)]
+    #[row(615, refused = "not served yet: texture and surface references", blocks = never, since = 3020)]
     fn cuTexRefGetAddress_v2(#[out] pdptr: *mut CUdeviceptr, tex_ref: CUtexref) -> CUresult;
 
-    #[row(616, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    #[row(616, refused = "not served yet: texture and surface references", blocks = never, since = 2000)]
     fn cuTexRefGetArray(#[out] array: *mut CUarray, tex_ref: CUtexref) -> CUresult;
 
-    #[row(617, refused = "not served yet: textures and surfaces", blocks = never, since = 8000)]
+    #[row(617, refused = "not served yet: texture and surface references", blocks = never, since = 8000)]
     fn cuTexRefGetBorderColor(
         #[out(count = 4)] border_color: *mut f32,
         tex_ref: CUtexref,
     ) -> CUresult;
 
-    #[row(618, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    #[row(618, refused = "not served yet: texture and surface references", blocks = never, since = 2000)]
     fn cuTexRefGetFilterMode(#[out] pfm: *mut CUfilter_mode, tex_ref: CUtexref) -> CUresult;
 
-    #[row(619, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    #[row(619, refused = "not served yet: texture and surface references", blocks = never, since = 2000)]
     fn cuTexRefGetFlags(#[out] flags: *mut c_uint, tex_ref: CUtexref) -> CUresult;
 
-    #[row(620, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    #[row(620, refused = "not served yet: texture and surface references", blocks = never, since = 2000)]
     fn cuTexRefGetFormat(
         #[out] format: *mut CUarray_format,
         #[out] num_channels: *mut c_int,
         tex_ref: CUtexref,
     ) -> CUresult;
 
-    #[row(621, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(621, refused = "not served yet: texture and surface references", blocks = never, since = 5000)]
     fn cuTexRefGetMaxAnisotropy(#[out] pmax_aniso: *mut c_int, tex_ref: CUtexref) -> CUresult;
 
-    #[row(622, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(622, refused = "not served yet: texture and surface references", blocks = never, since = 5000)]
     fn cuTexRefGetMipmapFilterMode(#[out] pfm: *mut CUfilter_mode, tex_ref: CUtexref) -> CUresult;
 
-    #[row(623, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(623, refused = "not served yet: texture and surface references", blocks = never, since = 5000)]
     fn cuTexRefGetMipmapLevelBias(#[out] pbias: *mut f32, tex_ref: CUtexref) -> CUresult;
 
-    #[row(624, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(624, refused = "not served yet: texture and surface references", blocks = never, since = 5000)]
     fn cuTexRefGetMipmapLevelClamp(
         #[out] pmin_mipmap_level_clamp: *mut f32,
         #[out] pmax_mipmap_level_clamp: *mut f32,
         tex_ref: CUtexref,
     ) -> CUresult;
 
-    #[row(625, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(625, refused = "not served yet: texture and surface references", blocks = never, since = 5000)]
     fn cuTexRefGetMipmappedArray(
         #[out] mipmapped_array: *mut CUmipmappedArray,
         tex_ref: CUtexref,
@@ -157,7 +157,7 @@ unsafe extern "C" {
         pitch: c_uint,
     ) -> CUresult;
 
-    #[row(628, refused = "not served yet: textures and surfaces", blocks = never, since = 3020)]
+    #[row(628, refused = "not served yet: texture and surface references", blocks = never, since = 3020)]
     fn cuTexRefSetAddress2D_v2(
         tex_ref: CUtexref,
         #[input] desc: *const CUDA_ARRAY_DESCRIPTOR,
@@ -165,7 +165,7 @@ unsafe extern "C" {
         pitch: usize,
     ) -> CUresult;
 
-    #[row(629, refused = "not served yet: textures and surfaces", blocks = never, since = 4010)]
+    #[row(629, refused = "not served yet: texture and surface references", blocks = never, since = 4010)]
     fn cuTexRefSetAddress2D_v3(
         tex_ref: CUtexref,
         #[input] desc: *const CUDA_ARRAY_DESCRIPTOR,
@@ -173,10 +173,10 @@ unsafe extern "C" {
         pitch: usize,
     ) -> CUresult;
 
-    #[row(630, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    #[row(630, refused = "not served yet: texture and surface references", blocks = never, since = 2000)]
     fn cuTexRefSetAddressMode(tex_ref: CUtexref, dim: c_int, am: CUaddress_mode) -> CUresult;
 
-    #[row(631, refused = "not served yet: textures and surfaces", blocks = never, since = 3020)]
+    #[row(631, refused = "not served yet: texture and surface references", blocks = never, since = 3020)]
     fn cuTexRefSetAddress_v2(
         #[out(nullable)] byte_offset: *mut usize,
         tex_ref: CUtexref,
@@ -184,45 +184,45 @@ unsafe extern "C" {
         bytes: usize,
     ) -> CUresult;
 
-    #[row(632, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    #[row(632, refused = "not served yet: texture and surface references", blocks = never, since = 2000)]
     fn cuTexRefSetArray(tex_ref: CUtexref, array: CUarray, flags: c_uint) -> CUresult;
 
-    #[row(633, refused = "not served yet: textures and surfaces", blocks = never, since = 8000)]
+    #[row(633, refused = "not served yet: texture and surface references", blocks = never, since = 8000)]
     fn cuTexRefSetBorderColor(
         tex_ref: CUtexref,
         #[input(count = 4)] border_color: *mut f32,
     ) -> CUresult;
 
-    #[row(634, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    #[row(634, refused = "not served yet: texture and surface references", blocks = never, since = 2000)]
     fn cuTexRefSetFilterMode(tex_ref: CUtexref, fm: CUfilter_mode) -> CUresult;
 
-    #[row(635, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    #[row(635, refused = "not served yet: texture and surface references", blocks = never, since = 2000)]
     fn cuTexRefSetFlags(tex_ref: CUtexref, flags: c_uint) -> CUresult;
 
-    #[row(636, refused = "not served yet: textures and surfaces", blocks = never, since = 2000)]
+    #[row(636, refused = "not served yet: texture and surface references", blocks = never, since = 2000)]
     fn cuTexRefSetFormat(
         tex_ref: CUtexref,
         fmt: CUarray_format,
         num_packed_components: c_int,
     ) -> CUresult;
 
-    #[row(637, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(637, refused = "not served yet: texture and surface references", blocks = never, since = 5000)]
     fn cuTexRefSetMaxAnisotropy(tex_ref: CUtexref, max_aniso: c_uint) -> CUresult;
 
-    #[row(638, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(638, refused = "not served yet: texture and surface references", blocks = never, since = 5000)]
     fn cuTexRefSetMipmapFilterMode(tex_ref: CUtexref, fm: CUfilter_mode) -> CUresult;
 
-    #[row(639, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(639, refused = "not served yet: texture and surface references", blocks = never, since = 5000)]
     fn cuTexRefSetMipmapLevelBias(tex_ref: CUtexref, bias: f32) -> CUresult;
 
-    #[row(640, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(640, refused = "not served yet: texture and surface references", blocks = never, since = 5000)]
     fn cuTexRefSetMipmapLevelClamp(
         tex_ref: CUtexref,
         min_mipmap_level_clamp: f32,
         max_mipmap_level_clamp: f32,
     ) -> CUresult;
 
-    #[row(641, refused = "not served yet: textures and surfaces", blocks = never, since = 5000)]
+    #[row(641, refused = "not served yet: texture and surface references", blocks = never, since = 5000)]
     fn cuTexRefSetMipmappedArray(
         tex_ref: CUtexref,
         mipmapped_array: CUmipmappedArray,

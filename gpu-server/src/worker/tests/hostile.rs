@@ -6,6 +6,7 @@ use driver_api::device_graph;
 use driver_api::id::{FunctionId, ModuleId, StreamId};
 use driver_api::result::CUresult;
 use driver_api::stream_memory::{MAX_OPERATIONS, StreamMemoryOperation, kind};
+use driver_api::volume::{self, End, Volume};
 use driver_api::wire::Request;
 use driver_api::wire::{RequestVisitor, request as r, visit_requests};
 use proptest::prelude::*;
@@ -49,6 +50,51 @@ fn transfers_follow_their_rules() {
         let (mut client, base) = client();
         map(&mut client, base, super::CHUNK_BYTES);
         attempt(&mut client, base);
+        violates(&client);
+    }
+}
+
+#[test]
+fn boxes_of_arrays_follow_their_rules() {
+    const NO_KIND: u32 = 9;
+    let volume = |destination: u32, source: u32, address: u64| Volume {
+        destination: End {
+            kind: destination.into(),
+            address: address.into(),
+            ..End::default()
+        },
+        source: End {
+            kind: source.into(),
+            address: address.into(),
+            ..End::default()
+        },
+        extent: [4.into(), 1.into(), 1.into()],
+    };
+    let copies = [
+        (volume::ARRAY, volume::TRAVELS, "short"),
+        (volume::TRAVELS, volume::ARRAY, ""),
+        (volume::ARRAY, volume::LINEAR, "bytes"),
+        (NO_KIND, volume::LINEAR, ""),
+        (volume::LINEAR, volume::LINEAR, ""),
+    ];
+    for (destination, source, bytes) in copies {
+        let (mut client, base) = client();
+        map(&mut client, base, super::CHUNK_BYTES);
+        let mut rest = volume(destination, source, base).as_bytes().to_vec();
+        rest.extend_from_slice(bytes.as_bytes());
+        client.post(&r::GpurunCopyVolume::new(StreamId(0)), &rest);
+        violates(&client);
+    }
+    let readings = [
+        volume(volume::TRAVELS, volume::LINEAR, 0)
+            .as_bytes()
+            .to_vec(),
+        volume(volume::ARRAY, volume::ARRAY, 0).as_bytes().to_vec(),
+        vec![0; 100],
+    ];
+    for rest in readings {
+        let (mut client, _) = client();
+        client.post(&r::GpurunFetchVolume::new(StreamId(0), 1), &rest);
         violates(&client);
     }
 }
