@@ -222,7 +222,8 @@ impl Stream {
         if !self.has_reached(mark) {
             session.wait_until(|| self.has_reached(mark))?;
         }
-        self.fault.check()
+        self.fault.check()?;
+        session.objects.memory.mapped.after_wait(session)
     }
 
     /// Before work of so many operations of the driver: waits while the stream is full. The caller holds no lock.
@@ -275,7 +276,30 @@ pub(crate) fn synchronise_context(session: &Session, context: &Context) -> Resul
     for (stream, _) in &marks {
         stream.fault.check()?;
     }
-    context.fault.check()
+    context.fault.check()?;
+    session.objects.memory.mapped.after_wait(session)
+}
+
+/// Everything that may be under way, in whatever context.
+fn busy_streams(session: &Session) -> Vec<Arc<Stream>> {
+    let objects = &session.objects;
+    let mut streams = objects.streams.select(Stream::is_busy);
+    let contexts = objects.contexts.select(|context| context.legacy.is_busy());
+    streams.extend(contexts.iter().map(|context| Arc::clone(&context.legacy)));
+    streams
+}
+
+/// Whether anything may be under way.
+pub(crate) fn is_any_busy(session: &Session) -> bool {
+    !busy_streams(session).is_empty()
+}
+
+/// Marks everything that is under way, so that its end is told.
+pub(crate) fn mark_all(session: &Session) -> Result<(), CUresult> {
+    let streams = busy_streams(session);
+    streams
+        .iter()
+        .try_for_each(|stream| stream.mark(session, false).map(drop))
 }
 
 /// The stream that the caller means: the legacy stream, the thread's own, or one that it made. One that is captured is refused, and its
@@ -448,7 +472,7 @@ pub(crate) fn query(session: &Session, stream: &Stream, mark: u64) -> Result<(),
     }
     stream.fault.check()?;
     if stream.has_reached(mark) {
-        Ok(())
+        session.objects.memory.mapped.after_wait(session)
     } else {
         Err(CUresult::NOT_READY)
     }

@@ -5,9 +5,10 @@ use std::sync::Mutex;
 
 use tests::{Server, Transport, Way, program, repository, run};
 
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 6] = [
     "surface_context",
     "surface_graph",
+    "surface_host",
     "surface_memory",
     "surface_module",
     "surface_stream",

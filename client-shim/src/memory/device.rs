@@ -31,7 +31,7 @@ use driver_api::wire::request::{
 };
 
 use super::host::{self, HostMemory};
-use super::out;
+use super::{Mapped, out};
 use crate::capture;
 use crate::context::Context;
 use crate::entry::code;
@@ -61,6 +61,7 @@ pub(crate) struct Memory {
     /// Held by who answers it.
     answering: Mutex<()>,
     pub(crate) host: HostMemory,
+    pub(crate) mapped: Mapped,
 }
 
 /// What is at an address.

@@ -1,13 +1,14 @@
 //! Device and host memory, copies, fills, pointer attributes.
 //!
-//! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`copy`] moves bytes, [`boxes`] boxes of
-//! them, [`fill`] sets them, [`mod@pointer`] tells what an address is.
+//! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`mapped`] lets the device reach it, [`copy`]
+//! moves bytes, [`boxes`] boxes of them, [`fill`] sets them, [`mod@pointer`] tells what an address is.
 
 mod boxes;
 mod copy;
 mod device;
 mod fill;
 mod host;
+mod mapped;
 mod pointer;
 mod windows;
 
@@ -18,6 +19,7 @@ pub(crate) use copy::*;
 pub(crate) use device::*;
 pub(crate) use fill::*;
 pub(crate) use host::*;
+pub(crate) use mapped::*;
 pub(crate) use pointer::*;
 pub(crate) use windows::{Windows, give_back};
 

@@ -15,6 +15,7 @@ use super::janitor::Job;
 use super::launch::Gate;
 use super::linker::Link;
 use super::memory::{MAX_RANGES, Memory};
+use super::mirrors::Mirrors;
 use super::module::{Function, Library, Module};
 use super::outbox::Outbox;
 use super::output::Output;
@@ -83,6 +84,7 @@ pub(crate) struct Session {
     pub(crate) physical: Table<Arc<Physical>>,
     pub(crate) links: Table<Arc<Link>>,
     pub(crate) memory: Memory,
+    pub(crate) mirrors: Mirrors,
     pub(crate) transfers: Transfers,
     pub(crate) poller: Poller,
     pub(crate) janitor: Sender<Job>,
@@ -116,6 +118,7 @@ impl Session {
             physical: Table::new(MAX_RANGES),
             links: Table::new(MAX_LINKS),
             memory,
+            mirrors: Mirrors::default(),
             transfers: Transfers::default(),
             poller: Poller::default(),
             janitor,
@@ -135,6 +138,7 @@ impl Session {
         self.streams.retain(is_elsewhere);
         self.events.retain(|event| event.context != serial);
         self.links.retain(|link| link.context != serial);
+        self.mirrors.forget_context(serial);
         self.gates.retain(|gate| gate.context != serial);
         self.modules.retain(|module| module.context != serial);
         self.functions
