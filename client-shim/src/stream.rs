@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use driver_api::abi::{
-    CUcontext, CUdevice, CUevent, CUgreenCtx, CUresult, CUstream, CUstreamCallback,
+    CUcontext, CUdevice, CUdeviceptr, CUevent, CUgreenCtx, CUresult, CUstream, CUstreamCallback,
 };
 use driver_api::id::StreamId;
 use driver_api::per_thread::{self, PER_THREAD};
@@ -32,6 +32,7 @@ use crate::event;
 use crate::handles::Handle;
 use crate::launch;
 use crate::link::Placed;
+use crate::managed;
 use crate::memory::out;
 use crate::objects::{Fault, unique};
 use crate::session::{self, Session};
@@ -503,6 +504,15 @@ pub(crate) unsafe fn cuStreamWaitEvent(
         }
         event.wait_in(session, &stream, flags)
     })())
+}
+
+pub(crate) unsafe fn cuStreamAttachMemAsync(
+    stream: CUstream,
+    dptr: CUdeviceptr,
+    length: usize,
+    flags: c_uint,
+) -> CUresult {
+    code(managed::attach(stream, dptr, length, flags))
 }
 
 pub(crate) unsafe fn cuStreamGetFlags(stream: CUstream, flags: *mut c_uint) -> CUresult {

@@ -154,6 +154,29 @@ static void variables(CUmodule module) {
     }
 }
 
+// A library's, which the newer runtimes ask so.
+static void variables_of_library() {
+    CUlibrary library;
+    CUkernel kernel;
+    CUdeviceptr counter = 0, plain = 0;
+    size_t size = 0;
+    OK("cuLibraryLoadData", &library, (const void *)VARIABLES, (CUjit_option *)nullptr, (void **)nullptr, 0u, (CUlibraryOption *)nullptr,
+       (void **)nullptr, 0u);
+    OK("cuLibraryGetManaged", &counter, &size, library, (const char *)"counter");
+    REQUIRE(counter && size == 4);
+    FAILS("cuLibraryGetManaged", &plain, &size, library, (const char *)"plain");
+    OK("cuLibraryGetKernel", &kernel, library, (const char *)"bump");
+    unsigned *own = (unsigned *)(uintptr_t)counter;
+    REQUIRE(*own == 40);
+    *own = 50;
+    unsigned by = 3, at = 0;
+    void *parameters[] = {&by, &at};
+    OK("cuLaunchKernel", (CUfunction)kernel, 1u, 1u, 1u, 1u, 1u, 1u, 0u, stream, (void **)parameters, (void **)nullptr);
+    OK("cuStreamSynchronize", stream);
+    REQUIRE(*own == 53);
+    OK("cuLibraryUnload", library);
+}
+
 static void attributes() {
     unsigned *memory = managed<unsigned>(1000);
     CUdeviceptr at = address(memory + 10);
@@ -271,6 +294,7 @@ int main(int count, char **arguments) {
     advice(device);
     attachment();
     variables(variable_module);
+    variables_of_library();
     OK("cuModuleUnload", variable_module);
     return pass("managed memory");
 }

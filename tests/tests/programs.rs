@@ -3,7 +3,7 @@
 use tests::{Outcome, Server, Transport, Way, program, repository, run};
 
 /// Those that take no arguments and check themselves.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 11] = [
     "vector_add",
     "tiled_matmul",
     "shuffle_reduction",
@@ -13,6 +13,8 @@ const PROGRAMS: [&str; 9] = [
     "multi_thread",
     "driver_api",
     "graphs",
+    "mapped",
+    "managed",
 ];
 
 fn run_program(way: &Way, variant: &str, name: &str) -> Outcome {

@@ -5,10 +5,11 @@ use std::sync::Mutex;
 
 use tests::{Server, Transport, Way, program, repository, run};
 
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "surface_context",
     "surface_graph",
     "surface_host",
+    "surface_managed",
     "surface_memory",
     "surface_module",
     "surface_stream",

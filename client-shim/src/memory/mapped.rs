@@ -22,12 +22,13 @@
 #![expect(unsafe_code, reason = "compares and writes the program's memory")]
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use driver_api::abi::CUresult;
-use driver_api::mirror::{Change, Mirror};
+use driver_api::mirror::{CHANGE_BYTES, Change, Mirror};
 use driver_api::wire::reply;
 use driver_api::wire::request::{GpurunHostMap, GpurunHostPull, GpurunHostPush, GpurunHostUnmap};
 use protocol::limits::MAX_INLINE_COPY_BYTES;
@@ -36,6 +37,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::host::{self, Pinned};
 use crate::link::{sleep_while, wake_all};
 use crate::log;
+use crate::module::Owner;
 use crate::process;
 use crate::session::{self, Session, malformed};
 use crate::stream;
@@ -58,8 +60,8 @@ const LOOK_AROUND: Duration = Duration::from_secs(1);
 enum Kind {
     /// Pinned memory: both sides may write it at any time.
     Pinned,
-    /// Managed memory of this context.
-    Managed { context: u32 },
+    /// Managed memory of this context; variables go with their module or library.
+    Managed { context: u32, owner: Option<Owner> },
 }
 
 #[derive(Debug)]
@@ -93,6 +95,8 @@ pub(crate) struct Mapped {
     is_stale: AtomicBool,
     /// The program may have changed managed memory since it was compared.
     may_be_written: AtomicBool,
+    /// Managed memory was attached to the host or to one stream: the program may touch it while other work runs.
+    is_attached: AtomicBool,
     has_thread: AtomicBool,
     /// Counts work; the thread sleeps on it.
     work: AtomicU32,
@@ -149,9 +153,9 @@ impl Mapped {
         }
         let memory = &session.objects.memory;
         host::wait_for_landings(session, &memory.host.landing_in(pinned.start, pinned.size))?;
-        // Whole words: what else is in the first and in the last is the program's too, on the same page.
-        let start = pinned.start - pinned.start % size_of::<u64>();
-        let end = (pinned.start + pinned.size).next_multiple_of(size_of::<u64>());
+        // Whole changes, as the worker finds them: what else is in the first and in the last is the program's too, on the same page.
+        let start = pinned.start - pinned.start % CHANGE_BYTES;
+        let end = (pinned.start + pinned.size).next_multiple_of(CHANGE_BYTES);
         let first_page = start - start % PAGE;
         let pages = end.next_multiple_of(PAGE) - first_page;
         let (_, context) = session::current()?;
@@ -171,7 +175,7 @@ impl Mapped {
 
     /// Ends it, once nothing that runs may use it any more; the bytes are what the device left.
     pub(crate) fn unmap(&self, session: &Session, address: usize) -> Result<(), CUresult> {
-        let start = address - address % size_of::<u64>();
+        let start = address - address % CHANGE_BYTES;
         if !self.is_any() || !self.ranges().contains_key(&start) {
             return Ok(());
         }
@@ -188,10 +192,25 @@ impl Mapped {
         start: usize,
         bytes: usize,
         context: u32,
+        owner: Option<Owner>,
     ) -> Result<(), CUresult> {
         let mirror = Mirror::new(start, bytes).ok_or(CUresult::INVALID_VALUE)?;
-        self.insert(mirror, Kind::Managed { context });
+        self.insert(mirror, Kind::Managed { context, owner });
         Ok(())
+    }
+
+    /// Managed memory is the host's or one stream's from now on.
+    pub(crate) fn attach(&self) {
+        self.is_attached.store(true, SeqCst);
+    }
+
+    /// A module or a library has gone, and its variables.
+    pub(crate) fn forget_owner(&self, gone: Owner) {
+        if self.is_any() {
+            self.forget_if(
+                |kind| matches!(kind, Kind::Managed { owner: Some(owner), .. } if owner == gone),
+            );
+        }
     }
 
     /// Managed memory is given back.
@@ -210,18 +229,24 @@ impl Mapped {
         }
     }
 
-    /// A context has ended, and its managed memory, which begins at these addresses and has so many bytes.
-    pub(super) fn forget_context(&self, context: u32) -> Vec<(usize, usize)> {
+    /// A context has ended, and its managed memory, of which this is what was allocated.
+    pub(super) fn forget_context(&self, gone: u32) -> Vec<Range<u64>> {
+        self.forget_if(|kind| matches!(kind, Kind::Managed { context, .. } if context == gone))
+    }
+
+    fn forget_if(&self, is_gone: impl Fn(Kind) -> bool) -> Vec<Range<u64>> {
         let _pulling = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ranges = self.ranges();
-        let is_of_context =
-            |_: &usize, shared: &mut Shared| shared.kind == Kind::Managed { context };
-        let gone = ranges.extract_if(.., is_of_context);
-        let gone = gone
-            .map(|(start, shared)| (start, shared.mirror.bytes()))
-            .collect();
+        let gone = ranges.extract_if(.., |_, shared| is_gone(shared.kind));
+        let allocated = gone.filter_map(|(start, shared)| match shared.kind {
+            Kind::Managed { owner: None, .. } => {
+                Some(start as u64..(start + shared.mirror.bytes()) as u64)
+            }
+            _ => None,
+        });
+        let allocated = allocated.collect();
         self.any.store(!ranges.is_empty(), SeqCst);
-        gone
+        allocated
     }
 
     /// Before work is posted: it sees what the program has written.
@@ -269,13 +294,15 @@ impl Mapped {
 
     /// Posts what the program has changed; says whether there was anything.
     fn push(&self, session: &Session, which: Which) -> Result<bool, CUresult> {
-        let with_managed = which == Which::All && self.may_be_written.swap(false, SeqCst);
+        let may_be_written = which == Which::All && self.may_be_written.swap(false, SeqCst);
+        let is_attached = which == Which::All && self.is_attached.load(SeqCst);
+        let with_managed = may_be_written || is_attached;
         let mut changes = Vec::new();
         let mut is_changed = false;
         for shared in self.ranges().values_mut() {
             let (is_wanted, context) = match shared.kind {
                 Kind::Pinned => (which == Which::All || shared.is_small(), 0),
-                Kind::Managed { context } => (with_managed, context),
+                Kind::Managed { context, .. } => (with_managed, context),
             };
             let mut from = is_wanted.then_some(0);
             while let Some(first) = from {
@@ -333,7 +360,7 @@ impl Mapped {
         let mut ranges = self.ranges();
         for change in changes {
             let address = usize::try_from(change.address.get()).unwrap_or(0);
-            let range = ranges.range_mut(..=address.saturating_add(7)).next_back();
+            let range = ranges.range_mut(..=address).next_back();
             // What is in no range any more has nobody who would see it.
             if let Some((_, shared)) = range {
                 // SAFETY: pinned or managed memory, in the table as long as the program has it.
@@ -348,7 +375,7 @@ impl Mapped {
             0 => {
                 let ranges = self.ranges();
                 let mut contexts = ranges.values().filter_map(|shared| match shared.kind {
-                    Kind::Managed { context } => Some(context),
+                    Kind::Managed { context, .. } => Some(context),
                     Kind::Pinned => None,
                 });
                 contexts.next().unwrap_or(0)

@@ -1,6 +1,7 @@
 //! Device and host memory, copies, fills, pointer attributes.
 //!
-//! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`mapped`] lets the device reach it, [`copy`]
+//! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`mapped`] keeps alike what both
+//! sides reach, [`managed`] makes memory that is so from the beginning, [`copy`]
 //! moves bytes, [`boxes`] boxes of them, [`fill`] sets them, [`mod@pointer`] tells what an address is.
 
 mod boxes;
@@ -8,6 +9,7 @@ mod copy;
 mod device;
 mod fill;
 mod host;
+mod managed;
 mod mapped;
 mod pointer;
 mod windows;

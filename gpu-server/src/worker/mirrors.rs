@@ -60,6 +60,8 @@ enum Kind {
 struct Mirrored {
     mirror: Mirror,
     kind: Kind,
+    /// Those of the mirror's that there are: the last word may be less than one.
+    bytes: u64,
 }
 
 /// The ranges of a session, by address.
@@ -86,6 +88,17 @@ impl Mirrors {
         lock(&self.ranges).insert(address, mirrored);
     }
 
+    /// Device memory is compared once: what was known of it before is forgotten, as of a module that has gone.
+    fn insert_device(&self, address: u64, mirrored: Mirrored) {
+        let end = address + mirrored.bytes;
+        let mut ranges = lock(&self.ranges);
+        ranges.retain(|start, range| {
+            let is_apart = *start >= end || start + range.bytes <= address;
+            is_apart || range.kind == Kind::Pages
+        });
+        ranges.insert(address, mirrored);
+    }
+
     /// A context is gone, and its memory.
     pub(crate) fn forget_context(&self, serial: u64) {
         let kind = Kind::Device { context: serial };
@@ -105,7 +118,7 @@ impl Mirrors {
                     let is_known = unsafe { range.mirror.apply(first) };
                     is_known.then_some(1).ok_or(CUresult::INVALID_VALUE)?
                 }
-                Kind::Device { .. } => write_run(call, &mut range.mirror, changes)?,
+                Kind::Device { .. } => write_run(call, range, changes)?,
             };
             changes = &changes[taken..];
         }
@@ -118,7 +131,13 @@ impl Mirrors {
         let mut next = lock(&self.next);
         let (first, mut from) = std::mem::take(&mut *next);
         let mut found = Vec::new();
-        for (address, range) in lock(&self.ranges).range_mut(first..) {
+        let mut ranges = lock(&self.ranges);
+        // A module's variables go with it.
+        let memory = &call.session.memory;
+        ranges.retain(|address, range| {
+            largest != 0 || range.kind == Kind::Pages || memory.check(*address, range.bytes).is_ok()
+        });
+        for (address, range) in ranges.range_mut(first..) {
             let word = match *address == first {
                 true => std::mem::take(&mut from),
                 false => 0,
@@ -133,7 +152,7 @@ impl Mirrors {
                     let room = MAX_CHANGES - found.len();
                     range.mirror.collect(word, room, &mut found)
                 },
-                Kind::Device { .. } => compare(call, &mut range.mirror, word, &mut found)?,
+                Kind::Device { .. } => compare(call, range, word, &mut found)?,
             };
             if let Some(word) = left {
                 *next = (*address, word);
@@ -147,10 +166,11 @@ impl Mirrors {
 /// Compares device memory from a word on; where to go on, or none at the end.
 fn compare(
     call: &Call<'_>,
-    mirror: &mut Mirror,
+    range: &mut Mirrored,
     first: usize,
     found: &mut Vec<Change>,
 ) -> Result<Option<usize>, CUresult> {
+    let mirror = &mut range.mirror;
     let mut copy = vec![0_u64; PART_BYTES.min(mirror.bytes()) / WORD];
     let mut word = first;
     while word * WORD < mirror.bytes() {
@@ -160,11 +180,9 @@ fn compare(
             return Ok(Some(word));
         }
         let part = &mut copy[..words];
-        read(
-            call,
-            (mirror.start() + word * WORD) as u64,
-            part.as_mut_bytes(),
-        )?;
+        let bytes = (words * WORD).min(range.bytes as usize - word * WORD);
+        let address = (mirror.start() + word * WORD) as u64;
+        read(call, address, &mut part.as_mut_bytes()[..bytes])?;
         mirror.compare(word, part, found);
         word += words;
     }
@@ -172,7 +190,8 @@ fn compare(
 }
 
 /// Writes the first of these changes, and those that follow it closely in the same range, to device memory. How many they are.
-fn write_run(call: &Call<'_>, mirror: &mut Mirror, changes: &[Change]) -> Result<usize, CUresult> {
+fn write_run(call: &Call<'_>, range: &mut Mirrored, changes: &[Change]) -> Result<usize, CUresult> {
+    let mirror = &mut range.mirror;
     let start = changes[0].address.get();
     let mut end = start;
     let mut is_whole = true;
@@ -191,7 +210,7 @@ fn write_run(call: &Call<'_>, mirror: &mut Mirror, changes: &[Change]) -> Result
     if count == 0 {
         return Err(CUresult::INVALID_VALUE);
     }
-    let range_end = (mirror.start() + mirror.bytes()) as u64;
+    let range_end = mirror.start() as u64 + range.bytes;
     let mut copy = vec![0_u8; (end.min(range_end) - start) as usize];
     if !is_whole {
         // The program changes managed memory while no kernel uses it: what lies between stays as it is.
@@ -261,9 +280,14 @@ fn map(call: &Call<'_>, context: &Context, address: u64, size: u64) -> Result<()
     match (registered, Mirror::new(pages.addr(), size as usize)) {
         (Ok(()), Some(mirror)) => {
             let kind = Kind::Pages;
-            call.session
-                .mirrors
-                .insert(address, Mirrored { mirror, kind });
+            call.session.mirrors.insert(
+                address,
+                Mirrored {
+                    mirror,
+                    kind,
+                    bytes: size,
+                },
+            );
             Ok(())
         }
         (registered, _) => {
@@ -344,16 +368,22 @@ pub(crate) fn gpurunManage(
     call.session.mirrors.check_room(0)?;
     call.session.memory.check(address, size)?;
     let context = call.context()?.serial;
-    let mirror = Mirror::new(address as usize, size as usize).ok_or(CUresult::INVALID_VALUE)?;
+    let words = (size as usize).checked_next_multiple_of(WORD);
+    let mirror = words.and_then(|words| Mirror::new(address as usize, words));
+    let mirror = mirror.ok_or(CUresult::INVALID_VALUE)?;
     if request.is_fresh() != 0 {
         let (driver, stream) = way_to(call, address, size as usize)?;
         cuda!(driver, cuMemsetD8Async(address, 0, size as usize, stream))?;
         cuda!(driver, cuStreamSynchronize(stream))?;
     }
     let kind = Kind::Device { context };
-    call.session
-        .mirrors
-        .insert(address, Mirrored { mirror, kind });
+    let bytes = size;
+    let mirrored = Mirrored {
+        mirror,
+        kind,
+        bytes,
+    };
+    call.session.mirrors.insert_device(address, mirrored);
     Ok(())
 }
 
@@ -365,7 +395,7 @@ pub(crate) fn gpurunHostUnmap(
     let address = request.address();
     let session = call.session;
     let gone = lock(&session.mirrors.ranges).remove(&address);
-    let Mirrored { mirror, kind } = gone.ok_or(CUresult::INVALID_VALUE)?;
+    let Mirrored { mirror, kind, .. } = gone.ok_or(CUresult::INVALID_VALUE)?;
     if kind == Kind::Pages {
         session.memory.forget_host(address);
         let pages = std::ptr::with_exposed_provenance_mut::<c_void>(address as usize);
