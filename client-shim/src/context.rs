@@ -138,23 +138,44 @@ pub(crate) fn primary_of(session: &Session, device: CUdevice) -> Result<Arc<Cont
     found.into_iter().next().ok_or(CUresult::INVALID_DEVICE)
 }
 
+fn retain_primary(dev: CUdevice) -> Result<Arc<Context>, CUresult> {
+    let session = session::get()?;
+    let primary = primary_of(session, dev)?;
+    let mut retained = primary
+        .retained
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if *retained == 0 {
+        let flags = primary.flags.load(SeqCst);
+        session.ask_in(0, &GpurunPrimaryRetain::new(dev, primary.id, flags), &[])?;
+        primary.fault.clear();
+        primary.legacy.begin_anew();
+        primary.active.store(true, SeqCst);
+    }
+    *retained += 1;
+    drop(retained);
+    Ok(primary)
+}
+
+/// The current context; without one the first device's primary context, which stays then.
+pub(crate) fn current_or_primary() -> Result<Arc<Context>, CUresult> {
+    match session::current() {
+        Ok((_, context)) => Ok(context),
+        Err(CUresult::INVALID_CONTEXT) => {
+            let primary = primary_of(session::get()?, 0)?;
+            match primary.is_active() {
+                true => Ok(primary),
+                false => retain_primary(0),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
 pub(crate) unsafe fn cuDevicePrimaryCtxRetain(context: *mut CUcontext, dev: CUdevice) -> CUresult {
     code((|| {
         let place = out(context)?;
-        let session = session::get()?;
-        let primary = primary_of(session, dev)?;
-        let mut retained = primary
-            .retained
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if *retained == 0 {
-            let flags = primary.flags.load(SeqCst);
-            session.ask_in(0, &GpurunPrimaryRetain::new(dev, primary.id, flags), &[])?;
-            primary.fault.clear();
-            primary.legacy.begin_anew();
-            primary.active.store(true, SeqCst);
-        }
-        *retained += 1;
+        let primary = retain_primary(dev)?;
         // SAFETY: checked by `out`.
         unsafe { place.write(primary.handle()) };
         Ok(())

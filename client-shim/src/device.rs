@@ -20,6 +20,8 @@ use crate::entry::code;
 use crate::memory::out;
 use crate::session;
 
+/// `CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY`.
+const MANAGED_MEMORY: u32 = 83;
 /// The highest device attribute of CUDA 13.5 is far below; an unknown one below this answers 0, as absent features do.
 const MOST_ATTRIBUTES: u32 = 256;
 
@@ -226,7 +228,13 @@ pub(crate) unsafe fn cuDeviceGetAttribute(
 ) -> CUresult {
     code((|| {
         let place = out(pi)?;
-        let value = session::get()?.device(dev)?.attribute(attrib)?;
+        let session = session::get()?;
+        let has_windows = || session.objects.memory.has_windows();
+        let value = match session.device(dev)?.attribute(attrib)? {
+            // It is made in windows alone.
+            1 if attrib == MANAGED_MEMORY && !has_windows() => 0,
+            value => value,
+        };
         // SAFETY: checked by `out`.
         unsafe { place.write(value) };
         Ok(())

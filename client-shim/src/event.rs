@@ -270,6 +270,7 @@ pub(crate) unsafe fn cuEventSynchronize(event: CUevent) -> CUresult {
         }
         stream.fault.check()?;
         let session = session::get()?;
+        session.objects.memory.mapped.after_wait(session)?;
         session.objects.stream_ordered.settle(session)
     })())
 }

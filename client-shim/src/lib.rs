@@ -27,6 +27,7 @@ mod launch;
 mod link;
 mod linker;
 mod log;
+mod managed;
 mod memory;
 mod module;
 mod objects;

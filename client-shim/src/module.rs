@@ -121,7 +121,7 @@ pub(crate) struct SpecialLaunch {
 const MAX_ACCEPTED: usize = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
+pub(crate) enum Owner {
     Module(u32),
     Library(u32),
 }
@@ -306,6 +306,8 @@ pub(crate) unsafe fn cuModuleUnload(module: CUmodule) -> CUresult {
         )?;
         session.objects.modules.remove(module.id);
         forget_functions(session, Owner::Module(module.id));
+        let shared = &session.objects.memory.mapped;
+        shared.forget_owner(Owner::Module(module.id));
         Ok(())
     })())
 }
@@ -408,16 +410,36 @@ pub(crate) unsafe fn cuModuleGetFunction(
     })())
 }
 
+/// A variable that was found, and the managed memory that holds it, as addresses and sizes; none if it is not managed.
+struct Variable {
+    context: u32,
+    owner: Owner,
+    found: (u64, u64),
+    managed: (u64, u64),
+}
+
+impl Variable {
+    fn is_managed(&self) -> bool {
+        self.managed.1 > 0
+    }
+}
+
 /// Writes address and size of a variable, and remembers it as device memory.
 fn write_global(
     session: &Session,
-    context: u32,
-    found: (u64, u64),
+    variable: &Variable,
     dptr: *mut CUdeviceptr,
     bytes: *mut usize,
-) {
-    let (address, size) = found;
-    session.objects.memory.note_global(address, size, context);
+) -> Result<(), CUresult> {
+    let memory = &session.objects.memory;
+    let (start, length) = variable.managed;
+    if variable.is_managed() {
+        let end = start.checked_add(length).ok_or(CUresult::INVALID_VALUE)?;
+        let (context, owner) = (variable.context, variable.owner);
+        memory.note_managed_variable(session, context, owner, &(start..end))?;
+    }
+    let (address, size) = variable.found;
+    memory.note_global(address, size, variable.context, variable.is_managed());
     // SAFETY: not null, writable by the API's contract.
     unsafe {
         if !dptr.is_null() {
@@ -427,6 +449,7 @@ fn write_global(
             bytes.write(size as usize);
         }
     }
+    Ok(())
 }
 
 pub(crate) unsafe fn cuModuleGetGlobal_v2(
@@ -442,14 +465,13 @@ pub(crate) unsafe fn cuModuleGetGlobal_v2(
         let name = unsafe { owned_name(name) }?;
         let request = GpurunModuleGlobal::new(ModuleId(module.id));
         let reply = session.ask_in(module.context, &request, name.as_bytes())?;
-        write_global(
-            session,
-            module.context,
-            (reply.address(), reply.size()),
-            dptr,
-            bytes,
-        );
-        Ok(())
+        let variable = Variable {
+            context: module.context,
+            owner: Owner::Module(module.id),
+            found: (reply.address(), reply.size()),
+            managed: (reply.managed(), reply.managed_size()),
+        };
+        write_global(session, &variable, dptr, bytes)
     })())
 }
 

@@ -418,11 +418,14 @@ impl Session {
     ) -> Result<(), CUresult> {
         stream.fault.check()?;
         stream.admit(self, operations)?;
+        self.objects.memory.mapped.before_work(self)?;
         let place = |placed: Placed| {
             stream.put(placed, operations);
             *request
         };
-        self.post_in(stream.context, place, rest)
+        self.post_in(stream.context, place, rest)?;
+        self.objects.memory.mapped.after_work();
+        Ok(())
     }
 
     /// Asks a request whose reply is its fixed part and nothing else.
@@ -456,8 +459,10 @@ impl Session {
     ) -> Result<(), CUresult> {
         stream.fault.check()?;
         stream.admit(self, 1)?;
+        self.objects.memory.mapped.before_work(self)?;
         let placed = |placed: Placed| stream.put(placed, 1);
         self.ask_placed(stream.context, request, rest, placed, || Ok(()))?;
+        self.objects.memory.mapped.after_work();
         Ok(())
     }
 

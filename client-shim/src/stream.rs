@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use driver_api::abi::{
-    CUcontext, CUdevice, CUevent, CUgreenCtx, CUresult, CUstream, CUstreamCallback,
+    CUcontext, CUdevice, CUdeviceptr, CUevent, CUgreenCtx, CUresult, CUstream, CUstreamCallback,
 };
 use driver_api::id::StreamId;
 use driver_api::per_thread::{self, PER_THREAD};
@@ -32,6 +32,7 @@ use crate::event;
 use crate::handles::Handle;
 use crate::launch;
 use crate::link::Placed;
+use crate::managed;
 use crate::memory::out;
 use crate::objects::{Fault, unique};
 use crate::session::{self, Session};
@@ -218,7 +219,8 @@ impl Stream {
         if !self.has_reached(mark) {
             session.wait_until(|| self.has_reached(mark))?;
         }
-        self.fault.check()
+        self.fault.check()?;
+        session.objects.memory.mapped.after_wait(session)
     }
 
     /// Before work of so many operations of the driver: waits while the stream is full. The caller holds no lock.
@@ -276,7 +278,30 @@ pub(crate) fn wait_for_context(session: &Session, context: &Context) -> Result<(
     for (stream, _) in &marks {
         stream.fault.check()?;
     }
-    context.fault.check()
+    context.fault.check()?;
+    session.objects.memory.mapped.after_wait(session)
+}
+
+/// Everything that may be under way, in whatever context.
+fn busy_streams(session: &Session) -> Vec<Arc<Stream>> {
+    let objects = &session.objects;
+    let mut streams = objects.streams.select(Stream::is_busy);
+    let contexts = objects.contexts.select(|context| context.legacy.is_busy());
+    streams.extend(contexts.iter().map(|context| Arc::clone(&context.legacy)));
+    streams
+}
+
+/// Whether anything may be under way.
+pub(crate) fn is_any_busy(session: &Session) -> bool {
+    !busy_streams(session).is_empty()
+}
+
+/// Marks everything that is under way, so that its end is told.
+pub(crate) fn mark_all(session: &Session) -> Result<(), CUresult> {
+    let streams = busy_streams(session);
+    streams
+        .iter()
+        .try_for_each(|stream| stream.mark(session, false).map(drop))
 }
 
 /// The stream that the caller means: the legacy stream, the thread's own, or one that it made. One that is captured is refused, and its
@@ -449,7 +474,7 @@ pub(crate) fn query(session: &Session, stream: &Stream, mark: u64) -> Result<(),
     }
     stream.fault.check()?;
     if stream.has_reached(mark) {
-        Ok(())
+        session.objects.memory.mapped.after_wait(session)
     } else {
         Err(CUresult::NOT_READY)
     }
@@ -480,6 +505,15 @@ pub(crate) unsafe fn cuStreamWaitEvent(
         }
         event.wait_in(session, &stream, flags)
     })())
+}
+
+pub(crate) unsafe fn cuStreamAttachMemAsync(
+    stream: CUstream,
+    dptr: CUdeviceptr,
+    length: usize,
+    flags: c_uint,
+) -> CUresult {
+    code(managed::attach(stream, dptr, length, flags))
 }
 
 pub(crate) unsafe fn cuStreamGetFlags(stream: CUstream, flags: *mut c_uint) -> CUresult {

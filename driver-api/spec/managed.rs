@@ -1,7 +1,7 @@
 //! Managed memory, prefetch and advice.
 
 unsafe extern "C" {
-    #[row(448, refused = "not served yet: managed memory", blocks = device, since = 8000)]
+    #[row(448, local, blocks = device, since = 8000, test = "surface_managed")]
     fn cuMemAdvise(
         dev_ptr: CUdeviceptr,
         count: usize,
@@ -9,7 +9,7 @@ unsafe extern "C" {
         device: CUdevice,
     ) -> CUresult;
 
-    #[row(449, refused = "not served yet: managed memory", blocks = device, since = 12020)]
+    #[row(449, local, blocks = device, since = 12020, test = "surface_managed")]
     fn cuMemAdvise_v2(
         dev_ptr: CUdeviceptr,
         count: usize,
@@ -17,7 +17,7 @@ unsafe extern "C" {
         location: CUmemLocation,
     ) -> CUresult;
 
-    #[row(450, refused = "not served yet: managed memory", blocks = device, since = 6000)]
+    #[row(450, asked, via = gpurunManage, blocks = device, since = 6000, test = "surface_managed")]
     fn cuMemAllocManaged(
         #[creates] dptr: *mut CUdeviceptr,
         bytesize: usize,
@@ -26,7 +26,7 @@ unsafe extern "C" {
 
     #[row(
         451,
-        refused = "not served yet: managed memory",
+        refused = "not served yet: batches of prefetches",
         blocks = device,
         since = 13000,
         ptsz = 13000
@@ -44,7 +44,7 @@ unsafe extern "C" {
 
     #[row(
         452,
-        refused = "not served yet: managed memory",
+        refused = "not served yet: batches of prefetches",
         blocks = device,
         since = 13000,
         ptsz = 13000
@@ -57,13 +57,7 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(
-        453,
-        refused = "not served yet: managed memory",
-        blocks = device,
-        since = 8000,
-        ptsz = 8000
-    )]
+    #[row(453, local, blocks = device, since = 8000, ptsz = 8000, test = "surface_managed")]
     fn cuMemPrefetchAsync(
         dev_ptr: CUdeviceptr,
         count: usize,
@@ -71,13 +65,7 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(
-        454,
-        refused = "not served yet: managed memory",
-        blocks = device,
-        since = 12020,
-        ptsz = 12020
-    )]
+    #[row(454, local, blocks = device, since = 12020, ptsz = 12020, test = "surface_managed")]
     fn cuMemPrefetchAsync_v2(
         dev_ptr: CUdeviceptr,
         count: usize,
@@ -88,7 +76,7 @@ unsafe extern "C" {
 
     #[row(
         455,
-        refused = "not served yet: managed memory",
+        refused = "not served yet: batches of prefetches",
         blocks = device,
         since = 13000,
         ptsz = 13000
@@ -104,7 +92,7 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
-    #[row(456, refused = "not served yet: managed memory", blocks = never, since = 8000)]
+    #[row(456, local, blocks = never, since = 8000, test = "surface_managed")]
     fn cuMemRangeGetAttribute(
         #[out(bytes = data_size)] data: *mut c_void,
         data_size: usize,
@@ -113,7 +101,7 @@ unsafe extern "C" {
         count: usize,
     ) -> CUresult;
 
-    #[row(457, refused = "not served yet: managed memory", blocks = never, since = 8000)]
+    #[row(457, local, blocks = never, since = 8000, test = "surface_managed")]
     fn cuMemRangeGetAttributes(
         #[out(count = num_attributes)] data: *mut *mut c_void,
         #[input(count = num_attributes)] data_sizes: *mut usize,

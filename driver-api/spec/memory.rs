@@ -84,6 +84,27 @@ unsafe extern "C" {
     /// The same, as the bulk transfer `transfer` when the stream has reached the copy, before the next completion of that stream is pushed.
     #[row(74, private, posted, custom = worker, blocks = device)]
     fn gpurunFetchVolume(stream: CUstream, transfer: u64, #[rest] volume: &[u8]) -> CUresult;
+    /// Host memory of the worker that the device reaches, at this address of whole pages. Both sides hold zeros then.
+    #[row(85, private, asked, custom = worker, blocks = device)]
+    fn gpurunHostMap(address: u64, size: u64) -> CUresult;
+
+    /// What the program has changed of mapped or managed memory: a list of changes. The device sees what is mapped at once, whatever its streams do.
+    #[row(86, private, posted, custom = worker, blocks = device)]
+    fn gpurunHostPush(#[rest] changes: &[u8]) -> CUresult;
+
+    /// What the device has changed: a list of changes, only of mapped memory no larger than `largest` if that is not 0; `more` if it is to be asked
+    /// again for the rest.
+    #[row(87, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunHostPull(#[out] more: *mut u32, largest: u64, #[out_rest] changes: &[u8]) -> CUresult;
+
+    /// Gives mapped memory back, or tells no more of what the device changes in managed memory.
+    #[row(88, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunHostUnmap(address: u64) -> CUresult;
+
+    /// Device memory of the session becomes managed: what changes in it is told. It is filled with zeros first if it is fresh, and both sides hold
+    /// zeros; else the next pull tells what it holds.
+    #[row(89, private, asked, custom = worker, blocks = device)]
+    fn gpurunManage(address: u64, size: u64, is_fresh: u32) -> CUresult;
 
     #[row(284, refused = "not served yet", blocks = device, since = 11030)]
     fn cuFlushGPUDirectRDMAWrites(
@@ -240,7 +261,14 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(302, local, blocks = never, since = 3020, test = "surface_memory")]
+    #[row(
+        302,
+        asked,
+        via = gpurunHostMap,
+        blocks = device,
+        since = 3020,
+        test = "surface_host"
+    )]
     fn cuMemHostGetDevicePointer_v2(
         #[out] pdptr: *mut CUdeviceptr,
         #[address] p: *mut c_void,

@@ -47,11 +47,13 @@ unsafe extern "C" {
     #[row(24, private, asked, custom = worker, blocks = unbounded)]
     fn gpurunKernelFunction(kernel: CUkernel, function: u32) -> CUresult;
 
-    /// A variable of a module by name.
+    /// A variable of a module by name. If it is managed, the memory around it that is: else none.
     #[row(25, private, asked, custom = worker, blocks = unbounded)]
     fn gpurunModuleGlobal(
         #[out] address: *mut u64,
         #[out] size: *mut u64,
+        #[out] managed: *mut u64,
+        #[out] managed_size: *mut u64,
         module: CUmodule,
         #[rest] name: &[u8],
     ) -> CUresult;
@@ -72,11 +74,13 @@ unsafe extern "C" {
         #[out_rest] names: &[u8],
     ) -> CUresult;
 
-    /// A variable of a library in the current context by name.
+    /// A variable of a library in the current context by name, in the same way.
     #[row(26, private, asked, custom = worker, blocks = unbounded)]
     fn gpurunLibraryGlobal(
         #[out] address: *mut u64,
         #[out] size: *mut u64,
+        #[out] managed: *mut u64,
+        #[out] managed_size: *mut u64,
         library: CUlibrary,
         #[rest] name: &[u8],
     ) -> CUresult;
@@ -239,7 +243,14 @@ unsafe extern "C" {
     )]
     fn cuLibraryGetKernelCount(#[out] count: *mut c_uint, lib: CUlibrary) -> CUresult;
 
-    #[row(199, refused = "not served yet: managed memory", blocks = unbounded, since = 12000)]
+    #[row(
+        199,
+        asked,
+        via = gpurunLibraryGlobal,
+        blocks = unbounded,
+        since = 12000,
+        test = "surface_managed"
+    )]
     fn cuLibraryGetManaged(
         #[out(nullable)] dptr: *mut CUdeviceptr,
         #[out(nullable)] bytes: *mut usize,

@@ -40,13 +40,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(
-        248,
-        refused = "not served yet: managed memory",
-        blocks = device,
-        since = 6000,
-        ptsz = 7000
-    )]
+    #[row(248, local, blocks = device, since = 6000, ptsz = 7000, test = "surface_managed")]
     fn cuStreamAttachMemAsync(
         stream: CUstream,
         dptr: CUdeviceptr,

@@ -20,6 +20,8 @@ pub mod graph_layout;
 pub mod id;
 pub mod image;
 pub mod link_options;
+pub mod managed;
+pub mod mirror;
 pub mod per_thread;
 pub mod private_tables;
 pub mod proc_address;

@@ -68,16 +68,9 @@ const NO_HANDLE: &str = "a handle of the server means nothing in the program's p
 /// The edited attributes, by number.
 pub const EDITS: &[Edit] = &[
     distance(18, "INTEGRATED", NO_SHARED_MEMORY),
-    not_served(19, "CAN_MAP_HOST_MEMORY", "mapped host memory"),
-    not_served(83, "MANAGED_MEMORY", "managed memory"),
     distance(86, "HOST_NATIVE_ATOMIC_SUPPORTED", NO_SHARED_MEMORY),
     distance(88, "PAGEABLE_MEMORY_ACCESS", NO_SHARED_MEMORY),
     distance(89, "CONCURRENT_MANAGED_ACCESS", NO_SHARED_MEMORY),
-    distance(
-        91,
-        "CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM",
-        NO_SHARED_MEMORY,
-    ),
     not_served(
         96,
         "COOPERATIVE_MULTI_DEVICE_LAUNCH",

@@ -30,6 +30,7 @@ mod init;
 mod launch;
 mod linker;
 mod log;
+mod managed;
 mod memory;
 mod module;
 mod occupancy;

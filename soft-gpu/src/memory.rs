@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use driver_api::abi::{CUdeviceptr, CUresult};
+use driver_api::managed::Advised;
 
 pub(crate) use copy::*;
 pub(crate) use fill::*;
@@ -55,6 +56,9 @@ const PITCH_ALIGNMENT: usize = 512;
 pub(crate) struct Memory {
     stores: Vec<Store>,
     heaps: Vec<Mutex<Heap>>,
+    managed_heaps: Vec<Mutex<Heap>>,
+    /// What was said of managed memory.
+    pub(crate) advised: Mutex<Advised>,
     space: RwLock<Space>,
     /// Counts changes of `space`.
     generation: AtomicU64,
@@ -69,6 +73,8 @@ impl Memory {
                 .map(|_| Store::new())
                 .collect::<Result<_, _>>()?,
             heaps: (0..devices).map(|_| Mutex::default()).collect(),
+            managed_heaps: (0..devices).map(|_| Mutex::default()).collect(),
+            advised: Mutex::default(),
             space: RwLock::default(),
             generation: AtomicU64::new(1),
             snapshot: Mutex::default(),
@@ -140,6 +146,66 @@ impl Memory {
         Ok(base)
     }
 
+    /// Managed memory for a context.
+    pub(crate) fn allocate_managed(
+        &self,
+        driver: &Driver,
+        context: &Context,
+        size: u64,
+    ) -> Result<u64, CUresult> {
+        if size == 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        if size > driver.segment.memory_bytes() {
+            return Err(CUresult::OUT_OF_MEMORY);
+        }
+        let device = context.device;
+        let take = || -> Result<_, CUresult> {
+            if size <= MAX_SMALL_BYTES {
+                let rounded = size.next_multiple_of(ALIGNMENT);
+                let base = self.small_managed(driver, device, rounded)?;
+                return Ok((base, rounded, None));
+            }
+            let piece = self.managed_piece(driver, device, size)?;
+            Ok((piece.mapping.base(), 0, Some(Arc::new(piece))))
+        };
+        let (base, rounded, piece) = crate::pool::reclaiming(driver, take)?;
+        self.hand_out(
+            driver,
+            Region {
+                base,
+                size,
+                kind: Kind::Managed { rounded, piece },
+                context: context.handle,
+                device,
+                id: unique_id(),
+            },
+        );
+        Ok(base)
+    }
+
+    fn managed_piece(
+        &self,
+        driver: &Driver,
+        device: usize,
+        size: u64,
+    ) -> Result<map::Piece, CUresult> {
+        let size = size.next_multiple_of(GRANULARITY);
+        driver.segment.charge(device, size)?;
+        Mapping::reserve_apart(size)
+            .and_then(|mapping| self.stores[device].take_in(mapping))
+            .inspect_err(|_| driver.segment.refund(device, size))
+    }
+
+    fn small_managed(&self, driver: &Driver, device: usize, size: u64) -> Result<u64, CUresult> {
+        let mut heap = lock(&self.managed_heaps[device]);
+        if let Some(address) = heap.take(size) {
+            return Ok(address);
+        }
+        heap.add(self.managed_piece(driver, device, GRANULARITY)?);
+        heap.take(size).ok_or(CUresult::OUT_OF_MEMORY)
+    }
+
     /// Makes a region part of the address space.
     pub(crate) fn hand_out(&self, driver: &Driver, region: Region) {
         if driver.config.hostile.poisons() {
@@ -182,6 +248,16 @@ impl Memory {
                     self.give_back(driver, device, piece);
                 }
             }
+            Kind::Managed { rounded, piece } => {
+                lock(&self.advised).forget(region.base..region.base + region.size);
+                let piece = match piece {
+                    Some(piece) => Arc::into_inner(piece),
+                    None => lock(&self.managed_heaps[device]).give_back(region.base, rounded),
+                };
+                if let Some(piece) = piece {
+                    self.give_back(driver, device, piece);
+                }
+            }
             Kind::Host { .. } | Kind::Registered { .. } | Kind::Mapped { .. } => {}
         }
     }
@@ -212,8 +288,17 @@ impl Memory {
 
     /// The name of the allocation at an address: unlike the address, it never becomes another's.
     pub(crate) fn plain_at(&self, base: u64) -> Result<u64, CUresult> {
+        self.starting_at(base, Region::is_plain)
+    }
+
+    /// The name of what `cuMemFree` ends.
+    fn freeable_at(&self, base: u64) -> Result<u64, CUresult> {
+        self.starting_at(base, |region| region.is_plain() || region.is_managed())
+    }
+
+    fn starting_at(&self, base: u64, is_wanted: impl Fn(&Region) -> bool) -> Result<u64, CUresult> {
         let space = self.space();
-        let region = space.starting_at(base).filter(|region| region.is_plain());
+        let region = space.starting_at(base).filter(|region| is_wanted(region));
         region
             .map(|region| region.id)
             .ok_or(CUresult::INVALID_VALUE)
@@ -297,7 +382,7 @@ pub(crate) unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
             return Ok(());
         }
         crate::capture::guard()?;
-        let id = driver.memory.plain_at(dptr)?;
+        let id = driver.memory.freeable_at(dptr)?;
         if crate::pool::is_freeing(driver, id) {
             return Err(CUresult::INVALID_VALUE);
         }

@@ -16,7 +16,7 @@ use core::ffi::{c_int, c_uint, c_ulonglong, c_void};
 use std::sync::Arc;
 
 use driver_api::abi::{
-    CUcontext, CUdevice, CUevent, CUgreenCtx, CUresult, CUstream, CUstreamCallback,
+    CUcontext, CUdevice, CUdeviceptr, CUevent, CUgreenCtx, CUresult, CUstream, CUstreamCallback,
 };
 
 pub(crate) use operation::Operation;
@@ -234,12 +234,11 @@ pub(crate) unsafe fn cuStreamAddCallback(
 
 pub(crate) unsafe fn cuStreamAttachMemAsync(
     stream: CUstream,
-    _dptr: u64,
-    _length: usize,
-    _flags: c_uint,
+    dptr: CUdeviceptr,
+    length: usize,
+    flags: c_uint,
 ) -> CUresult {
-    // There is no managed memory that could be attached.
-    done(find(stream).and(Err(CUresult::INVALID_VALUE)))
+    done(crate::managed::attach(stream, dptr, length, flags))
 }
 
 pub(crate) unsafe fn cuStreamCopyAttributes(

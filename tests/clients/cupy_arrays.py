@@ -1,5 +1,7 @@
 """CuPy: elementwise functions, reductions, kernels compiled here, sorting and scans by CUB and Thrust, random numbers, streams."""
 
+import ctypes
+
 import cupy
 import numpy
 from common import close, passed, true
@@ -93,6 +95,14 @@ for factor in (1, 5):
     graph.launch(stream)
     stream.synchronize()
     close(f"graph, launch with {factor}", captured.get(), values * numpy.float32(3 * factor), rtol=1e-6)
+
+managed = cupy.cuda.malloc_managed(values.nbytes)
+shared = cupy.ndarray(values.shape, numpy.float32, managed)
+seen = numpy.ctypeslib.as_array((ctypes.c_float * values.size).from_address(managed.ptr))
+seen[:] = values
+shared *= 2
+cupy.cuda.Device().synchronize()
+close("managed memory", seen, values * 2)
 
 pool = cupy.get_default_memory_pool()
 free, total = cupy.cuda.Device().mem_info

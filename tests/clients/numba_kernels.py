@@ -79,6 +79,14 @@ uniform[1, 256](states, drawn)
 numbers = drawn.copy_to_host()
 true("random", 0.4 < numbers.mean() < 0.6 and len(set(numbers.tolist())) > 250, numbers)
 
+# What kernels and Python both reach: mapped memory while the stream is idle, and managed memory.
+for name, shared in (("mapped", cuda.mapped_array(10000, dtype=numpy.float32)), ("managed", cuda.managed_array(10000, dtype=numpy.float32))):
+    for factor in (1, 3):
+        shared[:] = left * factor
+        add[40, 256](shared, shared, shared)
+        cuda.synchronize()
+        close(f"{name} memory", numpy.asarray(shared), left * numpy.float32(2 * factor))
+
 device = cuda.get_current_device()
 free, total = cuda.current_context().get_memory_info()
 true("device", 0 < free <= total, device.name, device.compute_capability, device.MULTIPROCESSOR_COUNT, total)

@@ -3,7 +3,7 @@
 use tests::{Outcome, Server, Transport, Way, program, repository, run};
 
 /// Those that take no arguments and check themselves.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: &[&str] = &[
     "vector_add",
     "tiled_matmul",
     "shuffle_reduction",
@@ -14,6 +14,8 @@ const PROGRAMS: [&str; 10] = [
     "driver_api",
     "graphs",
     "textures",
+    "mapped",
+    "managed",
 ];
 
 fn run_program(way: &Way, variant: &str, name: &str) -> Outcome {

@@ -9,6 +9,8 @@ const PROGRAMS: &[&str] = &[
     "surface_array",
     "surface_context",
     "surface_graph",
+    "surface_host",
+    "surface_managed",
     "surface_memory",
     "surface_module",
     "surface_stream",

@@ -161,6 +161,11 @@ impl Task {
     /// Calls the function, then lets the stream go on.
     fn run(&self, session: &Session) {
         let before = self.stream.fault.check();
+        let mapped = &session.objects.memory.mapped;
+        if self.function.is_the_programs() {
+            // It fails where the connection is lost, which every call tells; so does what follows.
+            let _ = mapped.after_wait(session);
+        }
         match &self.function {
             Function::Host(call) => {
                 if before.is_ok() {
@@ -175,6 +180,7 @@ impl Task {
                 drop(kept.lock().unwrap_or_else(PoisonError::into_inner).take());
             }
         }
+        let _ = mapped.before_work(session);
         let open = |_: Placed| GpurunGateOpen::new(self.gate);
         // It fails where the connection is lost, which every call tells.
         let _ = session

@@ -211,6 +211,8 @@ impl Kernel {
 
     /// Launches: posted where the driver has accepted such a launch before, else asked.
     pub(crate) fn post(&self, session: &Session, stream: &Stream) -> Result<(), CUresult> {
+        let memory = &session.objects.memory;
+        memory.map_named(session, self.parameters());
         let Shape {
             block,
             shared_bytes,

@@ -98,7 +98,7 @@ impl End {
             array: InArray::default(),
         };
         if end.kind == Kind::Device && width > 0 {
-            session.objects.memory.check(first, length)?;
+            session.objects.memory.reach(session, first, length)?;
         }
         Ok(end)
     }
@@ -159,7 +159,10 @@ impl End {
     fn check(&self, session: &Session, address: u64, length: usize) -> Result<(), CUresult> {
         let memory = &session.objects.memory;
         let is_there = match self.kind {
-            Kind::Device => memory.check(address, length as u64).is_ok(),
+            Kind::Device => {
+                let length = length as u64;
+                memory.check(address, length).is_ok() || memory.mapped.holds(address, length)
+            }
             Kind::Pinned => is_pinned(session, address, length),
             Kind::Pageable => true,
             Kind::Array => session.objects.arrays.get(self.array.id).is_some(),
@@ -174,10 +177,12 @@ fn is_pinned(session: &Session, address: u64, length: usize) -> bool {
 }
 
 fn kind_of(session: &Session, memory_type: u32, first: u64, length: u64) -> Result<Kind, CUresult> {
+    let memory = &session.objects.memory;
+    let is_reached = memory.find(first).is_some() || memory.mapped.holds(first, length);
     let length = usize::try_from(length).map_err(|_| CUresult::INVALID_VALUE)?;
     match memory_type {
         DEVICE => Ok(Kind::Device),
-        UNIFIED if session.objects.memory.find(first).is_some() => Ok(Kind::Device),
+        UNIFIED if is_reached => Ok(Kind::Device),
         HOST | UNIFIED if is_pinned(session, first, length) => Ok(Kind::Pinned),
         HOST | UNIFIED => Ok(Kind::Pageable),
         _ => Err(CUresult::INVALID_VALUE),

@@ -9,6 +9,7 @@
 //! | device | pinned, asynchronous | posted; lands before the stream's next completion is seen | at once |
 //! | device | device | posted | at once |
 //! | device | pageable, in a graph | as pinned | at once |
+//! | mapped | device, and back | as within the device | asynchronous: at once; else when done |
 //!
 //! What other copies will still write into the source is waited for before its bytes leave, and where a stream is still to call a function of the
 //! program, which may write it, so is the copy's own stream. Otherwise a copy takes the bytes of the call: a program that changes pinned memory before it
@@ -117,8 +118,11 @@ impl Copy<'_> {
             return Ok(());
         }
         let memory = &self.session.objects.memory;
-        memory.check(destination, length as u64)?;
+        memory.reach(self.session, destination, length as u64)?;
         check_host(source)?;
+        if memory.mapped.holds(source.addr() as u64, length as u64) {
+            return self.with_mapped(destination, source.addr() as u64, length);
+        }
         let pinned = self.is_ready_to_read(source, length)?;
         if length <= MAX_INLINE_COPY_BYTES {
             // SAFETY: the caller's promise; the bytes are copied into the queue before this returns.
@@ -130,7 +134,8 @@ impl Copy<'_> {
             // SAFETY: the caller's promise.
             unsafe { self.send(destination, source, length) }?;
         }
-        self.has_sent(pinned, length)
+        let is_seen = pinned || memory.mapped.holds(destination, length as u64);
+        self.has_sent(is_seen, length)
     }
 
     /// Waits until the bytes of host memory are what this copy shall take; whether they are pinned.
@@ -156,9 +161,9 @@ impl Copy<'_> {
         self.when == When::InGraph || (self.when == When::Later && pinned)
     }
 
-    /// Waits for a copy from host memory where its call does.
-    pub(super) fn has_sent(&self, pinned: bool, length: usize) -> Result<(), CUresult> {
-        if self.when == When::Now && (pinned || length > MAX_INLINE_COPY_BYTES) {
+    /// Waits for a copy from host memory where its call does: `is_seen` if the device reads that memory itself, or the program what it becomes.
+    pub(super) fn has_sent(&self, is_seen: bool, length: usize) -> Result<(), CUresult> {
+        if self.when == When::Now && (is_seen || length > MAX_INLINE_COPY_BYTES) {
             return self.stream.synchronise(self.session);
         }
         Ok(())
@@ -206,8 +211,14 @@ impl Copy<'_> {
             return Ok(());
         }
         let memory = &self.session.objects.memory;
-        memory.check(source, length as u64)?;
+        memory.reach(self.session, source, length as u64)?;
         check_host(destination)?;
+        if memory
+            .mapped
+            .holds(destination.addr() as u64, length as u64)
+        {
+            return self.with_mapped(destination.addr() as u64, source, length);
+        }
         let pinned = memory.host.find(destination.addr(), length).is_some();
         if self.lands_later(pinned) {
             // SAFETY: pinned memory stays until it is freed, and freeing waits for what lands in it; other memory is the program's to keep.
@@ -216,6 +227,7 @@ impl Copy<'_> {
         // It is done when it returns, so it is not counted; but it has to fit.
         self.stream
             .admit(self.session, operations_of(MAX_INLINE_COPY_BYTES))?;
+        memory.mapped.before_work(self.session)?;
         let before = self.stream.last_work();
         if length <= MAX_INLINE_COPY_BYTES {
             // SAFETY: the caller's promise.
@@ -225,7 +237,16 @@ impl Copy<'_> {
             unsafe { self.ask_transfer(destination, source, length) }?;
         }
         self.stream.has_done(before);
-        Ok(())
+        memory.mapped.after_wait(self.session)
+    }
+
+    /// Between device memory and host memory that the device reaches: the device's own affair, at its place in the stream.
+    fn with_mapped(&self, destination: u64, source: u64, length: usize) -> Result<(), CUresult> {
+        self.on_device(destination, source, length)?;
+        match self.when {
+            When::Now => self.stream.synchronise(self.session),
+            When::Later | When::InGraph => Ok(()),
+        }
     }
 
     /// A large copy: the bytes come before the reply.
@@ -334,11 +355,24 @@ impl Copy<'_> {
             return Ok(());
         }
         let memory = &self.session.objects.memory;
-        memory.check(destination, length as u64)?;
-        memory.check(source, length as u64)?;
+        memory.reach(self.session, destination, length as u64)?;
+        memory.reach(self.session, source, length as u64)?;
         let request =
             GpurunCopyOnDevice::new(destination, source, length as u64, self.stream.wire_id());
         self.session.post_work(self.stream, &request, &[])
+    }
+
+    /// What lands in mapped memory is seen by the program when a synchronous copy returns.
+    fn with_mapped_or_device(
+        &self,
+        destination: u64,
+        source: u64,
+        length: usize,
+    ) -> Result<(), CUresult> {
+        match self.session.objects.memory.mapped.is_any() {
+            true => self.with_mapped(destination, source, length),
+            false => self.on_device(destination, source, length),
+        }
     }
 
     /// Between any two addresses: what is not device memory is the host's.
@@ -353,11 +387,10 @@ impl Copy<'_> {
     ) -> Result<(), CUresult> {
         let memory = &self.session.objects.memory;
         let host = |address: u64| core::ptr::with_exposed_provenance_mut::<u8>(address as usize);
-        match (
-            memory.find(destination).is_some(),
-            memory.find(source).is_some(),
-        ) {
-            (true, true) => self.on_device(destination, source, length),
+        let is_reached =
+            |address| memory.find(address).is_some() || memory.mapped.holds(address, length as u64);
+        match (is_reached(destination), is_reached(source)) {
+            (true, true) => self.with_mapped_or_device(destination, source, length),
             // SAFETY: the caller's promise.
             (true, false) => unsafe { self.to_device(destination, host(source), length) },
             // SAFETY: the caller's promise.

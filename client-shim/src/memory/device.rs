@@ -26,12 +26,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use driver_api::abi::{CUdeviceptr, CUresult};
+use driver_api::managed::Advised;
 use driver_api::wire::request::{
     CuMemGetInfo_v2, GpurunIdleGivenBack, GpurunMemoryMap, GpurunMemoryUnmap,
 };
 
 use super::host::{self, HostMemory};
-use super::out;
+use super::managed::{self, Pages};
+use super::{Mapped, out};
 use crate::capture;
 use crate::context::Context;
 use crate::entry::code;
@@ -45,7 +47,7 @@ pub(crate) const GRANULARITY: u64 = 2 * 1024 * 1024;
 /// Blocks of a chunk begin and end at multiples of this; as the driver's allocations do.
 const BLOCK: u64 = 512;
 /// What is larger gets a range of its own.
-const MOST_SMALL: u64 = 1024 * 1024;
+pub(super) const MOST_SMALL: u64 = 1024 * 1024;
 
 /// How long one asks again for memory that is on its way out of others; the worker says no long before.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -61,6 +63,10 @@ pub(crate) struct Memory {
     /// Held by who answers it.
     answering: Mutex<()>,
     pub(crate) host: HostMemory,
+    pub(crate) mapped: Mapped,
+    /// What was said of managed memory.
+    advised: Mutex<Advised>,
+    variable_pages: Mutex<Pages>,
 }
 
 /// What is at an address.
@@ -78,17 +84,21 @@ pub(crate) struct Allocation {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// A block of the chunk that begins here.
     Small { chunk: u64 },
     /// Its own mapping of so many bytes.
     Large { mapped: u64 },
+    /// The same of managed memory.
+    SmallManaged { chunk: u64 },
+    /// The same of managed memory.
+    Managed { mapped: u64 },
     /// Placed by the driver: plain memory.
     Plain,
     /// The program's own physical memory, mapped by it; of this device.
     Virtual { device: usize },
     /// Placed by the driver with a module: it ends with the module.
-    Global,
+    Global { is_managed: bool },
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +121,7 @@ struct Inner {
 #[derive(Debug)]
 struct Chunk {
     context: u32,
+    is_managed: bool,
     /// Free blocks, by start.
     free: BTreeMap<u64, u64>,
 }
@@ -129,6 +140,20 @@ impl Allocation {
             Kind::Virtual { device } => Some(device),
             _ => None,
         }
+    }
+}
+
+impl Allocation {
+    /// Whether the program reaches it too.
+    pub(crate) fn is_managed(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::SmallManaged { .. } | Kind::Managed { .. } | Kind::Global { is_managed: true }
+        )
+    }
+
+    fn range(&self) -> Range<u64> {
+        self.start..self.start + self.size
     }
 }
 
@@ -199,15 +224,19 @@ fn give(free: &mut BTreeMap<u64, u64>, range: &Range<u64>) {
 
 impl Inner {
     /// A block of a chunk with room.
-    fn take_small(&mut self, context: u32, size: u64) -> Option<u64> {
+    fn take_small(&mut self, context: u32, size: u64, is_managed: bool) -> Option<u64> {
         let chunks = self
             .chunks
             .iter_mut()
-            .filter(|(_, chunk)| chunk.context == context);
+            .filter(|(_, chunk)| chunk.context == context && chunk.is_managed == is_managed);
         let (chunk, start) = chunks
             .into_iter()
             .find_map(|(base, chunk)| Some((*base, take(&mut chunk.free, size)?)))?;
-        self.insert(start, size, context, Kind::Small { chunk });
+        let kind = match is_managed {
+            true => Kind::SmallManaged { chunk },
+            false => Kind::Small { chunk },
+        };
+        self.insert(start, size, context, kind);
         Some(start)
     }
 
@@ -250,7 +279,8 @@ impl Inner {
 
     /// An idle chunk becomes its context's spare, or is given back if there is one.
     fn note_idle(&mut self, base: u64) -> Option<Unmapping> {
-        let chunk = self.chunks.get(&base).filter(|chunk| chunk.is_idle())?;
+        let is_spare = |chunk: &&Chunk| chunk.is_idle() && !chunk.is_managed;
+        let chunk = self.chunks.get(&base).filter(is_spare)?;
         let context = chunk.context;
         match self.spares.iter_mut().find(|spare| spare.0 == context) {
             None => self.spares.push((context, base)),
@@ -292,7 +322,7 @@ impl Inner {
         }
         let is_unused = |(base, chunk): &(&u64, &Chunk)| {
             let resting = unused.get(base).copied().unwrap_or(0);
-            chunk.free.values().sum::<u64>() + resting == GRANULARITY
+            !chunk.is_managed && chunk.free.values().sum::<u64>() + resting == GRANULARITY
         };
         let idle: Vec<(u64, u32)> = self
             .chunks
@@ -409,12 +439,35 @@ impl Memory {
     }
 
     /// Notes a variable of a module, which the driver has placed.
-    pub(crate) fn note_global(&self, start: u64, size: u64, context: u32) {
-        self.lock().insert(start, size, context, Kind::Global);
+    pub(crate) fn note_global(&self, start: u64, size: u64, context: u32, is_managed: bool) {
+        self.note(start, size, context, Kind::Global { is_managed });
+    }
+
+    pub(super) fn note(&self, start: u64, size: u64, context: u32, kind: Kind) {
+        self.lock().insert(start, size, context, kind);
+    }
+
+    /// Whether addresses are chosen here.
+    pub(crate) fn has_windows(&self) -> bool {
+        !self.lock().windows.is_empty()
+    }
+
+    /// What was said of managed memory.
+    pub(crate) fn advised(&self) -> MutexGuard<'_, Advised> {
+        self.advised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn variable_pages(&self) -> MutexGuard<'_, Pages> {
+        self.variable_pages
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A context has ended: so has its memory. Ranges of the window are not used again in this session, since work may still end there.
     pub(crate) fn forget_context(&self, context: u32) {
+        for range in self.mapped.forget_context(context) {
+            managed::close(&range);
+        }
         let mut inner = self.lock();
         inner
             .allocations
@@ -438,11 +491,18 @@ impl Memory {
         if size == 0 {
             return Err(CUresult::INVALID_VALUE);
         }
-        match self.try_allocate(session, context, size) {
+        self.trying_again(session, || self.try_allocate(session, context, size))
+    }
+
+    /// Asks for memory, and again as long as that may help.
+    pub(super) fn trying_again<T>(
+        &self,
+        session: &Session,
+        ask: impl Fn() -> Result<T, CUresult>,
+    ) -> Result<T, CUresult> {
+        match ask() {
             Err(refused @ (CUresult::OUT_OF_MEMORY | CUresult::NOT_READY)) => {
-                self.again(session, refused, || {
-                    self.try_allocate(session, context, size)
-                })
+                self.again(session, refused, ask)
             }
             result => result,
         }
@@ -526,8 +586,7 @@ impl Memory {
         context: &Context,
         size: u64,
     ) -> Result<u64, CUresult> {
-        let has_windows = !self.lock().windows.is_empty();
-        if !has_windows {
+        if !self.has_windows() {
             let reply = session.ask_in(context.id, &GpurunMemoryMap::new(0, size), &[])?;
             self.lock()
                 .insert(reply.mapped(), size, context.id, Kind::Plain);
@@ -542,27 +601,31 @@ impl Memory {
                 .insert(start, size, context.id, Kind::Large { mapped });
             return Ok(start);
         }
-        self.allocate_small(session, context, size.next_multiple_of(BLOCK), size)
+        self.allocate_small(session, context, size, false)
     }
 
-    fn allocate_small(
+    pub(super) fn allocate_small(
         &self,
         session: &Session,
         context: &Context,
-        block: u64,
         size: u64,
+        is_managed: bool,
     ) -> Result<u64, CUresult> {
+        let block = size.next_multiple_of(BLOCK);
         let (surplus, taken) = {
             let mut inner = self.lock();
             let surplus = inner.wake_resting();
-            (surplus, inner.take_small(context.id, block))
+            (surplus, inner.take_small(context.id, block, is_managed))
         };
         post(session, &surplus)?;
         let start = match taken {
             Some(start) => start,
             None => {
-                let chunk = self.map(session, context, GRANULARITY)?;
-                let (surplus, start) = self.take_from_new(context.id, chunk, block);
+                let chunk = match is_managed {
+                    true => self.map_managed(session, context, GRANULARITY)?,
+                    false => self.map(session, context, GRANULARITY)?,
+                };
+                let (surplus, start) = self.take_from_new(context.id, chunk, block, is_managed);
                 post(session, surplus.as_slice())?;
                 start.ok_or(CUresult::OUT_OF_MEMORY)?
             }
@@ -579,16 +642,27 @@ impl Memory {
         context: u32,
         chunk: u64,
         block: u64,
+        is_managed: bool,
     ) -> (Option<Unmapping>, Option<u64>) {
         let mut inner = self.lock();
         let free = BTreeMap::from([(chunk, GRANULARITY)]);
-        inner.chunks.insert(chunk, Chunk { context, free });
+        let made = Chunk {
+            context,
+            is_managed,
+            free,
+        };
+        inner.chunks.insert(chunk, made);
         let surplus = inner.note_idle(chunk);
-        (surplus, inner.take_small(context, block))
+        (surplus, inner.take_small(context, block, is_managed))
     }
 
     /// Takes a range of a window and has memory mapped there.
-    fn map(&self, session: &Session, context: &Context, size: u64) -> Result<u64, CUresult> {
+    pub(super) fn map(
+        &self,
+        session: &Session,
+        context: &Context,
+        size: u64,
+    ) -> Result<u64, CUresult> {
         let start = take(&mut self.lock().free, size).ok_or(CUresult::OUT_OF_MEMORY)?;
         let asked = session.ask_in(context.id, &GpurunMemoryMap::new(start, size), &[]);
         if let Err(code) = asked {
@@ -618,16 +692,26 @@ impl Memory {
             let allocation = inner.allocations.get(&address).copied();
             allocation
                 .filter(|allocation| {
-                    !matches!(allocation.kind, Kind::Global | Kind::Virtual { .. })
+                    !matches!(allocation.kind, Kind::Global { .. } | Kind::Virtual { .. })
                 })
                 .ok_or(CUresult::INVALID_VALUE)?
         };
+        if allocation.is_managed() {
+            self.advised().forget(allocation.range());
+        }
         match allocation.kind {
-            Kind::Small { chunk } => self.free_small(session, &allocation, chunk),
+            Kind::Managed { mapped } => {
+                let range = address..address + mapped;
+                self.unmanage(session, allocation.context, &range)?;
+                self.unmap(session, &allocation, range, mapped)
+            }
+            Kind::Small { chunk } | Kind::SmallManaged { chunk } => {
+                self.free_small(session, &allocation, chunk)
+            }
             Kind::Large { mapped } => {
                 self.unmap(session, &allocation, address..address + mapped, mapped)
             }
-            Kind::Plain | Kind::Global | Kind::Virtual { .. } => {
+            Kind::Plain | Kind::Global { .. } | Kind::Virtual { .. } => {
                 self.unmap(session, &allocation, 0..0, allocation.size)
             }
         }
@@ -664,6 +748,24 @@ impl Memory {
             }
         };
         post(session, surplus.as_slice())
+    }
+
+    /// Gives back a range of a window in which nothing has been allocated.
+    pub(super) fn unmap_range(
+        &self,
+        session: &Session,
+        context: u32,
+        range: Range<u64>,
+    ) -> Result<(), CUresult> {
+        let (start, mapped) = (range.start, range.end - range.start);
+        let ticket = self.lock().ticket(range);
+        let unmapping = Unmapping {
+            context,
+            start,
+            mapped,
+            ticket,
+        };
+        post(session, &[unmapping])
     }
 
     fn unmap(
@@ -818,8 +920,14 @@ mod tests {
         for chunk in chunks {
             let free = BTreeMap::from([(*chunk, GRANULARITY)]);
             let context = CONTEXT;
-            inner.chunks.insert(*chunk, Chunk { context, free });
-            assert_eq!(inner.take_small(CONTEXT, GRANULARITY), Some(*chunk));
+            let is_managed = false;
+            let made = Chunk {
+                context,
+                is_managed,
+                free,
+            };
+            inner.chunks.insert(*chunk, made);
+            assert_eq!(inner.take_small(CONTEXT, GRANULARITY, false), Some(*chunk));
         }
         inner
     }
@@ -839,14 +947,14 @@ mod tests {
         assert_eq!((unmapping.start, unmapping.mapped), (third, GRANULARITY));
         assert_eq!(inner.unmapping.get(&unmapping.ticket), Some(&whole(third)));
         // The spare is used before another is mapped; then it is none, and the next is kept.
-        assert_eq!(inner.take_small(CONTEXT, GRANULARITY), Some(second));
+        assert_eq!(inner.take_small(CONTEXT, GRANULARITY, false), Some(second));
         let rest = first + GRANULARITY / 2..first + GRANULARITY;
         assert_eq!(inner.give_block(first, &rest), None);
         let unmapping = inner
             .give_block(second, &whole(second))
             .expect("given back");
         assert_eq!(unmapping.start, second);
-        assert_eq!(inner.take_small(CONTEXT + 1, BLOCK), None);
+        assert_eq!(inner.take_small(CONTEXT + 1, BLOCK, false), None);
     }
 
     #[test]

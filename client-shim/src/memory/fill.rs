@@ -74,8 +74,7 @@ impl Fill {
         session
             .objects
             .memory
-            .check(self.destination, size)
-            .map(drop)
+            .reach(session, self.destination, size)
     }
 
     pub(crate) fn post(&self, session: &Session, stream: &Stream) -> Result<(), CUresult> {

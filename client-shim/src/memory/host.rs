@@ -1,7 +1,7 @@
 //! Pinned host memory: plain memory of this process, remembered as pinned.
 //!
-//! What pinning means at a distance: an asynchronous copy may leave or land after the call has returned. The device cannot reach it by
-//! address (`CAN_MAP_HOST_MEMORY` is reported 0), so asking for its device pointer is refused.
+//! What pinning means at a distance: an asynchronous copy may leave or land after the call has returned. When the device is to reach it by address, it is
+//! [mapped](super::mapped). *Where it is:* far from where Linux puts things, so that the address is free in the worker too.
 //!
 //! # Safety
 //! Memory is mapped here and unmapped by the program's own free; the functions named like the driver's write through pointers
@@ -11,6 +11,7 @@
 
 use core::ffi::{c_uint, c_void};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use driver_api::abi::{CUdeviceptr, CUresult};
@@ -20,7 +21,6 @@ use super::out;
 use crate::capture;
 use crate::entry::code;
 use crate::link::Transfer;
-use crate::log;
 use crate::session::{self, Session};
 use crate::stream::Stream;
 
@@ -28,8 +28,11 @@ use crate::stream::Stream;
 const ALL_ALLOC_FLAGS: c_uint = 7;
 /// Portable, device-mapped, input-output memory, read-only.
 const ALL_REGISTER_FLAGS: c_uint = 15;
-/// `CU_MEMHOSTALLOC_PORTABLE`, which unified addressing implies.
-const PORTABLE: c_uint = 1;
+/// `CU_MEMHOSTALLOC_PORTABLE` and `CU_MEMHOSTALLOC_DEVICEMAP`, which unified addressing implies.
+const PORTABLE_AND_MAPPED: c_uint = 3;
+/// Where pinned memory is tried: above the windows of device memory.
+const FIRST_PLACE: usize = 0x4000_0000_0000;
+const LAST_PLACE: usize = 0x5000_0000_0000;
 
 /// A pinned range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +74,8 @@ pub(crate) fn wait_for_landings(session: &Session, landing: &[Landing]) -> Resul
 /// All pinned ranges, and the copies that will still land in them.
 #[derive(Debug, Default)]
 pub(crate) struct HostMemory {
+    /// Something was pinned at some time.
+    is_any: AtomicBool,
     ranges: Mutex<BTreeMap<usize, Pinned>>,
     landing: Mutex<Vec<Landing>>,
 }
@@ -89,6 +94,16 @@ impl HostMemory {
         inside.then_some(*pinned)
     }
 
+    /// From the first to the last address that is pinned.
+    pub(crate) fn bounds(&self) -> Option<std::ops::Range<usize>> {
+        if !self.is_any.load(Relaxed) {
+            return None;
+        }
+        let ranges = self.ranges();
+        let (first, last) = (ranges.values().next()?, ranges.values().next_back()?);
+        Some(first.start..last.start + last.size)
+    }
+
     fn insert(&self, pinned: Pinned) -> Result<(), CUresult> {
         let mut ranges = self.ranges();
         let before = ranges.range(..pinned.start + pinned.size).next_back();
@@ -96,6 +111,7 @@ impl HostMemory {
             return Err(CUresult::HOST_MEMORY_ALREADY_REGISTERED);
         }
         ranges.insert(pinned.start, pinned);
+        self.is_any.store(true, Relaxed);
         Ok(())
     }
 
@@ -156,6 +172,8 @@ impl HostMemory {
             }
             landed?;
         }
+        let session = session::get()?;
+        session.objects.memory.mapped.unmap(session, start)?;
         self.ranges().remove(&start).ok_or(wrong)
     }
 }
@@ -170,14 +188,10 @@ fn allocate(place: *mut *mut c_void, size: usize, flags: c_uint) -> Result<(), C
     let mapped = size
         .checked_next_multiple_of(4096)
         .ok_or(CUresult::OUT_OF_MEMORY)?;
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: new memory at a place of the kernel's choice.
-    let memory =
-        unsafe { mmap_anonymous(core::ptr::null_mut(), mapped, protection, MapFlags::PRIVATE) };
-    let memory = memory.map_err(|_| CUresult::OUT_OF_MEMORY)?;
+    let memory = pages(mapped)?;
     let unique = crate::objects::unique();
     session.objects.memory.host.insert(Pinned {
-        start: memory.addr(),
+        start: memory.expose_provenance(),
         size,
         flags,
         unique,
@@ -186,6 +200,25 @@ fn allocate(place: *mut *mut c_void, size: usize, flags: c_uint) -> Result<(), C
     // SAFETY: checked by `out`.
     unsafe { place.write(memory) };
     Ok(())
+}
+
+/// New pages: at the next place that is likely to be free in the worker too, else where the kernel likes.
+fn pages(size: usize) -> Result<*mut c_void, CUresult> {
+    static NEXT: AtomicUsize = AtomicUsize::new(FIRST_PLACE);
+    let place = NEXT.fetch_add(size, Relaxed);
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    if place.checked_add(size).is_some_and(|end| end <= LAST_PLACE) {
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
+        let wanted = std::ptr::without_provenance_mut(place);
+        // SAFETY: NOREPLACE: nothing that exists is touched. A kernel before 4.17 takes the address as a hint, which is as good.
+        if let Ok(memory) = unsafe { mmap_anonymous(wanted, size, protection, flags) } {
+            return Ok(memory);
+        }
+    }
+    let anywhere = core::ptr::null_mut();
+    // SAFETY: new memory at a place of the kernel's choice.
+    let memory = unsafe { mmap_anonymous(anywhere, size, protection, MapFlags::PRIVATE) };
+    memory.map_err(|_| CUresult::OUT_OF_MEMORY)
 }
 
 pub(crate) unsafe fn cuMemHostAlloc(
@@ -214,24 +247,19 @@ pub(crate) unsafe fn cuMemFreeHost(p: *mut c_void) -> CUresult {
 pub(crate) unsafe fn cuMemHostGetDevicePointer_v2(
     pdptr: *mut CUdeviceptr,
     p: *mut c_void,
-    _flags: c_uint,
+    flags: c_uint,
 ) -> CUresult {
     code((|| {
-        out(pdptr)?;
+        let place = out(pdptr)?;
         let (session, _) = session::current()?;
-        session
-            .objects
-            .memory
-            .host
-            .find(p.addr(), 1)
-            .ok_or(CUresult::INVALID_VALUE)?;
-        log::warn_once(
-            "cuMemHostGetDevicePointer_v2",
-            format_args!(
-                "cuMemHostGetDevicePointer_v2: the device cannot reach host memory by address yet"
-            ),
-        );
-        Err(CUresult::NOT_SUPPORTED)
+        let memory = &session.objects.memory;
+        let pinned = memory.host.find(p.addr(), 1).filter(|_| flags == 0);
+        memory
+            .mapped
+            .map(session, &pinned.ok_or(CUresult::INVALID_VALUE)?)?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(p.expose_provenance() as u64) };
+        Ok(())
     })())
 }
 
@@ -246,7 +274,7 @@ pub(crate) unsafe fn cuMemHostGetFlags(flags: *mut c_uint, p: *mut c_void) -> CU
             .find(p.addr(), 1)
             .ok_or(CUresult::INVALID_VALUE)?;
         // SAFETY: checked by `out`.
-        unsafe { place.write(pinned.flags | PORTABLE) };
+        unsafe { place.write(pinned.flags | PORTABLE_AND_MAPPED) };
         Ok(())
     })())
 }
@@ -264,7 +292,7 @@ pub(crate) unsafe fn cuMemHostRegister_v2(
         }
         let unique = crate::objects::unique();
         session.objects.memory.host.insert(Pinned {
-            start: p.addr(),
+            start: p.expose_provenance(),
             size: bytesize,
             flags,
             unique,

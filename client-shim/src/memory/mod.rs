@@ -1,13 +1,16 @@
 //! Device and host memory, copies, fills, pointer attributes.
 //!
-//! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`copy`] moves bytes, [`boxes`] boxes of
-//! them, [`volume`] boxes of arrays, [`fill`] sets them, [`mod@pointer`] tells what an address is.
+//! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`mapped`] keeps alike what both
+//! sides reach, [`managed`] makes memory that is so from the beginning, [`copy`]
+//! moves bytes, [`boxes`] boxes of them, [`volume`] boxes of arrays, [`fill`] sets them, [`mod@pointer`] tells what an address is.
 
 mod boxes;
 mod copy;
 mod device;
 mod fill;
 mod host;
+mod managed;
+mod mapped;
 mod pointer;
 mod volume;
 mod windows;
@@ -19,6 +22,7 @@ pub(crate) use copy::*;
 pub(crate) use device::*;
 pub(crate) use fill::*;
 pub(crate) use host::*;
+pub(crate) use mapped::*;
 pub(crate) use pointer::*;
 pub(crate) use windows::{Windows, give_back};
 

@@ -114,6 +114,9 @@ fn device_value(
         attribute::RANGE_START_ADDR => Value::Word(allocation.start),
         attribute::RANGE_SIZE => Value::Word(allocation.size),
         attribute::MAPPED => Value::Flag(true),
+        attribute::HOST_POINTER if allocation.is_managed() => Value::Word(address),
+        // A word of 32 bits: cudart reads it from a place that it has not cleared.
+        attribute::IS_MANAGED => Value::Unsigned(allocation.is_managed().into()),
         // CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE
         attribute::ACCESS_FLAGS => Value::Unsigned(3),
         attribute::MEMPOOL_HANDLE => {

@@ -21,9 +21,10 @@ use driver_api::wire::request::{
 
 use super::image::{note_options, read_file, send_useful};
 use super::{
-    Function, Library, Module, Owner, forget_functions, function_of, library_of, look_up,
+    Function, Library, Module, Owner, Variable, forget_functions, function_of, library_of, look_up,
     owned_name, write_global,
 };
+use crate::context::{self, Context};
 use crate::entry::code;
 use crate::handles::Handle;
 use crate::memory::out;
@@ -132,6 +133,8 @@ pub(crate) unsafe fn cuLibraryUnload(library: CUlibrary) -> CUresult {
             forget_functions(session, Owner::Module(*module));
         }
         forget_functions(session, Owner::Library(library.id));
+        let shared = &session.objects.memory.mapped;
+        shared.forget_owner(Owner::Library(library.id));
         Ok(())
     })())
 }
@@ -200,6 +203,29 @@ pub(crate) unsafe fn cuLibraryGetModule(module: *mut CUmodule, library: CUlibrar
     })())
 }
 
+/// A variable of a library in a context.
+///
+/// # Safety
+/// `name` is null or a C string.
+unsafe fn variable(
+    session: &Session,
+    context: &Context,
+    library: CUlibrary,
+    name: *const c_char,
+) -> Result<Variable, CUresult> {
+    let library = library_of(library)?;
+    // SAFETY: the caller's promise.
+    let name = unsafe { owned_name(name) }?;
+    let request = GpurunLibraryGlobal::new(LibraryId(library.id));
+    let reply = session.ask_in(context.id, &request, name.as_bytes())?;
+    Ok(Variable {
+        context: context.id,
+        owner: Owner::Library(library.id),
+        found: (reply.address(), reply.size()),
+        managed: (reply.managed(), reply.managed_size()),
+    })
+}
+
 pub(crate) unsafe fn cuLibraryGetGlobal(
     dptr: *mut CUdeviceptr,
     bytes: *mut usize,
@@ -208,19 +234,28 @@ pub(crate) unsafe fn cuLibraryGetGlobal(
 ) -> CUresult {
     code((|| {
         let (session, context) = session::current()?;
-        let library = library_of(library)?;
         // SAFETY: the API's contract.
-        let name = unsafe { owned_name(name) }?;
-        let request = GpurunLibraryGlobal::new(LibraryId(library.id));
-        let reply = session.ask_in(context.id, &request, name.as_bytes())?;
-        write_global(
-            session,
-            context.id,
-            (reply.address(), reply.size()),
-            dptr,
-            bytes,
-        );
-        Ok(())
+        let variable = unsafe { variable(session, &context, library, name) }?;
+        write_global(session, &variable, dptr, bytes)
+    })())
+}
+
+pub(crate) unsafe fn cuLibraryGetManaged(
+    dptr: *mut CUdeviceptr,
+    bytes: *mut usize,
+    library: CUlibrary,
+    name: *const c_char,
+) -> CUresult {
+    code((|| {
+        // cudart 13 asks before there is a context.
+        let context = context::current_or_primary()?;
+        let session = session::get()?;
+        // SAFETY: the API's contract.
+        let variable = unsafe { variable(session, &context, library, name) }?;
+        if !variable.is_managed() {
+            return Err(CUresult::NOT_FOUND);
+        }
+        write_global(session, &variable, dptr, bytes)
     })())
 }
 

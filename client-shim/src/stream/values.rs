@@ -1,8 +1,7 @@
 //! Stream memory operations: a stream waits for a word of device memory, or writes one.
 //!
 //! Posted once everything that can be wrong was found here: the operation, its flags, the device's abilities, the address. A wait with a flush of
-//! remote writes is asked, since only the driver knows whether it can. Words are of device memory: the device does not reach the
-//! program's, pinned or not, so those are refused.
+//! remote writes is asked, since only the driver knows whether it can. Words are of device memory, or of pinned memory, which is mapped then.
 //!
 //! # Safety
 //! A batch's array is read for as many elements as the call says, by the API's contract.
@@ -22,7 +21,6 @@ use crate::capture;
 use crate::device::Device;
 use crate::entry::code;
 use crate::graph::{MemoryCall, Operation};
-use crate::log;
 use crate::session::{self, Session};
 
 /// `CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS` and its relative for the fourth condition.
@@ -46,21 +44,7 @@ fn check(
     }
     let address = operation.address.get();
     let memory = &session.objects.memory;
-    if memory.find(address).is_none() && is_pinned(session, address) {
-        log::warn_once(
-            "stream memory operations",
-            format_args!(
-                "a stream memory operation on host memory is not supported: the device does not reach it"
-            ),
-        );
-        return Err(CUresult::NOT_SUPPORTED);
-    }
-    memory.check(address, operation.word_bytes()).map(drop)
-}
-
-fn is_pinned(session: &Session, address: u64) -> bool {
-    let host = &session.objects.memory.host;
-    usize::try_from(address).is_ok_and(|address| host.find(address, 1).is_some())
+    memory.reach(session, address, operation.word_bytes())
 }
 
 fn run(stream: CUstream, operations: &[StreamMemoryOperation]) -> Result<(), CUresult> {

@@ -40,6 +40,9 @@ use super::stream::Stream;
 use super::transfer::{Part, Target};
 use crate::driver::cuda;
 
+pub(crate) use super::mirrors::{
+    gpurunHostMap, gpurunHostPull, gpurunHostPush, gpurunHostUnmap, gpurunManage,
+};
 pub(crate) use volume::*;
 
 /// What is mapped in a window has this granularity.
@@ -82,6 +85,8 @@ enum Kind {
     OfModule(u32),
     /// A variable of a library.
     OfLibrary(u32),
+    /// Host memory that the device reaches: see [`super::mirrors`].
+    Host,
     /// Given back, in quarantine.
     Leaving,
 }
@@ -248,6 +253,27 @@ impl Memory {
         self.add(address, size, kind, context)
     }
 
+    /// Notes host memory that the device reaches.
+    pub(super) fn add_host(
+        &self,
+        address: u64,
+        size: u64,
+        context: &Context,
+    ) -> Result<(), CUresult> {
+        self.add(address, size, Kind::Host, context)
+    }
+
+    /// Such memory is being given back.
+    pub(super) fn forget_host(&self, address: u64) {
+        let mut ranges = lock(&self.ranges);
+        if ranges
+            .get(&address)
+            .is_some_and(|range| range.kind == Kind::Host)
+        {
+            ranges.remove(&address);
+        }
+    }
+
     /// A module or a library is gone, and its variables.
     pub(crate) fn forget_globals(&self, owner: u32, is_library: bool) {
         let kind = match is_library {
@@ -329,6 +355,7 @@ impl Mapping {
             | Kind::Virtual(_)
             | Kind::OfModule(_)
             | Kind::OfLibrary(_)
+            | Kind::Host
             | Kind::Leaving => None,
         }
     }

@@ -19,6 +19,7 @@ pub(crate) mod event;
 pub(crate) mod launch;
 mod linker;
 pub(crate) mod memory;
+mod mirrors;
 pub(crate) mod module;
 pub(crate) mod pace;
 pub(crate) mod stream;

@@ -17,6 +17,7 @@ use std::ffi::{CStr, CString};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use driver_api::Driver;
 use driver_api::abi::{CUcontext, CUfunction, CUkernel, CUlibrary, CUmodule};
 use driver_api::image::{Image, MAX_KERNEL_PARAMETERS, elf, fatbin, ptx};
 use driver_api::result::CUresult;
@@ -529,6 +530,27 @@ pub(crate) fn gpurunKernelFunction(
     Ok(())
 }
 
+/// The managed memory that holds a variable: the first address, and how many bytes; none if the variable is not managed.
+fn managed_around(driver: &Driver, address: u64) -> (u64, u64) {
+    const IS_MANAGED: u32 = 8;
+    let mut is_managed = 0_u32;
+    let asked = cuda!(
+        driver,
+        cuPointerGetAttribute((&raw mut is_managed).cast(), IS_MANAGED, address)
+    );
+    let (mut base, mut size) = (0, 0);
+    let found = asked.and_then(|()| {
+        cuda!(
+            driver,
+            cuMemGetAddressRange_v2(&mut base, &mut size, address)
+        )
+    });
+    match found {
+        Ok(()) if is_managed != 0 => (base, size as u64),
+        _ => (0, 0),
+    }
+}
+
 /// A variable of a module by name.
 pub(crate) fn gpurunModuleGlobal(
     call: &mut Call<'_>,
@@ -544,8 +566,15 @@ pub(crate) fn gpurunModuleGlobal(
     )?;
     let (owner, context) = (request.module().0, call.context()?);
     let memory = &call.session.memory;
+    let (managed, bytes) = managed_around(call.driver(), address);
     memory.add_global(address, size as u64, owner, false, context)?;
-    call.reply(&reply::GpurunModuleGlobal::new(address, size as u64));
+    if bytes > 0 && (managed, bytes) != (address, size as u64) {
+        memory.add_global(managed, bytes, owner, false, context)?;
+    }
+    let size = size as u64;
+    call.reply(&reply::GpurunModuleGlobal::new(
+        address, size, managed, bytes,
+    ));
     Ok(())
 }
 
@@ -565,8 +594,15 @@ pub(crate) fn gpurunLibraryGlobal(
     let (owner, context) = (request.library().0, call.context()?);
     let memory = &call.session.memory;
     memory.accounts.settle(call.driver(), context.device)?;
+    let (managed, bytes) = managed_around(call.driver(), address);
     memory.add_global(address, size as u64, owner, true, context)?;
-    call.reply(&reply::GpurunLibraryGlobal::new(address, size as u64));
+    if bytes > 0 && (managed, bytes) != (address, size as u64) {
+        memory.add_global(managed, bytes, owner, true, context)?;
+    }
+    let size = size as u64;
+    call.reply(&reply::GpurunLibraryGlobal::new(
+        address, size, managed, bytes,
+    ));
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use super::janitor::Job;
 use super::launch::Gate;
 use super::linker::Link;
 use super::memory::{MAX_RANGES, Memory};
+use super::mirrors::Mirrors;
 use super::module::{Function, Library, Module};
 use super::outbox::Outbox;
 use super::output::Output;
@@ -90,6 +91,7 @@ pub(crate) struct Session {
     pub(crate) links: Table<Arc<Link>>,
     pub(crate) graphs: Graphs,
     pub(crate) memory: Memory,
+    pub(crate) mirrors: Mirrors,
     pub(crate) transfers: Transfers,
     pub(crate) poller: Poller,
     pub(crate) janitor: Sender<Job>,
@@ -126,6 +128,7 @@ impl Session {
             links: Table::new(MAX_LINKS),
             graphs: Graphs::default(),
             memory,
+            mirrors: Mirrors::default(),
             transfers: Transfers::default(),
             poller: Poller::default(),
             janitor,
@@ -145,6 +148,7 @@ impl Session {
         self.streams.retain(is_elsewhere);
         self.events.retain(|event| event.context != serial);
         self.links.retain(|link| link.context != serial);
+        self.mirrors.forget_context(serial);
         self.gates.retain(|gate| gate.context != serial);
         self.textures.retain(|texture| texture.context != serial);
         self.modules.retain(|module| module.context != serial);

@@ -63,6 +63,20 @@ fn retain(device: CUdevice) -> Result<CUcontext, CUresult> {
     Ok(CUcontext(primary.handle))
 }
 
+/// The current context; without one the first device's primary context, which stays then.
+pub(crate) fn current_or_primary() -> Result<Arc<Context>, CUresult> {
+    match super::current() {
+        Err(CUresult::INVALID_CONTEXT) => {
+            if primary(0)?.context.is_none() {
+                retain(0)?;
+            }
+            let context = primary(0)?.context.clone();
+            context.ok_or(CUresult::INVALID_CONTEXT)
+        }
+        current => current,
+    }
+}
+
 fn release(device: CUdevice) -> Result<(), CUresult> {
     let mut primary = primary(device)?;
     primary.retained = primary

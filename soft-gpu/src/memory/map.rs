@@ -12,6 +12,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::threads::lock;
 use driver_api::abi::CUresult;
@@ -69,6 +70,18 @@ impl Mapping {
         } else {
             Err(CUresult::OUT_OF_MEMORY)
         }
+    }
+
+    /// Addresses without memory at a multiple of [`GRANULARITY`], far from where Linux puts things: another process can have memory at them too.
+    pub(crate) fn reserve_apart(size: u64) -> Result<Self, CUresult> {
+        const FIRST: u64 = 0x6000_0000_0000;
+        const TRIES: u32 = 64;
+        static NEXT: AtomicU64 = AtomicU64::new(FIRST);
+        let place = || NEXT.fetch_add(size.next_multiple_of(GRANULARITY), Ordering::Relaxed);
+        let mut tries = (0..TRIES).map(|_| Self::reserve_at(place(), size));
+        tries
+            .find_map(Result::ok)
+            .map_or_else(|| Self::reserve(size, GRANULARITY), Ok)
     }
 
     /// Addresses without memory, anywhere, at a multiple of `alignment` (a power of two).
@@ -189,6 +202,12 @@ impl Store {
 
     /// A zeroed piece; `size` is a multiple of [`GRANULARITY`].
     pub(crate) fn take(&self, size: u64) -> Result<Piece, CUresult> {
+        self.take_in(Mapping::reserve(size, GRANULARITY)?)
+    }
+
+    /// A zeroed piece that fills these addresses, a multiple of [`GRANULARITY`].
+    pub(crate) fn take_in(&self, mapping: Mapping) -> Result<Piece, CUresult> {
+        let size = mapping.size;
         let offset = {
             let mut end = lock(&self.end);
             let offset = *end;
@@ -196,7 +215,6 @@ impl Store {
             *end = offset + size;
             offset
         };
-        let mapping = Mapping::reserve(size, GRANULARITY)?;
         mapping.place((mapping.base, size), &self.file, offset)?;
         Ok(Piece { mapping, offset })
     }

@@ -16,6 +16,11 @@ pub(crate) enum Kind {
     Small(u64),
     /// A piece of its own.
     Large(Arc<Piece>),
+    /// Managed: cut from a chunk of its heap, its size there; or a piece of its own.
+    Managed {
+        rounded: u64,
+        piece: Option<Arc<Piece>>,
+    },
     /// Pinned memory of the host.
     Host {
         flags: u32,
@@ -54,6 +59,11 @@ impl Region {
     /// Whether it is memory that `cuMemAlloc` or a pool has made.
     pub(crate) fn is_plain(&self) -> bool {
         matches!(self.kind, Kind::Small(_) | Kind::Large(_))
+    }
+
+    /// Whether it is managed memory.
+    pub(crate) fn is_managed(&self) -> bool {
+        matches!(self.kind, Kind::Managed { .. })
     }
 
     /// The bytes that it takes of the device.

@@ -18,7 +18,7 @@ use driver_api::abi::{
 use super::function::{answer_parameter, attribute, parameter, set_attribute};
 use super::jit::Messages;
 use super::{Function, Kernel, Library, answer_global, load, name, unload};
-use crate::context::current;
+use crate::context::{current, current_or_primary};
 use crate::entry::{answer, done};
 use crate::ptx;
 use crate::state::driver;
@@ -172,13 +172,25 @@ pub(crate) unsafe fn cuLibraryGetGlobal(
 }
 
 pub(crate) unsafe fn cuLibraryGetManaged(
-    _dptr: *mut CUdeviceptr,
-    _bytes: *mut usize,
+    dptr: *mut CUdeviceptr,
+    bytes: *mut usize,
     library: CUlibrary,
-    _name: *const c_char,
+    name_: *const c_char,
 ) -> CUresult {
-    // There is no managed memory here, so no library has any.
-    done(find(library).and(Err(CUresult::NOT_FOUND)))
+    let find = || {
+        let library = find(library)?;
+        // SAFETY: the caller passes a C string.
+        let name = unsafe { name(name_) }?;
+        let variable = library.ptx.variable(name);
+        variable
+            .filter(|variable| variable.is_managed)
+            .ok_or(CUresult::NOT_FOUND)?;
+        // cudart 13 asks before there is a context.
+        let module = library.module(&*current_or_primary()?)?;
+        module.global(name).ok_or(CUresult::NOT_FOUND)
+    };
+    // SAFETY: the caller passes places for an address and a size, or null.
+    unsafe { answer_global(dptr, bytes, find()) }
 }
 
 pub(crate) unsafe fn cuKernelGetFunction(func: *mut CUfunction, kernel: CUkernel) -> CUresult {

@@ -126,7 +126,12 @@ fn allocate(
             ));
             continue;
         }
-        let address = driver.memory.allocate(driver, context, global.size)?;
+        let address = match global.is_managed {
+            true => driver
+                .memory
+                .allocate_managed(driver, context, global.size)?,
+            false => driver.memory.allocate(driver, context, global.size)?,
+        };
         placed.insert(global.name.clone(), (address, global.size));
     }
     Ok(())

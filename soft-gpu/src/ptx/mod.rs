@@ -108,6 +108,8 @@ pub struct Global {
     pub relocations: Vec<Relocation>,
     /// Whether it is declared `.extern`.
     pub is_extern: bool,
+    /// Whether the host accesses it too.
+    pub is_managed: bool,
 }
 
 /// A parsed module.

@@ -105,6 +105,8 @@ pub(super) struct Declarator<'t> {
     pub(super) align: u32,
     /// Size in bytes; `None` for `name[]`.
     pub(super) size: Option<u64>,
+    /// Whether it has the attribute `.managed`.
+    pub(super) is_managed: bool,
 }
 
 struct Parser<'t> {
@@ -354,6 +356,7 @@ impl<'t> Parser<'t> {
             init: Vec::new(),
             relocations: Vec::new(),
             is_extern,
+            is_managed: declarator.is_managed,
         };
         if self.lexer.accept(b'=')? {
             self.initialiser(&mut global, declarator.ty, 0)?;
@@ -453,6 +456,7 @@ fn add_function(module: &mut Module, entry: Entry) {
 /// `.align 8 .b8 name[16]` and the like, after the state space.
 pub(super) fn declarator<'t>(lexer: &mut Lexer<'t>) -> Result<Declarator<'t>, PtxError> {
     let (mut align, mut ty, mut lanes) = (None, None, 1);
+    let mut is_managed = false;
     loop {
         let word = lexer.word()?;
         match word {
@@ -465,7 +469,7 @@ pub(super) fn declarator<'t>(lexer: &mut Lexer<'t>) -> Result<Declarator<'t>, Pt
             }
             ".ptr" | ".global" | ".shared" | ".const" | ".local" | ".generic" | ".attribute" => {
                 if word == ".attribute" {
-                    skip_parentheses(lexer)?;
+                    is_managed |= attributes(lexer)?;
                 }
             }
             ".v2" => lanes = 2,
@@ -478,7 +482,11 @@ pub(super) fn declarator<'t>(lexer: &mut Lexer<'t>) -> Result<Declarator<'t>, Pt
             name => {
                 let ty = ty.ok_or_else(|| lexer.error(format!("`{name}` has no type")))?;
                 let align = align.unwrap_or(ty.bytes() * lanes);
-                return array(lexer, name, ty, align, u64::from(ty.bytes() * lanes));
+                let declarator = array(lexer, name, ty, align, u64::from(ty.bytes() * lanes))?;
+                return Ok(Declarator {
+                    is_managed,
+                    ..declarator
+                });
             }
         }
     }
@@ -515,19 +523,22 @@ fn array<'t>(
         ty,
         align,
         size,
+        is_managed: false,
     })
 }
 
-fn skip_parentheses(lexer: &mut Lexer<'_>) -> Result<(), PtxError> {
+/// What is in the parentheses of `.attribute`: whether `.managed` is.
+fn attributes(lexer: &mut Lexer<'_>) -> Result<bool, PtxError> {
     lexer.expect(b'(')?;
-    let mut depth = 1;
+    let (mut depth, mut is_managed) = (1, false);
     while depth > 0 {
         match lexer.next()? {
             Token::Mark(b'(') => depth += 1,
             Token::Mark(b')') => depth -= 1,
+            Token::Word(".managed") => is_managed = true,
             Token::End => return Err(lexer.error("`(` without `)`".into())),
             _ => {}
         }
     }
-    Ok(())
+    Ok(is_managed)
 }

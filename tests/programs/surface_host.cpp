@@ -1,0 +1,199 @@
+// Host memory that the device reaches: what the one side writes the other sees, at the points where CUDA says so, and flags while work runs.
+#include <atomic>
+
+#include "driver.h"
+
+const char *const PROGRAM = "surface_host";
+
+// `wait_for` spins until a word of the host is `value`, then adds one to the next word and copies the sum to a third.
+static const char *const WAITING = R"(
+.version 7.0
+.target sm_70
+.address_size 64
+
+.visible .entry wait_for(.param .u64 words, .param .u32 value)
+{
+    .reg .pred %p;
+    .reg .b32 %r<5>;
+    .reg .b64 %rd<3>;
+    ld.param.u64 %rd1, [words];
+    cvta.to.global.u64 %rd2, %rd1;
+    ld.param.u32 %r1, [value];
+again:
+    ld.volatile.global.u32 %r2, [%rd2];
+    setp.ne.u32 %p, %r2, %r1;
+    @%p bra again;
+    ld.volatile.global.u32 %r3, [%rd2+4];
+    add.u32 %r3, %r3, 1;
+    st.volatile.global.u32 [%rd2+64], %r3;
+    ret;
+}
+)";
+
+static CUstream stream;
+static CUfunction axpy, wait_for;
+
+static CUdeviceptr address(const void *pointer) { return (CUdeviceptr)(uintptr_t)pointer; }
+
+// out[i] = in[i] * factor + 5
+static void launch(CUdeviceptr out, CUdeviceptr in, unsigned n, unsigned factor) {
+    void *parameters[] = {&out, &in, &n, &factor};
+    OK("cuLaunchKernel", axpy, (n + 127) / 128, 1u, 1u, 128u, 1u, 1u, 0u, stream, (void **)parameters, (void **)nullptr);
+}
+
+static unsigned *pinned(size_t bytes) {
+    void *memory = nullptr;
+    OK("cuMemHostAlloc", &memory, bytes, (unsigned)CU_MEMHOSTALLOC_DEVICEMAP);
+    REQUIRE(memory);
+    return (unsigned *)memory;
+}
+
+static CUdeviceptr reached(void *memory) {
+    CUdeviceptr at = 0;
+    OK("cuMemHostGetDevicePointer_v2", &at, memory, 0u);
+    REQUIRE(at);
+    return at;
+}
+
+// A kernel reads what the host wrote before the launch, also the second time, and the host what it wrote, after each kind of wait.
+static void both_ways(unsigned n) {
+    unsigned *in = pinned(n * 4), *out = pinned(n * 4);
+    CUdeviceptr device_in = reached(in), device_out = reached(out);
+    CUevent event;
+    OK("cuEventCreate", &event, (unsigned)CU_EVENT_DISABLE_TIMING);
+    for (unsigned round = 1; round <= 5; round++) {
+        for (unsigned i = 0; i < n; i++) in[i] = round == 4 && i % 97 ? in[i] : i * round;
+        std::vector<unsigned> expected(in, in + n);
+        launch(device_out, device_in, n, 3);
+        OK("cuEventRecord", event, stream);
+        if (round == 1) OK("cuStreamSynchronize", stream);
+        if (round == 2) OK("cuCtxSynchronize");
+        if (round == 3) OK("cuEventSynchronize", event);
+        if (round == 4)
+            while (call("cuEventQuery", event) == CUDA_ERROR_NOT_READY) {}
+        if (round == 5)
+            while (call("cuStreamQuery", stream) == CUDA_ERROR_NOT_READY) {}
+        for (unsigned i = 0; i < n; i++) REQUIRE(out[i] == expected[i] * 3 + 5);
+    }
+    OK("cuEventDestroy_v2", event);
+    OK("cuMemFreeHost", (void *)in);
+    FAILS("cuMemHostGetDevicePointer_v2", &device_in, (void *)in, 0u);
+    OK("cuMemFreeHost", (void *)out);
+}
+
+// What the host writes beside what the device writes, in the same words' neighbours, stays.
+static void side_by_side() {
+    const unsigned n = 1024;
+    unsigned *words = pinned(n * 8);
+    CUdeviceptr at = reached(words);
+    for (unsigned i = 0; i < n; i++) words[i] = i;
+    launch(at + n * 4, at, n, 2);
+    for (unsigned i = 0; i < n; i++) words[i] = 7000 + i;
+    OK("cuStreamSynchronize", stream);
+    for (unsigned i = 0; i < n; i++) REQUIRE(words[i] == 7000 + i);
+    launch(at + n * 4, at, n, 1);
+    OK("cuStreamSynchronize", stream);
+    for (unsigned i = 0; i < n; i++) REQUIRE(words[n + i] == 7005 + i);
+    OK("cuMemFreeHost", (void *)words);
+}
+
+// Memory of the program's own, not of whole pages, by the address that it has here, without asking for another.
+static void registered() {
+    const unsigned n = 3000;
+    std::vector<unsigned> own(2 * n + 3000);
+    unsigned *words = own.data() + 1001;
+    OK("cuMemHostRegister_v2", (void *)words, (size_t)n * 8, (unsigned)CU_MEMHOSTREGISTER_DEVICEMAP);
+    for (unsigned i = 0; i < n; i++) words[i] = i ^ 0x55;
+    launch(address(words + n), address(words), n, 4);
+    OK("cuStreamSynchronize", stream);
+    for (unsigned i = 0; i < n; i++) REQUIRE(words[n + i] == (i ^ 0x55) * 4 + 5);
+    OK("cuMemHostUnregister", (void *)words);
+    CUdeviceptr at = 0;
+    FAILS("cuMemHostGetDevicePointer_v2", &at, (void *)words, 0u);
+}
+
+// Copies and fills take it as memory of the device, at their place in the stream.
+static void copied() {
+    const unsigned n = 50000;
+    unsigned *words = pinned(n * 4), *other = pinned(n * 4);
+    CUdeviceptr at = reached(words), device = 0;
+    reached(other);
+    OK("cuMemAlloc_v2", &device, (size_t)n * 4);
+    for (unsigned i = 0; i < n; i++) words[i] = i;
+    launch(at, at, n, 2);
+    OK("cuMemcpyHtoDAsync_v2", device, (const void *)words, (size_t)n * 4, stream);
+    OK("cuMemsetD32Async", at, 9u, (size_t)n, stream);
+    OK("cuMemcpyDtoHAsync_v2", (void *)other, device, (size_t)n * 4, stream);
+    launch(device, address(other), n, 1);
+    OK("cuStreamSynchronize", stream);
+    for (unsigned i = 0; i < n; i++) REQUIRE(words[i] == 9 && other[i] == i * 2 + 5);
+    std::vector<unsigned> read(n);
+    OK("cuMemcpyDtoH_v2", (void *)read.data(), device, (size_t)n * 4);
+    for (unsigned i = 0; i < n; i++) REQUIRE(read[i] == i * 2 + 10);
+    OK("cuMemcpy", at, device, (size_t)n * 4);
+    OK("cuStreamSynchronize", (CUstream) nullptr);
+    for (unsigned i = 0; i < n; i++) REQUIRE(words[i] == i * 2 + 10);
+    OK("cuMemFree_v2", device);
+    OK("cuMemFreeHost", (void *)words);
+    OK("cuMemFreeHost", (void *)other);
+}
+
+// A kernel waits for a flag that the host sets while it runs, and the host for one that the kernel sets, with no call between.
+static void flags() {
+    unsigned *words = pinned(4096);
+    volatile unsigned *seen = words;
+    CUdeviceptr at = reached(words);
+    for (unsigned round = 1; round <= 3; round++) {
+        unsigned value = round;
+        void *parameters[] = {&at, &value};
+        OK("cuLaunchKernel", wait_for, 1u, 1u, 1u, 1u, 1u, 1u, 0u, stream, (void **)parameters, (void **)nullptr);
+        GIVES(CUDA_ERROR_NOT_READY, "cuStreamQuery", stream);
+        seen[1] = round * 100;
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        seen[0] = round;
+        while (seen[16] != round * 100 + 1) {}
+        OK("cuStreamSynchronize", stream);
+    }
+    // The same by what streams wait for and write.
+    if (call("cuStreamWaitValue32_v2", stream, at, 70u, (unsigned)CU_STREAM_WAIT_VALUE_EQ) == CUDA_SUCCESS) {
+        OK("cuStreamWriteValue32_v2", stream, at + 128, 71u, 0u);
+        GIVES(CUDA_ERROR_NOT_READY, "cuStreamQuery", stream);
+        seen[0] = 70;
+        while (seen[32] != 71) {}
+        OK("cuStreamSynchronize", stream);
+    }
+    OK("cuMemFreeHost", (void *)words);
+}
+
+static void abilities(CUdevice device) {
+    for (CUdevice_attribute wanted :
+         {CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY, CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM}) {
+        int value = 0;
+        OK("cuDeviceGetAttribute", &value, wanted, device);
+        REQUIRE(value == 1);
+    }
+}
+
+int main(int count, char **arguments) {
+    open_driver(count, arguments);
+    CUdevice device = 0;
+    CUcontext context;
+    CUmodule module;
+    OK("cuInit", 0u);
+    OK("cuDeviceGet", &device, 0);
+    OK("cuDevicePrimaryCtxRetain", &context, device);
+    OK("cuCtxSetCurrent", context);
+    OK("cuStreamCreate", &stream, (unsigned)CU_STREAM_NON_BLOCKING);
+    OK("cuModuleLoadData", &module, (const void *)PTX);
+    OK("cuModuleGetFunction", &axpy, module, (const char *)"axpy");
+    OK("cuModuleLoadData", &module, (const void *)WAITING);
+    OK("cuModuleGetFunction", &wait_for, module, (const char *)"wait_for");
+    abilities(device);
+    both_ways(1000);
+    both_ways(300000);
+    side_by_side();
+    registered();
+    copied();
+    flags();
+    return pass("mapped host memory");
+}
