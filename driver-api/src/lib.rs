@@ -11,6 +11,7 @@
 //! *Rules:* nothing is said twice; the generator never branches on a function's name; what travels is pinned by `wire.lock`.
 
 pub mod abi;
+pub mod copy_layout;
 pub mod fresh;
 pub mod graph_layout;
 pub mod id;

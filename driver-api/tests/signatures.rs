@@ -157,6 +157,13 @@ fn layouts_are_those_of_cudarc() {
             dst_memory_type = dstMemoryType, reserved1 = reserved1, dst_pitch = dstPitch,
             width_in_bytes = WidthInBytes, depth = Depth,
         }
+        CUDA_MEMCPY3D_PEER = CUDA_MEMCPY3D_PEER_st {}
+        CUmemcpyAttributes = CUmemcpyAttributes_st {
+            src_access_order = srcAccessOrder, src_loc_hint = srcLocHint, dst_loc_hint = dstLocHint, flags = flags,
+        }
+        CUDA_MEMCPY3D_BATCH_OP = CUDA_MEMCPY3D_BATCH_OP_st {
+            src = src, dst = dst, extent = extent, src_access_order = srcAccessOrder, flags = flags,
+        }
         CUdevprop = CUdevprop_st { max_threads_per_block = maxThreadsPerBlock, clock_rate = clockRate, texture_align = textureAlign }
         CUstreamBatchMemOpParams = CUstreamBatchMemOpParams_union {}
     }

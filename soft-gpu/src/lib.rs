@@ -33,6 +33,7 @@ mod memory;
 mod module;
 mod occupancy;
 mod output;
+mod peer;
 mod pool;
 mod profiler;
 mod shared;

@@ -14,11 +14,13 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
+mod batch;
 mod copy;
 mod fill;
 mod heap;
 mod host;
 pub(crate) mod map;
+mod peer;
 mod pointer;
 mod raw;
 pub(crate) mod space;
@@ -29,15 +31,18 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use driver_api::abi::{CUdeviceptr, CUresult};
 
+pub(crate) use batch::*;
 pub(crate) use copy::*;
 pub(crate) use fill::*;
 pub(crate) use host::*;
+pub(crate) use peer::*;
 pub(crate) use pointer::*;
 
 use crate::context::{Context, current, unique_id};
 use crate::entry::{answer, answer_if_asked, done};
 use crate::exec::Allocations;
 use crate::hostile::POISON;
+use crate::peer::Viewer;
 use crate::state::{Driver, driver};
 use crate::threads::lock;
 use heap::{ALIGNMENT, Heap};
@@ -50,6 +55,13 @@ const MAX_SMALL_BYTES: u64 = 1 << 20;
 /// `cuMemAllocPitch` makes rows a multiple of this.
 const PITCH_ALIGNMENT: usize = 512;
 
+/// What each who looks may reach, of one generation.
+#[derive(Debug, Default)]
+struct Snapshots {
+    generation: u64,
+    of: Vec<(Viewer, Arc<Allocations>)>,
+}
+
 /// All memory of this process on the devices.
 #[derive(Debug)]
 pub(crate) struct Memory {
@@ -58,7 +70,7 @@ pub(crate) struct Memory {
     space: RwLock<Space>,
     /// Counts changes of `space`.
     generation: AtomicU64,
-    snapshot: Mutex<(u64, Arc<Allocations>)>,
+    snapshots: Mutex<Snapshots>,
     pub(crate) reservations: Mutex<Vec<Mapping>>,
 }
 
@@ -71,7 +83,7 @@ impl Memory {
             heaps: (0..devices).map(|_| Mutex::default()).collect(),
             space: RwLock::default(),
             generation: AtomicU64::new(1),
-            snapshot: Mutex::default(),
+            snapshots: Mutex::default(),
             reservations: Mutex::default(),
         })
     }
@@ -93,14 +105,23 @@ impl Memory {
     }
 
     /// What kernels may access, as of now.
-    pub(crate) fn snapshot(&self) -> Arc<Allocations> {
-        let mut snapshot = lock(&self.snapshot);
+    pub(crate) fn snapshot(&self, driver: &Driver, viewer: &Viewer) -> Arc<Allocations> {
+        let mut snapshots = lock(&self.snapshots);
+        let reaches = viewer.filter(driver);
         let space = self.space();
         let generation = self.generation.load(Ordering::Relaxed);
-        if snapshot.0 != generation {
-            *snapshot = (generation, Arc::new(Allocations::new(space.ranges())));
+        if snapshots.generation != generation {
+            snapshots.of.clear();
+            snapshots.generation = generation;
         }
-        Arc::clone(&snapshot.1)
+        let known = snapshots.of.iter().find(|(known, _)| known == viewer);
+        if let Some((_, allocations)) = known {
+            return Arc::clone(allocations);
+        }
+        let allocations = Arc::new(Allocations::new(space.ranges(reaches)));
+        let taken = (viewer.clone(), Arc::clone(&allocations));
+        snapshots.of.push(taken);
+        allocations
     }
 
     /// Device memory for a context.

@@ -58,6 +58,19 @@ fn every_form_of_device_code_over_unix_sockets() {
     }
 }
 
+#[test]
+fn two_devices_reach_each_other_s_memory() {
+    let server = Server::start_with(Transport::Unix, &[("GPURUN_SOFT_GPUS", "2")]);
+    for variant in ["static13", "dynamic12"] {
+        for way in [Way::Direct, Way::Gpurun(server.address.clone())] {
+            let mut command = way.command(&program(variant, "peer"));
+            command.env("GPURUN_SOFT_GPUS", "2");
+            command.env("GPURUN_DEVICES", "2");
+            run(command).assert_passed(&format!("peer ({variant}, {way:?})"));
+        }
+    }
+}
+
 /// What a runtime does in its own way, for those that are built with a selection of the programs.
 const SELECTION: [&str; 6] = [
     "vector_add",

@@ -83,15 +83,20 @@ pub(super) fn later(
         if capture::is_captured(session, &stream)? {
             return capture::add(&stream, Operation::Copy(describe(session)?.of_graph()?));
         }
-        body(&Copy {
-            session,
-            stream: &stream,
-            when: When::Later,
-        })
+        body(&Copy::later(session, &stream))
     })())
 }
 
 impl<'a> Copy<'a> {
+    /// The surroundings of a copy that is done later.
+    pub(super) fn later(session: &'a Session, stream: &'a Arc<Stream>) -> Self {
+        Self {
+            session,
+            stream,
+            when: When::Later,
+        }
+    }
+
     /// The surroundings of a graph's copy.
     pub(crate) fn in_graph(session: &'a Session, stream: &'a Arc<Stream>) -> Self {
         Self {
@@ -118,7 +123,7 @@ impl Copy<'_> {
         }
         let memory = &self.session.objects.memory;
         memory.check(destination, length as u64)?;
-        check_host(source)?;
+        check_host(source.addr() as u64)?;
         let pinned = memory.host.find(source.addr(), length).is_some();
         // Pageable memory is read by the call.
         let is_read_later = pinned || self.when != When::Later;
@@ -186,7 +191,7 @@ impl Copy<'_> {
         }
         let memory = &self.session.objects.memory;
         memory.check(source, length as u64)?;
-        check_host(destination)?;
+        check_host(destination.addr() as u64)?;
         let pinned = memory.host.find(destination.addr(), length).is_some();
         if self.when == When::InGraph || (self.when == When::Later && pinned) {
             // SAFETY: pinned memory stays until it is freed, and freeing waits for what lands in it; other memory is the program's to keep.
@@ -331,8 +336,8 @@ impl Copy<'_> {
             // SAFETY: the caller's promise.
             (false, true) => unsafe { self.to_host(host(destination), source, length) },
             (false, false) => {
-                check_host(host(destination))?;
-                check_host(host(source))?;
+                check_host(destination)?;
+                check_host(source)?;
                 self.stream.synchronise(self.session)?;
                 // SAFETY: the caller's promise; `copy` allows overlap.
                 unsafe { host(destination).copy_from(host(source), length) };
@@ -348,8 +353,8 @@ fn operations_of(length: usize) -> u64 {
 }
 
 /// The null page is never memory of a program.
-fn check_host(pointer: *const u8) -> Result<(), CUresult> {
-    if pointer.addr() < 4096 {
+pub(super) fn check_host(address: u64) -> Result<(), CUresult> {
+    if address < 4096 {
         Err(CUresult::INVALID_VALUE)
     } else {
         Ok(())

@@ -1,23 +1,27 @@
 //! Device and host memory, copies, fills, pointer attributes.
 //!
 //! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`copy`] moves bytes, [`boxes`] boxes of
-//! them, [`fill`] sets them, [`mod@pointer`] tells what an address is.
+//! them, [`batch`] many of both, [`peer`] from one context to another; [`fill`] sets bytes, [`mod@pointer`] tells what an address is.
 
+mod batch;
 mod boxes;
 mod copy;
 mod device;
 mod fill;
 mod host;
+mod peer;
 mod pointer;
 mod windows;
 
 use driver_api::abi::CUresult;
 
+pub(crate) use batch::*;
 pub(crate) use boxes::*;
 pub(crate) use copy::*;
 pub(crate) use device::*;
 pub(crate) use fill::*;
 pub(crate) use host::*;
+pub(crate) use peer::*;
 pub(crate) use pointer::*;
 pub(crate) use windows::{Windows, give_back};
 

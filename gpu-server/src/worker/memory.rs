@@ -26,7 +26,7 @@ use protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_TRANSFER_BYTES};
 
 use super::accounts::{self, Accounts, Made};
 use super::call::{Call, CallError};
-use super::context::{Context, attribute};
+use super::context::{self, Context, Owner, Peers, attribute};
 use super::end::lock;
 use super::executor;
 use super::janitor::{self, Job};
@@ -88,6 +88,8 @@ pub(crate) struct Memory {
     windows: Vec<Window>,
     ranges: Mutex<BTreeMap<u64, Mapping>>,
     pub(super) accounts: Accounts,
+    /// Whose kernels may reach whose memory.
+    pub(super) peers: Peers,
 }
 
 impl Memory {
@@ -96,6 +98,7 @@ impl Memory {
             windows,
             ranges: Mutex::default(),
             accounts,
+            peers: Peers::default(),
         }
     }
 
@@ -125,6 +128,25 @@ impl Memory {
             reached = range_end;
         }
         Ok(())
+    }
+
+    /// The ranges that are mapped for a context.
+    pub(super) fn mapped_by(&self, context: u64) -> Vec<(u64, u64)> {
+        let ranges = lock(&self.ranges);
+        let is_its =
+            |range: &&Mapping| range.context == context && matches!(range.kind, Kind::Mapped(_));
+        let its = ranges.values().filter(is_its);
+        its.map(|range| (range.address, range.size)).collect()
+    }
+
+    /// Whose memory is at an address.
+    pub(super) fn owner_of(&self, address: u64) -> Option<Owner> {
+        let ranges = lock(&self.ranges);
+        let (_, range) = ranges.range(..=address).next_back()?;
+        Some(Owner {
+            device: range.device,
+            context: Some(range.context).filter(|context| *context != NO_CONTEXT),
+        })
     }
 
     /// Notes a free range of a window, so that nobody else takes it while it is being mapped.
@@ -418,6 +440,15 @@ fn map_at(call: &Call<'_>, context: &Context, address: u64, size: u64) -> Result
                 let _ = cuda!(driver, cuMemUnmap(address, size as usize));
                 let _ = cuda!(driver, cuMemRelease(handle));
             })
+    });
+    // Whoever is let in meanwhile is let into this too.
+    let peers = memory.peers.lock();
+    let handle = handle.and_then(|handle| {
+        let opened = peers.open(driver, context.serial, (address, size));
+        opened.map(|()| handle).inspect_err(|_| {
+            let _ = cuda!(driver, cuMemUnmap(address, size as usize));
+            let _ = cuda!(driver, cuMemRelease(handle));
+        })
     });
     memory.settle(address, handle.ok());
     handle.map(drop)
@@ -801,13 +832,20 @@ pub(crate) fn gpurunCopyOnDevice(
     let stream = call.stream(request.stream().0)?;
     call.session.memory.check(destination, length)?;
     call.session.memory.check(source, length)?;
-    let handle = stream.handle;
-    run_if_large(call, &stream, length, |driver| {
-        cuda!(
+    let (handle, size) = (stream.handle, length as usize);
+    let between = context::between(call, destination, source)?;
+    // Without access from one to the other, only this form copies what is mapped.
+    let copy = |driver: &Driver| match between {
+        Some((to, from)) => cuda!(
             driver,
-            cuMemcpyDtoDAsync_v2(destination, source, length as usize, handle)
-        )
-    })?;
+            cuMemcpyPeerAsync(destination, to, source, from, size, handle)
+        ),
+        None => cuda!(
+            driver,
+            cuMemcpyDtoDAsync_v2(destination, source, size, handle)
+        ),
+    };
+    run_if_large(call, &stream, length, copy)?;
     Ok(())
 }
 

@@ -139,25 +139,23 @@ pub(crate) fn gpurunPhysicalMap(
 fn set_access(
     driver: &Driver,
     address: u64,
-    physical: &Physical,
+    (size, device): (u64, CUdevice),
     flags: u32,
 ) -> Result<(), CUresult> {
     let access = CUmemAccessDesc {
-        location: location(physical.device),
+        location: location(device),
         flags,
     };
-    cuda!(
-        driver,
-        cuMemSetAccess(address, physical.size as usize, &access, 1)
-    )
+    cuda!(driver, cuMemSetAccess(address, size as usize, &access, 1))
 }
 
-/// Gives its device access to a mapping, or takes it.
+/// Gives a device access to a mapping, or takes it.
 pub(crate) fn gpurunVirtualAccess(
     call: &mut Call<'_>,
     request: &request::GpurunVirtualAccess,
 ) -> Result<(), CallError> {
     let (address, flags) = (request.address(), request.flags());
+    call.session.devices.check(request.device())?;
     let id = call.session.memory.virtual_at(address, request.size())?;
     let physical = physical_of(call, id)?;
     let driver = call.driver();
@@ -166,13 +164,12 @@ pub(crate) fn gpurunVirtualAccess(
         let cleaned = clean(call, address, &physical);
         // Whatever was made current for that, the next call makes its own.
         call.forget_current();
-        if let Err(error) = cleaned {
-            set_access(driver, address, &physical, NO_ACCESS)?;
-            return Err(error.into());
-        }
+        let own = (physical.size, physical.device);
+        set_access(driver, address, own, NO_ACCESS)?;
+        cleaned?;
         state.is_clean = true;
     }
-    set_access(driver, address, &physical, flags)?;
+    set_access(driver, address, (physical.size, request.device()), flags)?;
     Ok(())
 }
 
@@ -183,7 +180,8 @@ fn clean(call: &Call<'_>, address: u64, physical: &Physical) -> Result<(), CUres
         .find(|context| context.device == physical.device && context.is_alive())
         .ok_or(CUresult::INVALID_CONTEXT)?;
     context.make_current(call.driver())?;
-    set_access(call.driver(), address, physical, READ_AND_WRITE)?;
+    let own = (physical.size, physical.device);
+    set_access(call.driver(), address, own, READ_AND_WRITE)?;
     wipe(call, &context, address, physical.size)
 }
 
