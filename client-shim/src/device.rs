@@ -337,11 +337,11 @@ pub(crate) unsafe fn cuDeviceGetP2PAttribute(
     src_device: CUdevice,
     dst_device: CUdevice,
 ) -> CUresult {
-    code((|| match attrib {
+    code(match attrib {
         0 => Err(CUresult::INVALID_VALUE),
         _ if src_device == dst_device => Err(CUresult::INVALID_DEVICE),
         _ => peer_attribute(value, attrib, src_device, dst_device),
-    })())
+    })
 }
 
 pub(crate) unsafe fn cuDeviceGetExecAffinitySupport(

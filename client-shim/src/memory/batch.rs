@@ -155,6 +155,7 @@ impl Lines {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the driver's signature")]
 pub(crate) unsafe fn cuMemcpyBatchAsync(
     dsts: *mut CUdeviceptr,
     srcs: *mut CUdeviceptr,
@@ -179,6 +180,7 @@ pub(crate) unsafe fn cuMemcpyBatchAsync(
     unsafe { batch(stream, fail_idx, |session| lines.copies(session)) }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the driver's signature")]
 pub(crate) unsafe fn cuMemcpyBatchAsync_v2(
     dsts: *mut CUdeviceptr,
     srcs: *mut CUdeviceptr,

@@ -125,6 +125,7 @@ unsafe fn answer_with(index: *mut usize, result: Result<(), Refused>) -> CUresul
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the driver's signature")]
 pub(crate) unsafe fn cuMemcpyBatchAsync(
     dsts: *mut CUdeviceptr,
     srcs: *mut CUdeviceptr,
@@ -149,6 +150,7 @@ pub(crate) unsafe fn cuMemcpyBatchAsync(
     unsafe { answer_with(fail_idx, put_all(stream, || lines.copies())) }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the driver's signature")]
 pub(crate) unsafe fn cuMemcpyBatchAsync_v2(
     dsts: *mut CUdeviceptr,
     srcs: *mut CUdeviceptr,
