@@ -10,6 +10,7 @@ use driver_api::wire::{RECALL_STREAM, TICKET_STREAM};
 use crate::context::Context;
 use crate::event::Event;
 use crate::graph::{Exec, GraphEntry, NodeEntry, UserObject};
+use crate::ipc::Imports;
 use crate::launch::HostFunctions;
 use crate::link::{Link, Sink};
 use crate::linker::Linker;
@@ -33,6 +34,7 @@ pub(crate) struct Objects {
     pub(crate) functions: Table<Function>,
     pub(crate) links: Table<Linker>,
     pub(crate) memory: Memory,
+    pub(crate) imports: Imports,
     pub(crate) host_functions: HostFunctions,
     pub(crate) pools: Table<Pool>,
     pub(crate) stream_ordered: Pools,

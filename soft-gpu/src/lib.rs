@@ -26,6 +26,7 @@ mod green;
 mod handles;
 mod hostile;
 mod init;
+mod ipc;
 mod launch;
 mod linker;
 mod log;

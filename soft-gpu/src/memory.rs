@@ -46,7 +46,7 @@ use crate::peer::Viewer;
 use crate::state::{Driver, driver};
 use crate::threads::lock;
 use heap::{ALIGNMENT, Heap};
-use map::{GRANULARITY, Mapping, Store};
+use map::{GRANULARITY, Mapping, Place, Store};
 pub(crate) use space::Region;
 use space::{Kind, Space};
 
@@ -169,6 +169,22 @@ impl Memory {
         self.space_mut().insert(region);
     }
 
+    /// Where an allocation lies in its device's file: the allocation, and the place and the size of the piece that it is of.
+    pub(crate) fn place_of(&self, address: u64) -> Option<(Region, Place)> {
+        let region = self.space().starting_at(address).cloned()?;
+        let place = match &region.kind {
+            Kind::Large(piece) => piece.place(),
+            Kind::Small(_) => lock(&self.heaps[region.device]).piece_at(address)?.place(),
+            _ => return None,
+        };
+        Some((region, place))
+    }
+
+    /// A copy of the descriptor of a device's file.
+    pub(crate) fn file_of(&self, device: usize) -> Option<std::os::fd::OwnedFd> {
+        self.stores.get(device)?.file().ok()
+    }
+
     fn piece(&self, driver: &Driver, device: usize, size: u64) -> Result<map::Piece, CUresult> {
         driver.segment.charge(device, size)?;
         self.stores[device]
@@ -203,7 +219,10 @@ impl Memory {
                     self.give_back(driver, device, piece);
                 }
             }
-            Kind::Host { .. } | Kind::Registered { .. } | Kind::Mapped { .. } => {}
+            Kind::Host { .. }
+            | Kind::Registered { .. }
+            | Kind::Mapped { .. }
+            | Kind::Borrowed { .. } => {}
         }
     }
 

@@ -8,6 +8,7 @@
 //! | a context | by contexts that have enabled access to it |
 //! | a pool | by devices that `cuMemPoolSetAccess` names |
 //! | `cuMemMap` | by devices that `cuMemSetAccess` names |
+//! | another process | by the device of the context that has opened it |
 //!
 //! Everything else is an illegal address, as on devices that are really apart.
 
@@ -47,6 +48,7 @@ impl Viewer {
             Kind::Host { .. } | Kind::Registered { .. } => true,
             Kind::Mapped { devices, .. } => devices.contains(self.device),
             _ if region.device == self.device => true,
+            Kind::Borrowed { opener, .. } => *opener == self.device,
             _ => {
                 let pooled = foreign.get(&region.id).copied();
                 pooled.unwrap_or_else(|| self.peers.contains(&region.context))

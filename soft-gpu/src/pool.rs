@@ -244,6 +244,14 @@ pub(crate) fn of_other_devices(driver: &Driver, device: usize) -> HashMap<u64, b
     found
 }
 
+/// Whether an allocation is a pool's.
+pub(crate) fn owns(driver: &Driver, id: u64) -> bool {
+    let pools = driver.pools.all.all();
+    pools
+        .iter()
+        .any(|pool| lock(&pool.state).live.contains_key(&id))
+}
+
 /// Whether an allocation's free is on its way.
 pub(crate) fn is_freeing(driver: &Driver, id: u64) -> bool {
     lock(&driver.pools.freeing).contains(&id)

@@ -21,6 +21,7 @@ use crate::event::Event;
 use crate::exec::Pool;
 use crate::graph::{Exec, Graph, GraphMemory, NodeEntry, UserObject};
 use crate::handles::{Kind, Registry};
+use crate::ipc::Ipc;
 use crate::linker::Link;
 use crate::log::warn;
 use crate::memory::Memory;
@@ -40,6 +41,7 @@ pub(crate) struct Driver {
     pub(crate) config: Config,
     pub(crate) segment: Segment,
     pub(crate) pool: Pool,
+    pub(crate) ipc: Ipc,
     pub(crate) memory: Memory,
     pub(crate) primaries: Vec<Mutex<Primary>>,
     pub(crate) contexts: Registry<Context>,
@@ -112,6 +114,7 @@ impl Driver {
         Ok(Self {
             segment,
             pool: with_signals_blocked(|| Pool::new(config.threads)),
+            ipc: Ipc::default(),
             memory: Memory::new(config.devices())?,
             primaries,
             contexts,

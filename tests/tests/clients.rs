@@ -16,6 +16,7 @@ const CLIENTS: [(&str, &[&str]); 2] = [
             "numba_kernels",
             "numba_linker",
             "cupy_arrays",
+            "cupy_ipc",
             "cuda_python",
         ],
     ),

@@ -6,9 +6,10 @@ use std::sync::Mutex;
 use protocol::config::DEVICES_VARIABLE;
 use tests::{Server, Transport, Way, program, repository, run};
 
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "surface_context",
     "surface_graph",
+    "surface_ipc",
     "surface_memory",
     "surface_module",
     "surface_peer",

@@ -29,6 +29,7 @@ use super::call::{Call, CallError};
 use super::context::{self, Context, Owner, Peers, attribute};
 use super::end::lock;
 use super::executor;
+use super::ipc::Shared;
 use super::janitor::{self, Job};
 use super::pace;
 use super::point::{Action, Delivery, Flight, Quarantine};
@@ -50,6 +51,9 @@ const PARTS_IN_FLIGHT: usize = 4;
 /// A device's location kind.
 const ON_DEVICE: u32 = 1;
 
+/// `CU_MEM_ACCESS_FLAGS_PROT_READWRITE`.
+const READ_AND_WRITE: u32 = 3;
+
 /// The context of what belongs to none: serials begin at 1.
 const NO_CONTEXT: u64 = 0;
 
@@ -70,6 +74,8 @@ enum Kind {
     Pending,
     /// Mapped in a window: the handle of its physical memory.
     Mapped(u64),
+    /// Another session's memory, mapped in a window: the handle of its physical memory.
+    Borrowed(u64),
     /// Physical memory of the program's own, by the client's number, mapped in a window. It belongs to no context.
     Virtual(u32),
     /// Placed by the driver.
@@ -90,15 +96,18 @@ pub(crate) struct Memory {
     pub(super) accounts: Accounts,
     /// Whose kernels may reach whose memory.
     pub(super) peers: Peers,
+    /// What is shared with other sessions of the lease.
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Memory {
-    pub(crate) fn new(windows: Vec<Window>, accounts: Accounts) -> Self {
+    pub(crate) fn new(session: u64, windows: Vec<Window>, accounts: Accounts) -> Self {
         Self {
             windows,
             ranges: Mutex::default(),
             accounts,
             peers: Peers::default(),
+            shared: Arc::new(Shared::new(session)),
         }
     }
 
@@ -128,6 +137,55 @@ impl Memory {
             reached = range_end;
         }
         Ok(())
+    }
+
+    /// The range that holds an address, if it is mapped for a context: its address, its handle, its size.
+    pub(super) fn mapped_at(&self, address: u64) -> Result<(u64, u64, u64), CUresult> {
+        let ranges = lock(&self.ranges);
+        let range = ranges.range(..=address).next_back().map(|(_, range)| range);
+        let range = range.filter(|range| address - range.address < range.size);
+        match range.map(|range| (range, range.kind)) {
+            Some((range, Kind::Mapped(handle))) => Ok((range.address, handle, range.size)),
+            _ => Err(CUresult::INVALID_VALUE),
+        }
+    }
+
+    /// [`Memory::claim`] for memory of another session.
+    pub(super) fn claim_import(
+        &self,
+        address: u64,
+        size: u64,
+        context: u64,
+        device: CUdevice,
+    ) -> Result<(), CUresult> {
+        self.claim_for(address, size, context, device)
+    }
+
+    /// Another session's memory is mapped there, or was not.
+    pub(super) fn settle_import(&self, address: u64, handle: Option<u64>) {
+        self.settle_as(address, handle.map(Kind::Borrowed));
+    }
+
+    /// Unmaps another session's memory.
+    pub(super) fn close_import(
+        &self,
+        driver: &Driver,
+        address: u64,
+        size: u64,
+    ) -> Result<(), CUresult> {
+        let mapping = {
+            let mut ranges = lock(&self.ranges);
+            let range = ranges.get_mut(&address);
+            let range = range.filter(|range| range.size == size && range.is_borrowed());
+            let range = range.ok_or(CUresult::INVALID_VALUE)?;
+            let taken = *range;
+            range.kind = Kind::Leaving;
+            taken
+        };
+        let result = mapping.give_back(driver);
+        self.shared.end_import(&self.accounts, address);
+        self.forget(&mapping);
+        result
     }
 
     /// The ranges that are mapped for a context.
@@ -314,12 +372,22 @@ impl Memory {
             gone
         };
         for mapping in gone {
+            if mapping.is_borrowed() {
+                if let Err(error) = mapping.give_back(driver) {
+                    tracing::warn!(address = mapping.address, %error, "giving memory back failed");
+                }
+                self.shared.end_import(&self.accounts, mapping.address);
+            }
             let Some(made) = mapping.made() else {
                 continue;
             };
             self.accounts.begin_to_give_back(mapping.device);
             let result = match mapping.is_placed_by_driver() {
                 true => Ok(()),
+                false if self.keeps(driver, &mapping) => {
+                    self.accounts.stays(mapping.device, Made::Exact(0));
+                    continue;
+                }
                 false => mapping.give_back(driver),
             };
             if let Err(error) = result {
@@ -332,7 +400,30 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// Unmaps what other sessions have open, and keeps it for them; false if nobody has.
+    fn keeps(&self, driver: &Driver, mapping: &Mapping) -> bool {
+        let Kind::Mapped(handle) = mapping.kind else {
+            return false;
+        };
+        let what = (handle, mapping.size, mapping.device);
+        let Some(kept) = self.shared.end_export(mapping.address, what) else {
+            return false;
+        };
+        if let Err(error) = cuda!(driver, cuMemUnmap(mapping.address, mapping.size as usize)) {
+            tracing::warn!(address = mapping.address, %error, "unmapping failed");
+        }
+        self.shared.keep(kept);
+        true
+    }
+}
+
 impl Mapping {
+    /// Whether it is another session's memory.
+    const fn is_borrowed(&self) -> bool {
+        matches!(self.kind, Kind::Borrowed(_))
+    }
+
     /// Whether the driver chose the address.
     pub(crate) const fn is_placed_by_driver(&self) -> bool {
         matches!(self.kind, Kind::Placed)
@@ -345,6 +436,7 @@ impl Mapping {
             Kind::Placed => Some(Made::Placed(self.size)),
             Kind::Pending
             | Kind::Virtual(_)
+            | Kind::Borrowed(_)
             | Kind::OfModule(_)
             | Kind::OfLibrary(_)
             | Kind::Leaving => None,
@@ -361,6 +453,10 @@ impl Mapping {
         accounts.begin_to_give_back(self.device);
         let result = match context.make_current(driver) {
             Err(_) if self.is_placed_by_driver() => Ok(()),
+            _ if session.memory.keeps(driver, self) => {
+                accounts.stays(self.device, Made::Exact(self.size));
+                return Ok(());
+            }
             _ => self.give_back(driver),
         };
         if let Some(made) = self.made() {
@@ -375,7 +471,7 @@ impl Mapping {
     /// Unmaps and releases, or frees.
     pub(crate) fn give_back(&self, driver: &Driver) -> Result<(), CUresult> {
         match self.kind {
-            Kind::Mapped(handle) => {
+            Kind::Mapped(handle) | Kind::Borrowed(handle) => {
                 let unmapped = cuda!(driver, cuMemUnmap(self.address, self.size as usize));
                 cuda!(driver, cuMemRelease(handle))?;
                 unmapped
@@ -499,11 +595,8 @@ pub(crate) fn gpurunIdleGivenBack(
 fn map(driver: &Driver, context: &Context, address: u64, size: usize) -> Result<u64, CUresult> {
     let handle = create(driver, context.device, size)?;
     let result = cuda!(driver, cuMemMap(address, size, 0, handle, 0)).and_then(|()| {
-        let access = CUmemAccessDesc {
-            location: location(context.device),
-            flags: 3,
-        };
-        cuda!(driver, cuMemSetAccess(address, size, &access, 1)).inspect_err(|_| {
+        let range = (address, size as u64);
+        set_access(driver, range, context.device, READ_AND_WRITE).inspect_err(|_| {
             // The first error is the one to tell.
             let _ = cuda!(driver, cuMemUnmap(address, size));
         })
@@ -517,7 +610,21 @@ fn map(driver: &Driver, context: &Context, address: u64, size: usize) -> Result<
     }
 }
 
-pub(super) fn location(device: CUdevice) -> CUmemLocation {
+/// What a device may do with a mapping.
+pub(super) fn set_access(
+    driver: &Driver,
+    (address, size): (u64, u64),
+    device: CUdevice,
+    flags: u32,
+) -> Result<(), CUresult> {
+    let access = CUmemAccessDesc {
+        location: location(device),
+        flags,
+    };
+    cuda!(driver, cuMemSetAccess(address, size as usize, &access, 1))
+}
+
+fn location(device: CUdevice) -> CUmemLocation {
     CUmemLocation {
         kind: ON_DEVICE,
         id: device,

@@ -24,6 +24,12 @@ pub(crate) enum Kind {
     },
     /// The program's own memory.
     Registered { flags: u32 },
+    /// Another process's, opened by a context of this device.
+    Borrowed {
+        #[expect(dead_code, reason = "held, so that the memory stays")]
+        mapping: Arc<Mapping>,
+        opener: usize,
+    },
     /// Placed by `cuMemMap`; access for the devices that `cuMemSetAccess` says.
     Mapped {
         #[expect(dead_code, reason = "held, so that the memory stays")]

@@ -12,7 +12,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use driver_api::Driver;
-use driver_api::abi::{CUcontext, CUdevice, CUmemAccessDesc};
+use driver_api::abi::{CUcontext, CUdevice};
 use driver_api::result::CUresult;
 use driver_api::wire::{reply, request};
 
@@ -20,7 +20,7 @@ use super::Context;
 use crate::driver::cuda;
 use crate::worker::call::{Call, CallError};
 use crate::worker::end::lock;
-use crate::worker::memory::location;
+use crate::worker::memory::set_access;
 
 /// `CU_MEM_ACCESS_FLAGS_PROT_*`: none, and read and write.
 const NO_ACCESS: u32 = 0;
@@ -72,19 +72,6 @@ impl Held<'_> {
         let of_owner = self.0.iter().filter(move |access| access.peer == owner);
         of_owner.map(|access| access.device)
     }
-}
-
-fn set_access(
-    driver: &Driver,
-    (address, size): (u64, u64),
-    device: CUdevice,
-    flags: u32,
-) -> Result<(), CUresult> {
-    let access = CUmemAccessDesc {
-        location: location(device),
-        flags,
-    };
-    cuda!(driver, cuMemSetAccess(address, size as usize, &access, 1))
 }
 
 /// Opens everything that a context has mapped to a device, or closes it.
