@@ -18,8 +18,8 @@ use driver_api::abi::{
 };
 use driver_api::private_tables;
 use driver_api::wire::request::{
-    GpurunContextCreate, GpurunContextDestroy, GpurunPrimaryRelease, GpurunPrimaryReset,
-    GpurunPrimaryRetain,
+    GpurunContextCreate, GpurunContextDestroy, GpurunPeerAccess, GpurunPrimaryRelease,
+    GpurunPrimaryReset, GpurunPrimaryRetain,
 };
 
 use crate::entry::code;
@@ -89,6 +89,7 @@ impl Context {
             .objects
             .stream_ordered
             .forget_context(session, self.id);
+        session.objects.imports.forget_context(self.id);
         session.objects.memory.forget_context(self.id);
         session.objects.memory.host.forget_context(session, self.id);
         crate::texture::forget_context(session, self.id);
@@ -533,4 +534,30 @@ pub(crate) unsafe fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
         stream::synchronise_context(session, &context)?;
         session.objects.stream_ordered.settle(session)
     })())
+}
+/// Lets kernels of the current context reach the memory of another, or no longer.
+fn peer_access(peer: CUcontext, flags: c_uint, enabled: bool) -> Result<(), CUresult> {
+    let (session, own) = session::current()?;
+    let peer = of(peer)?;
+    if peer.id == own.id || !peer.is_active() {
+        return Err(CUresult::INVALID_CONTEXT);
+    }
+    if flags != 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    if !enabled {
+        // What is under way may still reach it.
+        stream::synchronise_context(session, &own)?;
+    }
+    let request = GpurunPeerAccess::new(peer.id, enabled.into());
+    session.ask_in(own.id, &request, &[])?;
+    Ok(())
+}
+
+pub(crate) unsafe fn cuCtxEnablePeerAccess(peer_context: CUcontext, flags: c_uint) -> CUresult {
+    code(peer_access(peer_context, flags, true))
+}
+
+pub(crate) unsafe fn cuCtxDisablePeerAccess(peer_context: CUcontext) -> CUresult {
+    code(peer_access(peer_context, 0, false))
 }

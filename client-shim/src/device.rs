@@ -1,4 +1,5 @@
-//! Devices and their attributes: answered from the snapshot of the hello, without the server, which is asked for the width of a texture alone.
+//! Devices and their attributes: answered from the snapshot of the hello, without the server, which is asked for the width of a texture and what two
+//! devices are to each other alone.
 //!
 //! # Safety
 //! The functions named like the driver's write through pointers that they have checked for null and that are writable by the API's
@@ -13,7 +14,7 @@ use driver_api::abi::{
     CUexecAffinityType, CUresult, CUuuid,
 };
 use driver_api::private_tables::DeviceIdentity;
-use driver_api::wire::request::CuDeviceGetTexture1DLinearMaxWidth;
+use driver_api::wire::request::{CuDeviceGetTexture1DLinearMaxWidth, GpurunPeerAttribute};
 use protocol::hello::DeviceSnapshot;
 
 use crate::entry::code;
@@ -331,34 +332,44 @@ fn parse_pci(text: &str) -> Option<(i32, i32, i32)> {
     }
 }
 
-/// The devices of a session cannot reach each other's memory yet.
+/// What a device can do with a peer's memory: an attribute, 0 for whether it can reach it at all.
+fn peer_attribute(
+    value: *mut c_int,
+    attribute: c_uint,
+    device: CUdevice,
+    peer: CUdevice,
+) -> Result<(), CUresult> {
+    let place = out(value)?;
+    let session = session::get()?;
+    session.device(device)?;
+    session.device(peer)?;
+    let request = GpurunPeerAttribute::new(device, peer, attribute);
+    let reply = session.ask_in(0, &request, &[])?;
+    // SAFETY: checked by `out`.
+    unsafe { place.write(reply.value()) };
+    Ok(())
+}
+
 pub(crate) unsafe fn cuDeviceCanAccessPeer(
     can_access_peer: *mut c_int,
     dev: CUdevice,
     peer_dev: CUdevice,
 ) -> CUresult {
-    code((|| {
-        let place = out(can_access_peer)?;
-        let session = session::get()?;
-        session.device(dev)?;
-        session.device(peer_dev)?;
-        // SAFETY: checked by `out`.
-        unsafe { place.write(0) };
-        Ok(())
-    })())
+    const REACHES: c_uint = 0;
+    code(peer_attribute(can_access_peer, REACHES, dev, peer_dev))
 }
 
 pub(crate) unsafe fn cuDeviceGetP2PAttribute(
     value: *mut c_int,
-    _attrib: CUdevice_P2PAttribute,
+    attrib: CUdevice_P2PAttribute,
     src_device: CUdevice,
     dst_device: CUdevice,
 ) -> CUresult {
-    if src_device == dst_device {
-        return CUresult::INVALID_DEVICE;
-    }
-    // SAFETY: the same contract.
-    unsafe { cuDeviceCanAccessPeer(value, src_device, dst_device) }
+    code(match attrib {
+        0 => Err(CUresult::INVALID_VALUE),
+        _ if src_device == dst_device => Err(CUresult::INVALID_DEVICE),
+        _ => peer_attribute(value, attrib, src_device, dst_device),
+    })
 }
 
 pub(crate) unsafe fn cuDeviceGetExecAffinitySupport(

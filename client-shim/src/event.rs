@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use driver_api::abi::{CUevent, CUresult, CUstream};
 use driver_api::id::EventId;
+use driver_api::wire::reply;
 use driver_api::wire::request::{
     CuEventCreate, CuStreamWaitEvent, GpurunEventDestroy, GpurunEventElapsed, GpurunEventRecord,
+    GpurunIpcEvent, GpurunIpcEventInStream,
 };
 
 use crate::capture::{self, Place};
@@ -21,7 +23,6 @@ use crate::entry::code;
 use crate::graph::Operation;
 use crate::handles::Handle;
 use crate::link::Placed;
-use crate::log;
 use crate::memory::out;
 use crate::session::{self, Session};
 use crate::stream::{self, Stream};
@@ -34,6 +35,18 @@ const DISABLE_TIMING: c_uint = 2;
 const INTERPROCESS: c_uint = 4;
 /// Blocking sync, disable timing, interprocess.
 const ALL_FLAGS: c_uint = 7;
+
+/// What is asked of a shared event, and what a stream does with one: `gpurunIpcEvent`, `gpurunIpcEventInStream`.
+const CREATE: u32 = 0;
+const EXPORT: u32 = 1;
+const OPEN: u32 = 2;
+const QUERY: u32 = 3;
+const WAIT: u32 = 4;
+const DESTROY: u32 = 5;
+const RECORD: u32 = 0;
+const WAIT_IN_STREAM: u32 = 1;
+/// Of no other session.
+const NOBODY: (u64, [u64; 2]) = (0, [0; 2]);
 
 /// An event.
 #[derive(Debug)]
@@ -53,6 +66,17 @@ impl Event {
         self.context
     }
 
+    fn new(id: u32, context: u32, flags: c_uint) -> Self {
+        Self {
+            id,
+            context,
+            flags,
+            recorded: Mutex::default(),
+            captured: Mutex::default(),
+            is_destroyed: AtomicBool::new(false),
+        }
+    }
+
     /// The place that was recorded last.
     pub(crate) fn place(&self) -> Option<(Arc<Stream>, u64)> {
         self.recorded
@@ -70,7 +94,42 @@ impl Event {
     }
 
     pub(crate) fn is_recorded(&self) -> bool {
-        self.place().is_some()
+        self.is_shared() || self.place().is_some()
+    }
+
+    /// Whether other processes may open it: then the worker keeps it in memory that they share, and it is asked for everything.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.flags & INTERPROCESS != 0
+    }
+
+    /// Asked: what it says to other processes counts when the call returns.
+    fn in_stream(
+        &self,
+        session: &Session,
+        stream: &Stream,
+        operation: u32,
+    ) -> Result<(), CUresult> {
+        self.check()?;
+        let request = GpurunIpcEventInStream::new(self.id, stream.wire_id(), operation);
+        session.ask_work(stream, &request, &[])
+    }
+
+    /// Makes, opens or asks a shared event.
+    fn ask(
+        &self,
+        session: &Session,
+        operation: u32,
+        (lender, [low, high]): (u64, [u64; 2]),
+    ) -> Result<reply::GpurunIpcEvent, CUresult> {
+        let request = GpurunIpcEvent::new(self.id, operation, lender, low, high);
+        session.ask_in(self.context, &request, &[])
+    }
+
+    /// By which session's number and key other processes open it.
+    pub(crate) fn export(&self, session: &Session) -> Result<(u64, [u64; 2]), CUresult> {
+        self.check()?;
+        let reply = self.ask(session, EXPORT, NOBODY)?;
+        Ok((reply.own(), [reply.own_low(), reply.own_high()]))
     }
 
     /// Where in a capture it was recorded, if that was last.
@@ -95,6 +154,9 @@ impl Event {
         if self.context != stream.context {
             return Err(CUresult::INVALID_HANDLE);
         }
+        if self.is_shared() {
+            return self.in_stream(session, stream, RECORD);
+        }
         stream.fault.check()?;
         // The record, and the mark behind it.
         stream.admit(session, 2)?;
@@ -118,6 +180,9 @@ impl Event {
         stream: &Stream,
         flags: c_uint,
     ) -> Result<(), CUresult> {
+        if self.is_shared() {
+            return self.in_stream(session, stream, WAIT_IN_STREAM);
+        }
         if self.is_recorded() {
             let request = CuStreamWaitEvent::new(stream.wire_id(), EventId(self.id), flags);
             session.post_work(stream, &request, &[])?;
@@ -131,6 +196,34 @@ impl Event {
     }
 }
 
+/// Another process's event, in a context.
+pub(crate) fn open(
+    session: &Session,
+    context: u32,
+    from: (u64, [u64; 2]),
+) -> Result<CUevent, CUresult> {
+    let opened = make_shared(session, context, INTERPROCESS | DISABLE_TIMING, OPEN, from)?;
+    Ok(CUevent::dress(opened.id))
+}
+
+fn make_shared(
+    session: &Session,
+    context: u32,
+    flags: c_uint,
+    operation: u32,
+    from: (u64, [u64; 2]),
+) -> Result<Arc<Event>, CUresult> {
+    let made = session
+        .objects
+        .events
+        .insert_with(|id| Event::new(id, context, flags));
+    if let Err(error) = made.ask(session, operation, from) {
+        session.objects.events.remove(made.id);
+        return Err(error);
+    }
+    Ok(made)
+}
+
 /// The event of a handle.
 pub(crate) fn of(handle: CUevent) -> Result<Arc<Event>, CUresult> {
     let session = session::get()?;
@@ -141,14 +234,13 @@ pub(crate) fn of(handle: CUevent) -> Result<Arc<Event>, CUresult> {
 }
 
 fn make(session: &Session, context: u32, flags: c_uint) -> Result<Arc<Event>, CUresult> {
-    let made = session.objects.events.insert_with(|id| Event {
-        id,
-        context,
-        flags,
-        recorded: Mutex::default(),
-        captured: Mutex::default(),
-        is_destroyed: AtomicBool::new(false),
-    });
+    if flags & INTERPROCESS != 0 {
+        return make_shared(session, context, flags, CREATE, NOBODY);
+    }
+    let made = session
+        .objects
+        .events
+        .insert_with(|id| Event::new(id, context, flags));
     session.post_in(
         context,
         |_| CuEventCreate::new(EventId(made.id), flags),
@@ -163,12 +255,9 @@ pub(crate) unsafe fn cuEventCreate(event: *mut CUevent, flags: c_uint) -> CUresu
         if flags & !ALL_FLAGS != 0 {
             return Err(CUresult::INVALID_VALUE);
         }
-        if flags & INTERPROCESS != 0 {
-            log::warn_once(
-                "CU_EVENT_INTERPROCESS",
-                format_args!("cuEventCreate: events cannot be shared between processes yet"),
-            );
-            return Err(CUresult::NOT_SUPPORTED);
+        // As the driver documents it: who shares an event does not time it.
+        if flags & (INTERPROCESS | DISABLE_TIMING) == INTERPROCESS {
+            return Err(CUresult::INVALID_VALUE);
         }
         let (session, context) = session::current()?;
         let made = make(session, context.id, flags)?;
@@ -186,6 +275,9 @@ pub(crate) fn end(session: &Session, event: &Event) -> Result<(), CUresult> {
         .remove(event.id)
         .ok_or(CUresult::INVALID_HANDLE)?;
     event.is_destroyed.store(true, SeqCst);
+    if event.is_shared() {
+        return event.ask(session, DESTROY, NOBODY).map(drop);
+    }
     session.post_in(
         event.context,
         |_| GpurunEventDestroy::new(EventId(event.id)),
@@ -250,6 +342,13 @@ pub(crate) unsafe fn cuEventQuery(event: CUevent) -> CUresult {
         let event = of(event)?;
         check_not_captured(&event)?;
         capture::forbid_unsafe()?;
+        if event.is_shared() {
+            let reply = event.ask(session::get()?, QUERY, NOBODY)?;
+            return match reply.is_reached() {
+                0 => Err(CUresult::NOT_READY),
+                _ => Ok(()),
+            };
+        }
         match event.place() {
             None => Ok(()),
             Some((stream, mark)) => stream::query(session::get()?, &stream, mark),
@@ -262,6 +361,9 @@ pub(crate) unsafe fn cuEventSynchronize(event: CUevent) -> CUresult {
         let event = of(event)?;
         check_not_captured(&event)?;
         capture::forbid_unsafe()?;
+        if event.is_shared() {
+            return event.ask(session::get()?, WAIT, NOBODY).map(drop);
+        }
         let Some((stream, mark)) = event.place() else {
             return Ok(());
         };

@@ -23,6 +23,7 @@ mod graph;
 mod green;
 mod handles;
 mod init;
+mod ipc;
 mod launch;
 mod link;
 mod linker;

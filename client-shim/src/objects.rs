@@ -11,6 +11,7 @@ use crate::array::{Array, Mipmapped};
 use crate::context::Context;
 use crate::event::Event;
 use crate::graph::{Exec, GraphEntry, GraphMemory, NodeEntry, UserObject};
+use crate::ipc::Imports;
 use crate::launch::HostFunctions;
 use crate::link::{Link, Sink};
 use crate::linker::Linker;
@@ -37,6 +38,7 @@ pub(crate) struct Objects {
     pub(crate) arrays: Table<Array>,
     pub(crate) mipmapped_arrays: Table<Mipmapped>,
     pub(crate) textures: Table<crate::texture::Object>,
+    pub(crate) imports: Imports,
     pub(crate) host_functions: HostFunctions,
     pub(crate) pools: Table<Pool>,
     pub(crate) stream_ordered: Pools,

@@ -101,7 +101,8 @@ impl Physical {
 struct Mapped {
     size: u64,
     physical: Arc<Physical>,
-    access: u32,
+    /// What devices may do with it, if anything.
+    accesses: BTreeMap<usize, u32>,
 }
 
 #[derive(Debug)]
@@ -398,7 +399,7 @@ pub(crate) unsafe fn cuMemMap(
         let mapped = Mapped {
             size: size as u64,
             physical,
-            access: NO_ACCESS,
+            accesses: BTreeMap::new(),
         };
         found.mappings.insert(ptr, mapped);
         Ok(())
@@ -450,17 +451,17 @@ pub(crate) unsafe fn cuMemSetAccess(
                 continue;
             };
             for (device, flags) in &accesses {
-                // Devices do not reach each other's memory.
-                if *device != mapped.physical.device {
-                    return Err(CUresult::INVALID_DEVICE);
-                }
-                let request = GpurunVirtualAccess::new(start, mapped.size, *flags);
+                let ordinal = i32::try_from(*device).map_err(|_| CUresult::INVALID_DEVICE)?;
+                let request = GpurunVirtualAccess::new(start, mapped.size, ordinal, *flags);
                 session.ask_in(NO_CONTEXT, &request, &[])?;
-                mapped.access = *flags;
-                let memory = &session.objects.memory;
                 match *flags {
-                    NO_ACCESS => memory.forget_virtual(start),
-                    _ => memory.note_virtual(start, mapped.size, mapped.physical.device),
+                    NO_ACCESS => mapped.accesses.remove(device),
+                    _ => mapped.accesses.insert(*device, *flags),
+                };
+                let memory = &session.objects.memory;
+                match mapped.accesses.is_empty() {
+                    true => memory.forget_virtual(start),
+                    false => memory.note_virtual(start, mapped.size, mapped.physical.device),
                 }
             }
         }
@@ -486,10 +487,10 @@ pub(crate) unsafe fn cuMemGetAccess(
             return Err(CUresult::INVALID_VALUE);
         }
         session.device(location.id)?;
-        let is_its = usize::try_from(location.id) == Ok(mapped.physical.device);
-        let access = if is_its { mapped.access } else { NO_ACCESS };
+        let device = usize::try_from(location.id).map_err(|_| CUresult::INVALID_DEVICE)?;
+        let access = mapped.accesses.get(&device).copied();
         // SAFETY: checked by `out`.
-        unsafe { place.write(access.into()) };
+        unsafe { place.write(access.unwrap_or(NO_ACCESS).into()) };
         Ok(())
     })())
 }

@@ -23,6 +23,19 @@ unsafe extern "C" {
     #[row(5, private, asked, custom = worker, blocks = unbounded)]
     fn gpurunContextDestroy(context: u32) -> CUresult;
 
+    /// What a device can do with a peer's memory: an attribute as the driver numbers them, 0 for whether it can reach it at all.
+    #[row(93, private, asked, custom = worker, blocks = never)]
+    fn gpurunPeerAttribute(
+        device: CUdevice,
+        peer: CUdevice,
+        attribute: c_uint,
+        #[out] value: *mut c_int,
+    ) -> CUresult;
+
+    /// Kernels of the current context may reach the memory of the context `peer`, or no longer.
+    #[row(94, private, asked, custom = worker, blocks = device)]
+    fn gpurunPeerAccess(peer: u32, enabled: c_uint) -> CUresult;
+
     #[row(
         132,
         refused = "the counting of contexts that CUDA 4.0 replaced",
@@ -108,10 +121,24 @@ unsafe extern "C" {
     )]
     fn cuCtxDetach(#[destroys] ctx: CUcontext) -> CUresult;
 
-    #[row(140, refused = "not served yet: access between devices", blocks = device, since = 4000)]
+    #[row(
+        140,
+        asked,
+        via = gpurunPeerAccess,
+        blocks = device,
+        since = 4000,
+        test = "surface_peer"
+    )]
     fn cuCtxDisablePeerAccess(peer_context: CUcontext) -> CUresult;
 
-    #[row(141, refused = "not served yet: access between devices", blocks = device, since = 4000)]
+    #[row(
+        141,
+        asked,
+        via = gpurunPeerAccess,
+        blocks = device,
+        since = 4000,
+        test = "surface_peer"
+    )]
     fn cuCtxEnablePeerAccess(peer_context: CUcontext, flags: c_uint) -> CUresult;
 
     #[row(142, local, blocks = never, since = 3020, test = "surface_context")]

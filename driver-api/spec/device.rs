@@ -1,7 +1,14 @@
 //! Devices and their attributes: answered from the snapshot of the hello.
 
 unsafe extern "C" {
-    #[row(107, local, blocks = never, since = 4000, test = "surface_context")]
+    #[row(
+        107,
+        asked,
+        via = gpurunPeerAttribute,
+        blocks = never,
+        since = 4000,
+        test = "surface_context"
+    )]
     fn cuDeviceCanAccessPeer(
         #[out] can_access_peer: *mut c_int,
         dev: CUdevice,
@@ -117,7 +124,14 @@ unsafe extern "C" {
         dst_device: CUdevice,
     ) -> CUresult;
 
-    #[row(122, local, blocks = never, since = 8000, test = "surface_context")]
+    #[row(
+        122,
+        asked,
+        via = gpurunPeerAttribute,
+        blocks = never,
+        since = 8000,
+        test = "surface_context"
+    )]
     fn cuDeviceGetP2PAttribute(
         #[out] value: *mut c_int,
         attrib: CUdevice_P2PAttribute,

@@ -389,25 +389,29 @@ unsafe extern "C" {
 
     #[row(
         317,
-        refused = "not served yet: batches of copies",
+        posted,
+        via = gpurunCopyOnDevice,
         blocks = unbounded,
         since = 12080,
-        ptsz = 12080
+        ptsz = 12080,
+        test = "surface_peer"
     )]
     fn cuMemcpy3DBatchAsync(
         num_params: usize,
         #[input(count = num_params)] op_list: *mut CUDA_MEMCPY3D_BATCH_OP,
-        #[out] fail_idx: *mut usize,
+        #[out(nullable)] fail_idx: *mut usize,
         flags: c_ulonglong,
         stream: CUstream,
     ) -> CUresult;
 
     #[row(
         318,
-        refused = "not served yet: batches of copies",
+        posted,
+        via = gpurunCopyOnDevice,
         blocks = unbounded,
         since = 13000,
-        ptsz = 13000
+        ptsz = 13000,
+        test = "surface_peer"
     )]
     fn cuMemcpy3DBatchAsync_v2(
         num_params: usize,
@@ -418,28 +422,34 @@ unsafe extern "C" {
 
     #[row(
         319,
-        refused = "not served yet: access between devices",
+        posted,
+        via = gpurunCopyOnDevice,
         blocks = unbounded,
         since = 4000,
-        ptds = 7000
+        ptds = 7000,
+        test = "surface_peer"
     )]
     fn cuMemcpy3DPeer(#[input] copy: *const CUDA_MEMCPY3D_PEER) -> CUresult;
 
     #[row(
         320,
-        refused = "not served yet: access between devices",
+        posted,
+        via = gpurunCopyOnDevice,
         blocks = unbounded,
         since = 4000,
-        ptsz = 7000
+        ptsz = 7000,
+        test = "surface_peer"
     )]
     fn cuMemcpy3DPeerAsync(#[input] copy: *const CUDA_MEMCPY3D_PEER, stream: CUstream) -> CUresult;
 
     #[row(
         321,
-        refused = "not served yet: batches of copies",
+        posted,
+        via = gpurunCopyOnDevice,
         blocks = unbounded,
         since = 13020,
-        ptsz = 13020
+        ptsz = 13020,
+        test = "surface_peer"
     )]
     fn cuMemcpy3DWithAttributesAsync(
         #[input] op: *mut CUDA_MEMCPY3D_BATCH_OP,
@@ -564,10 +574,12 @@ unsafe extern "C" {
 
     #[row(
         332,
-        refused = "not served yet: batches of copies",
+        posted,
+        via = gpurunCopyOnDevice,
         blocks = unbounded,
         since = 12080,
-        ptsz = 12080
+        ptsz = 12080,
+        test = "surface_peer"
     )]
     fn cuMemcpyBatchAsync(
         #[input(count = count)] dsts: *mut CUdeviceptr,
@@ -577,16 +589,18 @@ unsafe extern "C" {
         #[input(count = num_attrs)] attrs: *mut CUmemcpyAttributes,
         #[input(count = num_attrs)] attr_idxs: *mut usize,
         num_attrs: usize,
-        #[out] fail_idx: *mut usize,
+        #[out(nullable)] fail_idx: *mut usize,
         stream: CUstream,
     ) -> CUresult;
 
     #[row(
         333,
-        refused = "not served yet: batches of copies",
+        posted,
+        via = gpurunCopyOnDevice,
         blocks = unbounded,
         since = 13000,
-        ptsz = 13000
+        ptsz = 13000,
+        test = "surface_peer"
     )]
     fn cuMemcpyBatchAsync_v2(
         #[input(count = count)] dsts: *mut CUdeviceptr,
@@ -834,10 +848,12 @@ unsafe extern "C" {
 
     #[row(
         352,
-        refused = "not served yet: access between devices",
+        posted,
+        via = gpurunCopyOnDevice,
         blocks = unbounded,
         since = 4000,
-        ptds = 7000
+        ptds = 7000,
+        test = "surface_peer"
     )]
     fn cuMemcpyPeer(
         dst_device: CUdeviceptr,
@@ -849,10 +865,12 @@ unsafe extern "C" {
 
     #[row(
         353,
-        refused = "not served yet: access between devices",
+        posted,
+        via = gpurunCopyOnDevice,
         blocks = device,
         since = 4000,
-        ptsz = 7000
+        ptsz = 7000,
+        test = "surface_peer"
     )]
     fn cuMemcpyPeerAsync(
         dst_device: CUdeviceptr,
@@ -865,10 +883,12 @@ unsafe extern "C" {
 
     #[row(
         354,
-        refused = "not served yet: batches of copies",
+        posted,
+        via = gpurunCopyOnDevice,
         blocks = unbounded,
         since = 13020,
-        ptsz = 13020
+        ptsz = 13020,
+        test = "surface_peer"
     )]
     fn cuMemcpyWithAttributesAsync(
         dst: CUdeviceptr,

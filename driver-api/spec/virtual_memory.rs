@@ -15,9 +15,9 @@ unsafe extern "C" {
     #[row(62, private, asked, custom = worker, blocks = device)]
     fn gpurunPhysicalMap(address: u64, size: u64, physical: u32) -> CUresult;
 
-    /// Gives its device access to a mapping, or takes it.
+    /// Gives a device access to a mapping, or takes it.
     #[row(63, private, asked, custom = worker, blocks = device)]
-    fn gpurunVirtualAccess(address: u64, size: u64, flags: u32) -> CUresult;
+    fn gpurunVirtualAccess(address: u64, size: u64, device: CUdevice, flags: u32) -> CUresult;
 
     /// Ends a mapping.
     #[row(64, private, asked, custom = worker, blocks = unbounded)]

@@ -171,6 +171,13 @@ fn layouts_are_those_of_cudarc() {
             format = format, width = width, depth = depth, first_mipmap_level = firstMipmapLevel, last_layer = lastLayer,
             reserved = reserved,
         }
+        CUDA_MEMCPY3D_PEER = CUDA_MEMCPY3D_PEER_st {}
+        CUmemcpyAttributes = CUmemcpyAttributes_st {
+            src_access_order = srcAccessOrder, src_loc_hint = srcLocHint, dst_loc_hint = dstLocHint, flags = flags,
+        }
+        CUDA_MEMCPY3D_BATCH_OP = CUDA_MEMCPY3D_BATCH_OP_st {
+            src = src, dst = dst, extent = extent, src_access_order = srcAccessOrder, flags = flags,
+        }
         CUdevprop = CUdevprop_st { max_threads_per_block = maxThreadsPerBlock, clock_rate = clockRate, texture_align = textureAlign }
         CUstreamBatchMemOpParams = CUstreamBatchMemOpParams_union {}
     }

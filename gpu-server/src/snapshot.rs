@@ -115,11 +115,6 @@ pub const EDITS: &[Edit] = &[
         "deferred mapping of arrays",
     ),
     distance(124, "DMA_BUF_SUPPORTED", NO_HANDLE),
-    not_served(
-        125,
-        "IPC_EVENT_SUPPORTED",
-        "events shared between processes",
-    ),
     not_served(127, "TENSOR_MAP_ACCESS_SUPPORTED", "tensor maps"),
     distance(128, "HANDLE_TYPE_FABRIC_SUPPORTED", NO_HANDLE),
     distance(

@@ -97,6 +97,8 @@ pub(crate) fn destroy(context: &Arc<Context>) -> Result<(), CUresult> {
     crate::array::forget_context(driver, context.handle);
     driver.memory.free_all_of(driver, context.handle);
     crate::pool::context_destroyed(driver, context.handle);
+    crate::peer::context_destroyed(driver, context.handle);
+    crate::ipc::context_destroyed(driver, context.handle);
     Ok(())
 }
 
@@ -385,20 +387,9 @@ pub(crate) unsafe fn cuCtxResetPersistingL2Cache() -> CUresult {
 }
 
 pub(crate) unsafe fn cuCtxEnablePeerAccess(peer_context: CUcontext, flags: c_uint) -> CUresult {
-    // All devices of one process share its address space: enabling changes nothing.
-    let enabled = || {
-        let (own, peer) = (current()?, find(peer_context)?);
-        if flags != 0 {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        if own.device == peer.device {
-            return Err(CUresult::PEER_ACCESS_UNSUPPORTED);
-        }
-        Ok(())
-    };
-    done(enabled())
+    done(crate::peer::enable(peer_context, flags))
 }
 
 pub(crate) unsafe fn cuCtxDisablePeerAccess(peer_context: CUcontext) -> CUresult {
-    done(current().and_then(|_| find(peer_context)).map(drop))
+    done(crate::peer::disable(peer_context))
 }

@@ -29,7 +29,7 @@ pub(crate) fn uuid(device: usize) -> CUuuid {
 }
 
 /// The number of the device that this process sees at this place.
-fn number(device: usize) -> usize {
+pub(crate) fn number(device: usize) -> usize {
     let seen = driver()
         .ok()
         .and_then(|driver| driver.config.visible.get(device));

@@ -7,6 +7,8 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
+mod shared;
+
 use core::ffi::c_uint;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,11 +17,13 @@ use std::time::Instant;
 use driver_api::abi::{CUevent, CUresult, CUstream};
 
 use crate::capture::{self, Place};
-use crate::context::{Fate, current};
+use crate::context::{Context, Fate, current};
 use crate::entry::{answer, done};
-use crate::state::driver;
+use crate::state::{Driver, driver};
 use crate::stream::{Point, find};
 use crate::threads::lock;
+
+pub(crate) use shared::Shared;
 
 const BLOCKING_SYNC: c_uint = 1;
 const DISABLE_TIMING: c_uint = 2;
@@ -31,6 +35,8 @@ pub(crate) struct Event {
     pub(crate) context: usize,
     fate: Arc<Fate>,
     timed: bool,
+    /// What other processes may have of it.
+    pub(crate) shared: Option<Arc<Shared>>,
     recorded: Mutex<Option<Record>>,
     /// Recorded in a stream that is captured: the capture, and the nodes before this place.
     captured: Mutex<Option<Place>>,
@@ -93,17 +99,31 @@ fn create(flags: c_uint) -> Result<CUevent, CUresult> {
     {
         return Err(CUresult::INVALID_VALUE);
     }
+    let shared = match flags & INTERPROCESS {
+        0 => None,
+        _ => Some(Shared::new()?),
+    };
     epoch();
+    Ok(add(driver, &context, flags & DISABLE_TIMING == 0, shared))
+}
+
+/// Another process's event, in a context.
+pub(crate) fn borrowed(driver: &Driver, context: &Context, shared: Shared) -> CUevent {
+    add(driver, context, false, Some(shared))
+}
+
+fn add(driver: &Driver, context: &Context, timed: bool, shared: Option<Shared>) -> CUevent {
     let handle = driver.events.reserve();
     let event = Event {
         context: context.handle,
         fate: Arc::clone(&context.fate),
-        timed: flags & DISABLE_TIMING == 0,
+        timed,
+        shared: shared.map(Arc::new),
         recorded: Mutex::default(),
         captured: Mutex::default(),
     };
     driver.events.insert(handle, Arc::new(event));
-    Ok(CUevent(handle))
+    CUevent(handle)
 }
 
 pub(crate) unsafe fn cuEventCreate(event: *mut CUevent, flags: c_uint) -> CUresult {
@@ -140,8 +160,12 @@ fn record(event: CUevent, stream: CUstream, external: bool) -> Result<(), CUresu
     let reached = Arc::clone(&nanoseconds);
     // Held until the new place is stored, so that two threads recording at once leave the later one.
     let mut recorded = lock(&event.recorded);
+    let shared = event.shared.clone().map(|shared| (shared.record(), shared));
     let work = move |_| {
         Event::reach(&reached);
+        if let Some((record, shared)) = shared {
+            shared.reach(record);
+        }
         Ok(())
     };
     let point = context.post_always(&stream, Vec::new(), Box::new(work));
@@ -172,6 +196,15 @@ fn finished(event: CUevent, wait: bool) -> Result<(), CUresult> {
     capture::guard()?;
     if event.captured().is_some() {
         return Err(CUresult::CAPTURED_EVENT);
+    }
+    if let Some(shared) = &event.shared {
+        let record = shared.recorded();
+        if wait {
+            shared.wait(record, || event.fate.status().is_err());
+        } else if !shared.has_reached(record) {
+            return Err(CUresult::NOT_READY);
+        }
+        return event.fate.status();
     }
     let Some(point) = event.point() else {
         return Ok(());

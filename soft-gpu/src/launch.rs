@@ -25,6 +25,7 @@ use crate::exec::{self, Heap, HostServices, Launch, Program};
 use crate::log::{debug, warn};
 use crate::module::{Function, find_function};
 use crate::occupancy;
+use crate::peer::Viewer;
 use crate::state::{Driver, driver};
 use crate::stream::{Operation, find};
 
@@ -273,7 +274,10 @@ fn execute(driver: &Driver, kernel: &Kernel) -> Result<(), CUresult> {
     if let Some(delay) = driver.config.hostile.delay() {
         std::thread::sleep(delay);
     }
-    let snapshot = driver.memory.snapshot();
+    let snapshot = driver.memory.snapshot(
+        driver,
+        &Viewer::of(driver, kernel.function.module.context, kernel.device),
+    );
     let turn = driver.segment.turn(kernel.device);
     let result = exec::run(&driver.pool, &launch, &snapshot, &host);
     drop(turn);

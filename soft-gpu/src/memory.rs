@@ -14,11 +14,13 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
+mod batch;
 mod copy;
 mod fill;
 mod heap;
 mod host;
 pub(crate) mod map;
+mod peer;
 mod pointer;
 mod raw;
 pub(crate) mod space;
@@ -30,19 +32,22 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use driver_api::abi::{CUdeviceptr, CUresult};
 use driver_api::managed::Advised;
 
+pub(crate) use batch::*;
 pub(crate) use copy::*;
 pub(crate) use fill::*;
 pub(crate) use host::*;
+pub(crate) use peer::*;
 pub(crate) use pointer::*;
 
 use crate::context::{Context, current, unique_id};
 use crate::entry::{answer, answer_if_asked, done};
 use crate::exec::Allocations;
 use crate::hostile::POISON;
+use crate::peer::Viewer;
 use crate::state::{Driver, driver};
 use crate::threads::lock;
 use heap::{ALIGNMENT, Heap};
-use map::{GRANULARITY, Mapping, Store};
+use map::{GRANULARITY, Mapping, Place, Store};
 pub(crate) use space::Region;
 use space::{Kind, Space};
 
@@ -50,6 +55,13 @@ use space::{Kind, Space};
 const MAX_SMALL_BYTES: u64 = 1 << 20;
 /// `cuMemAllocPitch` makes rows a multiple of this.
 const PITCH_ALIGNMENT: usize = 512;
+
+/// What each who looks may reach, of one generation.
+#[derive(Debug, Default)]
+struct Snapshots {
+    generation: u64,
+    of: Vec<(Viewer, Arc<Allocations>)>,
+}
 
 /// All memory of this process on the devices.
 #[derive(Debug)]
@@ -62,7 +74,7 @@ pub(crate) struct Memory {
     space: RwLock<Space>,
     /// Counts changes of `space`.
     generation: AtomicU64,
-    snapshot: Mutex<(u64, Arc<Allocations>)>,
+    snapshots: Mutex<Snapshots>,
     pub(crate) reservations: Mutex<Vec<Mapping>>,
 }
 
@@ -77,7 +89,7 @@ impl Memory {
             advised: Mutex::default(),
             space: RwLock::default(),
             generation: AtomicU64::new(1),
-            snapshot: Mutex::default(),
+            snapshots: Mutex::default(),
             reservations: Mutex::default(),
         })
     }
@@ -99,14 +111,23 @@ impl Memory {
     }
 
     /// What kernels may access, as of now.
-    pub(crate) fn snapshot(&self) -> Arc<Allocations> {
-        let mut snapshot = lock(&self.snapshot);
+    pub(crate) fn snapshot(&self, driver: &Driver, viewer: &Viewer) -> Arc<Allocations> {
+        let mut snapshots = lock(&self.snapshots);
+        let reaches = viewer.filter(driver);
         let space = self.space();
         let generation = self.generation.load(Ordering::Relaxed);
-        if snapshot.0 != generation {
-            *snapshot = (generation, Arc::new(Allocations::new(space.ranges())));
+        if snapshots.generation != generation {
+            snapshots.of.clear();
+            snapshots.generation = generation;
         }
-        Arc::clone(&snapshot.1)
+        let known = snapshots.of.iter().find(|(known, _)| known == viewer);
+        if let Some((_, allocations)) = known {
+            return Arc::clone(allocations);
+        }
+        let allocations = Arc::new(Allocations::new(space.ranges(reaches)));
+        let taken = (viewer.clone(), Arc::clone(&allocations));
+        snapshots.of.push(taken);
+        allocations
     }
 
     /// Device memory for a context.
@@ -214,6 +235,22 @@ impl Memory {
         self.space_mut().insert(region);
     }
 
+    /// Where an allocation lies in its device's file: the allocation, and the place and the size of the piece that it is of.
+    pub(crate) fn place_of(&self, address: u64) -> Option<(Region, Place)> {
+        let region = self.space().starting_at(address).cloned()?;
+        let place = match &region.kind {
+            Kind::Large(piece) => piece.place(),
+            Kind::Small(_) => lock(&self.heaps[region.device]).piece_at(address)?.place(),
+            _ => return None,
+        };
+        Some((region, place))
+    }
+
+    /// A copy of the descriptor of a device's file.
+    pub(crate) fn file_of(&self, device: usize) -> Option<std::os::fd::OwnedFd> {
+        self.stores.get(device)?.file().ok()
+    }
+
     fn piece(&self, driver: &Driver, device: usize, size: u64) -> Result<map::Piece, CUresult> {
         driver.segment.charge(device, size)?;
         self.stores[device]
@@ -258,7 +295,10 @@ impl Memory {
                     self.give_back(driver, device, piece);
                 }
             }
-            Kind::Host { .. } | Kind::Registered { .. } | Kind::Mapped { .. } => {}
+            Kind::Host { .. }
+            | Kind::Registered { .. }
+            | Kind::Mapped { .. }
+            | Kind::Borrowed { .. } => {}
         }
     }
 

@@ -232,6 +232,26 @@ pub(crate) fn hold(driver: &Driver, device: usize, (address, id): (u64, u64)) {
     }
 }
 
+/// The allocations of other devices' pools, and whether a device may reach them.
+pub(crate) fn of_other_devices(driver: &Driver, device: usize) -> HashMap<u64, bool> {
+    let mut found = HashMap::new();
+    let pools = driver.pools.all.all().into_iter();
+    for pool in pools.filter(|pool| pool.device != device) {
+        let state = lock(&pool.state);
+        let is_reached = state.access.get(&(device as c_int)) == Some(&READ_WRITE);
+        found.extend(state.live.keys().map(|id| (*id, is_reached)));
+    }
+    found
+}
+
+/// Whether an allocation is a pool's.
+pub(crate) fn owns(driver: &Driver, id: u64) -> bool {
+    let pools = driver.pools.all.all();
+    pools
+        .iter()
+        .any(|pool| lock(&pool.state).live.contains_key(&id))
+}
+
 /// Whether an allocation's free is on its way.
 pub(crate) fn is_freeing(driver: &Driver, id: u64) -> bool {
     lock(&driver.pools.freeing).contains(&id)
@@ -705,6 +725,8 @@ pub(crate) unsafe fn cuMemPoolSetAccess(
             }
             lock(&pool.state).access.insert(device, wanted.flags);
         }
+        // What kernels may access has changed.
+        drop(driver.memory.space_mut());
         Ok(())
     };
     done(set())

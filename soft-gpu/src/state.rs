@@ -22,6 +22,7 @@ use crate::event::Event;
 use crate::exec::Pool;
 use crate::graph::{Exec, Graph, GraphMemory, NodeEntry, UserObject};
 use crate::handles::{Kind, Registry};
+use crate::ipc::Ipc;
 use crate::linker::Link;
 use crate::log::warn;
 use crate::memory::Memory;
@@ -41,6 +42,7 @@ pub(crate) struct Driver {
     pub(crate) config: Config,
     pub(crate) segment: Segment,
     pub(crate) pool: Pool,
+    pub(crate) ipc: Ipc,
     pub(crate) memory: Memory,
     pub(crate) primaries: Vec<Mutex<Primary>>,
     pub(crate) contexts: Registry<Context>,
@@ -116,6 +118,7 @@ impl Driver {
         Ok(Self {
             segment,
             pool: with_signals_blocked(|| Pool::new(config.threads)),
+            ipc: Ipc::default(),
             memory: Memory::new(config.devices())?,
             primaries,
             contexts,

@@ -158,7 +158,14 @@ pub(crate) unsafe fn cuStreamWaitEvent(
         if capture::wait(&context, &stream, (&event, handle), flags == 1)? {
             return Ok(());
         }
-        if let Some(point) = event.point().filter(|point| !point.is_done()) {
+        if let Some(shared) = event.shared.clone() {
+            let (record, fate) = (shared.recorded(), Arc::clone(&stream.fate));
+            let wait = move |_| {
+                shared.wait(record, || fate.is_aborted() || fate.status().is_err());
+                Ok(())
+            };
+            context.post_always(&stream, Vec::new(), Box::new(wait));
+        } else if let Some(point) = event.point().filter(|point| !point.is_done()) {
             context.post_always(&stream, vec![point], Box::new(|_| Ok(())));
         }
         Ok(())

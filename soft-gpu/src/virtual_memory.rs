@@ -29,7 +29,7 @@ use crate::context::unique_id;
 use crate::entry::{answer, done};
 use crate::memory::map::{GRANULARITY, Mapping, memory_file};
 use crate::memory::quiesce;
-use crate::memory::space::{Kind, Region};
+use crate::memory::space::{Devices, Kind, Region};
 use crate::state::{Driver, driver};
 use crate::threads::lock;
 
@@ -324,7 +324,7 @@ fn map(
         size,
         kind: Kind::Mapped {
             physical: Arc::clone(&physical),
-            access: ACCESS_NONE,
+            devices: Devices::default(),
         },
         context: 0,
         device: physical.device,
@@ -407,29 +407,31 @@ pub(crate) unsafe fn cuMemSetAccess(
         if desc.is_null() || count == 0 || count > crate::config::MAX_DEVICES {
             return Err(CUresult::INVALID_VALUE);
         }
-        let mut wanted = ACCESS_NONE;
+        let mut wanted = Vec::new();
         for index in 0..count {
             // SAFETY: the caller passes an array of `count` descriptions.
             let description = unsafe { desc.add(index).read_unaligned() };
             if description.location.kind != LOCATION_DEVICE {
                 return Err(CUresult::NOT_SUPPORTED);
             }
-            driver.device(description.location.id)?;
+            let device = driver.device(description.location.id)?;
             // Read-only access is refused by real drivers too.
             if !matches!(description.flags, ACCESS_NONE | ACCESS_READ_WRITE) {
                 return Err(CUresult::INVALID_VALUE);
             }
-            wanted = wanted.max(description.flags);
+            wanted.push((device, description.flags == ACCESS_READ_WRITE));
         }
         let found = mappings(driver, ptr, size as u64)?;
         let mut space = driver.memory.space_mut();
         for (base, _) in found {
             if let Some(Region {
-                kind: Kind::Mapped { access, .. },
+                kind: Kind::Mapped { devices, .. },
                 ..
             }) = space.starting_at_mut(base)
             {
-                *access = wanted;
+                wanted
+                    .iter()
+                    .for_each(|(device, is_in)| devices.set(*device, *is_in));
             }
         }
         Ok(())
@@ -452,9 +454,12 @@ pub(crate) unsafe fn cuMemGetAccess(
         if location.kind != LOCATION_DEVICE {
             return Err(CUresult::NOT_SUPPORTED);
         }
-        driver.device(location.id)?;
+        let device = driver.device(location.id)?;
         match driver.memory.space().find(ptr).map(|region| &region.kind) {
-            Some(Kind::Mapped { access, .. }) => Ok(c_ulonglong::from(*access)),
+            Some(Kind::Mapped { devices, .. }) if devices.contains(device) => {
+                Ok(c_ulonglong::from(ACCESS_READ_WRITE))
+            }
+            Some(Kind::Mapped { .. }) => Ok(c_ulonglong::from(ACCESS_NONE)),
             Some(_) => Ok(c_ulonglong::from(ACCESS_READ_WRITE)),
             None => Err(CUresult::INVALID_VALUE),
         }

@@ -654,6 +654,81 @@ static void another_context() {
     EITHER("destroyed", CUDA_ERROR_CONTEXT_IS_DESTROYED, CUDA_ERROR_INVALID_CONTEXT, "cuCtxSetCurrent", second);
 }
 
+// Reference, of cuCtxEnablePeerAccess: "Returns CUDA_ERROR_INVALID_CONTEXT if there is no current context, peerContext is not a valid context, or if the
+// current context is peerContext", CUDA_ERROR_PEER_ACCESS_UNSUPPORTED if the device cannot reach the peer's, as one device cannot reach itself; of
+// cuCtxDisablePeerAccess: CUDA_ERROR_PEER_ACCESS_NOT_ENABLED. Of the copies: INVALID_CONTEXT and INVALID_VALUE are all that fits.
+static void peers(CUdeviceptr words) {
+    CUcontext second = nullptr;
+    OK("cuCtxCreate_v2", &second, 0u, (CUdevice)0);
+    OK("cuCtxPopCurrent_v2", &second);
+    WRONG("null", CUDA_ERROR_INVALID_CONTEXT, "cuCtxEnablePeerAccess", null<CUctx_st>(), 0u);
+    WRONG("own", CUDA_ERROR_INVALID_CONTEXT, "cuCtxEnablePeerAccess", context, 0u);
+    WRONG("flags", INVALID, "cuCtxEnablePeerAccess", second, 1u);
+    WRONG("same-device", CUDA_ERROR_PEER_ACCESS_UNSUPPORTED, "cuCtxEnablePeerAccess", second, 0u);
+    WRONG("null", CUDA_ERROR_INVALID_CONTEXT, "cuCtxDisablePeerAccess", null<CUctx_st>());
+    WRONG("not-enabled", CUDA_ERROR_PEER_ACCESS_NOT_ENABLED, "cuCtxDisablePeerAccess", second);
+    WRONG("null-context", CUDA_ERROR_INVALID_CONTEXT, "cuMemcpyPeer", words, context, words, null<CUctx_st>(), (size_t)4);
+    WRONG("nowhere", INVALID, "cuMemcpyPeer", words, context, NOWHERE, second, (size_t)4);
+    WRONG("null-context", CUDA_ERROR_INVALID_CONTEXT, "cuMemcpyPeerAsync", words, null<CUctx_st>(), words, context, (size_t)4, stream);
+    WRONG("null", INVALID, "cuMemcpy3DPeer", null<CUDA_MEMCPY3D_PEER>());
+    WRONG("null", INVALID, "cuMemcpy3DPeerAsync", null<CUDA_MEMCPY3D_PEER>(), stream);
+    OK("cuCtxDestroy_v2", second);
+}
+
+// Reference, of cuMemcpyBatchAsync: "the first entry in attrsIdxs must always be 0. Also, each entry must be greater than the previous entry and the last entry
+// should be less than count"; each copy must have "the appropriate srcAccessOrder setting, otherwise the API will return CUDA_ERROR_INVALID_VALUE"; the
+// stream "must not be legacy NULL stream"; of cuMemcpy3DBatchAsync: width, height and depth "must not be zero", flags "must be zero now".
+static void batches(CUdeviceptr words) {
+    CUdeviceptr to[] = {words, words + 64}, from[] = {words + 128, words + 192};
+    size_t sizes[] = {4, 4}, first[] = {0, 1}, wrong = 0;
+    CUmemcpyAttributes said[2] = {};
+    said[0].srcAccessOrder = said[1].srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_STREAM;
+    auto *attributes = said;
+    const size_t two = 2, none = 0, one = 1;
+    WRONG("legacy-stream", INVALID, "cuMemcpyBatchAsync", to, from, sizes, two, attributes, first, one, &wrong, (CUstream)0);
+    WRONG("null", INVALID, "cuMemcpyBatchAsync", null<CUdeviceptr>(), from, sizes, two, attributes, first, one, &wrong, stream);
+    WRONG("no-copy", INVALID, "cuMemcpyBatchAsync", to, from, sizes, none, attributes, first, one, &wrong, stream);
+    WRONG("no-attributes", INVALID, "cuMemcpyBatchAsync", to, from, sizes, two, attributes, first, none, &wrong, stream);
+    first[0] = 1;
+    WRONG("first-is-not-0", INVALID, "cuMemcpyBatchAsync_v2", to, from, sizes, two, attributes, first, one, stream);
+    first[0] = 0, first[1] = 0;
+    WRONG("not-ascending", INVALID, "cuMemcpyBatchAsync_v2", to, from, sizes, two, attributes, first, two, stream);
+    first[1] = 2;
+    WRONG("beyond", INVALID, "cuMemcpyBatchAsync_v2", to, from, sizes, two, attributes, first, two, stream);
+    said[0].srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_INVALID;
+    WRONG("order", INVALID, "cuMemcpyBatchAsync_v2", to, from, sizes, two, attributes, first, one, stream);
+    WRONG("order", INVALID, "cuMemcpyWithAttributesAsync", words, words + 64, (size_t)4, attributes, stream);
+    WRONG("null", INVALID, "cuMemcpyWithAttributesAsync", words, words + 64, (size_t)4, null<CUmemcpyAttributes>(), stream);
+    CUDA_MEMCPY3D_BATCH_OP box = {};
+    auto *boxes = &box;
+    box.srcAccessOrder = CU_MEMCPY_SRC_ACCESS_ORDER_STREAM;
+    box.src.type = box.dst.type = CU_MEMCPY_OPERAND_TYPE_POINTER;
+    box.src.op.ptr.ptr = words, box.dst.op.ptr.ptr = words + 4096;
+    WRONG("empty", INVALID, "cuMemcpy3DBatchAsync", one, boxes, &wrong, 0ull, stream);
+    box.extent.width = box.extent.height = box.extent.depth = 2;
+    WRONG("flags", INVALID, "cuMemcpy3DBatchAsync", one, boxes, &wrong, 1ull, stream);
+    WRONG("legacy-stream", INVALID, "cuMemcpy3DBatchAsync_v2", one, boxes, 0ull, (CUstream)0);
+    box.src.op.ptr.rowLength = 1;
+    WRONG("short-rows", INVALID, "cuMemcpy3DBatchAsync_v2", one, boxes, 0ull, stream);
+    box.src.op.ptr.rowLength = 0, box.src.type = (CUmemcpy3DOperandType)9;
+    WRONG("operand", INVALID, "cuMemcpy3DWithAttributesAsync", boxes, 0ull, stream);
+}
+
+// Reference, of cuIpcOpenMemHandle: "Flags … Must be specified as CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS". That a process cannot open what it has exported itself, and
+// gets CUDA_ERROR_INVALID_CONTEXT, is what programs report of NVIDIA's driver.
+static void shared_memory(CUdeviceptr words) {
+    CUipcMemHandle handle = {};
+    const unsigned lazily = CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS;
+    WRONG("null", INVALID, "cuIpcGetMemHandle", null<CUipcMemHandle>(), words);
+    WRONG("nowhere", INVALID, "cuIpcGetMemHandle", &handle, NOWHERE);
+    WRONG("null", INVALID, "cuIpcOpenMemHandle_v2", null<CUdeviceptr>(), handle, lazily);
+    WRONG("flags", INVALID, "cuIpcOpenMemHandle_v2", &address, handle, 0u);
+    WRONG("no-handle", CUDA_ERROR_INVALID_HANDLE, "cuIpcOpenMemHandle_v2", &address, handle, lazily);
+    OK("cuIpcGetMemHandle", &handle, words);
+    WRONG("own", CUDA_ERROR_INVALID_CONTEXT, "cuIpcOpenMemHandle_v2", &address, handle, lazily);
+    WRONG("not-open", INVALID, "cuIpcCloseMemHandle", words);
+}
+
 int main(int count, char **arguments) {
     open_driver(count, arguments);
     before_initialisation();
@@ -672,6 +747,9 @@ int main(int count, char **arguments) {
     virtual_memory();
     pools();
     streams(words);
+    peers(words);
+    batches(words);
+    shared_memory(words);
     modules();
     functions(axpy);
     captures(words);

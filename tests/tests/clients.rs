@@ -17,6 +17,7 @@ const CLIENTS: [(&str, &[&str]); 2] = [
             "numba_linker",
             "cupy_arrays",
             "cupy_textures",
+            "cupy_ipc",
             "cuda_python",
         ],
     ),

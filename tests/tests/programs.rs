@@ -61,6 +61,45 @@ fn every_form_of_device_code_over_unix_sockets() {
     }
 }
 
+#[test]
+fn two_devices_reach_each_other_s_memory() {
+    let server = Server::start_with(Transport::Unix, &[("GPURUN_SOFT_GPUS", "2")]);
+    for variant in ["static13", "dynamic12"] {
+        for way in [Way::Direct, Way::Gpurun(server.address.clone())] {
+            let mut command = way.command(&program(variant, "peer"));
+            command.env("GPURUN_SOFT_GPUS", "2");
+            command.env("GPURUN_DEVICES", "2");
+            run(command).assert_passed(&format!("peer ({variant}, {way:?})"));
+        }
+    }
+}
+
+#[test]
+fn two_processes_of_a_lease_share_memory() {
+    for transport in [Transport::Tcp, Transport::Unix] {
+        let server = Server::start(transport);
+        for variant in ["static13", "dynamic12"] {
+            for way in [Way::Direct, Way::Gpurun(server.address.clone())] {
+                let what = format!("ipc ({variant}, {way:?}, {transport:?})");
+                run_program(&way, variant, "ipc").assert_passed(&what);
+            }
+        }
+    }
+}
+
+#[test]
+fn processes_of_different_leases_share_nothing() {
+    let server = Server::start(Transport::Unix);
+    // Who asks for a part of a device has it for itself.
+    let way = Way::Preload(server.address.clone());
+    let mut command = way.command(&program("static13", "ipc"));
+    command.env("GPURUN_MEMORY", "0.25");
+    let outcome = run(command);
+    assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
+    let refused = "cudaIpcOpenMemHandle";
+    assert!(outcome.stdout.contains(refused), "{outcome:?}");
+}
+
 /// What a runtime does in its own way, for those that are built with a selection of the programs.
 const SELECTION: [&str; 6] = [
     "vector_add",

@@ -1,8 +1,9 @@
 //! The driver's functions one by one: the programs that test them pass by every way, and fail where a function only pretends to work.
 
-use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 
+use protocol::config::DEVICES_VARIABLE;
 use tests::{Server, Transport, Way, program, repository, run};
 
 const PROGRAMS: &[&str] = &[
@@ -10,9 +11,11 @@ const PROGRAMS: &[&str] = &[
     "surface_context",
     "surface_graph",
     "surface_host",
+    "surface_ipc",
     "surface_managed",
     "surface_memory",
     "surface_module",
+    "surface_peer",
     "surface_stream",
     "surface_tensor_map",
     "surface_texture",
@@ -42,8 +45,28 @@ fn served() -> Vec<(String, String)> {
         .collect()
 }
 
-fn passes(way: &Way, name: &str, arguments: &[&str]) {
+/// How many software devices a program or a server finds.
+const DEVICES_OF_MACHINE: (&str, &str) = ("GPURUN_SOFT_GPUS", "2");
+
+/// The command that runs a program; those that are about several devices get two.
+fn command(way: &Way, name: &str) -> Command {
     let mut command = way.command(&program("driver", name));
+    if name == "surface_peer" {
+        let (variable, count) = match way {
+            Way::Direct => DEVICES_OF_MACHINE,
+            _ => (DEVICES_VARIABLE, "2"),
+        };
+        command.env(variable, count);
+    }
+    command
+}
+
+fn server(transport: Transport) -> Server {
+    Server::start_with(transport, &[DEVICES_OF_MACHINE])
+}
+
+fn passes(way: &Way, name: &str, arguments: &[&str]) {
+    let mut command = command(way, name);
     command.args(arguments);
     run(command).assert_passed(&format!("{name} ({way:?})"));
 }
@@ -62,7 +85,7 @@ fn directly_on_the_software_gpu() {
 #[test]
 fn by_every_way_over_each_transport() {
     for transport in [Transport::Tcp, Transport::Unix] {
-        let server = Server::start(transport);
+        let server = server(transport);
         for way in [Way::Preload, Way::LibraryPath, Way::Gpurun] {
             for name in PROGRAMS {
                 passes(&way(server.address.clone()), name, &[]);
@@ -88,8 +111,8 @@ fn graphs_within_the_device_are_made_there() {
 }
 
 /// True if the program fails when the function returns success and does nothing.
-fn notices(way: &Way, executable: &Path, function: &str) -> bool {
-    let mut command = way.command(executable);
+fn notices(way: &Way, name: &str, function: &str) -> bool {
+    let mut command = command(way, name);
     command.args(["--pretend", function]);
     let outcome = run(command);
     !outcome.status.success() && !outcome.stdout.contains("PASS ")
@@ -98,7 +121,7 @@ fn notices(way: &Way, executable: &Path, function: &str) -> bool {
 /// Each row's test is worth its name: without the function it fails.
 #[test]
 fn a_function_that_merely_returns_success_is_noticed() {
-    let server = Server::start(Transport::Unix);
+    let server = server(Transport::Unix);
     let way = Way::Preload(server.address.clone());
     for name in PROGRAMS {
         passes(&way, name, &[]);
@@ -113,7 +136,7 @@ fn a_function_that_merely_returns_success_is_noticed() {
                         return;
                     };
                     let known = PROGRAMS.contains(&test.as_str());
-                    if !known || !notices(&way, &program("driver", &test), &name) {
+                    if !known || !notices(&way, &test, &name) {
                         let mut unnoticed = unnoticed.lock().expect("nobody panics");
                         unnoticed.push(format!("{name} ({test})"));
                     }

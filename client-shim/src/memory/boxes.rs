@@ -23,7 +23,7 @@ use driver_api::abi::{CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUarray, CUdeviceptr, CUresu
 use driver_api::device_graph::{CopyBody, CopyEnd};
 use driver_api::volume;
 
-use super::copy::{Copy, DEVICE, HOST, UNIFIED, in_stream, later};
+use super::copy::{Copy, DEVICE, HOST, UNIFIED, check_host, in_stream, later};
 use super::volume::{Extent, HostEnd};
 use crate::array::array_of;
 use crate::session::Session;
@@ -97,8 +97,12 @@ impl End {
             slice: slice.ok_or(CUresult::INVALID_VALUE)?,
             array: InArray::default(),
         };
-        if end.kind == Kind::Device && width > 0 {
-            session.objects.memory.reach(session, first, length)?;
+        if width > 0 {
+            match end.kind {
+                Kind::Device => session.objects.memory.reach(session, first, length)?,
+                Kind::Pinned | Kind::Pageable => check_host(end.first)?,
+                Kind::Array => {}
+            }
         }
         Ok(end)
     }
@@ -315,6 +319,11 @@ impl BoxCopy {
         Self::new(session, copy)
     }
 
+    /// Whether it reads memory of a device.
+    pub(super) fn reads_device(&self) -> bool {
+        self.source.kind == Kind::Device
+    }
+
     /// As the program described it.
     pub(crate) fn description(&self) -> CUDA_MEMCPY3D {
         self.description
@@ -378,7 +387,7 @@ impl BoxCopy {
         self.run(session, &Copy::in_graph(session, stream))
     }
 
-    fn run(&self, session: &Session, copy: &Copy<'_>) -> Result<(), CUresult> {
+    pub(super) fn run(&self, session: &Session, copy: &Copy<'_>) -> Result<(), CUresult> {
         let CUDA_MEMCPY3D {
             width_in_bytes: width,
             height,
@@ -489,7 +498,7 @@ fn empty() -> CUDA_MEMCPY3D {
 
 /// # Safety
 /// `copy` is null or points to a description.
-unsafe fn described<T>(copy: *const T) -> Result<T, CUresult> {
+pub(super) unsafe fn described<T>(copy: *const T) -> Result<T, CUresult> {
     if copy.is_null() {
         return Err(CUresult::INVALID_VALUE);
     }
@@ -498,14 +507,14 @@ unsafe fn described<T>(copy: *const T) -> Result<T, CUresult> {
 }
 
 /// Copies before it returns.
-fn now(describe: impl FnOnce(&Session) -> Result<BoxCopy, CUresult>) -> CUresult {
+pub(super) fn now(describe: impl FnOnce(&Session) -> Result<BoxCopy, CUresult>) -> CUresult {
     in_stream(CUstream(0), |copy| {
         describe(copy.session)?.run(copy.session, copy)
     })
 }
 
 /// Copies in a stream, or makes a node of its graph.
-fn in_order(
+pub(super) fn in_order(
     stream: CUstream,
     describe: impl Fn(&Session) -> Result<BoxCopy, CUresult>,
 ) -> CUresult {

@@ -84,15 +84,20 @@ pub(super) fn later(
         if capture::is_captured(session, &stream)? {
             return capture::add(&stream, Operation::Copy(describe(session)?.of_graph()?));
         }
-        body(&Copy {
-            session,
-            stream: &stream,
-            when: When::Later,
-        })
+        body(&Copy::later(session, &stream))
     })())
 }
 
 impl<'a> Copy<'a> {
+    /// The surroundings of a copy that is done later.
+    pub(super) fn later(session: &'a Session, stream: &'a Arc<Stream>) -> Self {
+        Self {
+            session,
+            stream,
+            when: When::Later,
+        }
+    }
+
     /// The surroundings of a graph's copy.
     pub(crate) fn in_graph(session: &'a Session, stream: &'a Arc<Stream>) -> Self {
         Self {
@@ -119,7 +124,7 @@ impl Copy<'_> {
         }
         let memory = &self.session.objects.memory;
         memory.reach(self.session, destination, length as u64)?;
-        check_host(source)?;
+        check_host(source.addr() as u64)?;
         if memory.mapped.holds(source.addr() as u64, length as u64) {
             return self.with_mapped(destination, source.addr() as u64, length);
         }
@@ -212,7 +217,7 @@ impl Copy<'_> {
         }
         let memory = &self.session.objects.memory;
         memory.reach(self.session, source, length as u64)?;
-        check_host(destination)?;
+        check_host(destination.addr() as u64)?;
         if memory
             .mapped
             .holds(destination.addr() as u64, length as u64)
@@ -396,8 +401,8 @@ impl Copy<'_> {
             // SAFETY: the caller's promise.
             (false, true) => unsafe { self.to_host(host(destination), source, length) },
             (false, false) => {
-                check_host(host(destination))?;
-                check_host(host(source))?;
+                check_host(destination)?;
+                check_host(source)?;
                 self.stream.synchronise(self.session)?;
                 // SAFETY: the caller's promise; `copy` allows overlap.
                 unsafe { host(destination).copy_from(host(source), length) };
@@ -413,8 +418,8 @@ fn operations_of(length: usize) -> u64 {
 }
 
 /// The null page is never memory of a program.
-pub(super) fn check_host(pointer: *const u8) -> Result<(), CUresult> {
-    if pointer.addr() < 4096 {
+pub(super) fn check_host(address: u64) -> Result<(), CUresult> {
+    if address < 4096 {
         Err(CUresult::INVALID_VALUE)
     } else {
         Ok(())

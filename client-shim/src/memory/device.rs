@@ -99,6 +99,8 @@ pub(super) enum Kind {
     Virtual { device: usize },
     /// Placed by the driver with a module: it ends with the module.
     Global { is_managed: bool },
+    /// Another process's, opened here; of this device.
+    Borrowed { device: usize },
 }
 
 #[derive(Debug, Default)]
@@ -134,10 +136,10 @@ struct Resting {
 }
 
 impl Allocation {
-    /// The device of memory that belongs to no context.
+    /// The device of memory that need not be its context's.
     pub(crate) fn device(&self) -> Option<usize> {
         match self.kind {
-            Kind::Virtual { device } => Some(device),
+            Kind::Virtual { device } | Kind::Borrowed { device } => Some(device),
             _ => None,
         }
     }
@@ -419,6 +421,39 @@ impl Memory {
         self.lock().insert(start, size, 0, Kind::Virtual { device });
     }
 
+    /// The allocation at an address, if other processes may open it: not what pools, modules or the program itself have placed.
+    pub(crate) fn shareable(
+        &self,
+        session: &Session,
+        address: u64,
+    ) -> Result<Allocation, CUresult> {
+        let allocation = self.find(address).ok_or(CUresult::INVALID_VALUE)?;
+        let pool = session.objects.stream_ordered.handle_at(allocation.start);
+        if allocation.start != address || pool != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        match allocation.kind {
+            Kind::Small { .. } | Kind::Large { .. } => Ok(allocation),
+            Kind::Plain => Err(CUresult::NOT_SUPPORTED),
+            Kind::SmallManaged { .. }
+            | Kind::Managed { .. }
+            | Kind::Virtual { .. }
+            | Kind::Global { .. }
+            | Kind::Borrowed { .. } => Err(CUresult::INVALID_VALUE),
+        }
+    }
+
+    /// Notes another process's allocation.
+    pub(crate) fn note_borrowed(&self, start: u64, size: u64, context: u32, device: usize) {
+        let kind = Kind::Borrowed { device };
+        self.lock().insert(start, size, context, kind);
+    }
+
+    /// Another process's allocation is not open any more.
+    pub(crate) fn forget_borrowed(&self, start: u64) {
+        self.lock().allocations.remove(&start);
+    }
+
     /// A mapping of the program's own cannot be used any more.
     pub(crate) fn forget_virtual(&self, start: u64) {
         self.lock().allocations.remove(&start);
@@ -692,7 +727,11 @@ impl Memory {
             let allocation = inner.allocations.get(&address).copied();
             allocation
                 .filter(|allocation| {
-                    !matches!(allocation.kind, Kind::Global { .. } | Kind::Virtual { .. })
+                    let kind = allocation.kind;
+                    !matches!(
+                        kind,
+                        Kind::Global { .. } | Kind::Virtual { .. } | Kind::Borrowed { .. }
+                    )
                 })
                 .ok_or(CUresult::INVALID_VALUE)?
         };
@@ -711,7 +750,7 @@ impl Memory {
             Kind::Large { mapped } => {
                 self.unmap(session, &allocation, address..address + mapped, mapped)
             }
-            Kind::Plain | Kind::Global { .. } | Kind::Virtual { .. } => {
+            Kind::Plain | Kind::Global { .. } | Kind::Virtual { .. } | Kind::Borrowed { .. } => {
                 self.unmap(session, &allocation, 0..0, allocation.size)
             }
         }

@@ -1,9 +1,10 @@
 //! Device and host memory, copies, fills, pointer attributes.
 //!
 //! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`mapped`] keeps alike what both
-//! sides reach, [`managed`] makes memory that is so from the beginning, [`copy`]
-//! moves bytes, [`boxes`] boxes of them, [`volume`] boxes of arrays, [`fill`] sets them, [`mod@pointer`] tells what an address is.
+//! sides reach, [`managed`] makes memory that is so from the beginning, [`copy`] moves bytes, [`boxes`] boxes of them, [`volume`] boxes of arrays,
+//! [`batch`] many of these, [`peer`] from one context to another, [`fill`] sets bytes, [`mod@pointer`] tells what an address is.
 
+mod batch;
 mod boxes;
 mod copy;
 mod device;
@@ -11,18 +12,21 @@ mod fill;
 mod host;
 mod managed;
 mod mapped;
+mod peer;
 mod pointer;
 mod volume;
 mod windows;
 
 use driver_api::abi::CUresult;
 
+pub(crate) use batch::*;
 pub(crate) use boxes::*;
 pub(crate) use copy::*;
 pub(crate) use device::*;
 pub(crate) use fill::*;
 pub(crate) use host::*;
 pub(crate) use mapped::*;
+pub(crate) use peer::*;
 pub(crate) use pointer::*;
 pub(crate) use windows::{Windows, give_back};
 

@@ -105,7 +105,7 @@ fn device_value(
     };
     let device = allocation.device().unwrap_or_else(of_context);
     Ok(match wanted {
-        attribute::CONTEXT if allocation.device().is_some() => Value::Word(0),
+        attribute::CONTEXT if allocation.context == 0 => Value::Word(0),
         attribute::CONTEXT => Value::Word(CUcontext::dress(allocation.context).0 as u64),
         attribute::MEMORY_TYPE => Value::Unsigned(DEVICE),
         attribute::DEVICE_POINTER => Value::Word(address),
@@ -119,6 +119,10 @@ fn device_value(
         attribute::IS_MANAGED => Value::Unsigned(allocation.is_managed().into()),
         // CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE
         attribute::ACCESS_FLAGS => Value::Unsigned(3),
+        attribute::IS_LEGACY_CUDA_IPC_CAPABLE => {
+            let memory = &session.objects.memory;
+            Value::Flag(memory.shareable(session, allocation.start).is_ok())
+        }
         attribute::MEMPOOL_HANDLE => {
             Value::Word(session.objects.stream_ordered.handle_at(allocation.start))
         }

@@ -151,7 +151,7 @@ impl Copy<'_> {
         element: usize,
     ) -> Result<(), CUresult> {
         let span = host.span(size);
-        check_host(host.at([0; 3]))?;
+        check_host(host.at([0; 3]).addr() as u64)?;
         let pinned = self.is_ready_to_read(host.at([0; 3]), span)?;
         let request = GpurunCopyVolume::new(self.stream.wire_id());
         let mut body = Vec::new();
@@ -179,7 +179,7 @@ impl Copy<'_> {
         size: Extent,
         element: usize,
     ) -> Result<(), CUresult> {
-        check_host(host.at([0; 3]))?;
+        check_host(host.at([0; 3]).addr() as u64)?;
         match self.lands_later(is_pinned) {
             // SAFETY: the caller's promise.
             true => unsafe { self.fetch_volume(host, array, size, element) },

@@ -13,6 +13,7 @@
 //! - Memory that is given back but still in use by streams is *leaving*: who finds no room is told so and asks again.
 //! - Memory that a program holds without using it is *idle credit*: who finds no room calls for it ([`Seat::want`]), every worker of the
 //!   lease asks its program, and says when that has answered.
+//! - Memory that workers share is charged to the one that has made it, and when that is gone to one that still has it ([`Seat::take_over`]).
 //! - Nothing read from the memory is trusted to be in range, and the limits are not read from it after it was opened.
 //!
 //! ```text
@@ -258,6 +259,18 @@ impl Seat {
             slice,
             bytes,
         })
+    }
+
+    /// Takes bytes that are there already, since another worker has shared them and is gone, whether they fit or not: until they do, nobody gets any.
+    /// False if the ledger is held up.
+    #[must_use]
+    pub fn take_over(&self, slice: usize, bytes: u64) -> bool {
+        let memory = &self.ledger.memory;
+        let Ok(guard) = memory.lock(PATIENCE) else {
+            return false;
+        };
+        memory.add(self.number, slice, bytes, &guard);
+        true
     }
 
     /// Bytes that were committed are on their way out.

@@ -57,6 +57,20 @@ fn what_leaves_is_told_apart_until_it_has_left() {
 }
 
 #[test]
+fn what_is_taken_over_counts_whether_it_fits_or_not() {
+    let ledger = ledger(&[LIMIT]);
+    let (one, other) = (ledger.sit(1).expect("a seat"), ledger.sit(2).expect("one"));
+    taken(&one, 0, 900);
+    assert!(other.take_over(0, 300));
+    assert_eq!((ledger.used(0), other.held(0)), (1200, 300));
+    assert_eq!(one.reserve(0, 1).err(), Some(Refusal::NoRoom));
+    one.release(0, 900);
+    taken(&one, 0, 700);
+    other.release(0, 300);
+    assert_eq!(ledger.used(0), 700);
+}
+
+#[test]
 fn a_charge_that_is_not_committed_is_given_back() {
     let ledger = ledger(&[LIMIT]);
     let seat = ledger.sit(1).expect("a seat");

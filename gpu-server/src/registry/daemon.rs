@@ -20,7 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::door::Door;
-use super::packet::{Descriptors as Allowed, Packet, PacketError};
+use super::loans::Loans;
+use super::packet::{Packet, PacketError};
 use super::session::{self, Worker};
 use super::{Counts, Facts, Key, RegisterError, watched};
 use crate::order::Descriptors;
@@ -172,6 +173,7 @@ impl Registry {
             runtime: Handle::current(),
             events,
             sessions: Mutex::default(),
+            loans: Loans::default(),
         });
         Self { shared }
     }
@@ -295,6 +297,8 @@ pub(super) struct Shared {
     runtime: Handle,
     events: mpsc::Sender<Event>,
     sessions: Mutex<HashMap<u64, Entry>>,
+    /// What sessions of one lease borrow from each other.
+    pub(super) loans: Loans,
 }
 
 /// Nothing is sent: only the end of a channel is heard.
@@ -350,6 +354,7 @@ impl Shared {
     ) -> io::Result<Prepared> {
         let facts = Facts::of(order, descriptors, token, client, now)?;
         order.registration = Some(facts.seal(&self.key));
+        self.loans.note(order.session, facts.lease.as_ref());
         let mut door = None;
         if self.is_outlived() {
             let (made, listener) = Door::make(&self.directory, order.session)?;
@@ -414,6 +419,7 @@ impl Shared {
 
     async fn leave(&self, session: u64, door: Option<Door>, is_child: bool) {
         self.sessions().remove(&session);
+        self.loans.leave(session);
         if let Some(door) = door {
             door.remove();
         }
@@ -485,7 +491,7 @@ impl Shared {
             message,
             descriptors,
             sender,
-        } = session::next_packet(&connection, Allowed::Allowed).await?;
+        } = session::next_packet(&connection, |_| true).await?;
         let sender = sender.ok_or(RegisterError::Unexpected)?;
         let process = sender.pid.as_raw_nonzero().get().cast_unsigned();
         let user = sender.uid.as_raw();
@@ -533,6 +539,7 @@ impl Shared {
         worker.session = facts.session;
         worker.tenant = facts.tenant.clone();
         worker.told = register.told.unwrap_or_default().into();
+        self.loans.note(facts.session, facts.lease.as_ref());
         let end = self.enter(facts.session)?;
         let (answer, verdict) = oneshot::channel();
         let registered = Registered {

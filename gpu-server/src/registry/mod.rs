@@ -11,6 +11,7 @@
 //!
 //!  worker: Register + descriptors of ledger and gates ──▶   daemon: Registered │ EndSession
 //!  worker: Counts … ──▶                                     daemon: EndSession, when the lease is over
+//!  worker: Borrow ──▶  daemon: Lend ──▶ another worker of the lease: Lent + descriptors ──▶ daemon: Lent + descriptors ──▶ worker
 //! ```
 //!
 //! *Rules:*
@@ -27,6 +28,7 @@ mod counts;
 mod daemon;
 mod door;
 mod facts;
+mod loans;
 mod packet;
 mod session;
 #[cfg(test)]
@@ -39,7 +41,7 @@ use std::time::Duration;
 pub use counts::{COUNTERS, Counters, Counts};
 pub use daemon::{Answer, Event, GATHER_LIMIT, Peers, Prepared, Registered, Registry, Starter};
 pub use facts::{Facts, FileId, Key, RegisterError};
-pub(crate) use worker::{Post, say_last_counts};
+pub(crate) use worker::{Lent, Post, borrow, say_last_counts};
 
 /// The directory, in the state directory, of the sockets at which workers wait for the next daemon.
 pub const DIRECTORY: &str = "workers";

@@ -24,12 +24,8 @@ pub(super) const MAX_DESCRIPTORS: usize = MAX_DEVICES + 1;
 const ANCILLARY_BYTES: usize =
     rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS), ScmCredentials(1)) + 16;
 
-/// Whether descriptors may come with a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Descriptors {
-    Allowed,
-    Refused,
-}
+/// Whether descriptors may come with a message.
+pub(super) type MayBring<M> = fn(&M) -> bool;
 
 /// Why there is no packet.
 #[derive(Debug, thiserror::Error)]
@@ -85,17 +81,14 @@ pub(super) struct Packet<M> {
     pub(super) sender: Option<UCred>,
 }
 
-/// Receives a message; waits only if the socket does.
+/// Receives a message; waits only if the socket does. Descriptors that may not come with it are closed.
 pub(super) fn receive<M: Message + Default>(
     socket: impl AsFd,
-    allowed: Descriptors,
+    may_bring: MayBring<M>,
 ) -> Result<Packet<M>, PacketError> {
     let mut bytes = vec![0; MAX_PACKET_BYTES];
     let mut space = [MaybeUninit::uninit(); ANCILLARY_BYTES];
-    let mut ancillary = match allowed {
-        Descriptors::Allowed => RecvAncillaryBuffer::new(&mut space),
-        Descriptors::Refused => RecvAncillaryBuffer::default(),
-    };
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut bytes)];
     let received = loop {
         match recvmsg(&socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
@@ -119,12 +112,16 @@ pub(super) fn receive<M: Message + Default>(
         return Err(PacketError::Descriptors);
     }
     // An empty packet would say nothing, so nobody sends one.
-    match received.bytes {
-        0 => Err(PacketError::Ended),
-        length => Ok(Packet {
-            message: M::decode(&bytes[..length])?,
+    if received.bytes == 0 {
+        return Err(PacketError::Ended);
+    }
+    let message = M::decode(&bytes[..received.bytes])?;
+    match descriptors.is_empty() || may_bring(&message) {
+        true => Ok(Packet {
+            message,
             descriptors,
             sender,
         }),
+        false => Err(PacketError::Descriptors),
     }
 }

@@ -4,27 +4,33 @@
 //! says, or does not, the session ends when its process has, and the process is killed when it should have ended and has not.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::time::Duration;
 
 use prost::Message;
 use protocol::hello::RELEASE;
-use protocol::hello::control::{EndSession, Registered, ToDaemon, ToWorker, to_daemon, to_worker};
+use protocol::hello::control::{
+    Borrow, EndSession, Lend, Lent, Registered, ToDaemon, ToWorker, to_daemon, to_worker,
+};
 use rustix::net::SendFlags;
 use rustix::process::{Signal, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::daemon::{Event, Shared};
+use super::loans::{MAX_WORDS, Word};
 use super::packet::{self, Packet, PacketError};
 use super::{Counts, END_LIMIT, watched};
 use crate::pool::Tenant;
 
 /// A worker is listened to so often at most.
 pub(super) const LISTEN: Duration = Duration::from_millis(100);
+
+/// A worker that borrows or lends is listened to at once, but so often at most in a second.
+const MAX_LOANS_OF_A_SECOND: u32 = 2000;
 
 /// Most packets that are read once the process has ended.
 const LAST_PACKETS: usize = 8;
@@ -38,6 +44,17 @@ pub(super) struct Worker {
     pub(super) told: Counts,
     connection: AsyncFd<OwnedFd>,
     process: AsyncFd<OwnedFd>,
+    /// Since when loans are counted, and how many there were.
+    loans: (Instant, u32),
+}
+
+/// What a worker has said.
+enum Heard {
+    Nothing,
+    /// What its session has done since it was last told.
+    Counts(Counts),
+    Borrows(Borrow),
+    Lends(Lent, Vec<OwnedFd>),
 }
 
 impl Worker {
@@ -52,23 +69,29 @@ impl Worker {
             told: Counts::default(),
             connection,
             process: watched::watch(process, Interest::READABLE)?,
+            loans: (Instant::now(), 0),
         })
     }
 
     pub(super) async fn receive(
         &self,
-        allowed: packet::Descriptors,
+        may_bring: packet::MayBring<ToDaemon>,
     ) -> Result<Packet<ToDaemon>, PacketError> {
-        next_packet(&self.connection, allowed).await
+        next_packet(&self.connection, may_bring).await
     }
 
     /// Tells the worker something. What it does not take, since it has ended or does not read, is not waited for.
     fn say(&self, message: to_worker::Message) {
+        self.say_with(message, &[]);
+    }
+
+    fn say_with(&self, message: to_worker::Message, descriptors: &[OwnedFd]) {
         let message = ToWorker {
             message: Some(message),
         };
         let connection = self.connection.get_ref();
-        if let Err(error) = packet::send(connection, &message, &[], SendFlags::DONTWAIT) {
+        let passed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        if let Err(error) = packet::send(connection, &message, &passed, SendFlags::DONTWAIT) {
             let bytes = message.encoded_len();
             tracing::debug!(session = self.session, bytes, "not told: {error}");
         }
@@ -97,13 +120,13 @@ impl Worker {
     }
 
     /// A session that another daemon has started, to its end.
-    pub(super) async fn go_on(self, shared: &Shared, end: oneshot::Receiver<String>) {
+    pub(super) async fn go_on(mut self, shared: &Shared, end: oneshot::Receiver<String>) {
         self.say_registered();
         self.tend(shared, end, false).await;
     }
 
     /// A session that must end.
-    pub(super) async fn end(self, shared: &Shared, reason: String) {
+    pub(super) async fn end(mut self, shared: &Shared, reason: String) {
         let (end, ends) = oneshot::channel();
         // The receiver is right here.
         let _ = end.send(reason);
@@ -121,7 +144,7 @@ impl Worker {
 
     /// Listens to the worker, tells it to end, and sees to it that it does. Returns when its process has ended.
     pub(super) async fn tend(
-        &self,
+        &mut self,
         shared: &Shared,
         end: oneshot::Receiver<String>,
         is_child: bool,
@@ -132,24 +155,33 @@ impl Worker {
         let mut registers = is_child;
         let mut deadline = None;
         let mut counts = self.told;
+        let (speaker, mut words) = mpsc::channel(MAX_WORDS);
+        shared.loans.enter(self.session, speaker);
         loop {
             tokio::select! {
                 // Packets before the process's end: its last words.
                 biased;
                 packet = self.next(listening.unwrap_or_else(Instant::now), registers), if listening.is_some() => {
                     let heard = self.hear(packet, &mut registers, &mut counts);
-                    listening = heard.is_ok().then(|| Instant::now() + LISTEN);
+                    listening = heard.as_ref().ok().map(|heard| self.listen_after(heard));
                     match heard {
-                        Ok(Some(counts)) => {
+                        Ok(Heard::Counts(counts)) => {
                             shared.tell(self.counted(counts)).await;
                         }
-                        Ok(None) => {}
+                        Ok(Heard::Borrows(borrow)) => {
+                            if let Some(no) = shared.loans.borrow(self.session, &borrow) {
+                                self.say(to_worker::Message::Lent(no));
+                            }
+                        }
+                        Ok(Heard::Lends(lent, files)) => shared.loans.lent(self.session, &lent, files),
+                        Ok(Heard::Nothing) => {}
                         Err(error) => {
                             self.note_silence(&error);
                             deadline.get_or_insert(Instant::now() + END_LIMIT);
                         }
                     }
                 }
+                Some(word) = words.recv() => self.pass_on(word),
                 _ = self.process.readable() => {
                     return self.hear_last_words(shared, counts).await;
                 }
@@ -166,6 +198,34 @@ impl Worker {
                     deadline = None;
                 }
             }
+        }
+    }
+
+    /// Passes on what another worker of its lease wants, or gives.
+    fn pass_on(&self, word: Word) {
+        match word {
+            Word::Lend { request, key } => {
+                self.say(to_worker::Message::Lend(Lend { request, key }));
+            }
+            Word::Lent { lent, files } => {
+                self.say_with(to_worker::Message::Lent(lent), &files);
+            }
+        }
+    }
+
+    /// When it is listened to again.
+    fn listen_after(&mut self, heard: &Heard) -> Instant {
+        let now = Instant::now();
+        if !matches!(heard, Heard::Borrows(_) | Heard::Lends(..)) {
+            return now + LISTEN;
+        }
+        if now.duration_since(self.loans.0) > Duration::from_secs(1) {
+            self.loans = (now, 0);
+        }
+        self.loans.1 += 1;
+        match self.loans.1 < MAX_LOANS_OF_A_SECOND {
+            true => now,
+            false => now + LISTEN,
         }
     }
 
@@ -192,36 +252,41 @@ impl Worker {
         registers: bool,
     ) -> Result<Packet<ToDaemon>, PacketError> {
         sleep_until(not_before).await;
-        let allowed = match registers {
-            true => packet::Descriptors::Allowed,
-            false => packet::Descriptors::Refused,
-        };
-        self.receive(allowed).await
+        match registers {
+            true => self.receive(|_| true).await,
+            false => self.receive(lends).await,
+        }
     }
 
-    /// Understands a packet; what the session has done since it was last told, if that is what it says.
+    /// Understands a packet.
     fn hear(
         &self,
         packet: Result<Packet<ToDaemon>, PacketError>,
         registers: &mut bool,
         told: &mut Counts,
-    ) -> Result<Option<Counts>, PacketError> {
-        match packet?.message.message {
+    ) -> Result<Heard, PacketError> {
+        let packet = packet?;
+        Ok(match packet.message.message {
             // Our own child: we know what it says, and have its files.
             Some(to_daemon::Message::Register(_)) if *registers => {
                 *registers = false;
                 self.say_registered();
-                Ok(None)
+                Heard::Nothing
             }
             Some(to_daemon::Message::Counts(counts)) => {
                 let counts = Counts::from(counts);
                 let more = counts.since(*told);
                 *told = counts;
-                Ok((more != Counts::default()).then_some(more))
+                match more == Counts::default() {
+                    true => Heard::Nothing,
+                    false => Heard::Counts(more),
+                }
             }
+            Some(to_daemon::Message::Borrow(borrow)) => Heard::Borrows(borrow),
+            Some(to_daemon::Message::Lent(lent)) => Heard::Lends(lent, packet.descriptors),
             // A worker that is younger may say more than we know.
-            Some(to_daemon::Message::Register(_)) | None => Ok(None),
-        }
+            Some(to_daemon::Message::Register(_)) | None => Heard::Nothing,
+        })
     }
 
     /// What was said before the end and not heard yet.
@@ -229,7 +294,7 @@ impl Worker {
         let before = counts;
         let mut registers = true;
         for _ in 0..LAST_PACKETS {
-            let packet = packet::receive(self.connection.get_ref(), packet::Descriptors::Allowed);
+            let packet = packet::receive(self.connection.get_ref(), |_| true);
             if self.hear(packet, &mut registers, &mut counts).is_err() {
                 break;
             }
@@ -241,14 +306,19 @@ impl Worker {
     }
 }
 
+/// Whether a worker lends something: its descriptors come with that.
+fn lends(message: &ToDaemon) -> bool {
+    matches!(message.message, Some(to_daemon::Message::Lent(_)))
+}
+
 /// The next packet of a connection that does not wait by itself.
 pub(super) async fn next_packet(
     connection: &AsyncFd<OwnedFd>,
-    allowed: packet::Descriptors,
+    may_bring: packet::MayBring<ToDaemon>,
 ) -> Result<Packet<ToDaemon>, PacketError> {
     loop {
         let mut ready = connection.readable().await?;
-        match packet::receive(ready.get_inner(), allowed) {
+        match packet::receive(ready.get_inner(), may_bring) {
             Err(PacketError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 ready.clear_ready();
             }

@@ -1,12 +1,13 @@
 //! The worker's end: a thread that holds the connection to the daemon, and lets the next daemon in when there is none.
 
+use std::collections::HashMap;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use protocol::hello::control::{Register, ToDaemon, ToWorker, to_daemon, to_worker};
+use protocol::hello::control::{self, Borrow, Register, ToDaemon, ToWorker, to_daemon, to_worker};
 use protocol::hello::{RELEASE, WorkerOrder};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, SocketFlags};
@@ -35,6 +36,80 @@ pub(crate) fn say_last_counts() {
         // A daemon that is gone, or does not read, has no use for it.
         let _ = tell(connection, COUNTERS.read(), SendFlags::DONTWAIT);
     }
+}
+
+/// How long another session is waited for that lends.
+const LOAN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What another session has lent: its descriptors.
+pub(crate) type Lent = Vec<OwnedFd>;
+
+/// The questions of this process that wait for an answer, and the answers.
+static LOANS: Mutex<Option<HashMap<u64, Option<Option<Lent>>>>> = Mutex::new(None);
+static ANSWERED: Condvar = Condvar::new();
+
+/// Asks another session of the lease for what it has exported. Nothing: it has no such thing, or there is no daemon, or it does not answer.
+pub(crate) fn borrow(lender: u64, key: &[u8]) -> Option<Lent> {
+    static LAST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let request = LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+    let end = Instant::now() + LOAN_PATIENCE;
+    let mut loans = LOANS.lock().unwrap_or_else(PoisonError::into_inner);
+    loans.get_or_insert_default().insert(request, None);
+    drop(loans);
+    let asked = ask(request, lender, key);
+    let mut loans = LOANS.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let open = loans.get_or_insert_default();
+        let left = end.checked_duration_since(Instant::now());
+        match (open.get(&request), left) {
+            (Some(None), Some(left)) if asked.is_ok() => {
+                let waited = ANSWERED.wait_timeout(loans, left);
+                loans = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            _ => return open.remove(&request).flatten().flatten(),
+        }
+    }
+}
+
+fn ask(request: u64, lender: u64, key: &[u8]) -> io::Result<()> {
+    let message = to_daemon::Message::Borrow(Borrow {
+        request,
+        lender,
+        key: key.to_vec(),
+    });
+    let connection = CONNECTION.lock().unwrap_or_else(PoisonError::into_inner);
+    let connection = connection.clone().ok_or(io::ErrorKind::NotConnected)?;
+    let message = ToDaemon {
+        message: Some(message),
+    };
+    packet::send(&connection, &message, &[], SendFlags::empty())
+}
+
+/// Whether it is what another session has lent: its descriptors come with that.
+fn is_lent(message: &ToWorker) -> bool {
+    matches!(message.message, Some(to_worker::Message::Lent(_)))
+}
+
+/// An answer has come; one that nobody waits for is dropped.
+fn note_lent(lent: &control::Lent, files: Lent) {
+    let mut loans = LOANS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(place) = loans.get_or_insert_default().get_mut(&lent.request) {
+        *place = Some(lent.found.then_some(files));
+    }
+    ANSWERED.notify_all();
+}
+
+/// Lends what another session asks for, if it is there.
+fn lend(connection: &OwnedFd, request: u64, lent: Option<Lent>) -> io::Result<()> {
+    let message = ToDaemon {
+        message: Some(to_daemon::Message::Lent(control::Lent {
+            request,
+            found: lent.is_some(),
+        })),
+    };
+    let files = lent.unwrap_or_default();
+    let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+    packet::send(connection, &message, &files, SendFlags::empty())
 }
 
 fn tell(connection: &OwnedFd, counts: Counts, flags: SendFlags) -> io::Result<()> {
@@ -110,22 +185,26 @@ impl Post {
         }))
     }
 
-    /// Starts the thread, which calls `end` if the daemon says that the session is over.
+    /// Starts the thread, which calls `end` if the daemon says that the session is over, and `lend` for what another session of the lease asks for.
     ///
     /// # Errors
     /// There can be no thread.
-    pub(crate) fn start(self, end: impl Fn(String) + Send + 'static) -> io::Result<()> {
+    pub(crate) fn start(
+        self,
+        end: impl Fn(String) + Send + 'static,
+        lend: impl Fn(&[u8]) -> Option<Lent> + Send + 'static,
+    ) -> io::Result<()> {
         let thread = std::thread::Builder::new().name("registry".to_owned());
-        thread.spawn(move || self.run(end))?;
+        thread.spawn(move || self.run(end, lend))?;
         Ok(())
     }
 
-    fn run(mut self, end: impl Fn(String)) {
+    fn run(mut self, end: impl Fn(String), lend: impl Fn(&[u8]) -> Option<Lent>) {
         let mut connection = self.control.take();
         let mut is_first = true;
         loop {
             let over = match connection.take() {
-                Some(connection) => self.serve(connection, is_first),
+                Some(connection) => self.serve(connection, is_first, &lend),
                 None => Over::Daemon("it left no connection".to_owned()),
             };
             is_first = false;
@@ -148,15 +227,25 @@ impl Post {
     }
 
     /// Registers, and waits for what the daemon says.
-    fn serve(&mut self, connection: OwnedFd, is_first: bool) -> Over {
+    fn serve(
+        &mut self,
+        connection: OwnedFd,
+        is_first: bool,
+        lend: &impl Fn(&[u8]) -> Option<Lent>,
+    ) -> Over {
         let connection = Arc::new(connection);
-        match self.talk(&connection, is_first) {
+        match self.talk(&connection, is_first, lend) {
             Ok(reason) => Over::Session(reason),
             Err(over) => over,
         }
     }
 
-    fn talk(&mut self, connection: &Arc<OwnedFd>, is_first: bool) -> Result<String, Over> {
+    fn talk(
+        &mut self,
+        connection: &Arc<OwnedFd>,
+        is_first: bool,
+        lend: &impl Fn(&[u8]) -> Option<Lent>,
+    ) -> Result<String, Over> {
         let files: Vec<BorrowedFd<'_>> = self.files.iter().map(|file| file.as_fd()).collect();
         let message = ToDaemon {
             message: Some(to_daemon::Message::Register(self.register.clone())),
@@ -167,14 +256,17 @@ impl Post {
         loop {
             // A daemon that is only slow has its time: the end of the connection tells when there is none.
             if is_readable(connection, TELL)? {
-                let packet: Packet<ToWorker> =
-                    packet::receive(connection, packet::Descriptors::Refused)?;
+                let packet: Packet<ToWorker> = packet::receive(connection, is_lent)?;
                 match packet.message.message {
                     Some(to_worker::Message::End(end)) => return Ok(end.reason),
                     Some(to_worker::Message::Registered(daemon)) => {
                         is_registered = true;
                         self.note_registered(&daemon.release, is_first);
                     }
+                    Some(to_worker::Message::Lend(asked)) => {
+                        self::lend(connection, asked.request, lend(&asked.key))?;
+                    }
+                    Some(to_worker::Message::Lent(lent)) => note_lent(&lent, packet.descriptors),
                     // A younger daemon may say more than we know.
                     None => tracing::debug!("a message of an unknown kind from the daemon"),
                 }

@@ -417,6 +417,19 @@ impl Accounts {
             .map_or(0, |(_, _, device)| device.context_bytes)
     }
 
+    /// Memory is there that another worker of the lease was charged for, which is gone. False if it is not charged yet.
+    pub(super) fn take_over(&self, ordinal: i32, bytes: u64) -> bool {
+        let Some((seat, device, account)) = self.device(ordinal) else {
+            return true;
+        };
+        let mut book = lock(&account.book);
+        if !seat.take_over(device, bytes) {
+            return false;
+        }
+        book.made += bytes;
+        true
+    }
+
     /// What is known to the byte is on its way out.
     pub(super) fn leaves(&self, ordinal: i32, made: Made) {
         if let (Some((seat, device, _)), Made::Exact(bytes)) = (self.device(ordinal), made) {

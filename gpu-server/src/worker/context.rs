@@ -9,6 +9,8 @@
 #![expect(unsafe_code, reason = "calls the driver")]
 #![expect(non_snake_case, reason = "rows have the driver's names")]
 
+mod peer;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -28,6 +30,8 @@ use super::session::Session;
 use super::staging::{Slots, Staging};
 use super::stream::{LEGACY_STREAMS, Stream};
 use crate::driver::cuda;
+
+pub(crate) use peer::*;
 
 /// How long the end of a context waits for what its streams have reached to be told.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -362,6 +366,7 @@ pub(crate) fn gpurunPrimaryRelease(
 /// What a context had is given back, and what was charged for the context itself. Nobody can name it any more, whatever the driver said to its end.
 fn give_back(call: &Call<'_>, context: &Context) {
     let memory = &call.session.memory;
+    memory.peers.lock().forget(context.serial);
     memory.give_back_all_of(call.driver(), context.serial);
     array::give_back_all_of(call.session, context.serial);
     memory.accounts.context_is_gone(context.device);

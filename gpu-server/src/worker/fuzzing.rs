@@ -56,7 +56,7 @@ pub fn serve(bytes: &[u8]) {
         count: 1,
         ..Devices::default()
     };
-    let memory = Memory::new(vec![WINDOW], Accounts::default());
+    let memory = Memory::new(0, vec![WINDOW], Accounts::default());
     let session = super::start(&DRIVER, devices, theirs, memory, Output::untouched());
     let session = session.expect("threads");
     let mut client = Client {

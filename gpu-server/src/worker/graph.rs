@@ -27,7 +27,7 @@ use driver_api::wire::request;
 use zerocopy::FromBytes;
 
 use super::call::{Call, CallError};
-use super::context::Context;
+use super::context::{Context, between};
 use super::end::lock;
 use super::launch::{attributes, cooperative, split, with_parameters};
 use super::memory::fill_extent;
@@ -297,6 +297,11 @@ impl Maker<'_, '_> {
         for end in [&body.destination, &body.source] {
             let extent = end.extent(width, height, depth);
             memory.check(end.first.get(), extent.ok_or(CUresult::INVALID_VALUE)?)?;
+        }
+        let (destination, source) = (body.destination.first.get(), body.source.first.get());
+        if between(self.call, destination, source)?.is_some() {
+            // Without access from one to the other, only a call copies that.
+            return Err(CUresult::NOT_SUPPORTED.into());
         }
         let copy = CUDA_MEMCPY3D {
             src_x_in_bytes: 0,

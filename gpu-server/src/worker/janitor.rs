@@ -8,6 +8,7 @@ use driver_api::result::CUresult;
 use driver_api::wire::TICKET_STREAM;
 
 use super::context::Context;
+use super::ipc;
 use super::memory::Mapping;
 use super::session::Session;
 
@@ -35,7 +36,10 @@ pub(crate) fn run(session: &Session, jobs: &Receiver<Job>) {
     while !session.end.is_over() {
         let job = match jobs.recv_timeout(PARK) {
             Ok(job) => job,
-            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Timeout) => {
+                ipc::tend(session.driver, &session.memory);
+                continue;
+            }
             Err(RecvTimeoutError::Disconnected) => return,
         };
         // Once the driver has it back, it may place another allocation there at any time; while it is being unmapped, nobody else
@@ -52,6 +56,7 @@ pub(crate) fn run(session: &Session, jobs: &Receiver<Job>) {
         {
             tracing::warn!(address = job.mapping.address, %error, "giving memory back failed");
         }
+        ipc::tend(session.driver, &session.memory);
         let result = result.err().filter(|_| job.context.is_alive());
         let result = result.unwrap_or(CUresult::SUCCESS);
         session.outbox.completion(TICKET_STREAM, result, job.ticket);

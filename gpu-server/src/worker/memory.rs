@@ -28,9 +28,10 @@ use protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_TRANSFER_BYTES};
 
 use super::accounts::{self, Accounts, Made};
 use super::call::{Call, CallError};
-use super::context::{Context, attribute};
+use super::context::{self, Context, Owner, Peers, attribute};
 use super::end::lock;
 use super::executor;
+use super::ipc::Shared;
 use super::janitor::{self, Job};
 use super::pace;
 use super::point::{Action, Delivery, Flight, Quarantine};
@@ -57,6 +58,9 @@ const PARTS_IN_FLIGHT: usize = 4;
 /// A device's location kind.
 const ON_DEVICE: u32 = 1;
 
+/// `CU_MEM_ACCESS_FLAGS_PROT_READWRITE`.
+const READ_AND_WRITE: u32 = 3;
+
 /// The context of what belongs to none: serials begin at 1.
 const NO_CONTEXT: u64 = 0;
 
@@ -77,6 +81,8 @@ enum Kind {
     Pending,
     /// Mapped in a window: the handle of its physical memory.
     Mapped(u64),
+    /// Another session's memory, mapped in a window: the handle of its physical memory.
+    Borrowed(u64),
     /// Physical memory of the program's own, by the client's number, mapped in a window. It belongs to no context.
     Virtual(u32),
     /// Placed by the driver.
@@ -97,14 +103,20 @@ pub(crate) struct Memory {
     windows: Vec<Window>,
     ranges: Mutex<BTreeMap<u64, Mapping>>,
     pub(super) accounts: Accounts,
+    /// Whose kernels may reach whose memory.
+    pub(super) peers: Peers,
+    /// What is shared with other sessions of the lease.
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Memory {
-    pub(crate) fn new(windows: Vec<Window>, accounts: Accounts) -> Self {
+    pub(crate) fn new(session: u64, windows: Vec<Window>, accounts: Accounts) -> Self {
         Self {
             windows,
             ranges: Mutex::default(),
             accounts,
+            peers: Peers::default(),
+            shared: Arc::new(Shared::new(session)),
         }
     }
 
@@ -134,6 +146,74 @@ impl Memory {
             reached = range_end;
         }
         Ok(())
+    }
+
+    /// The range that holds an address, if it is mapped for a context: its address, its handle, its size.
+    pub(super) fn mapped_at(&self, address: u64) -> Result<(u64, u64, u64), CUresult> {
+        let ranges = lock(&self.ranges);
+        let range = ranges.range(..=address).next_back().map(|(_, range)| range);
+        let range = range.filter(|range| address - range.address < range.size);
+        match range.map(|range| (range, range.kind)) {
+            Some((range, Kind::Mapped(handle))) => Ok((range.address, handle, range.size)),
+            _ => Err(CUresult::INVALID_VALUE),
+        }
+    }
+
+    /// [`Memory::claim`] for memory of another session.
+    pub(super) fn claim_import(
+        &self,
+        address: u64,
+        size: u64,
+        context: u64,
+        device: CUdevice,
+    ) -> Result<(), CUresult> {
+        self.claim_for(address, size, context, device)
+    }
+
+    /// Another session's memory is mapped there, or was not.
+    pub(super) fn settle_import(&self, address: u64, handle: Option<u64>) {
+        self.settle_as(address, handle.map(Kind::Borrowed));
+    }
+
+    /// Unmaps another session's memory.
+    pub(super) fn close_import(
+        &self,
+        driver: &Driver,
+        address: u64,
+        size: u64,
+    ) -> Result<(), CUresult> {
+        let mapping = {
+            let mut ranges = lock(&self.ranges);
+            let range = ranges.get_mut(&address);
+            let range = range.filter(|range| range.size == size && range.is_borrowed());
+            let range = range.ok_or(CUresult::INVALID_VALUE)?;
+            let taken = *range;
+            range.kind = Kind::Leaving;
+            taken
+        };
+        let result = mapping.give_back(driver);
+        self.shared.end_import(&self.accounts, address);
+        self.forget(&mapping);
+        result
+    }
+
+    /// The ranges that are mapped for a context.
+    pub(super) fn mapped_by(&self, context: u64) -> Vec<(u64, u64)> {
+        let ranges = lock(&self.ranges);
+        let is_its =
+            |range: &&Mapping| range.context == context && matches!(range.kind, Kind::Mapped(_));
+        let its = ranges.values().filter(is_its);
+        its.map(|range| (range.address, range.size)).collect()
+    }
+
+    /// Whose memory is at an address.
+    pub(super) fn owner_of(&self, address: u64) -> Option<Owner> {
+        let ranges = lock(&self.ranges);
+        let (_, range) = ranges.range(..=address).next_back()?;
+        Some(Owner {
+            device: range.device,
+            context: Some(range.context).filter(|context| *context != NO_CONTEXT),
+        })
     }
 
     /// Notes a free range of a window, so that nobody else takes it while it is being mapped.
@@ -322,12 +402,22 @@ impl Memory {
             gone
         };
         for mapping in gone {
+            if mapping.is_borrowed() {
+                if let Err(error) = mapping.give_back(driver) {
+                    tracing::warn!(address = mapping.address, %error, "giving memory back failed");
+                }
+                self.shared.end_import(&self.accounts, mapping.address);
+            }
             let Some(made) = mapping.made() else {
                 continue;
             };
             self.accounts.begin_to_give_back(mapping.device);
             let result = match mapping.is_placed_by_driver() {
                 true => Ok(()),
+                false if self.keeps(driver, &mapping) => {
+                    self.accounts.stays(mapping.device, Made::Exact(0));
+                    continue;
+                }
                 false => mapping.give_back(driver),
             };
             if let Err(error) = result {
@@ -340,7 +430,30 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// Unmaps what other sessions have open, and keeps it for them; false if nobody has.
+    fn keeps(&self, driver: &Driver, mapping: &Mapping) -> bool {
+        let Kind::Mapped(handle) = mapping.kind else {
+            return false;
+        };
+        let what = (handle, mapping.size, mapping.device);
+        let Some(kept) = self.shared.end_export(mapping.address, what) else {
+            return false;
+        };
+        if let Err(error) = cuda!(driver, cuMemUnmap(mapping.address, mapping.size as usize)) {
+            tracing::warn!(address = mapping.address, %error, "unmapping failed");
+        }
+        self.shared.keep(kept);
+        true
+    }
+}
+
 impl Mapping {
+    /// Whether it is another session's memory.
+    const fn is_borrowed(&self) -> bool {
+        matches!(self.kind, Kind::Borrowed(_))
+    }
+
     /// Whether the driver chose the address.
     pub(crate) const fn is_placed_by_driver(&self) -> bool {
         matches!(self.kind, Kind::Placed)
@@ -353,6 +466,7 @@ impl Mapping {
             Kind::Placed => Some(Made::Placed(self.size)),
             Kind::Pending
             | Kind::Virtual(_)
+            | Kind::Borrowed(_)
             | Kind::OfModule(_)
             | Kind::OfLibrary(_)
             | Kind::Host
@@ -370,6 +484,10 @@ impl Mapping {
         accounts.begin_to_give_back(self.device);
         let result = match context.make_current(driver) {
             Err(_) if self.is_placed_by_driver() => Ok(()),
+            _ if session.memory.keeps(driver, self) => {
+                accounts.stays(self.device, Made::Exact(self.size));
+                return Ok(());
+            }
             _ => self.give_back(driver),
         };
         if let Some(made) = self.made() {
@@ -384,7 +502,7 @@ impl Mapping {
     /// Unmaps and releases, or frees.
     pub(crate) fn give_back(&self, driver: &Driver) -> Result<(), CUresult> {
         match self.kind {
-            Kind::Mapped(handle) => {
+            Kind::Mapped(handle) | Kind::Borrowed(handle) => {
                 let unmapped = cuda!(driver, cuMemUnmap(self.address, self.size as usize));
                 cuda!(driver, cuMemRelease(handle))?;
                 unmapped
@@ -450,6 +568,15 @@ fn map_at(call: &Call<'_>, context: &Context, address: u64, size: u64) -> Result
                 let _ = cuda!(driver, cuMemRelease(handle));
             })
     });
+    // Whoever is let in meanwhile is let into this too.
+    let peers = memory.peers.lock();
+    let handle = handle.and_then(|handle| {
+        let opened = peers.open(driver, context.serial, (address, size));
+        opened.map(|()| handle).inspect_err(|_| {
+            let _ = cuda!(driver, cuMemUnmap(address, size as usize));
+            let _ = cuda!(driver, cuMemRelease(handle));
+        })
+    });
     memory.settle(address, handle.ok());
     handle.map(drop)
 }
@@ -499,11 +626,8 @@ pub(crate) fn gpurunIdleGivenBack(
 fn map(driver: &Driver, context: &Context, address: u64, size: usize) -> Result<u64, CUresult> {
     let handle = create(driver, context.device, size)?;
     let result = cuda!(driver, cuMemMap(address, size, 0, handle, 0)).and_then(|()| {
-        let access = CUmemAccessDesc {
-            location: location(context.device),
-            flags: 3,
-        };
-        cuda!(driver, cuMemSetAccess(address, size, &access, 1)).inspect_err(|_| {
+        let range = (address, size as u64);
+        set_access(driver, range, context.device, READ_AND_WRITE).inspect_err(|_| {
             // The first error is the one to tell.
             let _ = cuda!(driver, cuMemUnmap(address, size));
         })
@@ -517,7 +641,21 @@ fn map(driver: &Driver, context: &Context, address: u64, size: usize) -> Result<
     }
 }
 
-pub(super) fn location(device: CUdevice) -> CUmemLocation {
+/// What a device may do with a mapping.
+pub(super) fn set_access(
+    driver: &Driver,
+    (address, size): (u64, u64),
+    device: CUdevice,
+    flags: u32,
+) -> Result<(), CUresult> {
+    let access = CUmemAccessDesc {
+        location: location(device),
+        flags,
+    };
+    cuda!(driver, cuMemSetAccess(address, size as usize, &access, 1))
+}
+
+fn location(device: CUdevice) -> CUmemLocation {
     CUmemLocation {
         kind: ON_DEVICE,
         id: device,
@@ -832,13 +970,20 @@ pub(crate) fn gpurunCopyOnDevice(
     let stream = call.stream(request.stream().0)?;
     call.session.memory.check(destination, length)?;
     call.session.memory.check(source, length)?;
-    let handle = stream.handle;
-    run_if_large(call, &stream, length, |driver| {
-        cuda!(
+    let (handle, size) = (stream.handle, length as usize);
+    let between = context::between(call, destination, source)?;
+    // Without access from one to the other, only this form copies what is mapped.
+    let copy = |driver: &Driver| match between {
+        Some((to, from)) => cuda!(
             driver,
-            cuMemcpyDtoDAsync_v2(destination, source, length as usize, handle)
-        )
-    })?;
+            cuMemcpyPeerAsync(destination, to, source, from, size, handle)
+        ),
+        None => cuda!(
+            driver,
+            cuMemcpyDtoDAsync_v2(destination, source, size, handle)
+        ),
+    };
+    run_if_large(call, &stream, length, copy)?;
     Ok(())
 }
 

@@ -34,6 +34,7 @@ mod executor;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod graph;
+mod ipc;
 mod janitor;
 mod occupancy;
 mod outbox;
@@ -139,7 +140,7 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
         let (driver, devices, accounts, mut accepted) = prepare(&order, &hello, descriptors)?;
         let end = offer_rdma(&order, &hello, &line, &mut accepted);
         sandbox::close(&order)?;
-        let memory = Memory::new(accepted.windows.clone(), accounts);
+        let memory = Memory::new(order.session, accepted.windows.clone(), accounts);
         Ok((accepted, (driver, devices, memory, end)))
     });
     let (reply, prepared) = match prepared {
@@ -174,8 +175,9 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
         spawn("watch", &session, move |session| client.watch(session)).map_err(cannot_start)?;
     }
     if let Some(post) = post {
-        let end = Arc::clone(&session.end);
-        post.start(move |reason| end.finish(Reason::Dismissed(reason)))
+        let (end, shared) = (Arc::clone(&session.end), Arc::clone(&session.memory.shared));
+        let dismiss = move |reason| end.finish(Reason::Dismissed(reason));
+        post.start(dismiss, move |key| shared.lend(key))
             .map_err(cannot_start)?;
     }
     Ok(session)
@@ -302,6 +304,7 @@ fn start(
     spawn("janitor", &session, move |session| {
         janitor::run(session, &orders);
     })?;
+    spawn("ipc", &session, ipc::run)?;
     spawn("pulse", &session, beat)?;
     if session.memory.accounts.are_shared() {
         spawn("recall", &session, accounts::recall)?;

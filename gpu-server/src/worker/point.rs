@@ -12,6 +12,7 @@ use std::time::Duration;
 use driver_api::abi::CUevent;
 
 use super::end::lock;
+use super::ipc::Record;
 use super::janitor::Job;
 use super::staging::{Slot, StagingBuffer};
 
@@ -45,6 +46,11 @@ pub(crate) enum Action {
         /// The gate's.
         slot: Slot,
     },
+    /// An event that other sessions share is reached: dropping the action says so.
+    Recorded {
+        /// The record.
+        _record: Record,
+    },
     /// One stream fewer that may still use what is to be freed.
     CountDown(Arc<Quarantine>),
     /// Nothing: the point itself is wanted, behind the last work of a stream that was destroyed.
@@ -62,7 +68,7 @@ impl Action {
         match self {
             Self::Complete { is_urgent, .. } => *is_urgent,
             Self::Deliver(delivery) => delivery.flight.is_some(),
-            Self::Reply { .. } => true,
+            Self::Reply { .. } | Self::Recorded { .. } => true,
             Self::Release { .. } | Self::Passed { .. } | Self::CountDown(_) | Self::Settle => false,
         }
     }

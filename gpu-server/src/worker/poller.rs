@@ -210,7 +210,7 @@ fn run_brief(session: &Session, stream: &Stream, action: Action) {
                 context.slots.put_back(slot);
             }
         }
-        Action::Release { .. } | Action::Settle | Action::Deliver(_) => {}
+        Action::Release { .. } | Action::Recorded { .. } | Action::Settle | Action::Deliver(_) => {}
     }
 }
 
@@ -339,7 +339,10 @@ impl Watch<'_> {
                 }
             }
             Action::Reply { call, .. } => outbox.reply(call, result, &[]),
-            Action::Release { .. } | Action::Passed { .. } | Action::Settle => {}
+            Action::Release { .. }
+            | Action::Recorded { .. }
+            | Action::Passed { .. }
+            | Action::Settle => {}
             Action::CountDown(quarantine) => {
                 // The memory is there even if its context is not.
                 if let Some(job) = quarantine.count_down() {

@@ -11,15 +11,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use driver_api::Driver;
-use driver_api::abi::{CUdevice, CUmemAccessDesc};
+use driver_api::abi::CUdevice;
 use driver_api::result::CUresult;
 use driver_api::wire::request;
 
 use super::accounts::Made;
 use super::call::{Call, CallError};
 use super::end::lock;
-use super::memory::{CHUNK_BYTES, create, location, wipe};
+use super::memory::{CHUNK_BYTES, create, set_access, wipe};
 use crate::driver::cuda;
 
 /// `CU_MEM_ACCESS_FLAGS_PROT_*`: none, and read and write.
@@ -136,28 +135,13 @@ pub(crate) fn gpurunPhysicalMap(
     Ok(())
 }
 
-fn set_access(
-    driver: &Driver,
-    address: u64,
-    physical: &Physical,
-    flags: u32,
-) -> Result<(), CUresult> {
-    let access = CUmemAccessDesc {
-        location: location(physical.device),
-        flags,
-    };
-    cuda!(
-        driver,
-        cuMemSetAccess(address, physical.size as usize, &access, 1)
-    )
-}
-
-/// Gives its device access to a mapping, or takes it.
+/// Gives a device access to a mapping, or takes it.
 pub(crate) fn gpurunVirtualAccess(
     call: &mut Call<'_>,
     request: &request::GpurunVirtualAccess,
 ) -> Result<(), CallError> {
     let (address, flags) = (request.address(), request.flags());
+    call.session.devices.check(request.device())?;
     let id = call.session.memory.virtual_at(address, request.size())?;
     let physical = physical_of(call, id)?;
     let driver = call.driver();
@@ -166,13 +150,11 @@ pub(crate) fn gpurunVirtualAccess(
         let cleaned = clean(call, address, &physical);
         // Whatever was made current for that, the next call makes its own.
         call.forget_current();
-        if let Err(error) = cleaned {
-            set_access(driver, address, &physical, NO_ACCESS)?;
-            return Err(error.into());
-        }
+        set_access(driver, (address, physical.size), physical.device, NO_ACCESS)?;
+        cleaned?;
         state.is_clean = true;
     }
-    set_access(driver, address, &physical, flags)?;
+    set_access(driver, (address, physical.size), request.device(), flags)?;
     Ok(())
 }
 
@@ -183,7 +165,8 @@ fn clean(call: &Call<'_>, address: u64, physical: &Physical) -> Result<(), CUres
         .find(|context| context.device == physical.device && context.is_alive())
         .ok_or(CUresult::INVALID_CONTEXT)?;
     context.make_current(call.driver())?;
-    set_access(call.driver(), address, physical, READ_AND_WRITE)?;
+    let range = (address, physical.size);
+    set_access(call.driver(), range, physical.device, READ_AND_WRITE)?;
     wipe(call, &context, address, physical.size)
 }
 

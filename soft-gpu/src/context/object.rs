@@ -37,6 +37,8 @@ pub(crate) struct Context {
     /// Of device-side `malloc`, made when a kernel that calls it is first launched.
     pub(crate) heap: OnceLock<Arc<Heap>>,
     pub(crate) fate: Arc<Fate>,
+    /// The contexts of other devices whose memory its kernels may reach, in order.
+    pub(crate) peers: Mutex<Vec<usize>>,
     legacy: Arc<Stream>,
     /// All but the legacy stream.
     streams: Mutex<Vec<Arc<Stream>>>,
@@ -79,6 +81,7 @@ impl Context {
             limits: Mutex::default(),
             heap: OnceLock::new(),
             fate,
+            peers: Mutex::default(),
             legacy: Arc::new(legacy),
             streams: Mutex::default(),
             per_thread: Mutex::default(),

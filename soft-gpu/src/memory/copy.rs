@@ -18,9 +18,7 @@
 
 use core::ffi::{c_uint, c_void};
 
-use driver_api::abi::{
-    CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUarray, CUcontext, CUdeviceptr, CUresult, CUstream,
-};
+use driver_api::abi::{CUDA_MEMCPY2D, CUDA_MEMCPY3D, CUarray, CUdeviceptr, CUresult, CUstream};
 
 use super::{Memory, raw};
 use crate::entry::done;
@@ -38,7 +36,7 @@ const UNIFIED: c_uint = 4;
 
 /// One end of a copy.
 #[derive(Debug, Clone, Copy)]
-enum End {
+pub(super) enum End {
     /// Host memory, pinned or not.
     Host(u64),
     /// Memory that the device must be able to access.
@@ -51,7 +49,7 @@ enum End {
 
 /// Where a box begins in an array.
 #[derive(Debug, Clone, Copy)]
-struct InArray {
+pub(super) struct InArray {
     address: u64,
     array: CUarray,
     /// Bytes, rows, slices.
@@ -174,11 +172,13 @@ impl Shape {
 
 /// When the call may return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
+pub(super) enum When {
     /// When the copy is done.
     Done,
     /// As soon as nobody could tell the difference.
     Posted,
+    /// The same, and its source is not read any more.
+    SourceRead,
 }
 
 /// A copy.
@@ -217,6 +217,22 @@ impl Copy {
             source: self.source.is_pageable(memory, from)?,
         };
         Ok(())
+    }
+
+    fn reads_device(&self) -> Result<bool, CUresult> {
+        let space = driver()?.memory.space();
+        let source = space.find(self.source.address());
+        Ok(source.is_some_and(|region| !region.is_host()))
+    }
+
+    /// So many bytes in a row between any two addresses, checked.
+    pub(super) fn unified(
+        destination: CUdeviceptr,
+        source: CUdeviceptr,
+        size: usize,
+    ) -> Result<Self, CUresult> {
+        let mut copy = of_line(End::Any(destination), End::Any(source), size);
+        copy.settle().map(|()| copy)
     }
 
     /// Whether the memory that was not pageable is still there.
@@ -295,7 +311,7 @@ impl Copy {
 }
 
 /// A copy at its place in a stream.
-fn copy(mut copy: Copy, stream: CUstream, when: When) -> Result<(), CUresult> {
+pub(super) fn copy(mut copy: Copy, stream: CUstream, when: When) -> Result<(), CUresult> {
     let (context, stream) = find(stream)?;
     if copy.shape.is_empty() {
         return Ok(());
@@ -306,17 +322,20 @@ fn copy(mut copy: Copy, stream: CUstream, when: When) -> Result<(), CUresult> {
         source: from_pageable,
     } = copy.pageable;
     let source_extent = copy.shape.extent(copy.shape.source)?;
-    let must_wait =
-        when == When::Done || to_pageable || (from_pageable && source_extent > MAX_STAGED_BYTES);
+    let must_wait = match when {
+        When::Done => true,
+        When::Posted => to_pageable || (from_pageable && source_extent > MAX_STAGED_BYTES),
+        When::SourceRead => to_pageable || copy.reads_device()?,
+    };
     // A graph reads and writes the program's memory whenever it is launched.
-    let captured = when == When::Posted && crate::capture::is_captured(&stream);
+    let captured = when != When::Done && crate::capture::is_captured(&stream);
     if must_wait && !captured {
         return context.run(&stream, move || {
             copy.perform();
             Ok(())
         });
     }
-    if from_pageable && !captured {
+    if (from_pageable || when == When::SourceRead) && !captured {
         let mut staged = vec![0u8; source_extent as usize];
         let from = copy.source.address();
         // SAFETY: the program says that its memory is there, and the vector is as long.
@@ -336,11 +355,11 @@ fn of_line(destination: End, source: End, size: usize) -> Copy {
     }
 }
 
-fn line(to: End, from: End, size: usize, when: When) -> CUresult {
+pub(super) fn line(to: End, from: End, size: usize, when: When) -> CUresult {
     done(copy(of_line(to, from, size), CUstream(0), when))
 }
 
-fn line_in(stream: CUstream, to: End, from: End, size: usize) -> CUresult {
+pub(super) fn line_in(stream: CUstream, to: End, from: End, size: usize) -> CUresult {
     done(copy(of_line(to, from, size), stream, When::Posted))
 }
 
@@ -419,37 +438,6 @@ pub(crate) unsafe fn cuMemcpyDtoD_v2(
 pub(crate) unsafe fn cuMemcpyDtoDAsync_v2(
     dst_device: CUdeviceptr,
     src_device: CUdeviceptr,
-    byte_count: usize,
-    stream: CUstream,
-) -> CUresult {
-    line_in(
-        stream,
-        End::Device(dst_device),
-        End::Device(src_device),
-        byte_count,
-    )
-}
-
-pub(crate) unsafe fn cuMemcpyPeer(
-    dst_device: CUdeviceptr,
-    _dst_context: CUcontext,
-    src_device: CUdeviceptr,
-    _src_context: CUcontext,
-    byte_count: usize,
-) -> CUresult {
-    line(
-        End::Device(dst_device),
-        End::Device(src_device),
-        byte_count,
-        When::Posted,
-    )
-}
-
-pub(crate) unsafe fn cuMemcpyPeerAsync(
-    dst_device: CUdeviceptr,
-    _dst_context: CUcontext,
-    src_device: CUdeviceptr,
-    _src_context: CUcontext,
     byte_count: usize,
     stream: CUstream,
 ) -> CUresult {

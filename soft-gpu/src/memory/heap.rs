@@ -40,6 +40,12 @@ impl Heap {
             .insert(piece.mapping.base(), Chunk { piece, free });
     }
 
+    /// The chunk that an address is in.
+    pub(crate) fn piece_at(&self, address: u64) -> Option<&Piece> {
+        let (_, chunk) = self.chunks.range(..=address).next_back()?;
+        Some(&chunk.piece)
+    }
+
     /// Takes an allocation back; the chunk, if it is empty now.
     pub(crate) fn give_back(&mut self, address: u64, size: u64) -> Option<Piece> {
         let (&base, chunk) = self.chunks.range_mut(..=address).next_back()?;

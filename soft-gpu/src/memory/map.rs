@@ -192,7 +192,32 @@ pub(crate) struct Piece {
     offset: u64,
 }
 
+/// Where a piece lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// In this process.
+    pub(crate) base: u64,
+    /// In the device's file.
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
+}
+
+impl Piece {
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            base: self.mapping.base,
+            offset: self.offset,
+            size: self.mapping.size,
+        }
+    }
+}
+
 impl Store {
+    /// A copy of its descriptor.
+    pub(crate) fn file(&self) -> std::io::Result<OwnedFd> {
+        self.file.try_clone()
+    }
+
     pub(crate) fn new() -> Result<Self, CUresult> {
         Ok(Self {
             file: memory_file(0)?,

@@ -29,12 +29,39 @@ pub(crate) enum Kind {
     },
     /// The program's own memory.
     Registered { flags: u32 },
-    /// Placed by `cuMemMap`; access as `cuMemSetAccess` says.
+    /// Another process's, opened by a context of this device.
+    Borrowed {
+        #[expect(dead_code, reason = "held, so that the memory stays")]
+        mapping: Arc<Mapping>,
+        opener: usize,
+    },
+    /// Placed by `cuMemMap`; access for the devices that `cuMemSetAccess` says.
     Mapped {
         #[expect(dead_code, reason = "held, so that the memory stays")]
         physical: Arc<Physical>,
-        access: u32,
+        devices: Devices,
     },
+}
+
+/// A set of devices.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Devices(u32);
+
+const _: () = assert!(crate::config::MAX_DEVICES <= u32::BITS as usize);
+
+impl Devices {
+    pub(crate) fn contains(self, device: usize) -> bool {
+        self.0 & (1 << device) != 0
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Adds a device or takes it out.
+    pub(crate) fn set(&mut self, device: usize, is_in: bool) {
+        self.0 = self.0 & !(1 << device) | u32::from(is_in) << device;
+    }
 }
 
 /// A range of addresses with one story.
@@ -90,7 +117,7 @@ impl Region {
     }
 
     fn is_accessible(&self) -> bool {
-        !matches!(self.kind, Kind::Mapped { access: 0, .. })
+        !matches!(self.kind, Kind::Mapped { devices, .. } if devices.is_empty())
     }
 
     fn is_mapped(&self) -> bool {
@@ -172,14 +199,14 @@ impl Space {
         }
     }
 
-    /// Every accessible range, with mappings that follow each other joined.
-    pub(crate) fn ranges(&self) -> Vec<std::ops::Range<u64>> {
+    /// Every range of regions that are `reached`, with mappings that follow each other joined.
+    pub(crate) fn ranges(&self, reached: impl Fn(&Region) -> bool) -> Vec<std::ops::Range<u64>> {
         let mut ranges: Vec<std::ops::Range<u64>> = Vec::new();
         let mut joinable = false;
         for region in self
             .regions
             .values()
-            .filter(|region| region.is_accessible())
+            .filter(|region| region.is_accessible() && reached(region))
         {
             match ranges.last_mut() {
                 Some(last) if joinable && region.is_mapped() && last.end == region.base => {

@@ -9,6 +9,7 @@
 #![expect(non_snake_case, reason = "rows have the driver's names")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use driver_api::Driver;
 use driver_api::abi::CUstream;
@@ -20,6 +21,7 @@ use crate::worker::call::{Call, CallError};
 use crate::worker::context::Marking;
 use crate::worker::pace;
 use crate::worker::point::Action;
+use crate::worker::session::Session;
 use crate::worker::staging::Slot;
 use crate::worker::stream;
 
@@ -58,20 +60,40 @@ pub(crate) fn gpurunHostFunction(
     let made = make(call, stream_id, id);
     // The client hears of the mark in any case: its thread waits for it.
     stream::mark(call, stream_id, request.mark(), true)?;
-    let gate = made?;
-    let stream = call.stream(stream_id)?;
+    close(call, stream_id, id, made?)?;
+    Ok(())
+}
+
+/// Puts a gate into its stream.
+fn close(call: &Call<'_>, stream: u32, id: u32, gate: Gate) -> Result<(), CUresult> {
+    let stream = call.stream(stream)?;
     let context = Arc::clone(call.context()?);
     pace::hold(&stream);
     if let Err(error) = wait(call.driver(), stream.handle, gate.slot, gate.value) {
         call.session.gates.remove(id);
         context.slots.put_back(gate.slot);
-        return Err(error.into());
+        return Err(error);
     }
     let passed = Action::Passed { slot: gate.slot };
     // Where the point cannot be put the context is lost, and the slot with it.
     let put = stream.point(call.session, &context, passed);
-    put.map_err(|(error, _)| error)?;
-    Ok(())
+    put.map_err(|(error, _)| error)
+}
+
+/// Holds a stream at a gate of the worker's own, until it is [opened](open); its number.
+pub(crate) fn hold(call: &Call<'_>, stream: u32) -> Result<u32, CUresult> {
+    /// Clients count theirs from 1.
+    static LAST: AtomicU32 = AtomicU32::new(1 << 31);
+    let id = LAST.fetch_add(1, Ordering::Relaxed) | 1 << 31;
+    let gate = make(call, stream, id)?;
+    close(call, stream, id, gate).map(|()| id)
+}
+
+/// Lets the stream go that waits at a gate, if it is there still.
+pub(crate) fn open(session: &Session, id: u32) {
+    // A context that ends takes its gates out of the table before its memory goes.
+    let open = |gate: Gate| gate.slot.write_low(gate.value);
+    session.gates.remove_with(id, open);
 }
 
 /// A closed gate.
@@ -108,8 +130,6 @@ pub(crate) fn gpurunGateOpen(
     call: &mut Call<'_>,
     request: &request::GpurunGateOpen,
 ) -> Result<(), CallError> {
-    // A context that ends takes its gates out of the table before its memory goes.
-    let open = |gate: Gate| gate.slot.write_low(gate.value);
-    call.session.gates.remove_with(request.gate(), open);
+    open(call.session, request.gate());
     Ok(())
 }

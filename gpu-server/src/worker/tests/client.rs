@@ -87,7 +87,7 @@ impl Client {
         devices: Devices,
     ) -> Self {
         let (ours, theirs) = pair(faults);
-        let memory = Memory::new(windows, Accounts::default());
+        let memory = Memory::new(0, windows, Accounts::default());
         let session = super::super::start(driver, devices, theirs, memory, Output::untouched());
         let Connection {
             sender,

@@ -1,0 +1,351 @@
+//! Memory and events that processes of one lease share.
+//!
+//! A handle names the session that has exported, the key that its worker has given, and the place in the mapping: small allocations share one. The worker
+//! of who opens it gets the memory from the other worker, and maps it at addresses that are chosen here.
+//!
+//! A mapping is opened once and counted: for each allocation that was opened in it, as often as it was.
+//!
+//! # Safety
+//! The functions named like the driver's write results through pointers that they have checked for null, by the API's contract.
+#![expect(unsafe_code, reason = "out parameters of a C ABI")]
+#![expect(non_snake_case, reason = "these are the driver's names")]
+
+use core::ffi::c_uint;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use driver_api::abi::{CUdeviceptr, CUevent, CUipcEventHandle, CUipcMemHandle, CUresult};
+use driver_api::wire::request::{GpurunIpcClose, GpurunIpcExport, GpurunIpcOpen};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::capture;
+use crate::context::Context;
+use crate::entry::code;
+use crate::event;
+use crate::memory::{GRANULARITY, out};
+use crate::session::{self, Session};
+use crate::stream;
+
+/// `CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS`, which has to be there.
+const LAZY_ENABLE_PEER_ACCESS: c_uint = 1;
+
+/// What our handles begin with.
+const MAGIC: [u8; 4] = *b"gpm1";
+const EVENT_MAGIC: [u8; 8] = *b"gpevent1";
+
+/// What is in a handle.
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+struct Contents {
+    magic: [u8; 4],
+    /// Where the allocation begins in its mapping.
+    offset: u32,
+    lender: u64,
+    key: [u64; 2],
+    /// Bytes of the mapping, and of the allocation.
+    mapped: u64,
+    size: u64,
+    device: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Contents>() == size_of::<CUipcMemHandle>());
+
+impl Contents {
+    /// Of a handle, if it can be one of ours.
+    fn of(handle: &CUipcMemHandle) -> Result<Self, CUresult> {
+        let contents = Self::read_from_bytes(&handle.reserved[..]);
+        let contents = contents.map_err(|_| CUresult::INVALID_HANDLE)?;
+        let end = u64::from(contents.offset).checked_add(contents.size);
+        let is_inside = end.is_some_and(|end| end <= contents.mapped) && contents.size > 0;
+        let is_whole = contents.mapped.is_multiple_of(GRANULARITY);
+        match contents.magic == MAGIC && is_inside && is_whole {
+            true => Ok(contents),
+            false => Err(CUresult::INVALID_HANDLE),
+        }
+    }
+
+    fn handle(&self) -> CUipcMemHandle {
+        let mut reserved = [0; 64];
+        reserved.copy_from_slice(self.as_bytes());
+        CUipcMemHandle { reserved }
+    }
+}
+
+/// Another process's mapping that is open here.
+#[derive(Debug)]
+struct Opened {
+    lender: u64,
+    key: [u64; 2],
+    context: u32,
+    base: u64,
+    mapped: u64,
+    /// How often each allocation in it was opened, by its offset.
+    uses: BTreeMap<u32, u32>,
+}
+
+/// What is open.
+#[derive(Debug, Default)]
+pub(crate) struct Imports(Mutex<Vec<Opened>>);
+
+impl Imports {
+    fn lock(&self) -> MutexGuard<'_, Vec<Opened>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A context has ended, and what was open in it.
+    pub(crate) fn forget_context(&self, context: u32) {
+        self.lock().retain(|opened| opened.context != context);
+    }
+}
+
+pub(crate) unsafe fn cuIpcGetMemHandle(handle: *mut CUipcMemHandle, dptr: CUdeviceptr) -> CUresult {
+    code((|| {
+        let place = out(handle)?;
+        let (session, _) = session::current()?;
+        capture::forbid_unsafe()?;
+        let allocation = session.objects.memory.shareable(session, dptr)?;
+        let context = session.objects.contexts.get(allocation.context);
+        let context = context.ok_or(CUresult::INVALID_VALUE)?;
+        let reply = session.ask_in(context.id, &GpurunIpcExport::new(dptr), &[])?;
+        let offset = dptr.checked_sub(reply.mapped());
+        let offset = offset.and_then(|offset| u32::try_from(offset).ok());
+        let contents = Contents {
+            magic: MAGIC,
+            offset: offset.ok_or(CUresult::UNKNOWN)?,
+            lender: reply.lender(),
+            key: [reply.key_low(), reply.key_high()],
+            mapped: reply.size(),
+            size: allocation.size,
+            device: session.devices[context.device].identity().uuid,
+        };
+        // SAFETY: checked by `out`.
+        unsafe { place.write(contents.handle()) };
+        Ok(())
+    })())
+}
+
+/// Maps what a handle names, which is not open.
+fn open(session: &Session, context: &Context, contents: &Contents) -> Result<Opened, CUresult> {
+    let mut devices = session.devices.iter();
+    let device = devices.position(|device| device.identity().uuid == contents.device);
+    let device = device.and_then(|device| i32::try_from(device).ok());
+    let device = device.ok_or(CUresult::INVALID_DEVICE)?;
+    let memory = &session.objects.memory;
+    let base = memory.reserve(contents.mapped, GRANULARITY, 0);
+    let base = base.ok_or(CUresult::MAP_FAILED)?;
+    let [low, high] = contents.key;
+    let request = GpurunIpcOpen::new(base, contents.mapped, device, contents.lender, low, high);
+    if let Err(error) = session.ask_in(context.id, &request, &[]) {
+        memory.unreserve(&(base..base + contents.mapped));
+        return Err(error);
+    }
+    Ok(Opened {
+        lender: contents.lender,
+        key: contents.key,
+        context: context.id,
+        base,
+        mapped: contents.mapped,
+        uses: BTreeMap::new(),
+    })
+}
+
+/// The address of what a handle names, opened once more.
+fn open_once_more(handle: &CUipcMemHandle, flags: c_uint) -> Result<CUdeviceptr, CUresult> {
+    let (session, context) = session::current()?;
+    if flags != LAZY_ENABLE_PEER_ACCESS {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    capture::forbid_unsafe()?;
+    let contents = Contents::of(handle)?;
+    // Held while the worker is asked: of two threads that open one handle the second finds it open.
+    let mut imports = session.objects.imports.lock();
+    let is_it = |opened: &Opened| opened.lender == contents.lender && opened.key == contents.key;
+    let place = match imports.iter().position(is_it) {
+        Some(place) if imports[place].context != context.id => {
+            return Err(CUresult::INVALID_CONTEXT);
+        }
+        Some(place) => place,
+        None => {
+            imports.push(open(session, &context, &contents)?);
+            imports.len() - 1
+        }
+    };
+    let opened = &mut imports[place];
+    if contents.mapped != opened.mapped {
+        return Err(CUresult::INVALID_HANDLE);
+    }
+    let address = opened.base + u64::from(contents.offset);
+    let uses = opened.uses.entry(contents.offset).or_default();
+    *uses += 1;
+    if *uses == 1 {
+        let device = session
+            .devices
+            .iter()
+            .position(|device| device.identity().uuid == contents.device);
+        let memory = &session.objects.memory;
+        memory.note_borrowed(address, contents.size, context.id, device.unwrap_or(0));
+    }
+    Ok(address)
+}
+
+pub(crate) unsafe fn cuIpcOpenMemHandle_v2(
+    pdptr: *mut CUdeviceptr,
+    handle: CUipcMemHandle,
+    flags: c_uint,
+) -> CUresult {
+    code((|| {
+        let place = out(pdptr)?;
+        let address = open_once_more(&handle, flags)?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(address) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuIpcOpenMemHandle(
+    pdptr: *mut CUdeviceptr,
+    handle: CUipcMemHandle,
+    flags: c_uint,
+) -> CUresult {
+    // SAFETY: the same contract.
+    unsafe { cuIpcOpenMemHandle_v2(pdptr, handle, flags) }
+}
+
+fn close(dptr: CUdeviceptr) -> Result<(), CUresult> {
+    let (session, _) = session::current()?;
+    capture::forbid_unsafe()?;
+    let mut imports = session.objects.imports.lock();
+    let offset_in = |opened: &Opened| {
+        let offset = u32::try_from(dptr.checked_sub(opened.base)?).ok()?;
+        opened.uses.contains_key(&offset).then_some(offset)
+    };
+    let found = imports.iter().enumerate();
+    let (place, offset) = found
+        .filter_map(|(place, opened)| Some((place, offset_in(opened)?)))
+        .next()
+        .ok_or(CUresult::INVALID_VALUE)?;
+    let opened = &mut imports[place];
+    if let Some(uses) = opened.uses.get_mut(&offset).filter(|uses| **uses > 1) {
+        *uses -= 1;
+        return Ok(());
+    }
+    let context = session.objects.contexts.get(opened.context);
+    if let Some(context) = context {
+        // What is under way may still use it.
+        stream::synchronise_context(session, &context)?;
+    }
+    let memory = &session.objects.memory;
+    opened.uses.remove(&offset);
+    memory.forget_borrowed(dptr);
+    if opened.uses.is_empty() {
+        let opened = imports.swap_remove(place);
+        let request = GpurunIpcClose::new(opened.base, opened.mapped);
+        session.ask_in(opened.context, &request, &[])?;
+        memory.unreserve(&(opened.base..opened.base + opened.mapped));
+    }
+    Ok(())
+}
+
+pub(crate) unsafe fn cuIpcCloseMemHandle(dptr: CUdeviceptr) -> CUresult {
+    code(close(dptr))
+}
+
+/// What is in an event's handle; the rest is zero.
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+struct EventContents {
+    magic: [u8; 8],
+    lender: u64,
+    key: [u64; 2],
+    rest: [u64; 4],
+}
+
+const _: () = assert!(size_of::<EventContents>() == size_of::<CUipcEventHandle>());
+
+pub(crate) unsafe fn cuIpcGetEventHandle(
+    handle: *mut CUipcEventHandle,
+    event: CUevent,
+) -> CUresult {
+    code((|| {
+        let place = out(handle)?;
+        let session = session::get()?;
+        let event = event::of(event)?;
+        if !event.is_shared() {
+            return Err(CUresult::INVALID_HANDLE);
+        }
+        let (lender, key) = event.export(session)?;
+        let contents = EventContents {
+            magic: EVENT_MAGIC,
+            lender,
+            key,
+            rest: [0; 4],
+        };
+        let mut reserved = [0; 64];
+        reserved.copy_from_slice(contents.as_bytes());
+        // SAFETY: checked by `out`.
+        unsafe { place.write(CUipcEventHandle { reserved }) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuIpcOpenEventHandle(
+    event: *mut CUevent,
+    handle: CUipcEventHandle,
+) -> CUresult {
+    code((|| {
+        let place = out(event)?;
+        let (session, context) = session::current()?;
+        let contents = EventContents::read_from_bytes(&handle.reserved[..]);
+        let contents = contents.map_err(|_| CUresult::INVALID_HANDLE)?;
+        if contents.magic != EVENT_MAGIC {
+            return Err(CUresult::INVALID_HANDLE);
+        }
+        let opened = event::open(session, context.id, (contents.lender, contents.key))?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(opened) };
+        Ok(())
+    })())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_of_nobody_s_is_refused() {
+        let sound = Contents {
+            magic: MAGIC,
+            offset: 512,
+            lender: 3,
+            key: [1, 2],
+            mapped: GRANULARITY,
+            size: 4096,
+            device: [9; 16],
+        };
+        let back = Contents::of(&sound.handle()).expect("ours");
+        assert_eq!((back.lender, back.key, back.offset), (3, [1, 2], 512));
+        let zeros = CUipcMemHandle { reserved: [0; 64] };
+        let wrong = [
+            zeros,
+            Contents {
+                size: GRANULARITY,
+                ..sound
+            }
+            .handle(),
+            Contents { size: 0, ..sound }.handle(),
+            Contents {
+                size: u64::MAX,
+                ..sound
+            }
+            .handle(),
+            Contents {
+                mapped: GRANULARITY + 1,
+                ..sound
+            }
+            .handle(),
+        ];
+        for handle in wrong {
+            assert!(Contents::of(&handle).is_err());
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Memory that programs of one lease share: the rows of the `ipc` area.
+//!
+//! *What:* what a worker has mapped can be exported by a random key, and another worker of the lease opens it: the daemon passes the question and
+//! the descriptors on ([`registry::borrow`]). With the memory's descriptor comes the end of a pipe, by which the kernel tells each side whether the other
+//! still has it, however it ended.
+//!
+//! ```text
+//!  export ─▶ Export { memory, pipe } ── lend ──▶ Import { pipe's end }      the pipe hangs up when the last borrower has closed:
+//!     │ given back while somebody has it                    │ lender gone     what is Kept goes back then
+//!     └─▶ Kept: unmapped here, charged here, not released   └─▶ charged here
+//! ```
+//!
+//! *Rules:* only memory of the session's own contexts is exported, and only by its key; whole handles, so that what is lent is what was charged. It is
+//! charged once: to the lender, as long as it is there, also after it was freed; afterwards to who has it ([`tend`]).
+//!
+//! # Safety
+//! Handles come from the driver through this module, descriptors are open for as long as the call that gets their number, out parameters are locals.
+#![expect(unsafe_code, reason = "calls the driver")]
+#![expect(non_snake_case, reason = "rows have the driver's names")]
+
+mod event;
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+
+use driver_api::Driver;
+use driver_api::abi::CUdevice;
+use driver_api::result::CUresult;
+use driver_api::wire::{reply, request};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::accounts::{Accounts, Made};
+use super::call::{Call, CallError};
+use super::end::lock;
+use super::memory::{Memory, set_access};
+use crate::driver::cuda;
+use crate::registry;
+
+pub(crate) use event::*;
+
+/// `CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR`.
+const POSIX_DESCRIPTOR: u32 = 1;
+/// `CU_MEM_ACCESS_FLAGS_PROT_READWRITE`.
+const READ_AND_WRITE: u32 = 3;
+
+/// Most ranges that a session exports, and most that it opens: each has descriptors.
+const MAX_SHARED: usize = 4096;
+
+/// What memory is exported by.
+type Key = [u8; 16];
+
+/// Memory that others may open.
+struct Export {
+    key: Key,
+    memory: OwnedFd,
+    /// Hangs up when nobody has the other end.
+    reader: OwnedFd,
+    /// Lent as copies.
+    writer: OwnedFd,
+}
+
+/// Memory of another session.
+struct Import {
+    size: u64,
+    device: CUdevice,
+    /// Breaks when the lender is gone.
+    writer: OwnedFd,
+    is_charged: bool,
+}
+
+/// Exported memory that was given back while others had it.
+pub(super) struct Kept {
+    handle: u64,
+    size: u64,
+    device: CUdevice,
+    reader: OwnedFd,
+}
+
+/// What a session shares with others.
+#[derive(Default)]
+pub(crate) struct Shared {
+    /// The session's number.
+    session: u64,
+    /// By address.
+    exports: Mutex<HashMap<u64, Export>>,
+    imports: Mutex<BTreeMap<u64, Import>>,
+    kept: Mutex<Vec<Kept>>,
+    /// By the client's ids.
+    events: Mutex<HashMap<u32, Arc<SharedEvent>>>,
+    waits: Waits,
+}
+
+impl Shared {
+    pub(crate) fn new(session: u64) -> Self {
+        Self {
+            session,
+            ..Self::default()
+        }
+    }
+
+    /// What another session gets for a key, if that is one.
+    pub(crate) fn lend(&self, key: &[u8]) -> Option<registry::Lent> {
+        let lent = self.memory_of(key).or_else(|| self.event_of(key))?;
+        lent.inspect_err(|error| tracing::warn!(%error, "nothing can be lent"))
+            .ok()
+    }
+
+    fn memory_of(&self, key: &[u8]) -> Option<std::io::Result<registry::Lent>> {
+        let exports = lock(&self.exports);
+        let export = exports.values().find(|export| export.key == key)?;
+        let files = [&export.memory, &export.writer].map(OwnedFd::try_clone);
+        Some(files.into_iter().collect())
+    }
+
+    fn event_of(&self, key: &[u8]) -> Option<std::io::Result<registry::Lent>> {
+        let events = lock(&self.events);
+        let event = events.values().find(|event| event.is_exported_by(key))?;
+        Some(event.lend())
+    }
+
+    /// A mapping is given back: what has to be kept, since others have it.
+    pub(super) fn end_export(
+        &self,
+        address: u64,
+        (handle, size, device): (u64, u64, CUdevice),
+    ) -> Option<Kept> {
+        let export = lock(&self.exports).remove(&address)?;
+        // Ours; from now on the pipe hangs up with the last of theirs.
+        drop(export.writer);
+        let kept = Kept {
+            handle,
+            size,
+            device,
+            reader: export.reader,
+        };
+        (!is_broken(&kept.reader)).then_some(kept)
+    }
+
+    pub(super) fn keep(&self, kept: Kept) {
+        lock(&self.kept).push(kept);
+    }
+
+    /// A mapping of another session's memory is given back.
+    pub(super) fn end_import(&self, accounts: &Accounts, address: u64) {
+        if let Some(import) = lock(&self.imports).remove(&address)
+            && import.is_charged
+        {
+            accounts.begin_to_give_back(import.device);
+            accounts.gave_back(import.device, Made::Exact(import.size), false);
+        }
+    }
+}
+
+/// Whether nobody has the other end of a pipe.
+fn is_broken(end: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(end, PollFlags::empty())];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let broken = PollFlags::HUP | PollFlags::ERR;
+    poll(&mut polled, Some(&at_once)).is_ok() && polled[0].revents().intersects(broken)
+}
+
+/// Gives back what was kept and nobody has any more, and takes over the charge of what was lent by sessions that are gone. From time to time.
+pub(super) fn tend(driver: &Driver, memory: &Memory) {
+    let (shared, accounts) = (&memory.shared, &memory.accounts);
+    let gone: Vec<Kept> = lock(&shared.kept)
+        .extract_if(.., |kept| is_broken(&kept.reader))
+        .collect();
+    for kept in gone {
+        accounts.begin_to_give_back(kept.device);
+        match cuda!(driver, cuMemRelease(kept.handle)) {
+            Ok(()) => accounts.gave_back(kept.device, Made::Exact(kept.size), false),
+            Err(error) => {
+                tracing::warn!(%error, "memory that was lent cannot be given back");
+                accounts.stays(kept.device, Made::Exact(0));
+            }
+        }
+    }
+    for import in lock(&shared.imports).values_mut() {
+        if !import.is_charged && is_broken(&import.writer) {
+            import.is_charged = accounts.take_over(import.device, import.size);
+        }
+    }
+}
+
+/// Makes a range of the session's memory one that others may open.
+pub(crate) fn gpurunIpcExport(
+    call: &mut Call<'_>,
+    request: &request::GpurunIpcExport,
+) -> Result<(), CallError> {
+    let shared = &call.session.memory.shared;
+    let (address, handle, size) = call.session.memory.mapped_at(request.address())?;
+    let mut exports = lock(&shared.exports);
+    if !exports.contains_key(&address) {
+        if exports.len() >= MAX_SHARED {
+            return Err(CUresult::OUT_OF_MEMORY.into());
+        }
+        exports.insert(address, export(call.driver(), handle)?);
+    }
+    let export = &exports[&address];
+    let [low, high] = halves(&export.key);
+    let answer = reply::GpurunIpcExport::new(shared.session, low, high, address, size);
+    call.reply(&answer);
+    Ok(())
+}
+
+fn export(driver: &Driver, handle: u64) -> Result<Export, CUresult> {
+    let mut number: i32 = -1;
+    cuda!(
+        driver,
+        cuMemExportToShareableHandle((&raw mut number).cast(), handle, POSIX_DESCRIPTOR, 0)
+    )?;
+    if number < 0 {
+        return Err(CUresult::UNKNOWN);
+    }
+    // SAFETY: the driver has just opened it for us.
+    let memory = unsafe { OwnedFd::from_raw_fd(number) };
+    let (reader, writer) = new_pipe()?;
+    Ok(Export {
+        key: new_key()?,
+        memory,
+        reader,
+        writer,
+    })
+}
+
+fn new_pipe() -> Result<(OwnedFd, OwnedFd), CUresult> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(|_| CUresult::OPERATING_SYSTEM)
+}
+
+/// A key that nobody can guess.
+fn new_key() -> Result<Key, CUresult> {
+    let mut key = Key::default();
+    rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())
+        .map_err(|_| CUresult::OPERATING_SYSTEM)?;
+    Ok(key)
+}
+
+fn halves(key: &Key) -> [u64; 2] {
+    let half = |from: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&key[from..from + 8]);
+        u64::from_le_bytes(bytes)
+    };
+    [half(0), half(8)]
+}
+
+/// Maps what another session of the lease has exported at an address of a window.
+pub(crate) fn gpurunIpcOpen(
+    call: &mut Call<'_>,
+    request: &request::GpurunIpcOpen,
+) -> Result<(), CallError> {
+    let (address, size, device) = (request.address(), request.size(), request.device());
+    let context = Arc::clone(call.context()?);
+    let memory = &call.session.memory;
+    call.session.devices.check(device)?;
+    if request.lender() == memory.shared.session {
+        return Err(CUresult::INVALID_CONTEXT.into());
+    }
+    if lock(&memory.shared.imports).len() >= MAX_SHARED {
+        return Err(CUresult::OUT_OF_MEMORY.into());
+    }
+    let key = [request.key_low(), request.key_high()].map(u64::to_le_bytes);
+    let lent = registry::borrow(request.lender(), key.as_flattened());
+    let files = lent.and_then(|files| <[OwnedFd; 2]>::try_from(files).ok());
+    let [file, writer] = files.ok_or(CUresult::INVALID_HANDLE)?;
+    memory.claim_import(address, size, context.serial, device)?;
+    let import = Import {
+        size,
+        device,
+        writer,
+        is_charged: false,
+    };
+    let opened = open(
+        call.driver(),
+        &file,
+        (address, size),
+        [device, context.device],
+    );
+    // Known before it can be named, so that it is never mapped without being tended.
+    if opened.is_ok() {
+        lock(&memory.shared.imports).insert(address, import);
+    }
+    memory.settle_import(address, opened.ok());
+    opened?;
+    Ok(())
+}
+
+/// Imports, maps, gives access; undoes what was done if a step fails.
+fn open(
+    driver: &Driver,
+    file: &OwnedFd,
+    (address, size): (u64, u64),
+    devices: [CUdevice; 2],
+) -> Result<u64, CUresult> {
+    let mut handle = 0;
+    let number = std::ptr::without_provenance_mut(file.as_raw_fd() as usize);
+    cuda!(
+        driver,
+        cuMemImportFromShareableHandle(&mut handle, number, POSIX_DESCRIPTOR)
+    )?;
+    let mapped = cuda!(driver, cuMemMap(address, size as usize, 0, handle, 0)).and_then(|()| {
+        devices
+            .into_iter()
+            .try_for_each(|device| set_access(driver, (address, size), device, READ_AND_WRITE))
+            .inspect_err(|_| {
+                // The first error is the one to tell.
+                let _ = cuda!(driver, cuMemUnmap(address, size as usize));
+            })
+    });
+    mapped.map(|()| handle).inspect_err(|_| {
+        let _ = cuda!(driver, cuMemRelease(handle));
+    })
+}
+
+/// Unmaps another session's memory. The client has waited for what used it.
+pub(crate) fn gpurunIpcClose(
+    call: &mut Call<'_>,
+    request: &request::GpurunIpcClose,
+) -> Result<(), CallError> {
+    call.session
+        .memory
+        .close_import(call.driver(), request.address(), request.size())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::MemfdFlags;
+
+    fn exported(address: u64) -> Shared {
+        let shared = Shared::new(1);
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+        let memory = rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC).expect("a file");
+        let export = Export {
+            key: [7; 16],
+            memory,
+            reader,
+            writer,
+        };
+        lock(&shared.exports).insert(address, export);
+        shared
+    }
+
+    #[test]
+    fn what_nobody_has_opened_is_given_back_at_once() {
+        let shared = exported(4096);
+        assert!(shared.lend(&[8; 16]).is_none(), "another key");
+        drop(shared.lend(&[7; 16]).expect("lent"));
+        assert!(shared.end_export(4096, (1, 2, 0)).is_none());
+        assert!(shared.lend(&[7; 16]).is_none(), "given back");
+    }
+
+    #[test]
+    fn what_somebody_has_is_kept_until_the_last_has_closed() {
+        let shared = exported(4096);
+        let lent = [(); 2].map(|()| shared.lend(&[7; 16]).expect("lent"));
+        let kept = shared.end_export(4096, (1, 2, 0)).expect("somebody has it");
+        let [one, other] = lent;
+        drop(one);
+        assert!(!is_broken(&kept.reader));
+        assert!(!is_broken(&other[1]), "the lender is there");
+        drop(other);
+        assert!(is_broken(&kept.reader));
+    }
+
+    #[test]
+    fn who_has_it_sees_that_the_lender_is_gone() {
+        let shared = exported(4096);
+        let lent = shared.lend(&[7; 16]).expect("lent");
+        assert!(!is_broken(&lent[1]));
+        drop(shared);
+        assert!(is_broken(&lent[1]));
+    }
+}
