@@ -11,6 +11,7 @@ mod atomic;
 mod compare;
 mod control;
 mod convert;
+mod copies;
 mod float;
 mod form;
 mod function;
