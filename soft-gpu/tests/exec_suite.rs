@@ -448,6 +448,50 @@ fn a_difference_carries_where_it_does_not_borrow() {
     }
 }
 
+/// Even and odd lanes, each among themselves, at the same place: a sum, a ballot, a match.
+const PARTITIONED: &str = "
+.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry k(.param .u64 words)
+{
+    .reg .b32 %r<16>;
+    .reg .b64 %rd<4>;
+    .reg .pred %p<3>;
+    ld.param.u64 %rd0, [words];
+    mov.u32 %r0, %tid.x;
+    and.b32 %r1, %r0, 1;
+    setp.ne.u32 %p0, %r1, 0;
+    selp.b32 %r2, 0xaaaaaaaa, 0x55555555, %p0;
+    redux.sync.add.s32 %r3, %r0, %r2;
+    setp.lt.u32 %p1, %r0, 16;
+    vote.sync.ballot.b32 %r4, %p1, %r2;
+    shr.u32 %r5, %r0, 3;
+    match.any.sync.b32 %r6, %r5, %r2;
+    mul.wide.u32 %rd1, %r0, 16;
+    add.u64 %rd2, %rd0, %rd1;
+    st.global.v4.u32 [%rd2], {%r3, %r4, %r6, %r0};
+    ret;
+}
+";
+
+#[test]
+fn parts_of_a_warp_gather_among_themselves() {
+    for kernel in kernels(PARTITIONED, "k") {
+        let mut out = [[0u32; 4]; 32];
+        let mut run = Run::new(&kernel, 1, 32);
+        let arguments = [run.buffer(&mut out)];
+        run.launch(&arguments).unwrap();
+        for (lane, words) in out.into_iter().enumerate() {
+            let lane = lane as u32;
+            let mine = 0x5555_5555 << (lane % 2);
+            let sum = (0..32).filter(|other| other % 2 == lane % 2).sum();
+            let alike = mine & (0xff << (lane / 8 * 8));
+            assert_eq!(words, [sum, mine & 0xffff, alike, lane]);
+        }
+    }
+}
+
 #[test]
 fn bad_programs_end_with_the_right_fault() {
     for kernel in kernels(SUITE, "spin") {
