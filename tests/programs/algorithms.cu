@@ -185,9 +185,9 @@ static void sets(size_t n) {
 
 int main() {
     for (size_t n : {1, 100, 5000, 30000}) {
-        sorts<int8_t>(n), sorts<uint16_t>(n), sorts<int>(n), sorts<float>(n), sorts<int64_t>(n), sorts<double>(n);
+        sorts<int8_t>(n), sorts<uint16_t>(n), sorts<float>(n), sorts<int64_t>(n);
         // Few small numbers, so that sums of floating point are exact in any order.
-        sums<int>(n), sums<uint64_t>(n), sums<float>(n), sums<double>(n);
+        sums<int>(n), sums<float>(n), sums<double>(n);
         histograms(n), segments(n), sets(n);
     }
     return pass("%d results", checks);
