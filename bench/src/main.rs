@@ -62,11 +62,14 @@ enum What {
     All(Options),
     /// Every transport of this machine beside what its fabric can do: calls, launches, copies by size, one and several sessions
     Fabric(Options),
-    /// The software GPU's executor: three kernels on every path of this machine
+    /// The software GPU's executor: kernels on every path of this machine, beside plain Rust and numpy
     Soft {
         /// Threads of the block pool
         #[arg(default_value_t = 1)]
         threads: usize,
+        /// Measure only kernels whose name contains this
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        case: String,
     },
     /// A measured process (started by bench itself)
     #[command(hide = true)]
@@ -142,7 +145,9 @@ fn main() -> ExitCode {
 
 fn run(what: What) -> Result<ExitCode, Failure> {
     let (options, benchmarks): (_, &[plan::Benchmark]) = match what {
-        What::Soft { threads } => return soft::run_all(threads).map(|()| ExitCode::SUCCESS),
+        What::Soft { threads, case } => {
+            return soft::run_all(threads, &case).map(|()| ExitCode::SUCCESS);
+        }
         What::Client(options) => return client::main(&options).map(|()| ExitCode::SUCCESS),
         What::Peer { unix } => return floor::serve(&unix).map(|()| ExitCode::SUCCESS),
         What::Call(options) => (options, &[plan::Benchmark::Call]),

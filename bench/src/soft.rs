@@ -1,136 +1,140 @@
-//! Speed of the software GPU's executor: three kernels on every path of the machine.
+//! Speed of the software GPU's executor: kernels of every kind that networks spend their time in, on every path of the machine, beside
+//! plain Rust and numpy.
 //!
-//! `bench soft [THREADS]`. Best of several runs; expected on one core of 2.5 GHz is
-//! 5 to 15 ns for an operation of a warp, most of it in loads.
+//! `bench soft [THREADS] [--case TEXT]`. All in one run; a round has every case on every path once, and Rust's way of it, and the best of
+//! the rounds counts. numpy is that of `scripts/toolchain`, or else of the machine, with one thread; without it its column is empty.
+//! Expected on one core of 2.5 GHz: 4 to 12 ns for an operation of a warp, most of it in loads.
 
-use std::ops::Range;
+mod cases;
+mod plain;
+
+use std::path::Path as File;
+use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use soft_gpu::exec::{Allocations, HostServices, Launch, Path, Pool, Program, Statistics, run};
 
-const SAXPY: &str = include_str!("../../soft-gpu/kernels/saxpy.ptx");
-const NAIVE: &str = include_str!("../../soft-gpu/kernels/matmul_naive.ptx");
-const TILED: &str = include_str!("../../soft-gpu/kernels/matmul_tiled.ptx");
-/// Rows and columns of the matrices.
-const MATRIX: usize = 256;
-/// Elements of the vectors.
-const VECTOR: usize = 1 << 20;
-/// Runs of which the best counts.
-const RUNS: usize = 15;
+use cases::Case;
 
-/// A kernel, its launch and what it works on.
-struct Case {
-    name: &'static str,
-    text: &'static str,
-    grid: [u32; 3],
-    block: [u32; 3],
-    params: Vec<u8>,
-    ranges: Vec<Range<u64>>,
+/// Rounds of which the best counts.
+const ROUNDS: usize = 9;
+/// What numpy is asked.
+const NUMPY: &str = include_str!("soft/numpy_cases.py");
+
+/// A case's kernel, decoded for a path, and the best of its times.
+struct Subject {
+    path: Path,
+    program: Program,
+    seconds: f64,
+    statistics: Statistics,
 }
 
-fn range(buffer: &[f32]) -> Range<u64> {
-    let start = buffer.as_ptr() as u64;
-    start..start + size_of_val(buffer) as u64
-}
+impl Subject {
+    fn new(case: &Case, path: Path) -> Result<Subject, crate::Failure> {
+        let module = soft_gpu::ptx::parse(case.text)?;
+        Ok(Subject {
+            path,
+            program: Program::decode_for(&module, case.kernel, &|_| None, path)?,
+            seconds: f64::INFINITY,
+            statistics: Statistics::default(),
+        })
+    }
 
-fn saxpy(buffers: &[Vec<f32>]) -> Case {
-    let mut params = Vec::from(2.5f32.to_bits().to_le_bytes());
-    params.extend([0; 4]);
-    for buffer in &buffers[..2] {
-        params.extend(range(buffer).start.to_le_bytes());
-    }
-    params.extend((VECTOR as u32).to_le_bytes());
-    let ranges = buffers[..2].iter().map(|buffer| range(buffer)).collect();
-    Case {
-        name: "saxpy 2^20",
-        text: SAXPY,
-        grid: [VECTOR as u32 / 256, 1, 1],
-        block: [256, 1, 1],
-        params,
-        ranges,
-    }
-}
-
-fn matmul(name: &'static str, text: &'static str, block: [u32; 3], buffers: &[Vec<f32>]) -> Case {
-    let mut params = Vec::new();
-    for buffer in &buffers[2..] {
-        params.extend(range(buffer).start.to_le_bytes());
-    }
-    params.extend((MATRIX as u32).to_le_bytes());
-    let ranges = buffers[2..].iter().map(|buffer| range(buffer)).collect();
-    let grid = [MATRIX as u32 / block[0], MATRIX as u32 / block[1], 1];
-    Case {
-        name,
-        text,
-        grid,
-        block,
-        params,
-        ranges,
-    }
-}
-
-fn measure(case: &Case, path: Path, pool: &Pool) -> Result<(f64, Statistics), crate::Failure> {
-    let program = Program::decode_for(&soft_gpu::ptx::parse(case.text)?, "k", &|_| None, path)?;
-    let cancelled = AtomicBool::new(false);
-    let host = HostServices {
-        printf: &|_| (),
-        operation_budget: None,
-        cancelled: &cancelled,
-        heap: None,
-    };
-    let allocations = Allocations::new(case.ranges.iter().cloned());
-    let launch = Launch {
-        program: &program,
-        grid: case.grid,
-        block: case.block,
-        dynamic_shared_bytes: 0,
-        params: &case.params,
-        cooperative: false,
-    };
-    let mut best = (f64::INFINITY, Statistics::default());
-    for _ in 0..RUNS {
+    fn measure(&mut self, case: &Case, pool: &Pool) -> Result<(), crate::Failure> {
+        let cancelled = AtomicBool::new(false);
+        let host = HostServices {
+            printf: &|_| (),
+            operation_budget: None,
+            cancelled: &cancelled,
+            heap: None,
+        };
+        let allocations = Allocations::new(case.ranges());
+        let params = case.params();
+        let launch = Launch {
+            program: &self.program,
+            grid: case.grid,
+            block: case.block,
+            dynamic_shared_bytes: 0,
+            params: &params,
+            cooperative: false,
+        };
         let start = Instant::now();
-        let statistics = run(pool, &launch, &allocations, &host)?;
-        best = (best.0.min(start.elapsed().as_secs_f64()), statistics);
+        self.statistics = run(pool, &launch, &allocations, &host)?;
+        self.seconds = self.seconds.min(start.elapsed().as_secs_f64());
+        Ok(())
     }
-    Ok(best)
 }
 
-/// Runs every kernel on every path with so many threads.
+/// Runs the kernels whose names contain `only` on every path with so many threads.
 ///
 /// # Errors
-/// A kernel does not decode, or faults.
-pub(crate) fn run_all(threads: usize) -> Result<(), crate::Failure> {
+/// A kernel does not decode, or faults, or computes what Rust does not.
+pub(crate) fn run_all(threads: usize, only: &str) -> Result<(), crate::Failure> {
     let pool = Pool::new(threads);
-    let sizes = [
-        VECTOR,
-        VECTOR,
-        MATRIX * MATRIX,
-        MATRIX * MATRIX,
-        MATRIX * MATRIX,
-    ];
-    let buffers = sizes.map(|size| {
-        (0..size)
-            .map(|i| (i % 17) as f32 * 0.25)
-            .collect::<Vec<f32>>()
-    });
-    let cases = [
-        saxpy(&buffers),
-        matmul("matmul naive 32x8", NAIVE, [32, 8, 1], &buffers),
-        matmul("matmul naive 16x16", NAIVE, [16, 16, 1], &buffers),
-        matmul("matmul tiled 32x32", TILED, [32, 32, 1], &buffers),
-    ];
-    for path in Path::available() {
-        for case in &cases {
-            let (seconds, statistics) = measure(case, *path, &pool)?;
-            let nanoseconds = seconds * 1e9 / statistics.warp_operations as f64;
+    let mut cases = cases::all();
+    cases.retain(|case| case.name.contains(only));
+    let numpy = numpy_times();
+    println!(
+        "{:24} {:8} {:>9} {:>9} {:>8} {:>8}",
+        "kernel", "path", "ms", "ns/op", "× Rust", "× numpy"
+    );
+    for case in &mut cases {
+        let paths = Path::available().iter();
+        let mut subjects = paths
+            .map(|path| Subject::new(case, *path))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut rust = f64::INFINITY;
+        for round in 0..ROUNDS {
+            for subject in &mut subjects {
+                subject.measure(case, &pool)?;
+            }
+            let start = Instant::now();
+            let wanted = case.in_rust();
+            rust = rust.min(start.elapsed().as_secs_f64());
+            if round == 0 {
+                case.check(&wanted)?;
+            }
+        }
+        let numpy = numpy.iter().find(|(name, _)| name == case.name);
+        for subject in &subjects {
+            let operations = subject.statistics.warp_operations as f64;
+            let of_numpy = numpy.map_or("".into(), |(_, time)| {
+                format!("{:.1}", subject.seconds / time)
+            });
             println!(
-                "{path:?} {:20} {:8.3} ms {nanoseconds:6.2} ns/operation",
+                "{:24} {:8} {:9.3} {:9.2} {:8.1} {of_numpy:>8}",
                 case.name,
-                seconds * 1e3
+                format!("{:?}", subject.path),
+                subject.seconds * 1e3,
+                subject.seconds * 1e9 / operations,
+                subject.seconds / rust,
             );
         }
     }
     Ok(())
+}
+
+/// The best times of numpy in seconds, by case; none where there is no numpy.
+fn numpy_times() -> Vec<(String, f64)> {
+    let own = File::new("target/tools/python/bin/python");
+    let python = if own.exists() {
+        own
+    } else {
+        File::new("python3")
+    };
+    let threads = ["OPENBLAS", "OMP", "MKL"].map(|name| (format!("{name}_NUM_THREADS"), "1"));
+    let output = Command::new(python)
+        .args(["-c", NUMPY])
+        .envs(threads)
+        .output();
+    let Ok(output) = output else {
+        return Vec::new();
+    };
+    let lines = String::from_utf8_lossy(&output.stdout);
+    let times = lines.lines().filter_map(|line| {
+        let (name, seconds) = line.split_once('\t')?;
+        Some((name.to_owned(), seconds.parse().ok()?))
+    });
+    times.collect()
 }

@@ -395,6 +395,103 @@ fn a_carry_goes_from_word_to_word() {
     }
 }
 
+/// A difference of four words, whether it borrowed as `addc` sees it, and a `subc` behind a sum.
+const DIFFERENCE: &str = "
+.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry k(.param .u64 words)
+{
+    .reg .b32 %r<16>;
+    .reg .b64 %rd<8>;
+    ld.param.u64 %rd0, [words];
+    ld.global.v4.u32 {%r0, %r1, %r2, %r3}, [%rd0];
+    ld.global.v4.u32 {%r4, %r5, %r6, %r7}, [%rd0+16];
+    sub.cc.u32 %r8, %r0, %r4;
+    subc.cc.u32 %r9, %r1, %r5;
+    subc.cc.u32 %r10, %r2, %r6;
+    subc.cc.u32 %r11, %r3, %r7;
+    addc.u32 %r12, 0, 0;
+    st.global.v4.u32 [%rd0+32], {%r8, %r9, %r10, %r11};
+    st.global.u32 [%rd0+48], %r12;
+    ld.global.v2.u64 {%rd1, %rd2}, [%rd0];
+    ld.global.v2.u64 {%rd3, %rd4}, [%rd0+16];
+    sub.cc.u64 %rd5, %rd1, %rd3;
+    subc.cc.u64 %rd6, %rd2, %rd4;
+    addc.u32 %r13, 0, 0;
+    st.global.u32 [%rd0+52], %r13;
+    st.global.v2.u64 [%rd0+64], {%rd5, %rd6};
+    add.cc.u32 %r14, %r0, %r4;
+    subc.u32 %r15, 100, 1;
+    st.global.u32 [%rd0+56], %r15;
+    ret;
+}
+";
+
+#[test]
+fn a_difference_carries_where_it_does_not_borrow() {
+    let low = 0x0000_0001_0000_0000_0000_0000_0000_0005u128;
+    let high = 0x0000_0001_0000_0000_0000_0000_ffff_ffffu128;
+    for kernel in kernels(DIFFERENCE, "k") {
+        for (a, b) in [(low, high), (high, low), (low, low), (0, high), (high, 0)] {
+            let mut memory = [a, b, 0, 0, 0];
+            let mut run = Run::new(&kernel, 1, 1);
+            let arguments = [run.buffer(&mut memory)];
+            run.launch(&arguments).unwrap();
+            let carry = u128::from(a >= b);
+            // The lower words' sum carries: nothing is borrowed.
+            let behind_a_sum = 98 + ((u128::from(a as u32) + u128::from(b as u32)) >> 32);
+            let flags = carry | carry << 32 | behind_a_sum << 64;
+            let difference = a.wrapping_sub(b);
+            assert_eq!(memory[2..], [difference, flags, difference]);
+        }
+    }
+}
+
+/// Even and odd lanes, each among themselves, at the same place: a sum, a ballot, a match.
+const PARTITIONED: &str = "
+.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry k(.param .u64 words)
+{
+    .reg .b32 %r<16>;
+    .reg .b64 %rd<4>;
+    .reg .pred %p<3>;
+    ld.param.u64 %rd0, [words];
+    mov.u32 %r0, %tid.x;
+    and.b32 %r1, %r0, 1;
+    setp.ne.u32 %p0, %r1, 0;
+    selp.b32 %r2, 0xaaaaaaaa, 0x55555555, %p0;
+    redux.sync.add.s32 %r3, %r0, %r2;
+    setp.lt.u32 %p1, %r0, 16;
+    vote.sync.ballot.b32 %r4, %p1, %r2;
+    shr.u32 %r5, %r0, 3;
+    match.any.sync.b32 %r6, %r5, %r2;
+    mul.wide.u32 %rd1, %r0, 16;
+    add.u64 %rd2, %rd0, %rd1;
+    st.global.v4.u32 [%rd2], {%r3, %r4, %r6, %r0};
+    ret;
+}
+";
+
+#[test]
+fn parts_of_a_warp_gather_among_themselves() {
+    for kernel in kernels(PARTITIONED, "k") {
+        let mut out = [[0u32; 4]; 32];
+        let mut run = Run::new(&kernel, 1, 32);
+        let arguments = [run.buffer(&mut out)];
+        run.launch(&arguments).unwrap();
+        for (lane, words) in out.into_iter().enumerate() {
+            let lane = lane as u32;
+            let mine = 0x5555_5555 << (lane % 2);
+            let sum = (0..32).filter(|other| other % 2 == lane % 2).sum();
+            let alike = mine & (0xff << (lane / 8 * 8));
+            assert_eq!(words, [sum, mine & 0xffff, alike, lane]);
+        }
+    }
+}
+
 #[test]
 fn bad_programs_end_with_the_right_fault() {
     for kernel in kernels(SUITE, "spin") {

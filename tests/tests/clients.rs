@@ -1,9 +1,9 @@
 //! Unmodified Python clients from PyPI: directly on the software GPU and at a distance, with the same lines on standard output.
 //!
 //! Each compares what it computes with numpy, or with PyTorch on the processor; its lines carry the bits, so that the two ways are compared as well.
-//! Needs `scripts/clients`, which downloads several gigabytes: `scripts/test` runs the array libraries, `scripts/test clients` all of them.
+//! Needs `scripts/clients`, which downloads several gigabytes, and `scripts/toolchain`: `scripts/test` runs tinygrad and the array libraries, `scripts/test clients` all of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tests::{Server, Transport, Way, repository, run};
@@ -33,15 +33,9 @@ fn command(way: &Way, set: &str, client: &str) -> Command {
         .join("target/venvs")
         .join(set)
         .join("bin/python");
-    assert!(python.exists(), "run scripts/clients");
     let cache = |name: &str| -> PathBuf { repository().join("target/venvs/caches").join(name) };
-    let mut command = way.command(&python);
+    let mut command = command_of(way, &python, client);
     command
-        .arg(
-            repository()
-                .join("tests/clients")
-                .join(format!("{client}.py")),
-        )
         .env("CUPY_COMPILE_WITH_PTX", "1")
         .env("CUPY_CACHE_DIR", cache("cupy"))
         .env("TRITON_CACHE_DIR", cache("triton"))
@@ -52,24 +46,35 @@ fn command(way: &Way, set: &str, client: &str) -> Command {
     command
 }
 
-fn computes_the_same(set: &str, client: &str, server: &Server) {
-    let direct = run(command(&Way::Direct, set, client));
+/// A client, by an interpreter that has what it needs.
+fn command_of(way: &Way, python: &Path, client: &str) -> Command {
+    assert!(
+        python.exists(),
+        "run scripts/toolchain, or scripts/clients: no {}",
+        python.display()
+    );
+    let mut command = way.command(python);
+    command.arg(
+        repository()
+            .join("tests/clients")
+            .join(format!("{client}.py")),
+    );
+    command
+}
+
+/// Runs the client directly, where what it gives the device must all be executable, also what it does not call; then at a distance.
+fn computes_the_same(client: &str, server: &Server, command: &dyn Fn(&Way) -> Command) {
+    let mut decoded = command(&Way::Direct);
+    decoded.env("GPURUN_SOFT_DECODE", "all");
+    let direct = run(decoded);
     direct.assert_passed(&format!("{client} directly"));
+    assert_all_decoded(client, &direct.stderr);
     for way in [Way::LibraryPath, Way::Gpurun] {
         let way = way(server.address.clone());
-        let distant = run(command(&way, set, client));
+        let distant = run(command(&way));
         distant.assert_passed(&format!("{client} ({way:?})"));
         assert_eq!(direct.stdout, distant.stdout, "{client} ({way:?})");
     }
-}
-
-/// What the client gives the device can be executed, also what it has not called.
-fn is_all_executable(set: &str, client: &str) {
-    let mut command = command(&Way::Direct, set, client);
-    command.env("GPURUN_SOFT_DECODE", "all");
-    let outcome = run(command);
-    outcome.assert_passed(&format!("{client}, all of it decoded"));
-    assert_all_decoded(client, &outcome.stderr);
 }
 
 fn assert_all_decoded(client: &str, log: &str) {
@@ -92,8 +97,8 @@ fn all_of(set: &str) {
         .find(|(name, _)| *name == set)
         .expect("a set");
     for client in *clients {
-        computes_the_same(set, client, &server);
-        is_all_executable(set, client);
+        let command = |way: &Way| command(way, set, client);
+        computes_the_same(client, &server, &command);
     }
 }
 
@@ -107,6 +112,40 @@ fn array_libraries() {
 #[ignore = "needs scripts/clients"]
 fn pytorch_and_triton() {
     all_of("torch");
+}
+
+/// What a command sets a variable of its environment to.
+fn value_of(command: &Command, variable: &str) -> Option<PathBuf> {
+    let (_, value) = command.get_envs().find(|(name, _)| *name == variable)?;
+    value.map(PathBuf::from)
+}
+
+/// tinygrad's kernels as NVRTC compiles them, and as it writes them itself; compiled anew in each run.
+#[test]
+#[ignore = "needs scripts/toolchain"]
+fn tinygrad() {
+    let server = Server::start(Transport::Tcp);
+    let toolkit = repository().join("target/tools/cuda/nvidia/cu13");
+    let compiler = toolkit.join("lib");
+    for renderer in ["CUDA", "CUDA:PTX"] {
+        let command = |way: &Way| {
+            let python = repository().join("target/tools/python/bin/python");
+            let mut command = command_of(way, &python, "tinygrad_kernels");
+            // NVRTC's own parts are looked for there.
+            let driver = value_of(&command, "LD_LIBRARY_PATH");
+            let folders = driver.into_iter().chain([compiler.clone()]);
+            let folders = std::env::join_paths(folders).expect("folders without colons");
+            command
+                .env("LD_LIBRARY_PATH", folders)
+                .env("DEV", renderer)
+                .env("CUDA_PATH", &toolkit)
+                .env("NVRTC_PATH", &compiler)
+                .env("CACHELEVEL", "0")
+                .env("PARALLEL", "0");
+            command
+        };
+        computes_the_same("tinygrad_kernels", &server, &command);
+    }
 }
 
 /// JAX needs NVML, which the software GPU has not, so it runs at a distance only; and a device node, which `with-device-node` pretends. On the software GPU

@@ -35,6 +35,26 @@ fn directly_on_the_software_gpu() {
     }
 }
 
+/// What the toolkit's headers are made of, for 7.5 and for 8.0: all of it can be executed, and computes what the host does.
+#[test]
+fn the_headers_of_the_toolkit() {
+    let server = Server::start(Transport::Tcp);
+    for (variant, name) in [
+        ("static13", "algorithms"),
+        ("static13", "intrinsics"),
+        ("newptx13", "intrinsics"),
+    ] {
+        let mut command = Way::Direct.command(&program(variant, name));
+        command.env("GPURUN_SOFT_DECODE", "all");
+        let outcome = run(command);
+        outcome.assert_passed(&format!("{name} ({variant})"));
+        assert!(outcome.stderr.contains("of which 0 cannot"), "{outcome:?}");
+        assert!(!outcome.stderr.contains("cannot execute"), "{outcome:?}");
+        let way = Way::Gpurun(server.address.clone());
+        run_program(&way, variant, name).assert_passed(&format!("{name} ({variant}, {way:?})"));
+    }
+}
+
 #[test]
 fn static_runtime_13_by_every_way_over_tcp() {
     let server = Server::start(Transport::Tcp);

@@ -224,16 +224,18 @@ impl<'a> BlockRunner<'a> {
             pending,
         } = running;
         let mut progress = false;
+        let mut cache = std::mem::take(&mut self.cache);
+        let mut context = self.context(&mut cache);
         for number in 0..warps.len() {
             if done[number] {
                 continue;
             }
             let slot = &mut warps[number];
             let stop = self.turn(
+                &mut context,
                 slot,
                 number as u32,
-                *block,
-                *threads,
+                (*block, *threads),
                 barriers,
                 &mut progress,
             )?;
@@ -245,6 +247,7 @@ impl<'a> BlockRunner<'a> {
                 self.check_limits(spent, *block)?;
             }
         }
+        self.cache = cache;
         if barriers.used != 0 {
             progress |= self.open_barriers(warps, barriers, done, *threads);
         }
@@ -255,13 +258,40 @@ impl<'a> BlockRunner<'a> {
         Ok(())
     }
 
+    /// What the handlers of this block work on, before a warp's turn.
+    fn context<'c>(&self, cache: &'c mut [(u64, u64)]) -> Context<'c>
+    where
+        'a: 'c,
+    {
+        let params = self.params.as_ptr() as u64;
+        Context {
+            registers: std::ptr::null_mut(),
+            mask: [0; LANES],
+            active: 0,
+            whole: false,
+            shared: self.shared.start,
+            epoch: 1,
+            known: [Known::NOTHING; KNOWN],
+            shared_bytes: self.shared_bytes as u64,
+            local: std::ptr::null_mut(),
+            local_stride: u64::from(self.launch.program.code.local_stride),
+            cache,
+            allocations: self.allocations,
+            params: (params, params + self.params.len() as u64),
+            program: self.launch.program,
+            translated: [0; LANES],
+            fault: None,
+            detail: String::new(),
+        }
+    }
+
     /// One turn of a warp, which is started when it is the first.
     fn turn(
         &mut self,
+        context: &mut Context<'_>,
         slot: &mut Option<Warp>,
         number: u32,
-        block: [u32; 3],
-        threads: u32,
+        (block, threads): ([u32; 3], u32),
         barriers: &mut Barriers,
         progress: &mut bool,
     ) -> Result<Stop, Box<Fault>> {
@@ -284,48 +314,28 @@ impl<'a> BlockRunner<'a> {
             warp
         });
         let before = warp.executed;
-        let program = self.launch.program;
-        let stride = u64::from(program.code.local_stride);
+        let stride = context.local_stride;
         let memory = if stride == 0 { 0 } else { number as usize };
         while self.locals.len() <= memory {
             self.locals.push(Memory::new(stride as usize * LANES));
         }
-        let mut context = Context {
-            registers: std::ptr::null_mut(),
-            mask: [0; LANES],
-            active: 0,
-            whole: false,
-            shared: self.shared.start,
-            epoch: 1,
-            known: [Known::NOTHING; KNOWN],
-            shared_bytes: self.shared_bytes as u64,
-            local: self.locals[memory].start,
-            local_stride: stride,
-            cache: &mut self.cache,
-            allocations: self.allocations,
-            params: (
-                self.params.as_ptr() as u64,
-                self.params.as_ptr() as u64 + self.params.len() as u64,
-            ),
-            program,
-            translated: [0; LANES],
-            fault: None,
-            detail: String::new(),
-        };
+        context.local = self.locals[memory].start;
         let mut runner = Runner {
             warp,
-            context: &mut context,
+            context,
             frames: &mut self.frames,
             barriers,
             host: &self.host,
             yields: self.launch.cooperative,
         };
         let stop = runner.run();
-        let (fault, detail) = (context.fault, context.detail);
         self.executed += warp.executed - before;
         *progress |= warp.executed != before;
         if stop == Stop::Fault {
-            let (kind, address) = fault.unwrap_or((FaultKind::IllegalInstruction, None));
+            let (kind, address) = context
+                .fault
+                .unwrap_or((FaultKind::IllegalInstruction, None));
+            let detail = std::mem::take(&mut context.detail);
             return Err(Box::new(self.describe(warp, kind, address, detail)));
         }
         if stop == Stop::Done {

@@ -17,6 +17,9 @@ pub(crate) enum Shape {
     Contiguous,
     /// All active lanes access the same element.
     Uniform,
+    /// All lanes are active, and every eight access neighbouring elements or the same one: what a block does that is eight or sixteen
+    /// threads wide.
+    Groups,
     /// Anything else.
     Scattered,
     /// Good, but elsewhere: the host addresses are in the context.
@@ -36,6 +39,48 @@ pub(crate) struct Bounds {
     pub(crate) union: u64,
     /// How they lie.
     pub(crate) shape: Shape,
+    /// Where [`Shape::Groups`] lie; of other shapes nothing.
+    pub(crate) groups: Groups,
+}
+
+/// Four times eight lanes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Groups {
+    /// The address of each group's first lane.
+    pub(crate) first: [u64; 4],
+    /// Of which groups, as bits, all lanes access the same element.
+    pub(crate) same: u8,
+}
+
+impl Groups {
+    /// The bounds of these groups; none, if there is one that is neither. Of which groups the lanes are neighbours, and of which they are
+    /// the same, is told as bits.
+    #[inline(always)]
+    fn bounds(addresses: &[u64; LANES], neighbours: u8, same: u8) -> Option<Bounds> {
+        if neighbours | same != 0b1111 {
+            return None;
+        }
+        let mut bounds = Bounds {
+            low: u64::MAX,
+            high: 0,
+            union: 0,
+            shape: Shape::Groups,
+            groups: Groups {
+                first: [0; 4],
+                same,
+            },
+        };
+        for group in 0..4 {
+            let first = addresses[8 * group];
+            let last = addresses[8 * group + 7];
+            // A group that wraps around is refused by its bounds.
+            bounds.low = bounds.low.min(first);
+            bounds.high = bounds.high.max(last).max(first);
+            bounds.union |= first | last;
+            bounds.groups.first[group] = first;
+        }
+        Some(bounds)
+    }
 }
 
 /// Looks at the lanes of `addresses` that are set in `active`, of which there is at least one. `size` is that of
@@ -68,6 +113,12 @@ fn portable(addresses: &[u64; LANES], active: u32, size: u64) -> Bounds {
         high = if on { high.max(address) } else { high };
         union |= if on { address } else { 0 };
     }
+    if steps != 0 && low != high && active == u32::MAX {
+        let (neighbours, same) = groups(addresses, size);
+        if let Some(bounds) = Groups::bounds(addresses, neighbours, same) {
+            return bounds;
+        }
+    }
     let shape = if steps == 0 && active == u32::MAX {
         Shape::Contiguous
     } else if low == high {
@@ -80,7 +131,26 @@ fn portable(addresses: &[u64; LANES], active: u32, size: u64) -> Bounds {
         high,
         union,
         shape,
+        groups: Groups::default(),
     }
+}
+
+/// Of which groups the lanes access neighbouring elements, and of which all the same one, as bits.
+#[inline(always)]
+fn groups(addresses: &[u64; LANES], size: u64) -> (u8, u8) {
+    let (mut neighbours, mut same) = (0, 0);
+    for group in 0..4 {
+        let first = addresses[8 * group];
+        let (mut steps, mut spread) = (0, 0);
+        for lane in 0..8 {
+            let address = addresses[8 * group + lane];
+            steps |= address ^ first.wrapping_add(lane as u64 * size);
+            spread |= address ^ first;
+        }
+        neighbours |= u8::from(steps == 0) << group;
+        same |= u8::from(spread == 0) << group;
+    }
+    (neighbours, same)
 }
 
 /// The bounds of a contiguous access that starts at `first`.
@@ -92,6 +162,7 @@ fn contiguous(first: u64, size: u64) -> Bounds {
         high: first.wrapping_add(31 * size),
         union: first,
         shape: Shape::Contiguous,
+        groups: Groups::default(),
     }
 }
 
@@ -104,6 +175,7 @@ fn uniform(first: u64) -> Bounds {
         high: first,
         union: first,
         shape: Shape::Uniform,
+        groups: Groups::default(),
     }
 }
 
@@ -141,6 +213,16 @@ unsafe fn avx512(addresses: &[u64; LANES], active: u32, size: u64) -> Bounds {
             if _mm512_test_epi64_mask(spread, spread) == 0 {
                 return uniform(first);
             }
+            let (mut neighbours, mut same) = (0, 0);
+            for (group, vector) in vectors.into_iter().enumerate() {
+                let base = _mm512_set1_epi64(addresses[8 * group] as i64);
+                let steps = _mm512_cmpneq_epi64_mask(vector, _mm512_add_epi64(base, step));
+                neighbours |= u8::from(steps == 0) << group;
+                same |= u8::from(_mm512_cmpneq_epi64_mask(vector, base) == 0) << group;
+            }
+            if let Some(bounds) = Groups::bounds(addresses, neighbours, same) {
+                return bounds;
+            }
         }
         let (mut low, mut high, mut union) = (
             _mm512_set1_epi64(-1),
@@ -164,6 +246,7 @@ unsafe fn avx512(addresses: &[u64; LANES], active: u32, size: u64) -> Bounds {
             high,
             union: _mm512_reduce_or_epi64(union) as u64,
             shape,
+            groups: Groups::default(),
         }
     }
 }
@@ -196,6 +279,23 @@ unsafe fn avx2(addresses: &[u64; LANES], size: u64) -> Bounds {
         if _mm256_testz_si256(spread, spread) != 0 {
             return uniform(first);
         }
+        let step = _mm256_set_epi64x(3 * stride, 2 * stride, stride, 0);
+        let (mut neighbours, mut same) = (0, 0);
+        for group in 0..4 {
+            let base = _mm256_set1_epi64x(addresses[8 * group] as i64);
+            let [low, high] = [vectors[2 * group], vectors[2 * group + 1]];
+            let expected = _mm256_add_epi64(base, step);
+            let steps = _mm256_or_si256(
+                _mm256_xor_si256(low, expected),
+                _mm256_xor_si256(high, _mm256_add_epi64(expected, next)),
+            );
+            let spread = _mm256_or_si256(_mm256_xor_si256(low, base), _mm256_xor_si256(high, base));
+            neighbours |= u8::from(_mm256_testz_si256(steps, steps) != 0) << group;
+            same |= u8::from(_mm256_testz_si256(spread, spread) != 0) << group;
+        }
+        if let Some(bounds) = Groups::bounds(addresses, neighbours, same) {
+            return bounds;
+        }
         // Signed comparison of addresses with the top bit flipped orders them as unsigned numbers.
         let flip = _mm256_set1_epi64x(i64::MIN);
         let (mut low, mut high, mut union) = (
@@ -222,6 +322,7 @@ unsafe fn avx2(addresses: &[u64; LANES], size: u64) -> Bounds {
             high: fold(high, u64::max),
             union: fold(union, |a, b| a | b),
             shape: Shape::Scattered,
+            groups: Groups::default(),
         }
     }
 }
@@ -247,13 +348,35 @@ mod tests {
         let run = std::array::from_fn(|lane| 0x7000_0000_0000 + 4 * lane as u64);
         let same = [0xffff_0000_0000_1000; LANES];
         let wild = std::array::from_fn(|lane| (lane as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        for (addresses, size) in [(run, 4), (run, 8), (same, 4), (wild, 1)] {
+        // Sixteen threads wide: a row of a matrix for each half, one element for each half, and some of both.
+        let rows = std::array::from_fn(|lane| 0x1000 * (lane as u64 / 16) + 4 * (lane as u64 % 16));
+        let halves = std::array::from_fn(|lane| 0x8000 - 0x100 * (lane as u64 / 16));
+        let mut mixed: [u64; LANES] = rows;
+        mixed[8..16].fill(0x40);
+        for (addresses, size) in [
+            (run, 4),
+            (run, 8),
+            (same, 4),
+            (wild, 1),
+            (rows, 4),
+            (halves, 4),
+            (mixed, 4),
+        ] {
             for active in [u32::MAX, 1, 0x8000_0000, 0x0ff0_1234] {
                 let mut all = on_all_paths(&addresses, active, size);
                 for bounds in &mut all {
                     bounds.union &= size - 1;
                 }
                 assert!(all.iter().all(|bounds| *bounds == all[0]), "{all:x?}");
+            }
+        }
+        for (addresses, same) in [(rows, 0), (halves, 0b1111), (mixed, 0b0010)] {
+            for bounds in on_all_paths(&addresses, u32::MAX, 4) {
+                assert_eq!(bounds.shape, Shape::Groups);
+                assert_eq!(bounds.low, addresses.into_iter().fold(u64::MAX, u64::min));
+                assert_eq!(bounds.high, addresses.into_iter().fold(0, u64::max));
+                let first = [0, 8, 16, 24].map(|lane| addresses[lane]);
+                assert_eq!(bounds.groups, Groups { first, same });
             }
         }
     }

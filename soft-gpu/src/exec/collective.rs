@@ -103,24 +103,51 @@ impl Operation for Gathering {
     }
 }
 
-/// Same for every path: these are rare.
+/// Same for every path: these are rare. Lanes that name the same members are a group; there can be several at a time, as parts of a warp
+/// that was partitioned.
 ///
 /// # Safety
 ///
 /// As [`Operation::execute`].
 #[inline(never)]
 unsafe fn gather(context: &mut Context<'_>, op: &Op) {
-    let active = context.active;
+    let (active, whole) = (context.active, context.whole);
     // SAFETY: the caller's promise.
     unsafe {
-        // Only the members that this lane names count; with one mask for all, these are the active lanes.
+        // With one mask for all, the members are the active lanes.
         let members: [u32; LANES] = if op.e == NONE {
             [u32::MAX; LANES]
         } else {
             context.load(op.e)
         };
-        let first = active.trailing_zeros() as usize % LANES;
-        let group = active & members[first];
+        let mut left = active;
+        while left != 0 {
+            let named = members[left.trailing_zeros() as usize % LANES];
+            let peers = (0..LANES)
+                .filter(|&lane| left >> lane & 1 != 0 && members[lane] == named)
+                .fold(0, |lanes, lane| lanes | 1 << lane);
+            if peers != active {
+                context.activate(peers, 0);
+            }
+            gather_group(context, op, active & named);
+            left &= !peers;
+        }
+    }
+    if context.active != active {
+        context.activate(active, if whole { active } else { 0 });
+    }
+}
+
+/// What the active lanes get, of which `group` are the members.
+///
+/// # Safety
+///
+/// As [`Operation::execute`].
+unsafe fn gather_group(context: &mut Context<'_>, op: &Op, group: u32) {
+    let active = context.active;
+    let first = active.trailing_zeros() as usize % LANES;
+    // SAFETY: the caller's promise.
+    unsafe {
         if op.count == Gather::Nothing as u8 {
             return;
         }

@@ -201,6 +201,10 @@ fn varies(special: Special) -> bool {
 /// One dimension of the indices of a warp's threads. Counts up, since divisions are slow.
 fn thread_indices(block: [u32; 3], warp: u32, dimension: usize) -> [u32; LANES] {
     let first = warp * LANES as u32;
+    if block[1] == 1 && block[2] == 1 {
+        let step = u32::from(dimension == 0);
+        return std::array::from_fn(|lane| step * (first + lane as u32));
+    }
     let mut index = [
         first % block[0],
         first / block[0] % block[1],

@@ -14,7 +14,7 @@
 
 use std::marker::PhantomData;
 
-use super::classify::{Bounds, Shape, classify};
+use super::classify::{Bounds, Groups, Shape, classify};
 use super::fault::FaultKind;
 use super::op::{NONE, Op, Row};
 use super::path::Path;
@@ -34,8 +34,9 @@ pub(crate) struct Known {
     immediate: i64,
     low: u64,
     high: u64,
-    /// Contiguous or uniform.
+    /// Contiguous, uniform or groups.
     shape: Shape,
+    groups: Groups,
 }
 
 impl Known {
@@ -46,6 +47,10 @@ impl Known {
         low: 0,
         high: 0,
         shape: Shape::Refused,
+        groups: Groups {
+            first: [0; 4],
+            same: 0,
+        },
     };
 }
 
@@ -110,7 +115,7 @@ pub(crate) unsafe fn place<M: Memory, P: Isa>(
 unsafe fn place_again<M: Memory, P: Isa>(context: &mut Context<'_>, op: &Op, size: u64) -> Bounds {
     let slot = op.known_slot() as usize % KNOWN;
     if op.takes_over() {
-        let known = context.known[slot];
+        let known = &context.known[slot];
         let shift = op.immediate.wrapping_sub(known.immediate) as u64;
         let low = known.low.wrapping_add(shift);
         let high = known.high.wrapping_add(shift);
@@ -121,7 +126,14 @@ unsafe fn place_again<M: Memory, P: Isa>(context: &mut Context<'_>, op: &Op, siz
                 high,
                 union: 0,
                 shape: known.shape,
+                groups: Groups::default(),
             };
+            if known.shape == Shape::Groups {
+                bounds.groups = known.groups;
+                for first in &mut bounds.groups.first {
+                    *first = first.wrapping_add(shift);
+                }
+            }
             bounds.shape = M::check(context, op, bounds, size);
             return bounds;
         }
@@ -129,14 +141,18 @@ unsafe fn place_again<M: Memory, P: Isa>(context: &mut Context<'_>, op: &Op, siz
     // SAFETY: the caller's promise.
     let bounds = unsafe { place::<M, P>(context, op, size) };
     if op.known_slot() != NONE {
-        let simple = matches!(bounds.shape, Shape::Contiguous | Shape::Uniform);
-        context.known[slot] = Known {
-            epoch: if simple { context.epoch } else { 0 },
-            immediate: op.immediate,
-            low: bounds.low,
-            high: bounds.high,
-            shape: bounds.shape,
-        };
+        let simple = matches!(
+            bounds.shape,
+            Shape::Contiguous | Shape::Uniform | Shape::Groups
+        );
+        let known = &mut context.known[slot];
+        known.epoch = if simple { context.epoch } else { 0 };
+        known.immediate = op.immediate;
+        (known.low, known.high) = (bounds.low, bounds.high);
+        known.shape = bounds.shape;
+        if bounds.shape == Shape::Groups {
+            known.groups = bounds.groups;
+        }
     }
     bounds
 }
@@ -431,18 +447,6 @@ elements! {
     u64 => u64;
 }
 
-/// Whether eight lanes from lane `first` access neighbouring elements, and whether all the same one.
-#[inline(always)]
-fn eight(addresses: &[u64; LANES], first: usize, size: u64) -> (bool, bool) {
-    let start = addresses[first];
-    let (mut steps, mut spread) = (0, 0);
-    for lane in 0..8 {
-        steps |= addresses[first + lane] ^ start.wrapping_add(lane as u64 * size);
-        spread |= addresses[first + lane] ^ start;
-    }
-    (steps == 0, spread == 0)
-}
-
 struct Load<M, T>(PhantomData<(M, T)>);
 impl<M: Memory, T: Element> Operation for Load<M, T> {
     #[inline(always)]
@@ -464,8 +468,25 @@ impl<M: Memory, T: Element> Operation for Load<M, T> {
                     let element = (bounds.low as *const T).read().widen();
                     context.store(op.d, [element; LANES]);
                 }
+                Shape::Groups => {
+                    for (group, first) in bounds.groups.first.into_iter().enumerate() {
+                        let lanes = &mut lanes[8 * group..][..8];
+                        if bounds.groups.same >> group & 1 != 0 {
+                            lanes.fill((first as *const T).read().widen());
+                        } else {
+                            let elements = (first as *const [T; 8]).read();
+                            for lane in 0..8 {
+                                lanes[lane] = elements[lane].widen();
+                            }
+                        }
+                    }
+                    context.store(op.d, lanes);
+                }
                 Shape::Scattered | Shape::Translated if context.active == u32::MAX => {
-                    gather::<T>(&each::<M>(context, op, bounds), &mut lanes);
+                    let addresses = each::<M>(context, op, bounds);
+                    for lane in 0..LANES {
+                        lanes[lane] = (addresses[lane] as *const T).read().widen();
+                    }
                     context.store(op.d, lanes);
                 }
                 Shape::Scattered | Shape::Translated => {
@@ -481,34 +502,6 @@ impl<M: Memory, T: Element> Operation for Load<M, T> {
             }
         }
         Outcome::Continue
-    }
-}
-
-/// Loads all lanes, eight at a time where eight are neighbours.
-///
-/// # Safety
-///
-/// Every address is good for a `T`.
-#[inline(always)]
-unsafe fn gather<T: Element>(addresses: &[u64; LANES], lanes: &mut [T::Register; LANES]) {
-    for first in (0..LANES).step_by(8) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (neighbours, same) = eight(addresses, first, size_of::<T>() as u64);
-            if neighbours {
-                let elements = (addresses[first] as *const [T; 8]).read();
-                for lane in 0..8 {
-                    lanes[first + lane] = elements[lane].widen();
-                }
-            } else if same {
-                let element = (addresses[first] as *const T).read().widen();
-                lanes[first..first + 8].fill(element);
-            } else {
-                for lane in first..first + 8 {
-                    lanes[lane] = (addresses[lane] as *const T).read().widen();
-                }
-            }
-        }
     }
 }
 
@@ -531,6 +524,16 @@ impl<M: Memory, T: Element> Operation for Store<M, T> {
                 (bounds.low as *mut [T; LANES]).write(elements);
                 return Outcome::Continue;
             }
+            if bounds.shape == Shape::Groups && bounds.groups.same == 0 {
+                for (group, first) in bounds.groups.first.into_iter().enumerate() {
+                    let mut elements = [T::narrow(lanes[8 * group]); 8];
+                    for lane in 1..8 {
+                        elements[lane] = T::narrow(lanes[8 * group + lane]);
+                    }
+                    (first as *mut [T; 8]).write(elements);
+                }
+                return Outcome::Continue;
+            }
             let addresses = each::<M>(context, op, bounds);
             for lane in 0..LANES {
                 if context.active >> lane & 1 != 0 {
@@ -546,59 +549,115 @@ struct LoadVector<M, T>(PhantomData<(M, T)>);
 impl<M: Memory, T: Element> Operation for LoadVector<M, T> {
     #[inline(always)]
     unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
-        let count = usize::from(op.count).min(4);
-        // SAFETY: the decoder gave address and destination rows; `place` checks every address.
+        // SAFETY: the decoder gave this operation as many rows.
         unsafe {
-            let size = (size_of::<T>() * count) as u64;
-            let bounds = place::<M, P>(context, op, size);
-            if bounds.shape == Shape::Refused {
-                return Outcome::Fault;
+            match op.count {
+                2 => load_vector::<M, T, P, 2>(context, op),
+                _ => load_vector::<M, T, P, 4>(context, op),
             }
-            let addresses = each::<M>(context, op, bounds);
-            for element in 0..count {
-                let mut lanes = [T::Register::default(); LANES];
-                if bounds.shape == Shape::Uniform {
-                    lanes = [(bounds.low as *const T).add(element).read().widen(); LANES];
-                } else {
+        }
+    }
+}
+
+/// Loads `N` elements for each lane.
+///
+/// # Safety
+///
+/// Row `a` holds addresses of `M`, and the first `N` of `extra` are rows for the elements.
+#[inline(always)]
+unsafe fn load_vector<M: Memory, T: Element, P: Isa, const N: usize>(
+    context: &mut Context<'_>,
+    op: &Op,
+) -> Outcome {
+    // SAFETY: the caller's promise; `place` checks every address.
+    unsafe {
+        let bounds = place::<M, P>(context, op, (size_of::<T>() * N) as u64);
+        let mut rows = [[T::Register::default(); LANES]; N];
+        match bounds.shape {
+            Shape::Refused => return Outcome::Fault,
+            Shape::Uniform => {
+                let elements = (bounds.low as *const [T; N]).read();
+                for element in 0..N {
+                    rows[element] = [elements[element].widen(); LANES];
+                }
+            }
+            Shape::Contiguous => {
+                let elements = (bounds.low as *const [[T; N]; LANES]).read();
+                for element in 0..N {
                     for lane in 0..LANES {
-                        if context.active >> lane & 1 != 0 {
-                            lanes[lane] = (addresses[lane] as *const T).add(element).read().widen();
+                        rows[element][lane] = elements[lane][element].widen();
+                    }
+                }
+            }
+            Shape::Groups | Shape::Scattered | Shape::Translated => {
+                let addresses = each::<M>(context, op, bounds);
+                for lane in 0..LANES {
+                    if context.active >> lane & 1 != 0 {
+                        let elements = (addresses[lane] as *const [T; N]).read();
+                        for element in 0..N {
+                            rows[element][lane] = elements[element].widen();
                         }
                     }
                 }
-                context.store(op.extra[element], lanes);
             }
         }
-        Outcome::Continue
+        for (row, lanes) in op.extra.into_iter().zip(rows) {
+            context.store(row, lanes);
+        }
     }
+    Outcome::Continue
 }
 
 struct StoreVector<M, T>(PhantomData<(M, T)>);
 impl<M: Memory, T: Element> Operation for StoreVector<M, T> {
     #[inline(always)]
     unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
-        let count = usize::from(op.count).min(4);
-        // SAFETY: the decoder gave address and source rows; `place` checks every address.
+        // SAFETY: the decoder gave this operation as many rows.
         unsafe {
-            let size = (size_of::<T>() * count) as u64;
-            let bounds = place::<M, P>(context, op, size);
-            if bounds.shape == Shape::Refused {
-                return Outcome::Fault;
-            }
-            let addresses = each::<M>(context, op, bounds);
-            for element in 0..count {
-                let lanes: [T::Register; LANES] = context.load(op.extra[element]);
-                for lane in 0..LANES {
-                    if context.active >> lane & 1 != 0 {
-                        (addresses[lane] as *mut T)
-                            .add(element)
-                            .write(T::narrow(lanes[lane]));
-                    }
-                }
+            match op.count {
+                2 => store_vector::<M, T, P, 2>(context, op),
+                _ => store_vector::<M, T, P, 4>(context, op),
             }
         }
-        Outcome::Continue
     }
+}
+
+/// Stores `N` elements of each lane.
+///
+/// # Safety
+///
+/// Row `a` holds addresses of `M`, and the first `N` of `extra` are rows of the elements.
+#[inline(always)]
+unsafe fn store_vector<M: Memory, T: Element, P: Isa, const N: usize>(
+    context: &mut Context<'_>,
+    op: &Op,
+) -> Outcome {
+    // SAFETY: the caller's promise; `place` checks every address.
+    unsafe {
+        let bounds = place::<M, P>(context, op, (size_of::<T>() * N) as u64);
+        if bounds.shape == Shape::Refused {
+            return Outcome::Fault;
+        }
+        let mut rows = [[T::Register::default(); LANES]; N];
+        for (lanes, row) in rows.iter_mut().zip(op.extra) {
+            *lanes = context.load(row);
+        }
+        let of_lane = |lane: usize| -> [T; N] {
+            std::array::from_fn(|element| T::narrow(rows[element][lane]))
+        };
+        if bounds.shape == Shape::Contiguous {
+            let elements: [[T; N]; LANES] = std::array::from_fn(of_lane);
+            (bounds.low as *mut [[T; N]; LANES]).write(elements);
+            return Outcome::Continue;
+        }
+        let addresses = each::<M>(context, op, bounds);
+        for (lane, address) in addresses.into_iter().enumerate() {
+            if context.active >> lane & 1 != 0 {
+                (address as *mut [T; N]).write(of_lane(lane));
+            }
+        }
+    }
+    Outcome::Continue
 }
 
 /// A width and signedness in memory.

@@ -85,8 +85,13 @@ impl Context<'_> {
         self.active = active;
         self.whole = active == live;
         self.epoch += 1;
+        if active == u32::MAX {
+            self.mask = [u32::MAX; LANES];
+            return;
+        }
         for (lane, word) in self.mask.iter_mut().enumerate() {
-            *word = 0u32.wrapping_sub((active >> lane) & 1);
+            // A comparison, since a shift by each lane's number is no vector instruction everywhere.
+            *word = if active & 1 << lane != 0 { u32::MAX } else { 0 };
         }
     }
 

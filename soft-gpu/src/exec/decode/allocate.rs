@@ -1,7 +1,7 @@
 //! Rows for virtual registers.
 //!
 //! Real modules have thousands of registers of which a handful are alive at a time; a small frame stays in the
-//! first-level cache. Copies of values that never change vanish; liveness over the control-flow graph gives each
+//! first-level cache. Copies vanish where they can ([`copies`]); liveness over the control-flow graph gives each
 //! virtual register one interval of operations; intervals that do not overlap share a row. Lanes are threads of
 //! their own, so liveness of one thread is enough even where lanes part.
 
@@ -11,7 +11,7 @@ use super::super::op::{Kind, NONE, Op, OperandList, Role, Row};
 use super::super::program::Fixed;
 use super::super::rows::ROW_BYTES;
 use super::function::Virtual;
-use super::reuse;
+use super::{copies, reuse};
 
 /// Largest frame.
 const MAX_FRAME_BYTES: u64 = 64 << 20;
@@ -101,7 +101,7 @@ impl Code<'_> {
 
 /// Gives rows to all virtual registers and rewrites the operations to use them.
 pub(super) fn allocate(code: &mut Code<'_>) -> Result<Frame, String> {
-    remove_copies(code);
+    copies::remove(code);
     reuse::mark(code);
     let intervals = intervals(code);
     let frame = assign(code, &intervals)?;
@@ -109,67 +109,6 @@ pub(super) fn allocate(code: &mut Code<'_>) -> Result<Frame, String> {
         code.operands(index, |row, _| *row = frame.rows[*row as usize]);
     }
     Ok(frame)
-}
-
-/// Replaces registers that are written once, with a value that never changes, by that value.
-fn remove_copies(code: &mut Code<'_>) {
-    let mut writes = vec![0u32; code.virtuals.len()];
-    for index in 0..code.ops.len() {
-        code.operands(index, |row, written| {
-            writes[*row as usize] += u32::from(written)
-        });
-    }
-    let mut alias: Vec<Row> = (0..code.virtuals.len() as Row).collect();
-    // A copy of a copy may come before its source in the text.
-    let mut changed = true;
-    while changed {
-        changed = false;
-        for op in code.ops.iter_mut().filter(|op| op.kind == Kind::Copy) {
-            let (source, d) = (alias[op.a as usize], op.d as usize);
-            let (from, to) = (code.virtuals[source as usize], code.virtuals[d]);
-            if from.fixed.is_some()
-                && from.wide == to.wide
-                && writes[d] == 1
-                && alias[d] == d as Row
-            {
-                alias[d] = source;
-                changed = true;
-            }
-        }
-    }
-    let keep: Vec<bool> = code
-        .ops
-        .iter()
-        .map(|op| op.kind != Kind::Copy || alias[op.d as usize] == op.d)
-        .collect();
-    compact(code, &keep);
-    for index in 0..code.ops.len() {
-        code.operands(index, |row, _| *row = alias[*row as usize]);
-        if code.ops[index].kind == Kind::Copy {
-            code.ops[index].kind = Kind::Straight;
-        }
-    }
-}
-
-/// Keeps the operations that `keep` says; targets follow.
-fn compact(code: &mut Code<'_>, keep: &[bool]) {
-    let mut position = Vec::with_capacity(keep.len() + 1);
-    let mut count = 0u32;
-    for &kept in keep {
-        position.push(count);
-        count += u32::from(kept);
-    }
-    position.push(count);
-    let mut flags = keep.iter();
-    code.ops.retain(|_| flags.next().copied().unwrap_or(true));
-    let mut flags = keep.iter();
-    code.lines.retain(|_| flags.next().copied().unwrap_or(true));
-    for op in code.ops.iter_mut().filter(|op| op.kind == Kind::Branch) {
-        op.link = position[op.link as usize];
-    }
-    for target in code.targets.iter_mut().flatten() {
-        *target = position[*target as usize];
-    }
 }
 
 /// First and last operation at which a register is alive.

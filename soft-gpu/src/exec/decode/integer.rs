@@ -223,7 +223,8 @@ fn sum<'t>(
     simple(decoder, handler, ty, &[ty, ty], operands)
 }
 
-/// `d = a ± b ± carry`, and the carry or borrow out.
+/// `d = a + b + carry`, and the carry out. A difference is a sum with the complement: its carry is set where nothing was borrowed, and one that is
+/// not set borrows. So compilers have it, which look at the carry of a difference with `addc` (the division of 128 bits does).
 fn carrying(
     decoder: Decoder<'_, '_, '_>,
     ty: Type,
@@ -238,7 +239,7 @@ fn carrying(
     let carry = if carry_in {
         flag
     } else {
-        decoder.constant(0, false)
+        decoder.constant(if subtract { u64::MAX } else { 0 }, false)
     };
     let handler = match (subtract, ty.is_wide()) {
         (false, false) => doubled(path, |a: u32, b: u32, c: Flag| {
@@ -246,10 +247,8 @@ fn carrying(
             (sum as u32, Flag(sum >> 32 != 0))
         }),
         (true, false) => doubled(path, |a: u32, b: u32, c: Flag| {
-            let difference = u64::from(a)
-                .wrapping_sub(u64::from(b))
-                .wrapping_sub(u64::from(c.0));
-            (difference as u32, Flag(difference >> 32 != 0))
+            let sum = u64::from(a) + u64::from(!b) + u64::from(c.0);
+            (sum as u32, Flag(sum >> 32 != 0))
         }),
         (false, true) => doubled(path, |a: u64, b: u64, c: Flag| {
             let (sum, first) = a.overflowing_add(b);
@@ -257,9 +256,9 @@ fn carrying(
             (sum, Flag(first | second))
         }),
         (true, true) => doubled(path, |a: u64, b: u64, c: Flag| {
-            let (difference, first) = a.overflowing_sub(b);
-            let (difference, second) = difference.overflowing_sub(u64::from(c.0));
-            (difference, Flag(first | second))
+            let (sum, first) = a.overflowing_add(!b);
+            let (sum, second) = sum.overflowing_add(u64::from(c.0));
+            (sum, Flag(first | second))
         }),
     };
     let out = if carry_out {

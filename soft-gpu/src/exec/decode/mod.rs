@@ -11,6 +11,7 @@ mod atomic;
 mod compare;
 mod control;
 mod convert;
+mod copies;
 mod float;
 mod form;
 mod function;
@@ -377,6 +378,15 @@ fn local_stride(code: &Code) -> Result<u32, String> {
     Ok((bytes as u32).next_multiple_of(16))
 }
 
+/// Most registers that a kernel says it has: a block of as many threads as may be launched fits on a multiprocessor, as a compiler for a
+/// device makes sure of.
+fn most_registers(max_threads: u32) -> u32 {
+    const OF_MULTIPROCESSOR: u32 = 1 << 16;
+    const MOST: u32 = 255;
+    // Warps take registers in units of 256: eight for each lane.
+    (OF_MULTIPROCESSOR / max_threads.next_multiple_of(32) / 8 * 8).min(MOST)
+}
+
 fn attributes(module: &ptx::Module, entry: &ptx::Entry, code: &Code) -> ProgramAttributes {
     let consts = module
         .globals()
@@ -389,13 +399,16 @@ fn attributes(module: &ptx::Module, entry: &ptx::Entry, code: &Code) -> ProgramA
     let required = entry
         .required_threads
         .map(|dims| dims.iter().product::<u32>());
-    let max_threads = required.or(entry.max_threads).unwrap_or(MAX_BLOCK_THREADS);
+    let max_threads = required
+        .or(entry.max_threads)
+        .unwrap_or(MAX_BLOCK_THREADS)
+        .clamp(1, MAX_BLOCK_THREADS);
     ProgramAttributes {
         shared_bytes: code.static_shared,
         local_bytes: code.local_stride,
-        registers: rows.clamp(1, 255),
+        registers: rows.clamp(1, most_registers(max_threads)),
         const_bytes: u32::try_from(const_bytes).unwrap_or(u32::MAX),
-        max_threads: max_threads.clamp(1, MAX_BLOCK_THREADS),
+        max_threads,
         param_bytes: code.param_bytes,
         uses_printf: code
             .services

@@ -61,7 +61,11 @@ impl Wmma {
         part: usize,
     ) -> Place {
         let index = (register * LANES + lane) * per_register + part;
-        (index / columns % lines, index % columns)
+        // Powers of two, all of them; divisions are slow.
+        (
+            index >> columns.trailing_zeros() & (lines - 1),
+            index & (columns - 1),
+        )
     }
 }
 

@@ -13,6 +13,7 @@ use super::super::memory::{Device, Memory, Shared, SharedShort, Target, locate};
 use super::super::op::Op;
 use super::super::path::Path;
 use super::super::rows::{Context, Handler, Isa, LANES, Operation, Outcome, rare_handler};
+use super::super::{LOCAL_WINDOW, WINDOW_BYTES};
 use super::layout::{Layout, Place, Wmma};
 use super::{Family, Shape};
 
@@ -161,6 +162,22 @@ impl Fragment {
         }
     }
 
+    /// Lines and columns of the matrix.
+    fn size(self) -> [usize; 2] {
+        let Shape { m, n, k, .. } = self.shape;
+        match self.matrix {
+            0 => [m, k],
+            1 => [k, n],
+            _ => [m, n],
+        }
+    }
+
+    /// Bytes from the start of the matrix to the end of its last element.
+    fn bytes(self, stride: u32, bits: usize) -> u64 {
+        let [lines, columns] = self.size();
+        (self.distance((lines - 1, columns - 1), stride, bits) + bits as u64).div_ceil(8)
+    }
+
     /// Bits from the start of the matrix to an element.
     fn distance(self, (line, column): Place, stride: u32, bits: usize) -> u64 {
         let (major, minor) = if self.by_column {
@@ -170,6 +187,28 @@ impl Fragment {
         };
         (major as u64 * u64::from(stride) + minor as u64) * bits as u64
     }
+}
+
+/// The host address of the matrix that all lanes name, if it is one matrix and all of it may be touched. Where it is not, the elements tell
+/// what is wrong.
+fn whole_matrix(
+    context: &Context<'_>,
+    fragment: Fragment,
+    starts: &[u64; LANES],
+    strides: &[u32; LANES],
+    bytes: u64,
+) -> Option<u64> {
+    let (start, stride) = (starts[0], strides[0]);
+    let (_, _, bits) = fragment.extent();
+    let is_one =
+        starts.iter().all(|&other| other == start) && strides.iter().all(|&other| other == stride);
+    let line = u64::from(stride) * bits as u64 / 8;
+    // Every lane has local memory of its own.
+    let is_local = start.wrapping_sub(LOCAL_WINDOW) < WINDOW_BYTES;
+    if !is_one || is_local || (start | line) & (bytes - 1) != 0 {
+        return None;
+    }
+    locate(context, 0, start, fragment.bytes(stride, bits))
 }
 
 /// Calls `visit` with the host address of every element of a fragment that an active lane holds: register, lane, first
@@ -194,6 +233,20 @@ unsafe fn each_element<M: Memory>(
         (1, bits as u64 / 8)
     };
     let active = context.active;
+    if active == u32::MAX
+        && let Some(host) = whole_matrix(context, fragment, &starts, &strides, bytes)
+    {
+        for register in 0..registers {
+            for lane in 0..LANES {
+                for part in (0..per_register).step_by(step) {
+                    let place = fragment.place(per_register, register, lane, part);
+                    let distance = fragment.distance(place, strides[0], bits) / 8;
+                    visit(register, lane, part, host + distance);
+                }
+            }
+        }
+        return Outcome::Continue;
+    }
     for register in 0..registers {
         for lane in (0..LANES).filter(|lane| active >> lane & 1 != 0) {
             for part in (0..per_register).step_by(step) {
