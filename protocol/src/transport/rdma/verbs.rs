@@ -11,6 +11,7 @@
 
 use std::ffi::{CStr, c_int};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -455,15 +456,19 @@ impl CompletionQueue {
         &self,
         mut each: impl FnMut(Completion) -> Result<(), RdmaError>,
     ) -> Result<bool, RdmaError> {
-        // SAFETY: numbers only, for which zeros are valid.
-        let mut done: [ibv_wc; POLLED] = unsafe { std::mem::zeroed() };
+        let mut done = [const { MaybeUninit::<ibv_wc>::uninit() }; POLLED];
         // SAFETY: the queue lives, and there is room for so many.
         let count = unsafe {
-            rdma_sys::ibv_poll_cq(self.queue.as_ptr(), POLLED as c_int, done.as_mut_ptr())
+            rdma_sys::ibv_poll_cq(
+                self.queue.as_ptr(),
+                POLLED as c_int,
+                done.as_mut_ptr().cast(),
+            )
         };
         let count = usize::try_from(count).map_err(|_| failed("ibv_poll_cq"))?;
         for done in done.iter().take(count) {
-            each(self.completion(done)?)?;
+            // SAFETY: the library has written so many.
+            each(self.completion(unsafe { done.assume_init_ref() })?)?;
         }
         Ok(count >= POLLED)
     }
