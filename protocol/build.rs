@@ -7,6 +7,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(["proto/control.proto"], ["proto"])?;
     prost_build::Config::new()
         .btree_map(["."])
+        .boxed(".gpurun.control.v1.Accepted.rdma")
         .compile_fds(descriptors)?;
     Ok(())
 }

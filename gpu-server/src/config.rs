@@ -73,6 +73,9 @@ pub enum ConfigError {
     /// A traffic class that is none.
     #[error("rdma_traffic_class: {0}")]
     TrafficClass(String),
+    /// Neither of the two.
+    #[error("rdma_gpu_memory: '{0}' is neither auto nor off")]
+    GpuMemory(String),
     /// Something of leases that cannot be.
     #[error("pool.{key}: {problem}")]
     Pool {
@@ -130,6 +133,7 @@ struct File {
     rdma: Option<bool>,
     rdma_device: Option<String>,
     rdma_traffic_class: Option<u64>,
+    rdma_gpu_memory: Option<String>,
     state: Option<PathBuf>,
     metrics: Option<String>,
     authority: Option<PathBuf>,
@@ -153,6 +157,8 @@ pub struct Rdma {
     pub device: Option<String>,
     /// The traffic class of packets.
     pub traffic_class: u8,
+    /// It is not looked for whether the card reaches GPU memory.
+    pub refuses_gpu_memory: bool,
 }
 
 /// The server's settings.
@@ -292,10 +298,16 @@ fn rdma(file: &File) -> Result<Rdma, ConfigError> {
     }
     let class = file.rdma_traffic_class.map(|class| class.to_string());
     let traffic_class = class.map_or(Ok(0), |text| parse_traffic_class(&text));
+    let refuses_gpu_memory = match file.rdma_gpu_memory.as_deref() {
+        None | Some("auto") => false,
+        Some("off") => true,
+        Some(other) => return Err(ConfigError::GpuMemory(other.to_owned())),
+    };
     Ok(Rdma {
         refusal,
         device: file.rdma_device.clone(),
         traffic_class: traffic_class.map_err(ConfigError::TrafficClass)?,
+        refuses_gpu_memory,
     })
 }
 
@@ -341,6 +353,10 @@ mod tests {
         let named = rdma("rdma_device = 'mlx5_0:1'\nrdma_traffic_class = 106").expect("a config");
         assert_eq!(named.device.as_deref(), Some("mlx5_0:1"));
         assert_eq!(named.traffic_class, 106);
+        assert!(!named.refuses_gpu_memory);
+        let refused = rdma("rdma_gpu_memory = 'off'").expect("a config");
+        assert!(refused.refuses_gpu_memory);
+        assert!(rdma("rdma_gpu_memory = 'on'").is_err());
         assert!(rdma("rdma_device = ':'").is_err());
         assert!(rdma("rdma_traffic_class = 300").is_err());
     }

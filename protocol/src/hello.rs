@@ -430,7 +430,8 @@ impl Accepted {
         check_text(&server.driver_release)?;
         check_windows(&self.windows)?;
         check_text(&self.rdma_refusal)?;
-        self.rdma.as_ref().map_or(Ok(()), rdma::check_end)?;
+        check_text(&self.rdma_gpu_memory)?;
+        self.rdma.as_deref().map_or(Ok(()), rdma::check_end)?;
         check_devices(&self.devices)
     }
 }

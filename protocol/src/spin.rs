@@ -86,12 +86,12 @@ impl Spin {
         }
     }
 
-    /// It has come.
-    pub fn end(&mut self, wait: &Wait, now: Instant) {
+    /// It has come: where one slept before, `now` is asked when that is.
+    pub fn end(&mut self, wait: &Wait, now: impl FnOnce() -> Instant) {
         match wait.slept {
             _ if !wait.looks => {}
             None => *self = Self::new(self.time),
-            Some(slept) if now.saturating_duration_since(slept) < SOON => {
+            Some(slept) if now().saturating_duration_since(slept) < SOON => {
                 self.delayed += 1;
                 if self.delayed >= TOLERATED {
                     self.next_rest = (self.next_rest * 2).clamp(LEAST_REST, MOST_REST);
@@ -126,12 +126,12 @@ mod tests {
         let mut wait = spin.begin(now);
         let looks = wait.looks_again(now);
         match after_sleep {
-            None if looks => spin.end(&wait, now + SPIN / 2),
+            None if looks => spin.end(&wait, || now + SPIN / 2),
             after_sleep => {
                 let slept = if looks { now + SPIN } else { now };
                 assert!(!wait.looks_again(slept + SPIN));
                 wait.sleeps(slept);
-                spin.end(&wait, slept + after_sleep.unwrap_or_default());
+                spin.end(&wait, || slept + after_sleep.unwrap_or_default());
             }
         }
         looks

@@ -8,7 +8,7 @@
 
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
@@ -362,4 +362,18 @@ fn a_device_that_is_not_there_is_named() {
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("there is a mlx9_9"),
     }
+}
+
+/// A software device takes none, and says so; what is no dma-buf no device takes.
+#[test]
+fn a_memory_file_is_no_dma_buf() {
+    if !has_device() {
+        return;
+    }
+    let file = rustix::fs::memfd_create("no dma-buf", rustix::fs::MemfdFlags::CLOEXEC);
+    let file = file.expect("a memory file");
+    rustix::fs::ftruncate(&file, 4096).expect("a page");
+    let tried = prepare(&Settings::default()).try_dma_buf(file.as_fd(), 4096);
+    let error = tried.expect_err("it is none").to_string();
+    assert!(error.contains("ibv_reg_dmabuf_mr"), "{error}");
 }

@@ -14,14 +14,24 @@ for name in vector_add stream_overlap tiled_matmul; do by_rdma "$name between tw
 # time that the card tries.
 mute() { ip neigh replace 10.77.0.1 lladdr 02:00:00:00:00:99 dev "$RXE_NETDEV" nud permanent; }
 unmute() { ip neigh del 10.77.0.1 dev "$RXE_NETDEV"; }
-client programs/long_run 5 16 >/tmp/client.log 2>&1 &
-program=$!
-usleep 1500000
-mute
-sleep 2
-unmute
-wait "$program" || failed "a wire that was dead for two seconds"
-passed "a wire that is dead for two seconds harms nobody"
+outlives() {
+    what=$1
+    shift
+    client "$@" >/tmp/client.log 2>&1 &
+    program=$!
+    usleep 1500000
+    before=$(grep -c ^iteration /tmp/client.log)
+    mute
+    sleep 2
+    unmute
+    wait "$program" || failed "a wire that was dead for two seconds, $what"
+    # It was at work when the wire died, and went on.
+    after=$(grep -c ^iteration /tmp/client.log)
+    if [ "$before" = 0 ] || [ "$after" -le "$before" ]; then failed "nothing happened around the outage, $what"; fi
+    passed "a wire that is dead for two seconds harms nobody, $what"
+}
+outlives "small calls" programs/long_run 5 16
+outlives "large copies from the device" programs/long_run 8 4 back
 client programs/long_run 60 16 >/tmp/client.log 2>&1 &
 program=$!
 usleep 1500000

@@ -55,5 +55,6 @@ by_rdma() {
     shift
     client "$@" >/tmp/client.log 2>&1 || failed "$name"
     grep -q "frames travel by rdma by rxe0" /tmp/client.log || failed "$name: not by RDMA"
+    grep -q "GPU memory by way of host memory: the driver exports no dma-buf" /tmp/client.log || failed "$name: nothing is told of GPU memory"
     passed "$name over RDMA"
 }

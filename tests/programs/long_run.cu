@@ -1,10 +1,12 @@
 // Runs for the seconds given (default 10), a small checked kernel and one line an iteration: the program
 // that is killed, or whose server is. Any error ends it, with the error's name.
-//   long_run [SECONDS] [MIB]     MIB: device memory to hold meanwhile
+//   long_run [SECONDS] [MIB] [back]     MIB: device memory to hold meanwhile; back: all of it is copied to the host and looked at in each iteration
 #include "check.h"
 
 #include <chrono>
+#include <cstring>
 #include <thread>
+#include <vector>
 
 const char *const PROGRAM = "long_run";
 
@@ -13,6 +15,8 @@ __global__ void count_up(unsigned *counters) { counters[threadIdx.x] += threadId
 int main(int count, char **arguments) {
     double seconds = count > 1 ? std::atof(arguments[1]) : 10.0;
     size_t held_bytes = (count > 2 ? std::strtoull(arguments[2], nullptr, 10) : 16) << 20;
+    bool copies_back = count > 3 && std::strcmp(arguments[3], "back") == 0;
+    std::vector<unsigned char> back(copies_back ? held_bytes : 0);
     void *held;
     unsigned *counters, got[64];
     CHECK(cudaMalloc(&held, held_bytes));
@@ -28,6 +32,13 @@ int main(int count, char **arguments) {
         iteration++;
         for (unsigned i = 0; i < 64; i++)
             REQUIRE(got[i] == iteration * (i + 1), "iteration %u: counter %u is %u", iteration, i, got[i]);
+        if (copies_back) {
+            unsigned char wanted = iteration & 0xFF;
+            CHECK(cudaMemset(held, wanted, held_bytes));
+            CHECK(cudaMemcpy(back.data(), held, held_bytes, cudaMemcpyDeviceToHost));
+            for (size_t i = 0; i < held_bytes; i++)
+                REQUIRE(back[i] == wanted, "iteration %u: byte %zu is %u", iteration, i, back[i]);
+        }
         std::printf("iteration %u\n", iteration);
         std::fflush(stdout);
         std::this_thread::sleep_for(std::chrono::milliseconds(20));

@@ -73,7 +73,8 @@ pub fn program(variant: &str, name: &str) -> PathBuf {
 }
 
 /// A limit of time on this machine.
-fn patiently(limit: Duration) -> Duration {
+#[must_use]
+pub fn patiently(limit: Duration) -> Duration {
     let times = std::env::var(PATIENCE_VARIABLE).ok();
     limit * times.and_then(|times| times.parse().ok()).unwrap_or(1)
 }

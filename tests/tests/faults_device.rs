@@ -5,7 +5,9 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tests::{LIVENESS_LIMIT, Server, Transport, Way, finish, lines_of, program, run, wait};
+use tests::{
+    LIVENESS_LIMIT, Server, Transport, Way, finish, lines_of, patiently, program, run, wait,
+};
 
 /// The kinds of `fault`, and what the log of the one who made it must say: the kernel, and what it did.
 const KINDS: [(&str, &[&str]); 7] = [
@@ -43,7 +45,9 @@ impl Bystander {
         let mut command = way.command(&program("static13", "long_run"));
         command.args([seconds, "16"]);
         let (child, lines) = start(command);
-        lines.recv_timeout(LIVENESS_LIMIT).expect("a first result");
+        lines
+            .recv_timeout(patiently(LIVENESS_LIMIT))
+            .expect("a first result");
         Self {
             child,
             _lines: lines,
@@ -104,7 +108,10 @@ fn assert_returns(server: &Server, before: u64) {
     let begin = Instant::now();
     while server.free_bytes() != before {
         let free = server.free_bytes();
-        assert!(begin.elapsed() < LIVENESS_LIMIT, "{free} of {before} bytes");
+        assert!(
+            begin.elapsed() < patiently(LIVENESS_LIMIT),
+            "{free} of {before} bytes"
+        );
     }
 }
 
@@ -145,7 +152,9 @@ fn ends_by(signal: Signal) {
     let with_bystander = server.free_bytes();
     let way = Way::Preload(server.address.clone());
     let (mut child, lines) = start(fault(&way, "static13", "spin"));
-    let line = lines.recv_timeout(LIVENESS_LIMIT).expect("it spins");
+    let line = lines
+        .recv_timeout(patiently(LIVENESS_LIMIT))
+        .expect("it spins");
     assert_eq!(line, "spinning");
     assert!(
         server.free_bytes() <= with_bystander - HELD,
@@ -158,7 +167,7 @@ fn ends_by(signal: Signal) {
     assert!(status.is_some_and(|status| !status.success()), "{status:?}");
     while server.free_bytes() < with_bystander {
         assert!(
-            ended.elapsed() < LIVENESS_LIMIT,
+            ended.elapsed() < patiently(LIVENESS_LIMIT),
             "the memory has not come back"
         );
     }
@@ -224,7 +233,7 @@ fn fifty_faults_leave_nothing_on_the_server() {
     while has_more(settled(&server).0) {
         let after = holdings(&server);
         assert!(
-            begin.elapsed() < LIVENESS_LIMIT,
+            begin.elapsed() < patiently(LIVENESS_LIMIT),
             "{counts:?} before, {after:?} after"
         );
     }
@@ -244,7 +253,10 @@ fn settled(server: &Server) -> ([usize; 3], u64) {
         if held.0[1..] == [1, 1] {
             return held;
         }
-        assert!(begin.elapsed() < LIVENESS_LIMIT, "workers remain: {held:?}");
+        assert!(
+            begin.elapsed() < patiently(LIVENESS_LIMIT),
+            "workers remain: {held:?}"
+        );
         std::thread::yield_now();
     }
 }

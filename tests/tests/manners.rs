@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use tests::{LIVENESS_LIMIT, Outcome, Server, Transport, Way, finish, program, run};
+use tests::{LIVENESS_LIMIT, Outcome, Server, Transport, Way, finish, patiently, program, run};
 
 /// A case of a program of `tests/manners`.
 fn case(way: &Way, name: &str, case: &str) -> Command {
@@ -109,7 +109,7 @@ fn a_killed_parent_is_noticed_while_its_child_lives_on() {
             let killed = Instant::now();
             while server.free_bytes() + HELD / 2 < before {
                 assert!(
-                    killed.elapsed() < LIVENESS_LIMIT,
+                    killed.elapsed() < patiently(LIVENESS_LIMIT),
                     "{manner}: the memory of a killed program has not come back"
                 );
             }
@@ -197,7 +197,10 @@ fn the_device_can_be_used_to_the_end_of_the_program() {
         }
         let ended = Instant::now();
         while server.free_bytes() < before {
-            assert!(ended.elapsed() < LIVENESS_LIMIT, "something is left behind");
+            assert!(
+                ended.elapsed() < patiently(LIVENESS_LIMIT),
+                "something is left behind"
+            );
         }
     }
 }

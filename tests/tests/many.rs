@@ -4,7 +4,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use tests::{
-    LIVENESS_LIMIT, Server, Transport, Way, finish, lines_of, program, release, run, wait,
+    LIVENESS_LIMIT, Server, Transport, Way, finish, lines_of, patiently, program, release, run,
+    wait,
 };
 
 fn start(mut command: Command) -> Child {
@@ -66,7 +67,7 @@ fn a_program_whose_server_is_killed_ends_with_an_error() {
     let mut child = start(command);
     let lines = lines_of(child.stdout.take().expect("piped"));
     lines
-        .recv_timeout(LIVENESS_LIMIT)
+        .recv_timeout(patiently(LIVENESS_LIMIT))
         .expect("a first iteration");
     server.kill();
     let status = wait(&mut child, LIVENESS_LIMIT);
@@ -95,7 +96,7 @@ fn the_memory_of_a_killed_program_comes_back_and_nobody_else_notices() {
     let bystander = long_run(["3", "16"]);
     let lines = lines_of(victim.stdout.take().expect("piped"));
     lines
-        .recv_timeout(LIVENESS_LIMIT)
+        .recv_timeout(patiently(LIVENESS_LIMIT))
         .expect("a first iteration");
     assert!(
         server.free_bytes() <= before - HELD,
@@ -106,7 +107,7 @@ fn the_memory_of_a_killed_program_comes_back_and_nobody_else_notices() {
     let _ = victim.wait();
     while server.free_bytes() + (64 << 20) < before {
         assert!(
-            killed.elapsed() < LIVENESS_LIMIT,
+            killed.elapsed() < patiently(LIVENESS_LIMIT),
             "the memory has not come back"
         );
     }

@@ -240,7 +240,7 @@ impl Link {
                 && self.drain(reader)?
                 && let Some(waited) = waiting.take()
             {
-                reader.spin().end(&waited, Instant::now());
+                reader.spin().end(&waited, Instant::now);
             }
             if done() {
                 return Ok(());

@@ -679,5 +679,6 @@ fn rdma_order(rdma: &crate::config::Rdma) -> RdmaOrder {
         refusal: rdma.refusal.unwrap_or_default().to_owned(),
         device: rdma.device.clone().unwrap_or_default(),
         traffic_class: rdma.traffic_class.into(),
+        refuses_gpu_memory: rdma.refuses_gpu_memory,
     }
 }

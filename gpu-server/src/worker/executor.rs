@@ -563,7 +563,7 @@ impl Executor {
             let may_have_come = waiting.is_some() || !front.spin.sleeps_at_once();
             if may_have_come && let Some(header) = front.receiver.poll_header()? {
                 if let Some(wait) = waiting {
-                    front.spin.end(&wait, Instant::now());
+                    front.spin.end(&wait, Instant::now);
                 }
                 return Ok(header);
             }

@@ -33,6 +33,7 @@ mod end;
 mod executor;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod gpu_memory;
 mod graph;
 mod ipc;
 mod janitor;
@@ -77,6 +78,7 @@ use crate::registry;
 use crate::sandbox;
 use accounts::Accounts;
 use end::{End, Reason};
+use gpu_memory::Unreachable;
 use memory::Memory;
 use outbox::Outbox;
 use output::Output;
@@ -139,6 +141,9 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let prepared = confined.and_then(|()| {
         let (driver, devices, accounts, mut accepted) = prepare(&order, &hello, descriptors)?;
         let end = offer_rdma(&order, &hello, &line, &mut accepted);
+        if let Some(end) = &end {
+            accepted.rdma_gpu_memory = find_gpu_memory(&order, driver, &devices, end);
+        }
         sandbox::close(&order)?;
         let memory = Memory::new(order.session, accepted.windows.clone(), accounts);
         Ok((accepted, (driver, devices, memory, end)))
@@ -234,6 +239,27 @@ fn offer_rdma(
             None
         }
     }
+}
+
+/// How the bytes of the session's devices come to the RDMA card, for people.
+fn find_gpu_memory(
+    order: &WorkerOrder,
+    driver: &Driver,
+    devices: &Devices,
+    end: &ServerEnd,
+) -> String {
+    let is_refused = order
+        .rdma
+        .as_ref()
+        .is_some_and(|rdma| rdma.refuses_gpu_memory);
+    let found = match devices.count {
+        _ if is_refused => Err(Unreachable::NotWanted),
+        0 => Err(Unreachable::NoDevice),
+        _ => gpu_memory::probe(driver, 0, |buffer, length| end.try_dma_buf(buffer, length)),
+    };
+    let text = gpu_memory::describe(&found);
+    tracing::info!(session = order.session, "{text}");
+    text
 }
 
 fn rdma_settings(order: &WorkerOrder) -> Result<rdma::Settings, RdmaError> {

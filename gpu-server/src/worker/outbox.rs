@@ -262,11 +262,12 @@ impl Outbox {
         self.owed_frames.store(0, Ordering::Relaxed);
         self.owed_bytes.store(0, Ordering::Relaxed);
         header.acknowledged = self.received.load(Ordering::Acquire);
-        state.last_sent = Instant::now();
-        COUNTERS.sent(bytes.len() as u64);
         if let Err(error) = state.sender.send(&header, &[IoSlice::new(bytes)]) {
             self.end.finish(error.into());
         }
+        // The client waits for none of this.
+        state.last_sent = Instant::now();
+        COUNTERS.sent(bytes.len() as u64);
     }
 }
 

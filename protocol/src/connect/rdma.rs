@@ -4,7 +4,7 @@
 //! or an error, never another transport.
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use super::secure::{self, Hold, Line};
@@ -141,7 +141,10 @@ pub fn begin_session(
     let connection = prepared
         .into_connection(line.into_socket(), patience)
         .map_err(failed)?;
-    let way = format!("{} (not encrypted)", connection.description);
+    let mut way = format!("{} (not encrypted)", connection.description);
+    if !accepted.rdma_gpu_memory.is_empty() {
+        way = format!("{way}, {}", accepted.rdma_gpu_memory);
+    }
     Ok(Session {
         accepted,
         connection,
@@ -177,9 +180,17 @@ impl ServerEnd {
         })
     }
 
+    /// Whether the card takes a dma-buf.
+    ///
+    /// # Errors
+    /// [`RdmaError`]: why not.
+    pub fn try_dma_buf(&self, buffer: BorrowedFd<'_>, length: usize) -> Result<(), RdmaError> {
+        self.prepared.try_dma_buf(buffer, length)
+    }
+
     /// Puts our end into the answer.
     pub fn answer(&self, accepted: &mut Accepted) {
-        accepted.rdma = Some(self.prepared.end());
+        accepted.rdma = Some(Box::new(self.prepared.end()));
     }
 
     /// The connection, once the client has said that it is ready.

@@ -27,6 +27,9 @@ use crate::limits::{DIRECT_READ_BYTES, LOOK_INTERVAL, READ_AHEAD_BYTES, RECEIVE_
 /// Pieces of one system call; more are sent by several. A frame has two or three: room for many would be cleared for each.
 const PIECES: usize = 8;
 
+/// A frame of at most so many bytes is gathered before it is sent.
+const SMALL_BYTES: usize = 256;
+
 /// The sending half over an endpoint.
 pub(super) struct StreamSender<E> {
     endpoint: Arc<E>,
@@ -51,15 +54,36 @@ impl<E: Endpoint> StreamSender<E> {
             if count == 0 {
                 return Ok(());
             }
-            match self.endpoint.send_some(&storage[..count]) {
-                Ok(0) => return Err(TransportError::Cut),
-                Ok(sent) => cursor.advance(sent),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock => self.wait_writable()?,
-                    _ => return Err(ended(error)),
-                },
-            }
+            cursor.advance(self.send_some(&storage[..count])?);
+        }
+    }
+
+    /// Sends a small frame: gathered first, it is one piece for everything below.
+    fn send_small(&self, head: &[u8], payload: &[IoSlice<'_>]) -> Result<(), TransportError> {
+        let mut joined = [0; SMALL_BYTES];
+        let mut length = 0;
+        for piece in std::iter::once(head).chain(payload.iter().map(|piece| &**piece)) {
+            joined[length..length + piece.len()].copy_from_slice(piece);
+            length += piece.len();
+        }
+        let mut rest = &joined[..length];
+        while !rest.is_empty() {
+            let sent = self.send_some(&[IoSlice::new(rest)])?;
+            rest = &rest[sent..];
+        }
+        Ok(())
+    }
+
+    /// Sends some bytes of these pieces; none if it is to be tried again, now.
+    fn send_some(&self, pieces: &[IoSlice<'_>]) -> Result<usize, TransportError> {
+        match self.endpoint.send_some(pieces) {
+            Ok(0) => Err(TransportError::Cut),
+            Ok(sent) => Ok(sent),
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => Ok(0),
+                io::ErrorKind::WouldBlock => self.wait_writable().map(|()| 0),
+                _ => Err(ended(error)),
+            },
         }
     }
 
@@ -96,7 +120,11 @@ impl<E: Endpoint> FrameSender for StreamSender<E> {
             length: u32::try_from(bytes).unwrap_or(u32::MAX),
             ..*header
         };
-        let result = self.send_all(header.to_wire().as_bytes(), payload);
+        let wire = header.to_wire();
+        let result = match HEADER_BYTES + bytes <= SMALL_BYTES {
+            true => self.send_small(wire.as_bytes(), payload),
+            false => self.send_all(wire.as_bytes(), payload),
+        };
         if result.is_err() {
             self.is_over = true;
             self.endpoint.shutdown();

@@ -14,6 +14,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::{CStr, c_char, c_void};
+use std::os::fd::IntoRawFd;
 use std::sync::{Condvar, LazyLock, Mutex};
 
 use driver_api::Driver;
@@ -21,6 +22,9 @@ use driver_api::abi::{CUcontext, CUevent, CUfunction, CUmodule, CUstream};
 use driver_api::result::CUresult;
 
 use crate::worker::end::lock;
+
+/// The device whose memory can be exported.
+pub(super) const EXPORTING_DEVICE: i32 = 1;
 
 /// Where windows of tests may be.
 pub(super) const WINDOWS: u64 = 0x7100_0000_0000;
@@ -161,8 +165,18 @@ unsafe extern "C" fn synchronize_context() -> CUresult {
     CUresult::SUCCESS
 }
 
-unsafe extern "C" fn attribute(value: *mut i32, number: u32, _: i32) -> CUresult {
-    unsafe { *value = i32::from(matches!(number, 102 | 122)) };
+/// The second device exports dma-bufs, the first does not.
+unsafe extern "C" fn attribute(value: *mut i32, number: u32, device: i32) -> CUresult {
+    let has = matches!(number, 102 | 122) || number == 124 && device == EXPORTING_DEVICE;
+    unsafe { *value = i32::from(has) };
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn export(place: *mut c_void, _: u64, bytes: usize, _: u32, _: u64) -> CUresult {
+    let file = rustix::fs::memfd_create("exported", rustix::fs::MemfdFlags::CLOEXEC);
+    let file = file.expect("a memory file");
+    rustix::fs::ftruncate(&file, bytes as u64).expect("its length");
+    unsafe { place.cast::<i32>().write(file.into_raw_fd()) };
     CUresult::SUCCESS
 }
 
@@ -417,6 +431,7 @@ pub(super) fn driver(writes: bool) -> &'static Driver {
             "cuDeviceGetAttribute" => attribute as *const (),
             "cuMemHostAlloc" => host_alloc as *const (),
             "cuMemHostGetDevicePointer_v2" => host_device_pointer as *const (),
+            "cuMemGetHandleForAddressRange" => export as *const (),
             "cuMemAlloc_v2" => alloc as *const (),
             "cuMemFree_v2" => free as *const (),
             "cuMemCreate" => create as *const (),

@@ -2,6 +2,7 @@
 
 mod client;
 mod fake;
+mod gpu_memory;
 mod hostile;
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::super::{Connection, Patience};
 use super::{RdmaError, Settings};
@@ -29,6 +29,14 @@ impl Prepared {
     /// Which device and address, for people.
     #[must_use]
     pub fn describe(&self) -> String {
+        match self.0 {}
+    }
+
+    /// Whether the card takes a dma-buf.
+    ///
+    /// # Errors
+    /// Never called.
+    pub fn try_dma_buf(&self, _: BorrowedFd<'_>, _: usize) -> Result<(), RdmaError> {
         match self.0 {}
     }
 

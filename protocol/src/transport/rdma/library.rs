@@ -22,19 +22,26 @@ use rdma_sys::{
 
 use super::RdmaError;
 
-/// Declares the functions, and how they are found.
+/// Declares the functions, and how they are found: newer ones may be absent.
 macro_rules! library {
-    ($($(#[$doc:meta])* $name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
+    (
+        newer { $($(#[$more_doc:meta])* $more:ident: fn($($more_argument:ty),*) $(-> $more_result:ty)?;)* }
+        $($(#[$doc:meta])* $name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*
+    ) => {
         /// The functions.
         pub(super) struct Library {
             $($(#[$doc])* pub(super) $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+            $($(#[$more_doc])* pub(super) $more: Option<unsafe extern "C" fn($($more_argument),*) $(-> $more_result)?>,)*
         }
 
         impl Library {
             fn find(library: &'static libloading::Library) -> Result<Self, libloading::Error> {
                 // SAFETY: the type is the one of rdma-core's header for this name, and the library stays.
                 unsafe {
-                    Ok(Self { $($name: *library.get(concat!(stringify!($name), "\0").as_bytes())?,)* })
+                    Ok(Self {
+                        $($name: *library.get(concat!(stringify!($name), "\0").as_bytes())?,)*
+                        $($more: library.get(concat!(stringify!($more), "\0").as_bytes()).ok().map(|found| *found),)*
+                    })
                 }
             }
         }
@@ -42,6 +49,10 @@ macro_rules! library {
 }
 
 library! {
+    newer {
+        /// Registers memory of another device: since version 34.
+        ibv_reg_dmabuf_mr: fn(*mut ibv_pd, u64, usize, u64, c_int, c_int) -> *mut ibv_mr;
+    }
     /// The devices, ended by null.
     ibv_get_device_list: fn(*mut c_int) -> *mut *mut ibv_device;
     /// Gives the list back; opened devices stay.

@@ -81,6 +81,11 @@ impl Loans {
         Some(self.given)
     }
 
+    /// Whether nothing is lent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.loans.is_empty()
+    }
+
     /// Where the card finds a piece, if it is lent.
     pub(super) fn source(&self, piece: &[u8]) -> Option<Source> {
         self.loans.iter().find_map(|loan| loan.memory.source(piece))

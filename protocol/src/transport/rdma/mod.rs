@@ -54,6 +54,9 @@ pub enum RdmaError {
     /// rdma-core is not installed.
     #[error("rdma-core is not installed here ({0}): install libibverbs1 and ibverbs-providers")]
     NoLibrary(String),
+    /// It lacks a function that came later.
+    #[error("rdma-core is too old here: it lacks {0}")]
+    TooOld(&'static str),
     /// The operator does not want it.
     #[error("{0}")]
     NotAllowed(String),

@@ -1,7 +1,7 @@
 //! An end that is made and not yet connected.
 
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::super::socket::Socket;
@@ -85,6 +85,14 @@ impl Prepared {
     #[must_use]
     pub fn describe(&self) -> String {
         self.device.gid().to_string()
+    }
+
+    /// Whether the card takes a dma-buf: its first `length` bytes are registered, and given back.
+    ///
+    /// # Errors
+    /// [`RdmaError`]: why not.
+    pub fn try_dma_buf(&self, buffer: BorrowedFd<'_>, length: usize) -> Result<(), RdmaError> {
+        self.device.try_dma_buf(buffer, length)
     }
 
     /// What the peer has to know.

@@ -179,10 +179,14 @@ impl Reader {
         self.owed.bytes += length;
     }
 
+    /// Whether there is something to give back now.
+    pub(super) fn is_credit_due(&self) -> bool {
+        self.owed.bytes >= self.size / 4 || self.owed.slots >= self.slots / 4
+    }
+
     /// What to give back now: only when it is much, so that few credits travel.
     pub(super) fn credit_due(&mut self) -> Option<Credit> {
-        let is_due = self.owed.bytes >= self.size / 4 || self.owed.slots >= self.slots / 4;
-        is_due.then(|| std::mem::take(&mut self.owed))
+        self.is_credit_due().then(|| std::mem::take(&mut self.owed))
     }
 }
 

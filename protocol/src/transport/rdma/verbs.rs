@@ -11,7 +11,8 @@
 
 use std::ffi::{CStr, c_int};
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -93,6 +94,34 @@ impl Device {
     /// The port's path MTU, as verbs number it: 1 is 256 bytes, each more is the double.
     pub(super) fn mtu(&self) -> u32 {
         self.mtu
+    }
+
+    /// Registers the first `length` bytes of a dma-buf, and gives them back.
+    pub(super) fn try_dma_buf(
+        &self,
+        buffer: BorrowedFd<'_>,
+        length: usize,
+    ) -> Result<(), RdmaError> {
+        let Some(register) = self.library.ibv_reg_dmabuf_mr else {
+            return Err(RdmaError::TooOld("ibv_reg_dmabuf_mr"));
+        };
+        let access = ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0.cast_signed();
+        // SAFETY: the domain lives; the library keeps the buffer by a reference of its own, and nothing is asked to use the registration.
+        let region = unsafe {
+            register(
+                self.domain.as_ptr(),
+                0,
+                length,
+                0,
+                buffer.as_raw_fd(),
+                access,
+            )
+        };
+        let region = NonNull::new(region).ok_or_else(|| failed("ibv_reg_dmabuf_mr"))?;
+        // SAFETY: made above, used by nothing.
+        check("ibv_dereg_mr", unsafe {
+            (self.library.ibv_dereg_mr)(region.as_ptr())
+        })
     }
 
     /// Descriptors that a forked child must not keep: they would keep the session's queue pairs alive.
@@ -455,15 +484,19 @@ impl CompletionQueue {
         &self,
         mut each: impl FnMut(Completion) -> Result<(), RdmaError>,
     ) -> Result<bool, RdmaError> {
-        // SAFETY: numbers only, for which zeros are valid.
-        let mut done: [ibv_wc; POLLED] = unsafe { std::mem::zeroed() };
+        let mut done = [const { MaybeUninit::<ibv_wc>::uninit() }; POLLED];
         // SAFETY: the queue lives, and there is room for so many.
         let count = unsafe {
-            rdma_sys::ibv_poll_cq(self.queue.as_ptr(), POLLED as c_int, done.as_mut_ptr())
+            rdma_sys::ibv_poll_cq(
+                self.queue.as_ptr(),
+                POLLED as c_int,
+                done.as_mut_ptr().cast(),
+            )
         };
         let count = usize::try_from(count).map_err(|_| failed("ibv_poll_cq"))?;
         for done in done.iter().take(count) {
-            each(self.completion(done)?)?;
+            // SAFETY: the library has written so many.
+            each(self.completion(unsafe { done.assume_init_ref() })?)?;
         }
         Ok(count >= POLLED)
     }
