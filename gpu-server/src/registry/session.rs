@@ -1,6 +1,7 @@
 //! One worker: its connection, and its process.
 //!
-//! *Rules:* nobody waits for what the worker does not read; it is listened to every [`LISTEN`] at most, so that it cannot keep the daemon busy; whatever it
+//! *Rules:* nobody waits for what the worker does not read; it is listened to every [`LISTEN`] at most, and at once while it borrows or lends
+//! ([`MAX_LOANS_OF_A_SECOND`]), so that it cannot keep the daemon busy; whatever it
 //! says, or does not, the session ends when its process has, and the process is killed when it should have ended and has not.
 
 use std::io;
