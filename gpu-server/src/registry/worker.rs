@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,28 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The connection to the daemon, for the last words; nothing while there is none.
 static CONNECTION: Mutex<Option<Arc<OwnedFd>>> = Mutex::new(None);
 
+/// [`CONNECTION`] is there.
+static CONNECTED: Condvar = Condvar::new();
+
+/// A thread sees to it that there is a connection, now or soon.
+static IS_KEPT: AtomicBool = AtomicBool::new(false);
+
 fn set_connection(connection: Option<Arc<OwnedFd>>) {
     *CONNECTION.lock().unwrap_or_else(PoisonError::into_inner) = connection;
+    CONNECTED.notify_all();
+}
+
+/// The connection, waited for where there will be one: a session's first call may come before it, and a daemon before the next.
+fn connection_until(end: Instant) -> Option<Arc<OwnedFd>> {
+    let mut connection = CONNECTION.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if connection.is_some() || !IS_KEPT.load(Relaxed) {
+            return connection.clone();
+        }
+        let left = end.checked_duration_since(Instant::now())?;
+        let waited = CONNECTED.wait_timeout(connection, left);
+        connection = waited.unwrap_or_else(PoisonError::into_inner).0;
+    }
 }
 
 /// Tells the daemon what the session has done, at its end. Does not wait.
@@ -50,13 +71,14 @@ static ANSWERED: Condvar = Condvar::new();
 
 /// Asks another session of the lease for what it has exported. Nothing: it has no such thing, or there is no daemon, or it does not answer.
 pub(crate) fn borrow(lender: u64, key: &[u8]) -> Option<Lent> {
-    static LAST: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    let request = LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let request = LAST.fetch_add(1, Relaxed) + 1;
     let end = Instant::now() + LOAN_PATIENCE;
+    let connection = connection_until(end)?;
     let mut loans = LOANS.lock().unwrap_or_else(PoisonError::into_inner);
     loans.get_or_insert_default().insert(request, None);
     drop(loans);
-    let asked = ask(request, lender, key);
+    let asked = ask(&connection, request, lender, key);
     let mut loans = LOANS.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         let open = loans.get_or_insert_default();
@@ -71,18 +93,16 @@ pub(crate) fn borrow(lender: u64, key: &[u8]) -> Option<Lent> {
     }
 }
 
-fn ask(request: u64, lender: u64, key: &[u8]) -> io::Result<()> {
+fn ask(connection: &OwnedFd, request: u64, lender: u64, key: &[u8]) -> io::Result<()> {
     let message = to_daemon::Message::Borrow(Borrow {
         request,
         lender,
         key: key.to_vec(),
     });
-    let connection = CONNECTION.lock().unwrap_or_else(PoisonError::into_inner);
-    let connection = connection.clone().ok_or(io::ErrorKind::NotConnected)?;
     let message = ToDaemon {
         message: Some(message),
     };
-    packet::send(&connection, &message, &[], SendFlags::empty())
+    packet::send(connection, &message, &[], SendFlags::empty())
 }
 
 /// Whether it is what another session has lent: its descriptors come with that.
@@ -165,6 +185,7 @@ impl Post {
         let Some(registration) = order.registration.clone() else {
             return Ok(None);
         };
+        IS_KEPT.store(true, Relaxed);
         let files = descriptors.ledger.iter().chain(&descriptors.gates);
         let files = files.map(|file| {
             let copy = rustix::io::fcntl_dupfd_cloexec(file, 3)?;
@@ -214,6 +235,7 @@ impl Post {
                     set_connection(None);
                     let session = self.session;
                     let Some(listener) = &self.listener else {
+                        IS_KEPT.store(false, Relaxed);
                         return tracing::info!(session, "the daemon is gone ({problem})");
                     };
                     tracing::info!(
