@@ -80,7 +80,7 @@ pub fn hello() -> Vec<Vec<u8>> {
         }),
         devices: vec![snapshot()],
         windows: vec![WINDOW],
-        rdma: Some(rdma_end()),
+        rdma: Some(Box::new(rdma_end())),
         ..Accepted::default()
     };
     let report = ProbeReport {

@@ -1,7 +1,7 @@
 //! Access between the devices of a session.
 //!
 //! *What:* a context whose kernels may reach another's memory. The driver does that for what it places itself; what is mapped in windows is opened to a
-//! device range by range, what there is when access is enabled and what is made afterwards ([`Peers::open`]). *Rules:* both happen under one lock,
+//! device range by range, what there is when access is enabled and what is made afterwards ([`Held::open`]). *Rules:* both happen under one lock,
 //! so that nothing is missed; only memory of the session's own contexts is ever opened, to devices of the session's own.
 //!
 //! # Safety
