@@ -1,6 +1,8 @@
 // Host memory that the device reaches: what the one side writes the other sees, at the points where CUDA says so, and flags while work runs.
 #include <atomic>
 
+#include <sys/mman.h>
+
 #include "driver.h"
 
 const char *const PROGRAM = "surface_host";
@@ -112,6 +114,25 @@ static void registered() {
     FAILS("cuMemHostGetDevicePointer_v2", &at, (void *)words, 0u);
 }
 
+// Registered memory that goes without being unregistered: a program's mistake, and no reason to die of it.
+static void unmapped() {
+    const size_t bytes = 1 << 16;
+    void *own = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(own != MAP_FAILED);
+    unsigned *words = (unsigned *)own, *other = pinned(4096);
+    OK("cuMemHostRegister_v2", own, bytes, (unsigned)CU_MEMHOSTREGISTER_DEVICEMAP);
+    launch(address(words + 1024), address(words), 1024, 4);
+    OK("cuStreamSynchronize", stream);
+    REQUIRE(words[1024] == 5 && munmap(own, bytes) == 0);
+    CUdeviceptr at = reached(other);
+    other[0] = 3;
+    launch(at + 4, at, 1, 4);
+    OK("cuStreamSynchronize", stream);
+    REQUIRE(other[1] == 17);
+    OK("cuMemFreeHost", (void *)other);
+    (void)call("cuMemHostUnregister", own);
+}
+
 // Copies and fills take it as memory of the device, at their place in the stream.
 static void copied() {
     const unsigned n = 50000;
@@ -193,6 +214,7 @@ int main(int count, char **arguments) {
     both_ways(300000);
     side_by_side();
     registered();
+    unmapped();
     copied();
     flags();
     return pass("mapped host memory");

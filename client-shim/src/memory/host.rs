@@ -49,6 +49,13 @@ pub(crate) struct Pinned {
     mapped: usize,
 }
 
+impl Pinned {
+    /// Whether the program has mapped it.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.mapped == 0
+    }
+}
+
 /// A copy out of a device that lands in pinned memory later, and the stream that it waits in.
 #[derive(Debug, Clone)]
 pub(crate) struct Landing {

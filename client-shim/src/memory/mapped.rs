@@ -18,7 +18,8 @@
 //! so it is compared only after a wait has ended. Where the address is taken in the worker, memory is not mapped, and the call that needs it is refused.
 //!
 //! # Safety
-//! The ranges are pinned or managed: the program keeps them readable and writable until it gives them back, which takes them out first.
+//! The ranges are pinned or managed: the program keeps them readable and writable until it gives them back, which takes them out first;
+//! what of it is only registered is looked for before each comparison.
 #![expect(unsafe_code, reason = "compares and writes the program's memory")]
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ use driver_api::mirror::{CHANGE_BYTES, Change, Mirror};
 use driver_api::wire::reply;
 use driver_api::wire::request::{GpurunHostMap, GpurunHostPull, GpurunHostPush, GpurunHostUnmap};
 use protocol::limits::MAX_INLINE_COPY_BYTES;
+use rustix::mm::{MsyncFlags, msync};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::host::{self, Pinned};
@@ -58,8 +60,8 @@ const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// What a range is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Pinned memory: both sides may write it at any time.
-    Pinned,
+    /// Pinned memory: both sides may write it at any time. What is registered is the program's own, which it may unmap without a word.
+    Pinned { is_registered: bool },
     /// Managed memory of this context; variables go with their module or library.
     Managed { context: u32, owner: Option<Owner> },
 }
@@ -72,7 +74,22 @@ struct Shared {
 
 impl Shared {
     fn is_small(&self) -> bool {
-        self.kind == Kind::Pinned && self.mirror.bytes() <= SMALL_BYTES
+        matches!(self.kind, Kind::Pinned { .. }) && self.mirror.bytes() <= SMALL_BYTES
+    }
+
+    /// Whether the program still has it. A program that frees registered memory at this very moment, in another thread, is not helped.
+    fn is_there(&self) -> bool {
+        let Kind::Pinned {
+            is_registered: true,
+        } = self.kind
+        else {
+            return true;
+        };
+        let first_page = self.mirror.start() - self.mirror.start() % PAGE;
+        let end = (self.mirror.start() + self.mirror.bytes()).next_multiple_of(PAGE);
+        let pages = std::ptr::without_provenance_mut(first_page);
+        // SAFETY: it writes nothing back at once, and tells where nothing is mapped.
+        unsafe { msync(pages, end - first_page, MsyncFlags::ASYNC) }.is_ok()
     }
 }
 
@@ -168,7 +185,8 @@ impl Mapped {
                 );
             })?;
         let mirror = Mirror::new(start, end - start).ok_or(CUresult::INVALID_VALUE)?;
-        self.insert(mirror, Kind::Pinned);
+        let is_registered = pinned.is_registered();
+        self.insert(mirror, Kind::Pinned { is_registered });
         self.need_thread();
         self.push(session, Which::All).map(drop)
     }
@@ -299,9 +317,11 @@ impl Mapped {
         let with_managed = may_be_written || is_attached;
         let mut changes = Vec::new();
         let mut is_changed = false;
-        for shared in self.ranges().values_mut() {
+        let mut ranges = self.ranges();
+        forget_gone(&mut ranges);
+        for shared in ranges.values_mut() {
             let (is_wanted, context) = match shared.kind {
-                Kind::Pinned => (which == Which::All || shared.is_small(), 0),
+                Kind::Pinned { .. } => (which == Which::All || shared.is_small(), 0),
                 Kind::Managed { context, .. } => (with_managed, context),
             };
             let mut from = is_wanted.then_some(0);
@@ -357,7 +377,11 @@ impl Mapped {
     }
 
     fn take_in(&self, changes: &[Change]) {
+        if changes.is_empty() {
+            return;
+        }
         let mut ranges = self.ranges();
+        forget_gone(&mut ranges);
         for change in changes {
             let address = usize::try_from(change.address.get()).unwrap_or(0);
             let range = ranges.range_mut(..=address).next_back();
@@ -376,7 +400,7 @@ impl Mapped {
                 let ranges = self.ranges();
                 let mut contexts = ranges.values().filter_map(|shared| match shared.kind {
                     Kind::Managed { context, .. } => Some(context),
-                    Kind::Pinned => None,
+                    Kind::Pinned { .. } => None,
                 });
                 contexts.next().unwrap_or(0)
             }
@@ -444,6 +468,17 @@ impl Mapped {
         let is_pushed = self.push(session, Which::Small)?;
         Ok(is_pushed | self.pull(session, Which::Small)?)
     }
+}
+
+/// Takes out what the program has unmapped without giving it back.
+fn forget_gone(ranges: &mut BTreeMap<usize, Shared>) {
+    ranges.retain(|start, shared| {
+        let is_there = shared.is_there();
+        if !is_there {
+            log::warning!("registered memory at {start:#x} was unmapped and not unregistered: the device's view of it is kept alike no more");
+        }
+        is_there
+    });
 }
 
 impl super::Memory {
