@@ -478,7 +478,8 @@ const PARTITIONED: &str = "
 #[test]
 fn parts_of_a_warp_gather_among_themselves() {
     for kernel in kernels(PARTITIONED, "k") {
-        let mut out = [[0u32; 4]; 32];
+        // Sixteen bytes for each lane, aligned to as many.
+        let mut out = [0u128; 32];
         let mut run = Run::new(&kernel, 1, 32);
         let arguments = [run.buffer(&mut out)];
         run.launch(&arguments).unwrap();
@@ -487,7 +488,8 @@ fn parts_of_a_warp_gather_among_themselves() {
             let mine = 0x5555_5555 << (lane % 2);
             let sum = (0..32).filter(|other| other % 2 == lane % 2).sum();
             let alike = mine & (0xff << (lane / 8 * 8));
-            assert_eq!(words, [sum, mine & 0xffff, alike, lane]);
+            let wanted = [sum, mine & 0xffff, alike, lane].map(u32::to_le_bytes);
+            assert_eq!(words.to_le_bytes().as_chunks::<4>().0, wanted);
         }
     }
 }
