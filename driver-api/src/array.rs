@@ -63,7 +63,7 @@ pub struct Shape {
     pub height: u64,
     /// Slices or layers; 0 where there are none.
     pub depth: u64,
-    /// One of [`format`].
+    /// One of [`mod@format`].
     pub format: CUarray_format,
     /// Channels of an element: 1, 2 or 4.
     pub channels: u32,

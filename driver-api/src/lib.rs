@@ -6,7 +6,7 @@
 //!
 //! *Beside it:* the driver's ABI types ([`abi`]) and result codes ([`result`]), the search of `cuGetProcAddress`
 //! ([`proc_address`]), the formats of module images ([`image`]), stream memory operations ([`stream_memory`]), the
-//! shapes of arrays ([`array`]) and the copies from and to them ([`volume`]), texture objects ([`texture`]), and the private export tables
+//! shapes of arrays ([`mod@array`]) and the copies from and to them ([`volume`]), texture objects ([`texture`]), and the private export tables
 //! ([`private_tables`]): what two of the three need.
 //!
 //! *Rules:* nothing is said twice; the generator never branches on a function's name; what travels is pinned by `wire.lock`.

@@ -2,7 +2,7 @@
 //!
 //! The value of a texture or surface object is the address of its [`Descriptor`] in device memory, where the driver has put it. So the executor needs no
 //! table; and as a kernel can write there, nothing in a descriptor is believed: a wrong one leads to a wrong colour or to a fault, since every element is
-//! compared with the launch's allocations. [`sample`] is the arithmetic of textures, [`surface`] that of surfaces; both go lane by lane.
+//! compared with the launch's allocations. [`mod@sample`] is the arithmetic of textures, [`mod@surface`] that of surfaces; both go lane by lane.
 //!
 //! # Safety
 //!
