@@ -115,7 +115,6 @@ pub const EDITS: &[Edit] = &[
         "deferred mapping of arrays",
     ),
     distance(124, "DMA_BUF_SUPPORTED", NO_HANDLE),
-    not_served(127, "TENSOR_MAP_ACCESS_SUPPORTED", "tensor maps"),
     distance(128, "HANDLE_TYPE_FABRIC_SUPPORTED", NO_HANDLE),
     distance(
         130,
@@ -199,7 +198,7 @@ mod tests {
         let mut attributes: BTreeMap<i32, i32> = (1..=200).map(|number| (number, 7)).collect();
         attributes.remove(&147);
         edit(&mut attributes);
-        for absent in [83, 88, 89, 101, 116, 128] {
+        for absent in [88, 89, 101, 116, 128] {
             assert_eq!(attributes[&absent], 0, "attribute {absent}");
         }
         assert_eq!(attributes[&134], -1);
@@ -210,6 +209,12 @@ mod tests {
         assert_eq!(attributes[&95], 7, "cooperative launches are served");
         assert_eq!(attributes[&115], 1, "pools are the client's own");
         assert_eq!(attributes[&102], 7, "virtual memory is served");
+        for served in [19, 83, 125, 127] {
+            assert_eq!(
+                attributes[&served], 7,
+                "mapped and managed memory, shared events, tensor maps are served"
+            );
+        }
         for served in [92, 93, 94, 122, 123] {
             assert_eq!(
                 attributes[&served], 7,
