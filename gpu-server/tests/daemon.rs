@@ -125,7 +125,8 @@ fn snapshots_over_both_transports_and_a_clean_end() {
             (&[2; 16][..], 16 << 30)
         );
         assert_eq!(device.attributes[&16], 1);
-        assert_eq!(device.attributes[&83], 0, "managed memory is not served");
+        assert_eq!(device.attributes[&83], 1, "managed memory is served");
+        assert_eq!(device.attributes[&88], 0, "pageable memory is not reached");
         assert!(!device.attributes.contains_key(&141));
     }
     let (status, log) = daemon.end();

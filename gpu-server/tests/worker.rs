@@ -339,7 +339,8 @@ fn a_program_s_calls_are_executed() {
     assert_eq!(copied, expected);
 
     let global = worker.ask(&r::GpurunModuleGlobal::new(ModuleId(2)), b"variable");
-    assert_eq!(global[8..], 4_u64.to_le_bytes());
+    assert_eq!(global[8..16], 4_u64.to_le_bytes());
+    assert_eq!(global[16..], [0; 16], "it is not managed");
     let variable = u64::from_le_bytes(global[..8].try_into().expect("an address"));
     let value = worker.ask(&r::GpurunCopyFromDevice::new(variable, 4, 0, STREAM), &[]);
     assert_eq!(value, 17_u32.to_le_bytes());
