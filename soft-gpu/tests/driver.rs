@@ -372,8 +372,9 @@ fn wrong_calls_are_answered_and_forgotten() {
         ),
         (
             cu!(cuArrayCreate_v2(null_mut(), null())),
-            CUresult::NOT_SUPPORTED,
+            CUresult::INVALID_VALUE,
         ),
+        (cu!(cuTexRefCreate(null_mut())), CUresult::NOT_SUPPORTED),
     ] {
         assert_eq!(answer, expected);
     }
