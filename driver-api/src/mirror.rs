@@ -14,6 +14,8 @@
 //! pointers, volatile, and no reference to it is made. That it is mapped is the promise of who calls.
 #![expect(unsafe_code, reason = "memory that others write")]
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use zerocopy::{little_endian::U64, transmute};
 
@@ -180,21 +182,13 @@ impl Mirror {
 /// The word at this address is writable.
 unsafe fn write(address: usize, value: u64, mask: u8) {
     let word = std::ptr::with_exposed_provenance_mut::<u64>(address);
-    let bytes = value.to_ne_bytes();
-    // SAFETY: the caller's promise for the word, and halves and bytes inside it; volatile, as others use it.
-    unsafe {
-        match mask {
-            0xFF => word.write_volatile(value),
-            0x0F => word.cast::<u32>().write_volatile(value as u32),
-            0xF0 => word
-                .cast::<u32>()
-                .add(1)
-                .write_volatile((value >> 32) as u32),
-            _ => (0..WORD)
-                .filter(|byte| mask >> byte & 1 == 1)
-                .for_each(|byte| word.cast::<u8>().add(byte).write_volatile(bytes[byte])),
-        }
-    }
+    // SAFETY: the caller's promise; words are aligned, and what else reads and writes them does so word by word or in smaller parts.
+    let word = unsafe { AtomicU64::from_ptr(word) };
+    let bits = bits_of(mask);
+    // At once, so that who sees one of the bytes sees all; what is written beside them meanwhile stays.
+    let merged = |before: u64| Some(before & !bits | value & bits);
+    // It never fails, since there is always something to write.
+    let _ = word.fetch_update(SeqCst, SeqCst, merged);
 }
 
 impl Change {

@@ -221,7 +221,7 @@ static void batches() {
     unsigned first = 0;
     CHECK(cudaMemcpy(&first, words, sizeof first, cudaMemcpyDeviceToHost));
     REQUIRE(first == 3, "a refused batch wrote %u", first);
-    // The device does not reach the memory of a program that is elsewhere; what it says is printed, not compared.
+    // Whether the device reaches the memory of the program is printed, not compared.
     unsigned *pinned;
     CHECK(cudaMallocHost(&pinned, 64));
     std::printf("~pinned %d\n", write32(writing, address(pinned), 1, 0));
