@@ -66,7 +66,9 @@ close("rows of memory", plane(texture.TextureObject(of_rows, how), x + 0.5, y + 
 line = cupy.arange(64, dtype="float32")
 of_line = texture.ResourceDescriptor(runtime.cudaResourceTypeLinear, arr=line, chDesc=one_float, sizeInBytes=256)
 out = cupy.zeros(64, dtype="float32")
-kernels.get_function("line")((1,), (64,), (out, texture.TextureObject(of_line, texture.TextureDescriptor())))
+# Kept: what is destroyed while its kernel runs may be gone.
+line_texture = texture.TextureObject(of_line, texture.TextureDescriptor())
+kernels.get_function("line")((1,), (64,), (out, line_texture))
 close("line of memory", out.get(), numpy.arange(64)[::-1])
 
 solid = source.integers(0, 1000, (depth, height, width)).astype(numpy.float32)
