@@ -101,12 +101,16 @@ link_old() {
         -lunwind -ldl -lpthread -lrt -lm -Wl,--allow-shlib-undefined
 }
 
+# What stays behind: it is there for the instructions that the software GPU executes, and would be a seventh of the bundle.
+TOO_LARGE=algorithms
+
 programs_for_elsewhere() {
     local source name runtime12=$CUDA/cuda_runtime
     mkdir -p "$MADE" "$BUNDLE"/programs/{static13,dynamic12} "$BUNDLE/lib/cuda"
     cp "$runtime12/lib/libcudart.so.12" "$BUNDLE/lib/cuda/"
     for source in "$REPO"/tests/programs/*.cu "$CHECKS/runtime_check.cu"; do
         name=$(basename "$source" .cu)
+        [ "$name" != "$TOO_LARGE" ] || continue
         compile_object static13 "$source" "$CUDA/cu13"
         link_old "$BUNDLE/programs/static13/$name" "$MADE/static13.$name.o" "$CUDA/cu13/lib/libcudart_static.a"
         compile_object dynamic12 "$source" "$runtime12"
@@ -170,6 +174,7 @@ bundle_of_this_build() {
     install_scripts
     mkdir -p "$BUNDLE/programs" "$images" "$MADE"
     cp -r "$TARGET/programs/static13" "$BUNDLE/programs/"
+    rm -f "$BUNDLE/programs/static13/$TOO_LARGE"
     cp "$REPO/tests/programs/device_printf.expected" "$BUNDLE/programs/"
     "$NVCC" -std=c++17 -gencode=arch=compute_75,code=compute_75 -L"$CUDA/cu13/lib" -o "$BUNDLE/programs/static13/runtime_check" \
         "$CHECKS/runtime_check.cu"
