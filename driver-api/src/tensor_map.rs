@@ -8,7 +8,7 @@
 //! [`Lists::read`] reads where the program says that its lists are, never more than the rank says.
 #![expect(unsafe_code, reason = "lists of a C ABI")]
 
-use core::ffi::c_int;
+use core::ffi::{c_int, c_void};
 
 use crate::result::CUresult;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -74,6 +74,27 @@ pub struct Encoding {
 const _: () = assert!(size_of::<Encoding>() == 184);
 
 impl Encoding {
+    /// What all kinds have: the modes are interleave, swizzle, promotion and fill.
+    #[must_use]
+    pub fn new(
+        kind: u32,
+        (data_type, rank): (u32, u32),
+        address: *mut c_void,
+        [interleave, swizzle, promotion, fill]: [u32; 4],
+    ) -> Self {
+        Self {
+            kind,
+            data_type,
+            rank,
+            address: address.addr() as u64,
+            interleave,
+            swizzle,
+            promotion,
+            fill,
+            ..Self::default()
+        }
+    }
+
     /// Whether the rank is one that the kind can have: the lists are as long.
     #[must_use]
     pub fn has_good_rank(&self) -> bool {

@@ -161,17 +161,12 @@ pub(crate) unsafe fn cuTensorMapEncodeTiled(
     l2_promotion: CUtensorMapL2promotion,
     oob_fill: CUtensorMapFloatOOBfill,
 ) -> CUresult {
-    let plain = Encoding {
-        kind: kind::TILED,
-        data_type: tensor_data_type,
-        rank: tensor_rank,
-        address: global_address.addr() as u64,
-        interleave,
-        swizzle,
-        promotion: l2_promotion,
-        fill: oob_fill,
-        ..Encoding::default()
-    };
+    let plain = Encoding::new(
+        kind::TILED,
+        (tensor_data_type, tensor_rank),
+        global_address,
+        [interleave, swizzle, l2_promotion, oob_fill],
+    );
     let lists = Lists {
         dimensions: global_dim,
         strides: global_strides,
@@ -201,17 +196,14 @@ pub(crate) unsafe fn cuTensorMapEncodeIm2col(
     oob_fill: CUtensorMapFloatOOBfill,
 ) -> CUresult {
     let plain = Encoding {
-        kind: kind::IM2COL,
-        data_type: tensor_data_type,
-        rank: tensor_rank,
-        address: global_address.addr() as u64,
         channels: channels_per_pixel,
         pixels: pixels_per_column,
-        interleave,
-        swizzle,
-        promotion: l2_promotion,
-        fill: oob_fill,
-        ..Encoding::default()
+        ..Encoding::new(
+            kind::IM2COL,
+            (tensor_data_type, tensor_rank),
+            global_address,
+            [interleave, swizzle, l2_promotion, oob_fill],
+        )
     };
     let lists = Lists {
         dimensions: global_dim,
@@ -244,20 +236,17 @@ pub(crate) unsafe fn cuTensorMapEncodeIm2colWide(
     oob_fill: CUtensorMapFloatOOBfill,
 ) -> CUresult {
     let plain = Encoding {
-        kind: kind::IM2COL_WIDE,
-        data_type: tensor_data_type,
-        rank: tensor_rank,
-        address: global_address.addr() as u64,
         lower_corner: [pixel_box_lower_corner_width, 0, 0],
         upper_corner: [pixel_box_upper_corner_width, 0, 0],
         channels: channels_per_pixel,
         pixels: pixels_per_column,
-        interleave,
         mode,
-        swizzle,
-        promotion: l2_promotion,
-        fill: oob_fill,
-        ..Encoding::default()
+        ..Encoding::new(
+            kind::IM2COL_WIDE,
+            (tensor_data_type, tensor_rank),
+            global_address,
+            [interleave, swizzle, l2_promotion, oob_fill],
+        )
     };
     let lists = Lists {
         dimensions: global_dim,
