@@ -18,6 +18,7 @@ pub mod copy_layout;
 pub mod device_graph;
 pub mod fresh;
 pub mod graph_layout;
+pub mod graph_memory;
 pub mod id;
 pub mod image;
 pub mod link_options;

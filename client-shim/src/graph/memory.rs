@@ -15,7 +15,7 @@
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
 use core::ffi::c_void;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +24,7 @@ use driver_api::abi::{
     CUresult,
 };
 use driver_api::graph_layout::AllocationParameters;
+use driver_api::graph_memory::{Bytes, Claims, Launch};
 
 use super::node::{add, given, operation};
 use super::steps::Step;
@@ -51,16 +52,9 @@ pub(crate) struct GraphMemory {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The allocations that there are, by address, with those that are claimed.
-    known: HashMap<u64, Option<Arc<Allocation>>>,
+    /// By address.
+    claims: Claims<Allocation>,
     of_devices: BTreeMap<usize, Bytes>,
-}
-
-/// Bytes of a device.
-#[derive(Debug, Default, Clone, Copy)]
-struct Bytes {
-    now: u64,
-    most: u64,
 }
 
 impl GraphMemory {
@@ -69,7 +63,7 @@ impl GraphMemory {
     }
 
     fn knows(&self, address: u64) -> bool {
-        self.is_used.load(Relaxed) && self.lock().known.contains_key(&address)
+        self.is_used.load(Relaxed) && self.lock().claims.knows(address)
     }
 
     /// Frees what a graph has allocated and the program has claimed; false if the address is of no graph.
@@ -80,9 +74,9 @@ impl GraphMemory {
         if !self.knows(address) {
             return Ok(false);
         }
-        let claim = self.lock().known.get_mut(&address).and_then(Option::take);
+        let claim = self.lock().claims.unclaim(address);
         // Outside the lock, which an end takes.
-        claim.map(drop).ok_or(CUresult::INVALID_VALUE)?;
+        claim.map(drop)?;
         Ok(true)
     }
 
@@ -96,34 +90,15 @@ impl GraphMemory {
         if !self.is_used.load(Relaxed) {
             return Ok(Vec::new());
         }
-        let (mut allocated, mut freed) = (HashMap::new(), HashSet::new());
+        let mut launch = Launch::default();
         for step in steps {
             match &step.operation {
-                Operation::Allocate(allocation) => {
-                    allocated.insert(allocation.address, Arc::clone(allocation));
-                }
-                Operation::Free(address) => drop(freed.insert(*address)),
+                Operation::Allocate(allocation) => launch.allocates(allocation.address, allocation),
+                Operation::Free(address) => launch.frees(*address),
                 _ => {}
             }
         }
-        let mut state = self.lock();
-        let known = &mut state.known;
-        let is_claimed = |address: &u64| known.get(address).is_some_and(Option::is_some);
-        let again = allocated.keys().any(is_claimed) && !frees_first;
-        let mut elsewhere = freed
-            .iter()
-            .filter(|address| !allocated.contains_key(address));
-        if again || !elsewhere.all(is_claimed) {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        let claim = |(address, allocation)| known.insert(address, Some(allocation)).flatten();
-        let mut ended: Vec<_> = allocated.into_iter().filter_map(claim).collect();
-        ended.extend(
-            freed
-                .iter()
-                .filter_map(|address| known.get_mut(address)?.take()),
-        );
-        Ok(ended)
+        self.lock().claims.launch(launch, frees_first)
     }
 }
 
@@ -135,10 +110,8 @@ impl Allocation {
         let memory = &objects.graph_memory;
         memory.is_used.store(true, Relaxed);
         let mut state = memory.lock();
-        state.known.insert(address, None);
-        let bytes = state.of_devices.entry(device).or_default();
-        bytes.now += size;
-        bytes.most = bytes.most.max(bytes.now);
+        state.claims.add(address);
+        state.of_devices.entry(device).or_default().add(size);
         Ok(Arc::new(Self {
             address,
             size,
@@ -154,10 +127,9 @@ impl Drop for Allocation {
         };
         {
             let mut state = session.objects.graph_memory.lock();
-            state.known.remove(&self.address);
-            if let Some(bytes) = state.of_devices.get_mut(&self.device) {
-                bytes.now -= self.size;
-            }
+            state.claims.remove(self.address);
+            let bytes = state.of_devices.entry(self.device).or_default();
+            bytes.take(self.size);
         }
         if let Err(error) = session.objects.memory.free(session, self.address) {
             log::debug!("memory of a graph went before it: {error}");
@@ -265,21 +237,18 @@ pub(crate) unsafe fn cuGraphMemFreeNodeGetParams(
     unsafe { answer(dptr_out, found) }
 }
 
-/// A device's bytes, and whether an attribute is of the most there were. What is used is all that is reserved.
-fn counted(
-    session: &Session,
+/// What is done with a device's bytes.
+fn with_bytes<T>(
     device: CUdevice,
-    attribute: CUgraphMem_attribute,
-) -> Result<(usize, bool), CUresult> {
+    what: impl FnOnce(&mut Bytes) -> Result<T, CUresult>,
+) -> Result<T, CUresult> {
+    let session = session::get()?;
     let device = usize::try_from(device).map_err(|_| CUresult::INVALID_DEVICE)?;
     if device >= session.devices.len() {
         return Err(CUresult::INVALID_DEVICE);
     }
-    match attribute {
-        0 | 2 => Ok((device, false)),
-        1 | 3 => Ok((device, true)),
-        _ => Err(CUresult::INVALID_VALUE),
-    }
+    let mut state = session.objects.graph_memory.lock();
+    what(state.of_devices.entry(device).or_default())
 }
 
 pub(crate) unsafe fn cuDeviceGetGraphMemAttribute(
@@ -287,15 +256,9 @@ pub(crate) unsafe fn cuDeviceGetGraphMemAttribute(
     attr: CUgraphMem_attribute,
     value: *mut c_void,
 ) -> CUresult {
-    let found = || {
-        let session = session::get()?;
-        let (device, is_most) = counted(session, device, attr)?;
-        let state = session.objects.graph_memory.lock();
-        let bytes = state.of_devices.get(&device).copied().unwrap_or_default();
-        Ok(if is_most { bytes.most } else { bytes.now })
-    };
+    let found = with_bytes(device, |bytes| bytes.attribute(attr));
     // SAFETY: the caller passes a place for a number.
-    unsafe { answer(value.cast::<u64>(), found()) }
+    unsafe { answer(value.cast::<u64>(), found) }
 }
 
 pub(crate) unsafe fn cuDeviceSetGraphMemAttribute(
@@ -306,20 +269,11 @@ pub(crate) unsafe fn cuDeviceSetGraphMemAttribute(
     code((|| {
         // SAFETY: the caller passes a number.
         let value: u64 = unsafe { given(value.cast_const()) }?;
-        let session = session::get()?;
-        let (device, is_most) = counted(session, device, attr)?;
-        // A high-water mark can only be begun anew.
-        if !is_most || value != 0 {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        let mut state = session.objects.graph_memory.lock();
-        let bytes = state.of_devices.entry(device).or_default();
-        bytes.most = bytes.now;
-        Ok(())
+        with_bytes(device, |bytes| bytes.set_attribute(attr, value))
     })())
 }
 
 pub(crate) unsafe fn cuDeviceGraphMemTrim(device: CUdevice) -> CUresult {
     // Nothing is kept that no graph has.
-    code(session::get().and_then(|session| counted(session, device, 0).map(drop)))
+    code(with_bytes(device, |_| Ok(())))
 }

@@ -14,8 +14,6 @@
 //! The driver's functions read and write through pointers that their caller passed; see [`crate::entry`].
 
 use core::ffi::c_void;
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use driver_api::abi::{
@@ -31,6 +29,7 @@ use crate::state::{Driver, driver};
 use crate::stream::Operation;
 use crate::threads::lock;
 use driver_api::graph_layout::{AllocationParameters, AnyParameters};
+use driver_api::graph_memory::{Bytes, Claims, Launch};
 
 /// `CU_GRAPH_NODE_TYPE_MEM_ALLOC`
 const ALLOCATES: u32 = 10;
@@ -46,67 +45,50 @@ pub(crate) struct Allocation {
 }
 
 /// What is known of graphs' memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct GraphMemory {
-    /// The allocations that there are by the names of their regions, with those that are claimed.
-    known: Mutex<HashMap<u64, Option<Arc<Allocation>>>>,
-    /// By device: bytes now, and at most.
-    bytes: Vec<[AtomicU64; 2]>,
+    /// By the names of their regions.
+    claims: Mutex<Claims<Allocation>>,
+    of_devices: Vec<Mutex<Bytes>>,
 }
 
 impl GraphMemory {
     pub(crate) fn new(devices: usize) -> Self {
         Self {
-            known: Mutex::default(),
-            bytes: (0..devices).map(|_| Default::default()).collect(),
+            claims: Mutex::default(),
+            of_devices: (0..devices).map(|_| Mutex::default()).collect(),
         }
     }
 
     /// Whether a region is of a graph.
     pub(crate) fn knows(&self, id: u64) -> bool {
-        lock(&self.known).contains_key(&id)
+        lock(&self.claims).knows(id)
     }
 
     /// Takes the program's claim, which ends when it is dropped: the program frees what a graph has allocated.
     pub(crate) fn unclaim(&self, id: u64) -> Result<Arc<Allocation>, CUresult> {
-        let mut known = lock(&self.known);
-        let claim = known.get_mut(&id).and_then(Option::take);
-        claim.ok_or(CUresult::INVALID_VALUE)
+        lock(&self.claims).unclaim(id)
     }
 
-    /// Before a launch: claims what it allocates and leaves, and takes the claims of what it frees. `frees_first` allows what is claimed to
+    /// Before a launch: claims what it allocates and leaves, and takes the claims that end behind it. `frees_first` allows what is claimed to
     /// be allocated again.
     pub(super) fn launch(
         &self,
         steps: &[Step],
         frees_first: bool,
     ) -> Result<Vec<Arc<Allocation>>, CUresult> {
-        let operations = steps.iter().map(|step| &step.operation);
-        let (mut allocated, mut freed) = (HashMap::new(), HashSet::new());
-        for operation in operations {
-            match operation {
-                Operation::Allocate(allocation) => {
-                    allocated.insert(allocation.id, Arc::clone(allocation));
-                }
-                Operation::Free(_, id) => drop(freed.insert(*id)),
+        let mut launch = Launch::default();
+        for step in steps {
+            match &step.operation {
+                Operation::Allocate(allocation) => launch.allocates(allocation.id, allocation),
+                Operation::Free(_, id) => launch.frees(*id),
                 _ => {}
             }
         }
-        if allocated.is_empty() && freed.is_empty() {
+        if launch.is_empty() {
             return Ok(Vec::new());
         }
-        let mut known = lock(&self.known);
-        let is_claimed = |id: &u64| known.get(id).is_some_and(Option::is_some);
-        let again = allocated.keys().any(is_claimed) && !frees_first;
-        let mut elsewhere = freed.iter().filter(|id| !allocated.contains_key(id));
-        if again || !elsewhere.all(is_claimed) {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        for (id, allocation) in &allocated {
-            known.insert(*id, Some(Arc::clone(allocation)));
-        }
-        let claims = freed.iter().filter_map(|id| known.get_mut(id)?.take());
-        Ok(claims.collect())
+        lock(&self.claims).launch(launch, frees_first)
     }
 }
 
@@ -115,10 +97,8 @@ impl Allocation {
         let driver = driver()?;
         let address = driver.memory.allocate(driver, context, size)?;
         let (id, device) = (driver.memory.plain_at(address)?, context.device);
-        lock(&driver.graph_memory.known).insert(id, None);
-        let [now, most] = &driver.graph_memory.bytes[device];
-        let bytes = now.fetch_add(size, Ordering::Relaxed) + size;
-        most.fetch_max(bytes, Ordering::Relaxed);
+        lock(&driver.graph_memory.claims).add(id);
+        lock(&driver.graph_memory.of_devices[device]).add(size);
         Ok(Arc::new(Self {
             address,
             size,
@@ -138,8 +118,8 @@ impl Allocation {
 impl Drop for Allocation {
     fn drop(&mut self) {
         if let Ok(driver) = driver() {
-            lock(&driver.graph_memory.known).remove(&self.id);
-            driver.graph_memory.bytes[self.device][0].fetch_sub(self.size, Ordering::Relaxed);
+            lock(&driver.graph_memory.claims).remove(self.id);
+            lock(&driver.graph_memory.of_devices[self.device]).take(self.size);
             // Something that runs may touch it still.
             crate::pool::hold(driver, self.device, (self.address, self.id));
         }
@@ -266,18 +246,9 @@ pub(crate) unsafe fn cuGraphMemFreeNodeGetParams(
     }
 }
 
-/// The bytes now and at most, and whether `attribute` is of the latter. What is used is all that is reserved.
-fn counted(
-    driver: &Driver,
-    device: CUdevice,
-    attribute: CUgraphMem_attribute,
-) -> Result<(&[AtomicU64; 2], bool), CUresult> {
-    let bytes = &driver.graph_memory.bytes[driver.device(device)?];
-    match attribute {
-        0 | 2 => Ok((bytes, false)),
-        1 | 3 => Ok((bytes, true)),
-        _ => Err(CUresult::INVALID_VALUE),
-    }
+/// A device's bytes.
+fn bytes_of(driver: &Driver, device: CUdevice) -> Result<&Mutex<Bytes>, CUresult> {
+    Ok(&driver.graph_memory.of_devices[driver.device(device)?])
 }
 
 pub(crate) unsafe fn cuDeviceGetGraphMemAttribute(
@@ -286,8 +257,8 @@ pub(crate) unsafe fn cuDeviceGetGraphMemAttribute(
     value: *mut c_void,
 ) -> CUresult {
     let found = || {
-        let (bytes, is_most) = counted(driver()?, device, attr)?;
-        Ok(bytes[usize::from(is_most)].load(Ordering::Relaxed))
+        let driver = driver()?;
+        lock(bytes_of(driver, device)?).attribute(attr)
     };
     // SAFETY: the caller passes a place for a number.
     unsafe { answer(value.cast::<u64>(), found()) }
@@ -301,13 +272,8 @@ pub(crate) unsafe fn cuDeviceSetGraphMemAttribute(
     let set = || {
         // SAFETY: the caller passes a number.
         let value: u64 = unsafe { given(value) }?;
-        let ([now, most], is_most) = counted(driver()?, device, attr)?;
-        // A high-water mark can only be begun anew.
-        if !is_most || value != 0 {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        most.store(now.load(Ordering::Relaxed), Ordering::Relaxed);
-        Ok(())
+        let driver = driver()?;
+        lock(bytes_of(driver, device)?).set_attribute(attr, value)
     };
     done(set())
 }
