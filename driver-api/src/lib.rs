@@ -14,6 +14,7 @@
 
 pub mod abi;
 pub mod array;
+pub mod copy_batch;
 pub mod copy_layout;
 pub mod device_graph;
 pub mod fresh;

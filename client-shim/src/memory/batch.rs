@@ -14,7 +14,8 @@ use std::sync::Arc;
 use driver_api::abi::{
     CUDA_MEMCPY3D_BATCH_OP, CUdeviceptr, CUmemcpyAttributes, CUresult, CUstream,
 };
-use driver_api::copy_layout::{SourceOrder, attributes_of_batch};
+use driver_api::copy_batch::{Lines, Refused, boxes};
+use driver_api::copy_layout::SourceOrder;
 use driver_api::per_thread;
 
 use super::copy::{self, UNIFIED};
@@ -24,15 +25,6 @@ use crate::entry::code;
 use crate::graph::Operation;
 use crate::session::{self, Session};
 use crate::stream::{self, Stream};
-
-/// Why a batch is refused, and the number of the copy that is wrong; `usize::MAX` where it is none.
-struct Refused(CUresult, usize);
-
-impl From<CUresult> for Refused {
-    fn from(error: CUresult) -> Self {
-        Self(error, usize::MAX)
-    }
-}
 
 /// A copy, and when its source may be read.
 type Ordered = (BoxCopy, SourceOrder);
@@ -93,68 +85,6 @@ unsafe fn batch(
     error
 }
 
-/// # Safety
-/// `elements` is null or has `count` elements.
-unsafe fn elements<T: Copy>(elements: *mut T, count: usize) -> Result<Vec<T>, CUresult> {
-    let first = out(elements)?;
-    if count == 0 {
-        return Err(CUresult::INVALID_VALUE);
-    }
-    // SAFETY: the caller's promise.
-    let element = |index| unsafe { first.add(index).read() };
-    Ok((0..count).map(element).collect())
-}
-
-fn line(
-    session: &Session,
-    (destination, source, size): (CUdeviceptr, CUdeviceptr, usize),
-    attributes: &CUmemcpyAttributes,
-) -> Result<Ordered, CUresult> {
-    let order = attributes.order()?;
-    let (to, from) = ((UNIFIED, destination), (UNIFIED, source));
-    Ok((BoxCopy::linear(session, to, from, size)?, order))
-}
-
-/// The arrays of a batch of copies in a row.
-struct Lines {
-    destinations: *mut CUdeviceptr,
-    sources: *mut CUdeviceptr,
-    sizes: *mut usize,
-    count: usize,
-    attributes: *mut CUmemcpyAttributes,
-    first: *mut usize,
-    attribute_count: usize,
-}
-
-impl Lines {
-    /// # Safety
-    /// The arrays have as many elements as it says, or are null.
-    unsafe fn copies(&self, session: &Session) -> Result<Vec<Ordered>, Refused> {
-        // SAFETY: the caller's promise.
-        let (destinations, sources, sizes) = unsafe {
-            (
-                elements(self.destinations, self.count)?,
-                elements(self.sources, self.count)?,
-                elements(self.sizes, self.count)?,
-            )
-        };
-        // SAFETY: as above.
-        let (attributes, first) = unsafe {
-            (
-                elements(self.attributes, self.attribute_count)?,
-                elements(self.first, self.attribute_count)?,
-            )
-        };
-        let each = attributes_of_batch(self.count, &attributes, &first)?;
-        let lines = destinations.into_iter().zip(sources).zip(sizes).zip(each);
-        let ordered = |(index, (((to, from), size), attributes))| {
-            let described = line(session, (to, from, size), attributes);
-            described.map_err(|error| Refused(error, index))
-        };
-        lines.enumerate().map(ordered).collect()
-    }
-}
-
 #[expect(clippy::too_many_arguments, reason = "the driver's signature")]
 pub(crate) unsafe fn cuMemcpyBatchAsync(
     dsts: *mut CUdeviceptr,
@@ -177,7 +107,11 @@ pub(crate) unsafe fn cuMemcpyBatchAsync(
         attribute_count: num_attrs,
     };
     // SAFETY: the API's contract.
-    unsafe { batch(stream, fail_idx, |session| lines.copies(session)) }
+    unsafe {
+        batch(stream, fail_idx, |session| {
+            lines.copies(|to, from, size| line(session, to, from, size))
+        })
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "the driver's signature")]
@@ -200,26 +134,13 @@ pub(crate) unsafe fn cuMemcpyBatchAsync_v2(
     }
 }
 
-/// # Safety
-/// `operations` is null or has `count` elements.
-unsafe fn boxes(
+fn line(
     session: &Session,
-    operations: *mut CUDA_MEMCPY3D_BATCH_OP,
-    count: usize,
-    flags: c_ulonglong,
-) -> Result<Vec<Ordered>, Refused> {
-    if flags != 0 {
-        return Err(CUresult::INVALID_VALUE.into());
-    }
-    // SAFETY: the caller's promise.
-    let operations = unsafe { elements(operations, count) }?;
-    let ordered = |(index, operation): (usize, CUDA_MEMCPY3D_BATCH_OP)| {
-        let described = operation
-            .plain()
-            .and_then(|(description, order)| Ok((BoxCopy::new(session, description)?, order)));
-        described.map_err(|error| Refused(error, index))
-    };
-    operations.into_iter().enumerate().map(ordered).collect()
+    destination: CUdeviceptr,
+    source: CUdeviceptr,
+    size: usize,
+) -> Result<BoxCopy, CUresult> {
+    BoxCopy::linear(session, (UNIFIED, destination), (UNIFIED, source), size)
 }
 
 pub(crate) unsafe fn cuMemcpy3DBatchAsync(
@@ -232,7 +153,9 @@ pub(crate) unsafe fn cuMemcpy3DBatchAsync(
     // SAFETY: the API's contract.
     unsafe {
         batch(stream, fail_idx, |session| {
-            boxes(session, op_list, num_params, flags)
+            boxes(op_list, num_params, flags, |copy| {
+                BoxCopy::new(session, copy)
+            })
         })
     }
 }
@@ -256,8 +179,8 @@ pub(crate) unsafe fn cuMemcpyWithAttributesAsync(
 ) -> CUresult {
     code(describe_and_put(stream, |session| {
         // SAFETY: the API's contract.
-        let attributes = unsafe { out(attr)?.read() };
-        Ok(vec![line(session, (dst, src, size), &attributes)?])
+        let order = unsafe { out(attr)?.read() }.order()?;
+        Ok(vec![(line(session, dst, src, size)?, order)])
     }))
 }
 
@@ -268,7 +191,7 @@ pub(crate) unsafe fn cuMemcpy3DWithAttributesAsync(
 ) -> CUresult {
     code(describe_and_put(stream, |session| {
         // SAFETY: the API's contract.
-        let described = unsafe { boxes(session, op, 1, flags) };
+        let described = unsafe { boxes(op, 1, flags, |copy| BoxCopy::new(session, copy)) };
         described.map_err(|Refused(error, _)| error)
     }))
 }

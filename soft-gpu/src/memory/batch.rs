@@ -10,22 +10,14 @@
 use core::ffi::c_ulonglong;
 
 use driver_api::abi::{
-    CUDA_MEMCPY3D_BATCH_OP, CUdeviceptr, CUmemcpyAttributes, CUresult, CUstream,
+    CUDA_MEMCPY3D, CUDA_MEMCPY3D_BATCH_OP, CUdeviceptr, CUmemcpyAttributes, CUresult, CUstream,
 };
-use driver_api::copy_layout::{SourceOrder, attributes_of_batch};
+use driver_api::copy_batch::{Lines, Refused, boxes, elements};
+use driver_api::copy_layout::SourceOrder;
 use driver_api::per_thread;
 
 use super::copy::{self, When, copy};
 use crate::entry::{answer_if_asked, done};
-
-/// Why a batch is refused, and the number of the copy that is wrong; `usize::MAX` where it is none.
-struct Refused(CUresult, usize);
-
-impl From<CUresult> for Refused {
-    fn from(error: CUresult) -> Self {
-        Self(error, usize::MAX)
-    }
-}
 
 /// A copy, and when its source may be read.
 type Ordered = (copy::Copy, SourceOrder);
@@ -50,63 +42,6 @@ fn put_all(
         put(described, stream)?;
     }
     Ok(())
-}
-
-/// # Safety
-///
-/// `elements` is null or has `count` elements.
-unsafe fn elements<T: Copy>(elements: *const T, count: usize) -> Result<Vec<T>, CUresult> {
-    if elements.is_null() || count == 0 {
-        return Err(CUresult::INVALID_VALUE);
-    }
-    // SAFETY: by contract.
-    Ok((0..count)
-        .map(|index| unsafe { elements.add(index).read_unaligned() })
-        .collect())
-}
-
-/// The arrays of a batch of copies in a row.
-struct Lines {
-    destinations: *const CUdeviceptr,
-    sources: *const CUdeviceptr,
-    sizes: *const usize,
-    count: usize,
-    attributes: *const CUmemcpyAttributes,
-    first: *const usize,
-    attribute_count: usize,
-}
-
-impl Lines {
-    /// # Safety
-    ///
-    /// The arrays have as many elements as it says, or are null.
-    unsafe fn copies(&self) -> Result<Vec<Ordered>, Refused> {
-        // SAFETY: by contract.
-        let (destinations, sources, sizes) = unsafe {
-            (
-                elements(self.destinations, self.count)?,
-                elements(self.sources, self.count)?,
-                elements(self.sizes, self.count)?,
-            )
-        };
-        // SAFETY: as above.
-        let (attributes, first) = unsafe {
-            (
-                elements(self.attributes, self.attribute_count)?,
-                elements(self.first, self.attribute_count)?,
-            )
-        };
-        let each = attributes_of_batch(self.count, &attributes, &first)?;
-        let lines = destinations.into_iter().zip(sources).zip(sizes).zip(each);
-        let ordered = |(index, (((to, from), size), attributes)): (usize, _)| {
-            let described = |attributes: &CUmemcpyAttributes| {
-                let order = attributes.order()?;
-                Ok((copy::Copy::unified(to, from, size)?, order))
-            };
-            described(attributes).map_err(|error| Refused(error, index))
-        };
-        lines.enumerate().map(ordered).collect()
-    }
 }
 
 /// The answer of a call that tells which copy is wrong.
@@ -147,7 +82,12 @@ pub(crate) unsafe fn cuMemcpyBatchAsync(
         attribute_count: num_attrs,
     };
     // SAFETY: the caller passes arrays of these lengths, and a place for a number or null.
-    unsafe { answer_with(fail_idx, put_all(stream, || lines.copies())) }
+    unsafe {
+        answer_with(
+            fail_idx,
+            put_all(stream, || lines.copies(copy::Copy::unified)),
+        )
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "the driver's signature")]
@@ -170,27 +110,10 @@ pub(crate) unsafe fn cuMemcpyBatchAsync_v2(
     }
 }
 
-/// # Safety
-///
-/// `operations` is null or has `count` elements.
-unsafe fn boxes(
-    operations: *const CUDA_MEMCPY3D_BATCH_OP,
-    count: usize,
-    flags: c_ulonglong,
-) -> Result<Vec<Ordered>, Refused> {
-    if flags != 0 {
-        return Err(CUresult::INVALID_VALUE.into());
-    }
-    // SAFETY: by contract.
-    let operations = unsafe { elements(operations, count) }?;
-    let ordered = |(index, operation): (usize, CUDA_MEMCPY3D_BATCH_OP)| {
-        let described = operation.plain().and_then(|(description, order)| {
-            // SAFETY: a description, of our own.
-            Ok((unsafe { copy::Copy::described(&description) }?, order))
-        });
-        described.map_err(|error| Refused(error, index))
-    };
-    operations.into_iter().enumerate().map(ordered).collect()
+/// A description of our own.
+fn described(description: CUDA_MEMCPY3D) -> Result<copy::Copy, CUresult> {
+    // SAFETY: it is right here.
+    unsafe { copy::Copy::described(&description) }
 }
 
 pub(crate) unsafe fn cuMemcpy3DBatchAsync(
@@ -202,7 +125,7 @@ pub(crate) unsafe fn cuMemcpy3DBatchAsync(
 ) -> CUresult {
     // SAFETY: the caller passes an array of this length, and a place for a number or null.
     unsafe {
-        let result = put_all(stream, || boxes(op_list, num_params, flags));
+        let result = put_all(stream, || boxes(op_list, num_params, flags, described));
         answer_with(fail_idx, result)
     }
 }
@@ -240,10 +163,9 @@ pub(crate) unsafe fn cuMemcpy3DWithAttributesAsync(
 ) -> CUresult {
     let run = || {
         // SAFETY: the caller passes one operation.
-        let described = unsafe { boxes(op, 1, flags) }.map_err(|Refused(error, _)| error)?;
-        described
-            .into_iter()
-            .try_for_each(|described| put(described, stream))
+        let copies =
+            unsafe { boxes(op, 1, flags, described) }.map_err(|Refused(error, _)| error)?;
+        copies.into_iter().try_for_each(|copy| put(copy, stream))
     };
     done(run())
 }
