@@ -133,6 +133,35 @@ static void unmapped() {
     (void)call("cuMemHostUnregister", own);
 }
 
+// A graph whose kernel names pinned memory that is given back and pinned again at the same place, which its launches then reach.
+static void in_a_graph() {
+    unsigned *words = nullptr;
+    const size_t bytes = 1 << 16;
+    void *own = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(own != MAP_FAILED);
+    words = (unsigned *)own;
+    CUgraph graph = nullptr;
+    CUgraphExec exec = nullptr;
+    OK("cuMemHostRegister_v2", own, bytes, (unsigned)CU_MEMHOSTREGISTER_DEVICEMAP);
+    OK("cuStreamBeginCapture_v2", stream, CU_STREAM_CAPTURE_MODE_GLOBAL);
+    launch(address(words + 1024), address(words), 1024, 4);
+    OK("cuStreamEndCapture", stream, &graph);
+    OK("cuGraphInstantiateWithFlags", &exec, graph, 0ull);
+    for (unsigned round = 1; round <= 4; round++) {
+        for (unsigned i = 0; i < 1024; i++) words[i] = i * round;
+        OK("cuGraphLaunch", exec, stream);
+        OK("cuStreamSynchronize", stream);
+        for (unsigned i = 0; i < 1024; i++) REQUIRE(words[1024 + i] == i * round * 4 + 5);
+        if (round < 3) continue;
+        OK("cuMemHostUnregister", own);
+        OK("cuMemHostRegister_v2", own, bytes, (unsigned)CU_MEMHOSTREGISTER_DEVICEMAP);
+    }
+    OK("cuMemHostUnregister", own);
+    OK("cuGraphExecDestroy", exec);
+    OK("cuGraphDestroy", graph);
+    munmap(own, bytes);
+}
+
 // Copies and fills take it as memory of the device, at their place in the stream.
 static void copied() {
     const unsigned n = 50000;
@@ -214,6 +243,7 @@ int main(int count, char **arguments) {
     both_ways(300000);
     side_by_side();
     registered();
+    in_a_graph();
     unmapped();
     copied();
     flags();

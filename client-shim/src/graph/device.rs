@@ -28,8 +28,8 @@ const PART_BYTES: usize = 512 << 10;
 pub(super) enum OnDevice {
     /// Nothing; whether these steps were launched already.
     NotYet { was_launched: bool },
-    /// The graph of this number, in a context.
-    Made { id: u32, context: u32 },
+    /// The graph of this number, in a context; what its kernels name was mapped when so much had been pinned.
+    Made { id: u32, context: u32, pinned: u64 },
     /// It cannot be one.
     Never,
 }
@@ -42,7 +42,7 @@ impl OnDevice {
     /// The steps have changed.
     pub(super) fn changed(&mut self, session: &Session) -> Result<(), CUresult> {
         match std::mem::replace(self, Self::NEW) {
-            Self::Made { id, context } => {
+            Self::Made { id, context, .. } => {
                 session.post_in(context, |_| GpurunGraphEnd::new(id), &[])
             }
             Self::NotYet { .. } | Self::Never => Ok(()),
@@ -67,12 +67,32 @@ impl OnDevice {
             Self::NotYet { was_launched: true } => *self = make(session, stream.context, steps),
             Self::Made { .. } => {}
         }
-        match *self {
-            Self::Made { id, context } if context == stream.context => {
-                let request = GpurunGraphLaunch::new(id, stream.wire_id());
+        match self {
+            Self::Made {
+                id,
+                context,
+                pinned,
+            } if *context == stream.context => {
+                let count = session.objects.memory.host.count();
+                if *pinned != count {
+                    map_named(session, steps);
+                    *pinned = count;
+                }
+                let request = GpurunGraphLaunch::new(*id, stream.wire_id());
                 session.post_work(stream, &request, &[]).map(|()| true)
             }
             _ => Ok(false),
+        }
+    }
+}
+
+/// Lets the device reach the pinned memory that kernels name, as the call of each would.
+fn map_named(session: &Session, steps: &[Step]) {
+    for step in steps.iter().filter(|step| step.is_enabled) {
+        match (step.child(), &step.operation) {
+            (Some(child), _) => map_named(session, child),
+            (None, Operation::Kernel(kernel)) => kernel.map_named(session),
+            (None, _) => {}
         }
     }
 }
@@ -98,7 +118,12 @@ fn make(session: &Session, context: u32, steps: &[Step]) -> OnDevice {
     match parts.enumerate().try_for_each(send) {
         Ok(()) if !list.bytes.is_empty() => {
             log::debug!("a graph of {} nodes is made at the server", list.count);
-            OnDevice::Made { id, context }
+            // The calls of the launch before have mapped what was pinned then; whatever was pinned since is looked for.
+            OnDevice::Made {
+                id,
+                context,
+                pinned: 0,
+            }
         }
         Ok(()) => OnDevice::Never,
         Err(error) => {

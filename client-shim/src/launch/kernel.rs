@@ -195,6 +195,11 @@ impl Kernel {
         (self.request(StreamId(0)), &self.rest)
     }
 
+    /// Lets the device reach the pinned memory that the parameters name.
+    pub(crate) fn map_named(&self, session: &Session) {
+        session.objects.memory.map_named(session, self.parameters());
+    }
+
     /// What a launch that is not plain is known by.
     fn special(&self) -> Option<Box<SpecialLaunch>> {
         let count = self.shape.attributes.len();
@@ -211,8 +216,7 @@ impl Kernel {
 
     /// Launches: posted where the driver has accepted such a launch before, else asked.
     pub(crate) fn post(&self, session: &Session, stream: &Stream) -> Result<(), CUresult> {
-        let memory = &session.objects.memory;
-        memory.map_named(session, self.parameters());
+        self.map_named(session);
         let Shape {
             block,
             shared_bytes,

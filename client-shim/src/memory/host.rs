@@ -11,7 +11,7 @@
 
 use core::ffi::{c_uint, c_void};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use driver_api::abi::{CUdeviceptr, CUresult};
@@ -79,12 +79,27 @@ pub(crate) fn wait_for_landings(session: &Session, landing: &[Landing]) -> Resul
 }
 
 /// All pinned ranges, and the copies that will still land in them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HostMemory {
-    /// Something was pinned at some time.
-    is_any: AtomicBool,
+    /// Between these two is all that was ever pinned: read at each launch, without the lock.
+    lowest: AtomicUsize,
+    highest: AtomicUsize,
+    /// How often something was pinned.
+    count: AtomicU64,
     ranges: Mutex<BTreeMap<usize, Pinned>>,
     landing: Mutex<Vec<Landing>>,
+}
+
+impl Default for HostMemory {
+    fn default() -> Self {
+        Self {
+            lowest: AtomicUsize::new(usize::MAX),
+            highest: AtomicUsize::new(0),
+            count: AtomicU64::new(0),
+            ranges: Mutex::default(),
+            landing: Mutex::default(),
+        }
+    }
 }
 
 impl HostMemory {
@@ -101,14 +116,14 @@ impl HostMemory {
         inside.then_some(*pinned)
     }
 
-    /// From the first to the last address that is pinned.
-    pub(crate) fn bounds(&self) -> Option<std::ops::Range<usize>> {
-        if !self.is_any.load(Relaxed) {
-            return None;
-        }
-        let ranges = self.ranges();
-        let (first, last) = (ranges.values().next()?, ranges.values().next_back()?);
-        Some(first.start..last.start + last.size)
+    /// What holds all that was ever pinned; empty if nothing was.
+    pub(crate) fn bounds(&self) -> std::ops::Range<usize> {
+        self.lowest.load(Relaxed)..self.highest.load(Relaxed)
+    }
+
+    /// How often something was pinned: as long as it is the same, no address has become pinned.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Relaxed)
     }
 
     fn insert(&self, pinned: Pinned) -> Result<(), CUresult> {
@@ -118,7 +133,9 @@ impl HostMemory {
             return Err(CUresult::HOST_MEMORY_ALREADY_REGISTERED);
         }
         ranges.insert(pinned.start, pinned);
-        self.is_any.store(true, Relaxed);
+        self.lowest.fetch_min(pinned.start, Relaxed);
+        self.highest.fetch_max(pinned.start + pinned.size, Relaxed);
+        self.count.fetch_add(1, Relaxed);
         Ok(())
     }
 

@@ -505,9 +505,10 @@ impl super::Memory {
     ///
     /// Cost: nothing without pinned memory; else a look-up for each word that is an address of it.
     pub(crate) fn map_named(&self, session: &Session, parameters: &[u8]) {
-        let Some(bounds) = self.host.bounds() else {
+        let bounds = self.host.bounds();
+        if bounds.is_empty() {
             return;
-        };
+        }
         for word in parameters.chunks_exact(size_of::<usize>()) {
             let address = usize::from_le_bytes(word.try_into().unwrap_or_default());
             if bounds.contains(&address)
