@@ -15,14 +15,12 @@ use driver_api::abi::{CUfunction, CUlaunchConfig, CUoccupancyB2DSize, CUresult};
 use crate::context::current;
 use crate::device::Limits;
 use crate::entry::{answer, answer_if_asked};
-use crate::exec::ProgramAttributes;
+use crate::exec::{ProgramAttributes, REGISTER_UNIT};
 use crate::launch::shape_of;
 use crate::module::find_function;
 use crate::state::driver;
 
 const WARP: u32 = 32;
-/// Registers are handed out to a warp in this unit.
-const REGISTER_UNIT: u32 = 256;
 
 /// Blocks of a kernel that one multiprocessor holds.
 pub(crate) fn blocks(

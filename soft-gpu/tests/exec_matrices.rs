@@ -670,6 +670,32 @@ fn check_wmma(case: &Case, layouts: [&str; 4], counts: [usize; 4]) {
     }
 }
 
+/// Lines of single bits that do not begin at whole words.
+#[test]
+fn wmma_of_misaligned_lines_is_a_fault() {
+    const TEXT: &str = "
+.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry k(.param .u64 pa)
+{
+    .reg .b32 %a<1>;
+    .reg .b64 %p<1>;
+    ld.param.u64 %p0, [pa];
+    wmma.load.a.sync.aligned.row.m8n8k128.global.b1 {%a0}, [%p0], 7;
+    st.global.b32 [%p0], %a0;
+    ret;
+}
+";
+    for kernel in kernels(TEXT, "k") {
+        let mut words = vec![0u32; 64];
+        let mut run = Run::new(&kernel, 1, 32);
+        let arguments = [run.buffer(&mut words)];
+        let fault = run.launch(&arguments).unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Misaligned, "on {:?}", kernel.path);
+    }
+}
+
 #[test]
 fn wmma_of_every_shape_type_and_layout() {
     let sizes = [[16, 16, 16], [8, 32, 16], [32, 8, 16]];

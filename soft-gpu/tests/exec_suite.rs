@@ -494,6 +494,54 @@ fn parts_of_a_warp_gather_among_themselves() {
     }
 }
 
+/// Even and odd lanes match 64 bits, which nothing reads afterwards, unlike who the members are.
+const PARTITIONED_WIDE: &str = "
+.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry k(.param .u64 words)
+{
+    .reg .b32 %r<8>;
+    .reg .b64 %rd<6>;
+    .reg .pred %p<3>;
+    ld.param.u64 %rd0, [words];
+    mov.u32 %r0, %tid.x;
+    and.b32 %r1, %r0, 1;
+    setp.ne.u32 %p0, %r1, 0;
+    selp.b32 %r2, 0xaaaaaaaa, 0x55555555, %p0;
+    shr.u32 %r3, %r0, 3;
+    mul.wide.u32 %rd1, %r3, 0x40000001;
+    match.any.sync.b64 %r4, %rd1, %r2;
+    mul.wide.u32 %rd2, %r1, 0x7fffffff;
+    match.all.sync.b64 %r5|%p1, %rd2, %r2;
+    selp.b32 %r5, %r5, 1, %p1;
+    mul.wide.u32 %rd3, %r0, 16;
+    add.u64 %rd4, %rd0, %rd3;
+    st.global.v4.u32 [%rd4], {%r4, %r5, %r2, %r0};
+    ret;
+}
+";
+
+#[test]
+fn parts_of_a_warp_match_wide_values_that_end_there() {
+    for kernel in kernels(PARTITIONED_WIDE, "k") {
+        let mut out = [0u128; 32];
+        let mut run = Run::new(&kernel, 1, 32);
+        let arguments = [run.buffer(&mut out)];
+        run.launch(&arguments).unwrap();
+        for (lane, words) in out.into_iter().enumerate() {
+            let lane = lane as u32;
+            let mine = 0x5555_5555 << (lane % 2);
+            let wanted = [mine & (0xff << (lane / 8 * 8)), mine, mine, lane].map(u32::to_le_bytes);
+            assert_eq!(
+                words.to_le_bytes().as_chunks::<4>().0,
+                wanted,
+                "lane {lane}"
+            );
+        }
+    }
+}
+
 #[test]
 fn bad_programs_end_with_the_right_fault() {
     for kernel in kernels(SUITE, "spin") {

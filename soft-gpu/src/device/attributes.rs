@@ -5,6 +5,7 @@
 use driver_api::image::ComputeCapability;
 use driver_api::soft_usage::{QUEUE_DEPTH_ATTRIBUTE, TAKEN_MIB_ATTRIBUTE};
 
+use crate::exec::REGISTERS_PER_MULTIPROCESSOR;
 use crate::state::Driver;
 
 /// What bounds a launch, by compute capability.
@@ -34,7 +35,7 @@ impl Limits {
             threads_per_block: 1024,
             threads_per_multiprocessor: threads,
             blocks_per_multiprocessor: blocks,
-            registers_per_multiprocessor: 64 << 10,
+            registers_per_multiprocessor: REGISTERS_PER_MULTIPROCESSOR,
             shared_per_block: 48 << 10,
             shared_per_block_opt_in: opt_in,
             shared_per_multiprocessor: shared,

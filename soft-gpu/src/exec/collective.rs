@@ -104,117 +104,131 @@ impl Operation for Gathering {
 }
 
 /// Same for every path: these are rare. Lanes that name the same members are a group; there can be several at a time, as parts of a warp
-/// that was partitioned.
+/// that was partitioned. All is read before anything is written: a result may lie where a source ends.
 ///
 /// # Safety
 ///
 /// As [`Operation::execute`].
 #[inline(never)]
 unsafe fn gather(context: &mut Context<'_>, op: &Op) {
-    let (active, whole) = (context.active, context.whole);
+    if op.count == Gather::Nothing as u8 {
+        return;
+    }
+    let active = context.active;
+    // SAFETY: the caller's promise.
+    let (members, values): ([u32; LANES], [u64; LANES]) = unsafe {
+        (
+            // With one mask for all, the members are the active lanes.
+            match op.e {
+                NONE => [u32::MAX; LANES],
+                row => context.load(row),
+            },
+            match op.count {
+                count if count == Gather::Elect as u8 => [0; LANES],
+                count if count <= Gather::ActiveMask as u8 => match op.a {
+                    NONE => [0; LANES],
+                    row => context.load::<Flag>(row).map(|flag| u64::from(flag.0)),
+                },
+                count if is_wide(count) => context.load(op.a),
+                _ => context.load::<u32>(op.a).map(u64::from),
+            },
+        )
+    };
+    let (mut results, mut flags) = ([0u32; LANES], [Flag(false); LANES]);
+    let mut left = active;
+    while left != 0 {
+        let named = members[left.trailing_zeros() as usize % LANES];
+        let peers = lanes_where(left, |lane| members[lane] == named);
+        gather_group(
+            op.count,
+            &values,
+            Group {
+                peers,
+                members: active & named,
+            },
+            (&mut results, &mut flags),
+        );
+        left &= !peers;
+    }
     // SAFETY: the caller's promise.
     unsafe {
-        // With one mask for all, the members are the active lanes.
-        let members: [u32; LANES] = if op.e == NONE {
-            [u32::MAX; LANES]
-        } else {
-            context.load(op.e)
-        };
-        let mut left = active;
-        while left != 0 {
-            let named = members[left.trailing_zeros() as usize % LANES];
-            let peers = (0..LANES)
-                .filter(|&lane| left >> lane & 1 != 0 && members[lane] == named)
-                .fold(0, |lanes, lane| lanes | 1 << lane);
-            if peers != active {
-                context.activate(peers, 0);
-            }
-            gather_group(context, op, active & named);
-            left &= !peers;
+        context.store(op.d, results);
+        if op.extra[0] != NONE {
+            context.store(op.extra[0], flags);
         }
-    }
-    if context.active != active {
-        context.activate(active, if whole { active } else { 0 });
     }
 }
 
-/// What the active lanes get, of which `group` are the members.
-///
-/// # Safety
-///
-/// As [`Operation::execute`].
-unsafe fn gather_group(context: &mut Context<'_>, op: &Op, group: u32) {
-    let active = context.active;
-    let first = active.trailing_zeros() as usize % LANES;
-    // SAFETY: the caller's promise.
-    unsafe {
-        if op.count == Gather::Nothing as u8 {
+/// Whether it matches 64 bits.
+fn is_wide(count: u8) -> bool {
+    count == Gather::MatchAnyWide as u8 || count == Gather::MatchAllWide as u8
+}
+
+/// Of some lanes, those for which something holds.
+fn lanes_where(lanes: u32, holds: impl Fn(usize) -> bool) -> u32 {
+    (0..LANES)
+        .filter(|&lane| lanes >> lane & 1 != 0 && holds(lane))
+        .fold(0, |set, lane| set | 1 << lane)
+}
+
+/// Lanes that named the same members.
+struct Group {
+    peers: u32,
+    members: u32,
+}
+
+/// What the lanes of a group get.
+fn gather_group(
+    count: u8,
+    values: &[u64; LANES],
+    Group { peers, members }: Group,
+    (results, flags): (&mut [u32; LANES], &mut [Flag; LANES]),
+) {
+    let first = peers.trailing_zeros() as usize % LANES;
+    let equal = |value: u64| lanes_where(members, |lane| values[lane] == value);
+    let of_members = || (0..LANES).filter(|&lane| members >> lane & 1 != 0);
+    let words = || of_members().map(|lane| values[lane] as u32);
+    let signed = || words().map(|word| word as i32);
+    let truth = |is_so: bool| if is_so { u32::MAX } else { 0 };
+    let value = match count {
+        count if count <= Gather::Ballot as u8 => {
+            let bits = lanes_where(members, |lane| values[lane] != 0);
+            match count {
+                count if count == Gather::All as u8 => truth(bits == members),
+                count if count == Gather::Any as u8 => truth(bits != 0),
+                count if count == Gather::Uniform as u8 => truth(bits == members || bits == 0),
+                _ => bits,
+            }
+        }
+        count if count == Gather::ActiveMask as u8 => peers,
+        count if count == Gather::MatchAny as u8 || count == Gather::MatchAnyWide as u8 => {
+            for lane in (0..LANES).filter(|&lane| peers >> lane & 1 != 0) {
+                results[lane] = equal(values[lane]);
+            }
             return;
         }
-        if op.count <= Gather::ActiveMask as u8 {
-            let bits = if op.a == NONE { 0 } else { context.bits(op.a) } & group;
-            let value = match op.count {
-                0 => u32::MAX * u32::from(bits == group),
-                1 => u32::MAX * u32::from(bits != 0),
-                2 => u32::MAX * u32::from(bits == group || bits == 0),
-                3 => bits,
-                _ => active,
-            };
-            return context.store(op.d, [value; LANES]);
+        count if count == Gather::MatchAll as u8 || count == Gather::MatchAllWide as u8 => {
+            let all = equal(values[members.trailing_zeros() as usize % LANES]) == members;
+            for lane in (0..LANES).filter(|&lane| peers >> lane & 1 != 0) {
+                flags[lane] = Flag(all);
+            }
+            if all { members } else { 0 }
         }
-        if op.count == Gather::Elect as u8 {
-            let leader: [Flag; LANES] = std::array::from_fn(|lane| Flag(lane == first));
-            context.store(op.extra[0], leader);
-            return context.store(op.d, [first as u32; LANES]);
+        count if count == Gather::Elect as u8 => {
+            flags[first] = Flag(true);
+            first as u32
         }
-        if op.count <= Gather::MatchAllWide as u8 {
-            return matching(context, op, group);
-        }
-        let values: [u32; LANES] = context.load(op.a);
-        let lanes = (0..LANES)
-            .filter(|&lane| group >> lane & 1 != 0)
-            .map(|lane| values[lane]);
-        let signed = lanes.clone().map(|value| value as i32);
-        let value = match op.count {
-            count if count == Gather::Add as u8 => lanes.fold(0, u32::wrapping_add),
-            count if count == Gather::MinUnsigned as u8 => lanes.min().unwrap_or(0),
-            count if count == Gather::MaxUnsigned as u8 => lanes.max().unwrap_or(0),
-            count if count == Gather::MinSigned as u8 => signed.min().unwrap_or(0) as u32,
-            count if count == Gather::MaxSigned as u8 => signed.max().unwrap_or(0) as u32,
-            count if count == Gather::And as u8 => lanes.fold(u32::MAX, |all, value| all & value),
-            count if count == Gather::Or as u8 => lanes.fold(0, |all, value| all | value),
-            _ => lanes.fold(0, |all, value| all ^ value),
-        };
-        context.store(op.d, [value; LANES]);
-    }
-}
-
-/// # Safety
-///
-/// As [`Operation::execute`].
-unsafe fn matching(context: &mut Context<'_>, op: &Op, group: u32) {
-    let wide = op.count >= Gather::MatchAnyWide as u8;
-    // SAFETY: the caller's promise.
-    unsafe {
-        let values: [u64; LANES] = if wide {
-            context.load(op.a)
-        } else {
-            context.load::<u32>(op.a).map(u64::from)
-        };
-        let equal = |value: u64| {
-            (0..LANES)
-                .filter(|&lane| group >> lane & 1 != 0 && values[lane] == value)
-                .fold(0, |set, lane| set | 1 << lane)
-        };
-        if op.count == Gather::MatchAny as u8 || op.count == Gather::MatchAnyWide as u8 {
-            let masks: [u32; LANES] = std::array::from_fn(|lane| equal(values[lane]));
-            return context.store(op.d, masks);
-        }
-        let all = equal(values[group.trailing_zeros() as usize % LANES]) == group;
-        context.store(op.d, [if all { group } else { 0 }; LANES]);
-        if op.extra[0] != NONE {
-            context.store(op.extra[0], [Flag(all); LANES]);
-        }
+        count if count == Gather::Add as u8 => words().fold(0, u32::wrapping_add),
+        count if count == Gather::MinUnsigned as u8 => words().min().unwrap_or(0),
+        count if count == Gather::MaxUnsigned as u8 => words().max().unwrap_or(0),
+        count if count == Gather::MinSigned as u8 => signed().min().unwrap_or(0) as u32,
+        count if count == Gather::MaxSigned as u8 => signed().max().unwrap_or(0) as u32,
+        count if count == Gather::And as u8 => words().fold(u32::MAX, |all, word| all & word),
+        count if count == Gather::Or as u8 => words().fold(0, |all, word| all | word),
+        _ => words().fold(0, |all, word| all ^ word),
+    };
+    for lane in (0..LANES).filter(|&lane| peers >> lane & 1 != 0) {
+        results[lane] = value;
     }
 }
 

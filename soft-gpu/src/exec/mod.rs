@@ -62,6 +62,10 @@ pub const LOCAL_WINDOW: u64 = 0x7200_0000_0000_0000;
 pub const WINDOW_BYTES: u64 = 1 << 32;
 /// Most threads that one block may have.
 pub const MAX_BLOCK_THREADS: u32 = 1024;
+/// Registers of a multiprocessor, which bound how many warps it holds.
+pub(crate) const REGISTERS_PER_MULTIPROCESSOR: u32 = 64 << 10;
+/// Registers are handed out to a warp in this unit.
+pub(crate) const REGISTER_UNIT: u32 = 256;
 
 /// One kernel launch.
 #[derive(Clone, Copy, Debug)]

@@ -33,7 +33,8 @@ use super::path::Path;
 use super::program::{
     CallSite, Callee, Code, Fixed, Function, Program, ProgramAttributes, Service, ServiceSite,
 };
-use super::{DecodeError, MAX_BLOCK_THREADS};
+use super::rows::LANES;
+use super::{DecodeError, MAX_BLOCK_THREADS, REGISTER_UNIT, REGISTERS_PER_MULTIPROCESSOR};
 
 /// Most operations of a program.
 const MAX_OPERATIONS: usize = 1 << 24;
@@ -381,10 +382,10 @@ fn local_stride(code: &Code) -> Result<u32, String> {
 /// Most registers that a kernel says it has: a block of as many threads as may be launched fits on a multiprocessor, as a compiler for a
 /// device makes sure of.
 fn most_registers(max_threads: u32) -> u32 {
-    const OF_MULTIPROCESSOR: u32 = 1 << 16;
     const MOST: u32 = 255;
-    // Warps take registers in units of 256: eight for each lane.
-    (OF_MULTIPROCESSOR / max_threads.next_multiple_of(32) / 8 * 8).min(MOST)
+    const WARP: u32 = LANES as u32;
+    const UNIT: u32 = REGISTER_UNIT / WARP;
+    (REGISTERS_PER_MULTIPROCESSOR / max_threads.next_multiple_of(WARP) / UNIT * UNIT).min(MOST)
 }
 
 fn attributes(module: &ptx::Module, entry: &ptx::Entry, code: &Code) -> ProgramAttributes {

@@ -202,10 +202,10 @@ fn whole_matrix(
     let (_, _, bits) = fragment.extent();
     let is_one =
         starts.iter().all(|&other| other == start) && strides.iter().all(|&other| other == stride);
-    let line = u64::from(stride) * bits as u64 / 8;
+    let line_bits = u64::from(stride) * bits as u64;
     // Every lane has local memory of its own.
     let is_local = start.wrapping_sub(LOCAL_WINDOW) < WINDOW_BYTES;
-    if !is_one || is_local || (start | line) & (bytes - 1) != 0 {
+    if !is_one || is_local || start & (bytes - 1) != 0 || line_bits & (8 * bytes - 1) != 0 {
         return None;
     }
     locate(context, 0, start, fragment.bytes(stride, bits))
