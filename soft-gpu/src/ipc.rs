@@ -313,6 +313,7 @@ fn map(driver: &Driver, context: &Context, contents: &Contents) -> Result<CUdevi
         },
         context: context.handle,
         device,
+        pool: 0,
         id: unique_id(),
     };
     match driver.memory.space_mut().insert(region) {

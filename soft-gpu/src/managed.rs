@@ -21,7 +21,6 @@ use driver_api::managed::{ATTACH_GLOBAL, ATTACH_HOST, Advice, Devices, Place};
 use crate::capture;
 use crate::context::current;
 use crate::entry::{answer, done};
-use crate::memory::space::Kind;
 use crate::state::{Driver, driver};
 use crate::stream;
 use crate::threads::lock;
@@ -38,10 +37,8 @@ fn managed(driver: &Driver, address: u64, count: usize) -> Result<Range<u64>, CU
     let end = address.checked_add(count as u64);
     let end = end.filter(|_| count > 0).ok_or(CUresult::INVALID_VALUE)?;
     let space = driver.memory.space();
-    let region = space.find(address).filter(|region| {
-        let is_managed = matches!(region.kind, Kind::Managed { .. });
-        is_managed && end <= region.end()
-    });
+    let region = space.find(address);
+    let region = region.filter(|region| region.is_managed() && end <= region.end());
     region.map(|_| address..end).ok_or(CUresult::INVALID_VALUE)
 }
 
@@ -231,7 +228,7 @@ pub(crate) fn attach(
     let region = space.starting_at(address);
     let region = region.filter(|region| {
         let is_whole = length == 0 || length as u64 == region.size;
-        is_whole && matches!(region.kind, Kind::Managed { .. })
+        is_whole && region.is_managed()
     });
     region.ok_or(CUresult::INVALID_VALUE)?;
     drop(space);

@@ -113,8 +113,8 @@ impl Memory {
     /// What kernels may access, as of now.
     pub(crate) fn snapshot(&self, driver: &Driver, viewer: &Viewer) -> Arc<Allocations> {
         let mut snapshots = lock(&self.snapshots);
-        let reaches = viewer.filter(driver);
         let space = self.space();
+        // Before anything is looked at: a change of what pools allow meanwhile makes a later one.
         let generation = self.generation.load(Ordering::Relaxed);
         if snapshots.generation != generation {
             snapshots.of.clear();
@@ -124,7 +124,7 @@ impl Memory {
         if let Some((_, allocations)) = known {
             return Arc::clone(allocations);
         }
-        let allocations = Arc::new(Allocations::new(space.ranges(reaches)));
+        let allocations = Arc::new(Allocations::new(space.ranges(viewer.filter(driver))));
         let taken = (viewer.clone(), Arc::clone(&allocations));
         snapshots.of.push(taken);
         allocations
@@ -135,6 +135,17 @@ impl Memory {
         &self,
         driver: &Driver,
         context: &Context,
+        size: u64,
+    ) -> Result<u64, CUresult> {
+        self.allocate_in(driver, context, 0, size)
+    }
+
+    /// Device memory for a context, of a pool.
+    pub(crate) fn allocate_in(
+        &self,
+        driver: &Driver,
+        context: &Context,
+        pool: usize,
         size: u64,
     ) -> Result<u64, CUresult> {
         if size == 0 {
@@ -161,6 +172,7 @@ impl Memory {
                 kind,
                 context: context.handle,
                 device: context.device,
+                pool,
                 id: unique_id(),
             },
         );
@@ -199,6 +211,7 @@ impl Memory {
                 kind: Kind::Managed { rounded, piece },
                 context: context.handle,
                 device,
+                pool: 0,
                 id: unique_id(),
             },
         );
@@ -286,6 +299,9 @@ impl Memory {
                 }
             }
             Kind::Managed { rounded, piece } => {
+                if piece.is_none() && driver.config.hostile.poisons() {
+                    raw::fill_own(region.base, region.size, POISON);
+                }
                 lock(&self.advised).forget(region.base..region.base + region.size);
                 let piece = match piece {
                     Some(piece) => Arc::into_inner(piece),

@@ -1,7 +1,7 @@
 //! Access between devices: whose memory a kernel may reach.
 //!
 //! All memory of a process lies in its one address space, so that copies reach all of it. A kernel reaches what is its own device's, the host's
-//! memory, and of other devices:
+//! memory, managed memory, and of other devices:
 //!
 //! | memory of | reached |
 //! |---|---|
@@ -11,8 +11,6 @@
 //! | another process | by the device of the context that has opened it |
 //!
 //! Everything else is an illegal address, as on devices that are really apart.
-
-use std::collections::HashMap;
 
 use driver_api::abi::{CUcontext, CUresult};
 
@@ -42,24 +40,25 @@ impl Viewer {
         }
     }
 
-    /// Whether it may reach a region; `foreign` are the allocations of other devices' pools, and whether their pools allow it.
-    fn reaches(&self, region: &Region, foreign: &HashMap<u64, bool>) -> bool {
+    /// Whether it may reach a region; `pools` are those of other devices that allow it.
+    fn reaches(&self, region: &Region, pools: &[usize]) -> bool {
         match &region.kind {
-            Kind::Host { .. } | Kind::Registered { .. } => true,
+            Kind::Host { .. } | Kind::Registered { .. } | Kind::Managed { .. } => true,
             Kind::Mapped { devices, .. } => devices.contains(self.device),
             _ if region.device == self.device => true,
             Kind::Borrowed { opener, .. } => *opener == self.device,
-            _ => {
-                let pooled = foreign.get(&region.id).copied();
-                pooled.unwrap_or_else(|| self.peers.contains(&region.context))
-            }
+            _ if region.pool != 0 => pools.contains(&region.pool),
+            _ => self.peers.contains(&region.context),
         }
     }
 
     /// Which of all regions it may reach.
     pub(crate) fn filter(&self, driver: &Driver) -> impl Fn(&Region) -> bool {
-        let foreign = crate::pool::of_other_devices(driver, self.device);
-        move |region| self.reaches(region, &foreign)
+        let pools = match driver.config.devices() {
+            1 => Vec::new(),
+            _ => crate::pool::reached_by(driver, self.device),
+        };
+        move |region| self.reaches(region, &pools)
     }
 }
 

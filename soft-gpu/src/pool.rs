@@ -232,16 +232,13 @@ pub(crate) fn hold(driver: &Driver, device: usize, (address, id): (u64, u64)) {
     }
 }
 
-/// The allocations of other devices' pools, and whether a device may reach them.
-pub(crate) fn of_other_devices(driver: &Driver, device: usize) -> HashMap<u64, bool> {
-    let mut found = HashMap::new();
+/// The pools of other devices whose memory a device may reach.
+pub(crate) fn reached_by(driver: &Driver, device: usize) -> Vec<usize> {
     let pools = driver.pools.all.all().into_iter();
-    for pool in pools.filter(|pool| pool.device != device) {
-        let state = lock(&pool.state);
-        let is_reached = state.access.get(&(device as c_int)) == Some(&READ_WRITE);
-        found.extend(state.live.keys().map(|id| (*id, is_reached)));
-    }
-    found
+    let others = pools.filter(|pool| pool.device != device);
+    let reached =
+        others.filter(|pool| lock(&pool.state).access.get(&(device as c_int)) == Some(&READ_WRITE));
+    reached.map(|pool| pool.handle).collect()
 }
 
 /// Whether an allocation is a pool's.
@@ -324,6 +321,7 @@ impl Pool {
         }
         if let Some(mut region) = driver.pools.take_held(self.handle, context, size) {
             (region.size, region.id) = (size, crate::context::unique_id());
+            region.pool = self.handle;
             let (base, id, taken) = (region.base, region.id, region.taken());
             driver.memory.hand_out(driver, region);
             self.note(id, taken);
@@ -334,7 +332,9 @@ impl Pool {
             if self.most > 0 && reserved.saturating_add(size) > self.most {
                 return Err(CUresult::OUT_OF_MEMORY);
             }
-            driver.memory.allocate(driver, context, size)
+            driver
+                .memory
+                .allocate_in(driver, context, self.handle, size)
         })?;
         if let Some(region) = driver.memory.space().starting_at(base) {
             self.note(region.id, region.taken());

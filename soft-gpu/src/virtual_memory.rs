@@ -328,6 +328,7 @@ fn map(
         },
         context: 0,
         device: physical.device,
+        pool: 0,
         id: unique_id(),
     };
     if !driver.memory.space_mut().insert(region) {

@@ -273,6 +273,18 @@ static void access() {
         for (unsigned i = 0; i < count; i++) REQUIRE(got[i] == values[i] * 3 + 5);
     };
     reads(mapped_for(1, 0), 1);
+    // Where managed memory is everybody's, kernels reach it without more.
+    int is_everybodys = 0;
+    OK("cuDeviceGetAttribute", &is_everybodys, CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS, (CUdevice)0);
+    if (is_everybodys) {
+        CUdeviceptr managed;
+        use(1);
+        OK("cuMemAllocManaged", &managed, BYTES, (unsigned)CU_MEM_ATTACH_GLOBAL);
+        reads(managed, 6);
+        use(1);
+        OK("cuMemFree_v2", managed);
+        use(0);
+    }
     GIVES(CUDA_ERROR_PEER_ACCESS_NOT_ENABLED, "cuCtxDisablePeerAccess", contexts[1]);
     GIVES(CUDA_ERROR_INVALID_CONTEXT, "cuCtxEnablePeerAccess", contexts[0], 0u);
     GIVES(CUDA_ERROR_INVALID_VALUE, "cuCtxEnablePeerAccess", contexts[1], 1u);

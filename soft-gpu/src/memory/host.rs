@@ -41,6 +41,7 @@ fn allocate(size: usize, flags: c_uint) -> Result<*mut c_void, CUresult> {
         kind: Kind::Host { flags, mapping },
         context: context.handle,
         device: context.device,
+        pool: 0,
         id: unique_id(),
     });
     Ok(base as *mut c_void)
@@ -111,6 +112,7 @@ pub(crate) unsafe fn cuMemHostRegister_v2(
             kind: Kind::Registered { flags },
             context: context.handle,
             device: context.device,
+            pool: 0,
             id: unique_id(),
         });
         if is_new {

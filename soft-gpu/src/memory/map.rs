@@ -75,9 +75,24 @@ impl Mapping {
     /// Addresses without memory at a multiple of [`GRANULARITY`], far from where Linux puts things: another process can have memory at them too.
     pub(crate) fn reserve_apart(size: u64) -> Result<Self, CUresult> {
         const FIRST: u64 = 0x6000_0000_0000;
+        const END: u64 = 0x7000_0000_0000;
         const TRIES: u32 = 64;
         static NEXT: AtomicU64 = AtomicU64::new(FIRST);
-        let place = || NEXT.fetch_add(size.next_multiple_of(GRANULARITY), Ordering::Relaxed);
+        let taken = size.next_multiple_of(GRANULARITY);
+        let from = |next: u64| {
+            if next.saturating_add(taken) > END {
+                FIRST
+            } else {
+                next
+            }
+        };
+        // Begins again at the end: what has been given back since is free.
+        let place = || {
+            let next = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+                Some(from(next).saturating_add(taken))
+            });
+            next.map_or_else(from, from)
+        };
         let mut tries = (0..TRIES).map(|_| Self::reserve_at(place(), size));
         tries
             .find_map(Result::ok)

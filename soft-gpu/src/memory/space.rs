@@ -74,6 +74,8 @@ pub(crate) struct Region {
     /// The context it belongs to.
     pub(crate) context: usize,
     pub(crate) device: usize,
+    /// The pool that it is of; 0 for none.
+    pub(crate) pool: usize,
     /// Never the same twice.
     pub(crate) id: u64,
 }
