@@ -74,7 +74,10 @@ pub(crate) fn run_all(threads: usize, only: &str) -> Result<(), crate::Failure> 
     let pool = Pool::new(threads);
     let mut cases = cases::all();
     cases.retain(|case| case.name.contains(only));
-    let numpy = numpy_times();
+    if cases.is_empty() {
+        return Err(format!("no kernel's name contains {only:?}").into());
+    }
+    let numpy = numpy_times(cases.iter().map(|case| case.name));
     println!(
         "{:24} {:8} {:>9} {:>9} {:>8} {:>8}",
         "kernel", "path", "ms", "ns/op", "× Rust", "× numpy"
@@ -85,14 +88,13 @@ pub(crate) fn run_all(threads: usize, only: &str) -> Result<(), crate::Failure> 
             .map(|path| Subject::new(case, *path))
             .collect::<Result<Vec<_>, _>>()?;
         let mut rust = f64::INFINITY;
-        for round in 0..ROUNDS {
-            for subject in &mut subjects {
-                subject.measure(case, &pool)?;
-            }
+        for _ in 0..ROUNDS {
             let start = Instant::now();
             let wanted = case.in_rust();
             rust = rust.min(start.elapsed().as_secs_f64());
-            if round == 0 {
+            for subject in &mut subjects {
+                case.reset();
+                subject.measure(case, &pool)?;
                 case.check(&wanted)?;
             }
         }
@@ -115,8 +117,8 @@ pub(crate) fn run_all(threads: usize, only: &str) -> Result<(), crate::Failure> 
     Ok(())
 }
 
-/// The best times of numpy in seconds, by case; none where there is no numpy.
-fn numpy_times() -> Vec<(String, f64)> {
+/// The best times of numpy in seconds, of these cases; none where there is no numpy.
+fn numpy_times(cases: impl Iterator<Item = &'static str>) -> Vec<(String, f64)> {
     let own = File::new("target/tools/python/bin/python");
     let python = if own.exists() {
         own
@@ -126,6 +128,7 @@ fn numpy_times() -> Vec<(String, f64)> {
     let threads = ["OPENBLAS", "OMP", "MKL"].map(|name| (format!("{name}_NUM_THREADS"), "1"));
     let output = Command::new(python)
         .args(["-c", NUMPY])
+        .args(cases)
         .envs(threads)
         .output();
     let Ok(output) = output else {
