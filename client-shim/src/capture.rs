@@ -161,7 +161,8 @@ impl Captured {
     fn push(&mut self, operation: &Operation) -> Result<(), CUresult> {
         self.capture.check()?;
         let graph = &self.capture.graph;
-        let node = graph.add(session::get()?, operation, &self.dependencies)?;
+        let context = self.capture.context;
+        let node = graph.add(session::get()?, context, operation, &self.dependencies)?;
         self.follow(vec![node]);
         Ok(())
     }

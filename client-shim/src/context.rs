@@ -89,6 +89,7 @@ impl Context {
             .objects
             .stream_ordered
             .forget_context(session, self.id);
+        session.objects.graph_memory.forget_context(self.id);
         session.objects.imports.forget_context(self.id);
         session.objects.memory.forget_context(self.id);
         session.objects.memory.host.forget_context(session, self.id);

@@ -84,9 +84,15 @@ impl CopyEnd {
     }
 }
 
-/// Puts a node behind a list; the nodes that it depends on are there already.
-pub fn push(list: &mut Vec<u8>, kind: u32, dependencies: &[u32], body: [&[u8]; 2]) {
+/// Puts a node behind a list; the nodes that it depends on are there already. Nothing if the list would be one that is refused: too long, or with a
+/// node that depends on too many.
+#[must_use]
+pub fn push(list: &mut Vec<u8>, kind: u32, dependencies: &[u32], body: [&[u8]; 2]) -> Option<()> {
     let bytes = body[0].len() + body[1].len();
+    let more = size_of::<Head>() + size_of_val(dependencies) + bytes;
+    if dependencies.len() > MAX_DEPENDENCIES || list.len() + more > MAX_BYTES {
+        return None;
+    }
     let head = Head {
         kind: kind.into(),
         dependencies: (dependencies.len() as u32).into(),
@@ -98,6 +104,7 @@ pub fn push(list: &mut Vec<u8>, kind: u32, dependencies: &[u32], body: [&[u8]; 2
     }
     list.extend_from_slice(body[0]);
     list.extend_from_slice(body[1]);
+    Some(())
 }
 
 /// One node of a list.
@@ -158,12 +165,33 @@ fn split(list: &[u8], place: usize) -> Option<(Node<'_>, &[u8])> {
 mod tests {
     use super::*;
 
+    fn put(list: &mut Vec<u8>, kind: u32, dependencies: &[u32], body: [&[u8]; 2]) {
+        push(list, kind, dependencies, body).expect("not too much");
+    }
+
+    #[test]
+    fn what_would_be_refused_is_not_put() {
+        let mut list = Vec::new();
+        let count = MAX_DEPENDENCIES as u32;
+        for _ in 0..=count {
+            put(&mut list, kind::EMPTY, &[], [b"", b""]);
+        }
+        let length = list.len();
+        let all: Vec<u32> = (0..=count).collect();
+        assert_eq!(push(&mut list, kind::EMPTY, &all, [b"", b""]), None);
+        let body = vec![0; MAX_BYTES];
+        assert_eq!(push(&mut list, kind::KERNEL, &[], [&body, b""]), None);
+        assert_eq!(list.len(), length);
+        put(&mut list, kind::EMPTY, &all[1..], [b"", b""]);
+        assert!(nodes(&list).all(|node| node.is_ok()));
+    }
+
     #[test]
     fn what_was_put_is_found_again() {
         let mut list = Vec::new();
-        push(&mut list, kind::EMPTY, &[], [b"", b""]);
-        push(&mut list, kind::KERNEL, &[0], [b"ab", b"c"]);
-        push(&mut list, kind::FILL, &[1, 0], [b"", b"xyz"]);
+        put(&mut list, kind::EMPTY, &[], [b"", b""]);
+        put(&mut list, kind::KERNEL, &[0], [b"ab", b"c"]);
+        put(&mut list, kind::FILL, &[1, 0], [b"", b"xyz"]);
         let found: Vec<_> = nodes(&list).map(|node| node.expect("good")).collect();
         let told: Vec<(u32, Vec<usize>, &[u8])> = found
             .iter()
@@ -182,13 +210,13 @@ mod tests {
     #[test]
     fn what_is_cut_short_or_turns_back_is_malformed() {
         let mut list = Vec::new();
-        push(&mut list, kind::EMPTY, &[0], [b"", b""]);
+        put(&mut list, kind::EMPTY, &[0], [b"", b""]);
         assert_eq!(
             nodes(&list).next().map(|node| node.err()),
             Some(Some(Malformed))
         );
         let mut list = Vec::new();
-        push(&mut list, kind::EMPTY, &[], [b"abc", b"def"]);
+        put(&mut list, kind::EMPTY, &[], [b"abc", b"def"]);
         for length in 1..list.len() {
             let mut found = nodes(&list[..length]);
             assert!(

@@ -82,27 +82,36 @@ impl<A> Claims<A> {
         claim.ok_or(CUresult::INVALID_VALUE)
     }
 
-    /// Before a launch: claims what it allocates and leaves, and takes the claims that end behind it.
+    /// Takes all that these names stand for out, with their claims, which end outside whatever guards this.
+    pub fn forget(&mut self, is_gone: impl Fn(&u64) -> bool) -> Vec<Arc<A>> {
+        let gone = self.known.extract_if(|name, _| is_gone(name));
+        gone.filter_map(|(_, claim)| claim).collect()
+    }
+
+    /// Before a launch: whether it may be.
     ///
     /// # Errors
     /// It allocates what is claimed, and does not free first; or frees what nobody has claimed.
-    pub fn launch(
-        &mut self,
-        launch: Launch<A>,
-        frees_first: bool,
-    ) -> Result<Vec<Arc<A>>, CUresult> {
+    pub fn check(&self, launch: &Launch<A>, frees_first: bool) -> Result<(), CUresult> {
         let Launch { allocated, freed } = launch;
-        let known = &mut self.known;
-        let is_claimed = |name: &u64| known.get(name).is_some_and(Option::is_some);
+        let is_claimed = |name: &u64| self.known.get(name).is_some_and(Option::is_some);
         let again = allocated.keys().any(is_claimed) && !frees_first;
         let mut elsewhere = freed.iter().filter(|name| !allocated.contains_key(name));
-        if again || !elsewhere.all(is_claimed) {
-            return Err(CUresult::INVALID_VALUE);
+        match again || !elsewhere.all(is_claimed) {
+            true => Err(CUresult::INVALID_VALUE),
+            false => Ok(()),
         }
+    }
+
+    /// Of a launch that was checked, and is one now: claims what it allocates and leaves, and takes the claims that end behind it.
+    #[must_use]
+    pub fn launched(&mut self, launch: Launch<A>) -> Vec<Arc<A>> {
+        let Launch { allocated, freed } = launch;
+        let known = &mut self.known;
         let claim = |(name, allocation)| known.insert(name, Some(allocation)).flatten();
         let mut ended: Vec<_> = allocated.into_iter().filter_map(claim).collect();
         ended.extend(freed.iter().filter_map(|name| known.get_mut(name)?.take()));
-        Ok(ended)
+        ended
     }
 }
 

@@ -575,7 +575,18 @@ static void within_the_device() {
     OK("cuGraphExecDestroy", many);
     OK("cuCtxSynchronize");
     REQUIRE(value(at) == 111111111);
-    for (CUgraph each : {graph, inner, digit}) OK("cuGraphDestroy", each);
+
+    // Fills and copies of nothing, and what depends on a node and on an empty graph behind it.
+    CUgraph nothing = empty_graph(), hollow = empty_graph();
+    CUgraphNode first = add_digit(nothing, 2), blank = nullptr, empties = nullptr;
+    OK("cuGraphAddChildGraphNode", &blank, nothing, (const CUgraphNode *)&first, (size_t)1, hollow);
+    fill.width = 0, copies.Depth = 0;
+    OK("cuGraphAddMemsetNode", &empties, nothing, NONE, (size_t)0, (const CUDA_MEMSET_NODE_PARAMS_v1 *)&fill, context);
+    add_digit(nothing, 8, {first, blank, empties});
+    CUgraphExec hollows = instantiate(nothing);
+    for (int i = 0; i < 3; i++) REQUIRE(launched(hollows) == 28);
+    OK("cuGraphExecDestroy", hollows);
+    for (CUgraph each : {graph, inner, digit, nothing, hollow}) OK("cuGraphDestroy", each);
     OK("cuGraphExecDestroy", exec);
     for (CUdeviceptr each : {from, to}) OK("cuMemFree_v2", each);
 }
@@ -741,7 +752,37 @@ static void memory_of_its_own() {
         free.free.dptr = any.alloc.dptr;
         OK("cuGraphAddNode", &allocates, graph, (const CUgraphNode *)&child, (size_t)1, &free);
         OK("cuGraphDestroy", graph);
+        // No other kind of node becomes one.
+        graph = empty_graph();
+        child = add_digit(graph, 1);
+        any.alloc.dptr = 0;
+        if (has("cuGraphNodeSetParams")) {
+            GIVES(CUDA_ERROR_INVALID_VALUE, "cuGraphNodeSetParams", child, &any);
+            REQUIRE(!any.alloc.dptr && own_bytes(0) == 0);
+        }
+        OK("cuGraphDestroy", graph);
     }
+    REQUIRE(own_bytes(0) == 0);
+
+    // It ends with its context.
+    CUcontext own = nullptr;
+    CUstream of_own = nullptr;
+    OK("cuCtxCreate_v2", &own, 0u, (CUdevice)0);
+    OK("cuStreamCreate", &of_own, (unsigned)CU_STREAM_NON_BLOCKING);
+    CUcontext before = context;
+    context = own;
+    graph = allocating(address);
+    context = before;
+    exec = instantiate(graph);
+    OK("cuGraphLaunch", exec, of_own);
+    OK("cuStreamSynchronize", of_own);
+    REQUIRE(own_bytes(0) == OWN);
+    OK("cuCtxDestroy_v2", own);
+    OK("cuCtxSetCurrent", context);
+    REQUIRE(own_bytes(0) == 0);
+    FAILS("cuMemFree_v2", address);
+    OK("cuGraphExecDestroy", exec);
+    OK("cuGraphDestroy", graph);
     REQUIRE(own_bytes(0) == 0);
     OK("cuMemsetD32_v2", copy, 0u, (size_t)1);
 }

@@ -4,7 +4,8 @@
 //! which tells what is wrong with each of them, and a program that changes its graph before each launch never pays for making one.
 //! A change ends the driver's graph. Where the driver cannot make it, or the launch is in another context, calls do it as before.
 //!
-//! *Cost:* making is one round trip for each MiB of nodes. A launch is two posted calls, however many nodes there are: itself, and the event behind it.
+//! *Cost:* making is one round trip for each [`PART_BYTES`] of nodes. A launch is two posted calls, however many nodes there are: itself, and the event
+//! behind it; with user's objects, a third that keeps them. It takes as much of the stream's room as its nodes would.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
@@ -28,10 +29,21 @@ const PART_BYTES: usize = 512 << 10;
 pub(super) enum OnDevice {
     /// Nothing; whether these steps were launched already.
     NotYet { was_launched: bool },
-    /// The graph of this number, in a context; what its kernels name was mapped when so much had been pinned.
-    Made { id: u32, context: u32, pinned: u64 },
+    /// A graph.
+    Made(Made),
     /// It cannot be one.
     Never,
+}
+
+/// A graph of the server's driver.
+#[derive(Debug)]
+pub(super) struct Made {
+    id: u32,
+    context: u32,
+    /// How many operations of the driver it is.
+    operations: u64,
+    /// What its kernels name was mapped when so much had been pinned.
+    pinned: u64,
 }
 
 impl OnDevice {
@@ -42,7 +54,7 @@ impl OnDevice {
     /// The steps have changed.
     pub(super) fn changed(&mut self, session: &Session) -> Result<(), CUresult> {
         match std::mem::replace(self, Self::NEW) {
-            Self::Made { id, context, .. } => {
+            Self::Made(Made { id, context, .. }) => {
                 session.post_in(context, |_| GpurunGraphEnd::new(id), &[])
             }
             Self::NotYet { .. } | Self::Never => Ok(()),
@@ -65,21 +77,18 @@ impl OnDevice {
                 return Ok(false);
             }
             Self::NotYet { was_launched: true } => *self = make(session, stream.context, steps),
-            Self::Made { .. } => {}
+            Self::Made(_) => {}
         }
         match self {
-            Self::Made {
-                id,
-                context,
-                pinned,
-            } if *context == stream.context => {
+            Self::Made(made) if made.context == stream.context => {
                 let count = session.objects.memory.host.count();
-                if *pinned != count {
+                if made.pinned != count {
                     map_named(session, steps);
-                    *pinned = count;
+                    made.pinned = count;
                 }
-                let request = GpurunGraphLaunch::new(*id, stream.wire_id());
-                session.post_work(stream, &request, &[]).map(|()| true)
+                let request = GpurunGraphLaunch::new(made.id, stream.wire_id());
+                let posted = session.post_operations(stream, made.operations, &request, &[]);
+                posted.map(|()| true)
             }
             _ => Ok(false),
         }
@@ -99,7 +108,7 @@ fn map_named(session: &Session, steps: &[Step]) {
 
 fn make(session: &Session, context: u32, steps: &[Step]) -> OnDevice {
     let mut list = List::default();
-    if list.put_all(steps, &[]).is_none() || list.bytes.len() > device_graph::MAX_BYTES {
+    if list.put_all(steps, &[]).is_none() {
         return OnDevice::Never;
     }
     let mut sent = session
@@ -119,11 +128,12 @@ fn make(session: &Session, context: u32, steps: &[Step]) -> OnDevice {
         Ok(()) if !list.bytes.is_empty() => {
             log::debug!("a graph of {} nodes is made at the server", list.count);
             // The calls of the launch before have mapped what was pinned then; whatever was pinned since is looked for.
-            OnDevice::Made {
+            OnDevice::Made(Made {
                 id,
                 context,
+                operations: u64::from(list.count),
                 pinned: 0,
-            }
+            })
         }
         Ok(()) => OnDevice::Never,
         Err(error) => {
@@ -141,21 +151,21 @@ struct List {
 }
 
 impl List {
-    fn push(&mut self, kind: u32, after: &[u32], body: [&[u8]; 2]) -> u32 {
-        device_graph::push(&mut self.bytes, kind, after, body);
+    fn push(&mut self, kind: u32, after: &[u32], body: [&[u8]; 2]) -> Option<u32> {
+        device_graph::push(&mut self.bytes, kind, after, body)?;
         self.count += 1;
-        self.count - 1
+        Some(self.count - 1)
     }
 
     /// One place for several: an empty node behind them.
-    fn join(&mut self, places: Vec<u32>) -> Vec<u32> {
+    fn join(&mut self, places: Vec<u32>) -> Option<Vec<u32>> {
         match places.len() {
-            0 | 1 => places,
-            _ => vec![self.push(kind::EMPTY, &places, [&[], &[]])],
+            0 | 1 => Some(places),
+            _ => Some(vec![self.push(kind::EMPTY, &places, [&[], &[]])?]),
         }
     }
 
-    /// Puts steps behind what is at these places; where their own ends are, none of which is `None` where a step is no device's.
+    /// Puts steps behind what is at these places, and tells where their own ends are; nothing if a step is no device's, or they are too many.
     fn put_all(&mut self, steps: &[Step], after: &[u32]) -> Option<Vec<u32>> {
         let mut ends: HashMap<u32, Vec<u32>> = HashMap::new();
         let mut open: HashSet<u32> = HashSet::new();
@@ -168,12 +178,15 @@ impl List {
             if step.dependencies.is_empty() {
                 before.extend_from_slice(after);
             }
+            // An empty graph before it has the ends of what was before that.
+            before.sort_unstable();
+            before.dedup();
             let own = match step.child() {
                 Some(child) => {
-                    let before = self.join(before);
+                    let before = self.join(before)?;
                     match self.put_all(child, &before)? {
                         ends if ends.is_empty() => before,
-                        ends => self.join(ends),
+                        ends => self.join(ends)?,
                     }
                 }
                 None => vec![self.put(step, &before)?],
@@ -193,24 +206,24 @@ impl List {
     }
 
     fn put(&mut self, step: &Step, after: &[u32]) -> Option<u32> {
+        let empty = |list: &mut Self| list.push(kind::EMPTY, after, [&[], &[]]);
         if !step.is_enabled {
-            return Some(self.push(kind::EMPTY, after, [&[], &[]]));
+            return empty(self);
         }
         match &step.operation {
-            Operation::Empty | Operation::Allocate(_) | Operation::Free(_) => {
-                Some(self.push(kind::EMPTY, after, [&[], &[]]))
-            }
+            Operation::Empty | Operation::Allocate(_) | Operation::Free(_) => empty(self),
+            Operation::Copy(copy) if copy.is_empty() => empty(self),
+            Operation::Fill(fill) if fill.is_empty() => empty(self),
             Operation::Kernel(kernel) => {
                 let (request, rest) = kernel.of_graph();
-                Some(self.push(kind::KERNEL, after, [request.as_bytes(), rest]))
+                self.push(kind::KERNEL, after, [request.as_bytes(), rest])
             }
             Operation::Copy(copy) => {
                 let body = copy.of_device()?;
-                Some(self.push(kind::COPY, after, [body.as_bytes(), &[]]))
+                self.push(kind::COPY, after, [body.as_bytes(), &[]])
             }
             Operation::Fill(fill) => {
-                let request = fill.of_graph()?;
-                Some(self.push(kind::FILL, after, [request.as_bytes(), &[]]))
+                self.push(kind::FILL, after, [fill.of_graph().as_bytes(), &[]])
             }
             Operation::Host(_)
             | Operation::Child(_)

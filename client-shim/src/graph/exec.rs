@@ -16,7 +16,8 @@ use driver_api::abi::{
 };
 
 use super::device::OnDevice;
-use super::model::{destroy, find, node_of};
+use super::memory::operations_of;
+use super::model::{check_contexts, destroy, find, node_of};
 use super::node::{self, Maker, given};
 use super::steps::{self, Difference, Last, Step, steps_of};
 use super::{Operation, UserReference, answer, answer_if_asked};
@@ -43,6 +44,10 @@ pub(crate) struct Exec {
     flags: u64,
     /// The graph that it was made of, whose nodes name its steps.
     graph: u64,
+    /// The context of all steps that a device does, if there is one.
+    context: Option<u32>,
+    /// What it does with memory of graphs, which cannot be changed.
+    memory: Vec<Operation>,
     state: Mutex<State>,
 }
 
@@ -89,8 +94,10 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
         return Err(CUresult::INVALID_VALUE);
     }
     graph.check_instance()?;
+    let steps = steps_of(&graph, 0)?;
+    let memory = operations_of(&steps);
     let state = State {
-        steps: Arc::new(steps_of(&graph, 0)?),
+        steps: Arc::new(steps),
         last: None,
         on_device: OnDevice::NEW,
         references: steps::references_of(&graph, 0),
@@ -102,6 +109,8 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
             unique: unique(),
             flags,
             graph: graph.unique,
+            context: graph.context(),
+            memory,
             state: Mutex::new(state),
         }
     });
@@ -208,24 +217,28 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
     // Held, so that two launches are posted one after the other.
     let mut state = exec.lock();
     if capture::is_captured(session, &stream)? {
-        let graph = steps::graph_of(session, &state.steps, &state.references)?;
+        let of = exec.context.unwrap_or(stream.context);
+        let graph = steps::graph_of(session, of, &state.steps, &state.references)?;
         let handle = graph.handle();
         let added = capture::add(&stream, Operation::Child(graph));
         destroy(handle)?;
         return added;
     }
     stream.fault.check()?;
+    check_contexts(exec.context, Some(stream.context))?;
     let memory = &session.objects.graph_memory;
-    let ended = memory.launch(&state.steps, exec.flags & AUTO_FREE != 0)?;
+    let frees_first = exec.flags & AUTO_FREE != 0;
+    let claims = memory.launch_of(&exec.memory, frees_first)?;
     if let Some(last) = &state.last {
         last.precede(session, &stream)?;
     }
     let posted = put(session, &stream, &mut state);
     // Also where only the first of them were put.
     state.last = Some(Last::instead_of(state.last.take(), session, &stream)?);
+    posted?;
     // What is freed is free behind the launch.
-    drop(ended);
-    posted
+    drop(memory.launched(claims));
+    Ok(())
 }
 
 /// Puts all steps into a stream, and behind them what keeps the user's objects until they are done.
@@ -274,6 +287,7 @@ fn change(
         let index = steps.position(|step| step.number == number);
         let index = index.ok_or(CUresult::INVALID_VALUE)?;
         let operation = make(&maker, &state.steps[index].operation)?;
+        check_contexts(exec.context, operation.context(maker.context))?;
         let step = state.steps[index].with(operation)?;
         Arc::make_mut(&mut state.steps)[index] = step;
         state.on_device.changed(session::get()?)
@@ -420,6 +434,7 @@ const FAILED_UPDATE: CUgraphExecUpdateResult = 1;
 const TOPOLOGY_CHANGED: CUgraphExecUpdateResult = 2;
 const KIND_CHANGED: CUgraphExecUpdateResult = 3;
 const PARAMETERS_CHANGED: CUgraphExecUpdateResult = 5;
+const UPDATE_NOT_SUPPORTED: CUgraphExecUpdateResult = 6;
 
 /// Takes over what the nodes of a graph with the same shape do, or tells what is different.
 fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
@@ -436,6 +451,13 @@ fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
                 Difference::Memory => PARAMETERS_CHANGED,
             },
             node: node.map_or(CUgraphNode(0), |node| node.handle),
+            from_node: CUgraphNode(0),
+        });
+    }
+    if check_contexts(exec.context, graph.context()).is_err() {
+        return Ok(UpdateResult {
+            result: UPDATE_NOT_SUPPORTED,
+            node: CUgraphNode(0),
             from_node: CUgraphNode(0),
         });
     }

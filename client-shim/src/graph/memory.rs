@@ -7,7 +7,8 @@
 //!
 //! The address is told when the node is made, so the memory is there from then on, as any other; a launch only says whose it is. It claims what it
 //! allocates and does not free, in the order of the calls: launching again before it was freed is an error, unless the graph was made to free
-//! on launch. *Cost:* none for a launch; the memory is taken for as long as the graph is there, also between launches.
+//! on launch. It ends with its context, as all memory does. *Cost:* a launch of a graph that has none of it does nothing; the memory is taken for as long as
+//! the graph is there, also between launches.
 //!
 //! # Safety
 //! Structures are read, and answers written, where the program says, by the contract of the CUDA driver API.
@@ -17,11 +18,11 @@
 use core::ffi::c_void;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use driver_api::abi::{
     CUDA_MEM_ALLOC_NODE_PARAMS, CUdevice, CUdeviceptr, CUgraph, CUgraphMem_attribute, CUgraphNode,
-    CUresult,
+    CUmemAccessDesc, CUresult,
 };
 use driver_api::graph_layout::AllocationParameters;
 use driver_api::graph_memory::{Bytes, Claims, Launch};
@@ -40,6 +41,9 @@ pub(crate) struct Allocation {
     pub(crate) address: u64,
     size: u64,
     device: usize,
+    context: u32,
+    /// With its context: the address may be another's by now.
+    is_gone: AtomicBool,
 }
 
 /// What is known of graphs' memory.
@@ -54,6 +58,7 @@ pub(crate) struct GraphMemory {
 struct State {
     /// By address.
     claims: Claims<Allocation>,
+    there: BTreeMap<u64, Weak<Allocation>>,
     of_devices: BTreeMap<usize, Bytes>,
 }
 
@@ -80,26 +85,73 @@ impl GraphMemory {
         Ok(true)
     }
 
-    /// Before a launch: claims what it allocates and leaves, and takes the claims of what it frees, which end when they are dropped: behind what was
-    /// launched. `frees_first` allows what is claimed to be allocated again.
-    pub(super) fn launch(
+    /// What a launch of an executable graph does with memory, if it does anything. `frees_first` allows what is claimed to be allocated again.
+    ///
+    /// # Errors
+    /// The graph cannot be launched now.
+    pub(super) fn launch_of(
         &self,
-        steps: &[Step],
+        operations: &[Operation],
         frees_first: bool,
-    ) -> Result<Vec<Arc<Allocation>>, CUresult> {
-        if !self.is_used.load(Relaxed) {
-            return Ok(Vec::new());
-        }
+    ) -> Result<Launch<Allocation>, CUresult> {
         let mut launch = Launch::default();
-        for step in steps {
-            match &step.operation {
+        for operation in operations {
+            match operation {
                 Operation::Allocate(allocation) => launch.allocates(allocation.address, allocation),
                 Operation::Free(address) => launch.frees(*address),
                 _ => {}
             }
         }
-        self.lock().claims.launch(launch, frees_first)
+        if !launch.is_empty() {
+            self.lock().claims.check(&launch, frees_first)?;
+        }
+        Ok(launch)
     }
+
+    /// It was launched. What it freed is free once the answer is dropped: behind what was launched.
+    pub(super) fn launched(&self, launch: Launch<Allocation>) -> Vec<Arc<Allocation>> {
+        match launch.is_empty() {
+            true => Vec::new(),
+            false => self.lock().claims.launched(launch),
+        }
+    }
+
+    /// A context has ended, and its memory with it.
+    pub(crate) fn forget_context(&self, context: u32) {
+        if !self.is_used.load(Relaxed) {
+            return;
+        }
+        // Allocations end outside the lock, which an end takes.
+        let all: Vec<_> = {
+            let state = self.lock();
+            state.there.values().filter_map(Weak::upgrade).collect()
+        };
+        let of_context = |allocation: &&Arc<Allocation>| allocation.context == context;
+        let gone: BTreeMap<u64, &Arc<Allocation>> = all
+            .iter()
+            .filter(of_context)
+            .map(|allocation| (allocation.address, allocation))
+            .collect();
+        let mut state = self.lock();
+        for (address, allocation) in &gone {
+            allocation.is_gone.store(true, Relaxed);
+            state.there.remove(address);
+            let bytes = state.of_devices.entry(allocation.device).or_default();
+            bytes.take(allocation.size);
+        }
+        let claims = state.claims.forget(|address| gone.contains_key(address));
+        drop(state);
+        drop(claims);
+    }
+}
+
+/// The operations of steps that are about memory.
+pub(super) fn operations_of(steps: &[Step]) -> Vec<Operation> {
+    let operations = steps.iter().map(|step| &step.operation);
+    operations
+        .filter(|operation| operation.is_of_memory())
+        .cloned()
+        .collect()
 }
 
 impl Allocation {
@@ -108,15 +160,19 @@ impl Allocation {
         let address = objects.memory.allocate(session, context, size)?;
         let device = context.device;
         let memory = &objects.graph_memory;
-        memory.is_used.store(true, Relaxed);
-        let mut state = memory.lock();
-        state.claims.add(address);
-        state.of_devices.entry(device).or_default().add(size);
-        Ok(Arc::new(Self {
+        let allocation = Arc::new(Self {
             address,
             size,
             device,
-        }))
+            context: context.id,
+            is_gone: AtomicBool::new(false),
+        });
+        memory.is_used.store(true, Relaxed);
+        let mut state = memory.lock();
+        state.claims.add(address);
+        state.there.insert(address, Arc::downgrade(&allocation));
+        state.of_devices.entry(device).or_default().add(size);
+        Ok(allocation)
     }
 }
 
@@ -127,7 +183,11 @@ impl Drop for Allocation {
         };
         {
             let mut state = session.objects.graph_memory.lock();
+            if self.is_gone.load(Relaxed) {
+                return;
+            }
             state.claims.remove(self.address);
+            state.there.remove(&self.address);
             let bytes = state.of_devices.entry(self.device).or_default();
             bytes.take(self.size);
         }
@@ -156,6 +216,22 @@ pub(crate) fn freeing(session: &Session, address: u64) -> Result<Operation, CUre
     }
 }
 
+/// Whether descriptions of access speak of a device alone, which has it in any case.
+///
+/// # Safety
+/// The first word is null or points to as many descriptions as the second says.
+unsafe fn is_for_device([descriptions, count]: [usize; 2], device: usize) -> bool {
+    const DEVICE: u32 = 1;
+    let descriptions = descriptions as *const CUmemAccessDesc;
+    !descriptions.is_null()
+        && (0..count).all(|index| {
+            // SAFETY: the caller's promise, and not null.
+            let place = unsafe { descriptions.add(index).read_unaligned() }.location;
+            place.kind == DEVICE && usize::try_from(place.id) == Ok(device)
+        })
+        || count == 0
+}
+
 /// Makes what parameters describe, and tells the address in them.
 ///
 /// # Safety
@@ -171,7 +247,9 @@ pub(super) unsafe fn described(place: *mut AllocationParameters) -> Result<Opera
     }
     let here = parameters.location_kind == DEVICE
         && usize::try_from(parameters.location_id) == Ok(context.device);
-    if !here || parameters.handle_types != 0 {
+    // SAFETY: the caller's promise: as many descriptions as it says.
+    let is_own = unsafe { is_for_device(parameters.access, context.device) };
+    if !here || parameters.handle_types != 0 || !is_own {
         return Err(CUresult::NOT_SUPPORTED);
     }
     let (operation, address) = allocating(session, &context, parameters.size)?;

@@ -11,6 +11,7 @@ use driver_api::abi::{CUgraph, CUgraphNode, CUresult};
 
 use super::{Exec, Operation, UserReference};
 use crate::handles::Handle;
+use crate::log;
 use crate::objects::unique;
 use crate::session::{self, Session};
 
@@ -38,6 +39,8 @@ struct State {
     /// Of a clone: the original, and the number below which nodes are that one's.
     original: Option<(u64, u32)>,
     references: Vec<Arc<UserReference>>,
+    /// The context of all nodes that a device does, once there is one.
+    context: Option<u32>,
     /// What was made of it last.
     instance: Weak<Exec>,
 }
@@ -50,6 +53,30 @@ impl State {
             true => Err(CUresult::NOT_SUPPORTED),
             false => Ok(()),
         }
+    }
+
+    /// Takes a node in that is made for a context.
+    fn adopt(&mut self, operation: &Operation, context: u32) -> Result<(), CUresult> {
+        let own = operation.context(context);
+        check_contexts(self.context, own)?;
+        self.context = self.context.or(own);
+        Ok(())
+    }
+}
+
+/// A graph's nodes are done in the context of the stream that it is launched in: all are of one.
+pub(super) fn check_contexts(one: Option<u32>, other: Option<u32>) -> Result<(), CUresult> {
+    match (one, other) {
+        (Some(one), Some(other)) if one != other => {
+            log::warn_once(
+                "contexts of graphs",
+                format_args!(
+                    "a graph in several contexts, or launched in another one than its own, is not supported"
+                ),
+            );
+            Err(CUresult::NOT_SUPPORTED)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -170,10 +197,16 @@ impl Graph {
             .ok_or(CUresult::INVALID_VALUE)
     }
 
-    /// Adds a node behind others, and gives its handle. A graph in it is copied.
+    /// The context that it is of, if its nodes are of one.
+    pub(super) fn context(&self) -> Option<u32> {
+        self.lock().context
+    }
+
+    /// Adds a node of a context behind others, and gives its handle. A graph in it is copied.
     pub(crate) fn add(
         self: &Arc<Self>,
         session: &Session,
+        context: u32,
         operation: &Operation,
         dependencies: &[CUgraphNode],
     ) -> Result<CUgraphNode, CUresult> {
@@ -183,6 +216,7 @@ impl Graph {
         if state.nodes.len() >= MAX_NODES {
             return Err(CUresult::OUT_OF_MEMORY);
         }
+        state.adopt(&operation, context)?;
         let number = state.next;
         state.next = number.checked_add(1).ok_or(CUresult::OUT_OF_MEMORY)?;
         let node = self.enter(session, number, operation, dependencies);
@@ -229,20 +263,20 @@ impl Graph {
     pub(crate) fn set(
         &self,
         session: &Session,
+        context: u32,
         number: u32,
         operation: &Operation,
     ) -> Result<(), CUresult> {
         let operation = self.own(session, operation)?;
         let mut state = self.lock();
-        let node = state
-            .nodes
-            .get_mut(&number)
-            .ok_or(CUresult::INVALID_HANDLE)?;
+        let node = state.nodes.get(&number).ok_or(CUresult::INVALID_HANDLE)?;
         if node.operation.kind() != operation.kind() {
             return Err(CUresult::INVALID_VALUE);
         }
+        state.adopt(&operation, context)?;
+        let node = state.nodes.get_mut(&number);
         // Outside the lock: a graph that goes takes its own.
-        let before = std::mem::replace(&mut node.operation, operation);
+        let before = node.map(|node| std::mem::replace(&mut node.operation, operation));
         drop(state);
         drop(before);
         Ok(())
@@ -320,10 +354,17 @@ impl Graph {
         if depth > MAX_DEPTH {
             return Err(CUresult::INVALID_VALUE);
         }
-        let (nodes, next, references) = {
+        let (nodes, copied) = {
             let state = self.lock();
             state.check_no_memory()?;
-            (state.nodes.clone(), state.next, state.references.clone())
+            let copied = State {
+                next: state.next,
+                original: Some((self.unique, state.next)),
+                references: state.references.clone(),
+                context: state.context,
+                ..State::default()
+            };
+            (state.nodes.clone(), copied)
         };
         *room = room
             .checked_sub(nodes.len())
@@ -338,14 +379,7 @@ impl Graph {
             };
             operations.push((number, operation, node.dependencies));
         }
-        let original = Some((self.unique, next));
-        let state = State {
-            next,
-            original,
-            references,
-            ..State::default()
-        };
-        let copy = Self::with(session, depth, state);
+        let copy = Self::with(session, depth, copied);
         let entered = operations.into_iter().map(|(number, operation, before)| {
             (number, copy.enter(session, number, operation, before))
         });

@@ -46,6 +46,7 @@ pub(super) unsafe fn given<T: core::marker::Copy, P>(pointer: *const P) -> Resul
 /// The session and its device that a node is made for: every call that makes one needs a context.
 pub(super) struct Maker {
     pub(super) session: &'static Session,
+    pub(super) context: u32,
     device: usize,
 }
 
@@ -54,6 +55,7 @@ impl Maker {
         let (session, context) = session::current()?;
         Ok(Self {
             session,
+            context: context.id,
             device: context.device,
         })
     }
@@ -184,7 +186,13 @@ impl Maker {
         if before.is_of_memory() {
             return Err(CUresult::NOT_SUPPORTED);
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise: the kind comes first.
+        let kind: c_uint = unsafe { given(parameters) }?;
+        // Another one's would be made here, and its answer written.
+        if kind != before.kind() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        // SAFETY: the caller's promise; of this kind, it is only read.
         match (unsafe { self.any(parameters.cast_mut()) }?, before) {
             (Operation::Kernel(kernel), Operation::Kernel(before)) => {
                 let shape = kernel.shape.with_attributes_of(&before.shape);
@@ -281,7 +289,7 @@ pub(super) unsafe fn add(
         // SAFETY: the caller's promise.
         let dependencies = unsafe { handles_at(dependencies, count) }?;
         let maker = Maker::new()?;
-        graph.add(maker.session, &make(&maker)?, &dependencies)
+        graph.add(maker.session, maker.context, &make(&maker)?, &dependencies)
     };
     // SAFETY: the caller's promise.
     unsafe { answer(node, added()) }
@@ -467,7 +475,7 @@ fn set(node: CUgraphNode, make: impl FnOnce(&Maker) -> Result<Operation, CUresul
     code((|| {
         let (graph, number) = node_of(node)?;
         let maker = Maker::new()?;
-        graph.set(maker.session, number, &make(&maker)?)
+        graph.set(maker.session, maker.context, number, &make(&maker)?)
     })())
 }
 

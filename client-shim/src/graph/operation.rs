@@ -92,6 +92,20 @@ impl Operation {
         self.kind() <= 2
     }
 
+    /// The context that it is of where it is made in one: none if no device does it.
+    pub(super) fn context(&self, current: u32) -> Option<u32> {
+        match self {
+            Self::Kernel(_)
+            | Self::Copy(_)
+            | Self::Fill(_)
+            | Self::Allocate(_)
+            | Self::Free(_)
+            | Self::Memory(_) => Some(current),
+            Self::Child(graph) => graph.context(),
+            Self::Host(_) | Self::Empty | Self::Wait(_) | Self::Record(_) => None,
+        }
+    }
+
     /// Whether it allocates or frees: the graph cannot be copied then.
     pub(crate) fn is_of_memory(&self) -> bool {
         matches!(self, Self::Allocate(_) | Self::Free(_))

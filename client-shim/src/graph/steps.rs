@@ -186,6 +186,7 @@ pub(super) fn updated(own: &[Step], other: &[Step]) -> Result<Vec<Step>, CUresul
 /// A graph of an executable one's steps, for a launch that is captured: the handle is the caller's to destroy.
 pub(super) fn graph_of(
     session: &Session,
+    context: u32,
     steps: &[Step],
     references: &[Arc<UserReference>],
 ) -> Result<Arc<Graph>, CUresult> {
@@ -194,14 +195,19 @@ pub(super) fn graph_of(
     }
     let graph = Graph::new(session);
     graph.keep(references.iter().cloned());
-    let filled = fill(session, &graph, steps);
+    let filled = fill(session, context, &graph, steps);
     if filled.is_err() {
         super::model::destroy(graph.handle())?;
     }
     filled.map(|()| graph)
 }
 
-fn fill(session: &Session, graph: &Arc<Graph>, steps: &[Step]) -> Result<(), CUresult> {
+fn fill(
+    session: &Session,
+    context: u32,
+    graph: &Arc<Graph>,
+    steps: &[Step],
+) -> Result<(), CUresult> {
     let mut handles = HashMap::new();
     for step in steps {
         let before = step.dependencies.iter();
@@ -209,16 +215,16 @@ fn fill(session: &Session, graph: &Arc<Graph>, steps: &[Step]) -> Result<(), CUr
             .filter_map(|number| handles.get(number).copied())
             .collect();
         let added = match &step.child {
-            _ if !step.is_enabled => graph.add(session, &Operation::Empty, &before),
+            _ if !step.is_enabled => graph.add(session, context, &Operation::Empty, &before),
             // The child as it was instantiated, not as it is now. Its references are the parent's.
             Some(child) => {
-                let child = graph_of(session, child, &[])?;
+                let child = graph_of(session, context, child, &[])?;
                 let handle = child.handle();
-                let added = graph.add(session, &Operation::Child(child), &before);
+                let added = graph.add(session, context, &Operation::Child(child), &before);
                 super::model::destroy(handle)?;
                 added
             }
-            None => graph.add(session, &step.operation, &before),
+            None => graph.add(session, context, &step.operation, &before),
         };
         handles.insert(step.number, added?);
     }

@@ -338,7 +338,13 @@ impl BoxCopy {
         Ok(Arc::new(self))
     }
 
-    /// As it travels in a graph of the device: nothing if an end is the program's memory, or nothing is copied.
+    /// Whether nothing is copied.
+    pub(crate) fn is_empty(&self) -> bool {
+        let size = &self.description;
+        size.width_in_bytes == 0 || size.height == 0 || size.depth == 0
+    }
+
+    /// As it travels in a graph of the device: nothing if an end is the program's memory.
     pub(crate) fn of_device(&self) -> Option<CopyBody> {
         let CUDA_MEMCPY3D {
             width_in_bytes: width,

@@ -85,7 +85,8 @@ impl Fill {
         session.post_work(stream, &self.request(stream.wire_id()), &[])
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether nothing is filled.
+    pub(crate) fn is_empty(&self) -> bool {
         self.width == 0 || self.height == 0
     }
 
@@ -101,9 +102,9 @@ impl Fill {
         )
     }
 
-    /// As it travels in a graph, of no stream; nothing where nothing is filled.
-    pub(crate) fn of_graph(&self) -> Option<GpurunFill> {
-        (!self.is_empty()).then(|| self.request(StreamId(0)))
+    /// As it travels in a graph, of no stream.
+    pub(crate) fn of_graph(&self) -> GpurunFill {
+        self.request(StreamId(0))
     }
 }
 

@@ -147,11 +147,11 @@ pub(crate) fn gpurunGraphMake(
         functions: made?,
         is_broken: AtomicBool::new(false),
     });
-    let inserted = graphs.made.insert(id, Arc::clone(&graph)).and(destroyed);
-    if inserted.is_err() {
+    let entered = destroyed.and_then(|()| graphs.made.insert(id, Arc::clone(&graph)));
+    if entered.is_err() {
         destroy(driver, &graph)?;
     }
-    Ok(inserted?)
+    Ok(entered?)
 }
 
 /// Launches a graph.

@@ -88,7 +88,9 @@ impl GraphMemory {
         if launch.is_empty() {
             return Ok(Vec::new());
         }
-        lock(&self.claims).launch(launch, frees_first)
+        let mut claims = lock(&self.claims);
+        claims.check(&launch, frees_first)?;
+        Ok(claims.launched(launch))
     }
 }
 

@@ -135,7 +135,7 @@ fn stream_memory_operations_follow_their_rules() {
 /// A list of one node.
 fn list(kind: u32, after: &[u32], body: [&[u8]; 2]) -> Vec<u8> {
     let mut list = Vec::new();
-    device_graph::push(&mut list, kind, after, body);
+    device_graph::push(&mut list, kind, after, body).expect("not too much");
     list
 }
 
