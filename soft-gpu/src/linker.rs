@@ -8,6 +8,7 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
+mod archive;
 mod join;
 
 use core::ffi::{c_char, c_uint, c_void};
@@ -18,12 +19,13 @@ use driver_api::abi::{CUjit_option, CUjitInputType, CUlinkState, CUresult};
 use crate::context::current;
 use crate::entry::{answer, answer_if_asked, done};
 use crate::log::warn_once;
-use crate::module::{LoadError, Messages, name, read, text_of};
+use crate::module::{Messages, name, read, text_of};
 use crate::state::driver;
 use crate::threads::lock;
+use archive::DEVICE_RUNTIME;
 use join::join;
 
-/// `CU_JIT_INPUT_LIBRARY`, and NVVM: nothing of those is PTX.
+/// `CU_JIT_INPUT_LIBRARY`, and NVVM.
 const LIBRARY: CUjitInputType = 4;
 const NVVM: CUjitInputType = 5;
 
@@ -42,22 +44,21 @@ fn find(state: CUlinkState) -> Result<Arc<Link>, CUresult> {
 }
 
 impl Link {
-    /// Adds the PTX that `read` finds.
-    fn add(
-        &self,
-        kind: CUjitInputType,
-        read: impl FnOnce() -> Result<String, LoadError>,
-    ) -> Result<(), CUresult> {
-        if kind > NVVM {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        if matches!(kind, LIBRARY | NVVM) {
-            warn_once("the linker of the software GPU takes no archives and no NVVM");
-            return Err(CUresult::NOT_SUPPORTED);
-        }
-        let text = read().map_err(|failure| self.messages.report(failure))?;
-        let mut texts = lock(&self.texts);
-        texts.push(text);
+    /// Adds the PTX of these bytes.
+    fn add(&self, kind: CUjitInputType, bytes: &[u8]) -> Result<(), CUresult> {
+        let text = match kind {
+            LIBRARY if archive::is_device_runtime(bytes) => Ok(DEVICE_RUNTIME.to_owned()),
+            LIBRARY | NVVM => {
+                warn_once(
+                    "the linker of the software GPU takes no archives but the device runtime, and no NVVM",
+                );
+                return Err(CUresult::NOT_SUPPORTED);
+            }
+            0..LIBRARY => text_of(bytes),
+            _ => return Err(CUresult::INVALID_VALUE),
+        };
+        let text = text.map_err(|failure| self.messages.report(failure))?;
+        lock(&self.texts).push(text);
         Ok(())
     }
 
@@ -113,7 +114,7 @@ pub(crate) unsafe fn cuLinkAddData_v2(
         }
         // SAFETY: the caller passes so many bytes. Text ends where they do.
         let bytes = unsafe { core::slice::from_raw_parts(data.cast::<u8>(), size) };
-        link.add(kind, || text_of(bytes))
+        link.add(kind, bytes)
     };
     done(add())
 }
@@ -130,7 +131,8 @@ pub(crate) unsafe fn cuLinkAddFile_v2(
         let link = find(state)?;
         // SAFETY: the caller passes a C string.
         let path = unsafe { name(path) }?;
-        link.add(kind, || text_of(&read(path)?))
+        let bytes = read(path).map_err(|failure| link.messages.report(failure))?;
+        link.add(kind, &bytes)
     };
     done(add())
 }

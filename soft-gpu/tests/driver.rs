@@ -637,15 +637,18 @@ fn what_a_stream_will_free_is_not_freed_before_it() {
     ok!(cuStreamSynchronize(stream));
 }
 
-/// Loads what two texts give when they are linked.
-fn linked(texts: [&str; 2]) -> CUmodule {
-    const PTX: u32 = 1;
+/// Kinds of what is linked.
+const PTX: u32 = 1;
+const LIBRARY: u32 = 4;
+
+/// Loads what two texts, or a text and an archive, give when they are linked.
+fn linked(texts: [(u32, &str); 2]) -> CUmodule {
     let mut state = CUlinkState(0);
     ok!(cuLinkCreate_v2(0, null_mut(), null_mut(), &mut state));
-    for text in texts {
+    for (kind, text) in texts {
         ok!(cuLinkAddData_v2(
             state,
-            PTX,
+            kind,
             text.as_ptr().cast_mut().cast(),
             text.len(),
             null(),
@@ -676,7 +679,7 @@ fn linked_texts_keep_what_is_their_own() {
         )
     };
     context();
-    let module = linked([&text("first", 10), &text("second", 20)]);
+    let module = linked([(PTX, &text("first", 10)), (PTX, &text("second", 20))]);
     let mut at = allocate(4);
     for (name, expected) in [(c"first", 15), (c"second", 25)] {
         let mut function = CUfunction(0);
@@ -697,4 +700,114 @@ fn linked_texts_keep_what_is_their_own() {
         ));
         assert_eq!((launched, read(at)), (CUresult::SUCCESS, expected));
     }
+}
+
+#[test]
+fn a_caller_may_want_a_result_that_its_callee_has_not() {
+    let header = ".version 7.0 .target sm_75 .address_size 64";
+    let caller = format!(
+        "{header} .extern .func (.param .b32 r) put(.param .b64 at); \
+         .visible .entry call_it(.param .u64 at) {{ .reg .b64 %a; ld.param.u64 %a, [at]; \
+         {{ .param .b64 x; .param .b32 y; st.param.b64 [x], %a; call (y), put, (x); }} ret; }}"
+    );
+    let callee = format!(
+        "{header} .visible .func put(.param .b64 at) {{ .reg .b64 %a; ld.param.u64 %a, [at]; st.u32 [%a], 7; ret; }}"
+    );
+    context();
+    let module = linked([(PTX, &caller), (PTX, &callee)]);
+    let (mut at, mut function) = (allocate(4), CUfunction(0));
+    ok!(cuModuleGetFunction(
+        &mut function,
+        module,
+        c"call_it".as_ptr()
+    ));
+    let mut parameters = [(&raw mut at).cast::<c_void>()];
+    ok!(cuLaunchKernel(
+        function,
+        1,
+        1,
+        1,
+        1,
+        1,
+        1,
+        0,
+        CUstream(0),
+        parameters.as_mut_ptr(),
+        null_mut()
+    ));
+    assert_eq!(read(at), 7);
+}
+
+/// The barrier of the device runtime, which is an archive of machine code: each block of two rows adds to a sum of its round, and then finds it whole.
+#[test]
+fn the_device_runtime_has_a_barrier_of_the_grid() {
+    let kernel = ".version 7.0 .target sm_70 .address_size 64
+        .extern .func (.param .b64 h) cudaCGGetIntrinsicHandle(.param .b32 scope);
+        .extern .func (.param .b32 s) cudaCGSynchronize(.param .b64 h, .param .b32 flags);
+        .visible .entry rounds(.param .u64 sums) {
+            .reg .b64 %sums, %grid; .reg .b32 %round, %found, %blocks, %y, %status; .reg .pred %p;
+            ld.param.u64 %sums, [sums];
+            mov.u32 %blocks, %nctaid.x; mov.u32 %y, %nctaid.y; mul.lo.u32 %blocks, %blocks, %y;
+            { .param .b32 scope; .param .b64 h; st.param.b32 [scope], 1;
+              call (h), cudaCGGetIntrinsicHandle, (scope); ld.param.b64 %grid, [h]; }
+            mov.u32 %round, 0;
+        next:
+            atom.global.add.u32 %found, [%sums], 1;
+            { .param .b64 h; .param .b32 f; .param .b32 s; st.param.b64 [h], %grid; st.param.b32 [f], 0;
+              call (s), cudaCGSynchronize, (h, f); ld.param.b32 %status, [s]; }
+            setp.ne.u32 %p, %status, 0;
+            @%p bra refused;
+            ld.volatile.global.u32 %found, [%sums];
+            setp.ne.u32 %p, %found, 64;
+            @%p trap;
+            add.u64 %sums, %sums, 4;
+            add.u32 %round, %round, 1;
+            setp.lt.u32 %p, %round, 5;
+            @%p bra next;
+            ret;
+        refused:
+            st.global.u32 [%sums+16], 99;
+            ret;
+        }";
+    let name = "cuda_device_runtime.o/\n";
+    let archive = format!("!<arch>\n{:<48}{:<10}`\n{name} ", "//", name.len());
+    context();
+    let module = linked([(PTX, kernel), (LIBRARY, &archive)]);
+    let (mut at, mut function) = (allocate(20), CUfunction(0));
+    ok!(cuMemsetD32_v2(at, 0, 5));
+    ok!(cuModuleGetFunction(
+        &mut function,
+        module,
+        c"rounds".as_ptr()
+    ));
+    let mut parameters = [(&raw mut at).cast::<c_void>()];
+    ok!(cuLaunchCooperativeKernel(
+        function,
+        1,
+        2,
+        1,
+        8,
+        4,
+        1,
+        0,
+        CUstream(0),
+        parameters.as_mut_ptr()
+    ));
+    assert_eq!(read(at + 16), 64);
+    // Launched otherwise there is no grid to be synchronised.
+    ok!(cuMemsetD32_v2(at, 0, 5));
+    let launched = cu!(cuLaunchKernel(
+        function,
+        1,
+        2,
+        1,
+        8,
+        4,
+        1,
+        0,
+        CUstream(0),
+        parameters.as_mut_ptr(),
+        null_mut()
+    ));
+    assert_eq!((launched, read(at + 16)), (CUresult::SUCCESS, 99));
 }

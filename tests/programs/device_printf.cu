@@ -44,5 +44,28 @@ int main() {
     std::printf("host: after the stream\n");
     std::fflush(stdout);
     CHECK(cudaStreamDestroy(stream));
+    // A copy that blocks flushes as well, a short one and a long one.
+    static char bytes[3 << 20];
+    void *there;
+    CHECK(cudaMalloc(&there, sizeof bytes));
+    for (size_t size : {sizeof(int), sizeof bytes}) {
+        one_line<<<1, 1>>>(4);
+        CHECK(cudaMemcpy(bytes, there, size, cudaMemcpyDeviceToHost));
+        std::printf("host: after a copy\n");
+        std::fflush(stdout);
+    }
+    CHECK(cudaFree(there));
+    // And a synchronise with what is known to be done.
+    cudaEvent_t event;
+    CHECK(cudaEventCreate(&event));
+    one_line<<<1, 1>>>(5);
+    CHECK(cudaEventRecord(event));
+    cudaError_t state;
+    while ((state = cudaEventQuery(event)) == cudaErrorNotReady) {}
+    CHECK(state);
+    CHECK(cudaDeviceSynchronize());
+    std::printf("host: after the query\n");
+    std::fflush(stdout);
+    CHECK(cudaEventDestroy(event));
     return pass("lines in order");
 }

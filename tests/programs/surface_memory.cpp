@@ -212,6 +212,39 @@ static void fills() {
         fill<unsigned>(name, 0xA5C3F00Du);
 }
 
+// What the program sees itself is filled when a synchronous call returns; nothing is waited for here.
+static void fill_seen(CUdeviceptr at) {
+    const unsigned char *bytes = (const unsigned char *)(uintptr_t)at;
+    const size_t length = 1 << 20;
+    OK("cuMemsetD8_v2", at, (unsigned char)0xA1, length);
+    REQUIRE(bytes[0] == 0xA1 && bytes[length - 1] == 0xA1);
+    OK("cuMemsetD16_v2", at, (unsigned short)0xA2A2, length / 2);
+    REQUIRE(bytes[0] == 0xA2 && bytes[length - 1] == 0xA2);
+    OK("cuMemsetD32_v2", at, 0xA3A3A3A3u, length / 4);
+    REQUIRE(bytes[0] == 0xA3 && bytes[length - 1] == 0xA3);
+    OK("cuMemsetD2D8_v2", at, length / 2, (unsigned char)0xA4, length / 4, (size_t)2);
+    REQUIRE(bytes[length / 4 - 1] == 0xA4 && bytes[length / 4] == 0xA3);
+    REQUIRE(bytes[3 * length / 4 - 1] == 0xA4 && bytes[length - 1] == 0xA3);
+}
+
+static void fills_of_seen_memory() {
+    void *pinned = nullptr;
+    CUdeviceptr managed = 0, mapped = 0, base = 0;
+    size_t size = 0;
+    OK("cuMemHostAlloc", &pinned, (size_t)1 << 20, (unsigned)CU_MEMHOSTALLOC_DEVICEMAP);
+    OK("cuMemHostGetDevicePointer_v2", &mapped, pinned, 0u);
+    REQUIRE(mapped == (CUdeviceptr)(uintptr_t)pinned);
+    // Pinned memory is an allocation of the device's addresses.
+    OK("cuMemGetAddressRange_v2", &base, &size, mapped + 100);
+    REQUIRE(base == mapped && size == 1 << 20);
+    fill_seen(mapped);
+    OK("cuMemFreeHost", pinned);
+    FAILS("cuMemGetAddressRange_v2", &base, &size, mapped);
+    OK("cuMemAllocManaged", &managed, (size_t)1 << 20, (unsigned)CU_MEM_ATTACH_GLOBAL);
+    fill_seen(managed);
+    OK("cuMemFree_v2", managed);
+}
+
 static void host_memory() {
     void *plain = nullptr, *flagged = nullptr;
     unsigned flags = 77;
@@ -456,6 +489,7 @@ int main(int count, char **arguments) {
     volume("cuMemcpy3D_v2", (unsigned char *)pinned, 9);
     volume("cuMemcpy3DAsync_v2", (unsigned char *)pinned, 10);
     fills();
+    fills_of_seen_memory();
     host_memory();
     addresses((unsigned char *)pinned);
     virtual_memory();

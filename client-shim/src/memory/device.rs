@@ -928,18 +928,20 @@ pub(crate) unsafe fn cuMemGetAddressRange_v2(
 ) -> CUresult {
     code((|| {
         let (session, _) = session::current()?;
-        let allocation = session
-            .objects
-            .memory
-            .find(dptr)
-            .ok_or(CUresult::NOT_FOUND)?;
+        let memory = &session.objects.memory;
+        let allocated = memory.find(dptr).map(|found| (found.start, found.size));
+        let pinned = || {
+            let pinned = memory.host.find(usize::try_from(dptr).ok()?, 1)?;
+            Some((pinned.start as u64, pinned.size as u64))
+        };
+        let (start, size) = allocated.or_else(pinned).ok_or(CUresult::NOT_FOUND)?;
         // SAFETY: not null, writable by the API's contract.
         unsafe {
             if !pbase.is_null() {
-                pbase.write(allocation.start);
+                pbase.write(start);
             }
             if !psize.is_null() {
-                psize.write(allocation.size as usize);
+                psize.write(size as usize);
             }
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! Fills: posted; the synchronous forms are asynchronous for the host too, as the driver documents it.
+//! Fills: posted; the synchronous forms are asynchronous for the host too, as the driver documents it, unless the program sees the memory itself: pinned
+//! and managed memory is filled when they return.
 #![expect(unsafe_code, reason = "functions of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
@@ -45,6 +46,17 @@ impl Fill {
             return capture::add(&stream, Operation::Fill(*self));
         }
         self.post(session, &stream)
+    }
+
+    /// In the default stream, as the synchronous forms do it.
+    fn run_now(&self) -> Result<(), CUresult> {
+        self.run(CUstream(0))?;
+        let (session, context) = session::current()?;
+        let is_seen = session.objects.memory.mapped.holds(self.destination, 1);
+        if self.is_empty() || !is_seen {
+            return Ok(());
+        }
+        stream::resolve_any(session, &context, CUstream(0))?.synchronise(session)
     }
 
     /// Whether all of it is device memory, and aligned.
@@ -111,7 +123,7 @@ impl Fill {
 macro_rules! fills {
     ($($value:ty, $bytes:literal: $now:ident, $later:ident, $now_2d:ident, $later_2d:ident;)*) => {$(
         pub(crate) unsafe fn $now(dst: CUdeviceptr, value: $value, n: usize) -> CUresult {
-            code(Fill::row(dst, value.into(), $bytes, n).run(CUstream(0)))
+            code(Fill::row(dst, value.into(), $bytes, n).run_now())
         }
 
         pub(crate) unsafe fn $later(dst: CUdeviceptr, value: $value, n: usize, stream: CUstream) -> CUresult {
@@ -126,7 +138,7 @@ macro_rules! fills {
             height: usize,
         ) -> CUresult {
             let value = value.into();
-            code(Fill { destination, pitch, value, element_bytes: $bytes, width, height }.run(CUstream(0)))
+            code(Fill { destination, pitch, value, element_bytes: $bytes, width, height }.run_now())
         }
 
         pub(crate) unsafe fn $later_2d(

@@ -313,13 +313,12 @@ impl Watch<'_> {
     }
 
     fn run(&mut self, stream: &Stream, context: &Context, action: Action) {
-        let flushes = matches!(
-            action,
-            Action::Complete {
-                is_urgent: true,
-                ..
-            }
-        );
+        let flushes = match &action {
+            // Also one that nobody waits for: who synchronises with what is known to be done asks no more.
+            Action::Complete { .. } | Action::Reply { .. } => true,
+            Action::Deliver(delivery) => delivery.answers.is_some(),
+            _ => false,
+        };
         if flushes && may_print(self.session, context) {
             self.flush_printed(stream, context);
         }

@@ -13,6 +13,7 @@ use core::ffi::{c_uchar, c_uint, c_ushort};
 use driver_api::abi::{CUdeviceptr, CUresult, CUstream};
 
 use super::raw;
+use super::space::Region;
 use crate::entry::done;
 use crate::state::driver;
 use crate::stream::{Operation, find};
@@ -130,43 +131,74 @@ impl Pattern {
 }
 
 /// `height` rows of `width` elements, `pitch` bytes apart, at their place in a stream.
-fn fill(
+fn post(
     address: CUdeviceptr,
     pitch: usize,
     pattern: Pattern,
-    (width, height): (usize, usize),
+    extent: (usize, usize),
     stream: CUstream,
-) -> CUresult {
-    let post = || {
-        let (context, stream) = find(stream)?;
-        let fill = Fill::new(
-            address,
-            pitch,
-            (pattern.value, pattern.bytes),
-            (width, height),
-        )?;
-        if fill.is_empty() {
-            return Ok(());
-        }
-        context.submit(&stream, Operation::Fill(fill))
-    };
-    done(post())
+) -> Result<(), CUresult> {
+    let (context, stream) = find(stream)?;
+    let fill = Fill::new(address, pitch, (pattern.value, pattern.bytes), extent)?;
+    if fill.is_empty() {
+        return Ok(());
+    }
+    context.submit(&stream, Operation::Fill(fill))
+}
+
+/// In the default stream; done when it returns only where the program sees the memory itself.
+fn post_now(
+    address: CUdeviceptr,
+    pitch: usize,
+    pattern: Pattern,
+    extent: (usize, usize),
+) -> Result<(), CUresult> {
+    post(address, pitch, pattern, extent, CUstream(0))?;
+    let is_seen = |region: &Region| region.is_host() || region.is_managed();
+    if !driver()?.memory.space().find(address).is_some_and(is_seen) {
+        return Ok(());
+    }
+    let (context, stream) = find(CUstream(0))?;
+    context.run(&stream, || Ok(()))
 }
 
 fn line(address: CUdeviceptr, pattern: Pattern, count: usize, stream: CUstream) -> CUresult {
-    fill(address, 0, pattern, (count, 1), stream)
+    done(post(address, 0, pattern, (count, 1), stream))
+}
+
+fn line_now(address: CUdeviceptr, pattern: Pattern, count: usize) -> CUresult {
+    done(post_now(address, 0, pattern, (count, 1)))
+}
+
+fn rows(
+    address: CUdeviceptr,
+    pitch: usize,
+    pattern: Pattern,
+    extent: (usize, usize),
+    stream: CUstream,
+) -> CUresult {
+    done(post(address, pitch, pattern, extent, stream))
+}
+
+fn rows_now(
+    address: CUdeviceptr,
+    pitch: usize,
+    pattern: Pattern,
+    extent: (usize, usize),
+) -> CUresult {
+    done(post_now(address, pitch, pattern, extent))
 }
 
 pub(crate) unsafe fn cuMemsetD8_v2(dst_device: CUdeviceptr, uc: c_uchar, n: usize) -> CUresult {
-    line(dst_device, Pattern::of8(uc), n, CUstream(0))
+    line_now(dst_device, Pattern::of8(uc), n)
 }
 
 pub(crate) unsafe fn cuMemsetD16_v2(dst_device: CUdeviceptr, us: c_ushort, n: usize) -> CUresult {
-    line(dst_device, Pattern::of16(us), n, CUstream(0))
+    line_now(dst_device, Pattern::of16(us), n)
 }
 
 pub(crate) unsafe fn cuMemsetD32_v2(dst_device: CUdeviceptr, ui: c_uint, n: usize) -> CUresult {
-    line(dst_device, Pattern::of32(ui), n, CUstream(0))
+    line_now(dst_device, Pattern::of32(ui), n)
 }
 
 pub(crate) unsafe fn cuMemsetD8Async(
@@ -203,13 +235,7 @@ pub(crate) unsafe fn cuMemsetD2D8_v2(
     width: usize,
     height: usize,
 ) -> CUresult {
-    fill(
-        dst_device,
-        dst_pitch,
-        Pattern::of8(uc),
-        (width, height),
-        CUstream(0),
-    )
+    rows_now(dst_device, dst_pitch, Pattern::of8(uc), (width, height))
 }
 
 pub(crate) unsafe fn cuMemsetD2D16_v2(
@@ -219,13 +245,7 @@ pub(crate) unsafe fn cuMemsetD2D16_v2(
     width: usize,
     height: usize,
 ) -> CUresult {
-    fill(
-        dst_device,
-        dst_pitch,
-        Pattern::of16(us),
-        (width, height),
-        CUstream(0),
-    )
+    rows_now(dst_device, dst_pitch, Pattern::of16(us), (width, height))
 }
 
 pub(crate) unsafe fn cuMemsetD2D32_v2(
@@ -235,13 +255,7 @@ pub(crate) unsafe fn cuMemsetD2D32_v2(
     width: usize,
     height: usize,
 ) -> CUresult {
-    fill(
-        dst_device,
-        dst_pitch,
-        Pattern::of32(ui),
-        (width, height),
-        CUstream(0),
-    )
+    rows_now(dst_device, dst_pitch, Pattern::of32(ui), (width, height))
 }
 
 pub(crate) unsafe fn cuMemsetD2D8Async(
@@ -252,7 +266,7 @@ pub(crate) unsafe fn cuMemsetD2D8Async(
     height: usize,
     stream: CUstream,
 ) -> CUresult {
-    fill(
+    rows(
         dst_device,
         dst_pitch,
         Pattern::of8(uc),
@@ -269,7 +283,7 @@ pub(crate) unsafe fn cuMemsetD2D16Async(
     height: usize,
     stream: CUstream,
 ) -> CUresult {
-    fill(
+    rows(
         dst_device,
         dst_pitch,
         Pattern::of16(us),
@@ -286,7 +300,7 @@ pub(crate) unsafe fn cuMemsetD2D32Async(
     height: usize,
     stream: CUstream,
 ) -> CUresult {
-    fill(
+    rows(
         dst_device,
         dst_pitch,
         Pattern::of32(ui),

@@ -149,13 +149,13 @@ fn call<'t>(
     if !fits(callee, &arguments, &returns) {
         return Err(format!("call of `{name}` does not fit its declaration"));
     }
-    emit_call(
-        decoder,
-        Callee::Function(number),
-        NONE,
-        &arguments,
-        &returns,
-    );
+    // What a function does not return its caller does not get.
+    let returns = if callee.returns.is_empty() {
+        &[][..]
+    } else {
+        &returns
+    };
+    emit_call(decoder, Callee::Function(number), NONE, &arguments, returns);
     Ok(())
 }
 
@@ -170,10 +170,11 @@ fn sizes(variables: &[Variable]) -> Vec<u32> {
     variables.iter().map(|variable| variable.1).collect()
 }
 
-/// Whether a call with these variables is one of `callee`.
+/// Whether a call with these variables is one of `callee`. Linked texts need not agree about a function's result: a caller may want one where there is none.
 fn fits(callee: &Entry, arguments: &[Variable], returns: &[Variable]) -> bool {
     let declared = |params: &[Param]| params.iter().map(|param| param.size).collect::<Vec<_>>();
-    declared(&callee.params) == sizes(arguments) && declared(&callee.returns) == sizes(returns)
+    declared(&callee.params) == sizes(arguments)
+        && (callee.returns.is_empty() || declared(&callee.returns) == sizes(returns))
 }
 
 /// Whom a call through a pointer can mean: the functions of a `.calltargets` list, or all that are as a `.callprototype` says.
