@@ -9,6 +9,7 @@
 use core::ffi::c_uint;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use driver_api::abi::{CUevent, CUresult, CUstream};
 use driver_api::id::EventId;
@@ -45,6 +46,9 @@ const WAIT: u32 = 4;
 const DESTROY: u32 = 5;
 const RECORD: u32 = 0;
 const WAIT_IN_STREAM: u32 = 1;
+/// How long one waits before one asks again for a record.
+const AGAIN: Duration = Duration::from_millis(1);
+
 /// Of no other session.
 const NOBODY: (u64, [u64; 2]) = (0, [0; 2]);
 
@@ -125,6 +129,12 @@ impl Event {
         session.ask_in(self.context, &request, &[])
     }
 
+    /// What its context has come to: a fault is told before the answer that it has ended a wait.
+    fn check_fault(&self, session: &Session) -> Result<(), CUresult> {
+        let context = session.objects.contexts.get(self.context);
+        context.map_or(Ok(()), |context| context.fault.check())
+    }
+
     /// By which session's number and key other processes open it.
     pub(crate) fn export(&self, session: &Session) -> Result<(u64, [u64; 2]), CUresult> {
         self.check()?;
@@ -155,7 +165,15 @@ impl Event {
             return Err(CUresult::INVALID_HANDLE);
         }
         if self.is_shared() {
-            return self.in_stream(session, stream, RECORD);
+            // So many of its records are under way that there is no place for one more: the driver waits here as well.
+            while let Err(error) = self.in_stream(session, stream, RECORD) {
+                match error {
+                    CUresult::NOT_READY => std::thread::sleep(AGAIN),
+                    error => return Err(error),
+                }
+            }
+            self.set_captured(None);
+            return Ok(());
         }
         stream.fault.check()?;
         // The record, and the mark behind it.
@@ -343,7 +361,9 @@ pub(crate) unsafe fn cuEventQuery(event: CUevent) -> CUresult {
         check_not_captured(&event)?;
         capture::forbid_unsafe()?;
         if event.is_shared() {
-            let reply = event.ask(session::get()?, QUERY, NOBODY)?;
+            let session = session::get()?;
+            let reply = event.ask(session, QUERY, NOBODY)?;
+            event.check_fault(session)?;
             return match reply.is_reached() {
                 0 => Err(CUresult::NOT_READY),
                 _ => Ok(()),
@@ -362,7 +382,9 @@ pub(crate) unsafe fn cuEventSynchronize(event: CUevent) -> CUresult {
         check_not_captured(&event)?;
         capture::forbid_unsafe()?;
         if event.is_shared() {
-            return event.ask(session::get()?, WAIT, NOBODY).map(drop);
+            let session = session::get()?;
+            event.ask(session, WAIT, NOBODY)?;
+            return event.check_fault(session);
         }
         let Some((stream, mark)) = event.place() else {
             return Ok(());

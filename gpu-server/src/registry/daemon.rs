@@ -25,7 +25,7 @@ use super::packet::{Packet, PacketError};
 use super::session::{self, Worker};
 use super::{Counts, Facts, Key, RegisterError, watched};
 use crate::order::Descriptors;
-use crate::pool::{Moment, Tenant, TokenId};
+use crate::pool::{LeaseId, Moment, Tenant, TokenId};
 
 /// How long a daemon that begins waits for the workers that it has found: the machine may be busy, or a worker in a call of its driver's. One that is
 /// later is taken in all the same.
@@ -129,6 +129,7 @@ impl Answer {
 pub struct Prepared {
     session: u64,
     tenant: Option<Tenant>,
+    lease: Option<LeaseId>,
     connection: OwnedFd,
     door: Option<Door>,
 }
@@ -354,7 +355,6 @@ impl Shared {
     ) -> io::Result<Prepared> {
         let facts = Facts::of(order, descriptors, token, client, now)?;
         order.registration = Some(facts.seal(&self.key));
-        self.loans.note(order.session, facts.lease.as_ref());
         let mut door = None;
         if self.is_outlived() {
             let (made, listener) = Door::make(&self.directory, order.session)?;
@@ -373,6 +373,7 @@ impl Shared {
         Ok(Prepared {
             session: order.session,
             tenant: facts.tenant,
+            lease: facts.lease,
             connection: ours,
             door,
         })
@@ -390,6 +391,7 @@ impl Shared {
         let end = self
             .enter(session)
             .map_err(|error| io::Error::new(io::ErrorKind::AlreadyExists, error))?;
+        self.loans.note(session, prepared.lease.as_ref());
         let shared = Arc::clone(self);
         self.runtime.spawn(async move {
             let worker = watched::watch(prepared.connection, Interest::READABLE)

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use protocol::hello::control::{Borrow, Lent};
 use tokio::sync::mpsc::Sender;
@@ -18,6 +19,9 @@ pub(super) const MAX_WORDS: usize = 64;
 
 /// Most questions of one session that wait for an answer.
 const MAX_OPEN: usize = 64;
+
+/// A question that is older is waited for by nobody: its borrower has given up.
+const FORGOTTEN: Duration = Duration::from_secs(20);
 
 /// Most bytes of what something is exported by.
 const MAX_KEY_BYTES: usize = 64;
@@ -50,6 +54,7 @@ struct Open {
     /// The borrower's number.
     request: u64,
     lender: u64,
+    since: Instant,
 }
 
 impl Inner {
@@ -58,6 +63,11 @@ impl Inner {
         let lease = self.leases.get(&borrower)?;
         let is_same = borrower != lender && self.leases.get(&lender) == Some(lease);
         self.speakers.get(&lender).filter(|_| is_same)
+    }
+
+    fn forget_the_old(&mut self, now: Instant) {
+        self.open
+            .retain(|_, open| now.saturating_duration_since(open.since) < FORGOTTEN);
     }
 
     /// Tells a borrower.
@@ -109,6 +119,7 @@ impl Loans {
             request: borrow.request,
             found: false,
         });
+        inner.forget_the_old(Instant::now());
         let waiting = inner.open.values().filter(|open| open.borrower == borrower);
         if borrow.key.len() > MAX_KEY_BYTES || waiting.count() >= MAX_OPEN {
             return no;
@@ -126,6 +137,7 @@ impl Loans {
             borrower,
             request: borrow.request,
             lender: borrow.lender,
+            since: Instant::now(),
         };
         inner.open.insert(request, open);
         None
@@ -201,6 +213,19 @@ mod tests {
             words.get_mut(&2).expect("there").try_recv().is_err(),
             "once"
         );
+    }
+
+    #[test]
+    fn what_is_never_answered_is_forgotten() {
+        let (loans, _words) = with(&[(1, 'a'), (2, 'a')]);
+        for request in 0..MAX_OPEN as u64 {
+            assert!(loans.borrow(2, &borrow(request, 1)).is_none());
+        }
+        let now = Instant::now();
+        loans.lock().forget_the_old(now);
+        assert_eq!(loans.lock().open.len(), MAX_OPEN);
+        loans.lock().forget_the_old(now + FORGOTTEN);
+        assert!(loans.lock().open.is_empty());
     }
 
     #[test]

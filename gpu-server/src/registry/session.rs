@@ -86,16 +86,19 @@ impl Worker {
         self.say_with(message, &[]);
     }
 
-    fn say_with(&self, message: to_worker::Message, descriptors: &[OwnedFd]) {
+    /// Whether the worker takes it.
+    fn say_with(&self, message: to_worker::Message, descriptors: &[OwnedFd]) -> bool {
         let message = ToWorker {
             message: Some(message),
         };
         let connection = self.connection.get_ref();
         let passed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
-        if let Err(error) = packet::send(connection, &message, &passed, SendFlags::DONTWAIT) {
+        let sent = packet::send(connection, &message, &passed, SendFlags::DONTWAIT);
+        if let Err(error) = &sent {
             let bytes = message.encoded_len();
             tracing::debug!(session = self.session, bytes, "not told: {error}");
         }
+        sent.is_ok()
     }
 
     fn kill(&self) {
@@ -182,7 +185,7 @@ impl Worker {
                         }
                     }
                 }
-                Some(word) = words.recv() => self.pass_on(word),
+                Some(word) = words.recv() => self.pass_on(shared, word),
                 _ = self.process.readable() => {
                     return self.hear_last_words(shared, counts).await;
                 }
@@ -203,10 +206,15 @@ impl Worker {
     }
 
     /// Passes on what another worker of its lease wants, or gives.
-    fn pass_on(&self, word: Word) {
+    fn pass_on(&self, shared: &Shared, word: Word) {
         match word {
             Word::Lend { request, key } => {
-                self.say(to_worker::Message::Lend(Lend { request, key }));
+                let asked = to_worker::Message::Lend(Lend { request, key });
+                if !self.say_with(asked, &[]) {
+                    let found = false;
+                    let no = Lent { request, found };
+                    shared.loans.lent(self.session, &no, Vec::new());
+                }
             }
             Word::Lent { lent, files } => {
                 self.say_with(to_worker::Message::Lent(lent), &files);

@@ -143,13 +143,23 @@ impl Shared {
     }
 
     /// A mapping of another session's memory is given back.
-    pub(super) fn end_import(&self, accounts: &Accounts, address: u64) {
-        if let Some(import) = lock(&self.imports).remove(&address)
-            && import.is_charged
-        {
-            accounts.begin_to_give_back(import.device);
-            accounts.gave_back(import.device, Made::Exact(import.size), false);
+    pub(super) fn end_import(
+        &self,
+        accounts: &Accounts,
+        address: u64,
+        give_back: impl FnOnce() -> Result<(), CUresult>,
+    ) -> Result<(), CUresult> {
+        let import = lock(&self.imports).remove(&address);
+        let Some(charged) = import.filter(|import| import.is_charged) else {
+            return give_back();
+        };
+        accounts.begin_to_give_back(charged.device);
+        let result = give_back();
+        match result {
+            Ok(()) => accounts.gave_back(charged.device, Made::Exact(charged.size), false),
+            Err(_) => accounts.stays(charged.device, Made::Exact(0)),
         }
+        result
     }
 }
 
@@ -193,8 +203,9 @@ pub(crate) fn gpurunIpcExport(
     request: &request::GpurunIpcExport,
 ) -> Result<(), CallError> {
     let shared = &call.session.memory.shared;
-    let (address, handle, size) = call.session.memory.mapped_at(request.address())?;
+    // Held while it is looked at: what is given back meanwhile is then taken out again.
     let mut exports = lock(&shared.exports);
+    let (address, handle, size) = call.session.memory.mapped_at(request.address())?;
     if !exports.contains_key(&address) {
         if exports.len() >= MAX_SHARED {
             return Err(CUresult::OUT_OF_MEMORY.into());

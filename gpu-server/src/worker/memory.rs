@@ -191,8 +191,8 @@ impl Memory {
             range.kind = Kind::Leaving;
             taken
         };
-        let result = mapping.give_back(driver);
-        self.shared.end_import(&self.accounts, address);
+        let give_back = || mapping.give_back(driver);
+        let result = self.shared.end_import(&self.accounts, address, give_back);
         self.forget(&mapping);
         result
     }
@@ -403,10 +403,10 @@ impl Memory {
         };
         for mapping in gone {
             if mapping.is_borrowed() {
-                if let Err(error) = mapping.give_back(driver) {
-                    tracing::warn!(address = mapping.address, %error, "giving memory back failed");
+                let (address, give_back) = (mapping.address, || mapping.give_back(driver));
+                if let Err(error) = self.shared.end_import(&self.accounts, address, give_back) {
+                    tracing::warn!(address, %error, "giving memory back failed");
                 }
-                self.shared.end_import(&self.accounts, mapping.address);
             }
             let Some(made) = mapping.made() else {
                 continue;

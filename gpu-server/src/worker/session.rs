@@ -149,6 +149,7 @@ impl Session {
         self.events.retain(|event| event.context != serial);
         self.links.retain(|link| link.context != serial);
         self.mirrors.forget_context(serial);
+        self.memory.shared.forget_context(serial);
         self.gates.retain(|gate| gate.context != serial);
         self.textures.retain(|texture| texture.context != serial);
         self.modules.retain(|module| module.context != serial);

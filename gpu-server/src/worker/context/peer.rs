@@ -56,6 +56,7 @@ impl Held<'_> {
         range: (u64, u64),
     ) -> Result<(), CUresult> {
         let mut devices: Vec<CUdevice> = self.devices(owner).collect();
+        devices.sort_unstable();
         devices.dedup();
         devices
             .into_iter()

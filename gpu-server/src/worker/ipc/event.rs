@@ -1,11 +1,17 @@
 //! Events that programs of one lease share.
 //!
-//! *What:* two numbers in a page of memory that the sessions map: how often the event was recorded, and which record a stream has reached. A record counts the
-//! one up, and its stream's point the other; who waits, waits until the second has come to what the first was. *Why not the driver's own:* a
-//! worker can connect to nothing, and what a driver needs to share events is its secret.
+//! *What:* numbers in memory that the sessions map: how often the event was recorded, and which of the last [`MAX_OPEN`] records their streams have
+//! reached. A record counts the one up, and its stream's point notes itself among the others; who waits, waits for the record that was the last then, and for no
+//! other: streams are not reached in the order of their records. *Why not the driver's own:* a worker can connect to nothing, and what a driver needs to share
+//! events is its secret.
 //!
-//! *Rules:* the page is sealed, so that nobody can take it away; what is read there is only compared. Where the session is gone from which an event came,
-//! nobody is waited for. A record counts when its call is answered, so it is asked.
+//! ```text
+//!  lender ── number, by a pipe of its own ──▶ each borrower      the kernel breaks the pipe when either ends:
+//!     borrower gone: the lender reaches what it has recorded     lender gone: borrowers wait for nobody
+//! ```
+//!
+//! *Rules:* the memory is sealed, so that nobody can take it away; what is read there is only compared. Who has recorded stands beside each record, written by one step with
+//! its number, so that no record is waited for whose session is gone. A record counts when its call is answered, so it is asked.
 //!
 //! # Safety
 //! The mapping is as long as [`Page`] (checked when it is made; sealed since), lives as long as its event, and `Page` consists of atomics only, for which any
@@ -17,16 +23,17 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use driver_api::result::CUresult;
 use driver_api::wire::{reply, request};
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::event::Timespec;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::thread::futex;
 
-use super::{Key, MAX_SHARED, halves, is_broken, new_key, new_pipe};
+use super::{Key, MAX_SHARED, Shared, halves, is_broken, new_key};
 use crate::registry;
 use crate::worker::call::{Call, CallError};
 use crate::worker::end::lock;
@@ -52,13 +59,52 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often it is looked whether a stream can go on.
 const POLL: Duration = Duration::from_micros(100);
 
+/// Most records of an event that are not reached: who wants one more asks again.
+const MAX_OPEN: usize = 512;
+
+/// The bits of a record's word that name the session which has recorded: 0 is the lender, borrowers are counted. Its number is above.
+const WHO_BITS: u32 = 24;
+const MAX_BORROWERS: u64 = (1 << WHO_BITS) - 1;
+
 /// What the sessions share.
 #[repr(C)]
 struct Page {
-    recorded: AtomicU64,
-    reached: AtomicU64,
-    /// Counted up with `reached`, and waited on.
+    /// The last record's word.
+    last: AtomicU64,
+    /// Counted up with what is reached, and waited on.
     bell: AtomicU32,
+    /// The word of each record, at its number's place.
+    records: [AtomicU64; MAX_OPEN],
+    /// The number of the last record at each place that is reached.
+    reached: [AtomicU64; MAX_OPEN],
+}
+
+/// The place of a record.
+fn place(number: u64) -> usize {
+    (number % MAX_OPEN as u64) as usize
+}
+
+/// Who has borrowed an event: the end of the pipe breaks when it is gone.
+struct Borrower {
+    who: u64,
+    pipe: OwnedFd,
+}
+
+/// Those of an event, and how many there were.
+#[derive(Default)]
+struct Borrowers {
+    present: Vec<Borrower>,
+    count: u64,
+}
+
+/// Whose event it is.
+enum Side {
+    Lender(Mutex<Borrowers>),
+    Borrower {
+        who: u64,
+        /// Breaks when the lender is gone.
+        lender: OwnedFd,
+    },
 }
 
 /// An event of several sessions.
@@ -67,44 +113,50 @@ pub(crate) struct SharedEvent {
     map: MmapRaw,
     /// What it is exported by.
     key: Key,
-    /// Held, so that the end which goes with it breaks when it is gone; what is borrowed has none.
-    _reader: Option<OwnedFd>,
-    writer: OwnedFd,
-    is_borrowed: bool,
+    side: Side,
+    /// The serial of the context that it was made or opened in.
+    context: u64,
 }
 
 impl SharedEvent {
-    fn new() -> Result<Self, CUresult> {
+    fn new(context: u64) -> Result<Self, CUresult> {
         let failed = |_| CUresult::OPERATING_SYSTEM;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = File::from(rustix::fs::memfd_create("gpurun-event", flags).map_err(failed)?);
         rustix::fs::ftruncate(&file, size_of::<Page>() as u64).map_err(failed)?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&file, seals).map_err(failed)?;
-        let (reader, writer) = new_pipe()?;
-        Self::with(file, (Some(reader), writer))
+        Self::with(file, Side::Lender(Mutex::default()), context)
     }
 
-    /// What another session has lent; its end of the pipe breaks when it is gone.
-    fn borrowed(file: OwnedFd, writer: OwnedFd) -> Result<Self, CUresult> {
+    /// What another session has lent; the pipe says who we are.
+    fn borrowed(file: OwnedFd, lender: OwnedFd, context: u64) -> Result<Self, CUresult> {
         let file = File::from(file);
         let length = file.metadata().map(|file| file.len()).unwrap_or(0);
         let seals = rustix::fs::fcntl_get_seals(&file).unwrap_or(SealFlags::empty());
         if length != size_of::<Page>() as u64 || !seals.contains(SealFlags::SHRINK) {
             return Err(CUresult::INVALID_HANDLE);
         }
-        Self::with(file, (None, writer))
+        let mut who = [0; 8];
+        match has_bytes(&lender).then(|| rustix::io::read(&lender, &mut who)) {
+            Some(Ok(8)) => {}
+            _ => return Err(CUresult::INVALID_HANDLE),
+        }
+        let who = u64::from_le_bytes(who);
+        match (1..=MAX_BORROWERS).contains(&who) {
+            true => Self::with(file, Side::Borrower { who, lender }, context),
+            false => Err(CUresult::INVALID_HANDLE),
+        }
     }
 
-    fn with(file: File, (reader, writer): (Option<OwnedFd>, OwnedFd)) -> Result<Self, CUresult> {
+    fn with(file: File, side: Side, context: u64) -> Result<Self, CUresult> {
         let map = MmapOptions::new().len(size_of::<Page>()).map_raw(&file);
         Ok(Self {
             map: map.map_err(|_| CUresult::MAP_FAILED)?,
             file,
             key: new_key()?,
-            is_borrowed: reader.is_none(),
-            _reader: reader,
-            writer,
+            side,
+            context,
         })
     }
 
@@ -113,33 +165,110 @@ impl SharedEvent {
         unsafe { &*self.map.as_ptr().cast::<Page>() }
     }
 
+    fn is_borrowed(&self) -> bool {
+        matches!(self.side, Side::Borrower { .. })
+    }
+
     /// What goes to another session.
     pub(super) fn lend(&self) -> std::io::Result<registry::Lent> {
-        Ok(vec![
-            self.file.try_clone()?.into(),
-            self.writer.try_clone()?,
-        ])
+        let Side::Lender(borrowers) = &self.side else {
+            return Err(std::io::ErrorKind::PermissionDenied.into());
+        };
+        let mut borrowers = lock(borrowers);
+        let who = borrowers.count + 1;
+        if borrowers.present.len() >= MAX_SHARED || who > MAX_BORROWERS {
+            return Err(std::io::ErrorKind::QuotaExceeded.into());
+        }
+        let file = self.file.try_clone()?;
+        let (reader, pipe) = pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::io::write(&pipe, &who.to_le_bytes())?;
+        borrowers.count = who;
+        borrowers.present.push(Borrower { who, pipe });
+        Ok(vec![file.into(), reader])
     }
 
     pub(super) fn is_exported_by(&self, key: &[u8]) -> bool {
-        !self.is_borrowed && self.key == key
+        !self.is_borrowed() && self.key == key
     }
 
     fn recorded(&self) -> u64 {
-        self.page().recorded.load(SeqCst)
+        self.page().last.load(SeqCst) >> WHO_BITS
+    }
+
+    /// Writes down at its place who has recorded last: done before the next record, so that it is done whoever ends when.
+    fn note_last(&self) -> u64 {
+        let last = self.page().last.load(SeqCst);
+        self.page().records[place(last >> WHO_BITS)].fetch_max(last, SeqCst);
+        last
+    }
+
+    /// One record more, by this session: its number. Nothing while too many are open.
+    fn record(&self) -> Option<u64> {
+        let who = match &self.side {
+            Side::Lender(_) => 0,
+            Side::Borrower { who, .. } => *who,
+        };
+        loop {
+            let last = self.note_last();
+            let number = (last >> WHO_BITS) + 1;
+            let before = number.saturating_sub(MAX_OPEN as u64);
+            if number >= 1 << (64 - WHO_BITS) || !self.has_reached(before) {
+                return None;
+            }
+            let word = number << WHO_BITS | who;
+            let put = self
+                .page()
+                .last
+                .compare_exchange(last, word, SeqCst, SeqCst);
+            if put.is_ok() {
+                return Some(number);
+            }
+        }
     }
 
     /// Whether a record has been reached, or nobody can tell any more.
     fn has_reached(&self, record: u64) -> bool {
-        self.page().reached.load(SeqCst) >= record || (self.is_borrowed && is_broken(&self.writer))
+        let is_reached = || self.page().reached[place(record)].load(SeqCst) >= record;
+        if is_reached() {
+            return true;
+        }
+        match &self.side {
+            Side::Borrower { lender, .. } => is_broken(lender),
+            Side::Lender(_) => {
+                self.forget_the_gone();
+                is_reached()
+            }
+        }
     }
 
     fn reach(&self, record: u64) {
         let page = self.page();
-        page.reached.fetch_max(record, SeqCst);
+        page.reached[place(record)].fetch_max(record, SeqCst);
         page.bell.fetch_add(1, SeqCst);
         // It fails for no word that is mapped.
         let _ = futex::wake(&page.bell, futex::Flags::empty(), i32::MAX.cast_unsigned());
+    }
+
+    /// Reaches what borrowers have recorded that are gone: nobody else will. The lender's part.
+    fn forget_the_gone(&self) {
+        let Side::Lender(borrowers) = &self.side else {
+            return;
+        };
+        let mut borrowers = lock(borrowers);
+        let gone = borrowers
+            .present
+            .extract_if(.., |borrower| is_broken(&borrower.pipe));
+        let gone: Vec<u64> = gone.map(|borrower| borrower.who).collect();
+        if gone.is_empty() {
+            return;
+        }
+        self.note_last();
+        for word in &self.page().records {
+            let word = word.load(SeqCst);
+            if gone.contains(&(word & MAX_BORROWERS)) {
+                self.reach(word >> WHO_BITS);
+            }
+        }
     }
 
     /// Waits until a record has been reached, or nobody waits any more.
@@ -173,6 +302,16 @@ impl Drop for Record {
     }
 }
 
+/// Whether something can be read from a pipe now.
+fn has_bytes(pipe: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(pipe, PollFlags::IN)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut polled, Some(&at_once)).is_ok() && polled[0].revents().contains(PollFlags::IN)
+}
+
 fn find(session: &Session, id: u32) -> Result<Arc<SharedEvent>, CUresult> {
     let events = lock(&session.memory.shared.events);
     events.get(&id).cloned().ok_or(CUresult::INVALID_HANDLE)
@@ -201,11 +340,14 @@ pub(crate) fn gpurunIpcEvent(
     let shared = &session.memory.shared;
     let (mut low, mut high, mut is_reached) = (0, 0, 0);
     match request.operation() {
-        CREATE => add(session, id, SharedEvent::new()?)?,
+        CREATE => {
+            let context = call.context()?.serial;
+            add(session, id, SharedEvent::new(context)?)?;
+        }
         EXPORT => {
             let event = find(session, id)?;
             // What another session has given out is not this one's to give.
-            if event.is_borrowed {
+            if event.is_borrowed() {
                 return Err(CUresult::INVALID_HANDLE.into());
             }
             [low, high] = halves(&event.key);
@@ -217,8 +359,9 @@ pub(crate) fn gpurunIpcEvent(
             let key = [request.key_low(), request.key_high()].map(u64::to_le_bytes);
             let lent = registry::borrow(request.lender(), key.as_flattened());
             let files = lent.and_then(|files| <[OwnedFd; 2]>::try_from(files).ok());
-            let [file, writer] = files.ok_or(CUresult::INVALID_HANDLE)?;
-            add(session, id, SharedEvent::borrowed(file, writer)?)?;
+            let [file, lender] = files.ok_or(CUresult::INVALID_HANDLE)?;
+            let context = call.context()?.serial;
+            add(session, id, SharedEvent::borrowed(file, lender, context)?)?;
         }
         QUERY => {
             let event = find(session, id)?;
@@ -257,7 +400,7 @@ pub(crate) fn gpurunIpcEventInStream(
 fn record(call: &Call<'_>, event: Arc<SharedEvent>, stream: u32) -> Result<(), CUresult> {
     let stream = call.stream(stream)?;
     let context = Arc::clone(call.context()?);
-    let number = event.page().recorded.fetch_add(1, SeqCst) + 1;
+    let number = event.record().ok_or(CUresult::NOT_READY)?;
     let record = Record { event, number };
     let put = stream.point(call.session, &context, Action::Recorded { _record: record });
     // A record that could not be put is dropped, and so reached.
@@ -269,11 +412,13 @@ fn wait_in_stream(call: &Call<'_>, event: Arc<SharedEvent>, stream: u32) -> Resu
     if event.has_reached(record) {
         return Ok(());
     }
+    let context = call.context()?.serial;
     let gate = launch::hold(call, stream)?;
     call.session.memory.shared.waits.add(Held {
         event,
         record,
         gate,
+        context,
     });
     Ok(())
 }
@@ -284,6 +429,8 @@ struct Held {
     record: u64,
     /// What it waits at.
     gate: u32,
+    /// The serial of its context.
+    context: u64,
 }
 
 /// The streams that wait for events.
@@ -300,11 +447,33 @@ impl Waits {
     }
 }
 
+impl Shared {
+    /// A context is gone, and with it its events and what waited in its streams.
+    pub(in crate::worker) fn forget_context(&self, serial: u64) {
+        lock(&self.events).retain(|_, event| event.context != serial);
+        lock(&self.waits.held).retain(|held| held.context != serial);
+    }
+
+    /// Looks whether borrowers of this session's events are gone, for those of them that wait for each other.
+    fn look_after_events(&self) {
+        let events: Vec<_> = lock(&self.events).values().cloned().collect();
+        events.iter().for_each(|event| event.forget_the_gone());
+    }
+}
+
 /// Lets streams go when what they wait for is reached: a thread's life. It polls, since of several events in shared memory only one could be waited for.
 pub(crate) fn run(session: &Session) {
-    let waits = &session.memory.shared.waits;
+    let shared = &session.memory.shared;
+    let waits = &shared.waits;
+    let mut looked = Instant::now();
     let mut held = lock(&waits.held);
     while !session.end.is_over() {
+        if looked.elapsed() >= LOOK {
+            drop(held);
+            shared.look_after_events();
+            looked = Instant::now();
+            held = lock(&waits.held);
+        }
         let reached = held.extract_if(.., |held| held.event.has_reached(held.record));
         reached.for_each(|held| launch::open(session, held.gate));
         let pause = match held.is_empty() {
@@ -320,14 +489,22 @@ pub(crate) fn run(session: &Session) {
 mod tests {
     use super::*;
 
+    fn event() -> Arc<SharedEvent> {
+        Arc::new(SharedEvent::new(1).expect("made"))
+    }
+
+    fn borrow(event: &SharedEvent) -> SharedEvent {
+        let lent = <[OwnedFd; 2]>::try_from(event.lend().expect("lent")).expect("two");
+        let [file, lender] = lent;
+        SharedEvent::borrowed(file, lender, 1).expect("opened")
+    }
+
     #[test]
     fn a_record_is_reached_when_its_stream_has_come_to_it() {
-        let event = Arc::new(SharedEvent::new().expect("made"));
-        let lent = <[OwnedFd; 2]>::try_from(event.lend().expect("lent")).expect("two");
-        let [file, writer] = lent;
-        let other = SharedEvent::borrowed(file, writer).expect("opened");
+        let event = event();
+        let other = borrow(&event);
         assert!(other.has_reached(other.recorded()), "never recorded");
-        let number = event.page().recorded.fetch_add(1, SeqCst) + 1;
+        let number = event.record().expect("recorded");
         let record = Record {
             event: Arc::clone(&event),
             number,
@@ -338,17 +515,57 @@ mod tests {
             drop(record);
             waiting.join().expect("woken");
         });
-        event.page().recorded.fetch_add(1, SeqCst);
+        assert_eq!(event.record(), Some(2));
         assert!(!other.has_reached(2));
         drop(event);
         assert!(other.has_reached(2), "nobody is left who could reach it");
     }
 
     #[test]
+    fn what_a_session_has_recorded_that_is_gone_is_not_waited_for() {
+        let event = event();
+        let (one, other) = (borrow(&event), borrow(&event));
+        let [first, second, third] =
+            [&one, &other, &one].map(|event| event.record().expect("recorded"));
+        drop(one);
+        assert!(event.has_reached(first) && event.has_reached(third));
+        assert!(other.has_reached(first) && other.has_reached(third));
+        assert!(!event.has_reached(second), "its session is there");
+        drop(other);
+        assert!(event.has_reached(second));
+    }
+
+    #[test]
+    fn a_later_record_lets_nobody_go_who_waits_for_an_earlier_one() {
+        let event = event();
+        let other = borrow(&event);
+        let [first, second] = [(); 2].map(|()| event.record().expect("recorded"));
+        event.reach(second);
+        assert!(other.has_reached(second) && !other.has_reached(first));
+        event.reach(first);
+        assert!(other.has_reached(first));
+    }
+
+    #[test]
+    fn no_record_takes_the_place_of_one_that_is_open() {
+        let event = event();
+        for number in 1..MAX_OPEN as u64 {
+            assert_eq!(event.record(), Some(number));
+        }
+        assert_eq!(event.record(), Some(MAX_OPEN as u64));
+        assert_eq!(event.record(), None);
+        event.reach(1);
+        assert_eq!(event.record(), Some(MAX_OPEN as u64 + 1));
+        event.page().last.store(u64::MAX, SeqCst);
+        assert_eq!(event.record(), None, "whatever others have written there");
+    }
+
+    #[test]
     fn a_page_that_can_be_taken_away_is_refused() {
         let file = rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC).expect("a file");
         rustix::fs::ftruncate(&file, size_of::<Page>() as u64).expect("long");
-        let (_reader, writer) = new_pipe().expect("a pipe");
-        assert!(SharedEvent::borrowed(file, writer).is_err());
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
+        rustix::io::write(&writer, &1_u64.to_le_bytes()).expect("written");
+        assert!(SharedEvent::borrowed(file, reader, 1).is_err());
     }
 }
