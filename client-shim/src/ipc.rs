@@ -77,6 +77,7 @@ struct Opened {
     lender: u64,
     key: [u64; 2],
     context: u32,
+    device: usize,
     base: u64,
     mapped: u64,
     /// How often each allocation in it was opened, by its offset.
@@ -85,11 +86,15 @@ struct Opened {
 
 /// What is open.
 #[derive(Debug, Default)]
-pub(crate) struct Imports(Mutex<Vec<Opened>>);
+pub(crate) struct Imports {
+    open: Mutex<Vec<Opened>>,
+    /// Held by who opens, before `open`.
+    opening: Mutex<()>,
+}
 
 impl Imports {
     fn lock(&self) -> MutexGuard<'_, Vec<Opened>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A context has ended, and what was open in it.
@@ -128,13 +133,13 @@ pub(crate) unsafe fn cuIpcGetMemHandle(handle: *mut CUipcMemHandle, dptr: CUdevi
 fn open(session: &Session, context: &Context, contents: &Contents) -> Result<Opened, CUresult> {
     let mut devices = session.devices.iter();
     let device = devices.position(|device| device.identity().uuid == contents.device);
-    let device = device.and_then(|device| i32::try_from(device).ok());
     let device = device.ok_or(CUresult::INVALID_DEVICE)?;
+    let number = i32::try_from(device).map_err(|_| CUresult::INVALID_DEVICE)?;
     let memory = &session.objects.memory;
     let base = memory.reserve(contents.mapped, GRANULARITY, 0);
     let base = base.ok_or(CUresult::MAP_FAILED)?;
     let [low, high] = contents.key;
-    let request = GpurunIpcOpen::new(base, contents.mapped, device, contents.lender, low, high);
+    let request = GpurunIpcOpen::new(base, contents.mapped, number, contents.lender, low, high);
     if let Err(error) = session.ask_in(context.id, &request, &[]) {
         memory.unreserve(&(base..base + contents.mapped));
         return Err(error);
@@ -143,6 +148,7 @@ fn open(session: &Session, context: &Context, contents: &Contents) -> Result<Ope
         lender: contents.lender,
         key: contents.key,
         context: context.id,
+        device,
         base,
         mapped: contents.mapped,
         uses: BTreeMap::new(),
@@ -157,7 +163,9 @@ fn open_once_more(handle: &CUipcMemHandle, flags: c_uint) -> Result<CUdeviceptr,
     }
     capture::forbid_unsafe()?;
     let contents = Contents::of(handle)?;
-    // Held while the worker is asked: of two threads that open one handle the second finds it open.
+    // Held while the worker is asked: of two threads that open one handle the second finds it open. The imports themselves are free meanwhile.
+    let opening = &session.objects.imports.opening;
+    let _opening = opening.lock().unwrap_or_else(PoisonError::into_inner);
     let mut imports = session.objects.imports.lock();
     let is_it = |opened: &Opened| opened.lender == contents.lender && opened.key == contents.key;
     let place = match imports.iter().position(is_it) {
@@ -166,7 +174,10 @@ fn open_once_more(handle: &CUipcMemHandle, flags: c_uint) -> Result<CUdeviceptr,
         }
         Some(place) => place,
         None => {
-            imports.push(open(session, &context, &contents)?);
+            drop(imports);
+            let opened = open(session, &context, &contents)?;
+            imports = session.objects.imports.lock();
+            imports.push(opened);
             imports.len() - 1
         }
     };
@@ -178,12 +189,8 @@ fn open_once_more(handle: &CUipcMemHandle, flags: c_uint) -> Result<CUdeviceptr,
     let uses = opened.uses.entry(contents.offset).or_default();
     *uses += 1;
     if *uses == 1 {
-        let device = session
-            .devices
-            .iter()
-            .position(|device| device.identity().uuid == contents.device);
         let memory = &session.objects.memory;
-        memory.note_borrowed(address, contents.size, context.id, device.unwrap_or(0));
+        memory.note_borrowed(address, contents.size, context.id, opened.device);
     }
     Ok(address)
 }
@@ -214,36 +221,63 @@ pub(crate) unsafe fn cuIpcOpenMemHandle(
 fn close(dptr: CUdeviceptr) -> Result<(), CUresult> {
     let (session, _) = session::current()?;
     capture::forbid_unsafe()?;
-    let mut imports = session.objects.imports.lock();
-    let offset_in = |opened: &Opened| {
-        let offset = u32::try_from(dptr.checked_sub(opened.base)?).ok()?;
-        opened.uses.contains_key(&offset).then_some(offset)
+    let imports = &session.objects.imports;
+    let context = {
+        let mut imports = imports.lock();
+        let (opened, offset) = opened_at(&mut imports, dptr)?;
+        if give_up_one_of_several(opened, offset) {
+            return Ok(());
+        }
+        session.objects.contexts.get(opened.context)
     };
-    let found = imports.iter().enumerate();
-    let (place, offset) = found
-        .filter_map(|(place, opened)| Some((place, offset_in(opened)?)))
-        .next()
-        .ok_or(CUresult::INVALID_VALUE)?;
-    let opened = &mut imports[place];
-    if let Some(uses) = opened.uses.get_mut(&offset).filter(|uses| **uses > 1) {
-        *uses -= 1;
-        return Ok(());
-    }
-    let context = session.objects.contexts.get(opened.context);
     if let Some(context) = context {
-        // What is under way may still use it.
+        // What is under way may still use it. Another process may have to be told first what another thread opens, so nothing is held here.
         stream::synchronise_context(session, &context)?;
     }
     let memory = &session.objects.memory;
-    opened.uses.remove(&offset);
-    memory.forget_borrowed(dptr);
-    if opened.uses.is_empty() {
-        let opened = imports.swap_remove(place);
+    let unused = {
+        let mut imports = imports.lock();
+        // Another thread may have closed it, or opened it once more.
+        let (opened, offset) = opened_at(&mut imports, dptr)?;
+        if give_up_one_of_several(opened, offset) {
+            return Ok(());
+        }
+        opened.uses.remove(&offset);
+        memory.forget_borrowed(dptr);
+        imports
+            .extract_if(.., |opened| opened.uses.is_empty())
+            .next()
+    };
+    if let Some(opened) = unused {
         let request = GpurunIpcClose::new(opened.base, opened.mapped);
         session.ask_in(opened.context, &request, &[])?;
         memory.unreserve(&(opened.base..opened.base + opened.mapped));
     }
     Ok(())
+}
+
+/// What is open at an address, and where in it that is.
+fn opened_at(imports: &mut [Opened], address: CUdeviceptr) -> Result<(&mut Opened, u32), CUresult> {
+    let offset_in = |opened: &Opened| {
+        let offset = u32::try_from(address.checked_sub(opened.base)?).ok()?;
+        opened.uses.contains_key(&offset).then_some(offset)
+    };
+    let mut found = imports.iter_mut().filter_map(|opened| {
+        let offset = offset_in(opened)?;
+        Some((opened, offset))
+    });
+    found.next().ok_or(CUresult::INVALID_VALUE)
+}
+
+/// Closes it once, if it has been opened more often.
+fn give_up_one_of_several(opened: &mut Opened, offset: u32) -> bool {
+    match opened.uses.get_mut(&offset).filter(|uses| **uses > 1) {
+        Some(uses) => {
+            *uses -= 1;
+            true
+        }
+        None => false,
+    }
 }
 
 pub(crate) unsafe fn cuIpcCloseMemHandle(dptr: CUdeviceptr) -> CUresult {

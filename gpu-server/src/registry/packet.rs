@@ -1,7 +1,8 @@
 //! Packets: one message each, and descriptors beside it.
 //!
 //! *Why packets:* a socket of the kind `SOCK_SEQPACKET` keeps messages and what belongs to them apart, so there is no length to believe and no
-//! half of a message to wait for. *Rules:* a packet that is too long, brings descriptors where none may come, or cannot be decoded is refused whole.
+//! half of a message to wait for. *Rules:* a packet that is too long, brings descriptors where none may come, or cannot be decoded is refused whole. One
+//! whose descriptors this process has no room for comes without any.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -108,15 +109,17 @@ pub(super) fn receive<M: Message + Default>(
     if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(PacketError::TooLong);
     }
-    if received.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(PacketError::Descriptors);
+    // Some were lost: more came than may, or this process has no room for them, in which case the message stands without.
+    let is_short = received.flags.contains(ReturnFlags::CTRUNC);
+    if is_short {
+        descriptors.clear();
     }
     // An empty packet would say nothing, so nobody sends one.
     if received.bytes == 0 {
         return Err(PacketError::Ended);
     }
     let message = M::decode(&bytes[..received.bytes])?;
-    match descriptors.is_empty() || may_bring(&message) {
+    match (descriptors.is_empty() && !is_short) || may_bring(&message) {
         true => Ok(Packet {
             message,
             descriptors,

@@ -69,12 +69,25 @@ fn allow_pinning() {
     }
 }
 
+/// Memory and events that processes share are descriptors, which may become more than are allowed without asking.
+fn allow_descriptors() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, most) {
+        tracing::debug!("the limit of descriptors stays: {error}");
+    }
+}
+
 /// Gives up capabilities and new privileges, and hides the process.
 pub(super) fn drop_privileges() -> Result<(), LayerError> {
     match threads()? {
         0 | 1 => {}
         count => return Err(LayerError::Threads(count)),
     }
+    allow_descriptors();
     let failed = |what| move |error: rustix::io::Errno| LayerError::io(what)(error.into());
     let held = rustix::thread::capabilities(None).map_err(failed("capabilities"))?;
     if !held.permitted.is_empty() {
