@@ -30,14 +30,14 @@ for _name in RANDOM:
 
 
 def expected(way):
-    """Reasons by the ends of test names, and whether the failure is certain."""
-    reasons, reason, counts, certain = {}, None, False, True
+    """Reasons by the ends of test names."""
+    reasons, reason, counts = {}, None, False
     for line in Path(os.environ["GPURUN_SUITE_EXPECTED"]).read_text().splitlines():
         if line.startswith("[") and line.endswith("]"):
             ways, _, reason = line[1:-1].partition(": ")
-            counts, certain = way in ways.split(), "sometimes" not in ways.split()
+            counts = way in ways.split()
         elif line and not line.startswith("#") and counts:
-            reasons[line] = (reason, certain)
+            reasons[line] = reason
     return reasons
 
 
@@ -46,8 +46,8 @@ def pytest_collection_modifyitems(items):
     reasons = dict(missing)
     for item in items:
         for name in (item.nodeid, item.nodeid.partition("[")[0]):
-            if known := reasons.get(name.rpartition("/")[2]):
-                item.add_marker(pytest.mark.xfail(reason=known[0], strict=known[1]))
+            if reason := reasons.get(name.rpartition("/")[2]):
+                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
                 missing.pop(name.rpartition("/")[2], None)
                 break
     if missing:

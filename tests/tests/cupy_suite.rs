@@ -23,7 +23,7 @@ const CUPY: [&str; 11] = [
 ];
 
 /// Fewer than these were run: the selection has lost some.
-const LEAST_PASSED: u32 = 185;
+const LEAST_PASSED: u32 = 190;
 
 fn cupy(way: &Way) -> Command {
     let suites = repository().join("target/suites");
