@@ -4,7 +4,7 @@
 //! Graph: nodes and edges ──instantiate──▶ Exec: steps in an order ──launch──▶ one operation of a stream, which does them all
 //! ```
 //!
-//! A node holds an [`Operation`](crate::stream::Operation), the same value that a stream is given; a captured stream makes nodes of what it
+//! A node holds an [`Operation`], the same value that a stream is given; a captured stream makes nodes of what it
 //! would have posted ([`crate::capture`]). A launch takes the steps as they are: what is changed later concerns later launches.
 //!
 //! # Safety
