@@ -424,13 +424,16 @@ pub(crate) unsafe fn cuGraphNodeGetToolsId(
 }
 
 /// The graph in the language of `dot`.
-fn dot(graph: &Graph) -> String {
+fn dot(graph: &Graph, flags: c_uint) -> String {
     let nodes = graph.nodes();
     let mut text = String::from("digraph {\n");
     for (number, node) in &nodes {
-        let kind = node.operation.name();
+        let label = match &node.operation {
+            Operation::Kernel(kernel) => kernel.label(flags),
+            other => other.name().to_owned(),
+        };
         // Writing to a string does not fail.
-        let _ = writeln!(text, "  n{number} [label=\"{kind}\"];");
+        let _ = writeln!(text, "  n{number} [label=\"{label}\"];");
     }
     for (from, to) in edges_of(&nodes) {
         let _ = writeln!(text, "  n{from} -> n{to};");
@@ -441,7 +444,7 @@ fn dot(graph: &Graph) -> String {
 pub(crate) unsafe fn cuGraphDebugDotPrint(
     graph: CUgraph,
     path: *const c_char,
-    _flags: c_uint,
+    flags: c_uint,
 ) -> CUresult {
     let print = || {
         let graph = find(graph)?;
@@ -451,7 +454,7 @@ pub(crate) unsafe fn cuGraphDebugDotPrint(
         // SAFETY: the caller passes a C string.
         let path = unsafe { CStr::from_ptr(path) }.to_bytes();
         let path = std::ffi::OsStr::from_bytes(path);
-        std::fs::write(path, dot(&graph)).map_err(|_| CUresult::OPERATING_SYSTEM)
+        std::fs::write(path, dot(&graph, flags)).map_err(|_| CUresult::OPERATING_SYSTEM)
     };
     code(print())
 }

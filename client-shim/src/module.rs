@@ -66,7 +66,7 @@ pub(crate) struct Library {
 #[derive(Debug)]
 pub(crate) struct Function {
     pub(crate) id: u32,
-    name: CString,
+    pub(crate) name: CString,
     owner: Owner,
     /// Offset and size of each parameter; none where nobody knows.
     pub(crate) parameters: Option<Vec<(u32, u32)>>,

@@ -4,7 +4,7 @@
 //! Graph: nodes and edges ──instantiate──▶ Exec: steps in an order ──launch──▶ one operation of a stream, which does them all
 //! ```
 //!
-//! A node holds an [`Operation`](crate::stream::Operation), the same value that a stream is given; a captured stream makes nodes of what it
+//! A node holds an [`Operation`], the same value that a stream is given; a captured stream makes nodes of what it
 //! would have posted ([`crate::capture`]). A launch takes the steps as they are: what is changed later concerns later launches.
 //!
 //! # Safety
@@ -36,6 +36,7 @@ pub(crate) use user::*;
 use crate::context::current;
 use crate::entry::{answer, done};
 use crate::state::driver;
+use crate::stream::Operation;
 use object::{edges, graph_of};
 
 /// Most nodes or edges that one call names.
@@ -381,8 +382,8 @@ pub(crate) unsafe fn cuGraphNodeGetToolsId(
     unsafe { answer(node_id, found) }
 }
 
-/// The graph in the language of `dot`.
-fn dot(graph: &Graph) -> String {
+/// What `dot` writes on a node: the name of a kernel, and its shape for who asks for it.
+fn label(operation: &Operation, flags: c_uint) -> String {
     const KINDS: [&str; 12] = [
         "kernel",
         "memcpy",
@@ -397,13 +398,31 @@ fn dot(graph: &Graph) -> String {
         "allocate",
         "free",
     ];
+    /// `CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE` and `…_KERNEL_NODE_PARAMS`.
+    const WITH_SHAPE: c_uint = 1 | 4;
+    let Operation::Kernel(kernel) = operation else {
+        let kind = KINDS.get(operation.kind() as usize);
+        return (*kind.unwrap_or(&"memory operations")).to_owned();
+    };
+    let (name, shape) = (&kernel.function.name, kernel.shape);
+    if flags & WITH_SHAPE == 0 {
+        return name.clone();
+    }
+    let (grid, block) = (shape.grid, shape.block);
+    format!(
+        "{name}\\ngrid {grid:?}\\nblock {block:?}\\nshared {}",
+        shape.shared
+    )
+}
+
+/// The graph in the language of `dot`.
+fn dot(graph: &Graph, flags: c_uint) -> String {
     let nodes = graph.nodes();
     let mut text = String::from("digraph {\n");
     for (handle, node) in &nodes {
-        let kind = KINDS.get(node.operation.kind() as usize);
-        let kind = kind.copied().unwrap_or("memory operations");
+        let label = label(&node.operation, flags);
         // Writing to a string does not fail.
-        let _ = writeln!(text, "  n{handle:x} [label=\"{kind}\"];");
+        let _ = writeln!(text, "  n{handle:x} [label=\"{label}\"];");
     }
     for (from, to) in edges(&nodes) {
         let _ = writeln!(text, "  n{from:x} -> n{to:x};");
@@ -414,7 +433,7 @@ fn dot(graph: &Graph) -> String {
 pub(crate) unsafe fn cuGraphDebugDotPrint(
     graph: CUgraph,
     path: *const c_char,
-    _flags: c_uint,
+    flags: c_uint,
 ) -> CUresult {
     let print = || {
         let graph = find(graph)?;
@@ -424,7 +443,7 @@ pub(crate) unsafe fn cuGraphDebugDotPrint(
         // SAFETY: the caller passes a C string.
         let path = unsafe { CStr::from_ptr(path) }.to_str();
         let path = path.map_err(|_| CUresult::INVALID_VALUE)?;
-        std::fs::write(path, dot(&graph)).map_err(|_| CUresult::OPERATING_SYSTEM)
+        std::fs::write(path, dot(&graph, flags)).map_err(|_| CUresult::OPERATING_SYSTEM)
     };
     done(print())
 }

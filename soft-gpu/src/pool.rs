@@ -76,9 +76,11 @@ struct Pool {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Sizes by the names of allocations.
-    live: HashMap<u64, u64>,
+    /// By the names of allocations.
+    live: HashMap<u64, Live>,
     used: u64,
+    /// What a call has freed and the stream has not come to.
+    leaving: u64,
     /// Freed, and not given back.
     held: u64,
     used_high: u64,
@@ -87,6 +89,13 @@ struct State {
     /// Whether memory may be used again in the three ways that the driver distinguishes. It is, in any case, after its free was reached.
     reuse: [c_int; 3],
     access: HashMap<c_int, CUmemAccess_flags>,
+}
+
+/// An allocation.
+#[derive(Debug)]
+struct Live {
+    bytes: u64,
+    is_leaving: bool,
 }
 
 impl Pools {
@@ -171,7 +180,7 @@ impl Pools {
                 Some(_) => u64::MAX,
                 None => state.threshold,
             };
-            (pool.handle, keep.saturating_sub(state.used))
+            (pool.handle, keep.saturating_sub(state.used + state.leaving))
         };
         let pools = self.all.all();
         let left: HashMap<usize, u64> = pools.iter().map(keep_of).collect();
@@ -298,7 +307,11 @@ impl Pool {
 
     fn note(&self, id: u64, bytes: u64) {
         let mut state = lock(&self.state);
-        state.live.insert(id, bytes);
+        let live = Live {
+            bytes,
+            is_leaving: false,
+        };
+        state.live.insert(id, live);
         state.used += bytes;
         state.used_high = state.used_high.max(state.used);
         state.reserved_high = state.reserved_high.max(state.reserved());
@@ -306,8 +319,20 @@ impl Pool {
 
     fn forget(&self, id: u64) {
         let mut state = lock(&self.state);
-        if let Some(bytes) = state.live.remove(&id) {
-            state.used -= bytes;
+        match state.live.remove(&id) {
+            Some(live) if live.is_leaving => state.leaving -= live.bytes,
+            Some(live) => state.used -= live.bytes,
+            None => {}
+        }
+    }
+
+    /// Who frees does not use it any more, whenever the stream comes to it.
+    fn leave(&self, id: u64) {
+        let state = &mut *lock(&self.state);
+        if let Some(live) = state.live.get_mut(&id).filter(|live| !live.is_leaving) {
+            live.is_leaving = true;
+            state.used -= live.bytes;
+            state.leaving += live.bytes;
         }
     }
 
@@ -345,7 +370,7 @@ impl Pool {
 
 impl State {
     fn reserved(&self) -> u64 {
-        self.used + self.held
+        self.used + self.leaving + self.held
     }
 }
 
@@ -397,6 +422,7 @@ fn free(address: u64, stream: CUstream) -> Result<(), CUresult> {
     if !lock(&driver.pools.freeing).insert(id) {
         return Err(CUresult::INVALID_VALUE);
     }
+    pool.leave(id);
     let work = move |_| {
         pool.forget(id);
         // Its context may have ended, and taken it along.

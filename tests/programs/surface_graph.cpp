@@ -376,6 +376,10 @@ static void edges() {
     char text[4096] = {};
     REQUIRE(read(file, text, sizeof text - 1) > 0);
     REQUIRE(std::strstr(text, "digraph") && std::strstr(text, "->"));
+    REQUIRE(std::strstr(text, "append") && !std::strstr(text, "block"));
+    OK("cuGraphDebugDotPrint", graph, (const char *)path, (unsigned)CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE);
+    REQUIRE(pread(file, text, sizeof text - 1, 0) > 0);
+    REQUIRE(std::strstr(text, "append") && std::strstr(text, "block"));
     close(file);
     unlink(path);
     OK("cuGraphDestroy", clone);

@@ -1,6 +1,9 @@
 // Memory: allocations, copies, fills, host memory, and what is told of an address. Each function is checked by the bytes that it moves.
 #include "driver.h"
 
+#include <atomic>
+#include <thread>
+
 const char *const PROGRAM = "surface_memory";
 
 static const size_t BYTES = 4096;
@@ -445,7 +448,17 @@ static void pools() {
     CUdeviceptr again = 0;
     OK("cuMemAllocFromPoolAsync", &again, size, own, stream);
     REQUIRE(again == memory[0]);
+    // What is freed is not used any more, whenever the stream comes to it.
+    std::atomic<bool> may_go_on(false);
+    CUhostFn wait = [](void *flag) {
+        while (!static_cast<std::atomic<bool> *>(flag)->load())
+            std::this_thread::yield();
+    };
+    OK("cuLaunchHostFunc", stream, wait, (void *)&may_go_on);
     OK("cuMemFreeAsync", memory[1], stream);
+    cuuint64_t used = of_pool<cuuint64_t>(own, CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
+    may_go_on = true;
+    REQUIRE(used == 2 * size);
     OK("cuMemFree_v2", memory[2]);
     OK("cuMemFreeAsync", again, stream);
     OK("cuStreamSynchronize", stream);

@@ -121,6 +121,19 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
+    /// What `dot` writes on a node: the name, and the shape for who asks for it.
+    pub(crate) fn label(&self, flags: c_uint) -> String {
+        /// `CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE` and `…_KERNEL_NODE_PARAMS`.
+        const WITH_SHAPE: c_uint = 1 | 4;
+        let name = self.function.name.to_string_lossy();
+        if flags & WITH_SHAPE == 0 {
+            return name.into_owned();
+        }
+        let (grid, block) = (self.shape.grid, self.shape.block);
+        let shared = self.shape.shared_bytes;
+        format!("{name}\\ngrid {grid:?}\\nblock {block:?}\\nshared {shared}")
+    }
+
     /// # Safety
     /// The contract of `cuLaunchKernel` for the last two.
     pub(crate) unsafe fn new(

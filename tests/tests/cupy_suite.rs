@@ -1,0 +1,88 @@
+//! Tests that other projects wrote for their own use: directly on the software GPU and at a distance.
+//!
+//! What fails has to be in a list, with its reason, and what is in the list has to fail: [`gpurun_suites.py`](../suites/gpurun_suites.py).
+//! Needs `scripts/suites`, which fetches the tests from PyPI.
+
+use std::process::Command;
+
+use tests::{Server, Transport, Way, repository, run};
+
+/// What of CuPy's tests is run, in their folder.
+const CUPY: [&str; 11] = [
+    "cuda_tests/memory_hooks_tests",
+    "cuda_tests/test_device.py",
+    "cuda_tests/test_driver.py",
+    "cuda_tests/test_graph.py",
+    "cuda_tests/test_memory.py",
+    "cuda_tests/test_memory_hook.py",
+    "cuda_tests/test_nvrtc.py",
+    "cuda_tests/test_pinned_memory.py",
+    "cuda_tests/test_profile.py",
+    "cuda_tests/test_runtime.py",
+    "cuda_tests/test_stream.py",
+];
+
+/// Fewer than these were run: the selection has lost some.
+const LEAST_PASSED: u32 = 190;
+
+fn cupy(way: &Way) -> Command {
+    let suites = repository().join("target/suites");
+    let python = repository().join("target/venvs/arrays/bin/python");
+    assert!(suites.join("stamp").exists(), "run scripts/suites");
+    let mut command = way.command(&python);
+    let ours = repository().join("tests/suites");
+    let paths = [suites.join("runner"), ours.clone()];
+    let paths = std::env::join_paths(paths).expect("folders without colons");
+    let is_direct = matches!(way, Way::Direct);
+    command
+        .current_dir(suites.join("cupy"))
+        .args([
+            "-m",
+            "pytest",
+            "-p",
+            "gpurun_suites",
+            "-p",
+            "no:cacheprovider",
+        ])
+        .args(["-q", "-rfEX", "--tb=short", "--timeout=60"])
+        .args(["-m", "not slow and not multi_gpu"])
+        .args(CUPY.map(|tests| format!("tests/cupy_tests/{tests}")))
+        .env("PYTHONPATH", paths)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("GPURUN_SUITE_EXPECTED", ours.join("cupy.expected"))
+        .env(
+            "GPURUN_SUITE_WAY",
+            if is_direct { "direct" } else { "distant" },
+        )
+        .env("CUPY_COMPILE_WITH_PTX", "1")
+        .env(
+            "CUPY_CACHE_DIR",
+            repository().join("target/venvs/caches/cupy"),
+        );
+    command
+}
+
+/// The number before ` passed` in pytest's last line.
+fn passed(output: &str) -> u32 {
+    let words: Vec<&str> = output.lines().last().unwrap_or("").split(' ').collect();
+    let place = words.iter().position(|word| word.starts_with("passed"));
+    let number = place.and_then(|place| words.get(place.checked_sub(1)?));
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+#[ignore = "needs scripts/suites"]
+fn cupys_own_tests() {
+    let server = Server::start(Transport::Tcp);
+    for way in [Way::Direct, Way::LibraryPath(server.address.clone())] {
+        let outcome = run(cupy(&way));
+        let told = &outcome.stdout;
+        assert!(
+            outcome.status.success(),
+            "{way:?}: {told}\n{}",
+            outcome.stderr
+        );
+        assert!(passed(told) >= LEAST_PASSED, "{way:?}: {told}");
+        println!("{way:?}: {}", told.lines().last().unwrap_or(""));
+    }
+}
