@@ -27,7 +27,7 @@ use super::call::{Call, CallError};
 use super::context::{Context, Owner, Peers, attribute};
 use super::end::lock;
 use super::executor;
-use super::ipc::Shared;
+use super::ipc::{Shareable, Shared};
 use super::janitor::{self, Job};
 use super::point::{Action, Quarantine};
 use super::session::Session;
@@ -186,7 +186,8 @@ impl Memory {
             taken
         };
         let result = mapping.give_back(driver);
-        self.shared.end_import(&self.accounts, address);
+        self.shared
+            .end_import(&self.accounts, Shareable::Mapped(address));
         self.forget(&mapping);
         result
     }
@@ -400,7 +401,8 @@ impl Memory {
                 if let Err(error) = mapping.give_back(driver) {
                     tracing::warn!(address = mapping.address, %error, "giving memory back failed");
                 }
-                self.shared.end_import(&self.accounts, mapping.address);
+                self.shared
+                    .end_import(&self.accounts, Shareable::Mapped(mapping.address));
             }
             let Some(made) = mapping.made() else {
                 continue;
@@ -431,7 +433,10 @@ impl Memory {
             return false;
         };
         let what = (handle, mapping.size, mapping.device);
-        let Some(kept) = self.shared.end_export(mapping.address, what) else {
+        let Some(kept) = self
+            .shared
+            .end_export(Shareable::Mapped(mapping.address), what)
+        else {
             return false;
         };
         if let Err(error) = cuda!(driver, cuMemUnmap(mapping.address, mapping.size as usize)) {
