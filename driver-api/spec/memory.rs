@@ -283,12 +283,7 @@ unsafe extern "C" {
     #[row(303, local, blocks = never, since = 2030, test = "surface_memory")]
     fn cuMemHostGetFlags(#[out] flags: *mut c_uint, #[address] p: *mut c_void) -> CUresult;
 
-    #[row(
-        304,
-        refused = "not served yet: the form of before CUDA 6.5",
-        blocks = device,
-        since = 4000
-    )]
+    #[row(304, local, blocks = device, since = 4000, test = "surface_host")]
     fn cuMemHostRegister(#[address] p: *mut c_void, bytesize: usize, flags: c_uint) -> CUresult;
 
     #[row(305, local, blocks = device, since = 6050, test = "surface_memory")]
