@@ -7,12 +7,14 @@
 //! ```
 //!
 //! A mapping takes a whole handle. Physical memory lives until its handle is released as often as it was given *and* nothing is mapped to it: then the
-//! worker is told. It belongs to no context. A handle that may be exported is made, but exporting is refused: the device's memory is on another machine.
+//! worker is told. It belongs to no context. A descriptor of it that somebody has counts as a handle ([`sharing`]).
 //!
 //! # Safety
 //! The functions named like the driver's read properties and write results through pointers that they have checked for null, by the API's contract.
 #![expect(unsafe_code, reason = "parameters and out parameters of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
+
+mod sharing;
 
 use core::ffi::{c_ulonglong, c_void};
 use std::collections::BTreeMap;
@@ -32,6 +34,9 @@ use crate::entry::code;
 use crate::handles::{dress, undress};
 use crate::memory::{GRANULARITY, out};
 use crate::session::{self, Session};
+
+use sharing::{Lingering, Sharing};
+pub(crate) use sharing::{cuMemExportToShareableHandle, cuMemImportFromShareableHandle};
 
 /// `CU_MEM_ALLOCATION_TYPE_PINNED`, `CU_MEM_LOCATION_TYPE_DEVICE`.
 const PINNED: u32 = 1;
@@ -63,6 +68,20 @@ pub(crate) struct Physical {
 struct Uses {
     handles: u32,
     mappings: u32,
+    sharing: Sharing,
+    /// It has been given back.
+    is_over: bool,
+}
+
+impl Uses {
+    const fn first(sharing: Sharing) -> Self {
+        Self {
+            handles: 1,
+            mappings: 0,
+            sharing,
+            is_over: false,
+        }
+    }
 }
 
 impl Physical {
@@ -72,24 +91,32 @@ impl Physical {
 
     /// One use fewer; the last ends it.
     fn give_up(
-        &self,
+        self: &Arc<Self>,
         session: &Session,
         which: impl FnOnce(&mut Uses) -> Result<(), CUresult>,
     ) -> Result<(), CUresult> {
-        let is_last = {
+        {
             let mut uses = self.uses();
             which(&mut uses)?;
-            uses.handles == 0 && uses.mappings == 0
-        };
-        if !is_last {
-            return Ok(());
+            if uses.handles > 0 || uses.mappings > 0 || uses.is_over {
+                return Ok(());
+            }
+            if uses.sharing.is_held() {
+                session
+                    .objects
+                    .virtual_memory
+                    .lingering
+                    .add(Arc::clone(self));
+                return Ok(());
+            }
+            uses.is_over = true;
         }
         session.objects.physical.remove(self.id);
         session.post_in(NO_CONTEXT, |_| GpurunPhysicalRelease::new(self.id), &[])
     }
 
     /// One mapping fewer.
-    fn end_mapping(&self, session: &Session) -> Result<(), CUresult> {
+    fn end_mapping(self: &Arc<Self>, session: &Session) -> Result<(), CUresult> {
         self.give_up(session, |uses| {
             uses.mappings = uses.mappings.saturating_sub(1);
             Ok(())
@@ -115,6 +142,7 @@ struct Reservation {
 #[derive(Debug, Default)]
 pub(crate) struct VirtualMemory {
     reservations: Mutex<BTreeMap<u64, Reservation>>,
+    lingering: Lingering,
 }
 
 impl VirtualMemory {
@@ -187,8 +215,12 @@ fn checked(session: &Session, properties: &CUmemAllocationProp) -> Result<usize,
     if properties.location.kind != ON_DEVICE {
         return Err(CUresult::NOT_SUPPORTED);
     }
-    if properties.kind != PINNED || properties.requested_handle_types & !POSIX_DESCRIPTOR != 0 {
+    if properties.kind != PINNED {
         return Err(CUresult::INVALID_VALUE);
+    }
+    // Of a fabric, or of another system.
+    if properties.requested_handle_types & !POSIX_DESCRIPTOR != 0 {
+        return Err(CUresult::NOT_SUPPORTED);
     }
     session.device(properties.location.id)?;
     usize::try_from(properties.location.id).map_err(|_| CUresult::INVALID_DEVICE)
@@ -290,15 +322,13 @@ pub(crate) unsafe fn cuMemCreate(
         if size == 0 || !size.is_multiple_of(GRANULARITY) || flags != 0 {
             return Err(CUresult::INVALID_VALUE);
         }
+        sharing::sweep(session)?;
         let physical = session.objects.physical.insert_with(|id| Physical {
             id,
             size,
             device,
             properties,
-            uses: Mutex::new(Uses {
-                handles: 1,
-                mappings: 0,
-            }),
+            uses: Mutex::new(Uses::first(Sharing::default())),
         });
         let request = GpurunPhysicalCreate::new(physical.id, properties.location.id, size);
         let ask = || session.ask_in(NO_CONTEXT, &request, &[]).map(drop);
@@ -316,6 +346,7 @@ pub(crate) unsafe fn cuMemRelease(handle: CUmemGenericAllocationHandle) -> CUres
     code((|| {
         let session = session::get()?;
         let physical = physical_of(session, handle)?;
+        sharing::sweep(session)?;
         // Looked at and counted under one lock: of two threads that release the last handle one is wrong.
         physical.give_up(session, |uses| {
             uses.handles = uses.handles.checked_sub(1).ok_or(CUresult::INVALID_VALUE)?;

@@ -89,21 +89,21 @@ unsafe extern "C" {
         array: CUarray,
     ) -> CUresult;
 
-    #[row(385, refused = "not served yet: arrays that are mapped later", blocks = never, since = 11060)]
+    #[row(385, local, blocks = never, since = 11060, test = "surface_array")]
     fn cuArrayGetMemoryRequirements(
         #[out] memory_requirements: *mut CUDA_ARRAY_MEMORY_REQUIREMENTS,
         array: CUarray,
         device: CUdevice,
     ) -> CUresult;
 
-    #[row(386, refused = "not served yet: arrays with planes", blocks = never, since = 11020)]
+    #[row(386, local, blocks = never, since = 11020, test = "surface_array")]
     fn cuArrayGetPlane(
         #[out] plane_array: *mut CUarray,
         array: CUarray,
         plane_idx: c_uint,
     ) -> CUresult;
 
-    #[row(387, refused = "not served yet: sparse arrays", blocks = never, since = 11010)]
+    #[row(387, local, blocks = never, since = 11010, test = "surface_array")]
     fn cuArrayGetSparseProperties(
         #[out] sparse_properties: *mut CUDA_ARRAY_SPARSE_PROPERTIES,
         array: CUarray,
@@ -126,14 +126,14 @@ unsafe extern "C" {
         level: c_uint,
     ) -> CUresult;
 
-    #[row(391, refused = "not served yet: arrays that are mapped later", blocks = never, since = 11060)]
+    #[row(391, local, blocks = never, since = 11060, test = "surface_array")]
     fn cuMipmappedArrayGetMemoryRequirements(
         #[out] memory_requirements: *mut CUDA_ARRAY_MEMORY_REQUIREMENTS,
         mipmap: CUmipmappedArray,
         device: CUdevice,
     ) -> CUresult;
 
-    #[row(392, refused = "not served yet: sparse arrays", blocks = never, since = 11010)]
+    #[row(392, local, blocks = never, since = 11010, test = "surface_array")]
     fn cuMipmappedArrayGetSparseProperties(
         #[out] sparse_properties: *mut CUDA_ARRAY_SPARSE_PROPERTIES,
         mipmap: CUmipmappedArray,

@@ -26,7 +26,7 @@ unsafe extern "C" {
 
     #[row(
         451,
-        refused = "not served yet: batches of prefetches",
+        refused = "CONCURRENT_MANAGED_ACCESS is 0: managed memory is not prefetched nor discarded",
         blocks = device,
         since = 13000,
         ptsz = 13000
@@ -44,7 +44,7 @@ unsafe extern "C" {
 
     #[row(
         452,
-        refused = "not served yet: batches of prefetches",
+        refused = "CONCURRENT_MANAGED_ACCESS is 0: managed memory is not prefetched nor discarded",
         blocks = device,
         since = 13000,
         ptsz = 13000
@@ -76,7 +76,7 @@ unsafe extern "C" {
 
     #[row(
         455,
-        refused = "not served yet: batches of prefetches",
+        refused = "CONCURRENT_MANAGED_ACCESS is 0: managed memory is not prefetched nor discarded",
         blocks = device,
         since = 13000,
         ptsz = 13000

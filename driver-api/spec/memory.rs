@@ -106,7 +106,12 @@ unsafe extern "C" {
     #[row(89, private, asked, custom = worker, blocks = device)]
     fn gpurunManage(address: u64, size: u64, is_fresh: u32) -> CUresult;
 
-    #[row(284, refused = "not served yet", blocks = device, since = 11030)]
+    #[row(
+        284,
+        refused = "GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS is 0: no device of the program's machine writes to the GPU's memory",
+        blocks = device,
+        since = 11030
+    )]
     fn cuFlushGPUDirectRDMAWrites(
         target: CUflushGPUDirectRDMAWritesTarget,
         scope: CUflushGPUDirectRDMAWritesScope,
@@ -173,7 +178,7 @@ unsafe extern "C" {
 
     #[row(
         291,
-        refused = "not served yet: batches of copies",
+        refused = "MEM_DECOMPRESS_ALGORITHM_MASK is 0: no decompression engine is offered",
         blocks = device,
         since = 12060,
         ptsz = 12060
@@ -237,7 +242,7 @@ unsafe extern "C" {
     #[row(298, asked, custom = both, blocks = never, since = 3020, test = "surface_memory")]
     fn cuMemGetInfo_v2(#[out] free: *mut usize, #[out] total: *mut usize) -> CUresult;
 
-    #[row(299, refused = "not served yet", blocks = never, since = 13040)]
+    #[row(299, refused = "not served yet: where the pages of a range are", blocks = never, since = 13040)]
     fn cuMemGetLocationInfo(
         ptr: CUdeviceptr,
         size: usize,
@@ -278,12 +283,7 @@ unsafe extern "C" {
     #[row(303, local, blocks = never, since = 2030, test = "surface_memory")]
     fn cuMemHostGetFlags(#[out] flags: *mut c_uint, #[address] p: *mut c_void) -> CUresult;
 
-    #[row(
-        304,
-        refused = "not served yet: the form of before CUDA 6.5",
-        blocks = device,
-        since = 4000
-    )]
+    #[row(304, local, blocks = device, since = 4000, test = "surface_host")]
     fn cuMemHostRegister(#[address] p: *mut c_void, bytesize: usize, flags: c_uint) -> CUresult;
 
     #[row(305, local, blocks = device, since = 6050, test = "surface_memory")]

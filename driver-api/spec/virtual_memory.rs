@@ -3,6 +3,26 @@
 //! Private rows (below 100) come first: what several functions are `via`.
 
 unsafe extern "C" {
+    /// Makes physical memory one that other sessions of the lease may import: by this session's number and a key.
+    #[row(33, private, asked, custom = worker, blocks = device)]
+    fn gpurunPhysicalExport(
+        physical: u32,
+        #[out] lender: *mut u64,
+        #[out] key_low: *mut u64,
+        #[out] key_high: *mut u64,
+    ) -> CUresult;
+
+    /// Physical memory that another session has exported, named by the client; it is of this device.
+    #[row(34, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunPhysicalImport(
+        physical: u32,
+        device: CUdevice,
+        size: u64,
+        lender: u64,
+        key_low: u64,
+        key_high: u64,
+    ) -> CUresult;
+
     /// Physical memory of a device, named by the client.
     #[row(60, private, asked, custom = worker, blocks = device)]
     fn gpurunPhysicalCreate(physical: u32, device: CUdevice, size: u64) -> CUresult;
@@ -202,9 +222,11 @@ unsafe extern "C" {
 
     #[row(
         428,
-        refused = "not served yet: memory shared between processes",
+        asked,
+        via = gpurunPhysicalExport,
         blocks = device,
-        since = 10020
+        since = 10020,
+        test = "surface_sharing"
     )]
     fn cuMemExportToShareableHandle(
         #[out(chosen_by = handle_type)] shareable_handle: *mut c_void,
@@ -253,7 +275,7 @@ unsafe extern "C" {
 
     #[row(
         432,
-        refused = "not served yet: virtual memory management",
+        refused = "DMA_BUF_SUPPORTED is 0: the GPU's memory is on no bus of the program's machine",
         blocks = never,
         since = 11070
     )]
@@ -267,9 +289,11 @@ unsafe extern "C" {
 
     #[row(
         433,
-        refused = "not served yet: memory shared between processes",
+        asked,
+        via = gpurunPhysicalImport,
         blocks = device,
-        since = 10020
+        since = 10020,
+        test = "surface_sharing"
     )]
     fn cuMemImportFromShareableHandle(
         #[creates] handle: *mut CUmemGenericAllocationHandle,

@@ -83,11 +83,6 @@ pub const EDITS: &[Edit] = &[
         NO_SHARED_MEMORY,
     ),
     distance(101, "DIRECT_MANAGED_MEM_ACCESS_FROM_HOST", NO_SHARED_MEMORY),
-    distance(
-        103,
-        "HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED",
-        NO_HANDLE,
-    ),
     distance(104, "HANDLE_TYPE_WIN32_HANDLE_SUPPORTED", NO_HANDLE),
     distance(105, "HANDLE_TYPE_WIN32_KMT_HANDLE_SUPPORTED", NO_HANDLE),
     not_served(107, "GENERIC_COMPRESSION_SUPPORTED", "compressed memory"),

@@ -14,7 +14,8 @@ use core::ffi::c_uint;
 use std::sync::Arc;
 
 use driver_api::abi::{
-    CUDA_ARRAY_DESCRIPTOR, CUDA_ARRAY3D_DESCRIPTOR, CUarray, CUmipmappedArray, CUresult,
+    CUDA_ARRAY_DESCRIPTOR, CUDA_ARRAY_MEMORY_REQUIREMENTS, CUDA_ARRAY_SPARSE_PROPERTIES,
+    CUDA_ARRAY3D_DESCRIPTOR, CUarray, CUdevice, CUmipmappedArray, CUresult,
 };
 use driver_api::array::{Shape, flag};
 
@@ -264,4 +265,43 @@ pub(crate) unsafe fn cuMipmappedArrayDestroy(mipmapped_array: CUmipmappedArray) 
         Ok(())
     };
     done(destroy())
+}
+
+/// What is told of arrays that are sparse, mapped later, or have planes: the driver API says this of all others, and all are others.
+fn is_plain<T>(array: Result<T, CUresult>) -> CUresult {
+    array.map_or_else(|error| error, |_| CUresult::INVALID_VALUE)
+}
+
+pub(crate) unsafe fn cuArrayGetSparseProperties(
+    _: *mut CUDA_ARRAY_SPARSE_PROPERTIES,
+    array: CUarray,
+) -> CUresult {
+    is_plain(driver().and_then(|driver| find(driver, array)))
+}
+
+pub(crate) unsafe fn cuArrayGetMemoryRequirements(
+    _: *mut CUDA_ARRAY_MEMORY_REQUIREMENTS,
+    array: CUarray,
+    _: CUdevice,
+) -> CUresult {
+    is_plain(driver().and_then(|driver| find(driver, array)))
+}
+
+pub(crate) unsafe fn cuArrayGetPlane(_: *mut CUarray, array: CUarray, _: c_uint) -> CUresult {
+    is_plain(driver().and_then(|driver| find(driver, array)))
+}
+
+pub(crate) unsafe fn cuMipmappedArrayGetSparseProperties(
+    _: *mut CUDA_ARRAY_SPARSE_PROPERTIES,
+    mipmap: CUmipmappedArray,
+) -> CUresult {
+    is_plain(driver().and_then(|driver| driver.mipmapped_arrays.get(mipmap.0)))
+}
+
+pub(crate) unsafe fn cuMipmappedArrayGetMemoryRequirements(
+    _: *mut CUDA_ARRAY_MEMORY_REQUIREMENTS,
+    mipmap: CUmipmappedArray,
+    _: CUdevice,
+) -> CUresult {
+    is_plain(driver().and_then(|driver| driver.mipmapped_arrays.get(mipmap.0)))
 }

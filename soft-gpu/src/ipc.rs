@@ -256,7 +256,7 @@ fn ask(token: &Token, of: &[u8], number: u64) -> io::Result<[OwnedFd; 2]> {
 }
 
 /// At which place this process sees a device of the machine.
-fn place_of_device(driver: &Driver, number: u64) -> Option<usize> {
+pub(crate) fn place_of_device(driver: &Driver, number: u64) -> Option<usize> {
     (0..driver.config.devices()).find(|place| crate::device::number(*place) as u64 == number)
 }
 

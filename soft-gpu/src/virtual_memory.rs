@@ -91,6 +91,42 @@ unsafe fn check(
     Ok((device, properties))
 }
 
+/// What stands behind the memory in its file, so that who imports it knows it for memory, and of which device of the machine.
+const NOTE_MAGIC: u64 = u64::from_le_bytes(*b"softmem1");
+const NOTE_BYTES: u64 = 4096;
+
+/// The file of a device's physical memory.
+fn new_file(device: usize, size: u64) -> Result<OwnedFd, CUresult> {
+    let file = memory_file(
+        size.checked_add(NOTE_BYTES)
+            .ok_or(CUresult::OUT_OF_MEMORY)?,
+    )?;
+    let note = [NOTE_MAGIC, crate::device::number(device) as u64].map(u64::to_le_bytes);
+    let written = rustix::io::pwrite(&file, note.as_flattened(), size);
+    match written {
+        Ok(length) if length == note.as_flattened().len() => Ok(file),
+        _ => Err(CUresult::OUT_OF_MEMORY),
+    }
+}
+
+/// The device and the size of the memory in a file that another process may have made.
+fn read_file(driver: &Driver, file: &OwnedFd) -> Result<(usize, u64), CUresult> {
+    let length = rustix::fs::fstat(file).map_err(|_| CUresult::INVALID_VALUE)?;
+    let length = u64::try_from(length.st_size).map_err(|_| CUresult::INVALID_VALUE)?;
+    let size = length
+        .checked_sub(NOTE_BYTES)
+        .filter(|size| is_granular(*size))
+        .ok_or(CUresult::INVALID_VALUE)?;
+    let mut note = [[0; 8]; 2];
+    let read = rustix::io::pread(file, note.as_flattened_mut(), size);
+    let [magic, number] = note.map(u64::from_le_bytes);
+    if read != Ok(16) || magic != NOTE_MAGIC {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let device = crate::ipc::place_of_device(driver, number).ok_or(CUresult::INVALID_DEVICE)?;
+    Ok((device, size))
+}
+
 fn is_granular(size: u64) -> bool {
     size > 0 && size.is_multiple_of(GRANULARITY)
 }
@@ -129,7 +165,7 @@ pub(crate) unsafe fn cuMemCreate(
         }
         let file = crate::pool::reclaiming(driver, || {
             driver.segment.charge(device, size)?;
-            memory_file(size).inspect_err(|_| driver.segment.refund(device, size))
+            new_file(device, size).inspect_err(|_| driver.segment.refund(device, size))
         })?;
         let number = driver.physical.reserve();
         let physical = Physical {
@@ -207,18 +243,13 @@ pub(crate) unsafe fn cuMemImportFromShareableHandle(
         let file = file
             .try_clone_to_owned()
             .map_err(|_| CUresult::INVALID_VALUE)?;
-        let size = rustix::fs::fstat(&file)
-            .map_err(|_| CUresult::INVALID_VALUE)?
-            .st_size as u64;
-        if !is_granular(size) {
-            return Err(CUresult::INVALID_VALUE);
-        }
+        let (device, size) = read_file(driver, &file)?;
         let properties = CUmemAllocationProp {
             kind: TYPE_PINNED,
             requested_handle_types: HANDLE_POSIX_FD,
             location: CUmemLocation {
                 kind: LOCATION_DEVICE,
-                id: 0,
+                id: device as i32,
             },
             ..CUmemAllocationProp::default()
         };
@@ -226,7 +257,7 @@ pub(crate) unsafe fn cuMemImportFromShareableHandle(
         let physical = Physical {
             file,
             size,
-            device: 0,
+            device,
             properties,
             charged: false,
         };

@@ -87,8 +87,16 @@ static void shapes() {
     CUDA_ARRAY3D_DESCRIPTOR more = {};
     OK("cuArray3DGetDescriptor_v2", &more, array);
     REQUIRE(more.Width == 40 && more.Height == 9 && more.Depth == 0 && more.Flags == 0);
+    // It is not sparse, not mapped later, and has one plane.
+    CUDA_ARRAY_SPARSE_PROPERTIES sparse;
+    CUDA_ARRAY_MEMORY_REQUIREMENTS requirements;
+    CUarray plane = nullptr;
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuArrayGetSparseProperties", &sparse, array);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuArrayGetMemoryRequirements", &requirements, array, (CUdevice)0);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuArrayGetPlane", &plane, array, 0u);
     OK("cuArrayDestroy", array);
     FAILS("cuArrayGetDescriptor_v2", &told, array);
+    FAILS("cuArrayGetPlane", &plane, array, 0u);
 }
 
 // Lines of an array of one dimension.
@@ -235,6 +243,10 @@ static void levels() {
     }
     CUarray none = nullptr;
     GIVES(CUDA_ERROR_INVALID_VALUE, "cuMipmappedArrayGetLevel", &none, mipmapped, 4u);
+    CUDA_ARRAY_SPARSE_PROPERTIES sparse;
+    CUDA_ARRAY_MEMORY_REQUIREMENTS requirements;
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuMipmappedArrayGetSparseProperties", &sparse, mipmapped);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuMipmappedArrayGetMemoryRequirements", &requirements, mipmapped, (CUdevice)0);
     OK("cuMipmappedArrayDestroy", mipmapped);
     FAILS("cuMipmappedArrayGetLevel", &none, mipmapped, 0u);
 }

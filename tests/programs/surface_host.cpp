@@ -154,7 +154,8 @@ static void in_a_graph() {
         for (unsigned i = 0; i < 1024; i++) REQUIRE(words[1024 + i] == i * round * 4 + 5);
         if (round < 3) continue;
         OK("cuMemHostUnregister", own);
-        OK("cuMemHostRegister_v2", own, bytes, (unsigned)CU_MEMHOSTREGISTER_DEVICEMAP);
+        // By the form of before CUDA 6.5.
+        OK("cuMemHostRegister", own, bytes, (unsigned)CU_MEMHOSTREGISTER_DEVICEMAP);
     }
     OK("cuMemHostUnregister", own);
     OK("cuGraphExecDestroy", exec);

@@ -396,8 +396,42 @@ static void virtual_memory() {
     WRONG("null", INVALID, "cuMemGetAccess", null<unsigned long long>(), (const CUmemLocation *)&properties.location, place);
     WRONG("nowhere", INVALID, "cuMemGetAccess", &access, (const CUmemLocation *)&properties.location, NOWHERE);
     OK("cuMemUnmap", place, unit);
+    const int descriptors = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    int descriptor = -1;
+    WRONG("not-exportable", INVALID, "cuMemExportToShareableHandle", (void *)&descriptor, handle, descriptors, 0ull);
     OK("cuMemRelease", handle);
     OK("cuMemAddressFree", place, unit);
+}
+
+// Reference: shareable handles of physical memory; what is no descriptor of such memory is an invalid argument.
+static void shareable_handles() {
+    const int descriptors = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    int supported = 0, descriptor = -1, pipe_ends[2] = {-1, -1};
+    OK("cuDeviceGetAttribute", &supported, (int)CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, (CUdevice)0);
+    if (!supported) return;
+    CUmemAllocationProp properties{};
+    properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    properties.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    const CUmemAllocationProp *good = &properties;
+    size_t unit = 0;
+    CUmemGenericAllocationHandle handle = 0, imported = 0;
+    OK("cuMemGetAllocationGranularity", &unit, good, (int)CU_MEM_ALLOC_GRANULARITY_MINIMUM);
+    OK("cuMemCreate", &handle, unit, good, 0ull);
+    WRONG("null", INVALID, "cuMemExportToShareableHandle", null<void>(), handle, descriptors, 0ull);
+    WRONG("handle", INVALID, "cuMemExportToShareableHandle", (void *)&descriptor, (CUmemGenericAllocationHandle)0, descriptors,
+          0ull);
+    WRONG("flags", INVALID, "cuMemExportToShareableHandle", (void *)&descriptor, handle, descriptors, 1ull);
+    WRONG("not-requested", INVALID, "cuMemExportToShareableHandle", (void *)&descriptor, handle,
+          (int)CU_MEM_HANDLE_TYPE_FABRIC, 0ull);
+    OK("cuMemRelease", handle);
+    if (pipe(pipe_ends) != 0) fail(__LINE__, "pipe");
+    WRONG("null", INVALID, "cuMemImportFromShareableHandle", null<CUmemGenericAllocationHandle>(), (void *)(intptr_t)pipe_ends[0],
+          descriptors);
+    WRONG("foreign", INVALID, "cuMemImportFromShareableHandle", &imported, (void *)(intptr_t)pipe_ends[0], descriptors);
+    WRONG("closed", INVALID, "cuMemImportFromShareableHandle", &imported, (void *)(intptr_t)-1, descriptors);
+    WRONG("kind", INVALID, "cuMemImportFromShareableHandle", &imported, (void *)(intptr_t)pipe_ends[0], 0);
+    for (int end : pipe_ends) close(end);
 }
 
 // Reference: stream-ordered memory.
@@ -745,6 +779,7 @@ int main(int count, char **arguments) {
     memory(words);
     arrays(words);
     virtual_memory();
+    shareable_handles();
     pools();
     streams(words);
     peers(words);

@@ -303,6 +303,11 @@ pub(crate) unsafe fn cuMemHostGetFlags(flags: *mut c_uint, p: *mut c_void) -> CU
     })())
 }
 
+pub(crate) unsafe fn cuMemHostRegister(p: *mut c_void, bytesize: usize, flags: c_uint) -> CUresult {
+    // SAFETY: the same contract, where addresses have 64 bits.
+    unsafe { cuMemHostRegister_v2(p, bytesize, flags) }
+}
+
 pub(crate) unsafe fn cuMemHostRegister_v2(
     p: *mut c_void,
     bytesize: usize,

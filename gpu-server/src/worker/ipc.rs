@@ -10,7 +10,9 @@
 //!     └─▶ Kept: unmapped here, charged here, not released   └─▶ charged here
 //! ```
 //!
-//! *Rules:* only memory of the session's own contexts is exported, and only by its key; whole handles, so that what is lent is what was charged. It is
+//! What is shared is a mapping of a context's ([`Shareable::Mapped`]) or the program's own physical memory ([`Shareable::Physical`]).
+//!
+//! *Rules:* only memory of the session's own is exported, and only by its key; whole handles, so that what is lent is what was charged. It is
 //! charged once: to the lender, as long as it is there, also after it was freed; afterwards to who has it ([`tend`]).
 //!
 //! # Safety
@@ -51,6 +53,15 @@ const MAX_SHARED: usize = 4096;
 /// What memory is exported by.
 type Key = [u8; 16];
 
+/// What of a session's is exported or imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Shareable {
+    /// What is mapped at an address, for a context.
+    Mapped(u64),
+    /// Physical memory of the program's own, by the client's number.
+    Physical(u32),
+}
+
 /// Memory that others may open.
 struct Export {
     key: Key,
@@ -83,9 +94,8 @@ pub(super) struct Kept {
 pub(crate) struct Shared {
     /// The session's number.
     session: u64,
-    /// By address.
-    exports: Mutex<HashMap<u64, Export>>,
-    imports: Mutex<BTreeMap<u64, Import>>,
+    exports: Mutex<HashMap<Shareable, Export>>,
+    imports: Mutex<BTreeMap<Shareable, Import>>,
     kept: Mutex<Vec<Kept>>,
     /// By the client's ids.
     events: Mutex<HashMap<u32, Arc<SharedEvent>>>,
@@ -120,13 +130,13 @@ impl Shared {
         Some(event.lend())
     }
 
-    /// A mapping is given back: what has to be kept, since others have it.
+    /// What may be exported is given back: what has to be kept, since others have it.
     pub(super) fn end_export(
         &self,
-        address: u64,
+        what: Shareable,
         (handle, size, device): (u64, u64, CUdevice),
     ) -> Option<Kept> {
-        let export = lock(&self.exports).remove(&address)?;
+        let export = lock(&self.exports).remove(&what)?;
         // Ours; from now on the pipe hangs up with the last of theirs.
         drop(export.writer);
         let kept = Kept {
@@ -138,18 +148,53 @@ impl Shared {
         (!is_broken(&kept.reader)).then_some(kept)
     }
 
+    /// Makes memory one that others may open, if it is not yet: what is found, and its handle. It is looked for with the exports held, so that what is
+    /// given back meanwhile is then taken out again.
+    fn export<T>(
+        &self,
+        driver: &Driver,
+        find: impl FnOnce() -> Result<(Shareable, u64, T), CUresult>,
+    ) -> Result<(Key, T), CUresult> {
+        let mut exports = lock(&self.exports);
+        let (what, handle, found) = find()?;
+        if let Some(export) = exports.get(&what) {
+            return Ok((export.key, found));
+        }
+        if exports.len() >= MAX_SHARED {
+            return Err(CUresult::OUT_OF_MEMORY);
+        }
+        let export = export(driver, handle)?;
+        let key = export.key;
+        exports.insert(what, export);
+        Ok((key, found))
+    }
+
+    /// Gets what another session of the lease has exported: the memory's descriptor, and the end of a pipe that breaks with the lender.
+    fn borrow(&self, lender: u64, key: [u64; 2]) -> Result<[OwnedFd; 2], CUresult> {
+        if lender == self.session {
+            return Err(CUresult::INVALID_CONTEXT);
+        }
+        if lock(&self.imports).len() >= MAX_SHARED {
+            return Err(CUresult::OUT_OF_MEMORY);
+        }
+        let key = key.map(u64::to_le_bytes);
+        let lent = registry::borrow(lender, key.as_flattened());
+        let files = lent.and_then(|files| files.try_into().ok());
+        files.ok_or(CUresult::INVALID_HANDLE)
+    }
+
     pub(super) fn keep(&self, kept: Kept) {
         lock(&self.kept).push(kept);
     }
 
-    /// A mapping of another session's memory is given back.
+    /// Another session's memory is given back.
     pub(super) fn end_import(
         &self,
         accounts: &Accounts,
-        address: u64,
+        what: Shareable,
         give_back: impl FnOnce() -> Result<(), CUresult>,
     ) -> Result<(), CUresult> {
-        let import = lock(&self.imports).remove(&address);
+        let import = lock(&self.imports).remove(&what);
         let Some(charged) = import.filter(|import| import.is_charged) else {
             return give_back();
         };
@@ -203,18 +248,29 @@ pub(crate) fn gpurunIpcExport(
     request: &request::GpurunIpcExport,
 ) -> Result<(), CallError> {
     let shared = &call.session.memory.shared;
-    // Held while it is looked at: what is given back meanwhile is then taken out again.
-    let mut exports = lock(&shared.exports);
-    let (address, handle, size) = call.session.memory.mapped_at(request.address())?;
-    if !exports.contains_key(&address) {
-        if exports.len() >= MAX_SHARED {
-            return Err(CUresult::OUT_OF_MEMORY.into());
-        }
-        exports.insert(address, export(call.driver(), handle)?);
-    }
-    let export = &exports[&address];
-    let [low, high] = halves(&export.key);
+    let memory = &call.session.memory;
+    let find = || {
+        let (address, handle, size) = memory.mapped_at(request.address())?;
+        Ok((Shareable::Mapped(address), handle, (address, size)))
+    };
+    let (key, (address, size)) = shared.export(call.driver(), find)?;
+    let [low, high] = halves(&key);
     let answer = reply::GpurunIpcExport::new(shared.session, low, high, address, size);
+    call.reply(&answer);
+    Ok(())
+}
+
+/// [`gpurunIpcExport`] for physical memory of the program's own.
+pub(super) fn export_physical(
+    call: &mut Call<'_>,
+    physical: u32,
+    handle: u64,
+) -> Result<(), CUresult> {
+    let shared = &call.session.memory.shared;
+    let what = (Shareable::Physical(physical), handle, ());
+    let (key, ()) = shared.export(call.driver(), || Ok(what))?;
+    let [low, high] = halves(&key);
+    let answer = reply::GpurunPhysicalExport::new(shared.session, low, high);
     call.reply(&answer);
     Ok(())
 }
@@ -269,16 +325,8 @@ pub(crate) fn gpurunIpcOpen(
     let context = Arc::clone(call.context()?);
     let memory = &call.session.memory;
     call.session.devices.check(device)?;
-    if request.lender() == memory.shared.session {
-        return Err(CUresult::INVALID_CONTEXT.into());
-    }
-    if lock(&memory.shared.imports).len() >= MAX_SHARED {
-        return Err(CUresult::OUT_OF_MEMORY.into());
-    }
-    let key = [request.key_low(), request.key_high()].map(u64::to_le_bytes);
-    let lent = registry::borrow(request.lender(), key.as_flattened());
-    let files = lent.and_then(|files| <[OwnedFd; 2]>::try_from(files).ok());
-    let [file, writer] = files.ok_or(CUresult::INVALID_HANDLE)?;
+    let key = [request.key_low(), request.key_high()];
+    let [file, writer] = memory.shared.borrow(request.lender(), key)?;
     memory.claim_import(address, size, context.serial, device)?;
     let import = Import {
         size,
@@ -294,11 +342,42 @@ pub(crate) fn gpurunIpcOpen(
     );
     // Known before it can be named, so that it is never mapped without being tended.
     if opened.is_ok() {
-        lock(&memory.shared.imports).insert(address, import);
+        lock(&memory.shared.imports).insert(Shareable::Mapped(address), import);
     }
     memory.settle_import(address, opened.ok());
     opened?;
     Ok(())
+}
+
+/// The driver's handle of another session's memory.
+fn import(driver: &Driver, file: &OwnedFd) -> Result<u64, CUresult> {
+    let mut handle = 0;
+    let number = std::ptr::without_provenance_mut(file.as_raw_fd() as usize);
+    cuda!(
+        driver,
+        cuMemImportFromShareableHandle(&mut handle, number, POSIX_DESCRIPTOR)
+    )?;
+    Ok(handle)
+}
+
+/// The driver's handle of physical memory that another session of the lease has exported; it counts as `physical` from then on.
+pub(super) fn import_physical(
+    call: &Call<'_>,
+    physical: u32,
+    (size, device): (u64, CUdevice),
+    (lender, key): (u64, [u64; 2]),
+) -> Result<u64, CUresult> {
+    let shared = &call.session.memory.shared;
+    let [file, writer] = shared.borrow(lender, key)?;
+    let handle = import(call.driver(), &file)?;
+    let import = Import {
+        size,
+        device,
+        writer,
+        is_charged: false,
+    };
+    lock(&shared.imports).insert(Shareable::Physical(physical), import);
+    Ok(handle)
 }
 
 /// Imports, maps, gives access; undoes what was done if a step fails.
@@ -308,12 +387,7 @@ fn open(
     (address, size): (u64, u64),
     devices: [CUdevice; 2],
 ) -> Result<u64, CUresult> {
-    let mut handle = 0;
-    let number = std::ptr::without_provenance_mut(file.as_raw_fd() as usize);
-    cuda!(
-        driver,
-        cuMemImportFromShareableHandle(&mut handle, number, POSIX_DESCRIPTOR)
-    )?;
+    let handle = import(driver, file)?;
     let mapped = cuda!(driver, cuMemMap(address, size as usize, 0, handle, 0)).and_then(|()| {
         devices
             .into_iter()
@@ -354,7 +428,7 @@ mod tests {
             reader,
             writer,
         };
-        lock(&shared.exports).insert(address, export);
+        lock(&shared.exports).insert(Shareable::Mapped(address), export);
         shared
     }
 
@@ -363,7 +437,11 @@ mod tests {
         let shared = exported(4096);
         assert!(shared.lend(&[8; 16]).is_none(), "another key");
         drop(shared.lend(&[7; 16]).expect("lent"));
-        assert!(shared.end_export(4096, (1, 2, 0)).is_none());
+        assert!(
+            shared
+                .end_export(Shareable::Mapped(4096), (1, 2, 0))
+                .is_none()
+        );
         assert!(shared.lend(&[7; 16]).is_none(), "given back");
     }
 
@@ -371,7 +449,9 @@ mod tests {
     fn what_somebody_has_is_kept_until_the_last_has_closed() {
         let shared = exported(4096);
         let lent = [(); 2].map(|()| shared.lend(&[7; 16]).expect("lent"));
-        let kept = shared.end_export(4096, (1, 2, 0)).expect("somebody has it");
+        let kept = shared
+            .end_export(Shareable::Mapped(4096), (1, 2, 0))
+            .expect("somebody has it");
         let [one, other] = lent;
         drop(one);
         assert!(!is_broken(&kept.reader));

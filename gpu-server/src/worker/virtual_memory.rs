@@ -2,7 +2,8 @@
 //!
 //! *What:* a [`Physical`] is memory that the driver has made, charged as long as it is there. *Rules:* it is mapped inside the session's windows only, where
 //! nothing else is; what is mapped anywhere cannot be released, so that what is charged is what there is; where fresh memory is to be wiped, that happens
-//! when it can first be written, before its program can.
+//! when it can first be written, before its program can, or before another session can have it. What another session has exported is charged to that one:
+//! see [`super::ipc`].
 //!
 //! # Safety
 //! Addresses are in windows that this process has reserved, handles come from the driver through this module, out parameters are locals.
@@ -11,6 +12,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use driver_api::Driver;
 use driver_api::abi::CUdevice;
 use driver_api::result::CUresult;
 use driver_api::wire::request;
@@ -18,6 +20,7 @@ use driver_api::wire::request;
 use super::accounts::Made;
 use super::call::{Call, CallError};
 use super::end::lock;
+use super::ipc::{self, Shareable};
 use super::memory::{CHUNK_BYTES, create, set_access, wipe};
 use crate::driver::cuda;
 
@@ -30,7 +33,35 @@ pub(crate) struct Physical {
     handle: u64,
     size: u64,
     device: CUdevice,
+    /// Another session's.
+    is_borrowed: bool,
     state: Mutex<State>,
+}
+
+impl Physical {
+    fn new(handle: u64, (size, device): (u64, CUdevice), origin: Origin) -> Self {
+        Self {
+            handle,
+            size,
+            device,
+            is_borrowed: matches!(origin, Origin::Borrowed),
+            state: Mutex::new(State {
+                mappings: 0,
+                is_released: false,
+                is_clean: !matches!(origin, Origin::Unclean),
+            }),
+        }
+    }
+}
+
+/// Where physical memory comes from.
+enum Origin {
+    /// Fresh, and what was in it may be seen.
+    Fresh,
+    /// Fresh, to be wiped.
+    Unclean,
+    /// Of another session, which has wiped it.
+    Borrowed,
 }
 
 struct State {
@@ -62,16 +93,11 @@ pub(crate) fn gpurunPhysicalCreate(
     let taken = accounts.take(device, Made::Exact(size), thread)?;
     let handle = create(driver, device, size as usize);
     let handle = handle.map_err(|error| accounts.driver_refused(thread, error))?;
-    let physical = Physical {
-        handle,
-        size,
-        device,
-        state: Mutex::new(State {
-            mappings: 0,
-            is_released: false,
-            is_clean: !accounts.wipes(),
-        }),
+    let origin = match accounts.wipes() {
+        true => Origin::Unclean,
+        false => Origin::Fresh,
     };
+    let physical = Physical::new(handle, (size, device), origin);
     if let Err(error) = call.session.physical.insert(id, Arc::new(physical)) {
         cuda!(driver, cuMemRelease(handle))?;
         return Err(error.into());
@@ -95,16 +121,80 @@ pub(crate) fn gpurunPhysicalRelease(
     }
     state.is_released = true;
     call.session.physical.remove(request.physical());
-    let accounts = &call.session.memory.accounts;
+    match physical.is_borrowed {
+        true => give_back_borrowed(call, request.physical(), &physical)?,
+        false => give_back(call, request.physical(), &physical)?,
+    }
+    Ok(())
+}
+
+fn give_back_borrowed(call: &Call<'_>, id: u32, physical: &Physical) -> Result<(), CUresult> {
+    let memory = &call.session.memory;
+    memory
+        .shared
+        .end_import(&memory.accounts, Shareable::Physical(id), || {
+            cuda!(call.driver(), cuMemRelease(physical.handle))
+        })
+}
+
+/// Releases memory of this session's, or keeps it for others that have it.
+fn give_back(call: &Call<'_>, id: u32, physical: &Physical) -> Result<(), CUresult> {
+    let memory = &call.session.memory;
+    let accounts = &memory.accounts;
     let made = Made::Exact(physical.size);
     accounts.leaves(physical.device, made);
     accounts.begin_to_give_back(physical.device);
-    match cuda!(call.driver(), cuMemRelease(physical.handle)) {
+    let what = (physical.handle, physical.size, physical.device);
+    if let Some(kept) = memory.shared.end_export(Shareable::Physical(id), what) {
+        memory.shared.keep(kept);
+        accounts.stays(physical.device, made);
+        return Ok(());
+    }
+    let released = cuda!(call.driver(), cuMemRelease(physical.handle));
+    match released {
         Ok(()) => accounts.gave_back(physical.device, made, true),
-        Err(error) => {
-            accounts.stays(physical.device, made);
-            return Err(error.into());
-        }
+        Err(_) => accounts.stays(physical.device, made),
+    }
+    released
+}
+
+/// Makes physical memory one that other sessions of the lease may import.
+pub(crate) fn gpurunPhysicalExport(
+    call: &mut Call<'_>,
+    request: &request::GpurunPhysicalExport,
+) -> Result<(), CallError> {
+    let physical = physical_of(call, request.physical())?;
+    let mut state = lock(&physical.state);
+    if state.is_released || physical.is_borrowed {
+        return Err(CUresult::INVALID_HANDLE.into());
+    }
+    if !state.is_clean {
+        let cleaned = clean_apart(call, &physical);
+        call.forget_current();
+        cleaned?;
+        state.is_clean = true;
+    }
+    ipc::export_physical(call, request.physical(), physical.handle)?;
+    Ok(())
+}
+
+/// Physical memory that another session of the lease has exported.
+pub(crate) fn gpurunPhysicalImport(
+    call: &mut Call<'_>,
+    request: &request::GpurunPhysicalImport,
+) -> Result<(), CallError> {
+    let (id, device, size) = (request.physical(), request.device(), request.size());
+    call.session.devices.check(device)?;
+    call.session.physical.check_free(id)?;
+    if size == 0 || !size.is_multiple_of(CHUNK_BYTES) {
+        return Err(CUresult::INVALID_VALUE.into());
+    }
+    let from = (request.lender(), [request.key_low(), request.key_high()]);
+    let handle = ipc::import_physical(call, id, (size, device), from)?;
+    let physical = Arc::new(Physical::new(handle, (size, device), Origin::Borrowed));
+    if let Err(error) = call.session.physical.insert(id, Arc::clone(&physical)) {
+        give_back_borrowed(call, id, &physical)?;
+        return Err(error.into());
     }
     Ok(())
 }
@@ -168,6 +258,32 @@ fn clean(call: &Call<'_>, address: u64, physical: &Physical) -> Result<(), CUres
     let range = (address, physical.size);
     set_access(call.driver(), range, physical.device, READ_AND_WRITE)?;
     wipe(call, &context, address, physical.size)
+}
+
+/// [`clean`] for memory that need not be mapped anywhere: at addresses that are the driver's choice, for as long as it takes.
+fn clean_apart(call: &Call<'_>, physical: &Physical) -> Result<(), CUresult> {
+    let (driver, size) = (call.driver(), physical.size as usize);
+    let mut address = 0;
+    cuda!(
+        driver,
+        cuMemAddressReserve(&mut address, size, CHUNK_BYTES as usize, 0, 0)
+    )?;
+    let cleaned = clean_at(call, driver, address, physical);
+    cuda!(driver, cuMemAddressFree(address, size))?;
+    cleaned
+}
+
+fn clean_at(
+    call: &Call<'_>,
+    driver: &Driver,
+    address: u64,
+    physical: &Physical,
+) -> Result<(), CUresult> {
+    let size = physical.size as usize;
+    cuda!(driver, cuMemMap(address, size, 0, physical.handle, 0))?;
+    let cleaned = clean(call, address, physical);
+    cuda!(driver, cuMemUnmap(address, size))?;
+    cleaned
 }
 
 /// Ends a mapping.

@@ -93,6 +93,11 @@ pub(crate) unsafe fn cuMemFreeHost(p: *mut c_void) -> CUresult {
     done(remove(p, is_ours, CUresult::INVALID_VALUE))
 }
 
+pub(crate) unsafe fn cuMemHostRegister(p: *mut c_void, bytesize: usize, flags: c_uint) -> CUresult {
+    // SAFETY: the same contract, where addresses have 64 bits.
+    unsafe { cuMemHostRegister_v2(p, bytesize, flags) }
+}
+
 pub(crate) unsafe fn cuMemHostRegister_v2(
     p: *mut c_void,
     bytesize: usize,

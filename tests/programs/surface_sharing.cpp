@@ -1,0 +1,230 @@
+// Physical memory that two processes share by descriptors: the first exports, and starts itself as the second, which gets the descriptors through a socket,
+// imports, reads, writes. What is only a descriptor any more is memory still.
+//
+//   surface_sharing [--without NAME]… [--pretend NAME]
+#include "driver.h"
+
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+extern char **environ;
+
+const char *const PROGRAM = "surface_sharing";
+
+static const unsigned DESCRIPTOR = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+// The second process's end of the socket.
+static const int TO_PARENT = 100;
+
+static size_t piece;
+
+static CUmemAllocationProp exportable() {
+    CUmemAllocationProp properties{};
+    properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties.location = {CU_MEM_LOCATION_TYPE_DEVICE, {0}};
+    properties.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    return properties;
+}
+
+static CUmemGenericAllocationHandle create() {
+    auto wanted = exportable();
+    CUmemGenericAllocationHandle made = 0;
+    OK("cuMemCreate", &made, piece, (const CUmemAllocationProp *)&wanted, 0ull);
+    return made;
+}
+
+static int exported_of(CUmemGenericAllocationHandle memory) {
+    int descriptor = -1;
+    OK("cuMemExportToShareableHandle", (void *)&descriptor, memory, DESCRIPTOR, 0ull);
+    REQUIRE(descriptor >= 0);
+    return descriptor;
+}
+
+static CUmemGenericAllocationHandle imported(int descriptor) {
+    CUmemGenericAllocationHandle memory = 0;
+    OK("cuMemImportFromShareableHandle", &memory, (void *)(intptr_t)descriptor, DESCRIPTOR);
+    REQUIRE(memory);
+    return memory;
+}
+
+static CUdeviceptr mapped(CUmemGenericAllocationHandle memory) {
+    CUdeviceptr start = 0;
+    OK("cuMemAddressReserve", &start, piece, (size_t)0, (CUdeviceptr)0, 0ull);
+    OK("cuMemMap", start, piece, (size_t)0, memory, 0ull);
+    CUmemAccessDesc access{{CU_MEM_LOCATION_TYPE_DEVICE, {0}}, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+    OK("cuMemSetAccess", start, piece, (const CUmemAccessDesc *)&access, (size_t)1);
+    return start;
+}
+
+static void unmap(CUdeviceptr start) {
+    OK("cuMemUnmap", start, piece);
+    OK("cuMemAddressFree", start, piece);
+}
+
+static void fill(CUdeviceptr start, unsigned value) {
+    OK("cuMemsetD32_v2", start, value, piece / 4);
+    OK("cuCtxSynchronize");
+}
+
+static bool is_full_of(CUdeviceptr start, unsigned value) {
+    std::vector<unsigned> words(piece / 4, ~value);
+    OK("cuMemcpyDtoH_v2", (void *)words.data(), start, piece);
+    for (unsigned word : words)
+        if (word != value) return false;
+    return true;
+}
+
+// A word, and descriptors with it.
+static void send(int socket, const std::vector<int> &descriptors) {
+    char byte = 'x', space[CMSG_SPACE(2 * sizeof(int))] = {};
+    iovec part{&byte, 1};
+    msghdr message{};
+    message.msg_iov = &part, message.msg_iovlen = 1;
+    if (!descriptors.empty()) {
+        size_t bytes = descriptors.size() * sizeof(int);
+        message.msg_control = space, message.msg_controllen = CMSG_SPACE(bytes);
+        cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET, header->cmsg_type = SCM_RIGHTS, header->cmsg_len = CMSG_LEN(bytes);
+        std::memcpy(CMSG_DATA(header), descriptors.data(), bytes);
+    }
+    REQUIRE(sendmsg(socket, &message, MSG_NOSIGNAL) == 1);
+}
+
+static std::vector<int> receive(int socket) {
+    char byte, space[CMSG_SPACE(2 * sizeof(int))] = {};
+    iovec part{&byte, 1};
+    msghdr message{};
+    message.msg_iov = &part, message.msg_iovlen = 1;
+    message.msg_control = space, message.msg_controllen = sizeof space;
+    REQUIRE(recvmsg(socket, &message, MSG_CMSG_CLOEXEC) == 1);
+    std::vector<int> descriptors;
+    if (cmsghdr *header = CMSG_FIRSTHDR(&message)) {
+        descriptors.resize((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        std::memcpy(descriptors.data(), CMSG_DATA(header), descriptors.size() * sizeof(int));
+    }
+    return descriptors;
+}
+
+// The second process.
+static int child() {
+    auto descriptors = receive(TO_PARENT);
+    REQUIRE(descriptors.size() == 2);
+    CUmemGenericAllocationHandle kept = imported(descriptors[0]), left = imported(descriptors[1]);
+    for (int descriptor : descriptors) close(descriptor);
+    CUmemAllocationProp told{};
+    OK("cuMemGetAllocationPropertiesFromHandle", &told, kept);
+    REQUIRE(told.type == CU_MEM_ALLOCATION_TYPE_PINNED && told.location.type == CU_MEM_LOCATION_TYPE_DEVICE && told.location.id == 0);
+    CUdeviceptr first = mapped(kept), second = mapped(left);
+    REQUIRE(first != second);
+    REQUIRE(is_full_of(first, 11) && is_full_of(second, 12));
+    // A kernel reads the one and writes the other.
+    CUmodule module;
+    CUfunction function;
+    OK("cuModuleLoadData", &module, (const void *)PTX);
+    OK("cuModuleGetFunction", &function, module, "axpy");
+    unsigned words = piece / 4, factor = 3;
+    void *parameters[] = {&first, &second, &words, &factor};
+    OK("cuLaunchKernel", function, (words + 255) / 256, 1u, 1u, 256u, 1u, 1u, 0u, (CUstream) nullptr, (void **)parameters,
+       (void **)nullptr);
+    OK("cuCtxSynchronize");
+    send(TO_PARENT, {});
+    // What the first process writes now is seen here.
+    receive(TO_PARENT);
+    REQUIRE(is_full_of(first, 13));
+    unmap(first), unmap(second);
+    OK("cuMemRelease", kept);
+    OK("cuMemRelease", left);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuMemRelease", left);
+    send(TO_PARENT, {});
+    return 0;
+}
+
+static pid_t start(int count, char **arguments, int theirs) {
+    std::vector<char *> given{arguments[0], (char *)"--child"};
+    for (int i = 1; i < count; i++) given.push_back(arguments[i]);
+    given.push_back(nullptr);
+    REQUIRE(dup2(theirs, TO_PARENT) == TO_PARENT);
+    pid_t process;
+    std::fflush(stdout);
+    REQUIRE(posix_spawn(&process, "/proc/self/exe", nullptr, nullptr, given.data(), environ) == 0);
+    close(TO_PARENT);
+    return process;
+}
+
+static void share_with_another(int count, char **arguments) {
+    int ends[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+    pid_t process = start(count, arguments, ends[1]);
+    close(ends[1]);
+    CUmemGenericAllocationHandle kept = create(), left = create();
+    CUdeviceptr first = mapped(kept), second = mapped(left);
+    fill(first, 11), fill(second, 12);
+    int descriptors[2] = {exported_of(kept), exported_of(left)};
+    // Of the second there are only descriptors from now on.
+    unmap(second);
+    OK("cuMemRelease", left);
+    send(ends[0], {descriptors[0], descriptors[1]});
+    for (int descriptor : descriptors) close(descriptor);
+    receive(ends[0]);
+    REQUIRE(is_full_of(first, 12 * 3 + 5));
+    fill(first, 13);
+    send(ends[0], {});
+    receive(ends[0]);
+    int status = 0;
+    REQUIRE(waitpid(process, &status, 0) == process && status == 0);
+    REQUIRE(is_full_of(first, 13));
+    unmap(first);
+    OK("cuMemRelease", kept);
+    close(ends[0]);
+}
+
+// Within one process: what only a descriptor is left of can be had again.
+static void share_with_itself() {
+    CUmemGenericAllocationHandle memory = create();
+    CUdeviceptr start = mapped(memory);
+    fill(start, 21);
+    int descriptor = exported_of(memory), again = exported_of(memory);
+    REQUIRE(descriptor != again);
+    close(again);
+    unmap(start);
+    OK("cuMemRelease", memory);
+    memory = imported(descriptor);
+    start = mapped(memory);
+    REQUIRE(is_full_of(start, 21));
+    unmap(start);
+    OK("cuMemRelease", memory);
+    close(descriptor);
+}
+
+// What nobody has a descriptor of any more is given back: twice the device's memory in turn, an eighth at a time.
+static void come_and_go() {
+    size_t free = 0, total = 0;
+    OK("cuMemGetInfo_v2", &free, &total);
+    auto wanted = exportable();
+    for (int round = 0; round < 16; round++) {
+        CUmemGenericAllocationHandle memory = 0;
+        OK("cuMemCreate", &memory, total / 8 / piece * piece, (const CUmemAllocationProp *)&wanted, 0ull);
+        int descriptor = exported_of(memory);
+        OK("cuMemRelease", memory);
+        close(descriptor);
+    }
+}
+
+int main(int count, char **arguments) {
+    bool is_child = count > 1 && !std::strcmp(arguments[1], "--child");
+    if (is_child) arguments++, count--;
+    open_driver(count, arguments);
+    CUcontext context;
+    OK("cuInit", 0u);
+    OK("cuCtxCreate_v2", &context, 0u, (CUdevice)0);
+    int has_descriptors = 0;
+    OK("cuDeviceGetAttribute", &has_descriptors, (int)CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, (CUdevice)0);
+    REQUIRE(has_descriptors == 1);
+    auto wanted = exportable();
+    OK("cuMemGetAllocationGranularity", &piece, (const CUmemAllocationProp *)&wanted, 0u);
+    if (is_child) return child();
+    share_with_another(count, arguments);
+    share_with_itself();
+    come_and_go();
+    return pass("physical memory of another process");
+}
