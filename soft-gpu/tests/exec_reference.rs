@@ -6,7 +6,7 @@ mod support;
 
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
-use reference::{Name, Reference, Want, cut, floats, integers, width};
+use reference::{Name, Reference, Want, carries, cut, floats, integers, video, width};
 use support::{Argument, Kernel, Run, kernels};
 
 /// Operands of one lane.
@@ -25,7 +25,7 @@ fn register(ty: Name) -> &'static str {
 fn kernel_text(reference: &Reference) -> String {
     let mut text = String::from(
         ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 in, .param .u64 out, .param .u32 count)\n{\n\
-         .reg .b64 %p<4>;\n.reg .b32 %i<4>;\n.reg .pred %over;\nld.param.u64 %p0, [in];\nld.param.u64 %p1, [out];\n\
+         .reg .b64 %p<4>;\n.reg .b32 %i<4>;\n.reg .pred %over;\n.reg .b32 %t<4>;\n.reg .b64 %w<4>;\nld.param.u64 %p0, [in];\nld.param.u64 %p1, [out];\n\
          mov.u32 %i0, %tid.x;\nld.param.u32 %i3, [count];\nsetp.ge.u32 %over, %i0, %i3;\n@%over ret;\nmad.wide.u32 %p2, %i0, 32, %p0;\nmad.wide.u32 %p3, %i0, 8, %p1;\n",
     );
     let mut operands = vec!["%d".to_owned()];
@@ -44,18 +44,16 @@ fn kernel_text(reference: &Reference) -> String {
         }
         operands.push(name);
     }
-    let suffix = &reference.suffix;
     let operands = operands.join(", ");
-    let form = &reference.form;
+    let alone = format!("{} {operands}{};", reference.form, reference.suffix);
+    let instructions = reference.text.as_ref().unwrap_or(&alone);
     if reference.destination == "pred" {
         text += &format!(
-            ".reg .pred %d;\n{form} {operands}{suffix};\nselp.b32 %i2, 1, 0, %d;\nst.global.b32 [%p3], %i2;\n"
+            ".reg .pred %d;\n{instructions}\nselp.b32 %i2, 1, 0, %d;\nst.global.b32 [%p3], %i2;\n"
         );
     } else {
         let register = register(reference.destination);
-        text += &format!(
-            ".reg .{register} %d;\n{form} {operands}{suffix};\nst.global.{register} [%p3], %d;\n"
-        );
+        text += &format!(".reg .{register} %d;\n{instructions}\nst.global.{register} [%p3], %d;\n");
     }
     text + "ret;\n}\n"
 }
@@ -161,9 +159,10 @@ fn check(case: &Case, operands: &[Operands]) -> Result<(), String> {
             }
             let sources = reference.sources.iter().zip(operands);
             let given: Vec<u64> = sources.map(|(ty, bits)| cut(ty, *bits)).collect();
+            let text = reference.text.as_ref().unwrap_or(&reference.suffix);
             return Err(format!(
-                "{}{} of {given:x?} on {:?} is {got:#x}, wanted {want:x?}",
-                reference.form, reference.suffix, kernel.path
+                "{} ({text}) of {given:x?} on {:?} is {got:#x}, wanted {want:x?}",
+                reference.form, kernel.path
             ));
         }
     }
@@ -272,6 +271,16 @@ fn check_all(references: Vec<Reference>, rounds: u32) {
 #[test]
 fn integers_are_as_the_isa_says() {
     check_all(integers::all(), 96);
+}
+
+#[test]
+fn carries_are_as_the_isa_says() {
+    check_all(carries::all(), 96);
+}
+
+#[test]
+fn video_instructions_are_as_the_isa_says() {
+    check_all(video::all(), 16);
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn clamped(ty: Name, value: i128) -> super::Want {
     wrapped(ty, value.clamp(low, high))
 }
 
-/// Every form.
+/// Every form but those that carry ([`super::carries`]) and the video instructions ([`super::video`]).
 pub(crate) fn all() -> Vec<Reference> {
     let mut all = Vec::new();
     arithmetic(&mut all);
@@ -35,7 +35,7 @@ pub(crate) fn all() -> Vec<Reference> {
     pairs(&mut all);
     comparisons(&mut all);
     conversions(&mut all);
-    video(&mut all);
+    spaces(&mut all);
     all
 }
 
@@ -678,49 +678,40 @@ fn conversions(all: &mut Vec<Reference>) {
     }
 }
 
-/// The video instructions on whole words and on all lanes, sources of one type.
-fn video(all: &mut Vec<Reference>) {
-    for ty in ["u32", "s32"] {
-        for (lanes, bits) in [(1u32, 32u32), (2, 16), (4, 8)] {
-            for name in ["vadd", "vsub", "vabsdiff", "vmin", "vmax"] {
-                for sat in ["", ".sat"] {
-                    let count = if lanes == 1 {
-                        String::new()
-                    } else {
-                        lanes.to_string()
-                    };
-                    let sources = &["b32"; 3][..if lanes == 1 { 2 } else { 3 }];
-                    let form = format!("{name}{count}.{ty}.{ty}.{ty}{sat}");
-                    let part = match (bits, ty) {
-                        (8, "u32") => "u8",
-                        (8, _) => "s8",
-                        (16, "u32") => "u16",
-                        (16, _) => "s16",
-                        _ => ty,
-                    };
-                    all.push(Reference::new(form, "b32", sources, move |[a, b, ..]| {
-                        let lane = |index: u32| {
-                            let shift = index * bits;
-                            let (x, y) = (integer(part, a >> shift), integer(part, b >> shift));
-                            let value = match name {
-                                "vadd" => x + y,
-                                "vsub" => x - y,
-                                "vabsdiff" => (x - y).abs(),
-                                "vmin" => x.min(y),
-                                _ => x.max(y),
-                            };
-                            let (low, high) = range(part);
-                            let value = if sat.is_empty() {
-                                value
-                            } else {
-                                value.clamp(low, high)
-                            };
-                            cut(part, value as u64) << shift
-                        };
-                        Bits((0..lanes).map(lane).sum())
-                    }));
-                }
-            }
+/// `cvta` and `isspacep`, of addresses that are in no window of shared or local memory: those are generic as they are.
+fn spaces(all: &mut Vec<Reference>) {
+    for space in ["global", "const", "param"] {
+        for to in ["", ".to"] {
+            let form = format!("cvta{to}.{space}.u64");
+            all.push(Reference::new(form, "u64", &["u64"], |[a, ..]| Bits(a)));
         }
+    }
+    for space in ["shared", "local"] {
+        // There and back again, whatever the address; in between it is generic, and told from the others.
+        let text = format!("cvta.{space}.u64 %w0, %s0; cvta.to.{space}.u64 %d, %w0;");
+        let there = Reference::new(format!("cvta.{space}.u64"), "u64", &["u64"], |[a, ..]| {
+            Bits(a)
+        });
+        all.push(there.with_text(text.clone()));
+        let back = Reference::new(
+            format!("cvta.to.{space}.u64"),
+            "u64",
+            &["u64"],
+            |[a, ..]| Bits(a),
+        );
+        all.push(back.with_text(text));
+        for other in ["shared", "local", "global"] {
+            let compute = move |_| Bits(u64::from(other == space));
+            let reference = Reference::new(format!("isspacep.{other}"), "pred", &["u32"], compute);
+            all.push(reference.with_text(format!(
+                "cvt.u64.u32 %w0, %s0; cvta.{space}.u64 %w0, %w0; isspacep.{other} %d, %w0;"
+            )));
+        }
+    }
+    for other in ["shared", "local", "global"] {
+        let compute = move |_| Bits(u64::from(other == "global"));
+        let reference = Reference::new(format!("isspacep.{other}"), "pred", &["u32"], compute);
+        // Where the kernel's arguments point to is device memory.
+        all.push(reference.with_text(format!("isspacep.{other} %d, %p0;")));
     }
 }

@@ -3,9 +3,11 @@
 //! Integers are computed in 128 bits. Singles and doubles are computed by the processor, in its own rounding mode
 //! where a direction is asked for ([`fpu`]); halves exactly in doubles, then rounded by [`Format::round`].
 
+pub(crate) mod carries;
 pub(crate) mod floats;
 pub(crate) mod fpu;
 pub(crate) mod integers;
+pub(crate) mod video;
 
 /// The name of a type, without its dot.
 pub(crate) type Name = &'static str;
@@ -34,6 +36,9 @@ pub(crate) struct Reference {
     pub(crate) sources: Vec<Name>,
     /// Written behind the register operands, such as the table of `lop3`.
     pub(crate) suffix: String,
+    /// What is executed, if it is more than the form with its operands: from `%s0` and so on to `%d`, with `%t0` to `%t3` of 32 bits
+    /// and `%w0` to `%w3` of 64 for what lies between.
+    pub(crate) text: Option<String>,
     pub(crate) compute: Box<dyn Fn([u64; 4]) -> Want + Send + Sync>,
 }
 
@@ -49,12 +54,18 @@ impl Reference {
             destination,
             sources: sources.to_vec(),
             suffix: String::new(),
+            text: None,
             compute: Box::new(compute),
         }
     }
 
     pub(crate) fn with_suffix(mut self, suffix: String) -> Reference {
         self.suffix = suffix;
+        self
+    }
+
+    pub(crate) fn with_text(mut self, text: String) -> Reference {
+        self.text = Some(text);
         self
     }
 }
