@@ -5,6 +5,7 @@
 
 pub(crate) mod carries;
 pub(crate) mod floats;
+pub(crate) mod forms;
 pub(crate) mod fpu;
 pub(crate) mod integers;
 pub(crate) mod video;
@@ -147,7 +148,7 @@ impl Format {
         let fraction = (bits & ((1 << self.fraction) - 1)) as f64;
         let exponents = (1u64 << (15 - self.fraction)) - 1;
         let biased = bits >> self.fraction & exponents;
-        let sign = if bits >> 15 & 1 != 0 { -1.0 } else { 1.0 };
+        let is_negative = bits >> 15 & 1 != 0;
         let unit = |exponent: i32| 2f64.powi(exponent - self.fraction);
         let magnitude = if biased == exponents {
             if fraction == 0.0 {
@@ -160,7 +161,8 @@ impl Format {
         } else {
             (fraction + 2f64.powi(self.fraction)) * unit(self.lowest - 1 + biased as i32)
         };
-        sign * magnitude
+        // A product would lose the sign of NaN, which `xorsign` looks at.
+        if is_negative { -magnitude } else { magnitude }
     }
 
     /// The bits of the number next to `value` in a direction. Steps of the format's last place are exact in doubles.
