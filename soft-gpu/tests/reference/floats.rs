@@ -7,6 +7,8 @@ use super::{F16, Format, Name, ROUNDINGS, Reference, Want, cut, fpu, integer, ra
 type OnSingles = (Name, fn(f32, f32, &str) -> f32);
 /// The same of doubles.
 type OnDoubles = (Name, fn(f64, f64, &str) -> f64);
+/// A form, and what it computes of one double.
+type OnDouble = (Name, fn(f64) -> f64);
 /// A property of a number, of which it is told whether it is subnormal.
 type Property = (Name, fn(f64, bool) -> bool);
 
@@ -778,7 +780,7 @@ fn approximations(all: &mut Vec<Reference>) {
         (a.abs() < 6.25).then(|| a.cos())
     });
     // Twenty bits of the mantissa, which is what the ISA has of the coarse forms; subnormals are left open.
-    let coarse: [(&str, fn(f64) -> f64); 3] = [
+    let coarse: [OnDouble; 3] = [
         ("rcp.approx.ftz.f64", |a| 1.0 / a),
         ("rsqrt.approx.f64", |a| 1.0 / a.sqrt()),
         ("rsqrt.approx.ftz.f64", |a| 1.0 / a.sqrt()),
