@@ -4,9 +4,11 @@
 mod reference;
 mod support;
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
-use reference::{Name, Reference, Want, cut, floats, integers, width};
+use reference::{Name, Reference, Want, carries, cut, floats, forms, integers, video, width};
 use support::{Argument, Kernel, Run, kernels};
 
 /// Operands of one lane.
@@ -25,7 +27,7 @@ fn register(ty: Name) -> &'static str {
 fn kernel_text(reference: &Reference) -> String {
     let mut text = String::from(
         ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 in, .param .u64 out, .param .u32 count)\n{\n\
-         .reg .b64 %p<4>;\n.reg .b32 %i<4>;\n.reg .pred %over;\nld.param.u64 %p0, [in];\nld.param.u64 %p1, [out];\n\
+         .reg .b64 %p<4>;\n.reg .b32 %i<4>;\n.reg .pred %over;\n.reg .b32 %t<4>;\n.reg .b64 %w<4>;\nld.param.u64 %p0, [in];\nld.param.u64 %p1, [out];\n\
          mov.u32 %i0, %tid.x;\nld.param.u32 %i3, [count];\nsetp.ge.u32 %over, %i0, %i3;\n@%over ret;\nmad.wide.u32 %p2, %i0, 32, %p0;\nmad.wide.u32 %p3, %i0, 8, %p1;\n",
     );
     let mut operands = vec!["%d".to_owned()];
@@ -44,18 +46,16 @@ fn kernel_text(reference: &Reference) -> String {
         }
         operands.push(name);
     }
-    let suffix = &reference.suffix;
     let operands = operands.join(", ");
-    let form = &reference.form;
+    let alone = format!("{} {operands}{};", reference.form, reference.suffix);
+    let instructions = reference.text.as_ref().unwrap_or(&alone);
     if reference.destination == "pred" {
         text += &format!(
-            ".reg .pred %d;\n{form} {operands}{suffix};\nselp.b32 %i2, 1, 0, %d;\nst.global.b32 [%p3], %i2;\n"
+            ".reg .pred %d;\n{instructions}\nselp.b32 %i2, 1, 0, %d;\nst.global.b32 [%p3], %i2;\n"
         );
     } else {
         let register = register(reference.destination);
-        text += &format!(
-            ".reg .{register} %d;\n{form} {operands}{suffix};\nst.global.{register} [%p3], %d;\n"
-        );
+        text += &format!(".reg .{register} %d;\n{instructions}\nst.global.{register} [%p3], %d;\n");
     }
     text + "ret;\n}\n"
 }
@@ -161,9 +161,10 @@ fn check(case: &Case, operands: &[Operands]) -> Result<(), String> {
             }
             let sources = reference.sources.iter().zip(operands);
             let given: Vec<u64> = sources.map(|(ty, bits)| cut(ty, *bits)).collect();
+            let text = reference.text.as_ref().unwrap_or(&reference.suffix);
             return Err(format!(
-                "{}{} of {given:x?} on {:?} is {got:#x}, wanted {want:x?}",
-                reference.form, reference.suffix, kernel.path
+                "{} ({text}) of {given:x?} on {:?} is {got:#x}, wanted {want:x?}",
+                reference.form, kernel.path
             ));
         }
     }
@@ -271,10 +272,67 @@ fn check_all(references: Vec<Reference>, rounds: u32) {
 
 #[test]
 fn integers_are_as_the_isa_says() {
-    check_all(integers::all(), 96);
+    check_all(integers::all(), 32);
+}
+
+#[test]
+fn carries_are_as_the_isa_says() {
+    check_all(carries::all(), 32);
+}
+
+#[test]
+fn video_instructions_are_as_the_isa_says() {
+    check_all(video::all(), 8);
 }
 
 #[test]
 fn floats_are_as_the_isa_says() {
-    check_all(floats::all(), 96);
+    check_all(floats::all(), 32);
+}
+
+/// The opcodes that the documentation says are executed, of the families whose instructions are one lane's.
+fn documented() -> Vec<&'static str> {
+    let text = include_str!("../../docs/soft-gpu.md");
+    let row = |family: &&str| {
+        let start = format!("| {family} | ");
+        text.lines().find(|line| line.starts_with(&start))
+    };
+    let rows = forms::FAMILIES
+        .iter()
+        .map(|family| row(family).expect("a row"));
+    // Names stand between backticks; modifiers begin with a dot.
+    let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let words = quoted.flat_map(str::split_whitespace);
+    words.filter(|word| !word.starts_with('.')).collect()
+}
+
+#[test]
+fn every_form_has_a_reference() {
+    let references = [integers::all(), carries::all(), video::all(), floats::all()];
+    let references: BTreeSet<String> = references
+        .iter()
+        .flatten()
+        .map(|reference| forms::key(&reference.form))
+        .collect();
+    let forms: BTreeSet<String> = forms::all().iter().map(|form| forms::key(form)).collect();
+    let missing = |form: &&String| !references.contains(*form) && forms::reason(form).is_none();
+    let missing: Vec<&String> = forms.iter().filter(missing).collect();
+    assert!(
+        missing.is_empty(),
+        "{} forms have neither a reference nor a reason: {missing:#?}",
+        missing.len()
+    );
+    let unknown: Vec<&String> = references.difference(&forms).collect();
+    assert!(unknown.is_empty(), "no line of the table has {unknown:#?}");
+    for opcode in documented() {
+        // Video instructions of several lanes are documented by their names for one.
+        let is_named = |form: &String| {
+            let name = form.split('.').next().unwrap_or("");
+            name == opcode || name.trim_end_matches(['2', '4']) == opcode
+        };
+        assert!(
+            forms.iter().any(is_named),
+            "no line of the table has `{opcode}`"
+        );
+    }
 }

@@ -58,7 +58,7 @@ const THENS: [Then; 6] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Video {
     pub(crate) act: Act,
-    /// Whether the result is signed, and each source.
+    /// Whether the result is signed (of `vmad`: the sum), and each source.
     pub(crate) signed: [bool; 3],
     /// Selectors of a scalar form's sources: 0 to 3 a byte, 4 and 5 a half, 6 all; of a packed form's both sources, the
     /// lanes are in `lanes`.

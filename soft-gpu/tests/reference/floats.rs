@@ -1,12 +1,14 @@
 //! Floating point: arithmetic in every rounding, comparisons, conversions, approximations within the ISA's bounds.
 
 use super::Want::{Bits, Near, Number, Open};
-use super::{Format, Name, ROUNDINGS, Reference, Want, cut, fpu, integer, range, width};
+use super::{F16, Format, Name, ROUNDINGS, Reference, Want, cut, fpu, integer, range};
 
 /// A name, and what it computes of two singles in a direction.
 type OnSingles = (Name, fn(f32, f32, &str) -> f32);
 /// The same of doubles.
 type OnDoubles = (Name, fn(f64, f64, &str) -> f64);
+/// A form, and what it computes of one double.
+type OnDouble = (Name, fn(f64) -> f64);
 /// A property of a number, of which it is told whether it is subnormal.
 type Property = (Name, fn(f64, bool) -> bool);
 
@@ -425,17 +427,18 @@ fn comparisons(all: &mut Vec<Reference>) {
     for ty in ["f32", "f64", "f16", "bf16"] {
         for operator in operators {
             for ftz in [false, true] {
-                if ftz && ty != "f32" {
+                if ftz && !matches!(ty, "f32" | "f16") {
                     continue;
                 }
                 let flush_name = if ftz { ".ftz" } else { "" };
                 let holds = move |a: u64, b: u64| {
                     let read = |bits: u64| {
-                        if ty == "f32" {
-                            f64::from(flush(single(bits), ftz))
-                        } else {
-                            number(ty, bits)
-                        }
+                        let value = match ty {
+                            "f32" => f64::from(flush(single(bits), ftz)),
+                            _ => number(ty, bits),
+                        };
+                        let is_small = ty == "f16" && value.abs() < 2f64.powi(F16.lowest);
+                        if ftz && is_small { 0.0 } else { value }
                     };
                     let (a, b) = (read(a), read(b));
                     let unordered = a.is_nan() || b.is_nan();
@@ -453,24 +456,7 @@ fn comparisons(all: &mut Vec<Reference>) {
                         _ => a >= b,
                     }
                 };
-                all.push(Reference::new(
-                    format!("setp.{operator}{flush_name}.{ty}"),
-                    "pred",
-                    &[ty, ty],
-                    move |[a, b, ..]| Bits(u64::from(holds(a, b))),
-                ));
-                all.push(Reference::new(
-                    format!("set.{operator}{flush_name}.f32.{ty}"),
-                    "f32",
-                    &[ty, ty],
-                    move |[a, b, ..]| {
-                        Bits(if holds(a, b) {
-                            u64::from(1f32.to_bits())
-                        } else {
-                            0
-                        })
-                    },
-                ));
+                super::integers::compared(all, operator, flush_name, ty, holds);
             }
         }
     }
@@ -501,7 +487,7 @@ fn comparisons(all: &mut Vec<Reference>) {
     }
     for ftz in [false, true] {
         let flush_name = if ftz { ".ftz" } else { "" };
-        for ty in ["b32", "b64"] {
+        for ty in super::integers::SELECTED {
             all.push(Reference::new(
                 format!("slct{flush_name}.{ty}.f32"),
                 ty,
@@ -512,7 +498,7 @@ fn comparisons(all: &mut Vec<Reference>) {
     }
 }
 
-const INTEGERS: [Name; 6] = ["u16", "s16", "u32", "s32", "u64", "s64"];
+const INTEGERS: [Name; 8] = ["u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64"];
 
 /// A whole number next to `value`.
 fn whole(value: f64, direction: &str) -> f64 {
@@ -540,9 +526,10 @@ fn to_integers(all: &mut Vec<Reference>) {
                     }
                 };
                 for to in INTEGERS {
+                    let register = super::integers::in_register(to);
                     all.push(Reference::new(
                         format!("cvt.{direction}i{flush_name}.{to}.{from}"),
-                        to,
+                        register,
                         &[from],
                         move |[a, ..]| {
                             let value = whole(read(a), direction);
@@ -552,7 +539,7 @@ fn to_integers(all: &mut Vec<Reference>) {
                             } else {
                                 (value as i128).clamp(low, high)
                             };
-                            Bits(cut(to, value as u64))
+                            Bits(cut(register, value as u64))
                         },
                     ));
                 }
@@ -681,6 +668,19 @@ fn between(all: &mut Vec<Reference>) {
             ));
         }
     }
+    all.push(Reference::new(
+        "cvt.ftz.f64.f32".into(),
+        "f64",
+        &["f32"],
+        |[a, ..]| encode("f64", flush(single(a), true).into(), "rn"),
+    ));
+    // No half is a subnormal single: nothing is flushed.
+    all.push(Reference::new(
+        "cvt.ftz.f32.f16".into(),
+        "f32",
+        &["f16"],
+        |[a, ..]| encode("f32", number("f16", a), "rn"),
+    ));
     for direction in ROUNDINGS {
         all.push(Reference::new(
             format!("cvt.{direction}.ftz.f32.f64"),
@@ -779,6 +779,26 @@ fn approximations(all: &mut Vec<Reference>) {
     unary("cos.approx", 2f64.powf(-20.5), 0.0, |a| {
         (a.abs() < 6.25).then(|| a.cos())
     });
+    // Twenty bits of the mantissa, which is what the ISA has of the coarse forms; subnormals are left open.
+    let coarse: [OnDouble; 3] = [
+        ("rcp.approx.ftz.f64", |a| 1.0 / a),
+        ("rsqrt.approx.f64", |a| 1.0 / a.sqrt()),
+        ("rsqrt.approx.ftz.f64", |a| 1.0 / a.sqrt()),
+    ];
+    for (form, compute) in coarse {
+        all.push(Reference::new(
+            form.into(),
+            "f64",
+            &["f64"],
+            move |[a, ..]| {
+                let a = double(a);
+                match compute(a) {
+                    value if a.is_subnormal() || value.is_subnormal() => Open,
+                    value => near(value, 0.0, 2f64.powi(-19)),
+                }
+            },
+        ));
+    }
     for name in ["div.approx", "div.full"] {
         for ftz in ["", ".ftz"] {
             all.push(Reference::new(
@@ -821,5 +841,22 @@ fn approximations(all: &mut Vec<Reference>) {
             move |[a, ..]| near(number(ty, a).tanh(), absolute, 0.0),
         ));
     }
-    debug_assert!(all.iter().all(|reference| width(reference.destination) > 0));
+    for (pair, half) in [("f16x2", "f16"), ("bf16x2", "bf16")] {
+        for name in ["ex2.approx", "tanh.approx"] {
+            let flush_name = if name == "ex2.approx" && half == "bf16" {
+                ".ftz"
+            } else {
+                ""
+            };
+            // As of each half alone, which is compared with a number above: no bit differs.
+            let one = format!("{name}{flush_name}.{half}");
+            let form = format!("{name}{flush_name}.{pair}");
+            let text = format!(
+                ".reg .b16 %x0, %x1; mov.b32 {{%x0, %x1}}, %s0; {one} %x0, %x0; {one} %x1, %x1; \
+                 mov.b32 %t0, {{%x0, %x1}}; {form} %t1, %s0; xor.b32 %d, %t0, %t1;"
+            );
+            let reference = Reference::new(form, "b32", &["b32"], |_| Bits(0));
+            all.push(reference.with_text(text));
+        }
+    }
 }

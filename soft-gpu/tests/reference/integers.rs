@@ -3,6 +3,11 @@
 use super::Want::{Bits, Open};
 use super::{Name, Reference, cut, integer, range, width};
 
+/// What `selp` and `slct` choose from.
+pub(super) const SELECTED: [Name; 11] = [
+    "b16", "b32", "b64", "u16", "s16", "u32", "s32", "u64", "s64", "f32", "f64",
+];
+
 const ALL: [Name; 6] = ["u16", "s16", "u32", "s32", "u64", "s64"];
 
 fn wider(ty: Name) -> Name {
@@ -23,7 +28,7 @@ fn clamped(ty: Name, value: i128) -> super::Want {
     wrapped(ty, value.clamp(low, high))
 }
 
-/// Every form.
+/// Every form but those that carry ([`super::carries`]) and the video instructions ([`super::video`]).
 pub(crate) fn all() -> Vec<Reference> {
     let mut all = Vec::new();
     arithmetic(&mut all);
@@ -35,7 +40,7 @@ pub(crate) fn all() -> Vec<Reference> {
     pairs(&mut all);
     comparisons(&mut all);
     conversions(&mut all);
-    video(&mut all);
+    spaces(&mut all);
     all
 }
 
@@ -187,6 +192,14 @@ fn products(all: &mut Vec<Reference>) {
 }
 
 fn logic(all: &mut Vec<Reference>) {
+    for ty in SELECTED {
+        all.push(Reference::new(
+            format!("selp.{ty}"),
+            ty,
+            &[ty, ty, "pred"],
+            move |[a, b, c, _]| Bits(cut(ty, if c & 1 != 0 { a } else { b })),
+        ));
+    }
     for ty in ["b16", "b32", "b64"] {
         for name in ["and", "or", "xor"] {
             all.push(Reference::new(
@@ -216,12 +229,6 @@ fn logic(all: &mut Vec<Reference>) {
             ty,
             &[ty],
             move |[a, ..]| Bits(u64::from(cut(ty, a) == 0)),
-        ));
-        all.push(Reference::new(
-            format!("selp.{ty}"),
-            ty,
-            &[ty, ty, "pred"],
-            move |[a, b, c, _]| Bits(cut(ty, if c & 1 != 0 { a } else { b })),
         ));
         all.push(Reference::new(
             format!("shl.{ty}"),
@@ -594,6 +601,47 @@ fn pairs(all: &mut Vec<Reference>) {
     }
 }
 
+/// `setp` and `set` of a comparison, alone and joined with a predicate, with every type of result.
+pub(super) fn compared(
+    all: &mut Vec<Reference>,
+    operator: &str,
+    flush_name: &str,
+    ty: Name,
+    holds: impl Fn(u64, u64) -> bool + Copy + Send + Sync + 'static,
+) {
+    for join in ["", ".and", ".or", ".xor"] {
+        let joined = move |[a, b, c, _]: [u64; 4]| {
+            let (first, second) = (holds(a, b), c & 1 != 0);
+            match join {
+                "" => first,
+                ".and" => first & second,
+                ".or" => first | second,
+                _ => first ^ second,
+            }
+        };
+        let sources = &[ty, ty, "pred"][..if join.is_empty() { 2 } else { 3 }];
+        let form = format!("{operator}{join}{flush_name}");
+        all.push(Reference::new(
+            format!("setp.{form}.{ty}"),
+            "pred",
+            sources,
+            move |operands| Bits(u64::from(joined(operands))),
+        ));
+        for (result, set) in [
+            ("u32", u32::MAX),
+            ("s32", u32::MAX),
+            ("f32", 1f32.to_bits()),
+        ] {
+            all.push(Reference::new(
+                format!("set.{form}.{result}.{ty}"),
+                result,
+                sources,
+                move |operands| Bits(if joined(operands) { u64::from(set) } else { 0 }),
+            ));
+        }
+    }
+}
+
 fn comparisons(all: &mut Vec<Reference>) {
     for ty in [
         "u16", "s16", "u32", "s32", "u64", "s64", "b16", "b32", "b64",
@@ -619,36 +667,10 @@ fn comparisons(all: &mut Vec<Reference>) {
                     _ => a >= b,
                 }
             };
-            all.push(Reference::new(
-                format!("setp.{operator}.{ty}"),
-                "pred",
-                &[ty, ty],
-                move |[a, b, ..]| Bits(u64::from(holds(a, b))),
-            ));
-            for join in ["and", "or", "xor"] {
-                all.push(Reference::new(
-                    format!("setp.{operator}.{join}.{ty}"),
-                    "pred",
-                    &[ty, ty, "pred"],
-                    move |[a, b, c, _]| {
-                        let (first, second) = (holds(a, b), c & 1 != 0);
-                        Bits(u64::from(match join {
-                            "and" => first & second,
-                            "or" => first | second,
-                            _ => first ^ second,
-                        }))
-                    },
-                ));
-            }
-            all.push(Reference::new(
-                format!("set.{operator}.u32.{ty}"),
-                "u32",
-                &[ty, ty],
-                move |[a, b, ..]| Bits(if holds(a, b) { u64::from(u32::MAX) } else { 0 }),
-            ));
+            compared(all, operator, "", ty, holds);
         }
     }
-    for ty in ["b16", "b32", "b64"] {
+    for ty in SELECTED {
         all.push(Reference::new(
             format!("slct.{ty}.s32"),
             ty,
@@ -659,68 +681,75 @@ fn comparisons(all: &mut Vec<Reference>) {
 }
 
 fn conversions(all: &mut Vec<Reference>) {
-    // Registers have at least sixteen bits: bytes are the low ones of those.
-    for from in ALL {
-        for to in ALL {
+    let all_types = ["u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64"];
+    for from in all_types {
+        for to in all_types {
+            let register = in_register(to);
             all.push(Reference::new(
                 format!("cvt.{to}.{from}"),
-                to,
+                register,
                 &[from],
-                move |[a, ..]| wrapped(to, integer(from, a)),
+                move |[a, ..]| {
+                    let value = integer(to, cut(to, integer(from, a) as u64));
+                    wrapped(register, value)
+                },
             ));
             all.push(Reference::new(
                 format!("cvt.sat.{to}.{from}"),
-                to,
+                register,
                 &[from],
-                move |[a, ..]| clamped(to, integer(from, a)),
+                move |[a, ..]| {
+                    let (low, high) = range(to);
+                    wrapped(register, integer(from, a).clamp(low, high))
+                },
             ));
         }
     }
 }
 
-/// The video instructions on whole words and on all lanes, sources of one type.
-fn video(all: &mut Vec<Reference>) {
-    for ty in ["u32", "s32"] {
-        for (lanes, bits) in [(1u32, 32u32), (2, 16), (4, 8)] {
-            for name in ["vadd", "vsub", "vabsdiff", "vmin", "vmax"] {
-                for sat in ["", ".sat"] {
-                    let count = if lanes == 1 {
-                        String::new()
-                    } else {
-                        lanes.to_string()
-                    };
-                    let sources = &["b32"; 3][..if lanes == 1 { 2 } else { 3 }];
-                    let form = format!("{name}{count}.{ty}.{ty}.{ty}{sat}");
-                    let part = match (bits, ty) {
-                        (8, "u32") => "u8",
-                        (8, _) => "s8",
-                        (16, "u32") => "u16",
-                        (16, _) => "s16",
-                        _ => ty,
-                    };
-                    all.push(Reference::new(form, "b32", sources, move |[a, b, ..]| {
-                        let lane = |index: u32| {
-                            let shift = index * bits;
-                            let (x, y) = (integer(part, a >> shift), integer(part, b >> shift));
-                            let value = match name {
-                                "vadd" => x + y,
-                                "vsub" => x - y,
-                                "vabsdiff" => (x - y).abs(),
-                                "vmin" => x.min(y),
-                                _ => x.max(y),
-                            };
-                            let (low, high) = range(part);
-                            let value = if sat.is_empty() {
-                                value
-                            } else {
-                                value.clamp(low, high)
-                            };
-                            cut(part, value as u64) << shift
-                        };
-                        Bits((0..lanes).map(lane).sum())
-                    }));
-                }
-            }
+/// The type of a register for a result: bytes lie, extended, in wider ones.
+pub(super) fn in_register(ty: Name) -> Name {
+    match ty {
+        "u8" => "u32",
+        "s8" => "s32",
+        _ => ty,
+    }
+}
+
+/// `cvta` and `isspacep`, of addresses that are in no window of shared or local memory: those are generic as they are.
+fn spaces(all: &mut Vec<Reference>) {
+    for space in ["global", "const", "param"] {
+        for to in ["", ".to"] {
+            let form = format!("cvta{to}.{space}.u64");
+            all.push(Reference::new(form, "u64", &["u64"], |[a, ..]| Bits(a)));
         }
+    }
+    for space in ["shared", "local"] {
+        // There and back again, whatever the address; in between it is generic, and told from the others.
+        let text = format!("cvta.{space}.u64 %w0, %s0; cvta.to.{space}.u64 %d, %w0;");
+        let there = Reference::new(format!("cvta.{space}.u64"), "u64", &["u64"], |[a, ..]| {
+            Bits(a)
+        });
+        all.push(there.with_text(text.clone()));
+        let back = Reference::new(
+            format!("cvta.to.{space}.u64"),
+            "u64",
+            &["u64"],
+            |[a, ..]| Bits(a),
+        );
+        all.push(back.with_text(text));
+        for other in ["shared", "local", "global"] {
+            let compute = move |_| Bits(u64::from(other == space));
+            let reference = Reference::new(format!("isspacep.{other}"), "pred", &["u32"], compute);
+            all.push(reference.with_text(format!(
+                "cvt.u64.u32 %w0, %s0; cvta.{space}.u64 %w0, %w0; isspacep.{other} %d, %w0;"
+            )));
+        }
+    }
+    for other in ["shared", "local", "global"] {
+        let compute = move |_| Bits(u64::from(other == "global"));
+        let reference = Reference::new(format!("isspacep.{other}"), "pred", &["u32"], compute);
+        // Where the kernel's arguments point to is device memory.
+        all.push(reference.with_text(format!("isspacep.{other} %d, %p0;")));
     }
 }

@@ -3,9 +3,12 @@
 //! Integers are computed in 128 bits. Singles and doubles are computed by the processor, in its own rounding mode
 //! where a direction is asked for ([`fpu`]); halves exactly in doubles, then rounded by [`Format::round`].
 
+pub(crate) mod carries;
 pub(crate) mod floats;
+pub(crate) mod forms;
 pub(crate) mod fpu;
 pub(crate) mod integers;
+pub(crate) mod video;
 
 /// The name of a type, without its dot.
 pub(crate) type Name = &'static str;
@@ -34,6 +37,9 @@ pub(crate) struct Reference {
     pub(crate) sources: Vec<Name>,
     /// Written behind the register operands, such as the table of `lop3`.
     pub(crate) suffix: String,
+    /// What is executed, if it is more than the form with its operands: from `%s0` and so on to `%d`, with `%t0` to `%t3` of 32 bits
+    /// and `%w0` to `%w3` of 64 for what lies between.
+    pub(crate) text: Option<String>,
     pub(crate) compute: Box<dyn Fn([u64; 4]) -> Want + Send + Sync>,
 }
 
@@ -49,12 +55,18 @@ impl Reference {
             destination,
             sources: sources.to_vec(),
             suffix: String::new(),
+            text: None,
             compute: Box::new(compute),
         }
     }
 
     pub(crate) fn with_suffix(mut self, suffix: String) -> Reference {
         self.suffix = suffix;
+        self
+    }
+
+    pub(crate) fn with_text(mut self, text: String) -> Reference {
+        self.text = Some(text);
         self
     }
 }
@@ -136,7 +148,7 @@ impl Format {
         let fraction = (bits & ((1 << self.fraction) - 1)) as f64;
         let exponents = (1u64 << (15 - self.fraction)) - 1;
         let biased = bits >> self.fraction & exponents;
-        let sign = if bits >> 15 & 1 != 0 { -1.0 } else { 1.0 };
+        let is_negative = bits >> 15 & 1 != 0;
         let unit = |exponent: i32| 2f64.powi(exponent - self.fraction);
         let magnitude = if biased == exponents {
             if fraction == 0.0 {
@@ -149,7 +161,8 @@ impl Format {
         } else {
             (fraction + 2f64.powi(self.fraction)) * unit(self.lowest - 1 + biased as i32)
         };
-        sign * magnitude
+        // A product would lose the sign of NaN, which `xorsign` looks at.
+        if is_negative { -magnitude } else { magnitude }
     }
 
     /// The bits of the number next to `value` in a direction. Steps of the format's last place are exact in doubles.

@@ -41,6 +41,10 @@ fn comparison(path: Path, operator: &str, ty: Type, ftz: bool) -> Option<Handler
         (_, Type::F32) if ftz => float(path, operator, |a: f32| f64::from(flush(a))),
         (_, Type::F32) => single(path, operator),
         (_, Type::F64) => float(path, operator, |a: f64| a),
+        (_, Type::F16) if ftz => float(path, operator, |a: F16| {
+            let is_subnormal = a.0 & 0x7c00 == 0;
+            f64::from(if is_subnormal { 0.0 } else { a.to_f32() })
+        }),
         (_, Type::F16) => float(path, operator, |a: F16| f64::from(a.to_f32())),
         (_, Type::Bf16) => float(path, operator, |a: Bf16| f64::from(a.to_f32())),
         (Class::Float | Class::Predicate, _) => None,

@@ -179,7 +179,7 @@ fn one<'t>(
     Ok(())
 }
 
-/// The rest of `vmad`.
+/// The rest of `vmad`, whose sum has a sign where a source has one, or where the product or the third source is negated.
 fn multiply_add(form: &mut Form<'_>, video: &mut Video) -> Result<(), String> {
     video.place = match form.take_one(&["shr7", "shr15"]) {
         Some(0) => 7,
@@ -194,6 +194,9 @@ fn multiply_add(form: &mut Form<'_>, video: &mut Video) -> Result<(), String> {
     } else if video.negate == 3 {
         return form.refuse();
     }
+    // Not the type of the result says whether the sum has a sign.
+    let [result, a, b] = &mut video.signed;
+    *result = *a || *b || matches!(video.negate, 1 | 2);
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! Small matrices that are spread over the lanes of a warp: `mma`, `wmma`, `ldmatrix`, `movmatrix`.
 //!
 //! [`layout`] says which lane holds which element, [`multiply`](mod@multiply) gathers the fragments into arrays, multiplies, and
-//! spreads the result, [`transfer`] moves fragments between registers and memory. PTX fixes the layouts of `mma`; those
+//! spreads the result, [`transfer`] moves fragments between registers and memory; [`packed`] does both where a fragment of `wmma` is the
+//! matrix itself. PTX fixes the layouts of `mma`; those
 //! of `wmma` are the implementation's own, here the elements in the order in which they are summed.
 //!
 //! Elements are multiplied exactly and summed as singles (halves and their like), doubles or 32-bit integers in the
@@ -9,6 +10,7 @@
 
 mod layout;
 mod multiply;
+mod packed;
 mod transfer;
 
 pub(crate) use multiply::multiply;

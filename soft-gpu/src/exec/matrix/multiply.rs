@@ -34,24 +34,20 @@ pub(crate) fn multiply(path: Path, shape: Shape) -> Option<Handler> {
             handler::<Integers<layout::Wmma, 32, 32, 32>>(path)
         }
         (Family::Mma, F16 | Bf16 | Tf32, 16, 8) => handler::<Singles<layout::Mma, 16, 8, 16>>(path),
-        (Family::Wmma, F16 | Bf16 | Tf32, 16, 16) => {
-            handler::<Singles<layout::Wmma, 16, 16, 16>>(path)
-        }
-        (Family::Wmma, F16 | Bf16, 8, 32) => handler::<Singles<layout::Wmma, 8, 32, 16>>(path),
-        (Family::Wmma, F16 | Bf16, 32, 8) => handler::<Singles<layout::Wmma, 32, 8, 16>>(path),
+        (Family::Wmma, F16 | Bf16 | Tf32, ..) => return super::packed::multiply(path, shape),
         _ => return None,
     })
 }
 
 /// The rows of an operation: A, then B, then C, and D.
-struct Rows<'p> {
+pub(super) struct Rows<'p> {
     list: &'p OperandList,
-    counts: [usize; 4],
+    pub(super) counts: [usize; 4],
 }
 
 impl<'p> Rows<'p> {
     #[inline(always)]
-    fn new(context: &Context<'p>, op: &Op, shape: Shape) -> Rows<'p> {
+    pub(super) fn new(context: &Context<'p>, op: &Op, shape: Shape) -> Rows<'p> {
         let program = context.program;
         Rows {
             list: &program.code.lists[op.link as usize],
@@ -60,17 +56,17 @@ impl<'p> Rows<'p> {
     }
 
     #[inline(always)]
-    fn a(&self, register: usize) -> u32 {
+    pub(super) fn a(&self, register: usize) -> u32 {
         self.list.reads[register]
     }
 
     #[inline(always)]
-    fn b(&self, register: usize) -> u32 {
+    pub(super) fn b(&self, register: usize) -> u32 {
         self.list.reads[self.counts[0] + register]
     }
 
     #[inline(always)]
-    fn c(&self, register: usize) -> u32 {
+    pub(super) fn c(&self, register: usize) -> u32 {
         self.list.reads[self.counts[0] + self.counts[1] + register]
     }
 
@@ -90,7 +86,7 @@ impl<'p> Rows<'p> {
     }
 
     #[inline(always)]
-    fn d(&self, register: usize) -> u32 {
+    pub(super) fn d(&self, register: usize) -> u32 {
         self.list.writes[register]
     }
 }

@@ -15,6 +15,7 @@ use super::super::path::Path;
 use super::super::rows::{Context, Handler, Isa, LANES, Operation, Outcome, rare_handler};
 use super::super::{LOCAL_WINDOW, WINDOW_BYTES};
 use super::layout::{Layout, Place, Wmma};
+use super::packed::Packed;
 use super::{Family, Shape};
 
 /// Bytes of a line of eight halves.
@@ -142,7 +143,7 @@ impl Fragment {
     }
 
     /// Registers, elements in each, and bits of an element.
-    fn extent(self) -> (usize, usize, usize) {
+    pub(super) fn extent(self) -> (usize, usize, usize) {
         let [a, b, c, _] = self.shape.registers();
         match self.matrix {
             0 => (a, self.shape.a.per_register(), self.shape.a.bits()),
@@ -163,7 +164,7 @@ impl Fragment {
     }
 
     /// Lines and columns of the matrix.
-    fn size(self) -> [usize; 2] {
+    pub(super) fn size(self) -> [usize; 2] {
         let Shape { m, n, k, .. } = self.shape;
         match self.matrix {
             0 => [m, k],
@@ -189,26 +190,36 @@ impl Fragment {
     }
 }
 
-/// The host address of the matrix that all lanes name, if it is one matrix and all of it may be touched. Where it is not, the elements tell
-/// what is wrong.
-fn whole_matrix(
+/// The host address and the stride of the matrix that all lanes name, if it is one matrix and all of it may be touched. Where it is not,
+/// the elements tell what is wrong; elements of fewer than eight bits always do.
+///
+/// # Safety
+///
+/// `op` is a transfer of a fragment, with addresses of kind `M` in row `a` and the stride in row `b`.
+unsafe fn whole_matrix<M: Memory>(
     context: &Context<'_>,
+    op: &Op,
     fragment: Fragment,
-    starts: &[u64; LANES],
-    strides: &[u32; LANES],
-    bytes: u64,
-) -> Option<u64> {
-    let (start, stride) = (starts[0], strides[0]);
+) -> Option<(u64, u64)> {
     let (_, _, bits) = fragment.extent();
-    let is_one =
-        starts.iter().all(|&other| other == start) && strides.iter().all(|&other| other == stride);
-    let line_bits = u64::from(stride) * bits as u64;
-    // Every lane has local memory of its own.
-    let is_local = start.wrapping_sub(LOCAL_WINDOW) < WINDOW_BYTES;
-    if !is_one || is_local || start & (bytes - 1) != 0 || line_bits & (8 * bytes - 1) != 0 {
+    if context.active != u32::MAX || bits < 8 {
         return None;
     }
-    locate(context, 0, start, fragment.bytes(stride, bits))
+    // SAFETY: the caller's promise.
+    let (starts, strides): ([u64; LANES], [u32; LANES]) =
+        unsafe { (M::generic(context, op.a, 0), context.load(op.b)) };
+    let (start, stride) = (starts[0], strides[0]);
+    let is_one =
+        starts.iter().all(|&other| other == start) && strides.iter().all(|&other| other == stride);
+    let bytes = bits as u64 / 8;
+    let line = u64::from(stride) * bytes;
+    // Every lane has local memory of its own.
+    let is_local = start.wrapping_sub(LOCAL_WINDOW) < WINDOW_BYTES;
+    if !is_one || is_local || (start | line) & (bytes - 1) != 0 {
+        return None;
+    }
+    let host = locate(context, 0, start, fragment.bytes(stride, bits))?;
+    Some((host, u64::from(stride)))
 }
 
 /// Calls `visit` with the host address of every element of a fragment that an active lane holds: register, lane, first
@@ -233,20 +244,6 @@ unsafe fn each_element<M: Memory>(
         (1, bits as u64 / 8)
     };
     let active = context.active;
-    if active == u32::MAX
-        && let Some(host) = whole_matrix(context, fragment, &starts, &strides, bytes)
-    {
-        for register in 0..registers {
-            for lane in 0..LANES {
-                for part in (0..per_register).step_by(step) {
-                    let place = fragment.place(per_register, register, lane, part);
-                    let distance = fragment.distance(place, strides[0], bits) / 8;
-                    visit(register, lane, part, host + distance);
-                }
-            }
-        }
-        return Outcome::Continue;
-    }
     for register in 0..registers {
         for lane in (0..LANES).filter(|lane| active >> lane & 1 != 0) {
             for part in (0..per_register).step_by(step) {
@@ -268,9 +265,24 @@ struct LoadFragment<M>(PhantomData<M>);
 impl<M: Memory> Operation for LoadFragment<M> {
     #[inline(always)]
     unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
-        let (_, _, bits) = Fragment::decode(op).extent();
+        let fragment = Fragment::decode(op);
+        let (_, _, bits) = fragment.extent();
         let program = context.program;
         let list = &program.code.lists[op.link as usize];
+        // SAFETY: the decoder gave rows as the shape says, and the whole matrix may be read.
+        unsafe {
+            if let Some((host, stride)) = whole_matrix::<M>(context, op, fragment) {
+                let packed = Packed::read(fragment, host, stride);
+                for (register, &row) in list.writes.iter().enumerate() {
+                    if bits == 64 {
+                        context.store::<u64>(row, packed.wide_register(register));
+                    } else {
+                        context.store::<u32>(row, packed.register(register));
+                    }
+                }
+                return Outcome::Continue;
+            }
+        }
         let mut values = [[0u64; LANES]; 8];
         // SAFETY: the decoder gave rows as the shape says; each address is good for the bytes read.
         unsafe {
@@ -302,9 +314,25 @@ struct StoreFragment<M>(PhantomData<M>);
 impl<M: Memory> Operation for StoreFragment<M> {
     #[inline(always)]
     unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
-        let (_, _, bits) = Fragment::decode(op).extent();
+        let fragment = Fragment::decode(op);
+        let (_, _, bits) = fragment.extent();
         let program = context.program;
         let list = &program.code.lists[op.link as usize];
+        // SAFETY: the decoder gave rows as the shape says, and the whole matrix may be written.
+        unsafe {
+            if let Some((host, stride)) = whole_matrix::<M>(context, op, fragment) {
+                let mut packed = Packed::default();
+                for (register, &row) in list.reads.iter().enumerate() {
+                    if bits == 64 {
+                        packed.set_wide_register(register, context.load(row));
+                    } else {
+                        packed.set_register(register, context.load(row));
+                    }
+                }
+                packed.write(fragment, host, stride);
+                return Outcome::Continue;
+            }
+        }
         let mut values = [[0u64; LANES]; 8];
         // SAFETY: the decoder gave rows as the shape says; each address is good for the bytes written.
         unsafe {
