@@ -3,8 +3,8 @@
 use core::ffi::{c_int, c_uint, c_void};
 
 use crate::abi::{
-    CUDA_MEMCPY3D, CUcontext, CUdeviceptr, CUfunction, CUgraphNode, CUhostFn, CUstream,
-    CUstreamBatchMemOpParams,
+    CUDA_MEMCPY3D, CUcontext, CUdeviceptr, CUfunction, CUgraphNode, CUhostFn, CUmemAccessDesc,
+    CUstream, CUstreamBatchMemOpParams,
 };
 
 /// `CUDA_KERNEL_NODE_PARAMS_v1`.
@@ -116,6 +116,17 @@ pub struct AllocationParameters {
 }
 
 impl AllocationParameters {
+    /// Whether it is memory of a device that no other one is to reach, and no other process.
+    #[must_use]
+    pub fn is_only_for(&self, device: usize, access: &[CUmemAccessDesc]) -> bool {
+        const DEVICE: u32 = 1;
+        let is_it = |kind, id| kind == DEVICE && usize::try_from(id) == Ok(device);
+        let mut places = access.iter().map(|access| access.location);
+        is_it(self.location_kind, self.location_id)
+            && self.handle_types == 0
+            && places.all(|place| is_it(place.kind, place.id))
+    }
+
     /// Pinned memory of a device.
     pub fn of(device: usize, size: usize, address: CUdeviceptr) -> Self {
         Self {

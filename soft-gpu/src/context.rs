@@ -96,6 +96,7 @@ pub(crate) fn destroy(context: &Arc<Context>) -> Result<(), CUresult> {
     driver.textures.forget_context(context.handle);
     crate::array::forget_context(driver, context.handle);
     driver.memory.free_all_of(driver, context.handle);
+    driver.graph_memory.context_destroyed(context.handle);
     crate::pool::context_destroyed(driver, context.handle);
     crate::peer::context_destroyed(driver, context.handle);
     crate::ipc::context_destroyed(driver, context.handle);

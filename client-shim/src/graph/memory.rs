@@ -24,6 +24,7 @@ use driver_api::abi::{
     CUDA_MEM_ALLOC_NODE_PARAMS, CUdevice, CUdeviceptr, CUgraph, CUgraphMem_attribute, CUgraphNode,
     CUmemAccessDesc, CUresult,
 };
+use driver_api::copy_batch::elements;
 use driver_api::graph_layout::AllocationParameters;
 use driver_api::graph_memory::{Bytes, Claims, Launch};
 
@@ -216,40 +217,25 @@ pub(crate) fn freeing(session: &Session, address: u64) -> Result<Operation, CUre
     }
 }
 
-/// Whether descriptions of access speak of a device alone, which has it in any case.
-///
-/// # Safety
-/// The first word is null or points to as many descriptions as the second says.
-unsafe fn is_for_device([descriptions, count]: [usize; 2], device: usize) -> bool {
-    const DEVICE: u32 = 1;
-    let descriptions = descriptions as *const CUmemAccessDesc;
-    !descriptions.is_null()
-        && (0..count).all(|index| {
-            // SAFETY: the caller's promise, and not null.
-            let place = unsafe { descriptions.add(index).read_unaligned() }.location;
-            place.kind == DEVICE && usize::try_from(place.id) == Ok(device)
-        })
-        || count == 0
-}
-
 /// Makes what parameters describe, and tells the address in them.
 ///
 /// # Safety
 /// `place` is null or points to parameters.
 pub(super) unsafe fn described(place: *mut AllocationParameters) -> Result<Operation, CUresult> {
     const PINNED: u32 = 1;
-    const DEVICE: u32 = 1;
     // SAFETY: the caller's promise.
     let mut parameters: AllocationParameters = unsafe { given(place.cast_const()) }?;
     let (session, context) = session::current()?;
     if parameters.kind != PINNED || parameters.size == 0 {
         return Err(CUresult::INVALID_VALUE);
     }
-    let here = parameters.location_kind == DEVICE
-        && usize::try_from(parameters.location_id) == Ok(context.device);
-    // SAFETY: the caller's promise: as many descriptions as it says.
-    let is_own = unsafe { is_for_device(parameters.access, context.device) };
-    if !here || parameters.handle_types != 0 || !is_own {
+    let [descriptions, count] = parameters.access;
+    let access = match count {
+        0 => Vec::new(),
+        // SAFETY: the caller's promise: as many descriptions as it says.
+        _ => unsafe { elements(descriptions as *const CUmemAccessDesc, count) }?,
+    };
+    if !parameters.is_only_for(context.device, &access) {
         return Err(CUresult::NOT_SUPPORTED);
     }
     let (operation, address) = allocating(session, &context, parameters.size)?;

@@ -14,11 +14,12 @@
 //! The driver's functions read and write through pointers that their caller passed; see [`crate::entry`].
 
 use core::ffi::c_void;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use driver_api::abi::{
     CUDA_MEM_ALLOC_NODE_PARAMS, CUdevice, CUdeviceptr, CUgraph, CUgraphMem_attribute, CUgraphNode,
-    CUgraphNodeParams, CUresult,
+    CUgraphNodeParams, CUmemAccessDesc, CUresult,
 };
 
 use super::node::{add, given, tell};
@@ -28,6 +29,7 @@ use crate::entry::{answer, done};
 use crate::state::{Driver, driver};
 use crate::stream::Operation;
 use crate::threads::lock;
+use driver_api::copy_batch::elements;
 use driver_api::graph_layout::{AllocationParameters, AnyParameters};
 use driver_api::graph_memory::{Bytes, Claims, Launch};
 
@@ -44,11 +46,20 @@ pub(crate) struct Allocation {
     device: usize,
 }
 
+/// What an allocation is counted as, as long as its context is there.
+#[derive(Debug)]
+struct Counted {
+    context: usize,
+    device: usize,
+    size: u64,
+}
+
 /// What is known of graphs' memory.
 #[derive(Debug)]
 pub(crate) struct GraphMemory {
     /// By the names of their regions.
     claims: Mutex<Claims<Allocation>>,
+    counted: Mutex<HashMap<u64, Counted>>,
     of_devices: Vec<Mutex<Bytes>>,
 }
 
@@ -56,8 +67,29 @@ impl GraphMemory {
     pub(crate) fn new(devices: usize) -> Self {
         Self {
             claims: Mutex::default(),
+            counted: Mutex::default(),
             of_devices: (0..devices).map(|_| Mutex::default()).collect(),
         }
+    }
+
+    /// An allocation is there no more.
+    fn discount(&self, id: u64) {
+        if let Some(Counted { device, size, .. }) = lock(&self.counted).remove(&id) {
+            lock(&self.of_devices[device]).take(size);
+        }
+    }
+
+    /// A context has ended, and its memory with it.
+    pub(crate) fn context_destroyed(&self, context: usize) {
+        let gone: Vec<u64> = lock(&self.counted)
+            .iter()
+            .filter(|(_, counted)| counted.context == context)
+            .map(|(id, _)| *id)
+            .collect();
+        gone.iter().for_each(|id| self.discount(*id));
+        let claims = lock(&self.claims).forget(|id| gone.contains(id));
+        // Outside the lock, which an end takes.
+        drop(claims);
     }
 
     /// Whether a region is of a graph.
@@ -99,7 +131,13 @@ impl Allocation {
         let driver = driver()?;
         let address = driver.memory.allocate(driver, context, size)?;
         let (id, device) = (driver.memory.plain_at(address)?, context.device);
+        let counted = Counted {
+            context: context.handle,
+            device,
+            size,
+        };
         lock(&driver.graph_memory.claims).add(id);
+        lock(&driver.graph_memory.counted).insert(id, counted);
         lock(&driver.graph_memory.of_devices[device]).add(size);
         Ok(Arc::new(Self {
             address,
@@ -121,7 +159,7 @@ impl Drop for Allocation {
     fn drop(&mut self) {
         if let Ok(driver) = driver() {
             lock(&driver.graph_memory.claims).remove(self.id);
-            lock(&driver.graph_memory.of_devices[self.device]).take(self.size);
+            driver.graph_memory.discount(self.id);
             // Something that runs may touch it still.
             crate::pool::hold(driver, self.device, (self.address, self.id));
         }
@@ -153,16 +191,19 @@ pub(crate) fn freeing(address: u64) -> Result<Operation, CUresult> {
 /// `place` is null or points to parameters.
 unsafe fn described(place: *mut AllocationParameters) -> Result<Operation, CUresult> {
     const PINNED: u32 = 1;
-    const DEVICE: u32 = 1;
     // SAFETY: by contract.
     let mut parameters: AllocationParameters = unsafe { given(place) }?;
     let context = current()?;
     if parameters.kind != PINNED || parameters.size == 0 {
         return Err(CUresult::INVALID_VALUE);
     }
-    let here = parameters.location_kind == DEVICE
-        && usize::try_from(parameters.location_id) == Ok(context.device);
-    if !here || parameters.handle_types != 0 {
+    let [descriptions, count] = parameters.access;
+    let access = match count {
+        0 => Vec::new(),
+        // SAFETY: by contract: as many descriptions as it says.
+        _ => unsafe { elements(descriptions as *const CUmemAccessDesc, count) }?,
+    };
+    if !parameters.is_only_for(context.device, &access) {
         return Err(CUresult::NOT_SUPPORTED);
     }
     let (operation, address) = allocating(&context, parameters.size as u64)?;
