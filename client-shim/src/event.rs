@@ -366,7 +366,7 @@ pub(crate) unsafe fn cuEventQuery(event: CUevent) -> CUresult {
             event.check_fault(session)?;
             return match reply.is_reached() {
                 0 => Err(CUresult::NOT_READY),
-                _ => Ok(()),
+                _ => session.objects.memory.mapped.after_wait(session),
             };
         }
         match event.place() {
@@ -384,7 +384,9 @@ pub(crate) unsafe fn cuEventSynchronize(event: CUevent) -> CUresult {
         if event.is_shared() {
             let session = session::get()?;
             event.ask(session, WAIT, NOBODY)?;
-            return event.check_fault(session);
+            event.check_fault(session)?;
+            session.objects.memory.mapped.after_wait(session)?;
+            return session.objects.stream_ordered.settle(session);
         }
         let Some((stream, mark)) = event.place() else {
             return Ok(());

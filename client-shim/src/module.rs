@@ -299,6 +299,9 @@ pub(crate) unsafe fn cuModuleUnload(module: CUmodule) -> CUresult {
     code((|| {
         let (session, _) = session::current()?;
         let module = module_of(module)?;
+        // First, so that no other thread sends what it finds changed in variables that have gone.
+        let shared = &session.objects.memory.mapped;
+        shared.forget_owner(Owner::Module(module.id));
         session.ask_in(
             module.context,
             &CuModuleUnload::new(ModuleId(module.id)),
@@ -306,8 +309,6 @@ pub(crate) unsafe fn cuModuleUnload(module: CUmodule) -> CUresult {
         )?;
         session.objects.modules.remove(module.id);
         forget_functions(session, Owner::Module(module.id));
-        let shared = &session.objects.memory.mapped;
-        shared.forget_owner(Owner::Module(module.id));
         Ok(())
     })())
 }

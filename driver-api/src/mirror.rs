@@ -14,10 +14,13 @@
 //! pointers, volatile, and no reference to it is made. That it is mapped is the promise of who calls.
 #![expect(unsafe_code, reason = "memory that others write")]
 
+use std::alloc::{Layout, alloc_zeroed};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use zerocopy::{little_endian::U64, transmute};
+
+use crate::result::CUresult;
 
 /// Bytes of a word.
 const WORD: usize = size_of::<u64>();
@@ -50,15 +53,27 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// A mirror of whole words, in which both sides hold zeros. None if the range is empty or not of whole words.
-    #[must_use]
-    pub fn new(start: usize, bytes: usize) -> Option<Self> {
-        start.checked_add(bytes)?;
+    /// A mirror of whole words, in which both sides hold zeros.
+    ///
+    /// # Errors
+    /// `INVALID_VALUE` if the range is empty or not of whole words, `OUT_OF_MEMORY` if there is none for it.
+    pub fn new(start: usize, bytes: usize) -> Result<Self, CUresult> {
         let is_whole = bytes > 0 && start > 0 && (start | bytes).is_multiple_of(WORD);
-        is_whole.then(|| Self {
-            start,
-            known: vec![0; bytes / WORD],
-        })
+        if !is_whole || start.checked_add(bytes).is_none() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let words = bytes / WORD;
+        let layout = Layout::array::<u64>(words).map_err(|_| CUresult::OUT_OF_MEMORY)?;
+        // Not by a vector of zeros, whose failure would end the program; and zeros that nobody has touched take no memory.
+        // SAFETY: there is at least one word; the layout is that of a vector of so many, all of which are zero.
+        let known = unsafe {
+            let place = alloc_zeroed(layout).cast::<u64>();
+            if place.is_null() {
+                return Err(CUresult::OUT_OF_MEMORY);
+            }
+            Vec::from_raw_parts(place, words, words)
+        };
+        Ok(Self { start, known })
     }
 
     /// The first address.

@@ -460,7 +460,11 @@ fn memory_is_freed_where_the_stream_is() {
     );
     ok!(cuMemsetD8_v2(memory, 7, 5 * MIB));
     assert_eq!(pool_number(pool, USED), 0, "as of the call");
-    assert_eq!(pool_number(pool, RESERVED), 6 * MIB as u64, "until it is done");
+    assert_eq!(
+        pool_number(pool, RESERVED),
+        6 * MIB as u64,
+        "until it is done"
+    );
     ok!(cuMemsetD32_v2(word, 1, 1));
     ok!(cuStreamSynchronize(stream));
     assert_eq!(pool_number(pool, USED_HIGH), 6 * MIB as u64);

@@ -133,6 +133,25 @@ static void unmapped() {
     (void)call("cuMemHostUnregister", own);
 }
 
+// Copies and fills do not forbid the program to touch managed memory; a synchronous fill of it is done; a free shows what a kernel has written.
+static void managed_between() {
+    unsigned *words = nullptr, values[256] = {};
+    CUdeviceptr apart = 0, managed = 0;
+    OK("cuMemAllocManaged", &managed, sizeof values, (unsigned)CU_MEM_ATTACH_GLOBAL);
+    OK("cuMemAlloc_v2", &apart, sizeof values);
+    words = (unsigned *)managed;
+    OK("cuMemcpyHtoD_v2", apart, (const void *)values, sizeof values);
+    for (unsigned i = 0; i < 256; i++) words[i] = i;
+    OK("cuMemsetD32Async", apart, 1u, (size_t)256, stream);
+    words[7] = 70;
+    launch(managed, managed, 256, 2);
+    OK("cuMemFree_v2", apart);
+    for (unsigned i = 0; i < 256; i++) REQUIRE(words[i] == (i == 7 ? 70 : i) * 2 + 5);
+    OK("cuMemsetD32_v2", managed, 9u, (size_t)256);
+    REQUIRE(words[0] == 9 && words[255] == 9);
+    OK("cuMemFree_v2", managed);
+}
+
 // A graph whose kernel names pinned memory that is given back and pinned again at the same place, which its launches then reach.
 static void in_a_graph() {
     unsigned *words = nullptr;
@@ -245,6 +264,7 @@ int main(int count, char **arguments) {
     side_by_side();
     registered();
     in_a_graph();
+    managed_between();
     unmapped();
     copied();
     flags();

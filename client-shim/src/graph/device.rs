@@ -87,8 +87,9 @@ impl OnDevice {
                     made.pinned = count;
                 }
                 let request = GpurunGraphLaunch::new(made.id, stream.wire_id());
-                let posted = session.post_operations(stream, made.operations, &request, &[]);
-                posted.map(|()| true)
+                let mapped = &session.objects.memory.mapped;
+                let post = || session.post_operations(stream, made.operations, &request, &[]);
+                mapped.with_kernel(post).map(|()| true)
             }
             _ => Ok(false),
         }

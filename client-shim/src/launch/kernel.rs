@@ -242,12 +242,14 @@ impl Kernel {
             context: stream.context,
             special: self.special(),
         };
-        if self.function.is_accepted(&shape) {
-            return session.post_work(stream, &request, &self.rest);
-        }
-        session.ask_work(stream, &request, &self.rest)?;
-        self.function.accept(shape);
-        Ok(())
+        session.objects.memory.mapped.with_kernel(|| {
+            if self.function.is_accepted(&shape) {
+                return session.post_work(stream, &request, &self.rest);
+            }
+            session.ask_work(stream, &request, &self.rest)?;
+            self.function.accept(shape);
+            Ok(())
+        })
     }
 }
 

@@ -887,7 +887,7 @@ pub(crate) unsafe fn cuMemAllocPitch_v2(
 
 pub(crate) unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
     code((|| {
-        let (session, _) = session::current()?;
+        let (session, context) = session::current()?;
         if dptr == 0 {
             return Ok(());
         }
@@ -897,7 +897,11 @@ pub(crate) unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
             session.objects.stream_ordered.forget(session, dptr)?;
             memory.free(session, dptr)?;
         }
-        // A driver's free waits for the device. What of that a program can see without asking is what has landed in its memory.
+        // A driver's free waits for the device. What of that a program can see without asking is what has landed in its memory, and what kernels have
+        // written where it is mapped or managed.
+        if memory.mapped.is_any() {
+            stream::synchronise_context(session, &context)?;
+        }
         host::wait_for_landings(session, &memory.host.landing_anywhere())
     })())
 }

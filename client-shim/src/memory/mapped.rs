@@ -15,7 +15,7 @@
 //!
 //! *Rules:* changes are compared and posted under one lock, so that the wire has them in the order of the comparisons; answers to pulls are taken in one
 //! after the other ([`Mapped::pulling`]). Managed memory may not be touched by the program while the device works (`CONCURRENT_MANAGED_ACCESS` is 0),
-//! so it is compared only after a wait has ended. Where the address is taken in the worker, memory is not mapped, and the call that needs it is refused.
+//! so it is compared after a wait has ended, until a kernel has been put. Where the address is taken in the worker, memory is not mapped, and the call that needs it is refused.
 //!
 //! # Safety
 //! The ranges are pinned or managed: the program keeps them readable and writable until it gives them back, which takes them out first;
@@ -24,7 +24,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -110,8 +110,10 @@ pub(crate) struct Mapped {
     pulling: Mutex<()>,
     /// The device may have changed something that has not been pulled.
     is_stale: AtomicBool,
-    /// The program may have changed managed memory since it was compared.
-    may_be_written: AtomicBool,
+    /// Counts the times from which on the program may change managed memory.
+    free_to_write: AtomicU64,
+    /// That count as it was when what the program had changed was sent for good: before a kernel, which forbids the program to touch it.
+    sent: AtomicU64,
     /// Managed memory was attached to the host or to one stream: the program may touch it while other work runs.
     is_attached: AtomicBool,
     has_thread: AtomicBool,
@@ -149,7 +151,7 @@ impl Mapped {
     fn insert(&self, mirror: Mirror, kind: Kind) {
         let mut ranges = self.ranges();
         ranges.insert(mirror.start(), Shared { mirror, kind });
-        self.may_be_written.store(true, SeqCst);
+        self.free_to_write.fetch_add(1, SeqCst);
         self.is_stale.store(true, SeqCst);
         self.any.store(true, SeqCst);
     }
@@ -175,6 +177,7 @@ impl Mapped {
         let end = (pinned.start + pinned.size).next_multiple_of(CHANGE_BYTES);
         let first_page = start - start % PAGE;
         let pages = end.next_multiple_of(PAGE) - first_page;
+        let mirror = Mirror::new(start, end - start)?;
         let (_, context) = session::current()?;
         let request = GpurunHostMap::new(first_page as u64, pages as u64);
         session
@@ -184,7 +187,6 @@ impl Mapped {
                     "pinned memory at {first_page:#x} cannot be mapped for the device: {error}"
                 );
             })?;
-        let mirror = Mirror::new(start, end - start).ok_or(CUresult::INVALID_VALUE)?;
         let is_registered = pinned.is_registered();
         self.insert(mirror, Kind::Pinned { is_registered });
         self.need_thread();
@@ -212,7 +214,7 @@ impl Mapped {
         context: u32,
         owner: Option<Owner>,
     ) -> Result<(), CUresult> {
-        let mirror = Mirror::new(start, bytes).ok_or(CUresult::INVALID_VALUE)?;
+        let mirror = Mirror::new(start, bytes)?;
         self.insert(mirror, Kind::Managed { context, owner });
         Ok(())
     }
@@ -296,7 +298,7 @@ impl Mapped {
     }
 
     fn catch_up(&self, session: &Session) -> Result<(), CUresult> {
-        self.may_be_written.store(true, SeqCst);
+        self.free_to_write.fetch_add(1, SeqCst);
         // Who finds that another thread pulls waits until that has been taken in.
         let pulling = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.is_stale.swap(false, SeqCst) {
@@ -310,9 +312,29 @@ impl Mapped {
             .inspect_err(|_| self.is_stale.store(true, SeqCst))
     }
 
+    /// Whether the program may have changed managed memory since a kernel was put.
+    fn may_be_written(&self) -> bool {
+        self.free_to_write.load(SeqCst) != self.sent.load(SeqCst)
+    }
+
+    /// Puts a kernel, or a graph of some, by `post`: from then on the program may not touch managed memory, which need not be compared until a wait
+    /// has ended. Copies, fills and events alone forbid it nothing.
+    pub(crate) fn with_kernel<T>(
+        &self,
+        post: impl FnOnce() -> Result<T, CUresult>,
+    ) -> Result<T, CUresult> {
+        if !self.is_any() {
+            return post();
+        }
+        let seen = self.free_to_write.load(SeqCst);
+        let posted = post()?;
+        self.sent.fetch_max(seen, SeqCst);
+        Ok(posted)
+    }
+
     /// Posts what the program has changed; says whether there was anything.
     fn push(&self, session: &Session, which: Which) -> Result<bool, CUresult> {
-        let may_be_written = which == Which::All && self.may_be_written.swap(false, SeqCst);
+        let may_be_written = which == Which::All && self.may_be_written();
         let is_attached = which == Which::All && self.is_attached.load(SeqCst);
         let with_managed = may_be_written || is_attached;
         let mut changes = Vec::new();

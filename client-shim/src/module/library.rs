@@ -121,6 +121,9 @@ pub(crate) unsafe fn cuLibraryUnload(library: CUlibrary) -> CUresult {
         let session = session::get()?;
         let library = library_of(library)?;
         let context = crate::thread::current();
+        // First, as with a module.
+        let shared = &session.objects.memory.mapped;
+        shared.forget_owner(Owner::Library(library.id));
         session.ask_in(context, &CuLibraryUnload::new(LibraryId(library.id)), &[])?;
         session.objects.libraries.remove(library.id);
         for module in library
@@ -133,8 +136,6 @@ pub(crate) unsafe fn cuLibraryUnload(library: CUlibrary) -> CUresult {
             forget_functions(session, Owner::Module(*module));
         }
         forget_functions(session, Owner::Library(library.id));
-        let shared = &session.objects.memory.mapped;
-        shared.forget_owner(Owner::Library(library.id));
         Ok(())
     })())
 }

@@ -39,8 +39,9 @@ const MAX_CHANGES: usize = 8192;
 const _: () = assert!(MAX_CHANGES * size_of::<Change>() + 64 <= protocol::limits::MAX_REPLY_BYTES);
 /// Device memory that is copied at once.
 const PART_BYTES: usize = 1 << 20;
-/// Changes that are so near to each other are written to device memory with what lies between them.
-const MAX_GAP_BYTES: u64 = 4096;
+/// Changes that are so near to each other are written to device memory with what lies between them: less than the unit of the client's allocations, so
+/// that nothing of another one's, which a kernel may be writing, is written back.
+const MAX_GAP_BYTES: u64 = 448;
 
 const PAGE: u64 = 4096;
 const WORD: usize = size_of::<u64>();
@@ -269,6 +270,7 @@ pub(crate) fn gpurunHostMap(
 /// Pages at this address, registered with the driver.
 fn map(call: &Call<'_>, context: &Context, address: u64, size: u64) -> Result<(), CUresult> {
     let driver = call.driver();
+    let mirror = Mirror::new(address as usize, size as usize)?;
     let pages = map_pages(address, size)?;
     let registered = register(driver, pages, size).and_then(|()| {
         let noted = call.session.memory.add_host(address, size, context);
@@ -277,25 +279,18 @@ fn map(call: &Call<'_>, context: &Context, address: u64, size: u64) -> Result<()
             let _ = cuda!(driver, cuMemHostUnregister(pages));
         })
     });
-    match (registered, Mirror::new(pages.addr(), size as usize)) {
-        (Ok(()), Some(mirror)) => {
-            let kind = Kind::Pages;
-            call.session.mirrors.insert(
-                address,
-                Mirrored {
-                    mirror,
-                    kind,
-                    bytes: size,
-                },
-            );
-            Ok(())
-        }
-        (registered, _) => {
-            // SAFETY: mapped above, known to nobody.
-            let _ = unsafe { munmap(pages, size as usize) };
-            registered.and(Err(CUresult::INVALID_VALUE))
-        }
+    if let Err(error) = registered {
+        // SAFETY: mapped above, known to nobody.
+        let _ = unsafe { munmap(pages, size as usize) };
+        return Err(error);
     }
+    let mirrored = Mirrored {
+        mirror,
+        kind: Kind::Pages,
+        bytes: size,
+    };
+    call.session.mirrors.insert(address, mirrored);
+    Ok(())
 }
 
 /// New pages exactly there, where nothing is.
@@ -369,8 +364,8 @@ pub(crate) fn gpurunManage(
     call.session.memory.check(address, size)?;
     let context = call.context()?.serial;
     let words = (size as usize).checked_next_multiple_of(WORD);
-    let mirror = words.and_then(|words| Mirror::new(address as usize, words));
-    let mirror = mirror.ok_or(CUresult::INVALID_VALUE)?;
+    let words = words.ok_or(CUresult::INVALID_VALUE)?;
+    let mirror = Mirror::new(address as usize, words)?;
     if request.is_fresh() != 0 {
         let (driver, stream) = way_to(call, address, size as usize)?;
         cuda!(driver, cuMemsetD8Async(address, 0, size as usize, stream))?;
