@@ -1,7 +1,7 @@
 //! Arrays and mipmapped arrays: numbers of the client's, for arrays of the server's driver.
 //!
-//! Shapes are kept here, so that descriptions are told and copies checked without asking. An array ends once its context has nothing under way that could use
-//! it: copies that other threads have posted name it by its number.
+//! Shapes are kept here, so that descriptions are told and copies checked without asking. An array ends once its context, and others that have copied it, have
+//! nothing under way that could use it: copies that other threads have posted name it by its number.
 //!
 //! # Safety
 //! The functions named like the driver's read descriptions and write results through pointers that they have checked for null.
@@ -10,6 +10,7 @@
 
 use core::ffi::c_uint;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use driver_api::abi::{
     CUDA_ARRAY_DESCRIPTOR, CUDA_ARRAY_MEMORY_REQUIREMENTS, CUDA_ARRAY_SPARSE_PROPERTIES,
@@ -38,6 +39,17 @@ pub(crate) struct Array {
     pub(crate) level: u32,
     pub(crate) shape: Shape,
     pub(crate) context: u32,
+    /// Copies of other contexts have named it.
+    is_elsewhere: AtomicBool,
+}
+
+impl Array {
+    /// Notes that a copy in a stream of a context names it.
+    pub(crate) fn is_copied_in(&self, context: u32) {
+        if context != self.context {
+            self.is_elsewhere.store(true, SeqCst);
+        }
+    }
 }
 
 /// A mipmapped array.
@@ -116,6 +128,7 @@ fn create(shape: Shape) -> Result<CUarray, CUresult> {
         level: 0,
         shape,
         context: context.id,
+        is_elsewhere: false.into(),
     });
     if let Err(error) = make(session, &context, array.wire_id, (&shape, 0)) {
         arrays.remove(array.id);
@@ -150,6 +163,7 @@ fn create_levels(shape: Shape, levels: u32) -> Result<CUmipmappedArray, CUresult
             level,
             shape: shape.level(level),
             context: context.id,
+            is_elsewhere: false.into(),
         });
     }
     Ok(CUmipmappedArray::dress(mipmapped.id))
@@ -161,8 +175,20 @@ fn end(session: &Session, context: u32, wire_id: u32) -> Result<(), CUresult> {
     let context = session.objects.contexts.get(context);
     let context = context.ok_or(CUresult::CONTEXT_IS_DESTROYED)?;
     stream::wait_for_context(session, &context)?;
+    let is_elsewhere = |array: &Array| array.wire_id == wire_id && array.is_elsewhere.load(SeqCst);
+    if !session.objects.arrays.select(is_elsewhere).is_empty() {
+        wait_for_others(session, context.id);
+    }
     session.ask_in(context.id, &GpurunArrayDestroy::new(wire_id), &[])?;
     Ok(())
+}
+
+/// Waits for what is under way in other contexts. One that has failed has nothing under way, and its own calls say why.
+fn wait_for_others(session: &Session, context: u32) {
+    let is_other = |other: &Context| other.id != context && other.is_active();
+    for other in session.objects.contexts.select(is_other) {
+        let _ = stream::wait_for_context(session, &other);
+    }
 }
 
 /// # Safety

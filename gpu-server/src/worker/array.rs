@@ -19,7 +19,7 @@ use driver_api::wire::request;
 
 use super::accounts::Made;
 use super::call::{Call, CallError};
-use super::context::Context;
+use super::context::{Context, Owner};
 use super::memory::{MEMORY_ARRAY, MEMORY_HOST, no_copy};
 use super::session::Session;
 use crate::driver::cuda;
@@ -61,6 +61,14 @@ impl Array {
         match self.handle {
             Handle::Mipmapped(handle) => Ok(handle),
             Handle::Plain(_) => Err(CUresult::INVALID_HANDLE),
+        }
+    }
+
+    /// Whose memory it is.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner {
+            device: self.device,
+            context: Some(self.context),
         }
     }
 
