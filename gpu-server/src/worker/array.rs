@@ -204,12 +204,18 @@ fn wipe(call: &Call<'_>, context: &Context, array: &Array) -> Result<(), CUresul
         // Parts of a row keep its elements whole: elements are powers of two.
         let width = row.min(WIPE_BYTES);
         let height = (WIPE_BYTES / width).min(rows);
-        for slice in 0..slices {
+        let depth = match height == rows {
+            true => (WIPE_BYTES / (width * rows)).clamp(1, slices),
+            false => 1,
+        };
+        for slice in (0..slices).step_by(depth as usize) {
             for first in (0..rows).step_by(height as usize) {
                 for x in (0..row).step_by(width as usize) {
                     let copy = CUDA_MEMCPY3D {
                         src_memory_type: MEMORY_HOST,
                         src_host: zeros.as_ptr().cast(),
+                        src_pitch: width as usize,
+                        src_height: height as usize,
                         dst_memory_type: MEMORY_ARRAY,
                         dst_array: handle,
                         dst_x_in_bytes: x as usize,
@@ -217,7 +223,7 @@ fn wipe(call: &Call<'_>, context: &Context, array: &Array) -> Result<(), CUresul
                         dst_z: slice as usize,
                         width_in_bytes: width.min(row - x) as usize,
                         height: height.min(rows - first) as usize,
-                        depth: 1,
+                        depth: depth.min(slices - slice) as usize,
                         ..no_copy()
                     };
                     cuda!(driver, cuMemcpy3DAsync_v2(&copy, stream))?;
