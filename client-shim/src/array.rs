@@ -9,8 +9,8 @@
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
 use core::ffi::c_uint;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 
 use driver_api::abi::{
     CUDA_ARRAY_DESCRIPTOR, CUDA_ARRAY_MEMORY_REQUIREMENTS, CUDA_ARRAY_SPARSE_PROPERTIES,
@@ -57,7 +57,8 @@ impl Array {
 pub(crate) struct Mipmapped {
     id: u32,
     pub(crate) context: u32,
-    levels: u32,
+    /// The client's numbers of its levels, once they are there.
+    levels: OnceLock<Vec<u32>>,
 }
 
 impl Mipmapped {
@@ -149,15 +150,15 @@ fn create_levels(shape: Shape, levels: u32) -> Result<CUmipmappedArray, CUresult
     let mipmapped = objects.mipmapped_arrays.insert_with(|id| Mipmapped {
         id,
         context: context.id,
-        levels,
+        levels: OnceLock::new(),
     });
     let wire_id = mipmapped.wire_id();
     if let Err(error) = make(session, &context, wire_id, (&shape, levels)) {
         objects.mipmapped_arrays.remove(mipmapped.id);
         return Err(error);
     }
-    for level in 0..levels {
-        objects.arrays.insert_with(|id| Array {
+    let make_level = |level| {
+        let array = objects.arrays.insert_with(|id| Array {
             id,
             wire_id,
             level,
@@ -165,7 +166,9 @@ fn create_levels(shape: Shape, levels: u32) -> Result<CUmipmappedArray, CUresult
             context: context.id,
             is_elsewhere: false.into(),
         });
-    }
+        array.id
+    };
+    let _ = mipmapped.levels.set((0..levels).map(make_level).collect());
     Ok(CUmipmappedArray::dress(mipmapped.id))
 }
 
@@ -295,14 +298,9 @@ pub(crate) unsafe fn cuMipmappedArrayGetLevel(
     let find = || {
         let session = session::get()?;
         let mipmapped = mipmapped_of(session, mipmapped_array)?;
-        if level >= mipmapped.levels {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        let wire_id = mipmapped.wire_id();
-        let is_it = |array: &Array| array.wire_id == wire_id && array.level == level;
-        let found = session.objects.arrays.select(is_it);
-        let array = found.first().ok_or(CUresult::INVALID_HANDLE)?;
-        Ok(CUarray::dress(array.id))
+        let levels = mipmapped.levels.get().map_or(&[][..], Vec::as_slice);
+        let id = levels.get(level as usize).ok_or(CUresult::INVALID_VALUE)?;
+        Ok(CUarray::dress(*id))
     };
     // SAFETY: the API's contract.
     unsafe { answer(level_array, find) }
@@ -316,8 +314,8 @@ pub(crate) unsafe fn cuMipmappedArrayDestroy(mipmapped_array: CUmipmappedArray) 
         end(session, mipmapped.context, wire_id)?;
         let objects = &session.objects;
         objects.mipmapped_arrays.remove(mipmapped.id);
-        for level in objects.arrays.select(|array| array.wire_id == wire_id) {
-            objects.arrays.remove(level.id);
+        for level in mipmapped.levels.get().into_iter().flatten() {
+            objects.arrays.remove(*level);
         }
         Ok(())
     })())

@@ -5,7 +5,9 @@
 //! to be wiped, it is before the client knows of it.
 //!
 //! # Safety
-//! Handles come from the driver through this module and live as long as their object is shared; descriptions and out parameters are locals.
+//! Handles come from the driver through this module, and are in the table until just before the driver is asked to end them; descriptions and out parameters
+//! are locals. That nothing names an array that is being ended is the client's to see to, as with every program of the driver API: what one does that
+//! does not wait is done to its own worker.
 #![expect(unsafe_code, reason = "calls the driver")]
 #![expect(non_snake_case, reason = "rows have the driver's names")]
 
