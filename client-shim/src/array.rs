@@ -1,7 +1,7 @@
 //! Arrays and mipmapped arrays: numbers of the client's, for arrays of the server's driver.
 //!
-//! Shapes are kept here, so that descriptions are told and copies checked without asking. An array ends once its context has nothing under way that could use
-//! it: copies that other threads have posted name it by its number.
+//! Shapes are kept here, so that descriptions are told and copies checked without asking. An array ends once its context, and others that have copied it, have
+//! nothing under way that could use it: copies that other threads have posted name it by its number.
 //!
 //! # Safety
 //! The functions named like the driver's read descriptions and write results through pointers that they have checked for null.
@@ -9,7 +9,8 @@
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
 use core::ffi::c_uint;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 
 use driver_api::abi::{
     CUDA_ARRAY_DESCRIPTOR, CUDA_ARRAY_MEMORY_REQUIREMENTS, CUDA_ARRAY_SPARSE_PROPERTIES,
@@ -38,6 +39,17 @@ pub(crate) struct Array {
     pub(crate) level: u32,
     pub(crate) shape: Shape,
     pub(crate) context: u32,
+    /// Copies of other contexts have named it.
+    is_elsewhere: AtomicBool,
+}
+
+impl Array {
+    /// Notes that a copy in a stream of a context names it.
+    pub(crate) fn is_copied_in(&self, context: u32) {
+        if context != self.context {
+            self.is_elsewhere.store(true, SeqCst);
+        }
+    }
 }
 
 /// A mipmapped array.
@@ -45,7 +57,8 @@ pub(crate) struct Array {
 pub(crate) struct Mipmapped {
     id: u32,
     pub(crate) context: u32,
-    levels: u32,
+    /// The client's numbers of its levels, once they are there.
+    levels: OnceLock<Vec<u32>>,
 }
 
 impl Mipmapped {
@@ -116,6 +129,7 @@ fn create(shape: Shape) -> Result<CUarray, CUresult> {
         level: 0,
         shape,
         context: context.id,
+        is_elsewhere: false.into(),
     });
     if let Err(error) = make(session, &context, array.wire_id, (&shape, 0)) {
         arrays.remove(array.id);
@@ -136,22 +150,25 @@ fn create_levels(shape: Shape, levels: u32) -> Result<CUmipmappedArray, CUresult
     let mipmapped = objects.mipmapped_arrays.insert_with(|id| Mipmapped {
         id,
         context: context.id,
-        levels,
+        levels: OnceLock::new(),
     });
     let wire_id = mipmapped.wire_id();
     if let Err(error) = make(session, &context, wire_id, (&shape, levels)) {
         objects.mipmapped_arrays.remove(mipmapped.id);
         return Err(error);
     }
-    for level in 0..levels {
-        objects.arrays.insert_with(|id| Array {
+    let make_level = |level| {
+        let array = objects.arrays.insert_with(|id| Array {
             id,
             wire_id,
             level,
             shape: shape.level(level),
             context: context.id,
+            is_elsewhere: false.into(),
         });
-    }
+        array.id
+    };
+    let _ = mipmapped.levels.set((0..levels).map(make_level).collect());
     Ok(CUmipmappedArray::dress(mipmapped.id))
 }
 
@@ -161,8 +178,20 @@ fn end(session: &Session, context: u32, wire_id: u32) -> Result<(), CUresult> {
     let context = session.objects.contexts.get(context);
     let context = context.ok_or(CUresult::CONTEXT_IS_DESTROYED)?;
     stream::wait_for_context(session, &context)?;
+    let is_elsewhere = |array: &Array| array.wire_id == wire_id && array.is_elsewhere.load(SeqCst);
+    if !session.objects.arrays.select(is_elsewhere).is_empty() {
+        wait_for_others(session, context.id);
+    }
     session.ask_in(context.id, &GpurunArrayDestroy::new(wire_id), &[])?;
     Ok(())
+}
+
+/// Waits for what is under way in other contexts. One that has failed has nothing under way, and its own calls say why.
+fn wait_for_others(session: &Session, context: u32) {
+    let is_other = |other: &Context| other.id != context && other.is_active();
+    for other in session.objects.contexts.select(is_other) {
+        let _ = stream::wait_for_context(session, &other);
+    }
 }
 
 /// # Safety
@@ -269,14 +298,9 @@ pub(crate) unsafe fn cuMipmappedArrayGetLevel(
     let find = || {
         let session = session::get()?;
         let mipmapped = mipmapped_of(session, mipmapped_array)?;
-        if level >= mipmapped.levels {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        let wire_id = mipmapped.wire_id();
-        let is_it = |array: &Array| array.wire_id == wire_id && array.level == level;
-        let found = session.objects.arrays.select(is_it);
-        let array = found.first().ok_or(CUresult::INVALID_HANDLE)?;
-        Ok(CUarray::dress(array.id))
+        let levels = mipmapped.levels.get().map_or(&[][..], Vec::as_slice);
+        let id = levels.get(level as usize).ok_or(CUresult::INVALID_VALUE)?;
+        Ok(CUarray::dress(*id))
     };
     // SAFETY: the API's contract.
     unsafe { answer(level_array, find) }
@@ -290,8 +314,8 @@ pub(crate) unsafe fn cuMipmappedArrayDestroy(mipmapped_array: CUmipmappedArray) 
         end(session, mipmapped.context, wire_id)?;
         let objects = &session.objects;
         objects.mipmapped_arrays.remove(mipmapped.id);
-        for level in objects.arrays.select(|array| array.wire_id == wire_id) {
-            objects.arrays.remove(level.id);
+        for level in mipmapped.levels.get().into_iter().flatten() {
+            objects.arrays.remove(*level);
         }
         Ok(())
     })())

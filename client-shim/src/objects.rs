@@ -38,6 +38,7 @@ pub(crate) struct Objects {
     pub(crate) arrays: Table<Array>,
     pub(crate) mipmapped_arrays: Table<Mipmapped>,
     pub(crate) textures: Table<crate::texture::Object>,
+    pub(crate) texture_names: crate::texture::Names,
     pub(crate) imports: Imports,
     pub(crate) host_functions: HostFunctions,
     pub(crate) pools: Table<Pool>,

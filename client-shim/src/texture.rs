@@ -1,7 +1,7 @@
 //! Texture and surface objects.
 //!
 //! The program is given the driver's own value, which its kernels get as a parameter; by it an object is found here, and named to the server by the client's
-//! number. Descriptions are kept as the program gave them.
+//! number. Descriptions are kept as the program gave them. An object that is being destroyed has lost its value first: the driver may give that to another at once.
 //!
 //! # Safety
 //! The functions named like the driver's read descriptions and write results through pointers that they have checked for null.
@@ -9,11 +9,8 @@
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
 use std::cell::Cell;
-use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Release},
-};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use driver_api::abi::{
     CUDA_RESOURCE_DESC, CUDA_RESOURCE_VIEW_DESC, CUDA_TEXTURE_DESC, CUarray, CUmipmappedArray,
@@ -36,15 +33,28 @@ use crate::session::{self, Session, malformed};
 pub(crate) struct Object {
     id: u32,
     context: u32,
-    /// The driver's; 0 until it is known.
-    value: AtomicU64,
     resource: CUDA_RESOURCE_DESC,
     /// Of a texture.
     texture: Option<(CUDA_TEXTURE_DESC, Option<CUDA_RESOURCE_VIEW_DESC>)>,
 }
 
+/// What the program calls an object: its context, the driver's value in it, and whether it is a texture.
+type Name = (u32, u64, bool);
+
+/// The objects by name.
+#[derive(Debug, Default)]
+pub(crate) struct Names(Mutex<BTreeMap<Name, u32>>);
+
+impl Names {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A context has ended, and its objects with it.
 pub(crate) fn forget_context(session: &Session, context: u32) {
+    let names = &session.objects.texture_names;
+    names.lock().retain(|(of, _, _), _| *of != context);
     let textures = &session.objects.textures;
     for object in textures.select(|object| object.context == context) {
         textures.remove(object.id);
@@ -58,13 +68,10 @@ fn find(
     value: u64,
     is_texture: bool,
 ) -> Result<Arc<Object>, CUresult> {
-    let is_it = |object: &Object| {
-        let known = object.value.load(Acquire);
-        let is_kind = object.texture.is_some() == is_texture;
-        value != 0 && known == value && is_kind && object.context == context.id
-    };
-    let found = session.objects.textures.select(is_it);
-    found.into_iter().next().ok_or(CUresult::INVALID_VALUE)
+    let names = session.objects.texture_names.lock();
+    let id = names.get(&(context.id, value, is_texture)).copied();
+    let object = id.and_then(|id| session.objects.textures.get(id));
+    object.ok_or(CUresult::INVALID_VALUE)
 }
 
 /// What travels of what an object reads.
@@ -100,11 +107,13 @@ fn describe(
             object.array = array.wire_id().into();
         }
         Named::Linear(rows) => {
-            session.objects.memory.check(rows.address, rows.span()?)?;
+            let memory = &session.objects.memory;
+            memory.reach(session, rows.address, rows.span()?)?;
             object.set_rows(resource::LINEAR, &rows);
         }
         Named::Pitched(rows) => {
-            session.objects.memory.check(rows.address, rows.span()?)?;
+            let memory = &session.objects.memory;
+            memory.reach(session, rows.address, rows.span()?)?;
             object.set_rows(resource::PITCHED, &rows);
         }
     }
@@ -133,14 +142,14 @@ fn create(
     let object = textures.insert_with(|id| Object {
         id,
         context: context.id,
-        value: 0.into(),
         resource,
         texture,
     });
     let request = GpurunTextureCreate::new(object.id);
     match ask(session, context, &request, &described) {
         Ok(value) => {
-            object.value.store(value, Release);
+            let name = (context.id, value, object.texture.is_some());
+            session.objects.texture_names.lock().insert(name, object.id);
             Ok(value)
         }
         Err(error) => {
@@ -172,9 +181,18 @@ fn ask(
 
 fn destroy(value: u64, is_texture: bool) -> Result<(), CUresult> {
     let (session, context) = session::current()?;
-    let object = find(session, &context, value, is_texture)?;
-    session.ask_in(context.id, &GpurunTextureDestroy::new(object.id), &[])?;
-    session.objects.textures.remove(object.id);
+    let (names, name) = (
+        &session.objects.texture_names,
+        (context.id, value, is_texture),
+    );
+    let id = names.lock().remove(&name);
+    let id = id.ok_or(CUresult::INVALID_VALUE)?;
+    session
+        .ask_in(context.id, &GpurunTextureDestroy::new(id), &[])
+        .inspect_err(|_| {
+            names.lock().insert(name, id);
+        })?;
+    session.objects.textures.remove(id);
     Ok(())
 }
 

@@ -19,7 +19,7 @@ unsafe extern "C" {
         #[input] res_desc: *const CUDA_RESOURCE_DESC,
     ) -> CUresult;
 
-    #[row(597, asked, via = gpurunTextureDestroy, blocks = never, since = 5000, test = "surface_texture")]
+    #[row(597, asked, via = gpurunTextureDestroy, blocks = device, since = 5000, test = "surface_texture")]
     fn cuSurfObjectDestroy(#[destroys] surf_object: CUsurfObject) -> CUresult;
 
     #[row(598, local, blocks = never, since = 5000, test = "surface_texture")]
@@ -42,7 +42,7 @@ unsafe extern "C" {
         #[input(nullable)] res_view_desc: *const CUDA_RESOURCE_VIEW_DESC,
     ) -> CUresult;
 
-    #[row(607, asked, via = gpurunTextureDestroy, blocks = never, since = 5000, test = "surface_texture")]
+    #[row(607, asked, via = gpurunTextureDestroy, blocks = device, since = 5000, test = "surface_texture")]
     fn cuTexObjectDestroy(#[destroys] tex_object: CUtexObject) -> CUresult;
 
     #[row(608, local, blocks = never, since = 5000, test = "surface_texture")]

@@ -9,6 +9,7 @@ use crate::abi::{CUDA_MEMCPY3D, CUarray, CUcontext, CUdeviceptr, CUmemLocation, 
 
 /// `CU_MEMORYTYPE_*`.
 const HOST: c_uint = 1;
+const MEMORY_ARRAY: c_uint = 3;
 const UNIFIED: c_uint = 4;
 
 /// `CU_MEMCPY_SRC_ACCESS_ORDER_*`: when the source of a copy may be read.
@@ -28,13 +29,15 @@ const ARRAY: c_uint = 2;
 pub struct CUDA_MEMCPY3D_PEER(pub CUDA_MEMCPY3D);
 
 impl CUDA_MEMCPY3D_PEER {
-    /// The contexts that it names: one for each end that is not the host's memory.
+    /// The contexts that it names: one for each end that is memory of a device. The driver API ignores that of an array.
     pub fn contexts(&self) -> impl Iterator<Item = CUcontext> {
         let ends = [
             (self.0.src_memory_type, self.0.reserved0),
             (self.0.dst_memory_type, self.0.reserved1),
         ];
-        let of_device = ends.into_iter().filter(|(kind, _)| *kind != HOST);
+        let of_device = ends
+            .into_iter()
+            .filter(|(kind, _)| !matches!(*kind, HOST | MEMORY_ARRAY));
         of_device.map(|(_, context)| CUcontext(context.addr()))
     }
 

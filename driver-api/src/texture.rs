@@ -267,23 +267,26 @@ impl Object {
     }
 
     /// The view, if there is one.
-    #[must_use]
-    pub fn view(&self) -> Option<CUDA_RESOURCE_VIEW_DESC> {
+    ///
+    /// # Errors
+    /// INVALID_VALUE: a number that the driver's structure cannot hold.
+    pub fn view(&self) -> Result<Option<CUDA_RESOURCE_VIEW_DESC>, CUresult> {
         if self.has_view.get() == 0 {
-            return None;
+            return Ok(None);
         }
         let number = |index: usize| self.view[index].get();
-        Some(CUDA_RESOURCE_VIEW_DESC {
-            format: number(0) as u32,
+        let word = |index| u32::try_from(number(index)).map_err(|_| CUresult::INVALID_VALUE);
+        Ok(Some(CUDA_RESOURCE_VIEW_DESC {
+            format: word(0)?,
             width: number(1) as usize,
             height: number(2) as usize,
             depth: number(3) as usize,
-            first_mipmap_level: number(4) as u32,
-            last_mipmap_level: number(5) as u32,
-            first_layer: number(6) as u32,
-            last_layer: number(7) as u32,
+            first_mipmap_level: word(4)?,
+            last_mipmap_level: word(5)?,
+            first_layer: word(6)?,
+            last_layer: word(7)?,
             reserved: [0; 16],
-        })
+        }))
     }
 }
 
@@ -298,6 +301,17 @@ pub fn check_texture(texture: &CUDA_TEXTURE_DESC) -> Result<(), CUresult> {
         && texture.mipmap_filter_mode <= 1
         && texture.reserved == [0; 12];
     is_known.then_some(()).ok_or(CUresult::INVALID_VALUE)
+}
+
+/// Whether an array's elements may be viewed so; what blocks may be viewed as, the driver knows.
+///
+/// # Errors
+/// INVALID_VALUE: no format, or elements of another size.
+pub fn check_view(view: &CUDA_RESOURCE_VIEW_DESC, shape: &Shape) -> Result<(), CUresult> {
+    match view_format(view.format, shape) {
+        Ok(_) | Err(CUresult::NOT_SUPPORTED) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Format and channels of a view's `CU_RES_VIEW_FORMAT_*`, of a shape for none.
@@ -346,10 +360,13 @@ mod tests {
             ..CUDA_RESOURCE_VIEW_DESC::default()
         };
         let mut object = Object::default();
-        assert_eq!(object.view(), None);
+        assert_eq!(object.view(), Ok(None));
         object.set_texture(&texture);
         object.set_view(&view);
-        assert_eq!((object.texture(), object.view()), (texture, Some(view)));
+        assert_eq!(object.texture(), texture);
+        assert_eq!(object.view(), Ok(Some(view)));
+        object.view[7] = (9 | 1 << 32).into();
+        assert_eq!(object.view(), Err(CUresult::INVALID_VALUE));
     }
 
     #[test]

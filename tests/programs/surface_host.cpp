@@ -208,6 +208,51 @@ static void copied() {
     OK("cuMemFreeHost", (void *)other);
 }
 
+static CUDA_MEMCPY2D rectangle(size_t width, size_t height) {
+    CUDA_MEMCPY2D copy = {};
+    copy.srcPitch = copy.dstPitch = copy.WidthInBytes = width, copy.Height = height;
+    return copy;
+}
+
+// Boxes take it so too: between a kernel that writes it and an array, and between an array and a kernel that reads it.
+static void in_boxes() {
+    const size_t row = 1024, rows = 200;
+    const unsigned n = row * rows / 4;
+    unsigned *words = pinned(n * 4), *other = pinned(n * 4);
+    CUdeviceptr at = reached(words), last = reached(other), device = 0;
+    CUDA_ARRAY_DESCRIPTOR shape = {};
+    shape.Width = row / 4, shape.Height = rows, shape.Format = CU_AD_FORMAT_UNSIGNED_INT32, shape.NumChannels = 1;
+    CUarray array = nullptr;
+    OK("cuArrayCreate_v2", &array, (const CUDA_ARRAY_DESCRIPTOR *)&shape);
+    OK("cuMemAlloc_v2", &device, (size_t)n * 4);
+    auto in = rectangle(row, rows), out = in, plain = in;
+    in.srcMemoryType = out.dstMemoryType = CU_MEMORYTYPE_HOST;
+    in.dstMemoryType = out.srcMemoryType = CU_MEMORYTYPE_ARRAY;
+    in.srcHost = words, in.dstArray = out.srcArray = array, out.dstHost = other;
+    for (unsigned i = 0; i < n; i++) words[i] = i;
+    launch(at, at, n, 2);
+    OK("cuMemcpy2DAsync_v2", (const CUDA_MEMCPY2D *)&in, stream);
+    OK("cuMemcpy2DAsync_v2", (const CUDA_MEMCPY2D *)&out, stream);
+    launch(device, last, n, 3);
+    OK("cuStreamSynchronize", stream);
+    for (unsigned i = 0; i < n; i++) REQUIRE(other[i] == i * 2 + 5);
+    std::vector<unsigned> got(n);
+    OK("cuMemcpyDtoH_v2", (void *)got.data(), device, (size_t)n * 4);
+    for (unsigned i = 0; i < n; i++) REQUIRE(got[i] == (i * 2 + 5) * 3 + 5);
+    // What lands in it by a synchronous copy is there when the copy returns.
+    std::memset(other, 0, n * 4);
+    OK("cuMemcpy2D_v2", (const CUDA_MEMCPY2D *)&out);
+    for (unsigned i = 0; i < n; i++) REQUIRE(other[i] == i * 2 + 5);
+    plain.srcMemoryType = plain.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+    plain.srcDevice = device, plain.dstDevice = last;
+    OK("cuMemcpy2D_v2", (const CUDA_MEMCPY2D *)&plain);
+    for (unsigned i = 0; i < n; i++) REQUIRE(other[i] == (i * 2 + 5) * 3 + 5);
+    OK("cuMemFree_v2", device);
+    OK("cuArrayDestroy", array);
+    OK("cuMemFreeHost", (void *)words);
+    OK("cuMemFreeHost", (void *)other);
+}
+
 // A kernel waits for a flag that the host sets while it runs, and the host for one that the kernel sets, with no call between.
 static void flags() {
     unsigned *words = pinned(4096);
@@ -267,6 +312,7 @@ int main(int count, char **arguments) {
     managed_between();
     unmapped();
     copied();
+    in_boxes();
     flags();
     return pass("mapped host memory");
 }

@@ -120,6 +120,75 @@ static void boxes(const char *name, unsigned seed) {
     GIVES(CUDA_ERROR_INVALID_CONTEXT, "cuMemcpy3DPeer", (const CUDA_MEMCPY3D_PEER *)&copy);
 }
 
+static CUarray array_on(int device, size_t width, size_t height) {
+    CUDA_ARRAY_DESCRIPTOR shape = {};
+    shape.Width = width, shape.Height = height, shape.Format = CU_AD_FORMAT_UNSIGNED_INT32, shape.NumChannels = 1;
+    CUarray array = nullptr;
+    use(device);
+    OK("cuArrayCreate_v2", &array, (const CUDA_ARRAY_DESCRIPTOR *)&shape);
+    return array;
+}
+
+static CUDA_MEMCPY3D_PEER rows_of(size_t width, size_t height) {
+    CUDA_MEMCPY3D_PEER copy = {};
+    copy.srcMemoryType = copy.dstMemoryType = CU_MEMORYTYPE_ARRAY;
+    copy.srcPitch = copy.dstPitch = copy.WidthInBytes = width, copy.Height = height, copy.Depth = 1;
+    return copy;
+}
+
+// Arrays of both contexts in copies of either, and from and to each one's memory. An array says itself whose it is.
+static void arrays() {
+    const size_t row = 1024, rows = 100, bytes = row * rows;
+    auto expected = pattern(60, bytes);
+    std::vector<unsigned char> got(bytes, 0xEE);
+    CUarray array[2] = {array_on(0, row / 4, rows), array_on(1, row / 4, rows)};
+    auto from = rows_of(row, rows), across = from, back = from;
+    from.srcMemoryType = back.dstMemoryType = CU_MEMORYTYPE_HOST;
+    from.srcHost = expected.data(), from.dstArray = array[0];
+    across.srcArray = array[0], across.dstArray = array[1];
+    back.srcArray = array[1], back.dstHost = got.data();
+    // From one context, to the other's array; each of the rest in the context that has nothing to do with one of its ends.
+    use(1);
+    OK("cuMemcpy3DPeer", (const CUDA_MEMCPY3D_PEER *)&from);
+    OK("cuMemcpy3DPeerAsync", (const CUDA_MEMCPY3D_PEER *)&across, streams[1]);
+    OK("cuStreamSynchronize", streams[1]);
+    use(0);
+    OK("cuMemcpy3DPeer", (const CUDA_MEMCPY3D_PEER *)&back);
+    REQUIRE(got == expected);
+    // Rows with gaps.
+    std::vector<unsigned char> wide(bytes * 2, 0x55);
+    back.dstHost = wide.data(), back.dstPitch = row * 2;
+    OK("cuMemcpy3DPeer", (const CUDA_MEMCPY3D_PEER *)&back);
+    for (size_t y = 0; y < rows; y++) {
+        REQUIRE(!std::memcmp(&wide[y * row * 2], &expected[y * row], row));
+        REQUIRE(wide[y * row * 2 + row] == 0x55);
+    }
+    // Memory of one device and an array of the other, in either's context.
+    const size_t few = BYTES / row;
+    auto other = pattern(61);
+    write(1, memory[1], other);
+    auto into = rows_of(row, few), out = into;
+    into.srcMemoryType = out.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+    into.srcDevice = memory[1], into.srcContext = contexts[1], into.dstArray = array[0];
+    out.srcArray = array[0], out.dstDevice = memory[1], out.dstContext = contexts[1];
+    for (int device : {0, 1}) {
+        use(device);
+        OK("cuMemcpy3DPeerAsync", (const CUDA_MEMCPY3D_PEER *)&into, streams[device]);
+        OK("cuMemsetD8Async", memory[1], (unsigned char)0, BYTES, streams[device]);
+        OK("cuMemcpy3DPeerAsync", (const CUDA_MEMCPY3D_PEER *)&out, streams[device]);
+        OK("cuStreamSynchronize", streams[device]);
+        REQUIRE(read(1, memory[1]) == other);
+    }
+    into.srcContext = nullptr;
+    GIVES(CUDA_ERROR_INVALID_CONTEXT, "cuMemcpy3DPeer", (const CUDA_MEMCPY3D_PEER *)&into);
+    OK("cuArrayDestroy", array[0]);
+    OK("cuArrayDestroy", array[1]);
+    for (int device : {0, 1}) {
+        use(device);
+        OK("cuCtxSynchronize");
+    }
+}
+
 // A graph that copies from one device to the other.
 static void captured() {
     CUgraph graph;
@@ -316,6 +385,7 @@ int main(int count, char **arguments) {
     copies();
     boxes("cuMemcpy3DPeer", 10);
     boxes("cuMemcpy3DPeerAsync", 11);
+    arrays();
     captured();
     use(0);
     batch("cuMemcpyBatchAsync", 30);

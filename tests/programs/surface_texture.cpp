@@ -149,6 +149,17 @@ static void rows_in_memory() {
     CUtexObject texture = create(what, reading(CU_TR_FILTER_MODE_POINT, CU_TRSF_NORMALIZED_COORDINATES), nullptr);
     REQUIRE(sampled(texture, 7.5f / width, 4.5f / height)[0] == image[4 * pitch / 4 + 7]);
     OK("cuTexObjectDestroy", texture);
+    // Pinned memory, which the device reaches because a texture names it.
+    void *pinned = nullptr;
+    OK("cuMemHostAlloc", &pinned, pitch * height, (unsigned)CU_MEMHOSTALLOC_DEVICEMAP);
+    for (auto &value : image) value += 1000;
+    std::memcpy(pinned, image.data(), pitch * height);
+    what.res.pitch2D.devPtr = (CUdeviceptr)(uintptr_t)pinned;
+    texture = create(what, reading(CU_TR_FILTER_MODE_POINT, CU_TRSF_NORMALIZED_COORDINATES), nullptr);
+    REQUIRE(sampled(texture, 7.5f / width, 4.5f / height)[0] == image[4 * pitch / 4 + 7]);
+    OK("cuTexObjectDestroy", texture);
+    FAILS("cuTexObjectDestroy", texture);
+    OK("cuMemFreeHost", pinned);
     CUtexObject none = 0;
     CUDA_TEXTURE_DESC how = reading(CU_TR_FILTER_MODE_POINT, 0);
     // Memory that is nobody's.

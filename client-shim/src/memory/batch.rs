@@ -1,6 +1,6 @@
 //! Batches of copies: all are checked, then each is a copy of its own in the stream, or a node of its graph.
 //!
-//! A source that may be read only during the call is the program's memory, which a copy has read when it returns, or a device's: then the call waits
+//! A source that may be read only during the call is the program's memory, which a copy has read when it returns, or what a device reads: then the call waits
 //! for the stream.
 //!
 //! # Safety
@@ -43,7 +43,7 @@ fn put(session: &Session, stream: &Arc<Stream>, copies: Vec<Ordered>) -> Result<
     let mut has_to_wait = false;
     for (copy, order) in &copies {
         copy.run(session, &copy::Copy::later(session, stream))?;
-        has_to_wait |= *order == SourceOrder::DuringCall && copy.reads_device();
+        has_to_wait |= *order == SourceOrder::DuringCall && copy.reads_device(session);
     }
     match has_to_wait {
         true => stream.synchronise(session),

@@ -1,11 +1,12 @@
 //! Copies between boxes of memory: `cuMemcpy2D`, `cuMemcpy3D`, and every copy of a graph.
 //!
 //! A box is cut into runs: what lies without gaps on both sides is one run, else a slice, else a row. Each run is a copy as [`copy`](super::copy) makes
-//! it, so only the bytes of the copy travel. The whole description is checked before the first run, so that nothing is copied of one that is wrong. What
-//! each end is, is decided then: device memory, pinned or pageable memory of the program. The launch of a graph finds out whether it still is, so that memory
-//! which has gone since is an error and not another kind of memory.
+//! it, so only the bytes of the copy travel. A box from or to an array goes [whole](super::volume), of whatever context the array is. The whole description is
+//! checked before the first run, so that nothing is copied of one that is wrong. What each end is, is decided then: an array, device memory, pinned or pageable
+//! memory of the program. The launch of a graph finds out whether it still is, so that memory which has gone since is an error and not another kind of
+//! memory. Only whether the device reaches the program's memory itself is found out when the copy is made: then it is the device's for this copy.
 //!
-//! *Cost:* a call for each run; from the device to pageable memory, a round trip for each.
+//! *Cost:* a call for each run; from the device to pageable memory, a round trip for each. Of a box from or to an array, see there.
 //!
 //! # Safety
 //! Descriptions are read through pointers, and the program's memory is read and written within the ranges that it gave to the copy, by the contract of the
@@ -153,6 +154,27 @@ impl End {
                 ..volume::End::default()
             },
         }
+    }
+
+    /// Bytes from the first to behind the last of a box, none of whose sizes is 0.
+    fn span(&self, [width, height, depth]: Extent) -> u64 {
+        self.slice * (depth as u64 - 1) + self.row * (height as u64 - 1) + width as u64
+    }
+
+    /// As it is for a copy that is made now: what the device reaches is copied by the device, in the order of the stream.
+    fn reached(self, session: &Session, size: Extent) -> Self {
+        let mapped = &session.objects.memory.mapped;
+        match self.is_host() && mapped.holds(self.first, self.span(size)) {
+            true => Self {
+                kind: Kind::Device,
+                ..self
+            },
+            false => self,
+        }
+    }
+
+    fn is_host(&self) -> bool {
+        matches!(self.kind, Kind::Pinned | Kind::Pageable)
     }
 
     fn at(&self, row: usize, slice: usize) -> u64 {
@@ -319,9 +341,9 @@ impl BoxCopy {
         Self::new(session, copy)
     }
 
-    /// Whether it reads memory of a device.
-    pub(super) fn reads_device(&self) -> bool {
-        self.source.kind == Kind::Device
+    /// Whether the device reads the source itself, at its place in the stream.
+    pub(super) fn reads_device(&self, session: &Session) -> bool {
+        !self.is_empty() && !self.source.reached(session, self.size()).is_host()
     }
 
     /// As the program described it.
@@ -393,19 +415,38 @@ impl BoxCopy {
         self.run(session, &Copy::in_graph(session, stream))
     }
 
+    fn size(&self) -> Extent {
+        let description = &self.description;
+        [
+            description.width_in_bytes,
+            description.height,
+            description.depth,
+        ]
+    }
+
     pub(super) fn run(&self, session: &Session, copy: &Copy<'_>) -> Result<(), CUresult> {
-        let CUDA_MEMCPY3D {
-            width_in_bytes: width,
-            height,
-            depth,
-            ..
-        } = self.description;
-        if width == 0 || height == 0 || depth == 0 {
+        if self.is_empty() {
             return Ok(());
         }
-        if self.source.kind == Kind::Array || self.destination.kind == Kind::Array {
-            return self.run_volume(session, copy);
+        let size = self.size();
+        let now = Self {
+            source: self.source.reached(session, size),
+            destination: self.destination.reached(session, size),
+            ..*self
+        };
+        let ends = [&now.source, &now.destination];
+        match ends.iter().any(|end| end.kind == Kind::Array) {
+            true => now.run_volume(session, copy)?,
+            false => now.run_lines(session, copy)?,
         }
+        // Copies from and to the host wait for themselves.
+        match ends.iter().any(|end| end.is_host()) {
+            true => Ok(()),
+            false => copy.wait_where_seen(ends.map(|end| (end.first, end.span(size)))),
+        }
+    }
+
+    fn run_lines(&self, session: &Session, copy: &Copy<'_>) -> Result<(), CUresult> {
         let (slices, runs, length) = self.cut();
         for slice in 0..slices {
             for run in 0..runs {
@@ -417,21 +458,20 @@ impl BoxCopy {
 
     /// A copy from or to an array.
     fn run_volume(&self, session: &Session, copy: &Copy<'_>) -> Result<(), CUresult> {
-        let shape = &self.description;
-        let size = [shape.width_in_bytes, shape.height, shape.depth];
+        let size = self.size();
         let (source, destination) = (&self.source, &self.destination);
         for end in [source, destination] {
-            let rows = end.row * (size[1] as u64 - 1) + size[0] as u64;
-            let length = end.slice * (size[2] as u64 - 1) + rows;
-            end.check(session, end.first, length as usize)?;
+            end.check(session, end.first, end.span(size) as usize)?;
+            if let Some(array) = session.objects.arrays.get(end.array.id) {
+                array.is_copied_in(copy.stream.context);
+            }
         }
-        let is_host = |end: &End| matches!(end.kind, Kind::Pinned | Kind::Pageable);
         let host = |end: &End| HostEnd {
             first: end.first,
             row: end.row,
             slice: end.slice,
         };
-        match (is_host(destination), is_host(source)) {
+        match (destination.is_host(), source.is_host()) {
             // SAFETY: the program keeps the memory that its copy or its graph names.
             (_, true) => unsafe {
                 let element_bytes = destination.array.element_bytes;

@@ -9,7 +9,7 @@
 //! | device | pinned, asynchronous | posted; lands before the stream's next completion is seen | at once |
 //! | device | device | posted | at once |
 //! | device | pageable, in a graph | as pinned | at once |
-//! | mapped | device, and back | as within the device | asynchronous: at once; else when done |
+//! | mapped or managed | device or the like, and back | as within the device | asynchronous: at once; else when done |
 //!
 //! What other copies will still write into the source is waited for before its bytes leave, and where a stream is still to call a function of the
 //! program, which may write it, so is the copy's own stream. Otherwise a copy takes the bytes of the call: a program that changes pinned memory before it
@@ -126,7 +126,7 @@ impl Copy<'_> {
         memory.reach(self.session, destination, length as u64)?;
         check_host(source.addr() as u64)?;
         if memory.mapped.holds(source.addr() as u64, length as u64) {
-            return self.with_mapped(destination, source.addr() as u64, length);
+            return self.within_device(destination, source.addr() as u64, length);
         }
         let pinned = self.is_ready_to_read(source, length)?;
         if length <= MAX_INLINE_COPY_BYTES {
@@ -222,7 +222,7 @@ impl Copy<'_> {
             .mapped
             .holds(destination.addr() as u64, length as u64)
         {
-            return self.with_mapped(destination.addr() as u64, source, length);
+            return self.within_device(destination.addr() as u64, source, length);
         }
         let pinned = memory.host.find(destination.addr(), length).is_some();
         if self.lands_later(pinned) {
@@ -245,12 +245,26 @@ impl Copy<'_> {
         memory.mapped.after_wait(self.session)
     }
 
-    /// Between device memory and host memory that the device reaches: the device's own affair, at its place in the stream.
-    fn with_mapped(&self, destination: u64, source: u64, length: usize) -> Result<(), CUresult> {
+    /// The device's own affair, at its place in the stream, also where it reaches the host's memory.
+    pub(super) fn within_device(
+        &self,
+        destination: u64,
+        source: u64,
+        length: usize,
+    ) -> Result<(), CUresult> {
         self.on_device(destination, source, length)?;
-        match self.when {
-            When::Now => self.stream.synchronise(self.session),
-            When::Later | When::InGraph => Ok(()),
+        self.wait_where_seen([destination, source].map(|end| (end, length as u64)))
+    }
+
+    /// A synchronous copy from or to memory that the program shares with the device is done when it returns.
+    pub(super) fn wait_where_seen(&self, ends: [(u64, u64); 2]) -> Result<(), CUresult> {
+        let mapped = &self.session.objects.memory.mapped;
+        let is_seen = ends
+            .iter()
+            .any(|(first, length)| mapped.holds(*first, *length));
+        match self.when == When::Now && is_seen {
+            true => self.stream.synchronise(self.session),
+            false => Ok(()),
         }
     }
 
@@ -350,7 +364,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    pub(crate) fn on_device(
+    pub(super) fn on_device(
         &self,
         destination: u64,
         source: u64,
@@ -365,19 +379,6 @@ impl Copy<'_> {
         let request =
             GpurunCopyOnDevice::new(destination, source, length as u64, self.stream.wire_id());
         self.session.post_work(self.stream, &request, &[])
-    }
-
-    /// What lands in mapped memory is seen by the program when a synchronous copy returns.
-    fn with_mapped_or_device(
-        &self,
-        destination: u64,
-        source: u64,
-        length: usize,
-    ) -> Result<(), CUresult> {
-        match self.session.objects.memory.mapped.is_any() {
-            true => self.with_mapped(destination, source, length),
-            false => self.on_device(destination, source, length),
-        }
     }
 
     /// Between any two addresses: what is not device memory is the host's.
@@ -395,7 +396,7 @@ impl Copy<'_> {
         let is_reached =
             |address| memory.find(address).is_some() || memory.mapped.holds(address, length as u64);
         match (is_reached(destination), is_reached(source)) {
-            (true, true) => self.with_mapped_or_device(destination, source, length),
+            (true, true) => self.within_device(destination, source, length),
             // SAFETY: the caller's promise.
             (true, false) => unsafe { self.to_device(destination, host(source), length) },
             // SAFETY: the caller's promise.
@@ -480,14 +481,14 @@ pub(crate) unsafe fn cuMemcpyDtoHAsync_v2(
     })
 }
 
-/// Asynchronous for the host even in its synchronous form, as the driver documents it.
+/// Between memory of the device asynchronous for the host even in its synchronous form, as the driver documents it.
 pub(crate) unsafe fn cuMemcpyDtoD_v2(
     dst_device: CUdeviceptr,
     src_device: CUdeviceptr,
     byte_count: usize,
 ) -> CUresult {
     in_stream(CUstream(0), |copy| {
-        copy.on_device(dst_device, src_device, byte_count)
+        copy.within_device(dst_device, src_device, byte_count)
     })
 }
 
@@ -506,7 +507,7 @@ pub(crate) unsafe fn cuMemcpyDtoDAsync_v2(
         )
     };
     later(stream, describe, |copy| {
-        copy.on_device(dst_device, src_device, byte_count)
+        copy.within_device(dst_device, src_device, byte_count)
     })
 }
 

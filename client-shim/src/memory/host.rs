@@ -146,7 +146,12 @@ impl HostMemory {
     /// Remembers a transfer that lands in pinned memory when its stream has come so far.
     pub(crate) fn will_land(&self, stream: Arc<Stream>, transfer: Arc<Transfer>) {
         let mut landing = self.landing();
-        landing.retain(|landing| !landing.transfer.is_done());
+        if landing.len() == landing.capacity() {
+            landing.retain(|landing| !landing.transfer.is_done());
+            // So that looking through all of them is rare, however many are under way.
+            let count = landing.len();
+            landing.reserve(count.max(16));
+        }
         landing.push(Landing { stream, transfer });
     }
 
@@ -164,6 +169,15 @@ impl HostMemory {
             !landing.transfer.is_done() && landing.transfer.overlaps(start, length)
         };
         landing.iter().filter(wanted).cloned().collect()
+    }
+
+    /// What of a stream is still to land in this range is no longer expected.
+    pub(super) fn withdraw(&self, session: &Session, stream: &Stream, start: usize, length: usize) {
+        for landing in self.landing_in(start, length) {
+            if core::ptr::eq(&raw const *landing.stream, stream) {
+                session.link.withdraw_transfer(&landing.transfer);
+            }
+        }
     }
 
     /// A context has ended: what was still to land for it is no longer expected.

@@ -33,7 +33,7 @@ pub(crate) unsafe fn cuMemcpyPeer(
 ) -> CUresult {
     in_stream(CUstream(0), |copy| {
         check([dst_context, src_context])?;
-        copy.on_device(dst_device, src_device, byte_count)
+        copy.within_device(dst_device, src_device, byte_count)
     })
 }
 
@@ -52,7 +52,7 @@ pub(crate) unsafe fn cuMemcpyPeerAsync(
     };
     later(stream, describe, |copy| {
         check([dst_context, src_context])?;
-        copy.on_device(dst_device, src_device, byte_count)
+        copy.within_device(dst_device, src_device, byte_count)
     })
 }
 

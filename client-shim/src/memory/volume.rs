@@ -3,8 +3,10 @@
 //! | from | to | how |
 //! |---|---|---|
 //! | host | array | pieces of up to 64 KiB in calls, gathered where rows have gaps: only the bytes of the box travel |
-//! | array | host | asked for in such pieces, and scattered |
-//! | array | pinned, or in a graph | fetched, in pieces of up to 1 MiB of the host's memory without gaps |
+//! | array | host, synchronous, or pageable | rows with gaps, or up to 64 KiB: asked for in such pieces, and scattered |
+//! | | | else: fetched, and waited for |
+//! | array | pinned, asynchronous, or any in a graph | fetched, in pieces of up to 1 MiB of the host's memory without gaps |
+//! | array | mapped or managed, and back | as within the device |
 //! | array or device | array or device | one call |
 //!
 //! *Rules:* pieces are whole elements; a piece's place in the packed box tells where it is in the host's memory.
@@ -80,7 +82,7 @@ impl HostEnd {
 }
 
 /// Cuts a box into pieces of at most so many bytes, of whole elements, in packed order: slices where they fit, else rows, else parts of rows.
-pub(super) fn pieces(size: Extent, most: usize, element: usize) -> Vec<Piece> {
+pub(super) fn pieces(size: Extent, most: usize, element: usize) -> impl Iterator<Item = Piece> {
     let [width, height, depth] = size;
     let (wide, high, deep) = if width > most {
         ((most / element).max(1) * element, 1, 1)
@@ -89,23 +91,19 @@ pub(super) fn pieces(size: Extent, most: usize, element: usize) -> Vec<Piece> {
     } else {
         (width, height, (most / (width * height)).max(1))
     };
-    let mut pieces = Vec::new();
-    for z in (0..depth).step_by(deep) {
-        for y in (0..height).step_by(high) {
-            for x in (0..width).step_by(wide) {
-                let size = [
-                    wide.min(width - x),
-                    high.min(height - y),
-                    deep.min(depth - z),
-                ];
-                pieces.push(Piece {
-                    origin: [x, y, z],
-                    size,
-                });
-            }
-        }
-    }
-    pieces
+    let piece = move |[x, y, z]: Extent| Piece {
+        origin: [x, y, z],
+        size: [
+            wide.min(width - x),
+            high.min(height - y),
+            deep.min(depth - z),
+        ],
+    };
+    let rows = move || (0..height).step_by(high);
+    let columns = move || (0..width).step_by(wide);
+    (0..depth)
+        .step_by(deep)
+        .flat_map(move |z| rows().flat_map(move |y| columns().map(move |x| piece([x, y, z]))))
 }
 
 /// An array's end, moved to a piece.
@@ -180,11 +178,28 @@ impl Copy<'_> {
         element: usize,
     ) -> Result<(), CUresult> {
         check_host(host.at([0; 3]).addr() as u64)?;
-        match self.lands_later(is_pinned) {
+        let whole = Piece {
+            origin: [0; 3],
+            size,
+        };
+        let is_large = host.is_packed(&whole) && whole.bytes() > MAX_INLINE_COPY_BYTES;
+        match (self.lands_later(is_pinned), is_large) {
             // SAFETY: the caller's promise.
-            true => unsafe { self.fetch_volume(host, array, size, element) },
+            (true, _) => unsafe { self.fetch_volume(host, array, size, element) },
+            (false, true) => {
+                // SAFETY: the caller's promise; nothing lands any more when this returns.
+                let fetched = unsafe { self.fetch_volume(host, array, size, element) };
+                let waited = fetched.and_then(|()| self.stream.synchronise(self.session));
+                // What has not landed after a wait never will.
+                let (first, length) = (host.at([0; 3]).addr(), host.span(size));
+                let memory = &self.session.objects.memory;
+                memory
+                    .host
+                    .withdraw(self.session, self.stream, first, length);
+                waited
+            }
             // SAFETY: the caller's promise.
-            false => unsafe { self.read_volume(host, array, size, element) },
+            (false, false) => unsafe { self.read_volume(host, array, size, element) },
         }
     }
 
@@ -200,6 +215,8 @@ impl Copy<'_> {
         element: usize,
     ) -> Result<(), CUresult> {
         let request = GpurunReadVolume::new(self.stream.wire_id());
+        let mapped = &self.session.objects.memory.mapped;
+        mapped.before_work(self.session)?;
         for piece in pieces(size, MAX_INLINE_COPY_BYTES, element) {
             let volume = volume(End::default(), moved(array, &piece), piece.size);
             // It is done when it returns, so it is not counted; but it has to fit.
@@ -220,7 +237,7 @@ impl Copy<'_> {
             }
             self.stream.has_done(before);
         }
-        Ok(())
+        mapped.after_wait(self.session)
     }
 
     /// It is there before the stream's next completion is seen.
@@ -263,7 +280,7 @@ mod tests {
     use super::*;
 
     fn sizes(size: Extent, most: usize, element: usize) -> Vec<(Extent, Extent)> {
-        let pieces = pieces(size, most, element).into_iter();
+        let pieces = pieces(size, most, element);
         pieces.map(|piece| (piece.origin, piece.size)).collect()
     }
 

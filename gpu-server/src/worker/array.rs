@@ -5,7 +5,9 @@
 //! to be wiped, it is before the client knows of it.
 //!
 //! # Safety
-//! Handles come from the driver through this module and live as long as their object is shared; descriptions and out parameters are locals.
+//! Handles come from the driver through this module, and are in the table until just before the driver is asked to end them; descriptions and out parameters
+//! are locals. That nothing names an array that is being ended is the client's to see to, as with every program of the driver API: what one does that
+//! does not wait is done to its own worker.
 #![expect(unsafe_code, reason = "calls the driver")]
 #![expect(non_snake_case, reason = "rows have the driver's names")]
 
@@ -19,7 +21,7 @@ use driver_api::wire::request;
 
 use super::accounts::Made;
 use super::call::{Call, CallError};
-use super::context::Context;
+use super::context::{Context, Owner};
 use super::memory::{MEMORY_ARRAY, MEMORY_HOST, no_copy};
 use super::session::Session;
 use crate::driver::cuda;
@@ -61,6 +63,14 @@ impl Array {
         match self.handle {
             Handle::Mipmapped(handle) => Ok(handle),
             Handle::Plain(_) => Err(CUresult::INVALID_HANDLE),
+        }
+    }
+
+    /// Whose memory it is.
+    pub(crate) fn owner(&self) -> Owner {
+        Owner {
+            device: self.device,
+            context: Some(self.context),
         }
     }
 
@@ -196,12 +206,18 @@ fn wipe(call: &Call<'_>, context: &Context, array: &Array) -> Result<(), CUresul
         // Parts of a row keep its elements whole: elements are powers of two.
         let width = row.min(WIPE_BYTES);
         let height = (WIPE_BYTES / width).min(rows);
-        for slice in 0..slices {
+        let depth = match height == rows {
+            true => (WIPE_BYTES / (width * rows)).clamp(1, slices),
+            false => 1,
+        };
+        for slice in (0..slices).step_by(depth as usize) {
             for first in (0..rows).step_by(height as usize) {
                 for x in (0..row).step_by(width as usize) {
                     let copy = CUDA_MEMCPY3D {
                         src_memory_type: MEMORY_HOST,
                         src_host: zeros.as_ptr().cast(),
+                        src_pitch: width as usize,
+                        src_height: height as usize,
                         dst_memory_type: MEMORY_ARRAY,
                         dst_array: handle,
                         dst_x_in_bytes: x as usize,
@@ -209,7 +225,7 @@ fn wipe(call: &Call<'_>, context: &Context, array: &Array) -> Result<(), CUresul
                         dst_z: slice as usize,
                         width_in_bytes: width.min(row - x) as usize,
                         height: height.min(rows - first) as usize,
-                        depth: 1,
+                        depth: depth.min(slices - slice) as usize,
                         ..no_copy()
                     };
                     cuda!(driver, cuMemcpy3DAsync_v2(&copy, stream))?;

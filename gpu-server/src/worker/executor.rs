@@ -727,7 +727,7 @@ fn tell_who_waits(session: &Session, record: &CallRecord, body: &[u8], error: CU
 /// Whether an unbounded call only begins here: the poller or the janitor ends it, and no executor waits.
 fn ends_elsewhere(call_number: u16, body: &[u8]) -> bool {
     match call_number {
-        number::gpurunMemoryUnmap => true,
+        number::gpurunMemoryUnmap | number::gpurunReadVolume => true,
         number::gpurunCopyFromDevice => decode_with_rest::<request::GpurunCopyFromDevice>(body)
             .is_ok_and(|(request, _)| request.transfer() == 0),
         _ => false,

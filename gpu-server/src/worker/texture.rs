@@ -2,7 +2,7 @@
 //!
 //! *What:* an [`Object`] is the driver's, by the client's number. Kernels get its value as a parameter, so the client is told the driver's own; but it names the object by
 //! its number, and no value of the client's is passed to the driver. *Rules:* what an object reads is an array of the session's, of the current context, or
-//! memory of its ranges; descriptions are made anew from what was understood of the client's.
+//! memory of its ranges; descriptions are made anew from what was understood of the client's. Surfaces are of arrays, and only arrays have views.
 //!
 //! # Safety
 //! Handles and values come from the driver through this module and its neighbours; descriptions and out parameters are locals.
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use driver_api::Driver;
 use driver_api::abi::CUDA_RESOURCE_DESC;
 use driver_api::result::CUresult;
-use driver_api::texture::{Object as Described, check_texture, resource};
+use driver_api::texture::{Object as Described, check_texture, check_view, resource};
 use driver_api::wire::{reply, request};
 use zerocopy::FromBytes;
 
@@ -47,6 +47,10 @@ fn resource_of(call: &Call<'_>, object: &Described) -> Result<CUDA_RESOURCE_DESC
         kind,
         ..CUDA_RESOURCE_DESC::default()
     };
+    if object.is_surface.get() != 0 && kind != resource::ARRAY {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let view = object.view()?;
     let rows = object.rows();
     let words = &mut description.words;
     match kind {
@@ -55,12 +59,15 @@ fn resource_of(call: &Call<'_>, object: &Described) -> Result<CUDA_RESOURCE_DESC
             if array.context != call.context()?.serial {
                 return Err(CUresult::INVALID_HANDLE);
             }
+            if let Some(view) = view {
+                check_view(&view, &array.level(0)?.1)?;
+            }
             words[0] = match kind {
                 resource::ARRAY => array.level(object.level.get())?.0.0 as u64,
                 _ => array.mipmapped()?.0 as u64,
             };
         }
-        resource::LINEAR | resource::PITCHED => {
+        resource::LINEAR | resource::PITCHED if view.is_none() => {
             let span = rows.span()?;
             call.session.memory.check(rows.address, span)?;
             words[0] = rows.address;
@@ -83,7 +90,7 @@ fn make(driver: &Driver, object: &Described, from: &CUDA_RESOURCE_DESC) -> Resul
     }
     let texture = object.texture();
     check_texture(&texture)?;
-    let view = object.view();
+    let view = object.view()?;
     let view = view.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
     cuda!(driver, cuTexObjectCreate(&mut value, from, &texture, view))?;
     Ok(value)

@@ -189,16 +189,17 @@ pub(crate) fn between(
     if to.device == device && from.device == device {
         return Ok(None);
     }
-    let contexts = call.session.contexts.all();
-    // Memory that belongs to no context is copied in any of its device's.
-    let of = |owner: Owner| {
-        let is_its = |context: &&Arc<Context>| match owner.context {
-            Some(serial) => context.serial == serial,
-            None => context.device == owner.device && context.is_alive(),
-        };
-        contexts.iter().find(is_its).map(|context| context.handle)
+    Ok(context_of(call, to).zip(context_of(call, from)))
+}
+
+/// The context in which an owner's memory is copied: of what belongs to none, any of its device's.
+pub(crate) fn context_of(call: &Call<'_>, owner: Owner) -> Option<CUcontext> {
+    let is_its = |context: &&Arc<Context>| match owner.context {
+        Some(serial) => context.serial == serial,
+        None => context.device == owner.device && context.is_alive(),
     };
-    Ok(of(to).zip(of(from)))
+    let contexts = call.session.contexts.all();
+    contexts.iter().find(is_its).map(|context| context.handle)
 }
 
 /// Whose memory a range is.

@@ -1,7 +1,7 @@
 //! Copies of boxes from and to arrays.
 //!
 //! *Rules:* one end is an array; the box lies inside the arrays' shapes and the session's memory; what travels is as long as the box says. Larger boxes are cut
-//! by the client.
+//! by the client. An array of another context, or memory of another device, is copied as between contexts, in the stream of the call.
 //!
 //! *Cost:* as the copies of lines in [`memory`](super); a box from or to the host is one driver call.
 //!
@@ -11,7 +11,8 @@
 #![expect(unsafe_code, reason = "calls the driver")]
 #![expect(non_snake_case, reason = "rows have the driver's names")]
 
-use driver_api::abi::{CUDA_MEMCPY3D, CUarray};
+use driver_api::Driver;
+use driver_api::abi::{CUDA_MEMCPY3D, CUDA_MEMCPY3D_PEER, CUarray, CUcontext, CUstream};
 use driver_api::result::CUresult;
 use driver_api::volume::{self, End, Volume};
 use driver_api::wire::request;
@@ -22,6 +23,7 @@ use super::{keep, run_if_large};
 use crate::driver::cuda;
 use crate::worker::array::array_of;
 use crate::worker::call::{Call, CallError};
+use crate::worker::context::{Owner, context_of};
 use crate::worker::point::{Action, Delivery};
 use crate::worker::staging::BUFFER_BYTES;
 
@@ -65,10 +67,29 @@ pub(crate) fn no_copy() -> CUDA_MEMCPY3D {
 struct Described {
     copy: CUDA_MEMCPY3D,
     bytes: u64,
+    /// To which context and from which, if an end is not of the stream's.
+    between: Option<(CUcontext, CUcontext)>,
+}
+
+impl Described {
+    /// Puts it into a stream of the current context.
+    fn issue(&self, driver: &Driver, stream: CUstream) -> Result<(), CUresult> {
+        let Some((to, from)) = self.between else {
+            return cuda!(driver, cuMemcpy3DAsync_v2(&self.copy, stream));
+        };
+        let copy = CUDA_MEMCPY3D_PEER(CUDA_MEMCPY3D {
+            reserved0: core::ptr::without_provenance_mut(from.0),
+            reserved1: core::ptr::without_provenance_mut(to.0),
+            ..self.copy
+        });
+        cuda!(driver, cuMemcpy3DPeerAsync(&copy, stream))
+    }
 }
 
 /// One end, checked: its memory type, address, array, origin, pitch and rows.
 struct Checked {
+    /// Whose it is, if it is not reached from the stream's context.
+    elsewhere: Option<Owner>,
     kind: u32,
     address: u64,
     handle: CUarray,
@@ -78,7 +99,9 @@ struct Checked {
 }
 
 fn check(call: &Call<'_>, end: &End, size: [u64; 3]) -> Result<Checked, CallError> {
+    let here = call.context()?;
     let mut checked = Checked {
+        elsewhere: None,
         kind: MEMORY_HOST,
         address: 0,
         handle: CUarray(0),
@@ -91,6 +114,8 @@ fn check(call: &Call<'_>, end: &End, size: [u64; 3]) -> Result<Checked, CallErro
         volume::LINEAR => {
             let span = end.span(size).ok_or(CUresult::INVALID_VALUE)?;
             call.session.memory.check(end.address.get(), span)?;
+            let owner = call.session.memory.owner_of(end.address.get());
+            checked.elsewhere = owner.filter(|owner| owner.device != here.device);
             checked.kind = MEMORY_DEVICE;
             checked.address = end.address.get();
             // Of one row, or one slice, the distance to the next does not matter.
@@ -99,14 +124,12 @@ fn check(call: &Call<'_>, end: &End, size: [u64; 3]) -> Result<Checked, CallErro
         }
         volume::ARRAY => {
             let array = array_of(call, end.array.get())?;
-            if array.context != call.context()?.serial {
-                return Err(CUresult::INVALID_HANDLE.into());
-            }
             let (handle, shape) = array.level(end.level.get())?;
             let origin = end.origin.map(|origin| origin.get());
             if !shape.holds(origin, size) {
                 return Err(CUresult::INVALID_VALUE.into());
             }
+            checked.elsewhere = Some(array.owner()).filter(|_| array.context != here.serial);
             checked.kind = MEMORY_ARRAY;
             checked.handle = handle;
             checked.origin = origin.map(|origin| origin as usize);
@@ -148,7 +171,23 @@ fn describe(call: &Call<'_>, volume: &Volume) -> Result<Described, CallError> {
         depth: size[2] as usize,
         ..no_copy()
     };
-    Ok(Described { copy, bytes })
+    let between = match (to.elsewhere, from.elsewhere) {
+        (None, None) => None,
+        ends => Some((context_for(call, ends.0)?, context_for(call, ends.1)?)),
+    };
+    Ok(Described {
+        copy,
+        bytes,
+        between,
+    })
+}
+
+/// The context of an end of a copy between contexts.
+fn context_for(call: &Call<'_>, elsewhere: Option<Owner>) -> Result<CUcontext, CUresult> {
+    match elsewhere {
+        Some(owner) => context_of(call, owner).ok_or(CUresult::INVALID_CONTEXT),
+        None => Ok(call.context()?.handle()),
+    }
 }
 
 fn parse(rest: &[u8]) -> Result<(Volume, &[u8]), CallError> {
@@ -176,10 +215,10 @@ pub(crate) fn gpurunCopyVolume(
     if travels {
         described.copy.src_host = bytes.as_ptr().cast();
     }
-    let (copy, handle) = (described.copy, stream.handle);
+    let handle = stream.handle;
     let on_device = if travels { 0 } else { described.bytes };
     run_if_large(call, &stream, on_device, |driver| {
-        cuda!(driver, cuMemcpy3DAsync_v2(&copy, handle))
+        described.issue(driver, handle)
     })?;
     Ok(())
 }
@@ -212,8 +251,7 @@ pub(crate) fn gpurunReadVolume(
     let context = call.context()?;
     let buffer = context.staging.take(call.driver())?;
     described.copy.dst_host = buffer.address().cast();
-    let copy = described.copy;
-    cuda!(call.driver(), cuMemcpy3DAsync_v2(&copy, stream.handle))?;
+    described.issue(call.driver(), stream.handle)?;
     let answer = Action::Reply {
         call: call.number,
         buffer,
@@ -237,9 +275,8 @@ pub(crate) fn gpurunFetchVolume(
     let (session, context) = (call.session, call.context()?);
     let buffer = context.staging.take(session.driver)?;
     described.copy.dst_host = buffer.address().cast();
-    let copy = described.copy;
     stream.touch();
-    cuda!(session.driver, cuMemcpy3DAsync_v2(&copy, stream.handle))?;
+    described.issue(session.driver, stream.handle)?;
     let delivery = Delivery {
         transfer: request.transfer(),
         offset: 0,

@@ -111,9 +111,11 @@ impl Access {
             _ if is_inside => {}
             Bounds::Zero => return Ok(None),
             Bounds::Trap => return Err((FaultKind::IllegalAddress, "outside of a surface", None)),
+            // Wider than a row: there is no nearest place.
+            Bounds::Clamp if last[0] < 0 => return Ok(None),
             Bounds::Clamp => {
                 [x, y, z] = [
-                    x.min(last[0]).max(0),
+                    x.clamp(0, last[0]),
                     y.min(last[1]).max(0),
                     z.min(last[2]).max(0),
                 ];
@@ -192,5 +194,30 @@ impl Reduction {
             Self::And => value & operand,
             Self::Or => value | operand,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::descriptor::Resource;
+    use super::*;
+
+    #[test]
+    fn an_access_wider_than_a_row_touches_nothing() {
+        let mut row = Descriptor::new(0, Resource::Array);
+        (row.base, row.size, row.format) = (4096, [3, 1, 0], 0x20);
+        let access = |bounds, count| Access {
+            geometry: Geometry::Plane,
+            bounds,
+            act: Act::Store,
+            bytes: 4,
+            count,
+        };
+        let at = |bounds, count, x| access(bounds, count).address(&row, [x, 0, 0, 0]);
+        assert!(matches!(at(Bounds::Clamp, 1, 400), Ok(Some(4104))));
+        assert!(matches!(at(Bounds::Clamp, 1, -4), Ok(Some(4096))));
+        assert!(matches!(at(Bounds::Clamp, 4, 0), Ok(None)));
+        assert!(matches!(at(Bounds::Zero, 4, 0), Ok(None)));
+        assert!(at(Bounds::Trap, 4, 0).is_err());
     }
 }
