@@ -149,6 +149,13 @@ static void managed_between() {
     for (unsigned i = 0; i < 256; i++) REQUIRE(words[i] == (i == 7 ? 70 : i) * 2 + 5);
     OK("cuMemsetD32_v2", managed, 9u, (size_t)256);
     REQUIRE(words[0] == 9 && words[255] == 9);
+    // A free does not spoil a capture that allows it.
+    CUgraph graph = nullptr;
+    OK("cuMemAlloc_v2", &apart, sizeof values);
+    OK("cuStreamBeginCapture_v2", stream, CU_STREAM_CAPTURE_MODE_RELAXED);
+    OK("cuMemFree_v2", apart);
+    OK("cuStreamEndCapture", stream, &graph);
+    OK("cuGraphDestroy", graph);
     OK("cuMemFree_v2", managed);
 }
 

@@ -900,7 +900,7 @@ pub(crate) unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
         // A driver's free waits for the device. What of that a program can see without asking is what has landed in its memory, and what kernels have
         // written where it is mapped or managed.
         if memory.mapped.is_any() {
-            stream::synchronise_context(session, &context)?;
+            stream::wait_for_context(session, &context)?;
         }
         host::wait_for_landings(session, &memory.host.landing_anywhere())
     })())

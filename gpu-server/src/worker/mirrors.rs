@@ -90,14 +90,21 @@ impl Mirrors {
     }
 
     /// Device memory is compared once: what was known of it before is forgotten, as of a module that has gone.
-    fn insert_device(&self, address: u64, mirrored: Mirrored) {
+    ///
+    /// # Errors
+    /// Some of it is pages of ours, which are no device's.
+    fn insert_device(&self, address: u64, mirrored: Mirrored) -> Result<(), CUresult> {
         let end = address + mirrored.bytes;
         let mut ranges = lock(&self.ranges);
-        ranges.retain(|start, range| {
-            let is_apart = *start >= end || start + range.bytes <= address;
-            is_apart || range.kind == Kind::Pages
-        });
+        let is_apart =
+            |start: u64, range: &Mirrored| start >= end || start + range.bytes <= address;
+        let mut others = ranges.iter().filter(|(_, range)| range.kind == Kind::Pages);
+        if !others.all(|(start, range)| is_apart(*start, range)) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        ranges.retain(|start, range| is_apart(*start, range));
         ranges.insert(address, mirrored);
+        Ok(())
     }
 
     /// A context is gone, and its memory.
@@ -378,7 +385,7 @@ pub(crate) fn gpurunManage(
         kind,
         bytes,
     };
-    call.session.mirrors.insert_device(address, mirrored);
+    call.session.mirrors.insert_device(address, mirrored)?;
     Ok(())
 }
 
@@ -390,14 +397,17 @@ pub(crate) fn gpurunHostUnmap(
     let address = request.address();
     let session = call.session;
     let gone = lock(&session.mirrors.ranges).remove(&address);
-    let Mirrored { mirror, kind, .. } = gone.ok_or(CUresult::INVALID_VALUE)?;
-    if kind == Kind::Pages {
+    let gone = gone.ok_or(CUresult::INVALID_VALUE)?;
+    if gone.kind == Kind::Pages {
         session.memory.forget_host(address);
         let pages = std::ptr::with_exposed_provenance_mut::<c_void>(address as usize);
-        // Pages that the driver does not let go of stay mapped.
-        cuda!(call.driver(), cuMemHostUnregister(pages))?;
+        if let Err(error) = cuda!(call.driver(), cuMemHostUnregister(pages)) {
+            // Pages that the driver does not let go of stay mapped, and counted.
+            session.mirrors.insert(address, gone);
+            return Err(error.into());
+        }
         // SAFETY: mapped by `map_pages`; neither the driver nor a mirror knows them any more.
-        let _ = unsafe { munmap(pages, mirror.bytes()) };
+        let _ = unsafe { munmap(pages, gone.mirror.bytes()) };
     }
     Ok(())
 }
