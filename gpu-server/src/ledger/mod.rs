@@ -13,7 +13,7 @@
 //! - Memory that is given back but still in use by streams is *leaving*: who finds no room is told so and asks again.
 //! - Memory that a program holds without using it is *idle credit*: who finds no room calls for it ([`Seat::want`]), every worker of the
 //!   lease asks its program, and says when that has answered.
-//! - Memory that workers share is charged to the one that has made it, and when that is gone to one that still has it ([`Seat::take_over`]).
+//! - Memory that workers share is charged to the one that has made it, and when that is gone to each that still has it ([`Seat::take_over`]).
 //! - Nothing read from the memory is trusted to be in range, and the limits are not read from it after it was opened.
 //!
 //! ```text

@@ -13,7 +13,7 @@
 //! What is shared is a mapping of a context's ([`Shareable::Mapped`]) or the program's own physical memory ([`Shareable::Physical`]).
 //!
 //! *Rules:* only memory of the session's own is exported, and only by its key; whole handles, so that what is lent is what was charged. It is
-//! charged once: to the lender, as long as it is there, also after it was freed; afterwards to who has it ([`tend`]).
+//! charged to the lender, as long as it is there, also after it was freed; afterwards to each session that has it ([`tend`]): more than there is, never less.
 //!
 //! # Safety
 //! Handles come from the driver through this module, descriptors are open for as long as the call that gets their number, out parameters are locals.
