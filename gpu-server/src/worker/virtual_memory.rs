@@ -77,17 +77,23 @@ fn physical_of(call: &Call<'_>, id: u32) -> Result<Arc<Physical>, CUresult> {
     physical.ok_or(CUresult::INVALID_HANDLE)
 }
 
+/// Whether there may be such memory by this number.
+fn check_new(call: &Call<'_>, id: u32, device: CUdevice, size: u64) -> Result<(), CUresult> {
+    call.session.devices.check(device)?;
+    call.session.physical.check_free(id)?;
+    match size > 0 && size.is_multiple_of(CHUNK_BYTES) {
+        true => Ok(()),
+        false => Err(CUresult::INVALID_VALUE),
+    }
+}
+
 /// Physical memory of a device.
 pub(crate) fn gpurunPhysicalCreate(
     call: &mut Call<'_>,
     request: &request::GpurunPhysicalCreate,
 ) -> Result<(), CallError> {
     let (id, device, size) = (request.physical(), request.device(), request.size());
-    call.session.devices.check(device)?;
-    call.session.physical.check_free(id)?;
-    if size == 0 || !size.is_multiple_of(CHUNK_BYTES) {
-        return Err(CUresult::INVALID_VALUE.into());
-    }
+    check_new(call, id, device, size)?;
     let (driver, accounts) = (call.driver(), &call.session.memory.accounts);
     let thread = call.record.thread;
     let taken = accounts.take(device, Made::Exact(size), thread)?;
@@ -184,11 +190,7 @@ pub(crate) fn gpurunPhysicalImport(
     request: &request::GpurunPhysicalImport,
 ) -> Result<(), CallError> {
     let (id, device, size) = (request.physical(), request.device(), request.size());
-    call.session.devices.check(device)?;
-    call.session.physical.check_free(id)?;
-    if size == 0 || !size.is_multiple_of(CHUNK_BYTES) {
-        return Err(CUresult::INVALID_VALUE.into());
-    }
+    check_new(call, id, device, size)?;
     let from = (request.lender(), [request.key_low(), request.key_high()]);
     let handle = ipc::import_physical(call, id, (size, device), from)?;
     let physical = Arc::new(Physical::new(handle, (size, device), Origin::Borrowed));
