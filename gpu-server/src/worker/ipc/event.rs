@@ -202,8 +202,11 @@ impl SharedEvent {
         last
     }
 
-    /// One record more, by this session: its number. Nothing while too many are open.
-    fn record(&self) -> Option<u64> {
+    /// One record more, by this session: its number.
+    ///
+    /// # Errors
+    /// `NOT_READY` while too many are open, which may be asked again; `UNKNOWN` once others have written what nobody counts to.
+    fn record(&self) -> Result<u64, CUresult> {
         let who = match &self.side {
             Side::Lender(_) => 0,
             Side::Borrower { who, .. } => *who,
@@ -212,8 +215,11 @@ impl SharedEvent {
             let last = self.note_last();
             let number = (last >> WHO_BITS) + 1;
             let before = number.saturating_sub(MAX_OPEN as u64);
-            if number >= 1 << (64 - WHO_BITS) || !self.has_reached(before) {
-                return None;
+            if number >= 1 << (64 - WHO_BITS) {
+                return Err(CUresult::UNKNOWN);
+            }
+            if !self.has_reached(before) {
+                return Err(CUresult::NOT_READY);
             }
             let word = number << WHO_BITS | who;
             let put = self
@@ -221,7 +227,7 @@ impl SharedEvent {
                 .last
                 .compare_exchange(last, word, SeqCst, SeqCst);
             if put.is_ok() {
-                return Some(number);
+                return Ok(number);
             }
         }
     }
@@ -400,7 +406,7 @@ pub(crate) fn gpurunIpcEventInStream(
 fn record(call: &Call<'_>, event: Arc<SharedEvent>, stream: u32) -> Result<(), CUresult> {
     let stream = call.stream(stream)?;
     let context = Arc::clone(call.context()?);
-    let number = event.record().ok_or(CUresult::NOT_READY)?;
+    let number = event.record()?;
     let record = Record { event, number };
     let put = stream.point(call.session, &context, Action::Recorded { _record: record });
     // A record that could not be put is dropped, and so reached.
@@ -515,7 +521,7 @@ mod tests {
             drop(record);
             waiting.join().expect("woken");
         });
-        assert_eq!(event.record(), Some(2));
+        assert_eq!(event.record(), Ok(2));
         assert!(!other.has_reached(2));
         drop(event);
         assert!(other.has_reached(2), "nobody is left who could reach it");
@@ -550,14 +556,18 @@ mod tests {
     fn no_record_takes_the_place_of_one_that_is_open() {
         let event = event();
         for number in 1..MAX_OPEN as u64 {
-            assert_eq!(event.record(), Some(number));
+            assert_eq!(event.record(), Ok(number));
         }
-        assert_eq!(event.record(), Some(MAX_OPEN as u64));
-        assert_eq!(event.record(), None);
+        assert_eq!(event.record(), Ok(MAX_OPEN as u64));
+        assert_eq!(event.record(), Err(CUresult::NOT_READY));
         event.reach(1);
-        assert_eq!(event.record(), Some(MAX_OPEN as u64 + 1));
+        assert_eq!(event.record(), Ok(MAX_OPEN as u64 + 1));
         event.page().last.store(u64::MAX, SeqCst);
-        assert_eq!(event.record(), None, "whatever others have written there");
+        assert_eq!(
+            event.record(),
+            Err(CUresult::UNKNOWN),
+            "whatever others have written there"
+        );
     }
 
     #[test]
