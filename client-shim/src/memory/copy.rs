@@ -259,10 +259,8 @@ impl Copy<'_> {
     /// A synchronous copy from or to memory that the program shares with the device is done when it returns.
     pub(super) fn wait_where_seen(&self, ends: [(u64, u64); 2]) -> Result<(), CUresult> {
         let mapped = &self.session.objects.memory.mapped;
-        let is_seen = ends
-            .iter()
-            .any(|(first, length)| mapped.holds(*first, *length));
-        match self.when == When::Now && is_seen {
+        let is_seen = |(first, length): &(u64, u64)| mapped.holds(*first, *length);
+        match self.when == When::Now && ends.iter().any(is_seen) {
             true => self.stream.synchronise(self.session),
             false => Ok(()),
         }

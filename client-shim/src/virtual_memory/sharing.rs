@@ -32,7 +32,7 @@ use driver_api::abi::{
 };
 use driver_api::wire::request::{GpurunPhysicalExport, GpurunPhysicalImport};
 use rustix::fs::{FlockOperation, MemfdFlags, Mode, OFlags, SealFlags};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::{
     NO_CONTEXT, ON_DEVICE, PINNED, POSIX_DESCRIPTOR, Physical, Uses, handle_of, physical_of,
@@ -77,16 +77,6 @@ impl Token {
         match read == Ok(size_of::<Self>()) && token.magic == MAGIC && is_whole {
             true => Ok(token),
             false => Err(CUresult::INVALID_VALUE),
-        }
-    }
-
-    fn new_zeroed() -> Self {
-        Self {
-            magic: [0; 8],
-            lender: 0,
-            key: [0; 2],
-            size: 0,
-            device: [0; 16],
         }
     }
 }
