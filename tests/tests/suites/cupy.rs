@@ -1,11 +1,10 @@
-//! Tests that other projects wrote for their own use: directly on the software GPU and at a distance.
-//!
-//! What fails has to be in a list, with its reason, and what is in the list has to fail: [`gpurun_suites.py`](../suites/gpurun_suites.py).
-//! Needs `scripts/suites`, which fetches the tests from PyPI.
+//! CuPy's own tests, of its source package. What is expected to fail is compared by a plugin of pytest, `cupy_plugin.py`.
 
 use std::process::Command;
 
-use tests::{Server, Transport, Way, repository, run};
+use tests::{Server, Transport, Way, run};
+
+use super::{cupy_cache, fetched, own, python};
 
 /// What of CuPy's tests is run, in their folder.
 const CUPY: [&str; 11] = [
@@ -26,21 +25,16 @@ const CUPY: [&str; 11] = [
 const LEAST_PASSED: u32 = 190;
 
 fn cupy(way: &Way) -> Command {
-    let suites = repository().join("target/suites");
-    let python = repository().join("target/venvs/arrays/bin/python");
-    assert!(suites.join("stamp").exists(), "run scripts/suites");
-    let mut command = way.command(&python);
-    let ours = repository().join("tests/suites");
-    let paths = [suites.join("runner"), ours.clone()];
-    let paths = std::env::join_paths(paths).expect("folders without colons");
+    let mut command = way.command(&python());
+    let paths = std::env::join_paths([fetched("runner"), own("")]).expect("folders without colons");
     let is_direct = matches!(way, Way::Direct);
     command
-        .current_dir(suites.join("cupy"))
+        .current_dir(fetched("cupy"))
         .args([
             "-m",
             "pytest",
             "-p",
-            "gpurun_suites",
+            "cupy_plugin",
             "-p",
             "no:cacheprovider",
         ])
@@ -49,16 +43,13 @@ fn cupy(way: &Way) -> Command {
         .args(CUPY.map(|tests| format!("tests/cupy_tests/{tests}")))
         .env("PYTHONPATH", paths)
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env("GPURUN_SUITE_EXPECTED", ours.join("cupy.expected"))
+        .env("GPURUN_SUITE_EXPECTED", own("cupy.expected"))
         .env(
             "GPURUN_SUITE_WAY",
             if is_direct { "direct" } else { "distant" },
         )
         .env("CUPY_COMPILE_WITH_PTX", "1")
-        .env(
-            "CUPY_CACHE_DIR",
-            repository().join("target/venvs/caches/cupy"),
-        );
+        .env("CUPY_CACHE_DIR", cupy_cache());
     command
 }
 

@@ -1,12 +1,10 @@
-//! Test suites that nobody here wrote, from PyPI, on the software GPU directly and at a distance.
-//!
-//! *What:* numba-cuda's own tests, which its wheel holds. *Rules:* every failure stands in `tests/clients/suites/numba_cuda.expected` with its reason, and
-//! what stands there fails. Needs `scripts/clients arrays suites`.
+//! numba-cuda's own tests, which its wheel holds.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use tests::{Server, Transport, Way, repository, run};
+use tests::{Server, Transport, Way, run};
+
+use super::{cupy_cache, fetched, own, python};
 
 /// So many of the chosen modules end in time also on a busy machine.
 const IN_ONE_PROCESS: usize = 14;
@@ -14,13 +12,9 @@ const IN_ONE_PROCESS: usize = 14;
 /// How each test has ended: `passed`, `skipped`, or `failed` with what it said.
 type Results = BTreeMap<String, String>;
 
-fn file(name: &str) -> PathBuf {
-    repository().join("tests/clients/suites").join(name)
-}
-
 /// Two columns of a file, with empty lines and comments left out.
 fn columns(name: &str) -> Vec<(String, String)> {
-    let text = std::fs::read_to_string(file(name)).expect("a list");
+    let text = std::fs::read_to_string(own(name)).expect("a list");
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let columns = lines.filter_map(|line| line.split_once(' '));
     columns
@@ -30,22 +24,17 @@ fn columns(name: &str) -> Vec<(String, String)> {
 
 /// Runs modules of the suite in one process.
 fn results_of(way: &Way, modules: &[&str]) -> Results {
-    let venvs = repository().join("target/venvs");
-    let (python, suites) = (venvs.join("arrays/bin/python"), venvs.join("suites"));
-    assert!(
-        python.exists() && suites.exists(),
-        "run scripts/clients arrays suites"
-    );
     let results = tempfile::NamedTempFile::new().expect("a file");
-    let mut command = way.command(&python);
-    let path = std::env::join_paths([file("site"), suites]).expect("folders without colons");
+    let mut command = way.command(&python());
+    let path =
+        std::env::join_paths([own("site"), fetched("numba-cuda")]).expect("folders without colons");
     command
-        .arg(file("run_numba_cuda.py"))
+        .arg(own("run_numba_cuda.py"))
         .arg(results.path())
         .args(modules)
         .env("PYTHONPATH", path)
         .env("CUPY_COMPILE_WITH_PTX", "1")
-        .env("CUPY_CACHE_DIR", venvs.join("caches/cupy"));
+        .env("CUPY_CACHE_DIR", cupy_cache());
     let outcome = run(command);
     let text = std::fs::read_to_string(results.path()).expect("results");
     assert!(
@@ -140,7 +129,7 @@ fn modules_of(kind: &str) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "needs scripts/clients"]
+#[ignore = "needs scripts/suites"]
 fn numba_cuda_chosen() {
     let server = Server::start(Transport::Tcp);
     let modules = modules_of("chosen");
@@ -151,7 +140,7 @@ fn numba_cuda_chosen() {
 }
 
 #[test]
-#[ignore = "needs scripts/clients, and many minutes"]
+#[ignore = "needs scripts/suites, and many minutes"]
 fn numba_cuda_others() {
     let server = Server::start(Transport::Unix);
     for module in modules_of("other") {

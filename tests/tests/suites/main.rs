@@ -1,0 +1,32 @@
+//! Tests that other projects wrote for their own use, on the software GPU directly and at a distance.
+//!
+//! *Rules:* what fails stands in a list of `tests/suites`, with its reason, and what stands there fails. Needs `scripts/suites`, which fetches them from PyPI.
+
+mod cupy;
+mod numba_cuda;
+
+use std::path::PathBuf;
+
+use tests::repository;
+
+/// A file of ours about the suites.
+fn own(name: &str) -> PathBuf {
+    repository().join("tests/suites").join(name)
+}
+
+/// A folder that `scripts/suites` has made.
+fn fetched(name: &str) -> PathBuf {
+    let suites = repository().join("target/suites");
+    assert!(suites.join("stamp").exists(), "run scripts/suites");
+    suites.join(name)
+}
+
+/// The interpreter with the packages that they test.
+fn python() -> PathBuf {
+    repository().join("target/venvs/arrays/bin/python")
+}
+
+/// Where CuPy keeps what it has compiled.
+fn cupy_cache() -> PathBuf {
+    repository().join("target/venvs/caches/cupy")
+}
