@@ -12,7 +12,7 @@
 mod peer;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use driver_api::Driver;
@@ -106,7 +106,7 @@ pub(crate) struct Context {
     is_alive: AtomicBool,
     /// Code that may print was loaded into it.
     pub(crate) prints: AtomicBool,
-    has_faulted: AtomicBool,
+    fault_told: Once,
 }
 
 static SERIALS: AtomicU64 = AtomicU64::new(1);
@@ -136,7 +136,7 @@ impl Context {
             streams: Mutex::default(),
             is_alive: AtomicBool::new(true),
             prints: AtomicBool::new(false),
-            has_faulted: AtomicBool::new(false),
+            fault_told: Once::new(),
         })
     }
 
@@ -193,9 +193,10 @@ impl Context {
             .collect()
     }
 
-    /// Whether this is the first fault of the context: the client is told once.
-    pub(crate) fn faults_first(&self) -> bool {
-        !self.has_faulted.swap(true, Ordering::AcqRel)
+    /// Tells the client of the context's fault, by the first who finds it. Whoever else has found it waits here: what they send next, a reply or a
+    /// completion with the same error, comes behind, so that the client then knows it of all the context's streams.
+    pub(crate) fn tell_fault_once(&self, tell: impl FnOnce()) {
+        self.fault_told.call_once(tell);
     }
 
     /// An event of the context's pool, for a driver whose streams cannot write; the context is current.

@@ -449,6 +449,9 @@ impl Executor {
             (true, Ok(())) if done.is_deferred => {}
             (true, result) => {
                 let result = result.err().unwrap_or_default();
+                if result.is_sticky() {
+                    self.tell_failure(&done.record, result);
+                }
                 self.session.outbox.reply(done.number, result, &self.reply);
             }
             (false, Ok(())) => {}
@@ -457,7 +460,7 @@ impl Executor {
         self.reply.shrink_to(KEPT_REPLY_BYTES);
     }
 
-    /// A posted call failed: the client hears of it as a fault of the call's context.
+    /// A posted call failed, or the context is lost: the client hears of it as a fault of the call's context.
     fn tell_failure(&self, record: &CallRecord, error: CUresult) {
         let name = row_name(record.number);
         match self.session.contexts.get(record.context) {

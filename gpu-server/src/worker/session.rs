@@ -159,10 +159,14 @@ impl Session {
 
     /// Tells the client that something failed that it does not wait for: its context is lost, or a posted call was refused.
     pub(crate) fn fault(&self, context: &Context, result: CUresult, what: &str) {
-        if result.is_sticky() && !context.faults_first() {
-            tracing::debug!(context = context.id, %result, what, "again");
-            return;
+        if result.is_sticky() {
+            context.tell_fault_once(|| self.send_fault(context, result, what));
+        } else {
+            self.send_fault(context, result, what);
         }
+    }
+
+    fn send_fault(&self, context: &Context, result: CUresult, what: &str) {
         let words = self.words.take(self.driver);
         tracing::error!(context = context.id, %result, what, words, "failed");
         let text = match words.is_empty() {

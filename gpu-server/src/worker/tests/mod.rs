@@ -420,6 +420,28 @@ fn a_fault_of_the_device_reaches_who_waits() {
     assert!(got.contains(&Got::Completion(STREAM, illegal, 4)));
 }
 
+/// The next call of the program may be one that the client answers alone: by then it knows.
+#[test]
+fn a_reply_that_tells_of_a_lost_context_comes_behind_its_fault() {
+    let (mut client, base) = client();
+    let address = map(&mut client, base, CHUNK_BYTES);
+    let fault = function(&mut client, "fault");
+    launch(&mut client, fault, &[0; 12]);
+    let copy = r::GpurunCopyFromDevice::new(address, 4, 0, StreamId(STREAM));
+    let call = client.begin(&copy, &[]);
+    let got = client.until(|got| matches!(got, Got::Reply(number, ..) if *number == call));
+    let lost = CUresult::ILLEGAL_ADDRESS.0;
+    let told = |got: &Got| matches!(got, Got::Fault(1, 700, _));
+    let place = |is_it: &dyn Fn(&Got) -> bool| got.iter().position(is_it);
+    let reply = place(
+        &|got| matches!(got, Got::Reply(number, result, _) if *number == call && *result == lost),
+    );
+    assert!(
+        reply.is_some() && place(&told) < reply && place(&told).is_some(),
+        "{got:?}"
+    );
+}
+
 #[test]
 fn ids_are_not_taken_twice() {
     let (mut client, _) = client();
