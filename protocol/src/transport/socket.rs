@@ -193,7 +193,8 @@ impl Socket {
         Ok(&self.descriptor)
     }
 
-    fn look(&self) -> io::Result<()> {
+    /// An error if the descriptor no longer is this socket's.
+    pub(super) fn look(&self) -> io::Result<()> {
         if Identity::of(&self.descriptor).is_ok_and(|identity| identity == self.identity) {
             return Ok(());
         }

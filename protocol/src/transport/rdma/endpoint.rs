@@ -332,10 +332,6 @@ fn lock<T>(half: &Mutex<T>) -> MutexGuard<'_, T> {
     half.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn failed(error: RdmaError) -> io::Error {
-    io::Error::other(error)
-}
-
 impl RdmaEndpoint {
     pub(super) fn new(
         outgoing: Outgoing,
@@ -376,6 +372,17 @@ impl RdmaEndpoint {
         self.borrowed.numbers()
     }
 
+    /// An error if the program has taken one of the connection's descriptors away.
+    fn look(&self) -> io::Result<()> {
+        self.socket.look()?;
+        self.borrowed.look()
+    }
+
+    /// What the program did to the descriptors is the reason, whatever the library says of it.
+    fn failed(&self, error: RdmaError) -> io::Error {
+        self.look().err().unwrap_or_else(|| io::Error::other(error))
+    }
+
     fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
         lock(&self.outgoing)
     }
@@ -389,18 +396,18 @@ impl RdmaEndpoint {
         match interest {
             Interest::Read => {
                 let mut incoming = self.incoming();
-                incoming.progress().map_err(failed)?;
+                incoming.progress().map_err(|error| self.failed(error))?;
                 let is_ready = incoming.reader.has_more();
                 drop(incoming);
                 // Who waits for an answer learns here that the question has not arrived; whoever sends looks itself.
                 if !is_ready && let Ok(mut outgoing) = self.outgoing.try_lock() {
-                    outgoing.progress().map_err(failed)?;
+                    outgoing.progress().map_err(|error| self.failed(error))?;
                 }
                 Ok(is_ready)
             }
             Interest::Write => {
                 let mut outgoing = self.outgoing();
-                outgoing.progress().map_err(failed)?;
+                outgoing.progress().map_err(|error| self.failed(error))?;
                 Ok(outgoing.has_room())
             }
         }
@@ -413,12 +420,20 @@ impl RdmaEndpoint {
             Interest::Read => {
                 let incoming = self.incoming();
                 incoming.pair.completions().take_events();
-                incoming.pair.completions().arm().map_err(failed)?;
+                incoming
+                    .pair
+                    .completions()
+                    .arm()
+                    .map_err(|error| self.failed(error))?;
             }
             Interest::Write => {
                 let outgoing = self.outgoing();
                 outgoing.pair.completions().take_events();
-                outgoing.pair.completions().arm().map_err(failed)?;
+                outgoing
+                    .pair
+                    .completions()
+                    .arm()
+                    .map_err(|error| self.failed(error))?;
             }
         }
         self.is_ready(interest)
@@ -446,6 +461,7 @@ impl RdmaEndpoint {
             Err(error) => return Err(error.into()),
         }
         if !wanted[1].revents().is_empty() {
+            self.look()?;
             self.is_over.store(true, SeqCst);
         }
         Ok(true)
@@ -478,12 +494,12 @@ impl Endpoint for RdmaEndpoint {
         self.borrowed.check()?;
         let mut outgoing = self.outgoing();
         if outgoing.unsignalled == 0 {
-            outgoing.progress().map_err(failed)?;
+            outgoing.progress().map_err(|error| self.failed(error))?;
         }
-        let mut sent = outgoing.send(pieces).map_err(failed)?;
+        let mut sent = outgoing.send(pieces).map_err(|error| self.failed(error))?;
         if sent == 0 {
-            outgoing.progress().map_err(failed)?;
-            sent = outgoing.send(pieces).map_err(failed)?;
+            outgoing.progress().map_err(|error| self.failed(error))?;
+            sent = outgoing.send(pieces).map_err(|error| self.failed(error))?;
         }
         match sent {
             0 => Err(io::ErrorKind::WouldBlock.into()),
@@ -495,7 +511,7 @@ impl Endpoint for RdmaEndpoint {
         // Looked at before the queue: what the peer sent before it closed its socket is in the queue by then.
         let is_over = self.is_over.load(SeqCst);
         let mut incoming = self.incoming();
-        incoming.progress().map_err(failed)?;
+        incoming.progress().map_err(|error| self.failed(error))?;
         if !incoming.reader.has_more() {
             return match is_over {
                 true => Ok(0),
@@ -508,7 +524,7 @@ impl Endpoint for RdmaEndpoint {
         }
         if incoming.owes_credit() {
             self.borrowed.check()?;
-            incoming.give_back().map_err(failed)?;
+            incoming.give_back().map_err(|error| self.failed(error))?;
         }
         Ok(total)
     }
