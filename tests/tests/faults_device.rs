@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Receiver;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tests::{
@@ -32,7 +32,7 @@ fn fault(way: &Way, variant: &str, kind: &str) -> Command {
     command
 }
 
-/// A program that computes for some seconds and checks what it computes.
+/// A program that computes for some seconds, of which a slow machine has more, and checks what it computes.
 struct Bystander {
     child: Child,
     _lines: Receiver<String>,
@@ -40,10 +40,11 @@ struct Bystander {
 
 impl Bystander {
     /// Starts it and waits for its first result.
-    fn start(server: &Server, seconds: &str) -> Self {
+    fn start(server: &Server, seconds: u64) -> Self {
+        let seconds = patiently(Duration::from_secs(seconds)).as_secs();
         let way = Way::Preload(server.address.clone());
         let mut command = way.command(&program("static13", "long_run"));
-        command.args([seconds, "16"]);
+        command.args([&seconds.to_string(), "16"]);
         let (child, lines) = start(command);
         lines
             .recv_timeout(patiently(LIVENESS_LIMIT))
@@ -88,7 +89,7 @@ fn faults_have_their_codes_directly() {
 fn faults_have_their_codes_at_a_distance_and_harm_nobody_else() {
     let server = Server::start_with(Transport::Tcp, &[BUDGET]);
     let before = server.free_bytes();
-    let bystander = Bystander::start(&server, "4");
+    let bystander = Bystander::start(&server, 4);
     let way = Way::Preload(server.address.clone());
     for variant in ["static13", "dynamic12"] {
         for (kind, words) in KINDS {
@@ -120,7 +121,7 @@ fn out_of_memory_is_an_error_of_who_asks() {
     let variables = [("GPURUN_SOFT_MEMORY", "1GiB")];
     let server = Server::start_with(Transport::Unix, &variables);
     let before = server.free_bytes();
-    let bystander = Bystander::start(&server, "3");
+    let bystander = Bystander::start(&server, 3);
     let way = Way::Preload(server.address.clone());
     for variant in ["static13", "dynamic12"] {
         run(fault(&way, variant, "memory")).assert_passed(variant);
@@ -148,7 +149,7 @@ fn ends_by(signal: Signal) {
     const HELD: u64 = 256 << 20;
     let server = Server::start(Transport::Tcp);
     let before = server.free_bytes();
-    let bystander = Bystander::start(&server, "3");
+    let bystander = Bystander::start(&server, 3);
     let with_bystander = server.free_bytes();
     let way = Way::Preload(server.address.clone());
     let (mut child, lines) = start(fault(&way, "static13", "spin"));
