@@ -133,7 +133,7 @@ fn a_descriptor_that_the_program_took_over_never_gets_our_bytes() {
                 outcome
                     .stderr
                     .contains("the program has closed the connection's descriptor"),
-                "{}",
+                "{one}, {way:?}: {}",
                 outcome.stderr
             );
         }

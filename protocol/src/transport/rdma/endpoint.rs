@@ -489,6 +489,7 @@ impl RdmaEndpoint {
 impl Endpoint for RdmaEndpoint {
     fn send_some(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.is_over.load(SeqCst) {
+            self.look()?;
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         self.borrowed.check()?;
@@ -514,7 +515,7 @@ impl Endpoint for RdmaEndpoint {
         incoming.progress().map_err(|error| self.failed(error))?;
         if !incoming.reader.has_more() {
             return match is_over {
-                true => Ok(0),
+                true => self.look().map(|()| 0),
                 false => Err(io::ErrorKind::WouldBlock.into()),
             };
         }
