@@ -70,11 +70,11 @@ impl Inner {
             .retain(|_, open| now.saturating_duration_since(open.since) < FORGOTTEN);
     }
 
-    /// Tells a borrower.
-    fn answer(&self, open: &Open, found: bool, files: Vec<OwnedFd>) {
+    /// Tells a borrower what its lender said.
+    fn answer(&self, open: &Open, said: Lent, files: Vec<OwnedFd>) {
         let lent = Lent {
             request: open.request,
-            found,
+            ..said
         };
         if let Some(speaker) = self.speakers.get(&open.borrower) {
             // A borrower that does not listen does not wait either: it gives up by itself.
@@ -108,7 +108,7 @@ impl Loans {
         let over = |_: &u64, open: &mut Open| open.borrower == session || open.lender == session;
         let over: Vec<(u64, Open)> = inner.open.extract_if(over).collect();
         for (_, open) in over {
-            inner.answer(&open, false, Vec::new());
+            inner.answer(&open, Lent::default(), Vec::new());
         }
     }
 
@@ -117,7 +117,7 @@ impl Loans {
         let mut inner = self.lock();
         let no = Some(Lent {
             request: borrow.request,
-            found: false,
+            ..Lent::default()
         });
         inner.forget_the_old(Instant::now());
         let waiting = inner.open.values().filter(|open| open.borrower == borrower);
@@ -150,7 +150,7 @@ impl Loans {
         if inner.open.get(&lent.request).is_some_and(is_its)
             && let Some(open) = inner.open.remove(&lent.request)
         {
-            inner.answer(&open, lent.found, files);
+            inner.answer(&open, lent.clone(), files);
         }
     }
 }
@@ -199,6 +199,8 @@ mod tests {
         let lent = Lent {
             request,
             found: true,
+            bytes: 4096,
+            device: vec![9; 16],
         };
         loans.lent(3, &lent, Vec::new());
         assert!(words.get_mut(&2).expect("there").try_recv().is_err());
@@ -208,6 +210,7 @@ mod tests {
             panic!("not answered");
         };
         assert_eq!((answer.request, answer.found), (5, true));
+        assert_eq!((answer.bytes, answer.device), (4096, vec![9; 16]));
         loans.lent(1, &lent, Vec::new());
         assert!(
             words.get_mut(&2).expect("there").try_recv().is_err(),

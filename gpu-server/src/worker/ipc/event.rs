@@ -184,7 +184,10 @@ impl SharedEvent {
         rustix::io::write(&pipe, &who.to_le_bytes())?;
         borrowers.count = who;
         borrowers.present.push(Borrower { who, pipe });
-        Ok(vec![file.into(), reader])
+        Ok(registry::Lent {
+            files: vec![file.into(), reader],
+            what: registry::LentMemory::default(),
+        })
     }
 
     pub(super) fn is_exported_by(&self, key: &[u8]) -> bool {
@@ -364,7 +367,7 @@ pub(crate) fn gpurunIpcEvent(
             }
             let key = [request.key_low(), request.key_high()].map(u64::to_le_bytes);
             let lent = registry::borrow(request.lender(), key.as_flattened());
-            let files = lent.and_then(|files| <[OwnedFd; 2]>::try_from(files).ok());
+            let files = lent.and_then(|lent| <[OwnedFd; 2]>::try_from(lent.files).ok());
             let [file, lender] = files.ok_or(CUresult::INVALID_HANDLE)?;
             let context = call.context()?.serial;
             add(session, id, SharedEvent::borrowed(file, lender, context)?)?;
@@ -500,7 +503,7 @@ mod tests {
     }
 
     fn borrow(event: &SharedEvent) -> SharedEvent {
-        let lent = <[OwnedFd; 2]>::try_from(event.lend().expect("lent")).expect("two");
+        let lent = <[OwnedFd; 2]>::try_from(event.lend().expect("lent").files).expect("two");
         let [file, lender] = lent;
         SharedEvent::borrowed(file, lender, 1).expect("opened")
     }
