@@ -724,10 +724,14 @@ fn tell_who_waits(session: &Session, record: &CallRecord, body: &[u8], error: CU
     }
 }
 
-/// Whether an unbounded call only begins here: the poller or the janitor ends it, and no executor waits.
+/// Whether an unbounded call is bounded after all: it only begins here, the poller or the janitor ends it, and no executor waits; or it looks at no more
+/// than small memory of the host.
 fn ends_elsewhere(call_number: u16, body: &[u8]) -> bool {
     match call_number {
         number::gpurunMemoryUnmap | number::gpurunReadVolume => true,
+        number::gpurunHostPull => {
+            decode::<request::GpurunHostPull>(body).is_ok_and(|request| request.largest() != 0)
+        }
         number::gpurunCopyFromDevice => decode_with_rest::<request::GpurunCopyFromDevice>(body)
             .is_ok_and(|(request, _)| request.transfer() == 0),
         _ => false,

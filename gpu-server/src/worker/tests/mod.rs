@@ -4,6 +4,7 @@ mod client;
 mod fake;
 mod gpu_memory;
 mod hostile;
+mod mirrors;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
