@@ -62,6 +62,10 @@ struct State {
     held_reads: HashSet<u64>,
     /// Those at which a copy waits.
     waiting_reads: HashSet<u64>,
+    /// Where access was given, as often as it was.
+    accesses: Vec<u64>,
+    /// Contexts from whose memory no access is taken away.
+    kept_peers: HashSet<usize>,
 }
 
 static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
@@ -149,6 +153,29 @@ pub(super) fn release(number: u32) {
 /// Whether this address was unmapped or freed.
 pub(super) fn is_unmapped(address: u64) -> bool {
     lock(&STATE).unmapped.contains(&address)
+}
+
+/// How often access to what is mapped at an address was given.
+pub(super) fn accesses(address: u64) -> usize {
+    let state = lock(&STATE);
+    let there = state.accesses.iter().filter(|given| **given == address);
+    there.count()
+}
+
+/// Access to a context's memory is not taken away any more, or again.
+pub(super) fn keep_peer(context: usize, keeps: bool) {
+    let mut state = lock(&STATE);
+    match keeps {
+        true => state.kept_peers.insert(context),
+        false => state.kept_peers.remove(&context),
+    };
+}
+
+unsafe extern "C" fn disable_peer(peer: CUcontext) -> CUresult {
+    match lock(&STATE).kept_peers.contains(&peer.0) {
+        true => CUresult::UNKNOWN,
+        false => CUresult::SUCCESS,
+    }
 }
 
 /// What copies from this device memory say from now on; nothing: they succeed.
@@ -285,11 +312,12 @@ unsafe extern "C" fn map(address: u64, size: usize, _: usize, _: u64, _: u64) ->
 }
 
 unsafe extern "C" fn set_access(
-    _: u64,
+    address: u64,
     _: usize,
     _: *const driver_api::abi::CUmemAccessDesc,
     _: usize,
 ) -> CUresult {
+    lock(&STATE).accesses.push(address);
     CUresult::SUCCESS
 }
 
@@ -541,9 +569,12 @@ pub(super) fn driver(writes: bool) -> &'static Driver {
             | "cuGraphAddMemcpyNode"
             | "cuGraphAddMemsetNode"
             | "cuGraphInstantiateWithFlags" => graph_handle as *const (),
-            "cuGraphDestroy" | "cuGraphExecDestroy" | "cuGraphLaunch" | "cuModuleUnload" => {
-                succeed as *const ()
-            }
+            "cuCtxDisablePeerAccess" => disable_peer as *const (),
+            "cuCtxEnablePeerAccess"
+            | "cuGraphDestroy"
+            | "cuGraphExecDestroy"
+            | "cuGraphLaunch"
+            | "cuModuleUnload" => succeed as *const (),
             _ => return None,
         })
     };

@@ -5,6 +5,7 @@ mod fake;
 mod gpu_memory;
 mod hostile;
 mod mirrors;
+mod peer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
