@@ -219,6 +219,42 @@ mod tests {
     }
 
     #[test]
+    fn who_cannot_be_asked_is_said_at_once_to_have_nothing() {
+        let (loans, words) = with(&[(1, 'a'), (2, 'a'), (3, 'a')]);
+        let is_no = |lent: Option<Lent>| lent.is_some_and(|lent| !lent.found);
+        let long = Borrow {
+            key: vec![7; MAX_KEY_BYTES + 1],
+            ..borrow(1, 1)
+        };
+        assert!(is_no(loans.borrow(2, &long)), "no key is so long");
+        for request in 0..MAX_WORDS as u64 {
+            let borrower = 2 + request % 2;
+            assert!(loans.borrow(borrower, &borrow(request, 1)).is_none());
+        }
+        assert!(is_no(loans.borrow(2, &borrow(99, 1))), "it does not listen");
+        assert_eq!(loans.lock().open.len(), MAX_WORDS);
+        drop(words);
+        assert!(is_no(loans.borrow(1, &borrow(1, 2))), "its task is gone");
+    }
+
+    #[test]
+    fn what_was_asked_by_a_session_that_ended_is_told_to_nobody() {
+        let (loans, mut words) = with(&[(1, 'a'), (2, 'a')]);
+        assert!(loans.borrow(2, &borrow(5, 1)).is_none());
+        loans.leave(2);
+        assert!(loans.lock().open.is_empty());
+        let lent = Lent {
+            request: 1,
+            found: true,
+            ..Lent::default()
+        };
+        loans.lent(1, &lent, Vec::new());
+        assert!(words.get_mut(&2).expect("there").try_recv().is_err());
+        let is_no = |lent: Option<Lent>| lent.is_some_and(|lent| !lent.found);
+        assert!(is_no(loans.borrow(1, &borrow(6, 2))), "it has nothing");
+    }
+
+    #[test]
     fn what_is_never_answered_is_forgotten() {
         let (loans, _words) = with(&[(1, 'a'), (2, 'a')]);
         for request in 0..MAX_OPEN as u64 {

@@ -744,3 +744,19 @@ fn row_name(call_number: u16) -> &'static str {
         .find(|row| row.number == call_number)
         .map_or("?", |row| row.name)
 }
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    #[test]
+    fn pulls_of_small_memory_run_in_order_and_others_on_a_lane() {
+        for (largest, is_bounded) in [(0, false), (4096, true)] {
+            let pull = request::GpurunHostPull::new(largest);
+            let is_in_order = ends_elsewhere(number::gpurunHostPull, pull.as_bytes());
+            assert_eq!(is_in_order, is_bounded);
+        }
+    }
+}

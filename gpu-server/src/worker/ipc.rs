@@ -464,6 +464,11 @@ mod tests {
 
     fn exported(address: u64) -> Shared {
         let shared = Shared::new(1);
+        export_at(&shared, address);
+        shared
+    }
+
+    fn export_at(shared: &Shared, address: u64) {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
         let memory = rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC).expect("a file");
         let export = Export {
@@ -474,7 +479,6 @@ mod tests {
             writer,
         };
         lock(&shared.exports).insert(Shareable::Mapped(address), export);
-        shared
     }
 
     #[test]
@@ -512,6 +516,51 @@ mod tests {
         assert!(!is_broken(&lent.files[1]));
         drop(shared);
         assert!(is_broken(&lent.files[1]));
+    }
+
+    #[test]
+    fn what_is_kept_is_released_with_its_last_borrower() {
+        let driver = crate::worker::tests::fake::driver(true);
+        let memory = Memory::new(1, Vec::new(), Accounts::default());
+        let shared = &memory.shared;
+        export_at(shared, 4096);
+        let lent = shared.lend(&[7; 16]).expect("lent");
+        let kept = shared.end_export(Shareable::Mapped(4096), (1, 2, 0));
+        shared.keep(kept.expect("somebody has it"));
+        tend(driver, &memory);
+        assert_eq!(lock(&shared.kept).len(), 1);
+        drop(lent);
+        tend(driver, &memory);
+        assert!(lock(&shared.kept).is_empty());
+    }
+
+    #[test]
+    fn what_a_lender_leaves_behind_is_charged_to_who_has_it() {
+        let driver = crate::worker::tests::fake::driver(true);
+        let lender = exported(4096);
+        let borrower = Memory::new(2, Vec::new(), Accounts::default());
+        let lent = Borrowed::of(lender.lend(&[7; 16]).expect("lent")).expect("two");
+        let import = Import {
+            size: lent.what.bytes,
+            device: 0,
+            writer: lent.writer,
+            is_charged: false,
+        };
+        let what = Shareable::Mapped(1 << 30);
+        lock(&borrower.shared.imports).insert(what, import);
+        let is_charged = || lock(&borrower.shared.imports)[&what].is_charged;
+        tend(driver, &borrower);
+        assert!(!is_charged(), "its lender is there");
+        drop(lender);
+        tend(driver, &borrower);
+        assert!(is_charged());
+    }
+
+    #[test]
+    fn a_session_borrows_nothing_from_itself() {
+        let shared = Shared::new(7);
+        let refused = shared.borrow(7, [1, 2]).err();
+        assert_eq!(refused, Some(CUresult::INVALID_CONTEXT));
     }
 
     #[test]

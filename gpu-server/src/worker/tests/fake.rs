@@ -524,7 +524,7 @@ extern "C" fn succeed() -> CUresult {
 }
 
 /// The driver's table; without 64-bit writes, streams record events.
-pub(super) fn driver(writes: bool) -> &'static Driver {
+pub(in crate::worker) fn driver(writes: bool) -> &'static Driver {
     let find = move |name: &str| -> Option<*const ()> {
         Some(match name {
             "cuCtxSetCurrent" => set_current as *const (),

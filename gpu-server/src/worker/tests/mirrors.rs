@@ -132,6 +132,26 @@ fn what_was_found_before_an_error_is_told() {
 }
 
 #[test]
+fn a_pull_of_small_memory_is_answered_in_parts() {
+    const BYTES: u64 = 64 << 10;
+    const RANGES: u64 = 80;
+    let (mut client, _) = client();
+    let at = |range: u64| pinned(2) + range * BYTES;
+    for range in 0..RANGES {
+        let map = r::GpurunHostMap::new(at(range), BYTES);
+        client.ask(&map, &[]).expect("mapped");
+    }
+    let [first, last] = [at(0), at(RANGES - 1)];
+    fill(&mut client, first, 1);
+    fill(&mut client, last, 1);
+    assert_eq!(pull(&mut client, BYTES), Ok((vec![first], true)));
+    assert_eq!(pull(&mut client, BYTES), Ok((vec![last], false)));
+    fill(&mut client, first, 2);
+    assert_eq!(pull(&mut client, BYTES - 1), Ok((vec![], false)), "larger");
+    assert_eq!(pull(&mut client, 0), Ok((vec![first], false)));
+}
+
+#[test]
 fn a_pull_of_device_memory_holds_no_other_range() {
     let (mut client, base) = client();
     let [first, _] = managed(&mut client, base);
