@@ -83,6 +83,12 @@ impl Context {
         CUcontext::dress(self.id)
     }
 
+    /// Before it is ended.
+    fn ends(&self, session: &Session) {
+        let shared = &session.objects.memory.mapped;
+        shared.before_end_of(session, self);
+    }
+
     fn ended(&self, session: &Session) {
         self.active.store(false, SeqCst);
         session
@@ -193,6 +199,7 @@ fn release_primary(dev: CUdevice) -> Result<(), CUresult> {
         .unwrap_or_else(PoisonError::into_inner);
     *retained = retained.checked_sub(1).ok_or(CUresult::INVALID_CONTEXT)?;
     if *retained == 0 {
+        primary.ends(session);
         session.post_in(0, |_| GpurunPrimaryRelease::new(dev, primary.id), &[])?;
         primary.ended(session);
     }
@@ -215,6 +222,7 @@ fn reset_primary(dev: CUdevice) -> Result<(), CUresult> {
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     if *retained > 0 {
+        primary.ends(session);
         session.ask_in(0, &GpurunPrimaryReset::new(dev, primary.id), &[])?;
         primary.ended(session);
         *retained = 0;
@@ -324,6 +332,7 @@ fn destroy(handle: CUcontext) -> Result<(), CUresult> {
     if context.primary {
         return Err(CUresult::INVALID_CONTEXT);
     }
+    context.ends(session);
     session.ask_in(0, &GpurunContextDestroy::new(context.id), &[])?;
     context.ended(session);
     session.objects.contexts.remove(context.id);

@@ -15,6 +15,7 @@
 #![expect(unsafe_code, reason = "memory that others write")]
 
 use std::alloc::{Layout, alloc_zeroed};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -99,22 +100,55 @@ impl Mirror {
         most: usize,
         found: &mut Vec<Change>,
     ) -> Option<usize> {
+        let words = self.known.len();
+        // SAFETY: the caller's promise.
+        let next = unsafe { self.collect_part(from..words, most, found) };
+        (next < words).then_some(next)
+    }
+
+    /// [`Mirror::collect`] of some words alone: where to go on, the number of words at the end.
+    ///
+    /// # Safety
+    /// The range is readable memory of this process.
+    pub unsafe fn collect_part(
+        &mut self,
+        part: Range<usize>,
+        most: usize,
+        found: &mut Vec<Change>,
+    ) -> usize {
         let end = found.len() + most;
-        let mut word = from - from % CHANGE_WORDS;
+        let last = part.end.min(self.known.len());
+        let mut word = part.start - part.start % CHANGE_WORDS;
         let start = self.start;
         let read = |index: usize| {
             let word = std::ptr::with_exposed_provenance::<u64>(start + index * WORD);
             // SAFETY: a word of the range, by the caller's promise; volatile, as others write it.
             unsafe { word.read_volatile() }
         };
-        while word < self.known.len() {
-            if found.len() >= end {
-                return Some(word);
-            }
+        while word < last && found.len() < end {
             found.extend(self.look(word, read));
             word += CHANGE_WORDS;
         }
-        None
+        word.min(self.known.len())
+    }
+
+    /// Knows only these bytes from now on, which begin at a whole change of its own. False, and nothing is changed, if they are not of it.
+    pub fn narrow(&mut self, bytes: Range<usize>) -> bool {
+        let offsets = bytes
+            .start
+            .checked_sub(self.start)
+            .zip(bytes.end.checked_sub(self.start));
+        let Some((first, end)) = offsets else {
+            return false;
+        };
+        let is_whole = first.is_multiple_of(CHANGE_BYTES) && end.is_multiple_of(WORD);
+        if !is_whole || first >= end || end > self.bytes() {
+            return false;
+        }
+        self.known.truncate(end / WORD);
+        self.known.drain(..first / WORD);
+        self.start = bytes.start;
+        true
     }
 
     /// Finds what has changed in a copy of the words from this one on, a multiple of eight; both sides are then known to hold it.
@@ -309,6 +343,47 @@ mod tests {
         // SAFETY: memory of `side`.
         assert_eq!(unsafe { mirror.collect(24, 5, &mut found) }, None);
         assert_eq!(found.len(), 8);
+    }
+
+    #[test]
+    fn a_part_is_collected_and_nothing_behind_it() {
+        let (_memory, mut mirror) = side(20);
+        for byte in [0, 64, 159] {
+            put(&mirror, byte, 1);
+        }
+        let mut found = Vec::new();
+        // SAFETY: memory of `side`.
+        assert_eq!(unsafe { mirror.collect_part(0..8, 9, &mut found) }, 8);
+        assert_eq!(found.len(), 1);
+        // SAFETY: memory of `side`.
+        assert_eq!(unsafe { mirror.collect_part(8..99, 9, &mut found) }, 20);
+        assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn what_is_narrowed_keeps_what_is_known() {
+        let (_memory, mut mirror) = side(24);
+        let start = mirror.start();
+        put(&mirror, 70, 7);
+        let mut found = Vec::new();
+        // SAFETY: memory of `side`.
+        assert_eq!(unsafe { mirror.collect(0, 9, &mut found) }, None);
+        for wrong in [
+            start + 8..start + 64,
+            start + 64..start + 64,
+            start + 64..start + 200,
+            start - 64..start + 64,
+        ] {
+            assert!(!mirror.narrow(wrong));
+        }
+        assert!(mirror.narrow(start + 64..start + 128));
+        assert_eq!((mirror.start(), mirror.bytes()), (start + 64, 64));
+        put(&mirror, 8, 9);
+        found.clear();
+        // SAFETY: memory of `side`.
+        assert_eq!(unsafe { mirror.collect(0, 9, &mut found) }, None);
+        let places: Vec<_> = found.iter().map(|change| change.mask.get()).collect();
+        assert_eq!(places, [1 << 8], "byte 70 is known");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 // Host memory that the device reaches: what the one side writes the other sees, at the points where CUDA says so, and flags while work runs.
 #include <atomic>
+#include <thread>
 
 #include <sys/mman.h>
 
@@ -32,8 +33,21 @@ again:
 }
 )";
 
+// `unused` is given an address that it does not use.
+static const char *const UNUSED = R"(
+.version 7.0
+.target sm_70
+.address_size 64
+
+.visible .entry unused(.param .u64 address)
+{
+    ret;
+}
+)";
+
+static CUcontext context;
 static CUstream stream;
-static CUfunction axpy, wait_for;
+static CUfunction axpy, wait_for, unused;
 
 static CUdeviceptr address(const void *pointer) { return (CUdeviceptr)(uintptr_t)pointer; }
 
@@ -130,7 +144,125 @@ static void unmapped() {
     OK("cuStreamSynchronize", stream);
     REQUIRE(other[1] == 17);
     OK("cuMemFreeHost", (void *)other);
+    // What comes to its place later is other memory.
+    OK("cuMemHostUnregister", own);
+    void *again = mmap(own, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    REQUIRE(again == own);
+    OK("cuMemHostRegister_v2", own, bytes, (unsigned)CU_MEMHOSTREGISTER_DEVICEMAP);
+    for (unsigned i = 0; i < 1024; i++) words[i] = i;
+    launch(address(words + 1024), address(words), 1024, 4);
+    OK("cuStreamSynchronize", stream);
+    for (unsigned i = 0; i < 1024; i++) REQUIRE(words[1024 + i] == i * 4 + 5);
+    OK("cuMemHostUnregister", own);
+    munmap(own, bytes);
+}
+
+// Ranges of the program's own whose ends and beginnings are near to each other: one goes, the other stays.
+static void neighbours() {
+    void *own = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(own != MAP_FAILED);
+    unsigned *first = (unsigned *)own, *second = first + 8;
+    for (bool is_second_first : {false, true}) {
+        for (unsigned i = 0; i < 12; i++) first[i] = i;
+        OK("cuMemHostRegister_v2", (void *)first, (size_t)32, (unsigned)CU_MEMHOSTREGISTER_DEVICEMAP);
+        OK("cuMemHostRegister_v2", (void *)second, (size_t)16, (unsigned)CU_MEMHOSTREGISTER_DEVICEMAP);
+        if (is_second_first) reached(second);
+        reached(first), reached(second);
+        launch(address(second), address(first), 4, 2);
+        OK("cuStreamSynchronize", stream);
+        for (unsigned i = 0; i < 4; i++) REQUIRE(second[i] == i * 2 + 5);
+        OK("cuMemHostUnregister", (void *)first);
+        launch(address(second), address(second), 4, 3);
+        OK("cuStreamSynchronize", stream);
+        for (unsigned i = 0; i < 4; i++) REQUIRE(second[i] == (i * 2 + 5) * 3 + 5);
+        OK("cuMemHostUnregister", (void *)second);
+        for (unsigned i = 4; i < 8; i++) REQUIRE(first[i] == i);
+    }
+    munmap(own, 4096);
+}
+
+// Memory of one context that another uses goes with its own alone, and what goes with a context can be pinned again.
+static void of_contexts(CUdevice device) {
+    const unsigned n = 1000;
+    unsigned *words = pinned(n * 8);
+    void *own = mmap(nullptr, n * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(own != MAP_FAILED);
+    unsigned *others = (unsigned *)own;
+    CUcontext other;
+    CUmodule module;
+    CUfunction there;
+    OK("cuCtxCreate_v2", &other, 0u, device);
+    OK("cuModuleLoadData", &module, (const void *)PTX);
+    OK("cuModuleGetFunction", &there, module, (const char *)"axpy");
+    OK("cuMemHostRegister_v2", own, (size_t)n * 8, (unsigned)CU_MEMHOSTREGISTER_DEVICEMAP);
+    for (unsigned i = 0; i < n; i++) words[i] = others[i] = i;
+    for (unsigned *in : {words, others}) {
+        CUdeviceptr from = reached(in), to = from + n * 4;
+        unsigned count = n, factor = 2;
+        void *parameters[] = {&to, &from, &count, &factor};
+        OK("cuLaunchKernel", there, 8u, 1u, 1u, 128u, 1u, 1u, 0u, (CUstream) nullptr, (void **)parameters, (void **)nullptr);
+    }
+    OK("cuCtxDestroy_v2", other);
+    OK("cuCtxSetCurrent", context);
+    for (unsigned i = 0; i < n; i++) REQUIRE(words[n + i] == i * 2 + 5 && others[n + i] == i * 2 + 5);
+    launch(address(words + n), address(words), n, 3);
+    OK("cuStreamSynchronize", stream);
+    for (unsigned i = 0; i < n; i++) REQUIRE(words[n + i] == i * 3 + 5);
+    // Whether it went with its context or not.
     (void)call("cuMemHostUnregister", own);
+    OK("cuMemHostRegister_v2", own, (size_t)n * 8, (unsigned)CU_MEMHOSTREGISTER_DEVICEMAP);
+    launch(address(others + n), address(others), n, 4);
+    OK("cuStreamSynchronize", stream);
+    for (unsigned i = 0; i < n; i++) REQUIRE(others[n + i] == i * 4 + 5);
+    OK("cuMemHostUnregister", own);
+    OK("cuMemFreeHost", (void *)words);
+    munmap(own, n * 8);
+}
+
+// Two threads that ask for the same memory at once both get it, with what is in it.
+static void asked_by_two() {
+    for (unsigned round = 1; round <= 100; round++) {
+        unsigned *words = pinned(8192);
+        words[0] = round;
+        std::atomic<int> ready{0};
+        auto ask = [&](unsigned out) {
+            OK("cuCtxSetCurrent", context);
+            ready++;
+            while (ready < 2) {}
+            CUdeviceptr at = reached(words);
+            launch(at + out * 4, at, 1, 2);
+            OK("cuStreamSynchronize", stream);
+            REQUIRE(words[out] == round * 2 + 5);
+        };
+        std::thread second([&] { ask(200); });
+        ask(100);
+        second.join();
+        OK("cuMemFreeHost", (void *)words);
+    }
+}
+
+// Memory is given back while another thread names its address to a kernel that does not use it.
+static void named_while_freed() {
+    std::atomic<CUdeviceptr> named{0};
+    std::atomic<bool> is_over{false};
+    std::thread second([&] {
+        OK("cuCtxSetCurrent", context);
+        while (!is_over) {
+            CUdeviceptr at = named;
+            void *parameters[] = {&at};
+            OK("cuLaunchKernel", unused, 1u, 1u, 1u, 1u, 1u, 1u, 0u, stream, (void **)parameters, (void **)nullptr);
+        }
+    });
+    for (unsigned round = 0; round < 200; round++) {
+        unsigned *words = pinned(1 << 20);
+        named = address(words);
+        words[0] = round;
+        if (round % 2) reached(words);
+        OK("cuMemFreeHost", (void *)words);
+    }
+    is_over = true;
+    second.join();
+    OK("cuStreamSynchronize", stream);
 }
 
 // Copies and fills do not forbid the program to touch managed memory; a synchronous fill of it is done; a free shows what a kernel has written.
@@ -299,7 +431,6 @@ static void abilities(CUdevice device) {
 int main(int count, char **arguments) {
     open_driver(count, arguments);
     CUdevice device = 0;
-    CUcontext context;
     CUmodule module;
     OK("cuInit", 0u);
     OK("cuDeviceGet", &device, 0);
@@ -310,6 +441,8 @@ int main(int count, char **arguments) {
     OK("cuModuleGetFunction", &axpy, module, (const char *)"axpy");
     OK("cuModuleLoadData", &module, (const void *)WAITING);
     OK("cuModuleGetFunction", &wait_for, module, (const char *)"wait_for");
+    OK("cuModuleLoadData", &module, (const void *)UNUSED);
+    OK("cuModuleGetFunction", &unused, module, (const char *)"unused");
     abilities(device);
     both_ways(1000);
     both_ways(300000);
@@ -318,6 +451,10 @@ int main(int count, char **arguments) {
     in_a_graph();
     managed_between();
     unmapped();
+    neighbours();
+    of_contexts(device);
+    asked_by_two();
+    named_while_freed();
     copied();
     in_boxes();
     flags();

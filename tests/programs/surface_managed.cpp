@@ -1,4 +1,7 @@
 // Managed memory: what the host writes a kernel reads at the same address, and the other way round; and what is said of it.
+#include <atomic>
+#include <thread>
+
 #include "driver.h"
 
 const char *const PROGRAM = "surface_managed";
@@ -49,6 +52,7 @@ done:
 }
 )";
 
+static CUcontext context;
 static CUstream stream;
 static CUfunction axpy, bump, follow;
 static bool is_concurrent;
@@ -177,6 +181,34 @@ static void variables_of_library() {
     OK("cuLibraryUnload", library);
 }
 
+// Two threads that look a variable up first both find what is in it, and what the one writes the other does not undo.
+static void looked_up_by_two() {
+    for (unsigned round = 0; round < 30; round++) {
+        CUmodule module;
+        OK("cuModuleLoadData", &module, (const void *)VARIABLES);
+        std::atomic<int> ready{0}, seen{0};
+        auto look = [&](unsigned at) {
+            OK("cuCtxSetCurrent", context);
+            CUdeviceptr counter = 0, table = 0;
+            size_t size = 0;
+            ready++;
+            while (ready < 2) {}
+            OK("cuModuleGetGlobal_v2", &counter, &size, module, (const char *)"counter");
+            REQUIRE(*(unsigned *)(uintptr_t)counter == 40);
+            OK("cuModuleGetGlobal_v2", &table, &size, module, (const char *)"table");
+            unsigned *words = (unsigned *)(uintptr_t)table;
+            words[at] = at;
+            seen++;
+            while (seen < 2) {}
+            REQUIRE(words[1000] == 1000 && words[9000] == 9000);
+        };
+        std::thread second([&] { look(9000); });
+        look(1000);
+        second.join();
+        OK("cuModuleUnload", module);
+    }
+}
+
 static void attributes() {
     unsigned *memory = managed<unsigned>(1000);
     CUdeviceptr at = address(memory + 10);
@@ -270,7 +302,6 @@ static void attachment() {
 int main(int count, char **arguments) {
     open_driver(count, arguments);
     CUdevice device = 0;
-    CUcontext context;
     CUmodule module, variable_module;
     OK("cuInit", 0u);
     OK("cuDeviceGet", &device, 0);
@@ -295,6 +326,7 @@ int main(int count, char **arguments) {
     attachment();
     variables(variable_module);
     variables_of_library();
+    looked_up_by_two();
     OK("cuModuleUnload", variable_module);
     return pass("managed memory");
 }

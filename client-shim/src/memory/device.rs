@@ -19,33 +19,30 @@
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
 use core::ffi::c_uint;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use driver_api::abi::{CUdeviceptr, CUresult};
 use driver_api::managed::Advised;
-use driver_api::wire::request::{
-    CuMemGetInfo_v2, GpurunIdleGivenBack, GpurunMemoryMap, GpurunMemoryUnmap,
-};
+use driver_api::wire::request::{CuMemGetInfo_v2, GpurunIdleGivenBack, GpurunMemoryMap};
 
 use super::host::{self, HostMemory};
 use super::managed::{self, Pages};
-use super::{Mapped, out};
+use super::places::{
+    BLOCK, Chunk, GRANULARITY, Kind, Places, Resting, Unmapping, give, take, take_at,
+};
+use super::{Allocation, Mapped, out};
 use crate::capture;
 use crate::context::Context;
 use crate::entry::code;
 use crate::link::Link;
 use crate::session::{self, Session};
-use crate::stream::{self, Stream};
+use crate::stream;
 use crate::thread;
 
-/// What the worker maps at once, and the size of a chunk: a multiple of every device's granularity.
-pub(crate) const GRANULARITY: u64 = 2 * 1024 * 1024;
-/// Blocks of a chunk begin and end at multiples of this; as the driver's allocations do.
-const BLOCK: u64 = 512;
 /// What is larger gets a range of its own.
 pub(super) const MOST_SMALL: u64 = 1024 * 1024;
 
@@ -57,7 +54,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_micros(50), Duration::from_m
 /// The memory of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    inner: Mutex<Inner>,
+    places: Mutex<Places>,
     /// One more than the number of the worker's last call for what is idle, until it is answered.
     recalled: AtomicU64,
     /// Held by who answers it.
@@ -69,308 +66,36 @@ pub(crate) struct Memory {
     variable_pages: Mutex<Pages>,
 }
 
-/// What is at an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Allocation {
-    /// The first address.
-    pub(crate) start: u64,
-    /// The bytes that were asked for.
-    pub(crate) size: u64,
-    /// The context that it belongs to.
-    pub(crate) context: u32,
-    /// Its number, never given twice.
-    pub(crate) unique: u64,
-    kind: Kind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A block of the chunk that begins here.
-    Small { chunk: u64 },
-    /// Its own mapping of so many bytes.
-    Large { mapped: u64 },
-    /// The same of managed memory.
-    SmallManaged { chunk: u64 },
-    /// The same of managed memory.
-    Managed { mapped: u64 },
-    /// Placed by the driver: plain memory.
-    Plain,
-    /// The program's own physical memory, mapped by it; of this device.
-    Virtual { device: usize },
-    /// Placed by the driver with a module: it ends with the module.
-    Global { is_managed: bool },
-    /// Another process's, opened here; of this device.
-    Borrowed { device: usize },
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    windows: Vec<Range<u64>>,
-    /// Free ranges of the windows, by start.
-    free: BTreeMap<u64, u64>,
-    allocations: BTreeMap<u64, Allocation>,
-    chunks: BTreeMap<u64, Chunk>,
-    /// For each context the chunk that was idle last: the one that is kept, unless it is in use again. Few, and looked at for every free.
-    spares: Vec<(u32, u64)>,
-    /// Freed blocks that streams may still use.
-    resting: Vec<Resting>,
-    /// Ranges whose unmapping has been posted, by ticket.
-    unmapping: HashMap<u64, Range<u64>>,
-    last_ticket: u64,
-}
-
-/// 2 MiB of a context for small allocations.
-#[derive(Debug)]
-struct Chunk {
-    context: u32,
-    is_managed: bool,
-    /// Free blocks, by start.
-    free: BTreeMap<u64, u64>,
-}
-
-#[derive(Debug)]
-struct Resting {
-    block: Range<u64>,
-    chunk: u64,
-    until: Vec<(Arc<Stream>, u64)>,
-}
-
-impl Allocation {
-    /// The device of memory that need not be its context's.
-    pub(crate) fn device(&self) -> Option<usize> {
-        match self.kind {
-            Kind::Virtual { device } | Kind::Borrowed { device } => Some(device),
-            _ => None,
-        }
-    }
-}
-
-impl Allocation {
-    /// Whether the program reaches it too.
-    pub(crate) fn is_managed(&self) -> bool {
-        matches!(
-            self.kind,
-            Kind::SmallManaged { .. } | Kind::Managed { .. } | Kind::Global { is_managed: true }
-        )
-    }
-
-    fn range(&self) -> Range<u64> {
-        self.start..self.start + self.size
-    }
-}
-
-impl Chunk {
-    fn is_idle(&self) -> bool {
-        self.free.len() == 1 && self.free.values().all(|size| *size == GRANULARITY)
-    }
-}
-
-/// A mapping to be given back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Unmapping {
-    context: u32,
-    start: u64,
-    mapped: u64,
-    ticket: u64,
-}
-
-impl Unmapping {
-    fn request(&self) -> GpurunMemoryUnmap {
-        GpurunMemoryUnmap::new(self.start, self.mapped, self.ticket)
-    }
-}
-
-/// Takes `size` from the first free range that has so much.
-fn take(free: &mut BTreeMap<u64, u64>, size: u64) -> Option<u64> {
-    let (&start, &room) = free.iter().find(|(_, room)| **room >= size)?;
-    free.remove(&start);
-    if room > size {
-        free.insert(start + size, room - size);
-    }
-    Some(start)
-}
-
-/// Takes a range if all of it is free.
-fn take_at(free: &mut BTreeMap<u64, u64>, start: u64, size: u64) -> bool {
-    let Some((&first, &room)) = free.range(..=start).next_back() else {
-        return false;
-    };
-    if start - first > room || size > room - (start - first) {
-        return false;
-    }
-    free.remove(&first);
-    if start > first {
-        free.insert(first, start - first);
-    }
-    let end = start + size;
-    if first + room > end {
-        free.insert(end, first + room - end);
-    }
-    true
-}
-
-/// Gives a range back, joined with its neighbours.
-fn give(free: &mut BTreeMap<u64, u64>, range: &Range<u64>) {
-    let (mut start, mut end) = (range.start, range.end);
-    if let Some((&before, &size)) = free.range(..start).next_back()
-        && before + size == start
-    {
-        free.remove(&before);
-        start = before;
-    }
-    if let Some(size) = free.remove(&end) {
-        end += size;
-    }
-    free.insert(start, end - start);
-}
-
-impl Inner {
-    /// A block of a chunk with room.
-    fn take_small(&mut self, context: u32, size: u64, is_managed: bool) -> Option<u64> {
-        let chunks = self
-            .chunks
-            .iter_mut()
-            .filter(|(_, chunk)| chunk.context == context && chunk.is_managed == is_managed);
-        let (chunk, start) = chunks
-            .into_iter()
-            .find_map(|(base, chunk)| Some((*base, take(&mut chunk.free, size)?)))?;
-        let kind = match is_managed {
-            true => Kind::SmallManaged { chunk },
-            false => Kind::Small { chunk },
-        };
-        self.insert(start, size, context, kind);
-        Some(start)
-    }
-
-    fn insert(&mut self, start: u64, size: u64, context: u32, kind: Kind) {
-        let unique = crate::objects::unique();
-        self.allocations.insert(
-            start,
-            Allocation {
-                start,
-                size,
-                context,
-                unique,
-                kind,
-            },
-        );
-    }
-
-    /// Blocks whose streams have passed go back to their chunks; what is to be given back for that.
-    fn wake_resting(&mut self) -> Vec<Unmapping> {
-        if self.resting.is_empty() {
-            return Vec::new();
-        }
-        let has_passed = |resting: &mut Resting| {
-            let mut until = resting.until.iter();
-            until.all(|(stream, mark)| stream.has_reached(*mark))
-        };
-        let awake: Vec<Resting> = self.resting.extract_if(.., has_passed).collect();
-        awake
-            .into_iter()
-            .filter_map(|resting| self.give_block(resting.chunk, &resting.block))
-            .collect()
-    }
-
-    /// A block goes back to its chunk, which may be given back for that.
-    fn give_block(&mut self, base: u64, block: &Range<u64>) -> Option<Unmapping> {
-        let chunk = self.chunks.get_mut(&base)?;
-        give(&mut chunk.free, block);
-        self.note_idle(base)
-    }
-
-    /// An idle chunk becomes its context's spare, or is given back if there is one.
-    fn note_idle(&mut self, base: u64) -> Option<Unmapping> {
-        let is_spare = |chunk: &&Chunk| chunk.is_idle() && !chunk.is_managed;
-        let chunk = self.chunks.get(&base).filter(is_spare)?;
-        let context = chunk.context;
-        match self.spares.iter_mut().find(|spare| spare.0 == context) {
-            None => self.spares.push((context, base)),
-            Some((_, spare)) if *spare == base => {}
-            Some((_, spare)) => {
-                if self.chunks.get(spare).is_some_and(Chunk::is_idle) {
-                    return Some(self.give_back(context, base));
-                }
-                *spare = base;
-            }
-        }
-        None
-    }
-
-    fn give_back(&mut self, context: u32, base: u64) -> Unmapping {
-        self.chunks.remove(&base);
-        let ticket = self.ticket(base..base + GRANULARITY);
-        Unmapping {
-            context,
-            start: base,
-            mapped: GRANULARITY,
-            ticket,
-        }
-    }
-
-    /// The ticket of an unmapping that is about to be posted.
-    fn ticket(&mut self, range: Range<u64>) -> u64 {
-        self.last_ticket += 1;
-        self.unmapping.insert(self.last_ticket, range);
-        self.last_ticket
-    }
-
-    /// Gives back every chunk that has no block in use, also if streams may still use some: the worker waits for them.
-    fn give_back_idle(&mut self) -> Vec<Unmapping> {
-        let mut unmappings = self.wake_resting();
-        let mut unused: HashMap<u64, u64> = HashMap::new();
-        for resting in &self.resting {
-            *unused.entry(resting.chunk).or_default() += resting.block.end - resting.block.start;
-        }
-        let is_unused = |(base, chunk): &(&u64, &Chunk)| {
-            let resting = unused.get(base).copied().unwrap_or(0);
-            !chunk.is_managed && chunk.free.values().sum::<u64>() + resting == GRANULARITY
-        };
-        let idle: Vec<(u64, u32)> = self
-            .chunks
-            .iter()
-            .filter(is_unused)
-            .map(|(base, chunk)| (*base, chunk.context))
-            .collect();
-        self.spares.clear();
-        for (base, context) in idle {
-            self.resting.retain(|resting| resting.chunk != base);
-            unmappings.push(self.give_back(context, base));
-        }
-        unmappings
-    }
-}
-
 impl Memory {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to use the windows that the worker has too.
     pub(crate) fn use_windows(&self, windows: Vec<Range<u64>>) {
-        let mut inner = self.lock();
-        inner.free = windows
+        let mut places = self.lock();
+        places.free = windows
             .iter()
             .map(|window| (window.start, window.end - window.start))
             .collect();
-        inner.windows = windows;
+        places.windows = windows;
     }
 
     /// The ticket of an unmapping was pushed: its range can be used again, unless the worker could not unmap it.
     pub(crate) fn unmapped(&self, ticket: u64, result: CUresult) {
-        let mut inner = self.lock();
-        if let Some(range) = inner.unmapping.remove(&ticket)
+        let mut places = self.lock();
+        if let Some(range) = places.unmapping.remove(&ticket)
             && !range.is_empty()
             && result.is_success()
         {
-            give(&mut inner.free, &range);
+            give(&mut places.free, &range);
         }
     }
 
     /// What is at an address.
     pub(crate) fn find(&self, address: u64) -> Option<Allocation> {
-        let inner = self.lock();
-        let (_, allocation) = inner.allocations.range(..=address).next_back()?;
+        let places = self.lock();
+        let (_, allocation) = places.allocations.range(..=address).next_back()?;
         (address - allocation.start < allocation.size).then_some(*allocation)
     }
 
@@ -380,12 +105,12 @@ impl Memory {
         let mut end = allocation.start + allocation.size;
         if size > end - address {
             // Mappings of the program's own that touch may be crossed.
-            let inner = self.lock();
+            let places = self.lock();
             let is_virtual =
                 |allocation: &Allocation| matches!(allocation.kind, Kind::Virtual { .. });
             while is_virtual(&allocation)
                 && size > end - address
-                && let Some(next) = inner.allocations.get(&end).filter(|next| is_virtual(next))
+                && let Some(next) = places.allocations.get(&end).filter(|next| is_virtual(next))
             {
                 end += next.size;
             }
@@ -503,13 +228,13 @@ impl Memory {
         for range in self.mapped.forget_context(context) {
             managed::close(&range);
         }
-        let mut inner = self.lock();
-        inner
+        let mut places = self.lock();
+        places
             .allocations
             .retain(|_, allocation| allocation.context != context);
-        inner.chunks.retain(|_, chunk| chunk.context != context);
-        inner.spares.retain(|(other, _)| *other != context);
-        inner.resting.retain(|resting| {
+        places.chunks.retain(|_, chunk| chunk.context != context);
+        places.spares.retain(|(other, _)| *other != context);
+        places.resting.retain(|resting| {
             resting
                 .until
                 .iter()
@@ -648,9 +373,9 @@ impl Memory {
     ) -> Result<u64, CUresult> {
         let block = size.next_multiple_of(BLOCK);
         let (surplus, taken) = {
-            let mut inner = self.lock();
-            let surplus = inner.wake_resting();
-            (surplus, inner.take_small(context.id, block, is_managed))
+            let mut places = self.lock();
+            let surplus = places.wake_resting();
+            (surplus, places.take_small(context.id, block, is_managed))
         };
         post(session, &surplus)?;
         let start = match taken {
@@ -679,16 +404,16 @@ impl Memory {
         block: u64,
         is_managed: bool,
     ) -> (Option<Unmapping>, Option<u64>) {
-        let mut inner = self.lock();
+        let mut places = self.lock();
         let free = BTreeMap::from([(chunk, GRANULARITY)]);
         let made = Chunk {
             context,
             is_managed,
             free,
         };
-        inner.chunks.insert(chunk, made);
-        let surplus = inner.note_idle(chunk);
-        (surplus, inner.take_small(context, block, is_managed))
+        places.chunks.insert(chunk, made);
+        let surplus = places.note_idle(chunk);
+        (surplus, places.take_small(context, block, is_managed))
     }
 
     /// Takes a range of a window and has memory mapped there.
@@ -710,11 +435,11 @@ impl Memory {
     /// Waits until everything freed so far is really free; says whether there was anything.
     fn wait_for_freed(&self, session: &Session) -> Result<bool, CUresult> {
         let last = {
-            let inner = self.lock();
-            if inner.unmapping.is_empty() {
+            let places = self.lock();
+            if places.unmapping.is_empty() {
                 return Ok(false);
             }
-            inner.last_ticket
+            places.last_ticket
         };
         let done = || !self.lock().unmapping.keys().any(|ticket| *ticket <= last);
         session.wait_until(done)?;
@@ -723,8 +448,8 @@ impl Memory {
 
     pub(crate) fn free(&self, session: &Session, address: u64) -> Result<(), CUresult> {
         let allocation = {
-            let inner = self.lock();
-            let allocation = inner.allocations.get(&address).copied();
+            let places = self.lock();
+            let allocation = places.allocations.get(&address).copied();
             allocation
                 .filter(|allocation| {
                     let kind = allocation.kind;
@@ -769,16 +494,16 @@ impl Memory {
         };
         let block = allocation.start..allocation.start + allocation.size.next_multiple_of(BLOCK);
         let surplus = {
-            let mut inner = self.lock();
+            let mut places = self.lock();
             // Another thread may have freed it meanwhile.
-            inner
+            places
                 .allocations
                 .remove(&allocation.start)
                 .ok_or(CUresult::INVALID_VALUE)?;
             if until.is_empty() {
-                inner.give_block(chunk, &block)
+                places.give_block(chunk, &block)
             } else {
-                inner.resting.push(Resting {
+                places.resting.push(Resting {
                     block,
                     chunk,
                     until,
@@ -815,12 +540,12 @@ impl Memory {
         mapped: u64,
     ) -> Result<(), CUresult> {
         let ticket = {
-            let mut inner = self.lock();
-            inner
+            let mut places = self.lock();
+            places
                 .allocations
                 .remove(&allocation.start)
                 .ok_or(CUresult::INVALID_VALUE)?;
-            inner.ticket(range)
+            places.ticket(range)
         };
         let unmapping = Unmapping {
             context: allocation.context,
@@ -950,106 +675,4 @@ pub(crate) unsafe fn cuMemGetAddressRange_v2(
         }
         Ok(())
     })())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const CONTEXT: u32 = 3;
-
-    /// Memory with chunks of a context at these addresses, all of them full.
-    fn with_chunks(chunks: &[u64]) -> Inner {
-        let mut inner = Inner::default();
-        for chunk in chunks {
-            let free = BTreeMap::from([(*chunk, GRANULARITY)]);
-            let context = CONTEXT;
-            let is_managed = false;
-            let made = Chunk {
-                context,
-                is_managed,
-                free,
-            };
-            inner.chunks.insert(*chunk, made);
-            assert_eq!(inner.take_small(CONTEXT, GRANULARITY, false), Some(*chunk));
-        }
-        inner
-    }
-
-    fn whole(chunk: u64) -> Range<u64> {
-        chunk..chunk + GRANULARITY
-    }
-
-    #[test]
-    fn one_idle_chunk_is_kept_and_others_are_given_back() {
-        let (first, second, third) = (GRANULARITY, 2 * GRANULARITY, 3 * GRANULARITY);
-        let mut inner = with_chunks(&[first, second, third]);
-        let half = first..first + GRANULARITY / 2;
-        assert_eq!(inner.give_block(first, &half), None);
-        assert_eq!(inner.give_block(second, &whole(second)), None);
-        let unmapping = inner.give_block(third, &whole(third)).expect("given back");
-        assert_eq!((unmapping.start, unmapping.mapped), (third, GRANULARITY));
-        assert_eq!(inner.unmapping.get(&unmapping.ticket), Some(&whole(third)));
-        // The spare is used before another is mapped; then it is none, and the next is kept.
-        assert_eq!(inner.take_small(CONTEXT, GRANULARITY, false), Some(second));
-        let rest = first + GRANULARITY / 2..first + GRANULARITY;
-        assert_eq!(inner.give_block(first, &rest), None);
-        let unmapping = inner
-            .give_block(second, &whole(second))
-            .expect("given back");
-        assert_eq!(unmapping.start, second);
-        assert_eq!(inner.take_small(CONTEXT + 1, BLOCK, false), None);
-    }
-
-    #[test]
-    fn what_is_recalled_is_every_chunk_that_nobody_uses() {
-        let (first, second, third) = (GRANULARITY, 2 * GRANULARITY, 3 * GRANULARITY);
-        let mut inner = with_chunks(&[first, second, third]);
-        assert_eq!(inner.give_block(first, &whole(first)), None);
-        let stream = Arc::new(Stream::legacy(CONTEXT));
-        for (block, chunk) in [(whole(second), second), (third..third + BLOCK, third)] {
-            let until = vec![(Arc::clone(&stream), 1)];
-            inner.resting.push(Resting {
-                block,
-                chunk,
-                until,
-            });
-        }
-        assert_eq!(inner.wake_resting(), []);
-        let given: Vec<u64> = inner
-            .give_back_idle()
-            .iter()
-            .map(|given| given.start)
-            .collect();
-        assert_eq!(
-            given,
-            [first, second],
-            "streams may use what rests; the third is in use"
-        );
-        assert_eq!(inner.resting.len(), 1);
-        assert!(inner.spares.is_empty());
-        stream.reached(1);
-        assert_eq!(inner.wake_resting(), []);
-        assert!(inner.resting.is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_given_back_joins_into_what_there_was(sizes in prop::collection::vec(1..50u64, 1..40)) {
-            let whole = BTreeMap::from([(1000, 100_000)]);
-            let mut free = whole.clone();
-            let mut taken: Vec<Range<u64>> = Vec::new();
-            for size in sizes {
-                let start = take(&mut free, size).expect("room");
-                prop_assert!(taken.iter().all(|other| other.end <= start || start + size <= other.start));
-                taken.push(start..start + size);
-            }
-            taken.sort_by_key(|range| range.start * 7919 % 1009);
-            for range in &taken {
-                give(&mut free, range);
-            }
-            prop_assert_eq!(free, whole);
-        }
-    }
 }

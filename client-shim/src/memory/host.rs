@@ -11,6 +11,7 @@
 
 use core::ffi::{c_uint, c_void};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -45,11 +46,26 @@ pub(crate) struct Pinned {
     pub(crate) flags: c_uint,
     /// Its number, never given twice.
     pub(crate) unique: u64,
+    /// The context that it belongs to.
+    pub(super) context: u32,
     /// The bytes that we have mapped; 0 if the memory is the program's own.
     mapped: usize,
 }
 
 impl Pinned {
+    /// The program's own, as tests need it.
+    #[cfg(test)]
+    pub(super) fn of_the_program(start: usize, size: usize) -> Self {
+        Self {
+            start,
+            size,
+            flags: 0,
+            unique: 1,
+            context: 1,
+            mapped: 0,
+        }
+    }
+
     /// Whether the program has mapped it.
     pub(crate) fn is_registered(&self) -> bool {
         self.mapped == 0
@@ -116,8 +132,22 @@ impl HostMemory {
         inside.then_some(*pinned)
     }
 
+    /// Whether exactly this range is pinned: it has not been given back meanwhile.
+    pub(super) fn holds(&self, pinned: &Pinned) -> bool {
+        self.ranges().get(&pinned.start) == Some(pinned)
+    }
+
+    /// The pinned ranges that lie within these addresses, in order.
+    pub(super) fn within(&self, addresses: Range<usize>) -> Vec<Pinned> {
+        let ranges = self.ranges();
+        let begun = ranges.range(addresses.clone()).map(|(_, pinned)| *pinned);
+        begun
+            .filter(|pinned| pinned.start + pinned.size <= addresses.end)
+            .collect()
+    }
+
     /// What holds all that was ever pinned; empty if nothing was.
-    pub(crate) fn bounds(&self) -> std::ops::Range<usize> {
+    pub(crate) fn bounds(&self) -> Range<usize> {
         self.lowest.load(Relaxed)..self.highest.load(Relaxed)
     }
 
@@ -189,20 +219,37 @@ impl HostMemory {
         }
     }
 
-    /// Takes a range out, when nothing lands in it any more.
-    fn remove(&self, start: usize, ours: bool) -> Result<Pinned, CUresult> {
+    /// Takes a range out: from then on nobody finds it, so nobody maps it for the device.
+    fn take(&self, start: usize, ours: bool) -> Result<Pinned, CUresult> {
         let wrong = if ours {
             CUresult::INVALID_VALUE
         } else {
             CUresult::HOST_MEMORY_NOT_REGISTERED
         };
-        let found = self.ranges().get(&start).copied();
+        let mut ranges = self.ranges();
+        let found = ranges.get(&start).copied();
         let pinned = found
             .filter(|pinned| (pinned.mapped > 0) == ours)
             .ok_or(wrong)?;
+        ranges.remove(&start);
+        Ok(pinned)
+    }
+
+    /// Takes a range out, when nothing lands in it and the device reaches it no more. What cannot be given back stays pinned.
+    fn remove(&self, start: usize, ours: bool) -> Result<Pinned, CUresult> {
+        let session = session::get()?;
+        let pinned = self.take(start, ours)?;
+        self.give_up(session, &pinned).inspect_err(|_| {
+            // It was free until now. If the program has pinned it again meanwhile, that is what is pinned.
+            let _ = self.insert(pinned);
+        })?;
+        Ok(pinned)
+    }
+
+    /// Ends what still uses a range that was taken out.
+    fn give_up(&self, session: &Session, pinned: &Pinned) -> Result<(), CUresult> {
         let landing = self.landing_in(pinned.start, pinned.size);
         if !landing.is_empty() {
-            let session = session::get()?;
             let landed = wait_for_landings(session, &landing);
             // Whatever the program does with its memory now, nothing is written to it any more.
             for landing in &landing {
@@ -210,15 +257,13 @@ impl HostMemory {
             }
             landed?;
         }
-        let session = session::get()?;
-        session.objects.memory.mapped.unmap(session, start)?;
-        self.ranges().remove(&start).ok_or(wrong)
+        session.objects.memory.mapped.unmap(session, pinned)
     }
 }
 
 fn allocate(place: *mut *mut c_void, size: usize, flags: c_uint) -> Result<(), CUresult> {
     let place = out(place)?;
-    let (session, _) = session::current()?;
+    let (session, context) = session::current()?;
     capture::forbid_unsafe()?;
     if size == 0 || flags & !ALL_ALLOC_FLAGS != 0 {
         return Err(CUresult::INVALID_VALUE);
@@ -233,6 +278,7 @@ fn allocate(place: *mut *mut c_void, size: usize, flags: c_uint) -> Result<(), C
         size,
         flags,
         unique,
+        context: context.id,
         mapped,
     })?;
     // SAFETY: checked by `out`.
@@ -328,7 +374,7 @@ pub(crate) unsafe fn cuMemHostRegister_v2(
     flags: c_uint,
 ) -> CUresult {
     code((|| {
-        let (session, _) = session::current()?;
+        let (session, context) = session::current()?;
         let range = p.addr().checked_add(bytesize);
         if p.is_null() || bytesize == 0 || range.is_none() || flags & !ALL_REGISTER_FLAGS != 0 {
             return Err(CUresult::INVALID_VALUE);
@@ -339,6 +385,7 @@ pub(crate) unsafe fn cuMemHostRegister_v2(
             size: bytesize,
             flags,
             unique,
+            context: context.id,
             mapped: 0,
         })
     })())
@@ -363,17 +410,44 @@ mod tests {
     #[test]
     fn ranges_do_not_overlap_and_are_found_from_inside() {
         let host = HostMemory::default();
-        let range = |start, size| Pinned {
-            start,
-            size,
-            flags: 0,
-            unique: 1,
-            mapped: 0,
-        };
+        let range = Pinned::of_the_program;
         host.insert(range(1000, 100)).expect("free");
         assert!(host.insert(range(1099, 1)).is_err() && host.insert(range(900, 101)).is_err());
         host.insert(range(1100, 10)).expect("beside");
         assert_eq!(host.find(1050, 50).map(|found| found.start), Some(1000));
         assert!(host.find(1050, 51).is_none() && host.find(999, 1).is_none());
+    }
+
+    #[test]
+    fn what_is_taken_is_found_by_nobody_and_once() {
+        let host = HostMemory::default();
+        let range = |unique| Pinned {
+            unique,
+            ..Pinned::of_the_program(1000, 100)
+        };
+        host.insert(range(1)).expect("free");
+        assert!(host.holds(&range(1)) && !host.holds(&range(2)));
+        assert_eq!(host.take(1000, true), Err(CUresult::INVALID_VALUE));
+        assert_eq!(host.take(1000, false), Ok(range(1)));
+        assert!(host.find(1000, 1).is_none() && !host.holds(&range(1)));
+        assert_eq!(
+            host.take(1000, false),
+            Err(CUresult::HOST_MEMORY_NOT_REGISTERED)
+        );
+    }
+
+    #[test]
+    fn neighbours_are_found_if_all_of_them_is_there() {
+        let host = HostMemory::default();
+        for start in [1000, 1020, 1060] {
+            host.insert(Pinned::of_the_program(start, 20))
+                .expect("free");
+        }
+        let within: Vec<usize> = host
+            .within(1010..1079)
+            .iter()
+            .map(|pinned| pinned.start)
+            .collect();
+        assert_eq!(within, [1020]);
     }
 }

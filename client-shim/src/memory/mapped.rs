@@ -13,13 +13,18 @@
 //! fill or a stream memory operation; managed memory when it is made ([`managed`](super::managed)). A program without any pays one atomic read for each
 //! call.
 //!
-//! *Rules:* changes are compared and posted under one lock, so that the wire has them in the order of the comparisons; answers to pulls are taken in one
+//! *Whose it is:* pinned memory is mapped in the context that it was pinned in, as that of the driver's goes with it; when a context ends, what was mapped in it
+//! is mapped no more, and anew where it is used next. Ranges of the program's own may end and begin within the same 64 bytes: such neighbours share what is mapped, which
+//! goes with the last of them.
+//!
+//! *Rules:* what is given back is first taken out of what is pinned, and who maps looks there while holding [`Mapped::mapping`]: so nothing is mapped twice, nor while
+//! it is given back; changes are compared and posted under one lock, so that the wire has them in the order of the comparisons; answers to pulls are taken in one
 //! after the other ([`Mapped::pulling`]). Managed memory may not be touched by the program while the device works (`CONCURRENT_MANAGED_ACCESS` is 0),
 //! so it is compared after a wait has ended, until a kernel has been put. Where the address is taken in the worker, memory is not mapped, and the call that needs it is refused.
 //!
 //! # Safety
 //! The ranges are pinned or managed: the program keeps them readable and writable until it gives them back, which takes them out first;
-//! what of it is only registered is looked for before each comparison.
+//! what of it is only registered is looked for before each comparison, and never looked at again once it was not there.
 #![expect(unsafe_code, reason = "compares and writes the program's memory")]
 
 use std::collections::BTreeMap;
@@ -37,13 +42,13 @@ use rustix::mm::{MsyncFlags, msync};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::host::{self, Pinned};
+use crate::context::Context;
 use crate::link::{sleep_while, wake_all};
 use crate::log;
 use crate::module::Owner;
 use crate::process;
 use crate::session::{self, Session, malformed};
 use crate::stream;
-use crate::thread;
 
 /// What is kept alike while work runs.
 const SMALL_BYTES: usize = 64 * 1024;
@@ -60,8 +65,17 @@ const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// What a range is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Pinned memory: both sides may write it at any time. What is registered is the program's own, which it may unmap without a word.
-    Pinned { is_registered: bool },
+    /// Pinned memory: both sides may write it at any time.
+    Pinned {
+        /// Where the program's range begins, for which it was mapped.
+        start: usize,
+        /// Where the worker's pages begin.
+        pages: usize,
+        /// In which context the worker has mapped it.
+        context: u32,
+        /// It is the program's own, which it may unmap without a word.
+        is_registered: bool,
+    },
     /// Managed memory of this context; variables go with their module or library.
     Managed { context: u32, owner: Option<Owner> },
 }
@@ -70,27 +84,71 @@ enum Kind {
 struct Shared {
     mirror: Mirror,
     kind: Kind,
+    /// The program has unmapped it without giving it back: nobody looks at it any more, but the worker has it until it is unregistered.
+    is_gone: bool,
 }
 
 impl Shared {
     fn is_small(&self) -> bool {
-        matches!(self.kind, Kind::Pinned { .. }) && self.mirror.bytes() <= SMALL_BYTES
+        let is_pinned = matches!(self.kind, Kind::Pinned { .. });
+        is_pinned && !self.is_gone && self.mirror.bytes() <= SMALL_BYTES
     }
 
-    /// Whether the program still has it. A program that frees registered memory at this very moment, in another thread, is not helped.
-    fn is_there(&self) -> bool {
+    /// Notes whether the program still has it. A program that frees registered memory at this very moment, in another thread, is not helped.
+    fn look_for(&mut self) {
         let Kind::Pinned {
             is_registered: true,
+            ..
         } = self.kind
         else {
-            return true;
+            return;
         };
-        let first_page = self.mirror.start() - self.mirror.start() % PAGE;
-        let end = (self.mirror.start() + self.mirror.bytes()).next_multiple_of(PAGE);
+        if self.is_gone {
+            return;
+        }
+        let start = self.mirror.start();
+        let first_page = start - start % PAGE;
+        let end = (start + self.mirror.bytes()).next_multiple_of(PAGE);
         let pages = std::ptr::without_provenance_mut(first_page);
         // SAFETY: it writes nothing back at once, and tells where nothing is mapped.
-        unsafe { msync(pages, end - first_page, MsyncFlags::ASYNC) }.is_ok()
+        self.is_gone = unsafe { msync(pages, end - first_page, MsyncFlags::ASYNC) }.is_err();
+        if self.is_gone {
+            log::warning!(
+                "registered memory at {start:#x} was unmapped and not unregistered: the device's view of it is kept alike no more"
+            );
+        }
     }
+
+    /// Whether these bytes are in it.
+    fn has(&self, start: usize, length: usize) -> bool {
+        let bytes = self.mirror.bytes();
+        let offset = start.checked_sub(self.mirror.start());
+        offset.is_some_and(|offset| offset < bytes && length <= bytes - offset)
+    }
+
+    /// Whether it was mapped for the pinned range that begins there.
+    fn is_for(&self, pinned: usize) -> bool {
+        matches!(self.kind, Kind::Pinned { start, .. } if start == pinned)
+    }
+
+    /// Is for these neighbours from now on, and no larger than they need.
+    fn hand_over(&mut self, neighbours: &[Pinned]) -> bool {
+        let (Some(first), Some(last)) = (neighbours.first(), neighbours.last()) else {
+            return false;
+        };
+        let is_narrow = self
+            .mirror
+            .narrow(whole_changes(first.start, last.start + last.size));
+        if is_narrow && let Kind::Pinned { start, .. } = &mut self.kind {
+            *start = first.start;
+        }
+        is_narrow
+    }
+}
+
+/// These addresses in whole changes, as the worker finds them: what else is in the first and in the last is the program's too, on the same page.
+fn whole_changes(start: usize, end: usize) -> Range<usize> {
+    start - start % CHANGE_BYTES..end.next_multiple_of(CHANGE_BYTES)
 }
 
 /// Which ranges a comparison is about.
@@ -105,6 +163,8 @@ enum Which {
 #[derive(Debug, Default)]
 pub(crate) struct Mapped {
     any: AtomicBool,
+    /// Held while something is mapped or unmapped, before all other locks.
+    mapping: Mutex<()>,
     ranges: Mutex<BTreeMap<usize, Shared>>,
     /// Held from the question to the worker until its answer is taken in.
     pulling: Mutex<()>,
@@ -126,6 +186,10 @@ impl Mapped {
         self.ranges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn mapping(&self) -> MutexGuard<'_, ()> {
+        self.mapping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether there is any.
     pub(crate) fn is_any(&self) -> bool {
         self.any.load(Relaxed)
@@ -136,10 +200,8 @@ impl Mapped {
         let (Ok(start), Ok(length)) = (usize::try_from(address), usize::try_from(length)) else {
             return false;
         };
-        let is_inside = |(first, shared): (&usize, &Shared)| {
-            let (offset, bytes) = (start - first, shared.mirror.bytes());
-            offset < bytes && length <= bytes - offset
-        };
+        let is_inside =
+            |(_, shared): (&usize, &Shared)| !shared.is_gone && shared.has(start, length);
         self.is_any()
             && self
                 .ranges()
@@ -149,74 +211,160 @@ impl Mapped {
     }
 
     fn insert(&self, mirror: Mirror, kind: Kind) {
+        let is_gone = false;
+        self.put(Shared {
+            mirror,
+            kind,
+            is_gone,
+        });
+    }
+
+    fn put(&self, shared: Shared) {
         let mut ranges = self.ranges();
-        ranges.insert(mirror.start(), Shared { mirror, kind });
+        ranges.insert(shared.mirror.start(), shared);
         self.free_to_write.fetch_add(1, SeqCst);
         self.is_stale.store(true, SeqCst);
         self.any.store(true, SeqCst);
     }
 
+    /// Makes pinned memory reachable for the device, if it is not yet.
+    pub(crate) fn map(&self, session: &Session, pinned: &Pinned) -> Result<(), CUresult> {
+        let (start, size) = (pinned.start as u64, pinned.size as u64);
+        if self.holds(start, size) {
+            return Ok(());
+        }
+        let host = &session.objects.memory.host;
+        host::wait_for_landings(session, &host.landing_in(pinned.start, pinned.size))?;
+        let _mapping = self.mapping();
+        // Another thread may have mapped it meanwhile, or be giving it back.
+        if self.holds(start, size) {
+            return Ok(());
+        }
+        if !host.holds(pinned) {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        self.map_holding(session, pinned)?;
+        self.need_thread();
+        self.push(session, Which::All)?;
+        // Unless the program has unmapped it before.
+        match self.holds(start, size) {
+            true => Ok(()),
+            false => Err(CUresult::INVALID_VALUE),
+        }
+    }
+
+    /// Asks the worker for pages. The caller holds `mapping`.
+    fn map_holding(&self, session: &Session, pinned: &Pinned) -> Result<(), CUresult> {
+        let whole = whole_changes(pinned.start, pinned.start + pinned.size);
+        let pages = whole.start - whole.start % PAGE;
+        let bytes = whole.end.next_multiple_of(PAGE) - pages;
+        let mirror = Mirror::new(whole.start, whole.len())?;
+        let context = context_to_map_in(session, pinned)?;
+        let request = GpurunHostMap::new(pages as u64, bytes as u64);
+        session
+            .ask_in(context, &request, &[])
+            .inspect_err(|error| {
+                log::warning!(
+                    "pinned memory at {pages:#x} cannot be mapped for the device: {error}"
+                );
+            })?;
+        let kind = Kind::Pinned {
+            start: pinned.start,
+            pages,
+            context,
+            is_registered: pinned.is_registered(),
+        };
+        self.insert(mirror, kind);
+        Ok(())
+    }
+
+    /// Ends it for a range that nobody finds any more, once nothing that runs may use it; the bytes are what the device left.
+    pub(super) fn unmap(&self, session: &Session, gone: &Pinned) -> Result<(), CUresult> {
+        let Some(context) = self.context_of(gone) else {
+            return Ok(());
+        };
+        // Nothing is held: what is waited for may wait for what another thread maps.
+        let (_, current) = session::current()?;
+        stream::synchronise_context(session, &current)?;
+        wait_in_other(session, context, &current)?;
+        let Some((pages, shared)) = self.take_for(session, gone) else {
+            return Ok(());
+        };
+        let request = GpurunHostUnmap::new(pages as u64);
+        match session.ask_in(context, &request, &[]) {
+            Ok(_) => Ok(()),
+            // It went with its context.
+            Err(_) if !is_active(session, context) => Ok(()),
+            Err(error) => {
+                // The worker has it still.
+                self.put(shared);
+                Err(error)
+            }
+        }
+    }
+
+    /// The context in which the worker has mapped the memory of a pinned range, if it has. Who is mapping it at this moment is waited for.
+    fn context_of(&self, pinned: &Pinned) -> Option<u32> {
+        let _mapping = self.mapping();
+        if !self.is_any() {
+            return None;
+        }
+        let ranges = self.ranges();
+        let (_, shared) = ranges.range(..=pinned.start).next_back()?;
+        match shared.kind {
+            Kind::Pinned { context, .. } if shared.has(pinned.start, 1) => Some(context),
+            _ => None,
+        }
+    }
+
+    /// Takes out what is mapped for a pinned range, and where the worker's pages begin; nothing if its neighbours have it from now on.
+    fn take_for(&self, session: &Session, pinned: &Pinned) -> Option<(usize, Shared)> {
+        let _mapping = self.mapping();
+        let start = whole_changes(pinned.start, pinned.start).start;
+        let mut shared = self.take_if(start, |shared| shared.is_for(pinned.start))?;
+        let end = start + shared.mirror.bytes();
+        let neighbours = session.objects.memory.host.within(start..end);
+        let is_kept = !shared.is_gone && shared.hand_over(&neighbours);
+        match shared.kind {
+            Kind::Pinned { pages, .. } if !is_kept => Some((pages, shared)),
+            _ => {
+                self.put(shared);
+                None
+            }
+        }
+    }
+
     /// Takes a range out; an answer to a pull that is on its way is waited for.
-    fn take(&self, start: usize) -> Option<Shared> {
+    fn take_if(&self, start: usize, is_it: impl Fn(&Shared) -> bool) -> Option<Shared> {
         let _pulling = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ranges = self.ranges();
-        let gone = ranges.remove(&start);
+        let gone = match ranges.get(&start).is_some_and(is_it) {
+            true => ranges.remove(&start),
+            false => None,
+        };
         self.any.store(!ranges.is_empty(), SeqCst);
         gone
     }
 
-    /// Makes pinned memory reachable for the device, if it is not yet.
-    pub(crate) fn map(&self, session: &Session, pinned: &Pinned) -> Result<(), CUresult> {
-        if self.holds(pinned.start as u64, pinned.size as u64) {
-            return Ok(());
+    /// A context is about to end: what the device has changed in it of the program's memory is fetched while it can be. What was mapped in it goes with it.
+    pub(crate) fn before_end_of(&self, session: &Session, context: &Context) {
+        let is_its = |shared: &Shared| matches!(shared.kind, Kind::Pinned { context: its, .. } if its == context.id);
+        if !self.is_any() || !self.ranges().values().any(is_its) {
+            return;
         }
-        let memory = &session.objects.memory;
-        host::wait_for_landings(session, &memory.host.landing_in(pinned.start, pinned.size))?;
-        // Whole changes, as the worker finds them: what else is in the first and in the last is the program's too, on the same page.
-        let start = pinned.start - pinned.start % CHANGE_BYTES;
-        let end = (pinned.start + pinned.size).next_multiple_of(CHANGE_BYTES);
-        let first_page = start - start % PAGE;
-        let pages = end.next_multiple_of(PAGE) - first_page;
-        let mirror = Mirror::new(start, end - start)?;
-        let (_, context) = session::current()?;
-        let request = GpurunHostMap::new(first_page as u64, pages as u64);
-        session
-            .ask_in(context.id, &request, &[])
-            .inspect_err(|error| {
-                log::warning!(
-                    "pinned memory at {first_page:#x} cannot be mapped for the device: {error}"
-                );
-            })?;
-        let is_registered = pinned.is_registered();
-        self.insert(mirror, Kind::Pinned { is_registered });
-        self.need_thread();
-        self.push(session, Which::All).map(drop)
+        if let Err(error) = stream::wait_for_context(session, context) {
+            log::info!("mapped memory is as it was before its context failed: {error}");
+        }
+        let _mapping = self.mapping();
+        self.forget_if(
+            |kind| matches!(kind, Kind::Pinned { context: its, .. } if its == context.id),
+        );
     }
 
-    /// Ends it, once nothing that runs may use it any more; the bytes are what the device left.
-    pub(crate) fn unmap(&self, session: &Session, address: usize) -> Result<(), CUresult> {
-        let start = address - address % CHANGE_BYTES;
-        if !self.is_any() || !self.ranges().contains_key(&start) {
-            return Ok(());
-        }
-        let (_, context) = session::current()?;
-        stream::synchronise_context(session, &context)?;
-        self.take(start);
-        let request = GpurunHostUnmap::new((start - start % PAGE) as u64);
-        session.ask_in(context.id, &request, &[]).map(drop)
-    }
-
-    /// Managed memory of a context, which the worker manages too: readable and writable here until [`Mapped::forget_managed`].
-    pub(super) fn add_managed(
-        &self,
-        start: usize,
-        bytes: usize,
-        context: u32,
-        owner: Option<Owner>,
-    ) -> Result<(), CUresult> {
-        let mirror = Mirror::new(start, bytes)?;
+    /// Managed memory of a context, which the worker manages too: readable and writable here until [`Mapped::forget_managed`]. The mirror is made before the
+    /// worker is asked, so that nothing can fail afterwards.
+    pub(super) fn add_managed(&self, mirror: Mirror, context: u32, owner: Option<Owner>) {
         self.insert(mirror, Kind::Managed { context, owner });
-        Ok(())
     }
 
     /// Managed memory is the host's or one stream's from now on.
@@ -240,7 +388,8 @@ impl Mapped {
         start: usize,
         context: u32,
     ) -> Result<(), CUresult> {
-        match self.take(start) {
+        let is_managed = |shared: &Shared| matches!(shared.kind, Kind::Managed { .. });
+        match self.take_if(start, is_managed) {
             Some(_) => {
                 let request = GpurunHostUnmap::new(start as u64);
                 session.ask_in(context, &request, &[]).map(drop)
@@ -249,9 +398,12 @@ impl Mapped {
         }
     }
 
-    /// A context has ended, and its managed memory, of which this is what was allocated.
+    /// A context has ended, and what was mapped and managed in it; this is what was allocated of managed memory.
     pub(super) fn forget_context(&self, gone: u32) -> Vec<Range<u64>> {
-        self.forget_if(|kind| matches!(kind, Kind::Managed { context, .. } if context == gone))
+        let _mapping = self.mapping();
+        self.forget_if(|kind| match kind {
+            Kind::Pinned { context, .. } | Kind::Managed { context, .. } => context == gone,
+        })
     }
 
     fn forget_if(&self, is_gone: impl Fn(Kind) -> bool) -> Vec<Range<u64>> {
@@ -340,8 +492,8 @@ impl Mapped {
         let mut changes = Vec::new();
         let mut is_changed = false;
         let mut ranges = self.ranges();
-        forget_gone(&mut ranges);
-        for shared in ranges.values_mut() {
+        look_for_all(&mut ranges);
+        for shared in ranges.values_mut().filter(|shared| !shared.is_gone) {
             let (is_wanted, context) = match shared.kind {
                 Kind::Pinned { .. } => (which == Which::All || shared.is_small(), 0),
                 Kind::Managed { context, .. } => (with_managed, context),
@@ -378,14 +530,10 @@ impl Mapped {
             // The worker counts whole pages.
             Which::Small => (SMALL_BYTES + PAGE) as u64,
         };
-        let context = match which {
-            Which::All => self.context_to_ask_in(),
-            Which::Small => 0,
-        };
         let mut is_changed = false;
         loop {
-            let answer =
-                session.ask_reply(context, &GpurunHostPull::new(largest), &[], || Ok(()))?;
+            // In no context: the worker reads each range in its own, whichever is the thread's.
+            let answer = session.ask_reply(0, &GpurunHostPull::new(largest), &[], || Ok(()))?;
             let (head, changes) = reply::GpurunHostPull::read_from_prefix(&answer.body)
                 .map_err(|_| malformed::<GpurunHostPull>())?;
             let changes =
@@ -403,30 +551,15 @@ impl Mapped {
             return;
         }
         let mut ranges = self.ranges();
-        forget_gone(&mut ranges);
+        look_for_all(&mut ranges);
         for change in changes {
             let address = usize::try_from(change.address.get()).unwrap_or(0);
             let range = ranges.range_mut(..=address).next_back();
             // What is in no range any more has nobody who would see it.
-            if let Some((_, shared)) = range {
+            if let Some((_, shared)) = range.filter(|(_, shared)| !shared.is_gone) {
                 // SAFETY: pinned or managed memory, in the table as long as the program has it.
                 unsafe { shared.mirror.apply(change) };
             }
-        }
-    }
-
-    /// Managed memory is copied from a device, which needs a context: the thread's, or one that has such memory.
-    fn context_to_ask_in(&self) -> u32 {
-        match thread::current() {
-            0 => {
-                let ranges = self.ranges();
-                let mut contexts = ranges.values().filter_map(|shared| match shared.kind {
-                    Kind::Managed { context, .. } => Some(context),
-                    Kind::Pinned { .. } => None,
-                });
-                contexts.next().unwrap_or(0)
-            }
-            context => context,
         }
     }
 
@@ -492,15 +625,32 @@ impl Mapped {
     }
 }
 
-/// Takes out what the program has unmapped without giving it back.
-fn forget_gone(ranges: &mut BTreeMap<usize, Shared>) {
-    ranges.retain(|start, shared| {
-        let is_there = shared.is_there();
-        if !is_there {
-            log::warning!("registered memory at {start:#x} was unmapped and not unregistered: the device's view of it is kept alike no more");
-        }
-        is_there
-    });
+/// Notes what the program has unmapped without giving it back.
+fn look_for_all(ranges: &mut BTreeMap<usize, Shared>) {
+    ranges.values_mut().for_each(Shared::look_for);
+}
+
+/// The context that pinned memory belongs to; the thread's where that has ended or failed.
+fn context_to_map_in(session: &Session, pinned: &Pinned) -> Result<u32, CUresult> {
+    let own = session.objects.contexts.get(pinned.context);
+    match own.filter(|own| own.is_active() && own.fault.check().is_ok()) {
+        Some(own) => Ok(own.id),
+        None => Ok(session::current()?.1.id),
+    }
+}
+
+fn is_active(session: &Session, context: u32) -> bool {
+    let found = session.objects.contexts.get(context);
+    found.is_some_and(|context| context.is_active())
+}
+
+/// Waits for what a context has under way, if it is another than this one. One that has ended or failed has nothing.
+fn wait_in_other(session: &Session, context: u32, current: &Context) -> Result<(), CUresult> {
+    let other = session.objects.contexts.get(context);
+    match other.filter(|other| other.id != current.id && other.is_active()) {
+        Some(other) if other.fault.check().is_ok() => stream::wait_for_context(session, &other),
+        _ => Ok(()),
+    }
 }
 
 impl super::Memory {
@@ -540,5 +690,109 @@ impl super::Memory {
                 let _ = self.mapped.map(session, &pinned);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+    use super::*;
+
+    /// Mirrors are never compared here, but where it is said.
+    fn with(ranges: &[(Range<usize>, Kind)]) -> Mapped {
+        let mapped = Mapped::default();
+        for (range, kind) in ranges {
+            let mirror = Mirror::new(range.start, range.len()).expect("whole words");
+            mapped.insert(mirror, *kind);
+        }
+        mapped
+    }
+
+    fn pinned_at(start: usize) -> Kind {
+        Kind::Pinned {
+            start,
+            pages: start - start % PAGE,
+            context: 1,
+            is_registered: true,
+        }
+    }
+
+    #[test]
+    fn only_what_was_mapped_for_a_range_goes_with_it() {
+        let context = 1;
+        let owner = None;
+        let managed = Kind::Managed { context, owner };
+        let mapped = with(&[
+            (PAGE..2 * PAGE, managed),
+            (3 * PAGE..3 * PAGE + 64, pinned_at(3 * PAGE + 8)),
+        ]);
+        let take = |pinned| {
+            mapped.take_if(whole_changes(pinned, pinned).start, |shared| {
+                shared.is_for(pinned)
+            })
+        };
+        assert!(take(PAGE).is_none(), "managed memory that was registered");
+        assert!(take(3 * PAGE).is_none(), "its neighbour");
+        assert!(mapped.holds(3 * PAGE as u64, 64) && mapped.holds(PAGE as u64, 1));
+        assert!(take(3 * PAGE + 8).is_some() && take(3 * PAGE + 8).is_none());
+        assert!(!mapped.holds(3 * PAGE as u64, 1));
+    }
+
+    #[test]
+    fn neighbours_keep_what_they_need() {
+        let mapped = with(&[(PAGE..PAGE + 256, pinned_at(PAGE))]);
+        let mut shared = mapped.take_if(PAGE, |_| true).expect("there");
+        assert!(!shared.hand_over(&[]));
+        let neighbours = [PAGE + 130, PAGE + 180].map(|start| Pinned::of_the_program(start, 20));
+        assert!(shared.hand_over(&neighbours));
+        assert!(shared.is_for(PAGE + 130) && !shared.is_for(PAGE));
+        assert!(shared.has(PAGE + 128, 128) && !shared.has(PAGE + 120, 8));
+        let Kind::Pinned { pages, .. } = shared.kind else {
+            panic!("pinned");
+        };
+        assert_eq!(pages, PAGE, "the worker's are as they were");
+    }
+
+    #[test]
+    fn what_the_program_has_unmapped_is_not_looked_at_and_stays_known() {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: new memory at a place of the kernel's choice.
+        let memory =
+            unsafe { mmap_anonymous(std::ptr::null_mut(), PAGE, protection, MapFlags::PRIVATE) };
+        let memory = memory.expect("memory");
+        let start = memory.expose_provenance();
+        let mapped = with(&[(start..start + PAGE, pinned_at(start))]);
+        look_for_all(&mut mapped.ranges());
+        assert!(mapped.holds(start as u64, 64));
+        // SAFETY: mapped above.
+        unsafe { munmap(memory, PAGE) }.expect("unmapped");
+        look_for_all(&mut mapped.ranges());
+        assert!(!mapped.holds(start as u64, 64));
+        let shared = mapped
+            .take_if(start, |shared| shared.is_for(start))
+            .expect("still known");
+        assert!(shared.is_gone && !shared.is_small());
+    }
+
+    #[test]
+    fn what_a_context_had_goes_with_it() {
+        let of = |context, owner| Kind::Managed { context, owner };
+        let other = Kind::Pinned {
+            start: 4 * PAGE,
+            pages: 4 * PAGE,
+            context: 2,
+            is_registered: false,
+        };
+        let mapped = with(&[
+            (PAGE..2 * PAGE, of(1, None)),
+            (2 * PAGE..3 * PAGE, of(1, Some(Owner::Module(7)))),
+            (3 * PAGE..4 * PAGE, pinned_at(3 * PAGE)),
+            (4 * PAGE..5 * PAGE, other),
+        ]);
+        let allocated = PAGE as u64..2 * PAGE as u64;
+        assert_eq!(mapped.forget_context(1), vec![allocated; 1]);
+        let left: Vec<usize> = mapped.ranges().keys().copied().collect();
+        assert_eq!(left, [4 * PAGE]);
     }
 }

@@ -1,6 +1,6 @@
 //! Device and host memory, copies, fills, pointer attributes.
 //!
-//! [`windows`] reserves the addresses, [`device`] gives them out, [`host`] keeps pinned memory, [`mapped`] keeps alike what both
+//! [`windows`] reserves the addresses, [`device`] gives them out as [`places`] says, [`host`] keeps pinned memory, [`mapped`] keeps alike what both
 //! sides reach, [`managed`] makes memory that is so from the beginning, [`copy`] moves bytes, [`boxes`] boxes of them, [`volume`] boxes of arrays,
 //! [`batch`] many of these, [`peer`] from one context to another, [`fill`] sets bytes, [`mod@pointer`] tells what an address is.
 
@@ -13,6 +13,7 @@ mod host;
 mod managed;
 mod mapped;
 mod peer;
+mod places;
 mod pointer;
 mod volume;
 mod windows;
@@ -27,6 +28,7 @@ pub(crate) use fill::*;
 pub(crate) use host::*;
 pub(crate) use mapped::*;
 pub(crate) use peer::*;
+pub(crate) use places::{Allocation, GRANULARITY};
 pub(crate) use pointer::*;
 pub(crate) use windows::{Windows, give_back};
 

@@ -70,11 +70,11 @@ impl Inner {
             .retain(|_, open| now.saturating_duration_since(open.since) < FORGOTTEN);
     }
 
-    /// Tells a borrower.
-    fn answer(&self, open: &Open, found: bool, files: Vec<OwnedFd>) {
+    /// Tells a borrower what its lender said.
+    fn answer(&self, open: &Open, said: Lent, files: Vec<OwnedFd>) {
         let lent = Lent {
             request: open.request,
-            found,
+            ..said
         };
         if let Some(speaker) = self.speakers.get(&open.borrower) {
             // A borrower that does not listen does not wait either: it gives up by itself.
@@ -108,7 +108,7 @@ impl Loans {
         let over = |_: &u64, open: &mut Open| open.borrower == session || open.lender == session;
         let over: Vec<(u64, Open)> = inner.open.extract_if(over).collect();
         for (_, open) in over {
-            inner.answer(&open, false, Vec::new());
+            inner.answer(&open, Lent::default(), Vec::new());
         }
     }
 
@@ -117,7 +117,7 @@ impl Loans {
         let mut inner = self.lock();
         let no = Some(Lent {
             request: borrow.request,
-            found: false,
+            ..Lent::default()
         });
         inner.forget_the_old(Instant::now());
         let waiting = inner.open.values().filter(|open| open.borrower == borrower);
@@ -150,7 +150,7 @@ impl Loans {
         if inner.open.get(&lent.request).is_some_and(is_its)
             && let Some(open) = inner.open.remove(&lent.request)
         {
-            inner.answer(&open, lent.found, files);
+            inner.answer(&open, lent.clone(), files);
         }
     }
 }
@@ -199,6 +199,8 @@ mod tests {
         let lent = Lent {
             request,
             found: true,
+            bytes: 4096,
+            device: vec![9; 16],
         };
         loans.lent(3, &lent, Vec::new());
         assert!(words.get_mut(&2).expect("there").try_recv().is_err());
@@ -208,11 +210,48 @@ mod tests {
             panic!("not answered");
         };
         assert_eq!((answer.request, answer.found), (5, true));
+        assert_eq!((answer.bytes, answer.device), (4096, vec![9; 16]));
         loans.lent(1, &lent, Vec::new());
         assert!(
             words.get_mut(&2).expect("there").try_recv().is_err(),
             "once"
         );
+    }
+
+    #[test]
+    fn who_cannot_be_asked_is_said_at_once_to_have_nothing() {
+        let (loans, words) = with(&[(1, 'a'), (2, 'a'), (3, 'a')]);
+        let is_no = |lent: Option<Lent>| lent.is_some_and(|lent| !lent.found);
+        let long = Borrow {
+            key: vec![7; MAX_KEY_BYTES + 1],
+            ..borrow(1, 1)
+        };
+        assert!(is_no(loans.borrow(2, &long)), "no key is so long");
+        for request in 0..MAX_WORDS as u64 {
+            let borrower = 2 + request % 2;
+            assert!(loans.borrow(borrower, &borrow(request, 1)).is_none());
+        }
+        assert!(is_no(loans.borrow(2, &borrow(99, 1))), "it does not listen");
+        assert_eq!(loans.lock().open.len(), MAX_WORDS);
+        drop(words);
+        assert!(is_no(loans.borrow(1, &borrow(1, 2))), "its task is gone");
+    }
+
+    #[test]
+    fn what_was_asked_by_a_session_that_ended_is_told_to_nobody() {
+        let (loans, mut words) = with(&[(1, 'a'), (2, 'a')]);
+        assert!(loans.borrow(2, &borrow(5, 1)).is_none());
+        loans.leave(2);
+        assert!(loans.lock().open.is_empty());
+        let lent = Lent {
+            request: 1,
+            found: true,
+            ..Lent::default()
+        };
+        loans.lent(1, &lent, Vec::new());
+        assert!(words.get_mut(&2).expect("there").try_recv().is_err());
+        let is_no = |lent: Option<Lent>| lent.is_some_and(|lent| !lent.found);
+        assert!(is_no(loans.borrow(1, &borrow(6, 2))), "it has nothing");
     }
 
     #[test]

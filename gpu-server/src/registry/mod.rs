@@ -41,7 +41,7 @@ use std::time::Duration;
 pub use counts::{COUNTERS, Counters, Counts};
 pub use daemon::{Answer, Event, GATHER_LIMIT, Peers, Prepared, Registered, Registry, Starter};
 pub use facts::{Facts, FileId, Key, RegisterError};
-pub(crate) use worker::{Lent, Post, borrow, say_last_counts};
+pub(crate) use worker::{Lent, LentMemory, Post, borrow, say_last_counts};
 
 /// The directory, in the state directory, of the sockets at which workers wait for the next daemon.
 pub const DIRECTORY: &str = "workers";

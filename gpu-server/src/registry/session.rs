@@ -211,8 +211,10 @@ impl Worker {
             Word::Lend { request, key } => {
                 let asked = to_worker::Message::Lend(Lend { request, key });
                 if !self.say_with(asked, &[]) {
-                    let found = false;
-                    let no = Lent { request, found };
+                    let no = Lent {
+                        request,
+                        ..Lent::default()
+                    };
                     shared.loans.lent(self.session, &no, Vec::new());
                 }
             }

@@ -62,8 +62,21 @@ pub(crate) fn say_last_counts() {
 /// How long another session is waited for that lends.
 const LOAN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What another session has lent: its descriptors.
-pub(crate) type Lent = Vec<OwnedFd>;
+/// What another session has lent.
+#[derive(Debug, Default)]
+pub(crate) struct Lent {
+    pub(crate) files: Vec<OwnedFd>,
+    /// What memory that is, by its lender's word.
+    pub(crate) what: LentMemory,
+}
+
+/// Memory that is lent; of nothing if it is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct LentMemory {
+    pub(crate) bytes: u64,
+    /// The UUID of its device.
+    pub(crate) device: [u8; 16],
+}
 
 /// The questions of this process that wait for an answer, and the answers.
 static LOANS: Mutex<Option<HashMap<u64, Option<Option<Lent>>>>> = Mutex::new(None);
@@ -111,23 +124,31 @@ fn is_lent(message: &ToWorker) -> bool {
 }
 
 /// An answer has come; one that nobody waits for is dropped.
-fn note_lent(lent: &control::Lent, files: Lent) {
+fn note_lent(lent: &control::Lent, files: Vec<OwnedFd>) {
+    let what = LentMemory {
+        bytes: lent.bytes,
+        device: lent.device.as_slice().try_into().unwrap_or_default(),
+    };
+
     let mut loans = LOANS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(place) = loans.get_or_insert_default().get_mut(&lent.request) {
-        *place = Some(lent.found.then_some(files));
+        *place = Some(lent.found.then_some(Lent { files, what }));
     }
     ANSWERED.notify_all();
 }
 
 /// Lends what another session asks for, if it is there.
 fn lend(connection: &OwnedFd, request: u64, lent: Option<Lent>) -> io::Result<()> {
+    let found = lent.is_some();
+    let Lent { files, what } = lent.unwrap_or_default();
     let message = ToDaemon {
         message: Some(to_daemon::Message::Lent(control::Lent {
             request,
-            found: lent.is_some(),
+            found,
+            bytes: what.bytes,
+            device: what.device.to_vec(),
         })),
     };
-    let files = lent.unwrap_or_default();
     let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
     packet::send(connection, &message, &files, SendFlags::empty())
 }

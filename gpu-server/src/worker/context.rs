@@ -369,6 +369,7 @@ fn give_back(call: &Call<'_>, context: &Context) {
     let memory = &call.session.memory;
     memory.peers.lock().forget(context.serial);
     memory.give_back_all_of(call.driver(), context.serial);
+    call.session.mirrors.give_back_all_of(context.serial);
     array::give_back_all_of(call.session, context.serial);
     memory.accounts.context_is_gone(context.device);
 }

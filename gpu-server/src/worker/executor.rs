@@ -727,10 +727,14 @@ fn tell_who_waits(session: &Session, record: &CallRecord, body: &[u8], error: CU
     }
 }
 
-/// Whether an unbounded call only begins here: the poller or the janitor ends it, and no executor waits.
+/// Whether an unbounded call is bounded after all: it only begins here, the poller or the janitor ends it, and no executor waits; or it looks at no more
+/// than small memory of the host.
 fn ends_elsewhere(call_number: u16, body: &[u8]) -> bool {
     match call_number {
         number::gpurunMemoryUnmap | number::gpurunReadVolume => true,
+        number::gpurunHostPull => {
+            decode::<request::GpurunHostPull>(body).is_ok_and(|request| request.largest() != 0)
+        }
         number::gpurunCopyFromDevice => decode_with_rest::<request::GpurunCopyFromDevice>(body)
             .is_ok_and(|(request, _)| request.transfer() == 0),
         _ => false,
@@ -742,4 +746,20 @@ fn row_name(call_number: u16) -> &'static str {
     ROWS.iter()
         .find(|row| row.number == call_number)
         .map_or("?", |row| row.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    #[test]
+    fn pulls_of_small_memory_run_in_order_and_others_on_a_lane() {
+        for (largest, is_bounded) in [(0, false), (4096, true)] {
+            let pull = request::GpurunHostPull::new(largest);
+            let is_in_order = ends_elsewhere(number::gpurunHostPull, pull.as_bytes());
+            assert_eq!(is_in_order, is_bounded);
+        }
+    }
 }

@@ -12,8 +12,8 @@
 //!
 //! What is shared is a mapping of a context's ([`Shareable::Mapped`]) or the program's own physical memory ([`Shareable::Physical`]).
 //!
-//! *Rules:* only memory of the session's own is exported, and only by its key; whole handles, so that what is lent is what was charged. It is
-//! charged to the lender, as long as it is there, also after it was freed; afterwards to each session that has it ([`tend`]): more than there is, never less.
+//! *Rules:* only memory of the session's own is exported, and only by its key; whole handles, so that what is lent is what was charged. How much it is, and of
+//! which device, its lender's worker says, and a client that says otherwise gets nothing. It is charged to the lender, as long as it is there, also after it was freed; afterwards to each session that has it ([`tend`]): more than there is, never less.
 //!
 //! # Safety
 //! Handles come from the driver through this module, descriptors are open for as long as the call that gets their number, out parameters are locals.
@@ -37,8 +37,9 @@ use super::accounts::{Accounts, Made};
 use super::call::{Call, CallError};
 use super::end::lock;
 use super::memory::{Memory, set_access};
+use super::startup::uuid_of;
 use crate::driver::cuda;
-use crate::registry;
+use crate::registry::{self, LentMemory};
 
 pub(crate) use event::*;
 
@@ -65,11 +66,19 @@ pub(super) enum Shareable {
 /// Memory that others may open.
 struct Export {
     key: Key,
+    what: LentMemory,
     memory: OwnedFd,
     /// Hangs up when nobody has the other end.
     reader: OwnedFd,
     /// Lent as copies.
     writer: OwnedFd,
+}
+
+/// What another session lends.
+struct Borrowed {
+    memory: OwnedFd,
+    writer: OwnedFd,
+    what: LentMemory,
 }
 
 /// Memory of another session.
@@ -121,7 +130,9 @@ impl Shared {
         let exports = lock(&self.exports);
         let export = exports.values().find(|export| export.key == key)?;
         let files = [&export.memory, &export.writer].map(OwnedFd::try_clone);
-        Some(files.into_iter().collect())
+        let files: std::io::Result<_> = files.into_iter().collect();
+        let what = export.what;
+        Some(files.map(|files| registry::Lent { files, what }))
     }
 
     fn event_of(&self, key: &[u8]) -> Option<std::io::Result<registry::Lent>> {
@@ -148,29 +159,29 @@ impl Shared {
         (!is_broken(&kept.reader)).then_some(kept)
     }
 
-    /// Makes memory one that others may open, if it is not yet: what is found, and its handle. It is looked for with the exports held, so that what is
+    /// Makes memory one that others may open, if it is not yet: what is found, its handle, its size and its device. It is looked for with the exports held, so that what is
     /// given back meanwhile is then taken out again.
     fn export<T>(
         &self,
         driver: &Driver,
-        find: impl FnOnce() -> Result<(Shareable, u64, T), CUresult>,
+        find: impl FnOnce() -> Result<(Shareable, (u64, u64, CUdevice), T), CUresult>,
     ) -> Result<(Key, T), CUresult> {
         let mut exports = lock(&self.exports);
-        let (what, handle, found) = find()?;
+        let (what, memory, found) = find()?;
         if let Some(export) = exports.get(&what) {
             return Ok((export.key, found));
         }
         if exports.len() >= MAX_SHARED {
             return Err(CUresult::OUT_OF_MEMORY);
         }
-        let export = export(driver, handle)?;
+        let export = export(driver, memory)?;
         let key = export.key;
         exports.insert(what, export);
         Ok((key, found))
     }
 
     /// Gets what another session of the lease has exported: the memory's descriptor, and the end of a pipe that breaks with the lender.
-    fn borrow(&self, lender: u64, key: [u64; 2]) -> Result<[OwnedFd; 2], CUresult> {
+    fn borrow(&self, lender: u64, key: [u64; 2]) -> Result<Borrowed, CUresult> {
         if lender == self.session {
             return Err(CUresult::INVALID_CONTEXT);
         }
@@ -178,9 +189,8 @@ impl Shared {
             return Err(CUresult::OUT_OF_MEMORY);
         }
         let key = key.map(u64::to_le_bytes);
-        let lent = registry::borrow(lender, key.as_flattened());
-        let files = lent.and_then(|files| files.try_into().ok());
-        files.ok_or(CUresult::INVALID_HANDLE)
+        let lent = registry::borrow(lender, key.as_flattened()).ok_or(CUresult::INVALID_HANDLE)?;
+        Borrowed::of(lent)
     }
 
     pub(super) fn keep(&self, kept: Kept) {
@@ -205,6 +215,27 @@ impl Shared {
             Err(_) => accounts.stays(charged.device, Made::Exact(0)),
         }
         result
+    }
+}
+
+impl Borrowed {
+    fn of(lent: registry::Lent) -> Result<Self, CUresult> {
+        let files = lent.files.try_into();
+        let [memory, writer]: [OwnedFd; 2] = files.map_err(|_| CUresult::INVALID_HANDLE)?;
+        let what = lent.what;
+        Ok(Self {
+            memory,
+            writer,
+            what,
+        })
+    }
+
+    /// Whether it is what the client says, of this device.
+    fn check(&self, bytes: u64, device: [u8; 16]) -> Result<(), CUresult> {
+        match self.what == (LentMemory { bytes, device }) {
+            true => Ok(()),
+            false => Err(CUresult::INVALID_HANDLE),
+        }
     }
 }
 
@@ -250,8 +281,9 @@ pub(crate) fn gpurunIpcExport(
     let shared = &call.session.memory.shared;
     let memory = &call.session.memory;
     let find = || {
-        let (address, handle, size) = memory.mapped_at(request.address())?;
-        Ok((Shareable::Mapped(address), handle, (address, size)))
+        let (address, handle, size, device) = memory.mapped_at(request.address())?;
+        let what = (handle, size, device);
+        Ok((Shareable::Mapped(address), what, (address, size)))
     };
     let (key, (address, size)) = shared.export(call.driver(), find)?;
     let [low, high] = halves(&key);
@@ -264,10 +296,10 @@ pub(crate) fn gpurunIpcExport(
 pub(super) fn export_physical(
     call: &mut Call<'_>,
     physical: u32,
-    handle: u64,
+    memory: (u64, u64, CUdevice),
 ) -> Result<(), CUresult> {
     let shared = &call.session.memory.shared;
-    let what = (Shareable::Physical(physical), handle, ());
+    let what = (Shareable::Physical(physical), memory, ());
     let (key, ()) = shared.export(call.driver(), || Ok(what))?;
     let [low, high] = halves(&key);
     let answer = reply::GpurunPhysicalExport::new(shared.session, low, high);
@@ -275,7 +307,11 @@ pub(super) fn export_physical(
     Ok(())
 }
 
-fn export(driver: &Driver, handle: u64) -> Result<Export, CUresult> {
+fn export(
+    driver: &Driver,
+    (handle, bytes, device): (u64, u64, CUdevice),
+) -> Result<Export, CUresult> {
+    let device = uuid_of(driver, device)?;
     let mut number: i32 = -1;
     cuda!(
         driver,
@@ -289,6 +325,7 @@ fn export(driver: &Driver, handle: u64) -> Result<Export, CUresult> {
     let (reader, writer) = new_pipe()?;
     Ok(Export {
         key: new_key()?,
+        what: LentMemory { bytes, device },
         memory,
         reader,
         writer,
@@ -326,17 +363,18 @@ pub(crate) fn gpurunIpcOpen(
     let memory = &call.session.memory;
     call.session.devices.check(device)?;
     let key = [request.key_low(), request.key_high()];
-    let [file, writer] = memory.shared.borrow(request.lender(), key)?;
+    let lent = memory.shared.borrow(request.lender(), key)?;
+    lent.check(size, uuid_of(call.driver(), device)?)?;
     memory.claim_import(address, size, context.serial, device)?;
     let import = Import {
         size,
         device,
-        writer,
+        writer: lent.writer,
         is_charged: false,
     };
     let opened = open(
         call.driver(),
-        &file,
+        &lent.memory,
         (address, size),
         [device, context.device],
     );
@@ -368,12 +406,13 @@ pub(super) fn import_physical(
     (lender, key): (u64, [u64; 2]),
 ) -> Result<u64, CUresult> {
     let shared = &call.session.memory.shared;
-    let [file, writer] = shared.borrow(lender, key)?;
-    let handle = import(call.driver(), &file)?;
+    let lent = shared.borrow(lender, key)?;
+    lent.check(size, uuid_of(call.driver(), device)?)?;
+    let handle = import(call.driver(), &lent.memory)?;
     let import = Import {
         size,
         device,
-        writer,
+        writer: lent.writer,
         is_charged: false,
     };
     lock(&shared.imports).insert(Shareable::Physical(physical), import);
@@ -418,18 +457,28 @@ mod tests {
     use super::*;
     use rustix::fs::MemfdFlags;
 
+    const LENT: LentMemory = LentMemory {
+        bytes: 2 << 20,
+        device: [5; 16],
+    };
+
     fn exported(address: u64) -> Shared {
         let shared = Shared::new(1);
+        export_at(&shared, address);
+        shared
+    }
+
+    fn export_at(shared: &Shared, address: u64) {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
         let memory = rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC).expect("a file");
         let export = Export {
             key: [7; 16],
+            what: LENT,
             memory,
             reader,
             writer,
         };
         lock(&shared.exports).insert(Shareable::Mapped(address), export);
-        shared
     }
 
     #[test]
@@ -455,7 +504,7 @@ mod tests {
         let [one, other] = lent;
         drop(one);
         assert!(!is_broken(&kept.reader));
-        assert!(!is_broken(&other[1]), "the lender is there");
+        assert!(!is_broken(&other.files[1]), "the lender is there");
         drop(other);
         assert!(is_broken(&kept.reader));
     }
@@ -464,8 +513,69 @@ mod tests {
     fn who_has_it_sees_that_the_lender_is_gone() {
         let shared = exported(4096);
         let lent = shared.lend(&[7; 16]).expect("lent");
-        assert!(!is_broken(&lent[1]));
+        assert!(!is_broken(&lent.files[1]));
         drop(shared);
-        assert!(is_broken(&lent[1]));
+        assert!(is_broken(&lent.files[1]));
+    }
+
+    #[test]
+    fn what_is_kept_is_released_with_its_last_borrower() {
+        let driver = crate::worker::tests::fake::driver(true);
+        let memory = Memory::new(1, Vec::new(), Accounts::default());
+        let shared = &memory.shared;
+        export_at(shared, 4096);
+        let lent = shared.lend(&[7; 16]).expect("lent");
+        let kept = shared.end_export(Shareable::Mapped(4096), (1, 2, 0));
+        shared.keep(kept.expect("somebody has it"));
+        tend(driver, &memory);
+        assert_eq!(lock(&shared.kept).len(), 1);
+        drop(lent);
+        tend(driver, &memory);
+        assert!(lock(&shared.kept).is_empty());
+    }
+
+    #[test]
+    fn what_a_lender_leaves_behind_is_charged_to_who_has_it() {
+        let driver = crate::worker::tests::fake::driver(true);
+        let lender = exported(4096);
+        let borrower = Memory::new(2, Vec::new(), Accounts::default());
+        let lent = Borrowed::of(lender.lend(&[7; 16]).expect("lent")).expect("two");
+        let import = Import {
+            size: lent.what.bytes,
+            device: 0,
+            writer: lent.writer,
+            is_charged: false,
+        };
+        let what = Shareable::Mapped(1 << 30);
+        lock(&borrower.shared.imports).insert(what, import);
+        let is_charged = || lock(&borrower.shared.imports)[&what].is_charged;
+        tend(driver, &borrower);
+        assert!(!is_charged(), "its lender is there");
+        drop(lender);
+        tend(driver, &borrower);
+        assert!(is_charged());
+    }
+
+    #[test]
+    fn a_session_borrows_nothing_from_itself() {
+        let shared = Shared::new(7);
+        let refused = shared.borrow(7, [1, 2]).err();
+        assert_eq!(refused, Some(CUresult::INVALID_CONTEXT));
+    }
+
+    #[test]
+    fn what_is_lent_is_as_large_and_of_the_device_that_its_lender_says() {
+        let shared = exported(4096);
+        let lent = shared.lend(&[7; 16]).expect("lent");
+        let borrowed = Borrowed::of(lent).expect("two descriptors");
+        assert_eq!(borrowed.check(LENT.bytes, LENT.device), Ok(()));
+        for (bytes, device) in [
+            (LENT.bytes / 2, LENT.device),
+            (LENT.bytes * 2, LENT.device),
+            (LENT.bytes, [6; 16]),
+        ] {
+            assert_eq!(borrowed.check(bytes, device), Err(CUresult::INVALID_HANDLE));
+        }
+        assert!(Borrowed::of(registry::Lent::default()).is_err());
     }
 }

@@ -142,13 +142,15 @@ impl Memory {
         Ok(())
     }
 
-    /// The range that holds an address, if it is mapped for a context: its address, its handle, its size.
-    pub(super) fn mapped_at(&self, address: u64) -> Result<(u64, u64, u64), CUresult> {
+    /// The range that holds an address, if it is mapped for a context: its address, its handle, its size, its device.
+    pub(super) fn mapped_at(&self, address: u64) -> Result<(u64, u64, u64, CUdevice), CUresult> {
         let ranges = lock(&self.ranges);
         let range = ranges.range(..=address).next_back().map(|(_, range)| range);
         let range = range.filter(|range| address - range.address < range.size);
         match range.map(|range| (range, range.kind)) {
-            Some((range, Kind::Mapped(handle))) => Ok((range.address, handle, range.size)),
+            Some((range, Kind::Mapped(handle))) => {
+                Ok((range.address, handle, range.size, range.device))
+            }
             _ => Err(CUresult::INVALID_VALUE),
         }
     }

@@ -2,21 +2,24 @@
 //!
 //! *What:* a [`Mirrored`] range is memory at the address that it has in the program: pages of ours that are registered with the driver, or device memory
 //! that the client calls managed. *How it stays alike:* the client pushes what the program has changed before it posts work, and pulls what
-//! the device has changed when work is done; both are found by [comparing](driver_api::mirror). Device memory is compared in copies of it. *Rules:* pages are
-//! mapped where nothing is, never over anything; a session maps at most [`MAX_BYTES`]; what a client pushes is written only inside its ranges; a pull
-//! answers in parts that fit into a reply.
+//! the device has changed when work is done; both are found by [comparing](driver_api::mirror). Device memory is compared in copies of it, made in the
+//! context that it belongs to. *Rules:* pages are
+//! mapped where nothing is, never over anything, and go with the context that they were mapped in; a session maps at most [`MAX_BYTES`]; what a client
+//! pushes is written only inside its ranges; a pull answers in parts that fit into a reply, and holds a range no longer than one part of it takes, so
+//! that nobody's push waits for the whole.
 //!
 //! *Cost of a pull:* all of the ranges read and compared once, device memory copied to the host before.
 //!
 //! # Safety
-//! Pages are mapped here at addresses that were free, and unmapped when the driver has let go of them and no mirror knows them. Device memory is copied
+//! Pages are mapped here at addresses that were free, and unmapped when no mirror knows them: whoever looks at a range's memory holds its mirror, which is taken
+//! out before. The driver has let go of them then, or has ended the context that it knew them in. Device memory is copied
 //! to and from buffers of ours, as long as they are, when the session's ranges say that it is there.
 #![expect(unsafe_code, reason = "maps memory, calls the driver")]
 #![expect(non_snake_case, reason = "rows have the driver's names")]
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use driver_api::Driver;
 use driver_api::mirror::{CHANGE_BYTES, Change, Mirror};
@@ -28,6 +31,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::call::{Call, CallError};
 use super::context::Context;
 use super::end::lock;
+use super::session::Session;
 use crate::driver::cuda;
 
 /// Most bytes of mapped host memory of one session.
@@ -37,8 +41,10 @@ const MAX_RANGES: usize = 4096;
 /// Changes of one answer: they fit into a reply.
 const MAX_CHANGES: usize = 8192;
 const _: () = assert!(MAX_CHANGES * size_of::<Change>() + 64 <= protocol::limits::MAX_REPLY_BYTES);
-/// Device memory that is copied at once.
+/// What of a range is compared at once; and of device memory copied.
 const PART_BYTES: usize = 1 << 20;
+/// What a pull of small ranges looks at before it answers: it runs in the order of the wire, where others wait for it.
+const MAX_SMALL_BYTES: usize = 4 << 20;
 /// Changes that are so near to each other are written to device memory with what lies between them: less than the unit of the client's allocations, so
 /// that nothing of another one's, which a kernel may be writing, is written back.
 const MAX_GAP_BYTES: u64 = 448;
@@ -53,31 +59,79 @@ const PORTABLE_AND_MAPPED: u32 = 3;
 enum Kind {
     /// Pages of ours, registered with the driver.
     Pages,
-    /// Device memory of the context of this serial.
-    Device { context: u64 },
+    /// Device memory.
+    Device,
 }
 
+/// A range that both sides hold.
 #[derive(Debug)]
 struct Mirrored {
-    mirror: Mirror,
     kind: Kind,
+    /// The serial of the context that it belongs to.
+    context: u64,
     /// Those of the mirror's that there are: the last word may be less than one.
     bytes: u64,
+    /// None once the memory is not looked at any more.
+    mirror: Mutex<Option<Mirror>>,
+}
+
+impl Mirrored {
+    fn new(mirror: Mirror, kind: Kind, context: u64, bytes: u64) -> Arc<Self> {
+        let mirror = Mutex::new(Some(mirror));
+        Arc::new(Self {
+            kind,
+            context,
+            bytes,
+            mirror,
+        })
+    }
+
+    /// Compares a part, from a word on; where to go on, or none at the end.
+    fn look(
+        &self,
+        call: &mut Call<'_>,
+        word: usize,
+        found: &mut Vec<Change>,
+    ) -> Result<Option<usize>, CUresult> {
+        let mut mirror = lock(&self.mirror);
+        let Some(mirror) = mirror.as_mut() else {
+            return Ok(None);
+        };
+        let room = MAX_CHANGES - found.len();
+        let next = match self.kind {
+            Kind::Pages => {
+                let words = word..word + PART_BYTES / WORD;
+                // SAFETY: our pages, which are unmapped after their mirror is taken out.
+                unsafe { mirror.collect_part(words, room, found) }
+            }
+            Kind::Device => compare(call, self, mirror, word, found)?,
+        };
+        Ok((next * WORD < mirror.bytes()).then_some(next))
+    }
+}
+
+/// Pages of a context that is ending, which the driver did not let go of before: they are unmapped when it has ended.
+#[derive(Debug)]
+struct Leaving {
+    context: u64,
+    address: u64,
+    size: u64,
 }
 
 /// The ranges of a session, by address.
 #[derive(Debug, Default)]
 pub(crate) struct Mirrors {
-    ranges: Mutex<BTreeMap<u64, Mirrored>>,
-    /// The address and the word where the next pull goes on.
+    ranges: Mutex<BTreeMap<u64, Arc<Mirrored>>>,
+    /// The address and the word where the next pull goes on. Held by who pulls: one at a time.
     next: Mutex<(u64, usize)>,
+    leaving: Mutex<Vec<Leaving>>,
 }
 
 impl Mirrors {
     fn check_room(&self, size: u64) -> Result<(), CUresult> {
         let ranges = lock(&self.ranges);
         let pages = ranges.values().filter(|range| range.kind == Kind::Pages);
-        let bytes: u64 = pages.map(|range| range.mirror.bytes() as u64).sum();
+        let bytes: u64 = pages.map(|range| range.bytes).sum();
         let has_room = bytes.checked_add(size).is_some_and(|all| all <= MAX_BYTES);
         match has_room && ranges.len() < MAX_RANGES {
             true => Ok(()),
@@ -85,7 +139,7 @@ impl Mirrors {
         }
     }
 
-    fn insert(&self, address: u64, mirrored: Mirrored) {
+    fn insert(&self, address: u64, mirrored: Arc<Mirrored>) {
         lock(&self.ranges).insert(address, mirrored);
     }
 
@@ -93,7 +147,7 @@ impl Mirrors {
     ///
     /// # Errors
     /// Some of it is pages of ours, which are no device's.
-    fn insert_device(&self, address: u64, mirrored: Mirrored) -> Result<(), CUresult> {
+    fn insert_device(&self, address: u64, mirrored: Arc<Mirrored>) -> Result<(), CUresult> {
         let end = address + mirrored.bytes;
         let mut ranges = lock(&self.ranges);
         let is_apart =
@@ -107,99 +161,170 @@ impl Mirrors {
         Ok(())
     }
 
-    /// A context is gone, and its memory.
-    pub(crate) fn forget_context(&self, serial: u64) {
-        let kind = Kind::Device { context: serial };
-        lock(&self.ranges).retain(|_, range| range.kind != kind);
+    /// The range that an address may be in.
+    fn before(&self, address: u64) -> Option<Arc<Mirrored>> {
+        let ranges = lock(&self.ranges);
+        let range = ranges.range(..=address).next_back();
+        range.map(|(_, range)| Arc::clone(range))
+    }
+
+    fn first_from(&self, address: u64) -> Option<(u64, Arc<Mirrored>)> {
+        let ranges = lock(&self.ranges);
+        let range = ranges.range(address..).next();
+        range.map(|(start, range)| (*start, Arc::clone(range)))
+    }
+
+    /// A context is about to be ended by the driver, and its memory with it. It is current.
+    pub(crate) fn forget_context(&self, session: &Session, serial: u64) {
+        let is_its = |_: &u64, range: &mut Arc<Mirrored>| range.context == serial;
+        let gone: Vec<_> = lock(&self.ranges).extract_if(.., is_its).collect();
+        for (address, range) in gone {
+            let mut mirror = lock(&range.mirror);
+            if range.kind == Kind::Pages
+                && let Err(error) = unregister_and_unmap(session, address, range.bytes)
+            {
+                // As a context that has failed does.
+                tracing::debug!(address, %error, "pages go with their context");
+                lock(&self.leaving).push(Leaving {
+                    context: serial,
+                    address,
+                    size: range.bytes,
+                });
+            }
+            *mirror = None;
+        }
+    }
+
+    /// The driver has ended a context.
+    pub(crate) fn give_back_all_of(&self, serial: u64) {
+        let gone = lock(&self.leaving)
+            .extract_if(.., |leaving| leaving.context == serial)
+            .collect::<Vec<_>>();
+        for leaving in gone {
+            unmap(leaving.address, leaving.size);
+        }
     }
 
     /// Carries out what the client has found.
-    fn apply(&self, call: &Call<'_>, mut changes: &[Change]) -> Result<(), CUresult> {
-        let mut ranges = lock(&self.ranges);
+    fn apply(&self, call: &mut Call<'_>, mut changes: &[Change]) -> Result<(), CUresult> {
         while let Some(first) = changes.first() {
-            let address = first.address.get();
-            let range = ranges.range_mut(..=address).next_back();
-            let (_, range) = range.ok_or(CUresult::INVALID_VALUE)?;
+            let range = self.before(first.address.get());
+            let range = range.ok_or(CUresult::INVALID_VALUE)?;
+            let mut mirror = lock(&range.mirror);
+            let mirror = mirror.as_mut().ok_or(CUresult::INVALID_VALUE)?;
             let taken = match range.kind {
                 Kind::Pages => {
-                    // SAFETY: our pages, which are unmapped after their mirror.
-                    let is_known = unsafe { range.mirror.apply(first) };
+                    // SAFETY: our pages, which are unmapped after their mirror is taken out.
+                    let is_known = unsafe { mirror.apply(first) };
                     is_known.then_some(1).ok_or(CUresult::INVALID_VALUE)?
                 }
-                Kind::Device { .. } => write_run(call, range, changes)?,
+                Kind::Device => write_run(call, &range, mirror, changes)?,
             };
             changes = &changes[taken..];
         }
         Ok(())
     }
 
+    /// Variables go with their module: what the session may not name any more is forgotten.
+    fn forget_gone(&self, session: &Session) {
+        let memory = &session.memory;
+        lock(&self.ranges).retain(|address, range| {
+            range.kind == Kind::Pages || memory.check(*address, range.bytes).is_ok()
+        });
+    }
+
     /// What the device has changed, as much as fits into one answer; whether there may be more. Only pages that are no larger than this, unless it
     /// is 0.
-    fn collect(&self, call: &Call<'_>, largest: u64) -> Result<(Vec<Change>, bool), CUresult> {
+    ///
+    /// # Errors
+    /// The driver's, when nothing has been found before it. One that is its context's for good is told to that context, and hinders nobody else's.
+    fn collect(&self, call: &mut Call<'_>, largest: u64) -> Result<(Vec<Change>, bool), CUresult> {
         let mut next = lock(&self.next);
         let (first, mut from) = std::mem::take(&mut *next);
         let mut found = Vec::new();
-        let mut ranges = lock(&self.ranges);
-        // A module's variables go with it.
-        let memory = &call.session.memory;
-        ranges.retain(|address, range| {
-            largest != 0 || range.kind == Kind::Pages || memory.check(*address, range.bytes).is_ok()
-        });
-        for (address, range) in ranges.range_mut(first..) {
-            let word = match *address == first {
-                true => std::mem::take(&mut from),
-                false => 0,
-            };
-            let is_small = range.mirror.bytes() as u64 <= largest && range.kind == Kind::Pages;
+        let mut looked_at = 0;
+        if largest == 0 {
+            self.forget_gone(call.session);
+        }
+        let mut at = first;
+        while let Some((start, range)) = self.first_from(at) {
+            at = start + 1;
+            let is_small = range.bytes <= largest && range.kind == Kind::Pages;
             if largest != 0 && !is_small {
                 continue;
             }
-            let left = match range.kind {
-                // SAFETY: our pages, which are unmapped after their mirror.
-                Kind::Pages => unsafe {
-                    let room = MAX_CHANGES - found.len();
-                    range.mirror.collect(word, room, &mut found)
-                },
-                Kind::Device { .. } => compare(call, range, word, &mut found)?,
+            let mut left = match start == first {
+                true => Some(std::mem::take(&mut from)),
+                false => Some(0),
             };
-            if let Some(word) = left {
-                *next = (*address, word);
-                return Ok((found, true));
+            while let Some(word) = left {
+                if found.len() >= MAX_CHANGES || is_small && looked_at >= MAX_SMALL_BYTES {
+                    *next = (start, word);
+                    return Ok((found, true));
+                }
+                looked_at += PART_BYTES.min(range.bytes as usize);
+                left = match range.look(call, word, &mut found) {
+                    Ok(left) => left,
+                    Err(error) if tell_of(call.session, &range, error) => None,
+                    Err(error) if found.is_empty() => return Err(error),
+                    Err(_) => {
+                        // What was found is known to both sides from now on, so it is told; the next pull meets the error again.
+                        *next = (start, word);
+                        return Ok((found, true));
+                    }
+                };
             }
         }
         Ok((found, false))
     }
 }
 
-/// Compares device memory from a word on; where to go on, or none at the end.
-fn compare(
-    call: &Call<'_>,
-    range: &mut Mirrored,
-    first: usize,
-    found: &mut Vec<Change>,
-) -> Result<Option<usize>, CUresult> {
-    let mirror = &mut range.mirror;
-    let mut copy = vec![0_u64; PART_BYTES.min(mirror.bytes()) / WORD];
-    let mut word = first;
-    while word * WORD < mirror.bytes() {
-        let room = (MAX_CHANGES - found.len()) * CHANGE_BYTES / WORD;
-        let words = copy.len().min(mirror.bytes() / WORD - word).min(room);
-        if words == 0 {
-            return Ok(Some(word));
+/// Tells an error of device memory to the context that it is of, if that will not pass; a context that is gone has nobody to tell.
+fn tell_of(session: &Session, range: &Mirrored, error: CUresult) -> bool {
+    match context_of(session, range) {
+        Ok(context) if error.is_sticky() => {
+            session.fault(&context, error, "gpurunHostPull");
+            true
         }
-        let part = &mut copy[..words];
-        let bytes = (words * WORD).min(range.bytes as usize - word * WORD);
-        let address = (mirror.start() + word * WORD) as u64;
-        read(call, address, &mut part.as_mut_bytes()[..bytes])?;
-        mirror.compare(word, part, found);
-        word += words;
+        Ok(_) => false,
+        Err(_) => true,
     }
-    Ok(None)
+}
+
+/// The context that a range belongs to.
+fn context_of(session: &Session, range: &Mirrored) -> Result<Arc<Context>, CUresult> {
+    let mut contexts = session.contexts.all().into_iter();
+    let its = contexts.find(|context| context.serial == range.context && context.is_alive());
+    its.ok_or(CUresult::CONTEXT_IS_DESTROYED)
+}
+
+/// Compares a part of device memory from a word on, as much of it as there is room for the changes of; where to go on.
+fn compare(
+    call: &mut Call<'_>,
+    range: &Mirrored,
+    mirror: &mut Mirror,
+    word: usize,
+    found: &mut Vec<Change>,
+) -> Result<usize, CUresult> {
+    let room = (MAX_CHANGES - found.len()) * CHANGE_BYTES / WORD;
+    let words = (mirror.bytes() / WORD - word)
+        .min(PART_BYTES / WORD)
+        .min(room);
+    let mut copy = vec![0_u64; words];
+    let bytes = (words * WORD).min(range.bytes as usize - word * WORD);
+    let address = (mirror.start() + word * WORD) as u64;
+    read(call, range, address, &mut copy.as_mut_bytes()[..bytes])?;
+    mirror.compare(word, &copy, found);
+    Ok(word + words)
 }
 
 /// Writes the first of these changes, and those that follow it closely in the same range, to device memory. How many they are.
-fn write_run(call: &Call<'_>, range: &mut Mirrored, changes: &[Change]) -> Result<usize, CUresult> {
-    let mirror = &mut range.mirror;
+fn write_run(
+    call: &mut Call<'_>,
+    range: &Mirrored,
+    mirror: &mut Mirror,
+    changes: &[Change],
+) -> Result<usize, CUresult> {
     let start = changes[0].address.get();
     let mut end = start;
     let mut is_whole = true;
@@ -222,13 +347,13 @@ fn write_run(call: &Call<'_>, range: &mut Mirrored, changes: &[Change]) -> Resul
     let mut copy = vec![0_u8; (end.min(range_end) - start) as usize];
     if !is_whole {
         // The program changes managed memory while no kernel uses it: what lies between stays as it is.
-        read(call, start, &mut copy)?;
+        read(call, range, start, &mut copy)?;
     }
     for change in &changes[..count] {
         let offset = (change.address.get() - start) as usize;
         change.put_over(&mut copy[offset..]);
     }
-    let (driver, stream) = way_to(call, start, copy.len())?;
+    let (driver, stream) = way_to(call, range, start, copy.len())?;
     cuda!(
         driver,
         cuMemcpyHtoDAsync_v2(start, copy.as_ptr().cast(), copy.len(), stream)
@@ -238,8 +363,13 @@ fn write_run(call: &Call<'_>, range: &mut Mirrored, changes: &[Change]) -> Resul
 }
 
 /// Copies device memory, outside of the client's streams.
-fn read(call: &Call<'_>, address: u64, copy: &mut [u8]) -> Result<(), CUresult> {
-    let (driver, stream) = way_to(call, address, copy.len())?;
+fn read(
+    call: &mut Call<'_>,
+    range: &Mirrored,
+    address: u64,
+    copy: &mut [u8],
+) -> Result<(), CUresult> {
+    let (driver, stream) = way_to(call, range, address, copy.len())?;
     cuda!(
         driver,
         cuMemcpyDtoHAsync_v2(copy.as_mut_ptr().cast(), address, copy.len(), stream)
@@ -247,14 +377,17 @@ fn read(call: &Call<'_>, address: u64, copy: &mut [u8]) -> Result<(), CUresult> 
     cuda!(driver, cuStreamSynchronize(stream))
 }
 
-/// The driver, and a stream that waits for no work of the client, once it is known that the memory is the session's.
-fn way_to<'a>(
-    call: &'a Call<'_>,
+/// The driver, with the range's context current, and a stream that waits for no work of the client, once it is known that the memory is the session's.
+fn way_to(
+    call: &mut Call<'_>,
+    range: &Mirrored,
     address: u64,
     bytes: usize,
-) -> Result<(&'a Driver, driver_api::abi::CUstream), CUresult> {
+) -> Result<(&'static Driver, driver_api::abi::CUstream), CUresult> {
     call.session.memory.check(address, bytes as u64)?;
-    let stream = call.context()?.wiping_stream(call.driver())?;
+    let context = context_of(call.session, range)?;
+    call.current.enter(call.session, context.id)?;
+    let stream = context.wiping_stream(call.driver())?;
     Ok((call.driver(), stream))
 }
 
@@ -287,16 +420,18 @@ fn map(call: &Call<'_>, context: &Context, address: u64, size: u64) -> Result<()
         })
     });
     if let Err(error) = registered {
-        // SAFETY: mapped above, known to nobody.
-        let _ = unsafe { munmap(pages, size as usize) };
+        unmap(address, size);
         return Err(error);
     }
-    let mirrored = Mirrored {
-        mirror,
-        kind: Kind::Pages,
-        bytes: size,
-    };
-    call.session.mirrors.insert(address, mirrored);
+    let mirrored = Mirrored::new(mirror, Kind::Pages, context.serial, size);
+    let mirrors = &call.session.mirrors;
+    mirrors.insert(address, mirrored);
+    if !context.is_alive() {
+        // It has ended meanwhile, without these.
+        mirrors.forget_context(call.session, context.serial);
+        mirrors.give_back_all_of(context.serial);
+        return Err(CUresult::CONTEXT_IS_DESTROYED);
+    }
     Ok(())
 }
 
@@ -373,18 +508,12 @@ pub(crate) fn gpurunManage(
     let words = (size as usize).checked_next_multiple_of(WORD);
     let words = words.ok_or(CUresult::INVALID_VALUE)?;
     let mirror = Mirror::new(address as usize, words)?;
+    let mirrored = Mirrored::new(mirror, Kind::Device, context, size);
     if request.is_fresh() != 0 {
-        let (driver, stream) = way_to(call, address, size as usize)?;
+        let (driver, stream) = way_to(call, &mirrored, address, size as usize)?;
         cuda!(driver, cuMemsetD8Async(address, 0, size as usize, stream))?;
         cuda!(driver, cuStreamSynchronize(stream))?;
     }
-    let kind = Kind::Device { context };
-    let bytes = size;
-    let mirrored = Mirrored {
-        mirror,
-        kind,
-        bytes,
-    };
     call.session.mirrors.insert_device(address, mirrored)?;
     Ok(())
 }
@@ -398,16 +527,35 @@ pub(crate) fn gpurunHostUnmap(
     let session = call.session;
     let gone = lock(&session.mirrors.ranges).remove(&address);
     let gone = gone.ok_or(CUresult::INVALID_VALUE)?;
-    if gone.kind == Kind::Pages {
-        session.memory.forget_host(address);
-        let pages = std::ptr::with_exposed_provenance_mut::<c_void>(address as usize);
-        if let Err(error) = cuda!(call.driver(), cuMemHostUnregister(pages)) {
-            // Pages that the driver does not let go of stay mapped, and counted.
-            session.mirrors.insert(address, gone);
-            return Err(error.into());
-        }
-        // SAFETY: mapped by `map_pages`; neither the driver nor a mirror knows them any more.
-        let _ = unsafe { munmap(pages, gone.mirror.bytes()) };
+    // From here on nobody looks at it; who does at this moment is waited for.
+    let mut mirror: MutexGuard<'_, Option<Mirror>> = lock(&gone.mirror);
+    if gone.kind == Kind::Pages
+        && let Err(error) = unregister_and_unmap(session, address, gone.bytes)
+    {
+        // Pages that the driver does not let go of stay mapped, and counted.
+        drop(mirror);
+        session.mirrors.insert(address, gone);
+        return Err(error.into());
     }
+    *mirror = None;
     Ok(())
+}
+
+/// Gives back pages of ours whose mirror the caller holds and takes out.
+///
+/// # Errors
+/// The driver does not let go of them: they are as they were.
+fn unregister_and_unmap(session: &Session, address: u64, size: u64) -> Result<(), CUresult> {
+    let pages = std::ptr::with_exposed_provenance_mut::<c_void>(address as usize);
+    cuda!(session.driver, cuMemHostUnregister(pages))?;
+    session.memory.forget_host(address);
+    unmap(address, size);
+    Ok(())
+}
+
+/// Unmaps pages of [`map_pages`] that neither a mirror nor a context of the driver knows.
+fn unmap(address: u64, size: u64) {
+    let pages = std::ptr::with_exposed_provenance_mut::<c_void>(address as usize);
+    // SAFETY: mapped by `map_pages`, known to nobody any more by the callers' word.
+    let _ = unsafe { munmap(pages, size as usize) };
 }

@@ -138,7 +138,7 @@ impl Session {
         }
     }
 
-    /// Takes what belonged to a context out of the tables; its driver handles are dead.
+    /// Takes what belonged to a context out of the tables; its driver handles are about to die with it. It is current.
     pub(crate) fn forget_context(&self, serial: u64) {
         let is_elsewhere = |stream: &Arc<Stream>| {
             stream
@@ -148,7 +148,7 @@ impl Session {
         self.streams.retain(is_elsewhere);
         self.events.retain(|event| event.context != serial);
         self.links.retain(|link| link.context != serial);
-        self.mirrors.forget_context(serial);
+        self.mirrors.forget_context(self, serial);
         self.memory.shared.forget_context(serial);
         self.gates.retain(|gate| gate.context != serial);
         self.textures.retain(|texture| texture.context != serial);

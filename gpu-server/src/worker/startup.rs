@@ -115,18 +115,24 @@ fn show_slices(devices: &mut [DeviceSnapshot], slices: &[SliceOrder]) -> Result<
     Ok(())
 }
 
-fn describe(driver: &Driver, ordinal: i32) -> Result<DeviceSnapshot, CUresult> {
-    let mut name = [0_u8; 256];
-    cuda!(
-        driver,
-        cuDeviceGetName(name.as_mut_ptr().cast(), name.len() as i32 - 1, ordinal)
-    )?;
+/// What a device is known by, whichever process looks at it.
+pub(super) fn uuid_of(driver: &Driver, ordinal: i32) -> Result<[u8; 16], CUresult> {
     let mut uuid = CUuuid::default();
     if driver.cuDeviceGetUuid_v2.is_some() {
         cuda!(driver, cuDeviceGetUuid_v2(&mut uuid, ordinal))?;
     } else {
         cuda!(driver, cuDeviceGetUuid(&mut uuid, ordinal))?;
     }
+    Ok(uuid.bytes)
+}
+
+fn describe(driver: &Driver, ordinal: i32) -> Result<DeviceSnapshot, CUresult> {
+    let mut name = [0_u8; 256];
+    cuda!(
+        driver,
+        cuDeviceGetName(name.as_mut_ptr().cast(), name.len() as i32 - 1, ordinal)
+    )?;
+    let uuid = uuid_of(driver, ordinal)?;
     let mut total = 0_usize;
     cuda!(driver, cuDeviceTotalMem_v2(&mut total, ordinal))?;
     let mut attributes: BTreeMap<i32, i32> = (1..=snapshot::LAST_ATTRIBUTE)
@@ -146,7 +152,7 @@ fn describe(driver: &Driver, ordinal: i32) -> Result<DeviceSnapshot, CUresult> {
     Ok(DeviceSnapshot {
         ordinal: ordinal.cast_unsigned(),
         name: name.to_string_lossy().into_owned(),
-        uuid: uuid.bytes.to_vec(),
+        uuid: uuid.to_vec(),
         pci_domain,
         pci_bus,
         pci_device,

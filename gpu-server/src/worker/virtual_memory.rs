@@ -180,7 +180,8 @@ pub(crate) fn gpurunPhysicalExport(
         cleaned?;
         state.is_clean = true;
     }
-    ipc::export_physical(call, request.physical(), physical.handle)?;
+    let memory = (physical.handle, physical.size, physical.device);
+    ipc::export_physical(call, request.physical(), memory)?;
     Ok(())
 }
 

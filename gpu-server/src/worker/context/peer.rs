@@ -141,27 +141,24 @@ fn enable(call: &Call<'_>, peer: &Context, access: Access) -> Result<(), CUresul
     cuda!(call.driver(), cuCtxEnablePeerAccess(peer.handle, 0))?;
     if let Err(error) = set_all(call, access.peer, access.device, READ_AND_WRITE) {
         // The first error is the one to tell.
-        let _ = close(call, peer, access, &peers);
+        let _ = cuda!(call.driver(), cuCtxDisablePeerAccess(peer.handle));
+        let _ = close(call, access, &peers);
         return Err(error);
     }
     peers.0.push(access);
     Ok(())
 }
 
+/// The driver is asked first: what it does not take away is still known, and opened for what is mapped later.
 fn disable(call: &Call<'_>, peer: &Context, access: Access) -> Result<(), CUresult> {
     let mut peers = call.session.memory.peers.lock();
+    cuda!(call.driver(), cuCtxDisablePeerAccess(peer.handle))?;
     peers.0.retain(|known| *known != access);
-    close(call, peer, access, &peers)
+    close(call, access, &peers)
 }
 
-/// Takes access away, unless another context of the device has it too.
-fn close(
-    call: &Call<'_>,
-    peer: &Context,
-    access: Access,
-    peers: &Held<'_>,
-) -> Result<(), CUresult> {
-    cuda!(call.driver(), cuCtxDisablePeerAccess(peer.handle))?;
+/// Closes what is mapped to a device whose access was taken away, unless another context of the device has it too.
+fn close(call: &Call<'_>, access: Access, peers: &Held<'_>) -> Result<(), CUresult> {
     let is_open = peers
         .devices(access.peer)
         .any(|device| device == access.device);

@@ -184,7 +184,10 @@ impl SharedEvent {
         rustix::io::write(&pipe, &who.to_le_bytes())?;
         borrowers.count = who;
         borrowers.present.push(Borrower { who, pipe });
-        Ok(vec![file.into(), reader])
+        Ok(registry::Lent {
+            files: vec![file.into(), reader],
+            what: registry::LentMemory::default(),
+        })
     }
 
     pub(super) fn is_exported_by(&self, key: &[u8]) -> bool {
@@ -364,7 +367,7 @@ pub(crate) fn gpurunIpcEvent(
             }
             let key = [request.key_low(), request.key_high()].map(u64::to_le_bytes);
             let lent = registry::borrow(request.lender(), key.as_flattened());
-            let files = lent.and_then(|files| <[OwnedFd; 2]>::try_from(files).ok());
+            let files = lent.and_then(|lent| <[OwnedFd; 2]>::try_from(lent.files).ok());
             let [file, lender] = files.ok_or(CUresult::INVALID_HANDLE)?;
             let context = call.context()?.serial;
             add(session, id, SharedEvent::borrowed(file, lender, context)?)?;
@@ -500,7 +503,7 @@ mod tests {
     }
 
     fn borrow(event: &SharedEvent) -> SharedEvent {
-        let lent = <[OwnedFd; 2]>::try_from(event.lend().expect("lent")).expect("two");
+        let lent = <[OwnedFd; 2]>::try_from(event.lend().expect("lent").files).expect("two");
         let [file, lender] = lent;
         SharedEvent::borrowed(file, lender, 1).expect("opened")
     }
@@ -570,12 +573,60 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_page_that_can_be_taken_away_is_refused() {
-        let file = rustix::fs::memfd_create("test", MemfdFlags::CLOEXEC).expect("a file");
-        rustix::fs::ftruncate(&file, size_of::<Page>() as u64).expect("long");
+    /// What another session may lend: a file so long, sealed or not, and what its pipe says.
+    fn lent(bytes: usize, seals: SealFlags, said: &[u8]) -> Result<SharedEvent, CUresult> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = rustix::fs::memfd_create("test", flags).expect("a file");
+        rustix::fs::ftruncate(&file, bytes as u64).expect("long");
+        rustix::fs::fcntl_add_seals(&file, seals).expect("sealed");
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
-        rustix::io::write(&writer, &1_u64.to_le_bytes()).expect("written");
-        assert!(SharedEvent::borrowed(file, reader, 1).is_err());
+        rustix::io::write(&writer, said).expect("written");
+        SharedEvent::borrowed(file, reader, 1)
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused() {
+        let (bytes, sealed) = (size_of::<Page>(), SealFlags::SHRINK);
+        let who = 1_u64.to_le_bytes();
+        assert!(lent(bytes, sealed, &who).is_ok());
+        assert!(
+            lent(bytes, SealFlags::GROW, &who).is_err(),
+            "it can be taken away"
+        );
+        assert!(lent(bytes - 1, sealed, &who).is_err(), "too short");
+        assert!(lent(bytes + 1, sealed, &who).is_err(), "too long");
+        for said in [0, MAX_BORROWERS + 1, u64::MAX] {
+            let said = said.to_le_bytes();
+            assert!(lent(bytes, sealed, &said).is_err(), "who nobody is");
+        }
+        assert!(lent(bytes, sealed, &who[..7]).is_err(), "half a word");
+        assert!(lent(bytes, sealed, &[]).is_err(), "nothing to wait for");
+    }
+
+    #[test]
+    fn what_is_borrowed_is_not_lent_on() {
+        let event = event();
+        let other = borrow(&event);
+        assert!(event.is_exported_by(&event.key) && !event.is_exported_by(&[0; 16]));
+        assert!(!other.is_exported_by(&other.key));
+        let refused = other.lend().expect_err("not its own");
+        assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn nobody_gets_the_number_of_one_that_was_there() {
+        let event = event();
+        drop(borrow(&event));
+        event.forget_the_gone();
+        let Side::Borrower { who, .. } = borrow(&event).side else {
+            panic!("borrowed");
+        };
+        assert_eq!(who, 2);
+        let Side::Lender(borrowers) = &event.side else {
+            panic!("lent");
+        };
+        lock(borrowers).count = MAX_BORROWERS;
+        let refused = event.lend().expect_err("no number is left");
+        assert_eq!(refused.kind(), std::io::ErrorKind::QuotaExceeded);
     }
 }

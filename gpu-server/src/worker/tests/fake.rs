@@ -2,7 +2,7 @@
 //!
 //! *What:* device memory is host memory; a stream executes at once, or queues while a test holds it; three kernels: `store` writes a
 //! number, `pair` wants two parameters, `fault` breaks its context. An image `hold N` blocks its load until the test
-//! releases N. *Rule:* state is global, as a driver's is; tests differ by the handles they get.
+//! releases N; a read of an address that a test holds waits likewise. *Rule:* state is global, as a driver's is; tests differ by the handles they get.
 //!
 //! # Safety
 //! Addresses are of allocations made here and never freed, or of windows mapped here; the worker under test vouches for the rest.
@@ -15,7 +15,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::{CStr, c_char, c_void};
 use std::os::fd::IntoRawFd;
-use std::sync::{Condvar, LazyLock, Mutex};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard};
 
 use driver_api::Driver;
 use driver_api::abi::{CUcontext, CUevent, CUfunction, CUmodule, CUstream};
@@ -56,6 +56,16 @@ struct State {
     functions: HashMap<usize, &'static str>,
     released: HashSet<u32>,
     unmapped: Vec<u64>,
+    registered: HashSet<usize>,
+    /// Device memory that cannot be copied from, and what a copy says.
+    unreadable: HashMap<u64, CUresult>,
+    held_reads: HashSet<u64>,
+    /// Those at which a copy waits.
+    waiting_reads: HashSet<u64>,
+    /// Where access was given, as often as it was.
+    accesses: Vec<u64>,
+    /// Contexts from whose memory no access is taken away.
+    kept_peers: HashSet<usize>,
 }
 
 static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
@@ -145,6 +155,77 @@ pub(super) fn is_unmapped(address: u64) -> bool {
     lock(&STATE).unmapped.contains(&address)
 }
 
+/// How often access to what is mapped at an address was given.
+pub(super) fn accesses(address: u64) -> usize {
+    let state = lock(&STATE);
+    let there = state.accesses.iter().filter(|given| **given == address);
+    there.count()
+}
+
+/// Access to a context's memory is not taken away any more, or again.
+pub(super) fn keep_peer(context: usize, keeps: bool) {
+    let mut state = lock(&STATE);
+    match keeps {
+        true => state.kept_peers.insert(context),
+        false => state.kept_peers.remove(&context),
+    };
+}
+
+unsafe extern "C" fn disable_peer(peer: CUcontext) -> CUresult {
+    match lock(&STATE).kept_peers.contains(&peer.0) {
+        true => CUresult::UNKNOWN,
+        false => CUresult::SUCCESS,
+    }
+}
+
+/// What copies from this device memory say from now on; nothing: they succeed.
+pub(super) fn refuse_reads(address: u64, refusal: Option<CUresult>) {
+    let mut state = lock(&STATE);
+    match refusal {
+        Some(refusal) => state.unreadable.insert(address, refusal),
+        None => state.unreadable.remove(&address),
+    };
+}
+
+/// Copies from this device memory wait, until [`release_reads`].
+pub(super) fn hold_reads(address: u64) {
+    lock(&STATE).held_reads.insert(address);
+}
+
+/// Waits until a copy waits there.
+pub(super) fn wait_for_read(address: u64) {
+    let mut state = lock(&STATE);
+    while !state.waiting_reads.contains(&address) {
+        state = wait(state);
+    }
+}
+
+/// Lets copies from this device memory go on.
+pub(super) fn release_reads(address: u64) {
+    lock(&STATE).held_reads.remove(&address);
+    RELEASED.notify_all();
+}
+
+fn wait(state: MutexGuard<'_, State>) -> MutexGuard<'_, State> {
+    let waited = RELEASED.wait(state);
+    waited.unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+unsafe extern "C" fn host_register(host: *mut c_void, _: usize, _: u32) -> CUresult {
+    match lock(&STATE).registered.insert(host.addr()) {
+        true => CUresult::SUCCESS,
+        false => CUresult::HOST_MEMORY_ALREADY_REGISTERED,
+    }
+}
+
+/// A context that has failed lets go of nothing until its end.
+unsafe extern "C" fn host_unregister(host: *mut c_void) -> CUresult {
+    let mut state = lock(&STATE);
+    let fault = state.faulted.get(&CURRENT.get()).copied();
+    state.registered.remove(&host.addr());
+    fault.unwrap_or_default()
+}
+
 unsafe extern "C" fn set_current(context: CUcontext) -> CUresult {
     CURRENT.set(context.0);
     CUresult::SUCCESS
@@ -231,11 +312,12 @@ unsafe extern "C" fn map(address: u64, size: usize, _: usize, _: u64, _: u64) ->
 }
 
 unsafe extern "C" fn set_access(
-    _: u64,
+    address: u64,
     _: usize,
     _: *const driver_api::abi::CUmemAccessDesc,
     _: usize,
 ) -> CUresult {
+    lock(&STATE).accesses.push(address);
     CUresult::SUCCESS
 }
 
@@ -251,6 +333,17 @@ unsafe extern "C" fn release_handle(_: u64) -> CUresult {
 unsafe extern "C" fn stream_create(stream: *mut CUstream, _: u32, _: i32) -> CUresult {
     unsafe { *stream = CUstream(lock(&STATE).handle()) };
     CUresult::SUCCESS
+}
+
+unsafe extern "C" fn plain_stream_create(stream: *mut CUstream, flags: u32) -> CUresult {
+    unsafe { stream_create(stream, flags, 0) }
+}
+
+/// A stream that nobody holds has done everything.
+unsafe extern "C" fn stream_synchronize(_: CUstream) -> CUresult {
+    let state = lock(&STATE);
+    let fault = state.faulted.get(&CURRENT.get());
+    fault.copied().unwrap_or_default()
 }
 
 unsafe extern "C" fn stream_destroy(_: CUstream) -> CUresult {
@@ -296,7 +389,19 @@ unsafe extern "C" fn copy_from(
     bytes: usize,
     stream: CUstream,
 ) -> CUresult {
-    lock(&STATE).put(stream, Op::Copy(to as usize, from as usize, bytes))
+    let mut state = lock(&STATE);
+    if state.held_reads.contains(&from) {
+        state.waiting_reads.insert(from);
+        RELEASED.notify_all();
+        while state.held_reads.contains(&from) {
+            state = wait(state);
+        }
+        state.waiting_reads.remove(&from);
+    }
+    if let Some(refusal) = state.unreadable.get(&from) {
+        return *refusal;
+    }
+    state.put(stream, Op::Copy(to as usize, from as usize, bytes))
 }
 
 unsafe extern "C" fn copy_on(to: u64, from: u64, bytes: usize, stream: CUstream) -> CUresult {
@@ -340,9 +445,7 @@ unsafe extern "C" fn module_load(module: *mut CUmodule, image: *const c_void) ->
     while let Some(number) = held
         && !state.released.contains(&number)
     {
-        state = RELEASED
-            .wait(state)
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        state = wait(state);
     }
     unsafe { *module = CUmodule(state.handle()) };
     CUresult::SUCCESS
@@ -421,7 +524,7 @@ extern "C" fn succeed() -> CUresult {
 }
 
 /// The driver's table; without 64-bit writes, streams record events.
-pub(super) fn driver(writes: bool) -> &'static Driver {
+pub(in crate::worker) fn driver(writes: bool) -> &'static Driver {
     let find = move |name: &str| -> Option<*const ()> {
         Some(match name {
             "cuCtxSetCurrent" => set_current as *const (),
@@ -440,6 +543,10 @@ pub(super) fn driver(writes: bool) -> &'static Driver {
             "cuMemUnmap" => unmap as *const (),
             "cuMemRelease" => release_handle as *const (),
             "cuStreamCreateWithPriority" => stream_create as *const (),
+            "cuStreamCreate" => plain_stream_create as *const (),
+            "cuStreamSynchronize" => stream_synchronize as *const (),
+            "cuMemHostRegister_v2" => host_register as *const (),
+            "cuMemHostUnregister" => host_unregister as *const (),
             "cuStreamDestroy_v2" => stream_destroy as *const (),
             "cuStreamQuery" => stream_query as *const (),
             "cuStreamWriteValue64_v2" if writes => write64 as *const (),
@@ -462,9 +569,12 @@ pub(super) fn driver(writes: bool) -> &'static Driver {
             | "cuGraphAddMemcpyNode"
             | "cuGraphAddMemsetNode"
             | "cuGraphInstantiateWithFlags" => graph_handle as *const (),
-            "cuGraphDestroy" | "cuGraphExecDestroy" | "cuGraphLaunch" | "cuModuleUnload" => {
-                succeed as *const ()
-            }
+            "cuCtxDisablePeerAccess" => disable_peer as *const (),
+            "cuCtxEnablePeerAccess"
+            | "cuGraphDestroy"
+            | "cuGraphExecDestroy"
+            | "cuGraphLaunch"
+            | "cuModuleUnload" => succeed as *const (),
             _ => return None,
         })
     };

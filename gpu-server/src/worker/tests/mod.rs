@@ -1,9 +1,11 @@
 //! Sessions over a connection in memory, on a driver made of functions in this process.
 
 mod client;
-mod fake;
+pub(super) mod fake;
 mod gpu_memory;
 mod hostile;
+mod mirrors;
+mod peer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
