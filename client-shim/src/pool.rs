@@ -19,7 +19,7 @@
 mod sharing;
 
 use core::ffi::{c_int, c_void};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{
     AtomicBool,
     Ordering::{Relaxed, SeqCst},
@@ -31,6 +31,7 @@ use driver_api::abi::{
     CUdevice, CUdeviceptr, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationType, CUmemLocation,
     CUmemPool_attribute, CUmemPoolProps, CUmemoryPool, CUresult, CUstream,
 };
+use driver_api::wire::request::GpurunPoolAccess;
 
 use crate::capture;
 use crate::context::Context;
@@ -54,6 +55,8 @@ const PINNED: u32 = 1;
 const MANAGED: u32 = 2;
 const ON_DEVICE: u32 = 1;
 const READ_AND_WRITE: u32 = 3;
+/// Pools belong to no context.
+const NO_CONTEXT: u32 = 0;
 /// Pieces are multiples of this.
 const PIECE: u64 = 512;
 
@@ -91,6 +94,8 @@ struct State {
     free: Vec<Free>,
     /// Bytes of what is free.
     held: u64,
+    /// Other devices that may reach it.
+    opened_to: BTreeSet<usize>,
     is_destroyed: bool,
 }
 
@@ -223,6 +228,8 @@ type OfDevice = (Arc<Pool>, Option<Arc<Pool>>);
 pub(crate) struct Pools {
     used: Mutex<BTreeMap<u64, Used>>,
     of_devices: Mutex<BTreeMap<usize, OfDevice>>,
+    /// Held by who opens pools to other devices, or closes them.
+    opening: Mutex<()>,
     /// A pool may hold something free.
     may_hold: AtomicBool,
 }
@@ -691,18 +698,48 @@ pub(crate) unsafe fn cuMemPoolGetAccess(
         let pool = pool_of(mem_pool)?;
         // SAFETY: the API's contract.
         let device = unsafe { device_at(session, location, PINNED) }?;
-        let access = if device == pool.device {
-            READ_AND_WRITE
-        } else {
-            0
-        };
+        let is_open = device == pool.device || pool.state().opened_to.contains(&device);
+        let access = if is_open { READ_AND_WRITE } else { 0 };
         // SAFETY: checked by `out`.
         unsafe { place.write(access) };
         Ok(())
     })())
 }
 
-/// Devices do not reach each other's memory, and each reaches its own.
+/// Opens a pool to another device, or closes it. The worker knows of no pools: what it opens is the memory of the pool's device, as long as any of its pools is.
+fn set_access(
+    session: &Session,
+    pool: &Pool,
+    device: usize,
+    is_open: bool,
+) -> Result<(), CUresult> {
+    let opening = &session.objects.stream_ordered.opening;
+    let _opening = opening.lock().unwrap_or_else(PoisonError::into_inner);
+    if pool.state().opened_to.contains(&device) == is_open {
+        return Ok(());
+    }
+    let is_another = |other: &Pool| {
+        let opens = || other.state().opened_to.contains(&device);
+        other.id != pool.id && other.device == pool.device && opens()
+    };
+    if session.objects.pools.select(is_another).is_empty() {
+        if !session.objects.memory.has_windows() {
+            return Err(CUresult::INVALID_DEVICE);
+        }
+        let number = |device: usize| i32::try_from(device).map_err(|_| CUresult::INVALID_DEVICE);
+        let (own, peer) = (number(pool.device)?, number(device)?);
+        let request = GpurunPoolAccess::new(own, peer, is_open.into());
+        session.ask_in(NO_CONTEXT, &request, &[])?;
+    }
+    let opened_to = &mut pool.state().opened_to;
+    match is_open {
+        true => opened_to.insert(device),
+        false => opened_to.remove(&device),
+    };
+    Ok(())
+}
+
+/// Each device reaches its own pools.
 pub(crate) unsafe fn cuMemPoolSetAccess(
     pool: CUmemoryPool,
     map: *const CUmemAccessDesc,
@@ -721,9 +758,12 @@ pub(crate) unsafe fn cuMemPoolSetAccess(
             // SAFETY: a local.
             let device = unsafe { device_at(session, &wanted.location, PINNED) }?;
             match (device == pool.device, wanted.flags) {
-                (true, READ_AND_WRITE) | (false, 0) => {}
-                (false, _) => return Err(CUresult::INVALID_DEVICE),
-                (true, _) => return Err(CUresult::INVALID_VALUE),
+                (true, READ_AND_WRITE) => {}
+                (false, 0 | READ_AND_WRITE) => {
+                    let is_open = wanted.flags == READ_AND_WRITE;
+                    set_access(session, &pool, device, is_open)?;
+                }
+                _ => return Err(CUresult::INVALID_VALUE),
             }
         }
         Ok(())
