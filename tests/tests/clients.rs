@@ -198,16 +198,20 @@ fn pytorchs_ways_to_memory() {
 #[ignore = "needs scripts/clients"]
 fn pytorch_on_two_devices() {
     let server = Server::start_with(Transport::Tcp, &[DEVICES_OF_MACHINE]);
-    let command = |way: &Way| {
-        let mut command = command(way, "torch", "torch_devices");
-        let (variable, count) = match way {
-            Way::Direct => DEVICES_OF_MACHINE,
-            _ => (DEVICES_VARIABLE, "2"),
+    for memory in WAYS_TO_MEMORY {
+        let command = |way: &Way| {
+            let mut command = command(way, "torch", "torch_devices");
+            let (variable, count) = match way {
+                Way::Direct => DEVICES_OF_MACHINE,
+                _ => (DEVICES_VARIABLE, "2"),
+            };
+            command
+                .env(variable, count)
+                .env(WAY_TO_MEMORY_VARIABLE, memory);
+            command
         };
-        command.env(variable, count);
-        command
-    };
-    computes_the_same("torch_devices", &server, &command);
+        computes_the_same("torch_devices", &server, &command);
+    }
 }
 
 /// JAX needs NVML, which the software GPU has not, so it runs at a distance only; and a device node, for which only `gpurun` stands in. By `gpurun` nothing is
