@@ -93,6 +93,42 @@ def taken(method):
     close(f"{method}: a copy outlives it", copy.cpu().numpy(), line(21).numpy())
 
 
+def wait(tensors, handles, answers):
+    """Reads behind the other process's event, and records it once more, behind zeros."""
+    tensor = tensors.get(timeout=LIMIT)
+    event = torch.cuda.Event.from_ipc_handle(torch.device("cuda:0"), handles.get(timeout=LIMIT))
+    stream = torch.cuda.Stream()
+    event.wait(stream)
+    with torch.cuda.stream(stream):
+        found = torch.empty(COUNT, pin_memory=True).copy_(tensor, non_blocking=True)
+        tensor.zero_()
+        event.record(stream)
+    stream.synchronize()
+    answers.put(found.numpy().copy())
+    del tensor
+    gc.collect()
+
+
+def events():
+    context = processes.get_context("spawn")
+    tensors, handles, answers = context.Queue(), context.Queue(), context.Queue()
+    process = context.Process(target=wait, args=(tensors, handles, answers))
+    process.start()
+    tensor = torch.zeros(COUNT, device="cuda")
+    torch.cuda.synchronize()
+    event, stream = torch.cuda.Event(interprocess=True), torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        tensor.copy_(line(5).pin_memory(), non_blocking=True)
+        event.record(stream)
+    tensors.put(tensor)
+    handles.put(event.ipc_handle())
+    close("behind another process's event", answers.get(timeout=LIMIT), line(5).numpy())
+    event.synchronize()
+    true("and the other way round", not tensor.cpu().any())
+    process.join(LIMIT)
+    true("its end", process.exitcode == 0)
+
+
 def too_late(answers):
     try:
         torch.zeros(1, device="cuda")
@@ -136,6 +172,7 @@ if __name__ == "__main__":
     for method in ("spawn", "forkserver"):
         given_away(method)
         taken(method)
+    events()
     forked()
     loaded()
     passed("torch_processes")
