@@ -190,6 +190,13 @@ fn structures_versions_and_codes_are_nvml_s() {
 }
 
 #[test]
+fn whatever_is_asked_of_a_device_has_an_answer_of_nvml_s() {
+    let server = Server::start(Transport::Unix);
+    let way = Way::LibraryPath(server.address.clone());
+    run(client(&way, &["every"])).assert_passed("every");
+}
+
+#[test]
 fn children_of_a_process_with_threads_ask_too() {
     let server = Server::start(Transport::Tcp);
     let way = Way::LibraryPath(server.address.clone());
