@@ -3,7 +3,8 @@
 //! A handle names the session that has exported, the key that its worker has given, and the place in the mapping: small allocations share one. The worker
 //! of who opens it gets the memory from the other worker, and maps it at addresses that are chosen here.
 //!
-//! A mapping is opened once and counted: for each allocation that was opened in it, as often as it was.
+//! A mapping is opened once and counted: for each allocation that was opened in it, as often as it was. Allocations of pools go the same way
+//! ([`crate::pool`]); they are named by what the pool says of them, which is as long as a handle.
 //!
 //! # Safety
 //! The functions named like the driver's write results through pointers that they have checked for null, by the API's contract.
@@ -22,15 +23,16 @@ use crate::capture;
 use crate::context::Context;
 use crate::entry::code;
 use crate::event;
-use crate::memory::{GRANULARITY, out};
+use crate::memory::{Allocation, GRANULARITY, out};
 use crate::session::{self, Session};
 use crate::stream;
 
 /// `CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS`, which has to be there.
 const LAZY_ENABLE_PEER_ACCESS: c_uint = 1;
 
-/// What our handles begin with.
+/// What our handles begin with, and what pools say of their allocations.
 const MAGIC: [u8; 4] = *b"gpm1";
+const MAGIC_OF_POOL: [u8; 4] = *b"gpp1";
 const EVENT_MAGIC: [u8; 8] = *b"gpevent1";
 
 /// What is in a handle.
@@ -45,31 +47,35 @@ struct Contents {
     /// Bytes of the mapping, and of the allocation.
     mapped: u64,
     size: u64,
-    device: [u8; 16],
+    /// The device; of an allocation of a pool, the pool's key.
+    of: [u8; 16],
 }
 
 const _: () = assert!(size_of::<Contents>() == size_of::<CUipcMemHandle>());
 
 impl Contents {
-    /// Of a handle, if it can be one of ours.
-    fn of(handle: &CUipcMemHandle) -> Result<Self, CUresult> {
-        let contents = Self::read_from_bytes(&handle.reserved[..]);
+    /// Of the bytes of a handle, if it can be one of ours.
+    fn of(bytes: &Bytes, magic: [u8; 4]) -> Result<Self, CUresult> {
+        let contents = Self::read_from_bytes(&bytes[..]);
         let contents = contents.map_err(|_| CUresult::INVALID_HANDLE)?;
         let end = u64::from(contents.offset).checked_add(contents.size);
         let is_inside = end.is_some_and(|end| end <= contents.mapped) && contents.size > 0;
         let is_whole = contents.mapped.is_multiple_of(GRANULARITY);
-        match contents.magic == MAGIC && is_inside && is_whole {
+        match contents.magic == magic && is_inside && is_whole {
             true => Ok(contents),
             false => Err(CUresult::INVALID_HANDLE),
         }
     }
 
-    fn handle(&self) -> CUipcMemHandle {
-        let mut reserved = [0; 64];
-        reserved.copy_from_slice(self.as_bytes());
-        CUipcMemHandle { reserved }
+    fn bytes(&self) -> Bytes {
+        let mut bytes = [0; 64];
+        bytes.copy_from_slice(self.as_bytes());
+        bytes
     }
 }
+
+/// What a handle is made of.
+type Bytes = [u8; size_of::<Contents>()];
 
 /// Another process's mapping that is open here.
 #[derive(Debug)]
@@ -103,6 +109,37 @@ impl Imports {
     }
 }
 
+/// What names an allocation of this session's, of a device or a pool.
+fn export(
+    session: &Session,
+    allocation: &Allocation,
+    magic: [u8; 4],
+    of: [u8; 16],
+) -> Result<Contents, CUresult> {
+    let start = allocation.start;
+    let reply = session.ask_in(allocation.context, &GpurunIpcExport::new(start), &[])?;
+    let offset = start.checked_sub(reply.mapped());
+    let offset = offset.and_then(|offset| u32::try_from(offset).ok());
+    Ok(Contents {
+        magic,
+        offset: offset.ok_or(CUresult::UNKNOWN)?,
+        lender: reply.lender(),
+        key: [reply.key_low(), reply.key_high()],
+        mapped: reply.size(),
+        size: allocation.size,
+        of,
+    })
+}
+
+/// What names an allocation of a pool with a key, to processes that have imported the pool.
+pub(crate) fn export_of_pool(
+    session: &Session,
+    allocation: &Allocation,
+    pool: [u8; 16],
+) -> Result<Bytes, CUresult> {
+    Ok(export(session, allocation, MAGIC_OF_POOL, pool)?.bytes())
+}
+
 pub(crate) unsafe fn cuIpcGetMemHandle(handle: *mut CUipcMemHandle, dptr: CUdeviceptr) -> CUresult {
     code((|| {
         let place = out(handle)?;
@@ -111,29 +148,21 @@ pub(crate) unsafe fn cuIpcGetMemHandle(handle: *mut CUipcMemHandle, dptr: CUdevi
         let allocation = session.objects.memory.shareable(session, dptr)?;
         let context = session.objects.contexts.get(allocation.context);
         let context = context.ok_or(CUresult::INVALID_VALUE)?;
-        let reply = session.ask_in(context.id, &GpurunIpcExport::new(dptr), &[])?;
-        let offset = dptr.checked_sub(reply.mapped());
-        let offset = offset.and_then(|offset| u32::try_from(offset).ok());
-        let contents = Contents {
-            magic: MAGIC,
-            offset: offset.ok_or(CUresult::UNKNOWN)?,
-            lender: reply.lender(),
-            key: [reply.key_low(), reply.key_high()],
-            mapped: reply.size(),
-            size: allocation.size,
-            device: session.devices[context.device].identity().uuid,
-        };
+        let device = session.devices[context.device].identity().uuid;
+        let reserved = export(session, &allocation, MAGIC, device)?.bytes();
         // SAFETY: checked by `out`.
-        unsafe { place.write(contents.handle()) };
+        unsafe { place.write(CUipcMemHandle { reserved }) };
         Ok(())
     })())
 }
 
 /// Maps what a handle names, which is not open.
-fn open(session: &Session, context: &Context, contents: &Contents) -> Result<Opened, CUresult> {
-    let mut devices = session.devices.iter();
-    let device = devices.position(|device| device.identity().uuid == contents.device);
-    let device = device.ok_or(CUresult::INVALID_DEVICE)?;
+fn open(
+    session: &Session,
+    context: &Context,
+    contents: &Contents,
+    device: usize,
+) -> Result<Opened, CUresult> {
     let number = i32::try_from(device).map_err(|_| CUresult::INVALID_DEVICE)?;
     let memory = &session.objects.memory;
     let base = memory.reserve(contents.mapped, GRANULARITY, 0);
@@ -156,13 +185,12 @@ fn open(session: &Session, context: &Context, contents: &Contents) -> Result<Ope
 }
 
 /// The address of what a handle names, opened once more.
-fn open_once_more(handle: &CUipcMemHandle, flags: c_uint) -> Result<CUdeviceptr, CUresult> {
-    let (session, context) = session::current()?;
-    if flags != LAZY_ENABLE_PEER_ACCESS {
-        return Err(CUresult::INVALID_VALUE);
-    }
-    capture::forbid_unsafe()?;
-    let contents = Contents::of(handle)?;
+fn open_once_more(
+    session: &Session,
+    context: &Context,
+    contents: &Contents,
+    device: usize,
+) -> Result<CUdeviceptr, CUresult> {
     // Held while the worker is asked: of two threads that open one handle the second finds it open. The imports themselves are free meanwhile.
     let opening = &session.objects.imports.opening;
     let _opening = opening.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,7 +203,7 @@ fn open_once_more(handle: &CUipcMemHandle, flags: c_uint) -> Result<CUdeviceptr,
         Some(place) => place,
         None => {
             drop(imports);
-            let opened = open(session, &context, &contents)?;
+            let opened = open(session, context, contents, device)?;
             imports = session.objects.imports.lock();
             imports.push(opened);
             imports.len() - 1
@@ -195,6 +223,27 @@ fn open_once_more(handle: &CUipcMemHandle, flags: c_uint) -> Result<CUdeviceptr,
     Ok(address)
 }
 
+/// An allocation of another process's pool, of a device: its address and size.
+pub(crate) fn open_of_pool(
+    session: &Session,
+    context: &Context,
+    data: &Bytes,
+    (pool, device): ([u8; 16], usize),
+) -> Result<(CUdeviceptr, u64), CUresult> {
+    let contents = Contents::of(data, MAGIC_OF_POOL)?;
+    if contents.of != pool {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let address = open_once_more(session, context, &contents, device)?;
+    Ok((address, contents.size))
+}
+
+fn device_of(session: &Session, contents: &Contents) -> Result<usize, CUresult> {
+    let mut devices = session.devices.iter();
+    let device = devices.position(|device| device.identity().uuid == contents.of);
+    device.ok_or(CUresult::INVALID_DEVICE)
+}
+
 pub(crate) unsafe fn cuIpcOpenMemHandle_v2(
     pdptr: *mut CUdeviceptr,
     handle: CUipcMemHandle,
@@ -202,7 +251,14 @@ pub(crate) unsafe fn cuIpcOpenMemHandle_v2(
 ) -> CUresult {
     code((|| {
         let place = out(pdptr)?;
-        let address = open_once_more(&handle, flags)?;
+        let (session, context) = session::current()?;
+        if flags != LAZY_ENABLE_PEER_ACCESS {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        capture::forbid_unsafe()?;
+        let contents = Contents::of(&handle.reserved, MAGIC)?;
+        let device = device_of(session, &contents)?;
+        let address = open_once_more(session, &context, &contents, device)?;
         // SAFETY: checked by `out`.
         unsafe { place.write(address) };
         Ok(())
@@ -221,6 +277,9 @@ pub(crate) unsafe fn cuIpcOpenMemHandle(
 fn close(dptr: CUdeviceptr) -> Result<(), CUresult> {
     let (session, _) = session::current()?;
     capture::forbid_unsafe()?;
+    if session.objects.stream_ordered.handle_at(dptr) != 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
     let imports = &session.objects.imports;
     let context = {
         let mut imports = imports.lock();
@@ -234,9 +293,14 @@ fn close(dptr: CUdeviceptr) -> Result<(), CUresult> {
         // What is under way may still use it. Another process may have to be told first what another thread opens, so nothing is held here.
         stream::synchronise_context(session, &context)?;
     }
+    close_unused(session, dptr)
+}
+
+/// Closes what no stream uses any more.
+pub(crate) fn close_unused(session: &Session, dptr: CUdeviceptr) -> Result<(), CUresult> {
     let memory = &session.objects.memory;
     let unused = {
-        let mut imports = imports.lock();
+        let mut imports = session.objects.imports.lock();
         // Another thread may have closed it, or opened it once more.
         let (opened, offset) = opened_at(&mut imports, dptr)?;
         if give_up_one_of_several(opened, offset) {
@@ -354,32 +418,32 @@ mod tests {
             key: [1, 2],
             mapped: GRANULARITY,
             size: 4096,
-            device: [9; 16],
+            of: [9; 16],
         };
-        let back = Contents::of(&sound.handle()).expect("ours");
+        let back = Contents::of(&sound.bytes(), MAGIC).expect("ours");
         assert_eq!((back.lender, back.key, back.offset), (3, [1, 2], 512));
-        let zeros = CUipcMemHandle { reserved: [0; 64] };
+        assert!(Contents::of(&sound.bytes(), MAGIC_OF_POOL).is_err());
         let wrong = [
-            zeros,
+            [0; 64],
             Contents {
                 size: GRANULARITY,
                 ..sound
             }
-            .handle(),
-            Contents { size: 0, ..sound }.handle(),
+            .bytes(),
+            Contents { size: 0, ..sound }.bytes(),
             Contents {
                 size: u64::MAX,
                 ..sound
             }
-            .handle(),
+            .bytes(),
             Contents {
                 mapped: GRANULARITY + 1,
                 ..sound
             }
-            .handle(),
+            .bytes(),
         ];
         for handle in wrong {
-            assert!(Contents::of(&handle).is_err());
+            assert!(Contents::of(&handle, MAGIC).is_err());
         }
     }
 }

@@ -41,4 +41,5 @@ mod stream;
 mod tensor_map;
 mod texture;
 mod thread;
+mod token;
 mod virtual_memory;

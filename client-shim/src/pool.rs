@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What that gives a program is at least what it is promised: memory is there when the call returns, which is sooner than in the stream. A pool's
-//! memory is of the context in which it was asked for, and ends with it.
+//! memory is of the context in which it was asked for, and ends with it. Pools of other processes: [`sharing`].
 //!
 //! # Safety
 //! The functions named like the driver's read properties and values, and write results, through pointers that they have checked for null, with the types
@@ -16,8 +16,10 @@
 #![expect(unsafe_code, reason = "parameters and out parameters of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
+mod sharing;
+
 use core::ffi::{c_int, c_void};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{
     AtomicBool,
     Ordering::{Relaxed, SeqCst},
@@ -29,15 +31,23 @@ use driver_api::abi::{
     CUdevice, CUdeviceptr, CUmemAccess_flags, CUmemAccessDesc, CUmemAllocationType, CUmemLocation,
     CUmemPool_attribute, CUmemPoolProps, CUmemoryPool, CUresult, CUstream,
 };
+use driver_api::wire::request::GpurunPoolAccess;
 
 use crate::capture;
 use crate::context::Context;
 use crate::entry::code;
 use crate::graph;
 use crate::handles::Handle;
+use crate::ipc;
 use crate::memory::{PATIENCE, out};
 use crate::session::{self, Session};
 use crate::stream::{self, Stream};
+
+use sharing::Origin;
+pub(crate) use sharing::{
+    cuMemPoolExportPointer, cuMemPoolExportToShareableHandle, cuMemPoolImportFromShareableHandle,
+    cuMemPoolImportPointer,
+};
 
 /// `CU_MEM_ALLOCATION_TYPE_PINNED`, `CU_MEM_LOCATION_TYPE_DEVICE`, `CU_MEM_ACCESS_FLAGS_PROT_READWRITE`.
 const PINNED: u32 = 1;
@@ -45,6 +55,8 @@ const PINNED: u32 = 1;
 const MANAGED: u32 = 2;
 const ON_DEVICE: u32 = 1;
 const READ_AND_WRITE: u32 = 3;
+/// Pools belong to no context.
+const NO_CONTEXT: u32 = 0;
 /// Pieces are multiples of this.
 const PIECE: u64 = 512;
 
@@ -67,6 +79,7 @@ pub(crate) struct Pool {
     /// None for a limit.
     most: Option<u64>,
     is_default: bool,
+    origin: Origin,
     state: Mutex<State>,
 }
 
@@ -81,6 +94,8 @@ struct State {
     free: Vec<Free>,
     /// Bytes of what is free.
     held: u64,
+    /// Other devices that may reach it.
+    opened_to: BTreeSet<usize>,
     is_destroyed: bool,
 }
 
@@ -163,7 +178,28 @@ impl Pool {
     /// Gives back what is free beyond `least`. All of it, whatever becomes of one piece.
     fn trim(&self, session: &Session, least: u64) -> Result<(), CUresult> {
         let surplus = self.state().surplus(least);
-        free_all(session, &surplus)
+        self.give_back(session, &surplus)
+    }
+
+    /// Gives back pieces; the first error is told, once all have had their turn.
+    fn give_back(&self, session: &Session, pieces: &[Free]) -> Result<(), CUresult> {
+        let mut result = Ok(());
+        for free in pieces {
+            let freed = self.free(session, free.start);
+            // Not there: it has gone with its context, which another thread has ended.
+            if freed != Err(CUresult::INVALID_VALUE) {
+                result = result.and(freed);
+            }
+        }
+        result
+    }
+
+    /// Frees memory that the pool does not have any more.
+    fn free(&self, session: &Session, start: u64) -> Result<(), CUresult> {
+        match self.origin.is_imported() {
+            true => ipc::close_unused(session, start),
+            false => session.objects.memory.free(session, start),
+        }
     }
 
     /// Whether so much more may be reserved.
@@ -174,25 +210,14 @@ impl Pool {
     }
 }
 
-/// Frees pieces; the first error is told, once all have had their turn.
-fn free_all(session: &Session, pieces: &[Free]) -> Result<(), CUresult> {
-    let mut result = Ok(());
-    for free in pieces {
-        let freed = session.objects.memory.free(session, free.start);
-        // Not there: it has gone with its context, which another thread has ended.
-        if freed != Err(CUresult::INVALID_VALUE) {
-            result = result.and(freed);
-        }
-    }
-    result
-}
-
 /// Memory of a pool that the program has.
 #[derive(Debug, Clone)]
 struct Used {
     pool: Arc<Pool>,
     size: u64,
     context: u32,
+    /// How often: another process's may be imported more than once.
+    times: u32,
 }
 
 /// The default pool of a device, and the current one if it is another.
@@ -203,6 +228,8 @@ type OfDevice = (Arc<Pool>, Option<Arc<Pool>>);
 pub(crate) struct Pools {
     used: Mutex<BTreeMap<u64, Used>>,
     of_devices: Mutex<BTreeMap<usize, OfDevice>>,
+    /// Held by who opens pools to other devices, or closes them.
+    opening: Mutex<()>,
     /// A pool may hold something free.
     may_hold: AtomicBool,
 }
@@ -219,23 +246,54 @@ impl Pools {
             .map_or(0, |used| CUmemoryPool::dress(used.pool.id).0 as u64)
     }
 
-    /// Memory is freed as any memory is: if it is of a pool, it is not any more.
+    /// Notes memory that a pool has given, once more.
+    fn note(&self, start: u64, pool: &Arc<Pool>, size: u64, context: u32) {
+        let mut used = self.used();
+        let used = used.entry(start).or_insert_with(|| Used {
+            pool: Arc::clone(pool),
+            size,
+            context,
+            times: 0,
+        });
+        used.times += 1;
+        pool.state().note_used(size);
+    }
+
+    /// Memory of a pool is given up, once.
+    fn give_up(&self, start: u64) -> Option<Used> {
+        let mut all = self.used();
+        let used = all.get_mut(&start)?;
+        used.times -= 1;
+        let given_up = used.clone();
+        if used.times == 0 {
+            all.remove(&start);
+        }
+        drop(all);
+        given_up.pool.state().used -= given_up.size;
+        Some(given_up)
+    }
+
+    /// Frees memory at once, whether it is of a pool or not.
     ///
     /// # Errors
     /// It is free already, and a pool holds it.
-    pub(crate) fn forget(&self, session: &Session, start: u64) -> Result<(), CUresult> {
-        if let Some(used) = self.used().remove(&start) {
-            used.pool.state().used -= used.size;
-            return Ok(());
+    pub(crate) fn free(&self, session: &Session, start: u64) -> Result<(), CUresult> {
+        if let Some(used) = self.give_up(start) {
+            if let Some(context) = session.objects.contexts.get(used.context)
+                && used.pool.origin.is_imported()
+            {
+                // What is under way may still use it.
+                stream::synchronise_context(session, &context)?;
+            }
+            return used.pool.free(session, start);
         }
-        if !self.may_hold.load(SeqCst) {
-            return Ok(());
+        if self.may_hold.load(SeqCst) {
+            let holds = |pool: &Pool| pool.state().free.iter().any(|free| free.start == start);
+            if !session.objects.pools.select(holds).is_empty() {
+                return Err(CUresult::INVALID_VALUE);
+            }
         }
-        let holds = |pool: &Pool| pool.state().free.iter().any(|free| free.start == start);
-        match session.objects.pools.select(holds).is_empty() {
-            true => Ok(()),
-            false => Err(CUresult::INVALID_VALUE),
-        }
+        session.objects.memory.free(session, start)
     }
 
     /// A context has ended, and with it its memory.
@@ -243,7 +301,7 @@ impl Pools {
         self.used().retain(|_, used| {
             let stays = used.context != context;
             if !stays {
-                used.pool.state().used -= used.size;
+                used.pool.state().used -= used.size * u64::from(used.times);
             }
             stays
         });
@@ -275,7 +333,7 @@ impl Pools {
             .unwrap_or_else(PoisonError::into_inner);
         let (default, current) = of_devices
             .entry(device)
-            .or_insert_with(|| (make(session, device, None, true), None));
+            .or_insert_with(|| (make(session, device, None, true, Origin::Unshared), None));
         let current = current.as_ref().unwrap_or(default);
         (Arc::clone(default), Arc::clone(current))
     }
@@ -308,7 +366,13 @@ impl Pools {
     }
 }
 
-fn make(session: &Session, device: usize, most: Option<u64>, is_default: bool) -> Arc<Pool> {
+fn make(
+    session: &Session,
+    device: usize,
+    most: Option<u64>,
+    is_default: bool,
+    origin: Origin,
+) -> Arc<Pool> {
     let state = State {
         reuse: [1; 3],
         ..State::default()
@@ -318,6 +382,7 @@ fn make(session: &Session, device: usize, most: Option<u64>, is_default: bool) -
         device,
         most,
         is_default,
+        origin,
         state: Mutex::new(state),
     })
 }
@@ -367,13 +432,8 @@ fn allocate(pool: &Arc<Pool>, size: usize, stream: &Arc<Stream>) -> Result<u64, 
         Some(start) => start,
         None => allocate_new(session, &context, pool, size)?,
     };
-    pool.state().note_used(size);
-    let used = Used {
-        pool: Arc::clone(pool),
-        size,
-        context: context.id,
-    };
-    session.objects.stream_ordered.used().insert(start, used);
+    let pools = &session.objects.stream_ordered;
+    pools.note(start, pool, size, context.id);
     Ok(start)
 }
 
@@ -475,8 +535,8 @@ pub(crate) unsafe fn cuMemAllocFromPoolAsync(
         let place = out(dptr)?;
         let (session, context) = session::current()?;
         let pool = pool_of(pool)?;
-        // Memory of another device could not be used in this stream.
-        if pool.device != context.device {
+        // Memory of another device could not be used in this stream, and another process's pool gives its own process memory alone.
+        if pool.device != context.device || pool.origin.is_imported() {
             return Err(CUresult::INVALID_VALUE);
         }
         let start = match captured(session, &context, stream)? {
@@ -502,10 +562,9 @@ pub(crate) unsafe fn cuMemFreeAsync(dptr: CUdeviceptr, stream: CUstream) -> CUre
             return Ok(());
         }
         let mark = stream.mark(session, false)?;
-        let used = pools.used().remove(&dptr).ok_or(CUresult::INVALID_VALUE)?;
+        let used = pools.give_up(dptr).ok_or(CUresult::INVALID_VALUE)?;
         let is_destroyed = {
             let mut state = used.pool.state();
-            state.used -= used.size;
             if !state.is_destroyed {
                 state.hold(Free {
                     start: dptr,
@@ -518,7 +577,7 @@ pub(crate) unsafe fn cuMemFreeAsync(dptr: CUdeviceptr, stream: CUstream) -> CUre
             state.is_destroyed
         };
         if is_destroyed {
-            return session.objects.memory.free(session, dptr);
+            return used.pool.free(session, dptr);
         }
         pools.may_hold.store(true, SeqCst);
         Ok(())
@@ -536,11 +595,9 @@ pub(crate) unsafe fn cuMemPoolCreate(
         let properties = unsafe { properties.read() };
         // SAFETY: a local.
         let device = unsafe { device_at(session, &properties.location, properties.kind) }?;
-        if properties.handle_types != 0 {
-            return Err(CUresult::NOT_SUPPORTED);
-        }
+        let origin = Origin::of_new(session, device, properties.handle_types)?;
         let most = Some(properties.max_size as u64).filter(|most| *most > 0);
-        let made = make(session, device, most, false);
+        let made = make(session, device, most, false, origin);
         // SAFETY: checked by `out`.
         unsafe { place.write(CUmemoryPool::dress(made.id)) };
         Ok(())
@@ -563,7 +620,7 @@ pub(crate) unsafe fn cuMemPoolDestroy(pool: CUmemoryPool) -> CUresult {
             std::mem::take(&mut state.free)
         };
         // Freed memory rests until all streams have passed.
-        free_all(session, &held)
+        pool.give_back(session, &held)
     })())
 }
 
@@ -641,18 +698,48 @@ pub(crate) unsafe fn cuMemPoolGetAccess(
         let pool = pool_of(mem_pool)?;
         // SAFETY: the API's contract.
         let device = unsafe { device_at(session, location, PINNED) }?;
-        let access = if device == pool.device {
-            READ_AND_WRITE
-        } else {
-            0
-        };
+        let is_open = device == pool.device || pool.state().opened_to.contains(&device);
+        let access = if is_open { READ_AND_WRITE } else { 0 };
         // SAFETY: checked by `out`.
         unsafe { place.write(access) };
         Ok(())
     })())
 }
 
-/// Devices do not reach each other's memory, and each reaches its own.
+/// Opens a pool to another device, or closes it. The worker knows of no pools: what it opens is the memory of the pool's device, as long as any of its pools is.
+fn set_access(
+    session: &Session,
+    pool: &Pool,
+    device: usize,
+    is_open: bool,
+) -> Result<(), CUresult> {
+    let opening = &session.objects.stream_ordered.opening;
+    let _opening = opening.lock().unwrap_or_else(PoisonError::into_inner);
+    if pool.state().opened_to.contains(&device) == is_open {
+        return Ok(());
+    }
+    let is_another = |other: &Pool| {
+        let opens = || other.state().opened_to.contains(&device);
+        other.id != pool.id && other.device == pool.device && opens()
+    };
+    if session.objects.pools.select(is_another).is_empty() {
+        if !session.objects.memory.has_windows() {
+            return Err(CUresult::INVALID_DEVICE);
+        }
+        let number = |device: usize| i32::try_from(device).map_err(|_| CUresult::INVALID_DEVICE);
+        let (own, peer) = (number(pool.device)?, number(device)?);
+        let request = GpurunPoolAccess::new(own, peer, is_open.into());
+        session.ask_in(NO_CONTEXT, &request, &[])?;
+    }
+    let opened_to = &mut pool.state().opened_to;
+    match is_open {
+        true => opened_to.insert(device),
+        false => opened_to.remove(&device),
+    };
+    Ok(())
+}
+
+/// Each device reaches its own pools.
 pub(crate) unsafe fn cuMemPoolSetAccess(
     pool: CUmemoryPool,
     map: *const CUmemAccessDesc,
@@ -671,9 +758,12 @@ pub(crate) unsafe fn cuMemPoolSetAccess(
             // SAFETY: a local.
             let device = unsafe { device_at(session, &wanted.location, PINNED) }?;
             match (device == pool.device, wanted.flags) {
-                (true, READ_AND_WRITE) | (false, 0) => {}
-                (false, _) => return Err(CUresult::INVALID_DEVICE),
-                (true, _) => return Err(CUresult::INVALID_VALUE),
+                (true, READ_AND_WRITE) => {}
+                (false, 0 | READ_AND_WRITE) => {
+                    let is_open = wanted.flags == READ_AND_WRITE;
+                    set_access(session, &pool, device, is_open)?;
+                }
+                _ => return Err(CUresult::INVALID_VALUE),
             }
         }
         Ok(())
@@ -730,7 +820,7 @@ pub(crate) unsafe fn cuMemGetMemPool(
 
 fn set_pool(session: &Session, device: usize, pool: CUmemoryPool) -> Result<(), CUresult> {
     let pool = pool_of(pool)?;
-    if pool.device != device {
+    if pool.device != device || pool.origin.is_imported() {
         return Err(CUresult::INVALID_VALUE);
     }
     session

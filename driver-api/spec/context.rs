@@ -36,6 +36,10 @@ unsafe extern "C" {
     #[row(94, private, asked, custom = worker, blocks = device)]
     fn gpurunPeerAccess(peer: u32, enabled: c_uint) -> CUresult;
 
+    /// Kernels of the device `peer` may reach the memory of all contexts of `device`, or no longer: what access to a memory pool becomes.
+    #[row(48, private, asked, custom = worker, blocks = device)]
+    fn gpurunPoolAccess(device: CUdevice, peer: CUdevice, enabled: c_uint) -> CUresult;
+
     #[row(
         132,
         refused = "the counting of contexts that CUDA 4.0 replaced",

@@ -103,7 +103,6 @@ pub const EDITS: &[Edit] = &[
     distance(116, "GPU_DIRECT_RDMA_SUPPORTED", NO_SHARED_BUS),
     distance(117, "GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS", NO_SHARED_BUS),
     distance(118, "GPU_DIRECT_RDMA_WRITES_ORDERING", NO_SHARED_BUS),
-    distance(119, "MEMPOOL_SUPPORTED_HANDLE_TYPES", NO_HANDLE),
     not_served(
         121,
         "DEFERRED_MAPPING_CUDA_ARRAY_SUPPORTED",
@@ -174,9 +173,20 @@ const _: () = {
     assert!(EDITS[EDITS.len() - 1].attribute <= LAST_ATTRIBUTE);
 };
 
+/// `HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED`, and `MEMPOOL_SUPPORTED_HANDLE_TYPES`, whose bit for such descriptors is the first: pools are the client's
+/// own, and made of memory that it shares by them.
+const DESCRIPTORS: i32 = 103;
+const DESCRIPTORS_OF_POOLS: i32 = 119;
+
 /// Edits a driver's attributes. What the driver does not know stays unknown.
 pub fn edit(attributes: &mut BTreeMap<i32, i32>) {
     attributes.retain(|attribute, _| (1..=LAST_ATTRIBUTE).contains(attribute));
+    let has_descriptors = attributes
+        .get(&DESCRIPTORS)
+        .is_some_and(|value| *value != 0);
+    attributes
+        .entry(DESCRIPTORS_OF_POOLS)
+        .and_modify(|value| *value = has_descriptors.into());
     for edit in EDITS {
         attributes
             .entry(edit.attribute)
@@ -203,6 +213,7 @@ mod tests {
         );
         assert_eq!(attributes[&95], 7, "cooperative launches are served");
         assert_eq!(attributes[&115], 1, "pools are the client's own");
+        assert_eq!(attributes[&119], 1, "and shared by descriptors");
         assert_eq!(attributes[&102], 7, "virtual memory is served");
         for served in [19, 83, 125, 127] {
             assert_eq!(

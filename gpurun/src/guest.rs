@@ -58,7 +58,7 @@ fn not_found(executable_directory: &Path) -> Failure {
     Failure::new(INTERNAL, message)
 }
 
-/// `LD_PRELOAD` with our libraries first, each once.
+/// `LD_PRELOAD` with our libraries, each once: the driver first, NVML behind others, since it stands before functions of the C library, as those may.
 pub(crate) fn preload(directory: &Path, present: Option<&OsStr>) -> OsString {
     let ours: Vec<PathBuf> = LIBRARIES.iter().map(|name| directory.join(name)).collect();
     let present = present.unwrap_or_default().as_bytes();
@@ -66,7 +66,10 @@ pub(crate) fn preload(directory: &Path, present: Option<&OsStr>) -> OsString {
         .split(|byte| b": ".contains(byte))
         .map(OsStr::from_bytes)
         .filter(|entry| !entry.is_empty() && ours.iter().all(|path| path.as_os_str() != *entry));
-    joined(ours.iter().map(|path| path.as_os_str()).chain(others))
+    let (driver, nvml) = ours.split_at(1);
+    let driver = driver.iter().map(|path| path.as_os_str());
+    let nvml = nvml.iter().map(|path| path.as_os_str());
+    joined(driver.chain(others).chain(nvml))
 }
 
 /// `LD_LIBRARY_PATH` with our directory first, once.
@@ -94,12 +97,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_libraries_come_first_and_once() {
+    fn our_libraries_come_once_around_others() {
         let directory = Path::new("/g");
         let ours = "/g/libcuda.so.1:/g/libnvidia-ml.so.1";
         assert_eq!(preload(directory, None), ours);
         let with_others = preload(directory, Some(OsStr::new("/a.so /b.so:/c.so")));
-        assert_eq!(with_others, format!("{ours}:/a.so:/b.so:/c.so").as_str());
+        let expected = "/g/libcuda.so.1:/a.so:/b.so:/c.so:/g/libnvidia-ml.so.1";
+        assert_eq!(with_others, expected);
         assert_eq!(
             preload(directory, Some(&with_others)),
             with_others,

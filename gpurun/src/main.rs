@@ -21,6 +21,7 @@ mod lease;
 mod pool;
 mod run;
 mod servers;
+mod software;
 mod stats;
 mod text;
 mod wait;

@@ -34,7 +34,7 @@ use crate::pool::{self, Server};
 use crate::servers::{Servers, configured};
 use crate::text::say;
 use crate::wait::{Signals, exit_status};
-use crate::{guest, stats, wait};
+use crate::{guest, software, stats, wait};
 
 /// The settings that the options and the environment make.
 pub(crate) fn settings(options: &Options) -> Result<Settings, Failure> {
@@ -107,6 +107,14 @@ impl<'a> Run<'a> {
             .env(SERVER_VARIABLE, address.to_string());
     }
 
+    /// Asks the program's compilers for what a kind of device executes.
+    fn prepare_for(&mut self, kind: DeviceKind) {
+        if kind == DeviceKind::Software {
+            let present = |name: &str| std::env::var_os(name);
+            self.command.envs(software::variables(present));
+        }
+    }
+
     /// Runs the program while its lease is kept.
     fn keep(mut self, runtime: Runtime, grant: Grant, at_end: AtEnd) -> Result<Ended, Failure> {
         let Held { pool, lease, .. } = &grant.held;
@@ -157,7 +165,7 @@ pub(crate) fn run(
     need: &NeedOptions,
     program: &[OsString],
 ) -> Result<u8, Failure> {
-    let run = Run::new(options, program)?;
+    let mut run = Run::new(options, program)?;
     if let Some(lease) = shared_lease() {
         return share(run, options, need, &lease);
     }
@@ -171,21 +179,19 @@ pub(crate) fn run(
         program: run.name.to_string_lossy().into_owned(),
     };
     let runtime = pool::runtime()?;
-    let grant = runtime.block_on(async {
+    let (grant, kind) = runtime.block_on(async {
         let grant = lease::acquire(&need.allowed(servers.list.clone())?, &want).await?;
-        if servers.is_private() && run.settings.device == DeviceChoice::Auto {
-            let list = grant.held.pool.list().await?;
-            announce(list.server.unwrap_or_default().device_kind());
-        }
-        Ok::<_, Failure>(grant)
+        let kind = kind_of(&grant.held.pool).await?;
+        Ok::<_, Failure>((grant, kind))
     })?;
     let at_end = match servers.is_private() {
         true => AtEnd::Leave,
         false => AtEnd::Release,
     };
-    if servers.is_private() && run.settings.device == DeviceChoice::Soft {
-        announce(DeviceKind::Software);
+    if servers.is_private() {
+        announce(kind);
     }
+    run.prepare_for(kind);
     let ended = run.keep(runtime, grant, at_end)?;
     drop(servers);
     Ok(ended.report())
@@ -193,14 +199,16 @@ pub(crate) fn run(
 
 /// Runs the program under a lease that somebody has.
 pub(crate) fn exec(options: &Options, lease: &str, program: &[OsString]) -> Result<u8, Failure> {
-    let run = Run::new(options, program)?;
+    let mut run = Run::new(options, program)?;
     let servers = configured(&run.settings)?;
     let runtime = pool::runtime()?;
-    let held = runtime.block_on(async {
+    let (held, kind) = runtime.block_on(async {
         let held = find(&servers, lease).await?;
-        require_kind(run.settings.device, &held).await?;
-        Ok::<_, Failure>(held)
+        let kind = kind_of(&held.pool).await?;
+        require_kind(run.settings.device, kind, &held)?;
+        Ok::<_, Failure>((held, kind))
     })?;
+    run.prepare_for(kind);
     let grant = Grant {
         held,
         returning: JoinSet::new(),
@@ -208,15 +216,18 @@ pub(crate) fn exec(options: &Options, lease: &str, program: &[OsString]) -> Resu
     Ok(run.keep(runtime, grant, AtEnd::Leave)?.report())
 }
 
-/// A lease is on a server that has one kind of device.
-async fn require_kind(choice: DeviceChoice, held: &Held) -> Result<(), Failure> {
+/// The one kind of device that a server has.
+async fn kind_of(pool: &pool::Pool) -> Result<DeviceKind, Failure> {
+    Ok(pool.list().await?.server.unwrap_or_default().device_kind())
+}
+
+/// A lease is on a server whose devices are as they were chosen.
+fn require_kind(choice: DeviceChoice, kind: DeviceKind, held: &Held) -> Result<(), Failure> {
     let wanted = match choice {
         DeviceChoice::Auto => return Ok(()),
         DeviceChoice::Gpu => DeviceKind::Nvidia,
         DeviceChoice::Soft => DeviceKind::Software,
     };
-    let server = held.pool.list().await?.server.unwrap_or_default();
-    let kind = server.device_kind();
     if kind == wanted {
         return Ok(());
     }

@@ -36,7 +36,7 @@ use crate::context::{Context, current, unique_id};
 use crate::entry::{answer, done};
 use crate::event::Shared;
 use crate::memory::Region;
-use crate::memory::map::{GRANULARITY, Mapping};
+use crate::memory::map::{GRANULARITY, Mapping, Place};
 use crate::memory::quiesce;
 use crate::memory::space::Kind;
 use crate::state::{Driver, driver};
@@ -52,7 +52,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SOCKET_PREFIX: &[u8] = b"gpurun-soft-ipc-";
 
 /// What names a process's socket.
-type Token = [u8; 16];
+pub(crate) type Token = [u8; 16];
 
 /// What is asked: of what kind something is, and its number.
 type Question = [u8; 16];
@@ -70,23 +70,35 @@ struct Contents {
     piece: u64,
     start: u64,
     size: u64,
+    /// The number of the pool that it is of, in the process that has made it; 0 for none.
+    pool: u64,
 }
 
+/// What a handle is made of, and what is said of an allocation of a pool.
+pub(crate) type Bytes = [u8; 64];
+
 impl Contents {
-    fn handle(&self) -> CUipcMemHandle {
-        let words = [self.device, self.offset, self.piece, self.start, self.size];
+    fn bytes(&self) -> Bytes {
+        let words = [
+            self.device,
+            self.offset,
+            self.piece,
+            self.start,
+            self.size,
+            self.pool,
+        ];
         let words = words.map(u64::to_le_bytes);
-        let mut reserved = [0; 64];
-        reserved[..16].copy_from_slice(&self.token);
-        reserved[16..56].copy_from_slice(words.as_flattened());
-        CUipcMemHandle { reserved }
+        let mut bytes = [0; 64];
+        bytes[..16].copy_from_slice(&self.token);
+        bytes[16..].copy_from_slice(words.as_flattened());
+        bytes
     }
 
-    fn of(handle: &CUipcMemHandle) -> Result<Self, CUresult> {
-        let (words, _) = handle.reserved[16..].as_chunks::<8>();
+    fn of(bytes: &Bytes) -> Result<Self, CUresult> {
+        let (words, _) = bytes[16..].as_chunks::<8>();
         let word = |index: usize| u64::from_le_bytes(words[index]);
         let mut token = Token::default();
-        token.copy_from_slice(&handle.reserved[..16]);
+        token.copy_from_slice(&bytes[..16]);
         let contents = Self {
             token,
             device: word(0),
@@ -94,6 +106,7 @@ impl Contents {
             piece: word(2),
             start: word(3),
             size: word(4),
+            pool: word(5),
         };
         let end = contents.start.checked_add(contents.size);
         let is_inside = end.is_some_and(|end| end <= contents.piece) && contents.size > 0;
@@ -123,7 +136,7 @@ pub(crate) struct Ipc {
 
 impl Ipc {
     /// The name of this process's socket, at which it answers from now on.
-    fn token(&self) -> Result<Token, CUresult> {
+    pub(crate) fn token(&self) -> Result<Token, CUresult> {
         static BEGINNING: Mutex<()> = Mutex::new(());
         let _beginning = lock(&BEGINNING);
         if let Some(token) = self.token.get() {
@@ -268,15 +281,49 @@ fn export(dptr: CUdeviceptr) -> Result<CUipcMemHandle, CUresult> {
     if crate::pool::owns(driver, region.id) {
         return Err(CUresult::INVALID_VALUE);
     }
-    let contents = Contents {
+    let reserved = contents(driver, &region, place, 0)?.bytes();
+    Ok(CUipcMemHandle { reserved })
+}
+
+fn contents(
+    driver: &Driver,
+    region: &Region,
+    place: Place,
+    pool: u64,
+) -> Result<Contents, CUresult> {
+    Ok(Contents {
         token: driver.ipc.token()?,
         device: crate::device::number(region.device) as u64,
         offset: place.offset,
         piece: place.size,
         start: region.base - place.base,
         size: region.size,
-    };
-    Ok(contents.handle())
+        pool,
+    })
+}
+
+/// What says to other processes which allocation of a pool this is.
+pub(crate) fn export_of_pool(
+    driver: &Driver,
+    region: &Region,
+    place: Place,
+    pool: usize,
+) -> Result<Bytes, CUresult> {
+    Ok(contents(driver, region, place, pool as u64)?.bytes())
+}
+
+/// Maps an allocation of another process's pool: `theirs` names that, `ours` is the pool here. Its name.
+pub(crate) fn import_of_pool(
+    driver: &Driver,
+    bytes: &Bytes,
+    theirs: (Token, u64),
+    ours: usize,
+) -> Result<Region, CUresult> {
+    let contents = Contents::of(bytes)?;
+    if (contents.token, contents.pool) != theirs {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    map(driver, &*current()?, &contents, ours)
 }
 
 pub(crate) unsafe fn cuIpcGetMemHandle(handle: *mut CUipcMemHandle, dptr: CUdeviceptr) -> CUresult {
@@ -288,7 +335,12 @@ pub(crate) unsafe fn cuIpcGetMemHandle(handle: *mut CUipcMemHandle, dptr: CUdevi
 }
 
 /// Maps an allocation of another process.
-fn map(driver: &Driver, context: &Context, contents: &Contents) -> Result<CUdeviceptr, CUresult> {
+fn map(
+    driver: &Driver,
+    context: &Context,
+    contents: &Contents,
+    pool: usize,
+) -> Result<Region, CUresult> {
     let device = place_of_device(driver, contents.device).ok_or(CUresult::INVALID_DEVICE)?;
     let asked = ask(&contents.token, MEMORY, contents.device);
     let [file, _] = asked.map_err(|_| CUresult::INVALID_HANDLE)?;
@@ -313,11 +365,11 @@ fn map(driver: &Driver, context: &Context, contents: &Contents) -> Result<CUdevi
         },
         context: context.handle,
         device,
-        pool: 0,
+        pool,
         id: unique_id(),
     };
-    match driver.memory.space_mut().insert(region) {
-        true => Ok(address),
+    match driver.memory.space_mut().insert(region.clone()) {
+        true => Ok(region),
         false => Err(CUresult::MAP_FAILED),
     }
 }
@@ -328,7 +380,10 @@ fn open(handle: &CUipcMemHandle, flags: c_uint) -> Result<CUdeviceptr, CUresult>
         return Err(CUresult::INVALID_VALUE);
     }
     crate::capture::guard()?;
-    let contents = Contents::of(handle)?;
+    let contents = Contents::of(&handle.reserved)?;
+    if contents.pool != 0 {
+        return Err(CUresult::INVALID_HANDLE);
+    }
     if driver.ipc.token.get() == Some(&contents.token) {
         return Err(CUresult::INVALID_CONTEXT);
     }
@@ -340,7 +395,7 @@ fn open(handle: &CUipcMemHandle, flags: c_uint) -> Result<CUdeviceptr, CUresult>
         known.count += 1;
         return Ok(known.address);
     }
-    let address = map(driver, &context, &contents)?;
+    let address = map(driver, &context, &contents, 0)?.base;
     opened.push(Opened {
         contents,
         context: context.handle,
@@ -456,8 +511,9 @@ mod tests {
             piece: GRANULARITY,
             start: 512,
             size: 4096,
+            pool: 0,
         };
-        assert_eq!(Contents::of(&sound.handle()), Ok(sound));
+        assert_eq!(Contents::of(&sound.bytes()), Ok(sound));
         let wrong = [
             Contents { size: 0, ..sound },
             Contents {
@@ -477,7 +533,7 @@ mod tests {
         ];
         for contents in wrong {
             assert_eq!(
-                Contents::of(&contents.handle()),
+                Contents::of(&contents.bytes()),
                 Err(CUresult::INVALID_HANDLE)
             );
         }

@@ -349,7 +349,9 @@ impl Memory {
 
     /// The name of what `cuMemFree` ends.
     fn freeable_at(&self, base: u64) -> Result<u64, CUresult> {
-        self.starting_at(base, |region| region.is_plain() || region.is_managed())
+        self.starting_at(base, |region| {
+            region.is_plain() || region.is_managed() || region.is_of_other_pool()
+        })
     }
 
     fn starting_at(&self, base: u64, is_wanted: impl Fn(&Region) -> bool) -> Result<u64, CUresult> {

@@ -9,6 +9,8 @@
 //! the rules: it harms itself then, and not the process. What is held beyond the pool's threshold goes back when a synchronising
 //! call or a trim finds the process idle, and when memory runs out ([`reclaiming`]), which waits only for what would bring memory.
 //!
+//! Pools of other processes: [`sharing`].
+//!
 //! Rules: a free concerns an allocation by its name (the region's id), since addresses are used again.
 //!
 //! # Safety
@@ -17,6 +19,8 @@
 
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
+
+mod sharing;
 
 use core::ffi::{c_int, c_void};
 use std::collections::{HashMap, HashSet};
@@ -36,6 +40,12 @@ use crate::memory::{Region, quiesce};
 use crate::state::{Driver, driver};
 use crate::stream::{Point, find};
 use crate::threads::lock;
+
+use sharing::Origin;
+pub(crate) use sharing::{
+    cuMemPoolExportPointer, cuMemPoolExportToShareableHandle, cuMemPoolImportFromShareableHandle,
+    cuMemPoolImportPointer,
+};
 
 /// The kind of a location that is a device.
 const DEVICE_LOCATION: u32 = 1;
@@ -71,6 +81,7 @@ struct Pool {
     device: usize,
     /// Most bytes; 0 for no bound.
     most: u64,
+    origin: Origin,
     state: Mutex<State>,
 }
 
@@ -102,7 +113,7 @@ impl Pools {
     pub(crate) fn new(devices: usize) -> Self {
         let all = Registry::new(Kind::Pool);
         let defaults: Vec<usize> = (0..devices)
-            .map(|device| Pool::add(&all, device, 0))
+            .map(|device| Pool::add(&all, device, 0, Origin::Unshared))
             .collect();
         let current = defaults.iter().copied().map(AtomicUsize::new).collect();
         Self {
@@ -288,7 +299,7 @@ pub(crate) fn context_destroyed(driver: &Driver, context: usize) {
 }
 
 impl Pool {
-    fn add(all: &Registry<Pool>, device: usize, most: u64) -> usize {
+    fn add(all: &Registry<Pool>, device: usize, most: u64, origin: Origin) -> usize {
         let handle = all.reserve();
         let state = State {
             reuse: [1; 3],
@@ -299,6 +310,7 @@ impl Pool {
             handle,
             device,
             most,
+            origin,
             state: Mutex::new(state),
         };
         all.insert(handle, Arc::new(pool));
@@ -338,7 +350,7 @@ impl Pool {
 
     /// An address of `size` bytes.
     fn allocate(&self, driver: &Driver, context: &Context, size: u64) -> Result<u64, CUresult> {
-        if size == 0 || self.device != context.device {
+        if size == 0 || self.device != context.device || self.origin.is_imported() {
             return Err(CUresult::INVALID_VALUE);
         }
         if size > driver.segment.memory_bytes() {
@@ -403,7 +415,7 @@ fn free(address: u64, stream: CUstream) -> Result<(), CUresult> {
         .memory
         .space()
         .starting_at(address)
-        .filter(|region| region.is_plain())
+        .filter(|region| region.is_plain() || region.is_of_other_pool())
         .map(|region| (region.id, region.device))
         .ok_or(CUresult::INVALID_VALUE)?;
     if driver.graph_memory.knows(id) {
@@ -497,7 +509,7 @@ fn set_current(device: CUdevice, pool: CUmemoryPool) -> Result<(), CUresult> {
     let driver = driver()?;
     let device = driver.device(device)?;
     let pool = driver.pools.all.get(pool.0)?;
-    if pool.device != device {
+    if pool.device != device || pool.origin.is_imported() {
         return Err(CUresult::INVALID_VALUE);
     }
     driver.pools.current[device].store(pool.handle, Ordering::Relaxed);
@@ -588,13 +600,14 @@ fn create(properties: Properties) -> Result<CUmemoryPool, CUresult> {
     if kind != PINNED {
         return Err(CUresult::INVALID_VALUE);
     }
-    if location.kind != DEVICE_LOCATION || properties.handle_types != 0 {
+    if location.kind != DEVICE_LOCATION {
         return Err(CUresult::NOT_SUPPORTED);
     }
+    let origin = Origin::of_new(properties.handle_types)?;
     let device = driver
         .device(location.id)
         .map_err(|_| CUresult::INVALID_VALUE)?;
-    let handle = Pool::add(&driver.pools.all, device, properties.most as u64);
+    let handle = Pool::add(&driver.pools.all, device, properties.most as u64, origin);
     Ok(CUmemoryPool(handle))
 }
 

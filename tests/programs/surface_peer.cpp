@@ -354,6 +354,32 @@ static void access() {
         OK("cuMemFree_v2", managed);
         use(0);
     }
+    // A pool of the other device that is opened to this one, what it has and what it gets; then closed, and opened once more.
+    CUmemoryPool pool;
+    CUdeviceptr piece[2];
+    CUmemLocation here{CU_MEM_LOCATION_TYPE_DEVICE, {0}};
+    CUmemAccess_flags told = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+    OK("cuDeviceGetDefaultMemPool", &pool, (CUdevice)1);
+    use(1);
+    OK("cuMemAllocFromPoolAsync", &piece[0], BYTES, pool, streams[1]);
+    OK("cuMemPoolGetAccess", &told, pool, &here);
+    REQUIRE(told == CU_MEM_ACCESS_FLAGS_PROT_NONE);
+    for (auto flags : {CU_MEM_ACCESS_FLAGS_PROT_READWRITE, CU_MEM_ACCESS_FLAGS_PROT_NONE, CU_MEM_ACCESS_FLAGS_PROT_READWRITE}) {
+        CUmemAccessDesc granted{here, flags};
+        OK("cuMemPoolSetAccess", pool, (const CUmemAccessDesc *)&granted, (size_t)1);
+        OK("cuMemPoolGetAccess", &told, pool, &here);
+        REQUIRE(told == flags);
+    }
+    OK("cuMemAllocFromPoolAsync", &piece[1], (size_t)8 << 20, pool, streams[1]);
+    OK("cuStreamSynchronize", streams[1]);
+    reads(piece[0], 7);
+    reads(piece[1], 8);
+    use(1);
+    for (CUdeviceptr freed : piece) OK("cuMemFreeAsync", freed, streams[1]);
+    OK("cuStreamSynchronize", streams[1]);
+    CUmemAccessDesc closed{here, CU_MEM_ACCESS_FLAGS_PROT_NONE};
+    OK("cuMemPoolSetAccess", pool, (const CUmemAccessDesc *)&closed, (size_t)1);
+    use(0);
     GIVES(CUDA_ERROR_PEER_ACCESS_NOT_ENABLED, "cuCtxDisablePeerAccess", contexts[1]);
     GIVES(CUDA_ERROR_INVALID_CONTEXT, "cuCtxEnablePeerAccess", contexts[0], 0u);
     GIVES(CUDA_ERROR_INVALID_VALUE, "cuCtxEnablePeerAccess", contexts[1], 1u);

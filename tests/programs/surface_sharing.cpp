@@ -1,5 +1,5 @@
-// Physical memory that two processes share by descriptors: the first exports, and starts itself as the second, which gets the descriptors through a socket,
-// imports, reads, writes. What is only a descriptor any more is memory still.
+// Physical memory and memory pools that two processes share by descriptors: the first exports, and starts itself as the second, which gets the descriptors
+// through a socket, imports, reads, writes. What is only a descriptor any more is memory still.
 //
 //   surface_sharing [--without NAME]… [--pretend NAME]
 #include "driver.h"
@@ -61,14 +61,14 @@ static void unmap(CUdeviceptr start) {
     OK("cuMemAddressFree", start, piece);
 }
 
-static void fill(CUdeviceptr start, unsigned value) {
-    OK("cuMemsetD32_v2", start, value, piece / 4);
+static void fill(CUdeviceptr start, unsigned value, size_t bytes = piece) {
+    OK("cuMemsetD32_v2", start, value, bytes / 4);
     OK("cuCtxSynchronize");
 }
 
-static bool is_full_of(CUdeviceptr start, unsigned value) {
-    std::vector<unsigned> words(piece / 4, ~value);
-    OK("cuMemcpyDtoH_v2", (void *)words.data(), start, piece);
+static bool is_full_of(CUdeviceptr start, unsigned value, size_t bytes = piece) {
+    std::vector<unsigned> words(bytes / 4, ~value);
+    OK("cuMemcpyDtoH_v2", (void *)words.data(), start, bytes);
     for (unsigned word : words)
         if (word != value) return false;
     return true;
@@ -105,6 +105,19 @@ static std::vector<int> receive(int socket) {
     return descriptors;
 }
 
+// A kernel reads the one and writes the other.
+static void compute(CUdeviceptr out, CUdeviceptr in, size_t bytes) {
+    CUmodule module;
+    CUfunction function;
+    OK("cuModuleLoadData", &module, (const void *)PTX);
+    OK("cuModuleGetFunction", &function, module, "axpy");
+    unsigned words = bytes / 4, factor = 3;
+    void *parameters[] = {&out, &in, &words, &factor};
+    OK("cuLaunchKernel", function, (words + 255) / 256, 1u, 1u, 256u, 1u, 1u, 0u, (CUstream) nullptr, (void **)parameters,
+       (void **)nullptr);
+    OK("cuCtxSynchronize");
+}
+
 // The second process.
 static int child() {
     auto descriptors = receive(TO_PARENT);
@@ -117,16 +130,7 @@ static int child() {
     CUdeviceptr first = mapped(kept), second = mapped(left);
     REQUIRE(first != second);
     REQUIRE(is_full_of(first, 11) && is_full_of(second, 12));
-    // A kernel reads the one and writes the other.
-    CUmodule module;
-    CUfunction function;
-    OK("cuModuleLoadData", &module, (const void *)PTX);
-    OK("cuModuleGetFunction", &function, module, "axpy");
-    unsigned words = piece / 4, factor = 3;
-    void *parameters[] = {&first, &second, &words, &factor};
-    OK("cuLaunchKernel", function, (words + 255) / 256, 1u, 1u, 256u, 1u, 1u, 0u, (CUstream) nullptr, (void **)parameters,
-       (void **)nullptr);
-    OK("cuCtxSynchronize");
+    compute(first, second, piece);
     send(TO_PARENT, {});
     // What the first process writes now is seen here.
     receive(TO_PARENT);
@@ -139,8 +143,8 @@ static int child() {
     return 0;
 }
 
-static pid_t start(int count, char **arguments, int theirs) {
-    std::vector<char *> given{arguments[0], (char *)"--child"};
+static pid_t start(int count, char **arguments, int theirs, const char *part) {
+    std::vector<char *> given{arguments[0], (char *)part};
     for (int i = 1; i < count; i++) given.push_back(arguments[i]);
     given.push_back(nullptr);
     REQUIRE(dup2(theirs, TO_PARENT) == TO_PARENT);
@@ -154,7 +158,7 @@ static pid_t start(int count, char **arguments, int theirs) {
 static void share_with_another(int count, char **arguments) {
     int ends[2];
     REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
-    pid_t process = start(count, arguments, ends[1]);
+    pid_t process = start(count, arguments, ends[1], "--child");
     close(ends[1]);
     CUmemGenericAllocationHandle kept = create(), left = create();
     CUdeviceptr first = mapped(kept), second = mapped(left);
@@ -210,8 +214,121 @@ static void come_and_go() {
     }
 }
 
+static const size_t SMALL = 4096, LARGE = 5 << 20;
+
+// What the first process says of a pool: two pointers.
+struct Pointers {
+    CUmemPoolPtrExportData small, large;
+};
+
+// The second process, of a pool.
+static int child_of_pool() {
+    auto descriptors = receive(TO_PARENT);
+    REQUIRE(descriptors.size() == 1);
+    Pointers pointers;
+    REQUIRE(recv(TO_PARENT, &pointers, sizeof pointers, 0) == sizeof pointers);
+    CUmemoryPool pool = nullptr, of = nullptr;
+    OK("cuMemPoolImportFromShareableHandle", &pool, (void *)(intptr_t)descriptors[0], DESCRIPTOR, 0ull);
+    REQUIRE(pool);
+    close(descriptors[0]);
+    CUstream stream;
+    OK("cuStreamCreate", &stream, (unsigned)CU_STREAM_NON_BLOCKING);
+    // It gives no memory.
+    CUdeviceptr small = 0, large = 0, own = 0;
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuMemAllocFromPoolAsync", &own, SMALL, pool, stream);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuDeviceSetMemPool", (CUdevice)0, pool);
+    CUmemLocation here{CU_MEM_LOCATION_TYPE_DEVICE, {0}};
+    CUmemAccess_flags access = CU_MEM_ACCESS_FLAGS_PROT_NONE;
+    OK("cuMemPoolGetAccess", &access, pool, &here);
+    REQUIRE(access == CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+    OK("cuMemPoolImportPointer", &small, pool, &pointers.small);
+    OK("cuMemPoolImportPointer", &large, pool, &pointers.large);
+    REQUIRE(small && large && small != large);
+    REQUIRE(is_full_of(small, 31, SMALL) && is_full_of(large, 32, LARGE));
+    OK("cuPointerGetAttribute", (void *)&of, (int)CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE, small);
+    REQUIRE(of == pool);
+    compute(large, small, SMALL);
+    fill(small, 33, SMALL);
+    send(TO_PARENT, {});
+    // What the first process writes now is seen here.
+    receive(TO_PARENT);
+    REQUIRE(is_full_of(large + SMALL, 34, SMALL));
+    // One is given up in a stream, the other at once, each once.
+    OK("cuMemFreeAsync", small, stream);
+    OK("cuMemFree_v2", large);
+    OK("cuStreamSynchronize", stream);
+    CUdeviceptr base;
+    size_t size;
+    for (CUdeviceptr gone : {small, large}) {
+        GIVES(CUDA_ERROR_INVALID_VALUE, "cuMemFree_v2", gone);
+        FAILS("cuMemGetAddressRange_v2", &base, &size, gone);
+    }
+    // And can be had again.
+    OK("cuMemPoolImportPointer", &small, pool, &pointers.small);
+    REQUIRE(is_full_of(small, 33, SMALL));
+    OK("cuMemFree_v2", small);
+    OK("cuMemPoolDestroy", pool);
+    FAILS("cuMemPoolImportPointer", &small, pool, &pointers.small);
+    send(TO_PARENT, {});
+    return 0;
+}
+
+static void share_a_pool(int count, char **arguments) {
+    int kinds = 0, descriptor = -1;
+    OK("cuDeviceGetAttribute", &kinds, (int)CU_DEVICE_ATTRIBUTE_MEMPOOL_SUPPORTED_HANDLE_TYPES, (CUdevice)0);
+    REQUIRE(kinds & CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+    CUmemPoolProps wanted{};
+    wanted.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+    wanted.handleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    wanted.location = {CU_MEM_LOCATION_TYPE_DEVICE, {0}};
+    CUmemoryPool pool = nullptr, unshared = nullptr;
+    CUstream stream;
+    OK("cuStreamCreate", &stream, (unsigned)CU_STREAM_NON_BLOCKING);
+    OK("cuMemPoolCreate", &pool, (const CUmemPoolProps *)&wanted);
+    CUdeviceptr small, large, beside;
+    OK("cuMemAllocFromPoolAsync", &beside, SMALL, pool, stream);
+    OK("cuMemAllocFromPoolAsync", &small, SMALL, pool, stream);
+    OK("cuMemAllocFromPoolAsync", &large, LARGE, pool, stream);
+    OK("cuStreamSynchronize", stream);
+    fill(beside, 30, SMALL), fill(small, 31, SMALL), fill(large, 32, LARGE);
+    Pointers pointers{};
+    OK("cuMemPoolExportToShareableHandle", (void *)&descriptor, pool, DESCRIPTOR, 0ull);
+    OK("cuMemPoolExportPointer", &pointers.small, small);
+    OK("cuMemPoolExportPointer", &pointers.large, large);
+    REQUIRE(descriptor >= 0);
+    // Neither of a pool that was made for this process alone, nor of what is of no pool.
+    CUdeviceptr plain;
+    CUmemPoolPtrExportData data;
+    int none;
+    OK("cuDeviceGetDefaultMemPool", &unshared, (CUdevice)0);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuMemPoolExportToShareableHandle", (void *)&none, unshared, DESCRIPTOR, 0ull);
+    OK("cuMemAlloc_v2", &plain, SMALL);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuMemPoolExportPointer", &data, plain);
+    OK("cuMemFree_v2", plain);
+    int ends[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+    pid_t process = start(count, arguments, ends[1], "--child-of-pool");
+    close(ends[1]);
+    send(ends[0], {descriptor});
+    REQUIRE(::send(ends[0], &pointers, sizeof pointers, MSG_NOSIGNAL) == sizeof pointers);
+    close(descriptor);
+    receive(ends[0]);
+    REQUIRE(is_full_of(large, 31 * 3 + 5, SMALL) && is_full_of(small, 33, SMALL) && is_full_of(beside, 30, SMALL));
+    fill(large + SMALL, 34, SMALL);
+    send(ends[0], {});
+    receive(ends[0]);
+    int status = 0;
+    REQUIRE(waitpid(process, &status, 0) == process && status == 0);
+    REQUIRE(is_full_of(small, 33, SMALL));
+    for (CUdeviceptr mine : {beside, small, large}) OK("cuMemFreeAsync", mine, stream);
+    OK("cuStreamSynchronize", stream);
+    OK("cuMemPoolDestroy", pool);
+    close(ends[0]);
+}
+
 int main(int count, char **arguments) {
-    bool is_child = count > 1 && !std::strcmp(arguments[1], "--child");
+    std::string part = count > 1 ? arguments[1] : "";
+    bool is_child = part == "--child" || part == "--child-of-pool";
     if (is_child) arguments++, count--;
     open_driver(count, arguments);
     CUcontext context;
@@ -222,9 +339,10 @@ int main(int count, char **arguments) {
     REQUIRE(has_descriptors == 1);
     auto wanted = exportable();
     OK("cuMemGetAllocationGranularity", &piece, (const CUmemAllocationProp *)&wanted, 0u);
-    if (is_child) return child();
+    if (is_child) return part == "--child" ? child() : child_of_pool();
     share_with_another(count, arguments);
     share_with_itself();
     come_and_go();
-    return pass("physical memory of another process");
+    share_a_pool(count, arguments);
+    return pass("physical memory and a pool of another process");
 }

@@ -457,6 +457,17 @@ static void pools() {
     WRONG("null", INVALID, "cuMemAllocAsync", null<CUdeviceptr>(), (size_t)16, (CUstream)0);
     WRONG("null-pool", INVALID, "cuMemAllocFromPoolAsync", &address, (size_t)16, (CUmemoryPool)0, (CUstream)0);
     WRONG("nowhere", INVALID, "cuMemFreeAsync", NOWHERE, (CUstream)0);
+    const int descriptors = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    CUmemPoolPtrExportData data{};
+    WRONG("null", INVALID, "cuMemPoolExportToShareableHandle", null<void>(), pool, descriptors, 0ull);
+    WRONG("not-requested", INVALID, "cuMemPoolExportToShareableHandle", (void *)&number, pool, descriptors, 0ull);
+    WRONG("null", INVALID, "cuMemPoolImportFromShareableHandle", null<CUmemoryPool>(), (void *)(intptr_t)-1, descriptors, 0ull);
+    WRONG("closed", INVALID, "cuMemPoolImportFromShareableHandle", &made, (void *)(intptr_t)-1, descriptors, 0ull);
+    WRONG("null", INVALID, "cuMemPoolExportPointer", null<CUmemPoolPtrExportData>(), NOWHERE);
+    WRONG("nowhere", INVALID, "cuMemPoolExportPointer", &data, NOWHERE);
+    WRONG("null", INVALID, "cuMemPoolImportPointer", null<CUdeviceptr>(), pool, &data);
+    WRONG("null-data", INVALID, "cuMemPoolImportPointer", &address, pool, null<CUmemPoolPtrExportData>());
+    WRONG("own-pool", INVALID, "cuMemPoolImportPointer", &address, pool, &data);
 }
 
 // Reference: streams and events.

@@ -2,6 +2,7 @@
 
     nvml_client.py identity COUNT    the devices are the ones that CUDA shows; memory in use is what this program takes
     nvml_client.py layouts           structures, versions, sizes and codes
+    nvml_client.py every             what can be asked of a device: answered, not supported, or not there
     nvml_client.py fork              threads that ask while the process forks; children ask too, and may use CUDA
     nvml_client.py gone              says "ready", waits for a line, then the server is not there any more
 
@@ -9,6 +10,7 @@ Prints PASS or fails with a traceback.
 """
 
 import ctypes
+import inspect
 import os
 import signal
 import sys
@@ -265,6 +267,44 @@ def absent(handle):
         raises(nvml.NVMLError_NotSupported, function, handle, *arguments)
 
 
+def every():
+    """All that nvidia-ml-py can ask of a device with nothing else said, twice: the answers do not depend on what was asked before."""
+    nvml.nvmlInit()
+    handle = nvml.nvmlDeviceGetHandleByIndex(0)
+    asked = [name for name in dir(nvml) if asks_of_a_device(name)]
+    assert len(asked) > 100, len(asked)
+    kinds = [{name: kind_of_answer(getattr(nvml, name), handle) for name in asked} for _ in range(2)]
+    assert kinds[0] == kinds[1], {name for name in asked if kinds[0][name] != kinds[1][name]}
+    answered = {name for name in asked if kinds[0][name] is None}
+    missing = ANSWERED - answered
+    assert not missing, missing
+    others = set(kinds[0].values()) - {None, nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound}
+    assert not others, others
+
+
+# On every device.
+ANSWERED = {
+    f"nvmlDeviceGet{name}"
+    for name in ("ComputeRunningProcesses_v3", "CudaComputeCapability", "Index", "MemoryInfo", "Name", "PciInfo_v3", "UUID", "UtilizationRates")
+}
+
+
+def asks_of_a_device(name):
+    function = getattr(nvml, name)
+    if not name.startswith(("nvmlDeviceGet", "nvmlDeviceIs")) or not inspect.isfunction(function):
+        return False
+    needed = [parameter.name for parameter in inspect.signature(function).parameters.values() if parameter.default is parameter.empty]
+    return needed in (["handle"], ["device"])
+
+
+def kind_of_answer(function, handle):
+    try:
+        function(handle)
+    except nvml.NVMLError as error:
+        return type(error)
+    return None
+
+
 def fork():
     # PyTorch's way, before it knows whether it may initialise CUDA in children: dlopen, count, and no CUDA in the parent.
     library = ctypes.CDLL("libnvidia-ml.so.1")
@@ -371,7 +411,7 @@ def lost(handle):
 
 def main():
     what = sys.argv[1]
-    {"identity": lambda: identity(int(sys.argv[2])), "layouts": layouts, "fork": fork, "gone": gone}[what]()
+    {"identity": lambda: identity(int(sys.argv[2])), "layouts": layouts, "every": every, "fork": fork, "gone": gone}[what]()
     print(f"PASS {what}")
 
 

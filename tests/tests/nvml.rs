@@ -190,6 +190,13 @@ fn structures_versions_and_codes_are_nvml_s() {
 }
 
 #[test]
+fn whatever_is_asked_of_a_device_has_an_answer_of_nvml_s() {
+    let server = Server::start(Transport::Unix);
+    let way = Way::LibraryPath(server.address.clone());
+    run(client(&way, &["every"])).assert_passed("every");
+}
+
+#[test]
 fn children_of_a_process_with_threads_ask_too() {
     let server = Server::start(Transport::Tcp);
     let way = Way::LibraryPath(server.address.clone());
@@ -212,6 +219,25 @@ fn a_server_that_is_gone_is_a_lost_gpu() {
     assert_eq!(last.as_deref(), Ok("PASS gone"), "{}", outcome.stderr);
 }
 
+/// What JAX looks for before it asks a driver, whether or not the machine has it; and nothing else is made up.
+#[test]
+fn the_drivers_device_node_is_there_for_programs_of_gpurun() {
+    const SCRIPT: &str = "
+import os, stat
+node = os.stat('/dev/nvidiactl')
+assert stat.S_ISCHR(node.st_mode) and (os.major(node.st_rdev), os.minor(node.st_rdev)) == (195, 255)
+assert os.path.exists('/dev/nvidiactl') and os.access('/dev/nvidiactl', os.R_OK | os.W_OK)
+assert os.path.exists('/dev/null') and os.stat('/dev/null').st_rdev == os.makedev(1, 3)
+for path in ('/dev/nvidiactl2', '/dev/nvidiactl/x', '/no/such'):
+    assert not os.path.exists(path) and not os.access(path, os.F_OK), path
+print('PASS the node')
+";
+    let server = Server::start(Transport::Unix);
+    let mut command = Way::Gpurun(server.address.clone()).command(&tool("python"));
+    command.args(["-c", SCRIPT]);
+    run(command).assert_passed("the node");
+}
+
 /// The names that a library exports.
 fn exported(library: &str) -> Vec<String> {
     let mut command = Command::new("nm");
@@ -228,12 +254,22 @@ fn exported(library: &str) -> Vec<String> {
     stdout.lines().map(name).collect()
 }
 
+/// The mark by which a server knows the library, and what asks for the driver's device node.
+const OTHER_NAMES: [&str; 6] = [
+    "gpurun_shim_mark",
+    "__xstat",
+    "__xstat64",
+    "access",
+    "stat",
+    "stat64",
+];
+
 #[test]
 fn exactly_nvml_s_names_are_exported() {
     let names = exported("libgpurun_nvml.so");
     let foreign: Vec<_> = names
         .iter()
-        .filter(|name| !name.starts_with("nvml") && *name != "gpurun_shim_mark")
+        .filter(|name| !name.starts_with("nvml") && !OTHER_NAMES.contains(&name.as_str()))
         .collect();
     assert!(foreign.is_empty(), "{foreign:?}");
     // PyTorch gives up where one of these is missing.

@@ -15,6 +15,7 @@
 //! readings  sensors and counters         fork     what a child inherits
 //! memory    processes    pci             answer   results through C pointers
 //! absent    what no device here has      layout   NVML's structures and codes
+//! node      the driver's device node
 //! ```
 //!
 //! [`CONNECT_TIMEOUT`]: protocol::limits::CONNECT_TIMEOUT
@@ -27,6 +28,7 @@ mod layout;
 mod library;
 mod link;
 mod memory;
+mod node;
 mod pci;
 mod processes;
 mod readings;

@@ -152,9 +152,16 @@ impl Memory {
         session: &Session,
         address: u64,
     ) -> Result<Allocation, CUresult> {
+        match session.objects.stream_ordered.handle_at(address) {
+            0 => self.exportable(address),
+            _ => Err(CUresult::INVALID_VALUE),
+        }
+    }
+
+    /// The allocation that begins at an address, if what it is in can be lent to other processes.
+    pub(crate) fn exportable(&self, address: u64) -> Result<Allocation, CUresult> {
         let allocation = self.find(address).ok_or(CUresult::INVALID_VALUE)?;
-        let pool = session.objects.stream_ordered.handle_at(allocation.start);
-        if allocation.start != address || pool != 0 {
+        if allocation.start != address {
             return Err(CUresult::INVALID_VALUE);
         }
         match allocation.kind {
@@ -619,8 +626,7 @@ pub(crate) unsafe fn cuMemFree_v2(dptr: CUdeviceptr) -> CUresult {
         capture::forbid_unsafe()?;
         let memory = &session.objects.memory;
         if !session.objects.graph_memory.free(dptr)? {
-            session.objects.stream_ordered.forget(session, dptr)?;
-            memory.free(session, dptr)?;
+            session.objects.stream_ordered.free(session, dptr)?;
         }
         // A driver's free waits for the device. What of that a program can see without asking is what has landed in its memory, and what kernels have
         // written where it is mapped or managed.

@@ -31,8 +31,8 @@ use driver_api::abi::{
     CUresult,
 };
 use driver_api::wire::request::{GpurunPhysicalExport, GpurunPhysicalImport};
-use rustix::fs::{FlockOperation, MemfdFlags, Mode, OFlags, SealFlags};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{
     NO_CONTEXT, ON_DEVICE, PINNED, POSIX_DESCRIPTOR, Physical, Uses, handle_of, physical_of,
@@ -40,6 +40,7 @@ use super::{
 use crate::entry::code;
 use crate::memory::{GRANULARITY, out};
 use crate::session::{self, Session};
+use crate::token;
 
 const MAGIC: [u8; 8] = *b"gpshare1";
 
@@ -57,13 +58,7 @@ pub(super) struct Token {
 impl Token {
     /// A new file of which nobody but its descriptors keeps the lock, and how to see that they are gone.
     fn file(&self) -> rustix::io::Result<(OwnedFd, Watch)> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let file = rustix::fs::memfd_create("gpurun-memory", flags)?;
-        if rustix::io::pwrite(&file, self.as_bytes(), 0)? != size_of::<Self>() {
-            return Err(rustix::io::Errno::IO);
-        }
-        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&file, seals)?;
+        let file = token::file("gpurun-memory", self)?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         let watch = Watch::new(&file)?;
         Ok((file, watch))
@@ -71,13 +66,12 @@ impl Token {
 
     /// What a descriptor names, if it is one of ours.
     fn of(file: BorrowedFd<'_>) -> Result<Self, CUresult> {
-        let mut token = Self::new_zeroed();
-        let read = rustix::io::pread(file, token.as_mut_bytes(), 0);
-        let is_whole = token.size > 0 && token.size.is_multiple_of(GRANULARITY);
-        match read == Ok(size_of::<Self>()) && token.magic == MAGIC && is_whole {
-            true => Ok(token),
-            false => Err(CUresult::INVALID_VALUE),
-        }
+        let is_sound = |token: &Self| {
+            let is_whole = token.size > 0 && token.size.is_multiple_of(GRANULARITY);
+            token.magic == MAGIC && is_whole
+        };
+        let token = token::read::<Self>(file).filter(is_sound);
+        token.ok_or(CUresult::INVALID_VALUE)
     }
 }
 
@@ -297,6 +291,7 @@ pub(crate) unsafe fn cuMemImportFromShareableHandle(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::MemfdFlags;
 
     const TOKEN: Token = Token {
         magic: MAGIC,

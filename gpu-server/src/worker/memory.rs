@@ -573,7 +573,7 @@ fn map_at(call: &Call<'_>, context: &Context, address: u64, size: u64) -> Result
     // Whoever is let in meanwhile is let into this too.
     let peers = memory.peers.lock();
     let handle = handle.and_then(|handle| {
-        let opened = peers.open(driver, context.serial, (address, size));
+        let opened = peers.open(driver, context, (address, size));
         opened.map(|()| handle).inspect_err(|_| {
             let _ = cuda!(driver, cuMemUnmap(address, size as usize));
             let _ = cuda!(driver, cuMemRelease(handle));

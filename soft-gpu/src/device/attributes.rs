@@ -98,9 +98,9 @@ pub(super) fn value(driver: &Driver, device: usize, attribute: u32) -> Option<i3
         131 | 134 => -1,
         // What it does: overlap, mapped host memory, concurrent kernels, unified addresses, priorities, caches, managed memory, also while
         // kernels run, preemption, registered pointers, stream memory operations, cooperative launches, registration, managed memory without
-        // migration, virtual memory, descriptors, memory pools, events of several processes.
+        // migration, virtual memory, descriptors, memory pools and descriptors of them, events of several processes.
         15 | 19 | 31 | 41 | 78 | 79 | 80 | 83 | 89 | 90 | 91 | 92 | 93 | 94 | 95 | 99 | 101
-        | 102 | 103 | 115 | 122 | 123 | 125 => 1,
+        | 102 | 103 | 115 | 119 | 122 | 123 | 125 => 1,
         40 => 2,
         QUEUE_DEPTH_ATTRIBUTE => i32::try_from(config.hostile.queue_depth()).unwrap_or(i32::MAX),
         TAKEN_MIB_ATTRIBUTE => {

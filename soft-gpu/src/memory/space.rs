@@ -90,6 +90,11 @@ impl Region {
         matches!(self.kind, Kind::Small(_) | Kind::Large(_))
     }
 
+    /// Whether it is of a pool of another process.
+    pub(crate) fn is_of_other_pool(&self) -> bool {
+        matches!(self.kind, Kind::Borrowed { .. }) && self.pool != 0
+    }
+
     /// Whether it is managed memory.
     pub(crate) fn is_managed(&self) -> bool {
         matches!(self.kind, Kind::Managed { .. })

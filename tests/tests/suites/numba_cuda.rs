@@ -9,6 +9,9 @@ use super::{cupy_cache, fetched, own, python};
 /// So many of the chosen modules end in time also on a busy machine.
 const IN_ONE_PROCESS: usize = 14;
 
+/// What a process says once, when it first links; a test that may be the first wants nothing on standard error.
+const WITHOUT_LINKER: &str = "ignore:cuda.bindings.nvjitlink is not available:RuntimeWarning";
+
 /// How each test has ended: `passed`, `skipped`, or `failed` with what it said.
 type Results = BTreeMap<String, String>;
 
@@ -33,6 +36,7 @@ fn results_of(way: &Way, modules: &[&str]) -> Results {
         .arg(results.path())
         .args(modules)
         .env("PYTHONPATH", path)
+        .env("PYTHONWARNINGS", WITHOUT_LINKER)
         .env("CUPY_COMPILE_WITH_PTX", "1")
         .env("CUPY_CACHE_DIR", cupy_cache());
     let outcome = run(command);

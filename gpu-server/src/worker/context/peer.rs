@@ -1,6 +1,6 @@
 //! Access between the devices of a session.
 //!
-//! *What:* a context whose kernels may reach another's memory. The driver does that for what it places itself; what is mapped in windows is opened to a
+//! *What:* a context whose kernels may reach another's memory, and a device whose kernels may reach another device's, where a memory pool was opened to it. The driver does that for what it places itself; what is mapped in windows is opened to a
 //! device range by range, what there is when access is enabled and what is made afterwards ([`Held::open`]). *Rules:* both happen under one lock,
 //! so that nothing is missed; only memory of the session's own contexts is ever opened, to devices of the session's own.
 //!
@@ -34,12 +34,25 @@ struct Access {
     peer: u64,
 }
 
+/// A device that may reach the memory of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct PoolAccess {
+    device: CUdevice,
+    peer: CUdevice,
+}
+
+#[derive(Default)]
+struct Accesses {
+    of_contexts: Vec<Access>,
+    of_pools: Vec<PoolAccess>,
+}
+
 /// Who may reach whose memory.
 #[derive(Default)]
-pub(crate) struct Peers(Mutex<Vec<Access>>);
+pub(crate) struct Peers(Mutex<Accesses>);
 
 /// The same, held.
-pub(crate) struct Held<'a>(MutexGuard<'a, Vec<Access>>);
+pub(crate) struct Held<'a>(MutexGuard<'a, Accesses>);
 
 impl Peers {
     pub(crate) fn lock(&self) -> Held<'_> {
@@ -52,7 +65,7 @@ impl Held<'_> {
     pub(crate) fn open(
         &self,
         driver: &Driver,
-        owner: u64,
+        owner: &Context,
         range: (u64, u64),
     ) -> Result<(), CUresult> {
         let mut devices: Vec<CUdevice> = self.devices(owner).collect();
@@ -66,12 +79,20 @@ impl Held<'_> {
     /// A context is gone.
     pub(crate) fn forget(&mut self, context: u64) {
         self.0
+            .of_contexts
             .retain(|access| access.context != context && access.peer != context);
     }
 
-    fn devices(&self, owner: u64) -> impl Iterator<Item = CUdevice> {
-        let of_owner = self.0.iter().filter(move |access| access.peer == owner);
-        of_owner.map(|access| access.device)
+    /// The devices that may reach a context's memory.
+    fn devices(&self, owner: &Context) -> impl Iterator<Item = CUdevice> {
+        let (serial, device) = (owner.serial, owner.device);
+        let contexts = self.0.of_contexts.iter();
+        let contexts = contexts.filter(move |access| access.peer == serial);
+        let pools = self.0.of_pools.iter();
+        let pools = pools.filter(move |access| access.device == device);
+        contexts
+            .map(|access| access.device)
+            .chain(pools.map(|access| access.peer))
     }
 }
 
@@ -142,10 +163,10 @@ fn enable(call: &Call<'_>, peer: &Context, access: Access) -> Result<(), CUresul
     if let Err(error) = set_all(call, access.peer, access.device, READ_AND_WRITE) {
         // The first error is the one to tell.
         let _ = cuda!(call.driver(), cuCtxDisablePeerAccess(peer.handle));
-        let _ = close(call, access, &peers);
+        let _ = close(call, peer, access.device, &peers);
         return Err(error);
     }
-    peers.0.push(access);
+    peers.0.of_contexts.push(access);
     Ok(())
 }
 
@@ -153,19 +174,51 @@ fn enable(call: &Call<'_>, peer: &Context, access: Access) -> Result<(), CUresul
 fn disable(call: &Call<'_>, peer: &Context, access: Access) -> Result<(), CUresult> {
     let mut peers = call.session.memory.peers.lock();
     cuda!(call.driver(), cuCtxDisablePeerAccess(peer.handle))?;
-    peers.0.retain(|known| *known != access);
-    close(call, access, &peers)
+    peers.0.of_contexts.retain(|known| *known != access);
+    close(call, peer, access.device, &peers)
 }
 
-/// Closes what is mapped to a device whose access was taken away, unless another context of the device has it too.
-fn close(call: &Call<'_>, access: Access, peers: &Held<'_>) -> Result<(), CUresult> {
-    let is_open = peers
-        .devices(access.peer)
-        .any(|device| device == access.device);
+/// Closes what a context has mapped to a device that may not reach it any more.
+fn close(
+    call: &Call<'_>,
+    owner: &Context,
+    device: CUdevice,
+    peers: &Held<'_>,
+) -> Result<(), CUresult> {
+    let is_open = peers.devices(owner).any(|open| open == device);
     match is_open {
         true => Ok(()),
-        false => set_all(call, access.peer, access.device, NO_ACCESS),
+        false => set_all(call, owner.serial, device, NO_ACCESS),
     }
+}
+
+/// Kernels of a device may reach another's memory, or no longer.
+pub(crate) fn gpurunPoolAccess(
+    call: &mut Call<'_>,
+    request: &request::GpurunPoolAccess,
+) -> Result<(), CallError> {
+    let access = PoolAccess {
+        device: request.device(),
+        peer: request.peer(),
+    };
+    call.session.devices.check(access.device)?;
+    call.session.devices.check(access.peer)?;
+    if access.device == access.peer || request.enabled() > 1 {
+        return Err(CallError::Violation(
+            "a pool that is opened to its own device, or neither opened nor closed",
+        ));
+    }
+    let mut peers = call.session.memory.peers.lock();
+    peers.0.of_pools.retain(|known| *known != access);
+    let contexts = call.session.contexts.all().into_iter();
+    let mut owners = contexts.filter(|context| context.device == access.device);
+    if request.enabled() == 0 {
+        let peers = &peers;
+        return Ok(owners.try_for_each(|owner| close(call, &owner, access.peer, peers))?);
+    }
+    owners.try_for_each(|owner| set_all(call, owner.serial, access.peer, READ_AND_WRITE))?;
+    peers.0.of_pools.push(access);
+    Ok(())
 }
 
 /// The contexts between which a copy goes, if it is not within the device of its stream's context.
