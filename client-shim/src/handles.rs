@@ -12,6 +12,9 @@ use driver_api::id::{ContextId, EventId, FunctionId, LibraryId, ModuleId, Stream
 
 const MARK: usize = 0x67;
 
+/// The kind of handles of the program's functions and of descriptors of resources, which are numbered together.
+pub(crate) const UNTYPED: usize = 0;
+
 /// A handle of this kind.
 pub(crate) fn dress(kind: usize, id: u32) -> usize {
     MARK << 40 | kind << 36 | (id as usize) << 4

@@ -81,8 +81,8 @@ pub type CUasyncCallback = *mut c_void;
 pub type CUcoredumpStatusCallback = *mut c_void;
 /// A callback that no served function calls.
 pub type CUgraphRecaptureCallback = *mut c_void;
-/// A callback that no served function calls.
-pub type CUlogsCallback = *mut c_void;
+/// A callback of the program for each line of the driver's log.
+pub type CUlogsCallback = Option<crate::log_callbacks::LogFunction>;
 /// A GPU as the window system of Windows names it.
 pub type HGPUNV = *mut c_void;
 /// VDPAU's function that finds functions.

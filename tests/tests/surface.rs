@@ -9,6 +9,7 @@ use tests::{Server, Transport, Way, program, repository, run};
 const PROGRAMS: &[&str] = &[
     "surface_array",
     "surface_context",
+    "surface_debug",
     "surface_graph",
     "surface_host",
     "surface_ipc",
@@ -116,6 +117,21 @@ fn notices(way: &Way, name: &str, function: &str) -> bool {
     let mut command = command(way, name);
     command.args(["--pretend", function]);
     let outcome = run(command);
+/// Where NVIDIA's driver would write its error log, too.
+#[test]
+fn calls_that_fail_are_in_the_file_of_the_driver_s_log() {
+    let server = Server::start(Transport::Unix);
+    let way = Way::Preload(server.address.clone());
+    let file = std::env::temp_dir().join(format!("surface-log-{}", std::process::id()));
+    let mut command = way.command(&program("driver", "surface_debug"));
+    command.env("CUDA_LOG_FILE", &file);
+    run(command).assert_passed("surface_debug");
+    let text = std::fs::read_to_string(&file).expect("it is written");
+    std::fs::remove_file(&file).expect("it is ours");
+    let told = "[CUDA][E] Returning 101 (CUDA_ERROR_INVALID_DEVICE";
+    assert!(text.contains(told), "{text}");
+}
+
     !outcome.status.success() && !outcome.stdout.contains("PASS ")
 }
 
