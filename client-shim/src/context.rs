@@ -55,6 +55,8 @@ pub(crate) struct Context {
 impl Context {
     /// The primary context of a device, not yet made.
     pub(crate) fn primary(id: u32, device: usize) -> Self {
+    /// How often it is attached to, beside its own life.
+    attached: Mutex<u32>,
         Self::new(id, device, 0, true)
     }
 
@@ -77,6 +79,7 @@ impl Context {
     /// True if it has been made and not ended.
     pub(crate) fn is_active(&self) -> bool {
         self.active.load(SeqCst)
+            attached: Mutex::new(0),
     }
 
     pub(crate) fn handle(&self) -> CUcontext {
@@ -361,6 +364,44 @@ fn pop_current(context: *mut CUcontext) -> Result<(), CUresult> {
         unsafe { context.write(CUcontext::dress(id)) };
     }
     Ok(())
+pub(crate) unsafe fn cuCtxAttach(context: *mut CUcontext, flags: c_uint) -> CUresult {
+    code((|| {
+        let place = out(context)?;
+        let (_, current) = session::current()?;
+        if flags != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        *current
+            .attached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) += 1;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(current.handle()) };
+        Ok(())
+    })())
+}
+
+/// The end of an attachment, or without one of the context itself; only while it is current.
+pub(crate) unsafe fn cuCtxDetach(ctx: CUcontext) -> CUresult {
+    code((|| {
+        let context = of(ctx)?;
+        if Some(thread::current()) != ctx.undress() {
+            return Err(CUresult::INVALID_CONTEXT);
+        }
+        {
+            let mut attached = context
+                .attached
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if *attached > 0 {
+                *attached -= 1;
+                return Ok(());
+            }
+        }
+        destroy(ctx)
+    })())
+}
+
 }
 
 pub(crate) unsafe fn cuCtxPopCurrent(context: *mut CUcontext) -> CUresult {

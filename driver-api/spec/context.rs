@@ -36,12 +36,20 @@ unsafe extern "C" {
     #[row(94, private, asked, custom = worker, blocks = device)]
     fn gpurunPeerAccess(peer: u32, enabled: c_uint) -> CUresult;
 
-    #[row(
-        132,
-        refused = "the counting of contexts that CUDA 4.0 replaced",
-        blocks = never,
-        since = 2000
-    )]
+    /// What the link between two devices does of an atomic operation by itself.
+    #[row(57, private, asked, custom = worker, blocks = never)]
+    fn gpurunPeerAtomic(
+        device: CUdevice,
+        peer: CUdevice,
+        operation: c_uint,
+        #[out] capability: *mut c_uint,
+    ) -> CUresult;
+
+    /// What the current context is limited to of its device.
+    #[row(58, private, asked, custom = worker, blocks = never)]
+    fn gpurunExecAffinity(kind: c_uint, #[out] count: *mut c_uint) -> CUresult;
+
+    #[row(132, local, blocks = never, since = 2000, test = "surface_context")]
     fn cuCtxAttach(#[out] pctx: *mut CUcontext, flags: c_uint) -> CUresult;
 
     #[row(
@@ -115,7 +123,8 @@ unsafe extern "C" {
 
     #[row(
         139,
-        refused = "the counting of contexts that CUDA 4.0 replaced",
+        asked,
+        via = gpurunContextDestroy,
         blocks = unbounded,
         since = 2000
     )]

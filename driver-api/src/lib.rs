@@ -24,6 +24,7 @@ pub mod graph_memory;
 pub mod id;
 pub mod image;
 pub mod link_options;
+pub mod launch_state;
 pub mod managed;
 pub mod mirror;
 pub mod log_callbacks;

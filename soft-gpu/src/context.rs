@@ -162,6 +162,45 @@ pub(crate) unsafe fn cuCtxDestroy_v2(ctx: CUcontext) -> CUresult {
 pub(crate) unsafe fn cuCtxPushCurrent_v2(ctx: CUcontext) -> CUresult {
     let known = || {
         driver()?
+pub(crate) unsafe fn cuCtxAttach(pctx: *mut CUcontext, flags: c_uint) -> CUresult {
+    let attach = || {
+        let context = current()?;
+        if flags != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        *lock(&context.attached) += 1;
+        Ok(CUcontext(context.handle))
+    };
+    if pctx.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(pctx, attach()) }
+}
+
+/// The end of an attachment, or without one of the context itself; only while it is current.
+pub(crate) unsafe fn cuCtxDetach(ctx: CUcontext) -> CUresult {
+    let detach = || {
+        let found = driver()?.contexts.get(ctx.0);
+        let context = found.map_err(|_| CUresult::INVALID_CONTEXT)?;
+        if current_handle() != ctx.0 {
+            return Err(CUresult::INVALID_CONTEXT);
+        }
+        let mut attached = lock(&context.attached);
+        match attached.checked_sub(1) {
+            Some(left) => *attached = left,
+            None if context.is_primary => return Err(CUresult::INVALID_CONTEXT),
+            None => {
+                drop(attached);
+                pop()?;
+                destroy(&context)?;
+            }
+        }
+        Ok(())
+    };
+    done(detach())
+}
+
             .contexts
             .get(ctx.0)
             .map_err(|_| CUresult::INVALID_CONTEXT)

@@ -11,6 +11,8 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
+mod replaced;
+
 use core::ffi::{c_uint, c_void};
 use std::sync::Arc;
 
@@ -27,7 +29,9 @@ use crate::module::{Function, find_function};
 use crate::occupancy;
 use crate::peer::Viewer;
 use crate::state::{Driver, driver};
-use crate::stream::{Operation, find};
+use crate::stream::{Operation, find, own_multiprocessors};
+
+pub(crate) use replaced::*;
 
 const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65535, 65535];
 const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];

@@ -185,6 +185,16 @@ static void waits(const char *name, CUfunction slow, CUdeviceptr word) {
     OK("cuLaunchKernel", slow, 1u, 1u, 1u, 1u, 1u, 1u, 0u, (CUstream)0, parameters, (void **)0);
     OK("cuEventRecord", done, (CUstream)0);
     if (!std::strcmp(name, "cuCtxSynchronize"))
+    // What is attached to lives until it has been detached from as often, and once more.
+    CUcontext attached = nullptr, fifth = nullptr;
+    OK("cuCtxCreate_v2", &fifth, 0u, device);
+    OK("cuCtxAttach", &attached, 0u);
+    REQUIRE(attached == fifth);
+    OK("cuCtxDetach", fifth);
+    REQUIRE(current() == fifth);
+    GIVES(CUDA_ERROR_INVALID_CONTEXT, "cuCtxDetach", second);
+    OK("cuCtxDetach", fifth);
+    REQUIRE(current() == fourth);
         OK(name);
     else
         OK(name, (CUcontext)0);

@@ -280,3 +280,16 @@ pub(crate) unsafe fn cuFuncSetSharedMemConfig(
         }
     })())
 }
+
+pub(crate) unsafe fn cuFuncSetBlockShape(
+    function: CUfunction,
+    x: c_int,
+    y: c_int,
+    z: c_int,
+) -> CUresult {
+    code(launch::set_block(function, [x, y, z]))
+}
+
+pub(crate) unsafe fn cuFuncSetSharedSize(function: CUfunction, bytes: c_uint) -> CUresult {
+    code(launch::set_shared(function, bytes))
+}

@@ -34,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) flags: AtomicU32,
     pub(crate) cache_config: AtomicU32,
     pub(crate) limits: Mutex<HashMap<u32, usize>>,
+    /// How often it is attached to, beside its own life.
+    pub(crate) attached: Mutex<u32>,
     /// Of device-side `malloc`, made when a kernel that calls it is first launched.
     pub(crate) heap: OnceLock<Arc<Heap>>,
     pub(crate) fate: Arc<Fate>,
@@ -83,6 +85,7 @@ impl Context {
             fate,
             peers: Mutex::default(),
             legacy: Arc::new(legacy),
+            attached: Mutex::new(0),
             streams: Mutex::default(),
             per_thread: Mutex::default(),
         }

@@ -181,3 +181,16 @@ pub(crate) unsafe fn cuFuncLoad(function: CUfunction) -> CUresult {
             .map(drop),
     )
 }
+
+pub(crate) unsafe fn cuFuncSetBlockShape(
+    function: CUfunction,
+    x: c_int,
+    y: c_int,
+    z: c_int,
+) -> CUresult {
+    done(launch::set_block(function, [x, y, z]))
+}
+
+pub(crate) unsafe fn cuFuncSetSharedSize(function: CUfunction, bytes: c_uint) -> CUresult {
+    done(launch::set_shared(function, bytes))
+}
