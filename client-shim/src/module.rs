@@ -195,6 +195,17 @@ impl Function {
     }
 }
 
+/// Whether a function can be launched in a context: a kernel of a library in each.
+pub(crate) fn is_in_context(function: CUfunction, context: u32) -> Result<bool, CUresult> {
+    Ok(match function_of(function)?.owner {
+        Owner::Library(_) => true,
+        Owner::Module(id) => {
+            let module = session::get()?.objects.modules.get(id);
+            module.is_some_and(|module| module.context == context)
+        }
+    })
+}
+
 pub(crate) fn module_of(handle: CUmodule) -> Result<Arc<Module>, CUresult> {
     let module = handle
         .undress()

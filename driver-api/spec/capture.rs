@@ -23,7 +23,7 @@ unsafe extern "C" {
     #[row(467, local, blocks = never, since = 10010, ptsz = 10010, test = "surface_graph")]
     fn cuStreamBeginCapture_v2(stream: CUstream, mode: CUstreamCaptureMode) -> CUresult;
 
-    #[row(468, refused = "not served yet: capture over a graph", blocks = never, since = 13030, ptsz = 13030)]
+    #[row(468, refused = "a graph is not compared with what is captured: it is captured anew", blocks = never, since = 13030, ptsz = 13030)]
     fn cuStreamBeginRecaptureToGraph(
         stream: CUstream,
         mode: CUstreamCaptureMode,
