@@ -4,8 +4,8 @@
 //! refused by its bits; whether the object still lives, its table knows.
 
 use driver_api::abi::{
-    CUarray, CUcontext, CUevent, CUfunction, CUgraph, CUgraphExec, CUgraphNode, CUkernel,
-    CUlibrary, CUlinkState, CUmemoryPool, CUmipmappedArray, CUmodule, CUresult, CUstream,
+    CUarray, CUcontext, CUevent, CUfunction, CUgraph, CUgraphExec, CUgraphNode, CUgreenCtx,
+    CUkernel, CUlibrary, CUlinkState, CUmemoryPool, CUmipmappedArray, CUmodule, CUresult, CUstream,
     CUuserObject,
 };
 use driver_api::id::{ContextId, EventId, FunctionId, LibraryId, ModuleId, StreamId};
@@ -79,6 +79,7 @@ handles! {
     CUgraphNode 11 NoId |_| Ok(NoId);
     CUgraphExec 12 NoId |_| Ok(NoId);
     CUuserObject 13 NoId |_| Ok(NoId);
+    CUgreenCtx 15 NoId |_| Ok(NoId);
 }
 
 #[cfg(test)]

@@ -126,7 +126,8 @@ unsafe extern "C" {
         asked,
         via = gpurunContextDestroy,
         blocks = unbounded,
-        since = 2000
+        since = 2000,
+        test = "surface_context"
     )]
     fn cuCtxDetach(#[destroys] ctx: CUcontext) -> CUresult;
 
@@ -165,7 +166,14 @@ unsafe extern "C" {
     #[row(146, local, blocks = never, since = 13000, test = "surface_context")]
     fn cuCtxGetDevice_v2(#[out] device: *mut CUdevice, ctx: CUcontext) -> CUresult;
 
-    #[row(147, refused = "not served yet", blocks = never, since = 11040)]
+    #[row(
+        147,
+        asked,
+        via = gpurunExecAffinity,
+        blocks = never,
+        since = 11040,
+        test = "surface_context"
+    )]
     fn cuCtxGetExecAffinity(
         #[out] exec_affinity: *mut CUexecAffinityParam,
         kind: CUexecAffinityType,
@@ -201,7 +209,7 @@ unsafe extern "C" {
     #[row(156, local, blocks = never, since = 4000, test = "surface_context")]
     fn cuCtxPushCurrent_v2(ctx: CUcontext) -> CUresult;
 
-    #[row(157, refused = "not served yet", blocks = device, since = 12050)]
+    #[row(157, posted, via = gpurunEventRecord, blocks = device, since = 12050, test = "surface_context")]
     fn cuCtxRecordEvent(ctx: CUcontext, event: CUevent) -> CUresult;
 
     #[row(158, posted, blocks = never, since = 11000, test = "surface_context")]
@@ -235,7 +243,7 @@ unsafe extern "C" {
     )]
     fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult;
 
-    #[row(166, refused = "not served yet", blocks = device, since = 12050)]
+    #[row(166, posted, via = gpurunMark, blocks = device, since = 12050, test = "surface_context")]
     fn cuCtxWaitEvent(ctx: CUcontext, event: CUevent) -> CUresult;
 
     #[row(167, local, blocks = never, since = 7000, test = "surface_context")]

@@ -251,7 +251,7 @@ unsafe extern "C" {
     #[row(200, asked, custom = client, blocks = unbounded, since = 12000, test = "surface_module")]
     fn cuLibraryGetModule(#[creates] module: *mut CUmodule, library: CUlibrary) -> CUresult;
 
-    #[row(201, refused = "not served yet", blocks = unbounded, since = 12000)]
+    #[row(201, local, blocks = unbounded, since = 12000, test = "surface_module")]
     fn cuLibraryGetUnifiedFunction(
         #[out] fptr: *mut *mut c_void,
         library: CUlibrary,

@@ -118,13 +118,13 @@ unsafe extern "C" {
     )]
     fn cuMemPoolDestroy(#[destroys] pool: CUmemoryPool) -> CUresult;
 
-    #[row(403, refused = "not served yet: pools of several processes (MEMPOOL_SUPPORTED_HANDLE_TYPES is 0)", blocks = device, since = 11020)]
+    #[row(403, refused = "MEMPOOL_SUPPORTED_HANDLE_TYPES is 0: pools of several processes are not offered", blocks = device, since = 11020)]
     fn cuMemPoolExportPointer(
         #[out] share_data_out: *mut CUmemPoolPtrExportData,
         ptr: CUdeviceptr,
     ) -> CUresult;
 
-    #[row(404, refused = "not served yet: pools of several processes (MEMPOOL_SUPPORTED_HANDLE_TYPES is 0)", blocks = device, since = 11020)]
+    #[row(404, refused = "MEMPOOL_SUPPORTED_HANDLE_TYPES is 0: pools of several processes are not offered", blocks = device, since = 11020)]
     fn cuMemPoolExportToShareableHandle(
         #[out(chosen_by = handle_type)] handle_out: *mut c_void,
         pool: CUmemoryPool,
@@ -158,7 +158,7 @@ unsafe extern "C" {
         #[out(chosen_by = attr)] value: *mut c_void,
     ) -> CUresult;
 
-    #[row(407, refused = "not served yet: pools of several processes (MEMPOOL_SUPPORTED_HANDLE_TYPES is 0)", blocks = device, since = 11020)]
+    #[row(407, refused = "MEMPOOL_SUPPORTED_HANDLE_TYPES is 0: pools of several processes are not offered", blocks = device, since = 11020)]
     fn cuMemPoolImportFromShareableHandle(
         #[creates] pool_out: *mut CUmemoryPool,
         #[input(chosen_by = handle_type)] handle: *mut c_void,
@@ -166,7 +166,7 @@ unsafe extern "C" {
         flags: c_ulonglong,
     ) -> CUresult;
 
-    #[row(408, refused = "not served yet: pools of several processes (MEMPOOL_SUPPORTED_HANDLE_TYPES is 0)", blocks = device, since = 11020)]
+    #[row(408, refused = "MEMPOOL_SUPPORTED_HANDLE_TYPES is 0: pools of several processes are not offered", blocks = device, since = 11020)]
     fn cuMemPoolImportPointer(
         #[creates] ptr_out: *mut CUdeviceptr,
         pool: CUmemoryPool,

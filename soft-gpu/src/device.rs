@@ -12,7 +12,8 @@ mod attributes;
 use core::ffi::{CStr, c_char, c_int, c_uint};
 
 use driver_api::abi::{
-    CUarray_format, CUdevice, CUdevice_P2PAttribute, CUdevice_attribute, CUresult, CUuuid,
+    CUarray_format, CUatomicOperation, CUdevice, CUdevice_P2PAttribute, CUdevice_attribute,
+    CUresult, CUuuid,
 };
 use driver_api::array::channel_bytes;
 
@@ -244,7 +245,6 @@ pub(crate) unsafe fn cuDeviceGetP2PAttribute(
     unsafe { answer(value, ask()) }
 }
 
-pub(crate) unsafe fn cuDeviceGetExecAffinitySupport(
 /// What a link between devices does of an atomic operation: what kernels can, since all memory is one.
 fn peer_atomic(operation: CUatomicOperation) -> Result<u32, CUresult> {
     const SIGNED: u32 = 1;
@@ -318,6 +318,7 @@ pub(crate) unsafe fn cuDeviceGetP2PAtomicCapabilities(
     done(tell())
 }
 
+pub(crate) unsafe fn cuDeviceGetExecAffinitySupport(
     pi: *mut c_int,
     _kind: u32,
     dev: CUdevice,

@@ -11,6 +11,7 @@ const PROGRAMS: &[&str] = &[
     "surface_context",
     "surface_debug",
     "surface_graph",
+    "surface_green",
     "surface_host",
     "surface_ipc",
     "surface_managed",
@@ -50,9 +51,13 @@ fn served() -> Vec<(String, String)> {
 /// How many software devices a program or a server finds.
 const DEVICES_OF_MACHINE: (&str, &str) = ("GPURUN_SOFT_GPUS", "2");
 
+/// How many multiprocessors they have: green contexts are parts of them.
+const MULTIPROCESSORS: (&str, &str) = ("GPURUN_SOFT_THREADS", "4");
+
 /// The command that runs a program; those that are about several devices get two.
 fn command(way: &Way, name: &str) -> Command {
     let mut command = way.command(&program("driver", name));
+    command.env(MULTIPROCESSORS.0, MULTIPROCESSORS.1);
     if name == "surface_peer" {
         let (variable, count) = match way {
             Way::Direct => DEVICES_OF_MACHINE,
@@ -64,7 +69,7 @@ fn command(way: &Way, name: &str) -> Command {
 }
 
 fn server(transport: Transport) -> Server {
-    Server::start_with(transport, &[DEVICES_OF_MACHINE])
+    Server::start_with(transport, &[DEVICES_OF_MACHINE, MULTIPROCESSORS])
 }
 
 fn passes(way: &Way, name: &str, arguments: &[&str]) {
@@ -112,11 +117,6 @@ fn graphs_within_the_device_are_made_there() {
     assert!(made >= 5, "one for each change: {made}\n{}", outcome.stderr);
 }
 
-/// True if the program fails when the function returns success and does nothing.
-fn notices(way: &Way, name: &str, function: &str) -> bool {
-    let mut command = command(way, name);
-    command.args(["--pretend", function]);
-    let outcome = run(command);
 /// Where NVIDIA's driver would write its error log, too.
 #[test]
 fn calls_that_fail_are_in_the_file_of_the_driver_s_log() {
@@ -132,6 +132,11 @@ fn calls_that_fail_are_in_the_file_of_the_driver_s_log() {
     assert!(text.contains(told), "{text}");
 }
 
+/// True if the program fails when the function returns success and does nothing.
+fn notices(way: &Way, name: &str, function: &str) -> bool {
+    let mut command = command(way, name);
+    command.args(["--pretend", function]);
+    let outcome = run(command);
     !outcome.status.success() && !outcome.stdout.contains("PASS ")
 }
 

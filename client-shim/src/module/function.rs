@@ -5,7 +5,7 @@
 #![expect(unsafe_code, reason = "names, arrays and out parameters of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
-use core::ffi::{c_char, c_int};
+use core::ffi::{c_char, c_int, c_uint};
 use std::sync::PoisonError;
 
 use driver_api::abi::{
@@ -21,6 +21,7 @@ use driver_api::wire::request::{
 use super::{Function, Owner, function_of};
 use crate::entry::code;
 use crate::handles::Handle;
+use crate::launch;
 use crate::log;
 use crate::memory::out;
 use crate::session;

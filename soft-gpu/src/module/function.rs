@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
-use core::ffi::{c_char, c_int};
+use core::ffi::{c_char, c_int, c_uint};
 
 use driver_api::abi::{
     CUfunc_cache, CUfunction, CUfunction_attribute, CUfunctionLoadingState, CUmodule, CUresult,
@@ -16,6 +16,7 @@ use driver_api::abi::{
 
 use super::{Function, find_function};
 use crate::entry::{answer, answer_if_asked, done};
+use crate::launch;
 use crate::state::driver;
 
 const MAX_DYNAMIC_SHARED_SIZE_BYTES: CUfunction_attribute = 8;
