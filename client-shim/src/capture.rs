@@ -260,15 +260,26 @@ pub(crate) fn forbid(session: &Session, stream: &Stream) -> Result<(), CUresult>
     implicit(session, stream)
 }
 
-/// Before a call that waits for all streams of a context.
+/// Before a call that waits for all streams of a context: all its captures are spoilt.
 pub(crate) fn forbid_all(session: &Session, context: &Context) -> Result<(), CUresult> {
     if nothing_is_captured() {
         return Ok(());
     }
     let streams = captured_streams(session, Some(context.id));
-    streams
+    let spoilt: Vec<_> = streams
         .iter()
-        .try_for_each(|stream| forbid(session, stream))
+        .map(|stream| forbid(session, stream))
+        .collect();
+    spoilt.into_iter().collect()
+}
+
+/// Before a call that waits for what an event names, which must not be a place in a capture.
+pub(crate) fn forbid_event(event: &Event) -> Result<(), CUresult> {
+    let capture = event.captured().and_then(|place| place.capture.upgrade());
+    match capture.filter(|capture| !capture.has_ended()) {
+        Some(capture) => Err(capture.spoil(CUresult::STREAM_CAPTURE_UNSUPPORTED)),
+        None => Ok(()),
+    }
 }
 
 /// Before a call that could wait for the device, though it names no stream: see the modes above.

@@ -8,21 +8,24 @@
 #![expect(unsafe_code, reason = "out parameters of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
+mod meeting;
+
 use core::ffi::{c_int, c_uint};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use driver_api::abi::{
-    CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUfunc_cache, CUresult,
-    CUsharedconfig,
+    CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUexecAffinityType, CUfunc_cache,
+    CUresult, CUsharedconfig,
 };
 use driver_api::private_tables;
 use driver_api::wire::request::{
-    GpurunContextCreate, GpurunContextDestroy, GpurunPeerAccess, GpurunPrimaryRelease,
-    GpurunPrimaryReset, GpurunPrimaryRetain,
+    GpurunContextCreate, GpurunContextDestroy, GpurunExecAffinity, GpurunPeerAccess,
+    GpurunPrimaryRelease, GpurunPrimaryReset, GpurunPrimaryRetain,
 };
 
 use crate::entry::code;
+use crate::green;
 use crate::handles::Handle;
 use crate::memory::out;
 use crate::module;
@@ -30,6 +33,8 @@ use crate::objects::{Fault, unique};
 use crate::session::{self, Session};
 use crate::stream::{self, Stream};
 use crate::thread;
+
+pub(crate) use meeting::*;
 
 /// The flags that a context can have: scheduling, mapping, resizing, core dumps, synchronous memory operations.
 const ALL_FLAGS: c_uint = 0xFF;
@@ -42,12 +47,16 @@ pub(crate) struct Context {
     /// The legacy default stream.
     pub(crate) legacy: Arc<Stream>,
     pub(crate) fault: Fault,
+    /// Where all its streams meet.
+    pub(crate) meeting: Meeting,
     flags: AtomicU32,
     cache_config: AtomicU32,
     shared_config: AtomicU32,
     unique: u64,
     /// How often it is retained: a primary context exists while it is; a created one always once.
     retained: Mutex<u32>,
+    /// How often it is attached to, beside its own life.
+    attached: Mutex<u32>,
     active: AtomicBool,
     primary: bool,
 }
@@ -64,11 +73,13 @@ impl Context {
             device,
             legacy: Arc::new(Stream::legacy(id)),
             fault: Fault::default(),
+            meeting: Meeting::default(),
             flags: AtomicU32::new(flags),
             cache_config: AtomicU32::new(0),
             shared_config: AtomicU32::new(0),
             unique: unique(),
             retained: Mutex::new(0),
+            attached: Mutex::new(0),
             active: AtomicBool::new(!primary),
             primary,
         }
@@ -91,6 +102,7 @@ impl Context {
 
     fn ended(&self, session: &Session) {
         self.active.store(false, SeqCst);
+        self.meeting.forget();
         session
             .objects
             .stream_ordered
@@ -112,6 +124,7 @@ impl Context {
             session.objects.streams.remove(stream.id);
         }
         self.legacy.end();
+        crate::green::forget_context(session, self.id);
         private_tables::context_destroyed(self.handle().0);
     }
 }
@@ -120,11 +133,21 @@ impl Context {
 pub(crate) fn of(handle: CUcontext) -> Result<Arc<Context>, CUresult> {
     let session = session::get()?;
     let id = handle.undress().ok_or(CUresult::INVALID_CONTEXT)?;
-    session
-        .objects
-        .contexts
-        .get(id)
-        .ok_or(CUresult::INVALID_CONTEXT)
+    named(session, id).ok_or(CUresult::INVALID_CONTEXT)
+}
+
+/// The context of an id; of a green context's the primary one.
+pub(crate) fn named(session: &Session, id: u32) -> Option<Arc<Context>> {
+    match green::is_green_id(id) {
+        true => green::of_context_id(session, id).map(|green| Arc::clone(&green.primary)),
+        false => session.objects.contexts.get(id),
+    }
+}
+
+/// The id that a handle of a context has, of a green context its own.
+fn id_named(handle: CUcontext) -> Result<u32, CUresult> {
+    of(handle)?;
+    handle.undress().ok_or(CUresult::INVALID_CONTEXT)
 }
 
 /// The context of a handle, or the current one for null.
@@ -146,7 +169,7 @@ pub(crate) fn primary_of(session: &Session, device: CUdevice) -> Result<Arc<Cont
     found.into_iter().next().ok_or(CUresult::INVALID_DEVICE)
 }
 
-fn retain_primary(dev: CUdevice) -> Result<Arc<Context>, CUresult> {
+pub(crate) fn retain_primary(dev: CUdevice) -> Result<Arc<Context>, CUresult> {
     let session = session::get()?;
     let primary = primary_of(session, dev)?;
     let mut retained = primary
@@ -190,7 +213,7 @@ pub(crate) unsafe fn cuDevicePrimaryCtxRetain(context: *mut CUcontext, dev: CUde
     })())
 }
 
-fn release_primary(dev: CUdevice) -> Result<(), CUresult> {
+pub(crate) fn release_primary(dev: CUdevice) -> Result<(), CUresult> {
     let session = session::get()?;
     let primary = primary_of(session, dev)?;
     let mut retained = primary
@@ -350,8 +373,46 @@ pub(crate) unsafe fn cuCtxDestroy_v2(ctx: CUcontext) -> CUresult {
     code(destroy(ctx))
 }
 
+pub(crate) unsafe fn cuCtxAttach(context: *mut CUcontext, flags: c_uint) -> CUresult {
+    code((|| {
+        let place = out(context)?;
+        let (_, current) = session::current()?;
+        if flags != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        *current
+            .attached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) += 1;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(current.handle()) };
+        Ok(())
+    })())
+}
+
+/// The end of an attachment, or without one of the context itself; only while it is current.
+pub(crate) unsafe fn cuCtxDetach(ctx: CUcontext) -> CUresult {
+    code((|| {
+        let context = of(ctx)?;
+        if Some(thread::current()) != ctx.undress() {
+            return Err(CUresult::INVALID_CONTEXT);
+        }
+        {
+            let mut attached = context
+                .attached
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if *attached > 0 {
+                *attached -= 1;
+                return Ok(());
+            }
+        }
+        destroy(ctx)
+    })())
+}
+
 fn push_current(handle: CUcontext) -> Result<(), CUresult> {
-    thread::push(of(handle)?.id)
+    thread::push(id_named(handle)?)
 }
 
 pub(crate) unsafe fn cuCtxPushCurrent(ctx: CUcontext) -> CUresult {
@@ -384,7 +445,7 @@ pub(crate) unsafe fn cuCtxSetCurrent(ctx: CUcontext) -> CUresult {
     code((|| {
         let id = match ctx.0 {
             0 => 0,
-            _ => of(ctx)?.id,
+            _ => id_named(ctx)?,
         };
         session::get()?;
         thread::set_current(id);
@@ -457,7 +518,13 @@ pub(crate) unsafe fn cuCtxGetId(ctx: CUcontext, ctx_id: *mut u64) -> CUresult {
 
 /// `cuCtxGetId`; null is the current context.
 pub(crate) fn id_of(ctx: CUcontext) -> Result<u64, CUresult> {
-    Ok(of_or_current(ctx)?.unique)
+    let context = of_or_current(ctx)?;
+    let session = session::get()?;
+    let green = match ctx.0 {
+        0 => green::current(session),
+        _ => green::of_context(session, ctx),
+    };
+    Ok(green.map_or(context.unique, |green| green.unique))
 }
 
 pub(crate) unsafe fn cuCtxGetApiVersion(ctx: CUcontext, version: *mut c_uint) -> CUresult {
@@ -532,7 +599,10 @@ pub(crate) unsafe fn cuCtxGetStreamPriorityRange(
 pub(crate) unsafe fn cuCtxSynchronize() -> CUresult {
     code((|| {
         let (session, context) = session::current()?;
-        stream::synchronise_context(session, &context)?;
+        match green::current(session) {
+            Some(green) => green.synchronise(session)?,
+            None => stream::synchronise_context(session, &context)?,
+        }
         session.objects.stream_ordered.settle(session)
     })())
 }
@@ -541,10 +611,33 @@ pub(crate) unsafe fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
     code((|| {
         let context = of_or_current(ctx)?;
         let session = session::get()?;
-        stream::synchronise_context(session, &context)?;
+        let green = match ctx.0 {
+            0 => green::current(session),
+            _ => green::of_context(session, ctx),
+        };
+        match green {
+            Some(green) => green.synchronise(session)?,
+            None => stream::synchronise_context(session, &context)?,
+        }
         session.objects.stream_ordered.settle(session)
     })())
 }
+
+pub(crate) unsafe fn cuCtxGetExecAffinity(
+    exec_affinity: *mut CUexecAffinityParam,
+    kind: CUexecAffinityType,
+) -> CUresult {
+    code((|| {
+        let place = out(exec_affinity)?;
+        let (session, context) = session::current()?;
+        let reply = session.ask_in(context.id, &GpurunExecAffinity::new(kind), &[])?;
+        let count = reply.count();
+        // SAFETY: checked by `out`.
+        unsafe { place.write(CUexecAffinityParam { kind, count }) };
+        Ok(())
+    })())
+}
+
 /// Lets kernels of the current context reach the memory of another, or no longer.
 fn peer_access(peer: CUcontext, flags: c_uint, enabled: bool) -> Result<(), CUresult> {
     let (session, own) = session::current()?;

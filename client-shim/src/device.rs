@@ -10,11 +10,13 @@
 use core::ffi::{CStr, c_char, c_int, c_uint};
 
 use driver_api::abi::{
-    CUarray_format, CUdevice, CUdevice_P2PAttribute, CUdevice_attribute, CUdevprop,
-    CUexecAffinityType, CUresult, CUuuid,
+    CUarray_format, CUatomicOperation, CUdevice, CUdevice_P2PAttribute, CUdevice_attribute,
+    CUdevprop, CUexecAffinityType, CUresult, CUuuid,
 };
 use driver_api::private_tables::DeviceIdentity;
-use driver_api::wire::request::{CuDeviceGetTexture1DLinearMaxWidth, GpurunPeerAttribute};
+use driver_api::wire::request::{
+    CuDeviceGetTexture1DLinearMaxWidth, GpurunPeerAtomic, GpurunPeerAttribute,
+};
 use protocol::hello::DeviceSnapshot;
 
 use crate::entry::code;
@@ -23,6 +25,8 @@ use crate::session;
 
 /// `CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY`.
 const MANAGED_MEMORY: u32 = 83;
+/// `CU_ATOMIC_OPERATION_MAX` of CUDA 13.5.
+const ATOMIC_OPERATIONS: u32 = 13;
 /// The highest device attribute of CUDA 13.5 is far below; an unknown one below this answers 0, as absent features do.
 const MOST_ATTRIBUTES: u32 = 256;
 
@@ -383,6 +387,66 @@ pub(crate) unsafe fn cuDeviceGetExecAffinitySupport(
         // SAFETY: checked by `out`.
         unsafe { place.write(0) };
         Ok(())
+    })())
+}
+
+/// A link's answer for each atomic operation, asked one by one; two arrays of `count` elements.
+fn atomics(
+    capabilities: *mut c_uint,
+    operations: *const CUatomicOperation,
+    count: c_uint,
+    answer: impl Fn(CUatomicOperation) -> Result<c_uint, CUresult>,
+) -> Result<(), CUresult> {
+    let (place, operations) = (out(capabilities)?, out(operations.cast_mut())?);
+    if count == 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    for index in 0..count as usize {
+        // SAFETY: not null, and of `count` elements by the API's contract.
+        let operation = unsafe { operations.add(index).read() };
+        let capability = answer(operation)?;
+        // SAFETY: as above.
+        unsafe { place.add(index).write(capability) };
+    }
+    Ok(())
+}
+
+/// Between the device and the program's memory nothing is atomic by itself: `HOST_NATIVE_ATOMIC_SUPPORTED` is 0.
+pub(crate) unsafe fn cuDeviceGetHostAtomicCapabilities(
+    capabilities: *mut c_uint,
+    operations: *const CUatomicOperation,
+    count: c_uint,
+    dev: CUdevice,
+) -> CUresult {
+    code((|| {
+        session::get()?.device(dev)?;
+        atomics(capabilities, operations, count, |operation| {
+            match operation < ATOMIC_OPERATIONS {
+                true => Ok(0),
+                false => Err(CUresult::INVALID_VALUE),
+            }
+        })
+    })())
+}
+
+pub(crate) unsafe fn cuDeviceGetP2PAtomicCapabilities(
+    capabilities: *mut c_uint,
+    operations: *const CUatomicOperation,
+    count: c_uint,
+    src_device: CUdevice,
+    dst_device: CUdevice,
+) -> CUresult {
+    code((|| {
+        let session = session::get()?;
+        session.device(src_device)?;
+        session.device(dst_device)?;
+        if src_device == dst_device {
+            return Err(CUresult::INVALID_DEVICE);
+        }
+        atomics(capabilities, operations, count, |operation| {
+            let request = GpurunPeerAtomic::new(src_device, dst_device, operation);
+            Ok(session.ask_in(0, &request, &[])?.capability())
+        })
     })())
 }
 

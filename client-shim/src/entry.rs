@@ -42,6 +42,12 @@ pub(crate) fn call(row: usize, body: impl FnOnce() -> CUresult) -> CUresult {
         stats.count(row, answered);
     }
     log::debug!("{} -> {result}", ROWS[row].name);
+    if result != CUresult::SUCCESS && result != CUresult::NOT_READY {
+        log::failed(row, result);
+    }
+    if outer.1 == NO_ROW {
+        log::tell();
+    }
     result
 }
 
@@ -53,11 +59,11 @@ fn allowed_in_host_function(name: &str) -> bool {
     )
 }
 
-/// Runs a function of the program that a stream has called: in it the driver may not be used.
+/// Runs a function of the program that we call: in it the driver may not be used.
 pub(crate) fn in_host_function(function: impl FnOnce()) {
-    IN_HOST_FUNCTION.set(true);
+    let outer = IN_HOST_FUNCTION.replace(true);
     function();
-    IN_HOST_FUNCTION.set(false);
+    IN_HOST_FUNCTION.set(outer);
 }
 
 /// [`call`] for generated code, which says what went wrong as an error.
@@ -113,5 +119,7 @@ pub(crate) fn refuse(row: usize, reason: &'static str) -> CUresult {
     }
     let name = ROWS[row].name;
     log::warn_once(name, format_args!("{name} is not supported: {reason}"));
+    log::failed(row, CUresult::NOT_SUPPORTED);
+    log::tell();
     CUresult::NOT_SUPPORTED
 }

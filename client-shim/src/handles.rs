@@ -4,13 +4,16 @@
 //! refused by its bits; whether the object still lives, its table knows.
 
 use driver_api::abi::{
-    CUarray, CUcontext, CUevent, CUfunction, CUgraph, CUgraphExec, CUgraphNode, CUkernel,
-    CUlibrary, CUlinkState, CUmemoryPool, CUmipmappedArray, CUmodule, CUresult, CUstream,
+    CUarray, CUcontext, CUevent, CUfunction, CUgraph, CUgraphExec, CUgraphNode, CUgreenCtx,
+    CUkernel, CUlibrary, CUlinkState, CUmemoryPool, CUmipmappedArray, CUmodule, CUresult, CUstream,
     CUuserObject,
 };
 use driver_api::id::{ContextId, EventId, FunctionId, LibraryId, ModuleId, StreamId};
 
 const MARK: usize = 0x67;
+
+/// The kind of handles of the program's functions and of descriptors of resources, which are numbered together.
+pub(crate) const UNTYPED: usize = 0;
 
 /// A handle of this kind.
 pub(crate) fn dress(kind: usize, id: u32) -> usize {
@@ -76,6 +79,7 @@ handles! {
     CUgraphNode 11 NoId |_| Ok(NoId);
     CUgraphExec 12 NoId |_| Ok(NoId);
     CUuserObject 13 NoId |_| Ok(NoId);
+    CUgreenCtx 15 NoId |_| Ok(NoId);
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 
 mod host_function;
 mod kernel;
+mod replaced;
 
 use core::ffi::{c_uint, c_void};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::stream;
 
 pub(crate) use host_function::*;
 pub(crate) use kernel::{Kernel, Shape, VALUE_BYTES, attributes};
+pub(crate) use replaced::*;
 
 /// Attributes of one launch.
 const MAX_ATTRIBUTES: usize = 32;

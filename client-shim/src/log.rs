@@ -4,6 +4,9 @@
 //! each line, so that no descriptor of ours is in the program's way. Not through the standard library's locked streams: the host
 //! program may hold them, or may have closed them.
 //!
+//! Warnings and errors, and what calls of the program's come to, are also what `cuLogs…` tells ([`crate::debug`]): kept in any case, told to the program's
+//! functions when a call of its own ends, where none of our locks is held, and written where `CUDA_LOG_FILE` says.
+//!
 //! *Rule:* descriptor 2 is written to only while it is what it was when the library was loaded, or a terminal. A program that has
 //! closed its standard error may have got the number again for a file of its data.
 
@@ -12,11 +15,15 @@ use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::os::fd::BorrowedFd;
 use std::panic::PanicHookInfo;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use driver_api::ROWS;
+use driver_api::abi::CUresult;
+use driver_api::error_log::{self, ErrorLog, RETURNING};
 use driver_api::fresh::Fresh;
+use driver_api::log_callbacks::LogCallbacks;
 use protocol::config::variable;
 
 use crate::entry;
@@ -39,7 +46,18 @@ struct Log {
     file: Option<PathBuf>,
     /// What was told once.
     told: Mutex<Vec<&'static str>>,
+    /// What the program can read.
+    kept: Mutex<ErrorLog>,
+    /// Of that, what its functions have not been told yet.
+    untold: Mutex<Vec<(u32, String)>>,
+    callbacks: LogCallbacks,
+    driver_file: Option<PathBuf>,
 }
+
+/// Most lines that wait for a call of the program's to end.
+const MAX_UNTOLD: usize = 256;
+/// Whether any line waits for that.
+static HAS_UNTOLD: AtomicBool = AtomicBool::new(false);
 
 impl Default for Log {
     fn default() -> Self {
@@ -56,6 +74,12 @@ impl Default for Log {
             // The program may go to another directory.
             file: file.map(|path| std::path::absolute(&path).unwrap_or(path.into())),
             told: Mutex::default(),
+            kept: Mutex::default(),
+            untold: Mutex::default(),
+            callbacks: LogCallbacks::new(),
+            driver_file: variable("CUDA_LOG_FILE")
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
         }
     }
 }
@@ -72,8 +96,83 @@ pub(crate) fn enabled(level: Level) -> bool {
     LOG.get().level.is_some_and(|most| level <= most)
 }
 
+/// What the program can read of the driver's log.
+pub(crate) fn kept() -> MutexGuard<'static, ErrorLog> {
+    let kept = &LOG.get().kept;
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The program's functions that are told each line of it.
+pub(crate) fn callbacks() -> &'static LogCallbacks {
+    &LOG.get().callbacks
+}
+
+/// A call of the program's has come to an error.
+pub(crate) fn failed(row: usize, result: CUresult) {
+    let (code, name) = (result.0, ROWS[row].name);
+    if !error_log::is_told(name) {
+        return;
+    }
+    keep(
+        error_log::ERROR,
+        format_args!("{RETURNING}{code} ({result}) from {name}"),
+    );
+}
+
+/// Adds a line to the driver's log, in the form that CUDA's programming guide gives.
+fn keep(level: u32, text: Arguments<'_>) {
+    let thread = rustix::thread::gettid().as_raw_nonzero().get();
+    let line = error_log::line(level, thread, text);
+    let log = LOG.get();
+    kept().keep(&line);
+    if let Some(file) = &log.driver_file {
+        write_for_driver(file, &line);
+    }
+    if !log.callbacks.is_empty() {
+        let mut untold = log.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        if untold.len() < MAX_UNTOLD {
+            untold.push((level, line));
+            HAS_UNTOLD.store(true, SeqCst);
+        }
+    }
+}
+
+fn write_for_driver(file: &Path, line: &str) {
+    let line = format!("{line}\n");
+    match file.to_str() {
+        Some("stderr") if standard_error_is_what_it_was() => {
+            let _ = rustix::io::write(standard_error(), line.as_bytes());
+        }
+        Some("stdout" | "stderr") => {}
+        _ => {
+            let opened = File::options().create(true).append(true).open(file);
+            drop(opened.and_then(|mut file| file.write(line.as_bytes())));
+        }
+    }
+}
+
+/// Tells the program's functions what is new. Only where a call of the program's ends: no lock is held.
+pub(crate) fn tell() {
+    if !HAS_UNTOLD.load(Relaxed) || !HAS_UNTOLD.swap(false, SeqCst) {
+        return;
+    }
+    let log = LOG.get();
+    let untold = {
+        let mut untold = log.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *untold)
+    };
+    for (level, line) in untold {
+        entry::in_host_function(|| log.callbacks.tell(level, &line));
+    }
+}
+
 /// Writes one line, whole or not at all.
 pub(crate) fn line(level: Level, text: Arguments<'_>) {
+    match level {
+        Level::Error => keep(error_log::ERROR, text),
+        Level::Warn => keep(error_log::WARNING, text),
+        Level::Info | Level::Debug => {}
+    }
     if !enabled(level) {
         return;
     }

@@ -27,6 +27,7 @@ use driver_api::abi::{
 };
 use driver_api::id::ModuleId;
 use driver_api::image::Image;
+use driver_api::launch_state::LaunchState;
 use driver_api::wire::reply;
 use driver_api::wire::request::{
     CuModuleUnload, GpurunFunctionGet, GpurunModuleGlobal, GpurunModuleLoad,
@@ -75,6 +76,8 @@ pub(crate) struct Function {
     attributes: Mutex<HashMap<CUfunction_attribute, c_int>>,
     /// A kernel's function in each context.
     functions: Mutex<HashMap<u32, u32>>,
+    /// What the launch interface before `cuLaunchKernel` was told.
+    pub(crate) launch_state: Mutex<LaunchState>,
 }
 
 /// A context has ended: its modules are gone, and what libraries and kernels were in it. A primary context comes back with the same id.
@@ -136,6 +139,7 @@ impl Function {
             accepted: Mutex::default(),
             attributes: Mutex::default(),
             functions: Mutex::default(),
+            launch_state: Mutex::default(),
         }
     }
 
@@ -189,6 +193,17 @@ impl Function {
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
     }
+}
+
+/// Whether a function can be launched in a context: a kernel of a library in each.
+pub(crate) fn is_in_context(function: CUfunction, context: u32) -> Result<bool, CUresult> {
+    Ok(match function_of(function)?.owner {
+        Owner::Library(_) => true,
+        Owner::Module(id) => {
+            let module = session::get()?.objects.modules.get(id);
+            module.is_some_and(|module| module.context == context)
+        }
+    })
 }
 
 pub(crate) fn module_of(handle: CUmodule) -> Result<Arc<Module>, CUresult> {

@@ -11,6 +11,7 @@ use crate::array::{Array, Mipmapped};
 use crate::context::Context;
 use crate::event::Event;
 use crate::graph::{Exec, GraphEntry, GraphMemory, NodeEntry, UserObject};
+use crate::green::Green;
 use crate::ipc::Imports;
 use crate::launch::HostFunctions;
 use crate::link::{Link, Sink};
@@ -28,6 +29,7 @@ const LEGACY_OF_CONTEXT: u32 = 0x8000_0000;
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     pub(crate) contexts: Table<Context>,
+    pub(crate) greens: Table<Green>,
     pub(crate) streams: Table<Stream>,
     pub(crate) events: Table<Event>,
     pub(crate) modules: Table<Module>,

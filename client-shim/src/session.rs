@@ -24,7 +24,7 @@ use protocol::stats::{Answered, MappedStats};
 use protocol::transport::Patience;
 use zerocopy::FromBytes;
 
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::device::Device;
 use crate::entry;
 use crate::link::{Call, Link, Lost, Placed, Reply};
@@ -372,11 +372,7 @@ pub(crate) fn current() -> Result<(&'static Session, Arc<Context>), CUresult> {
     let session = get()?;
     let context = match thread::current() {
         0 => return Err(CUresult::INVALID_CONTEXT),
-        id => session
-            .objects
-            .contexts
-            .get(id)
-            .ok_or(CUresult::CONTEXT_IS_DESTROYED)?,
+        id => context::named(session, id).ok_or(CUresult::CONTEXT_IS_DESTROYED)?,
     };
     if !context.is_active() {
         return Err(CUresult::CONTEXT_IS_DESTROYED);

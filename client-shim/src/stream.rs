@@ -10,12 +10,13 @@
 #![expect(unsafe_code, reason = "out parameters of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
+mod attributes;
 mod room;
 mod values;
 
 use core::ffi::{c_int, c_uint, c_void};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use driver_api::abi::{
@@ -23,15 +24,20 @@ use driver_api::abi::{
 };
 use driver_api::id::StreamId;
 use driver_api::per_thread::{self, PER_THREAD};
-use driver_api::wire::request::{GpurunMark, GpurunStreamCreate, GpurunStreamDestroy};
+use driver_api::wire::Request;
+use driver_api::wire::request::{
+    GpurunGreenStreamCreate, GpurunMark, GpurunStreamCreate, GpurunStreamDestroy,
+};
 
 use crate::capture::{self, Captured};
 use crate::context::Context;
 use crate::entry::code;
 use crate::event;
+use crate::green::{self, Green};
 use crate::handles::Handle;
 use crate::launch;
 use crate::link::Placed;
+use crate::log;
 use crate::managed;
 use crate::memory::out;
 use crate::objects::{Fault, unique};
@@ -40,11 +46,12 @@ use crate::thread;
 
 use room::{Admission, Room};
 
+pub(crate) use attributes::*;
 pub(crate) use room::USUAL_DEPTH;
 pub(crate) use values::*;
 
 /// `CU_STREAM_NON_BLOCKING`.
-const NON_BLOCKING: c_uint = 1;
+pub(crate) const NON_BLOCKING: c_uint = 1;
 
 /// Streams that the program has made and not destroyed: they share the device's queues.
 static STREAMS: AtomicU64 = AtomicU64::new(0);
@@ -55,6 +62,10 @@ pub(crate) struct Stream {
     /// The id on the wire; 0 for a legacy default stream.
     pub(crate) id: u32,
     pub(crate) context: u32,
+    /// The green context that it is in; 0 for none.
+    pub(crate) green: u32,
+    /// Its green context has ended.
+    is_detached: AtomicBool,
     pub(crate) fault: Fault,
     /// The highest mark that has been pushed.
     completed: AtomicU64,
@@ -69,7 +80,7 @@ pub(crate) struct Stream {
     pub(crate) room: Room,
     destroyed: AtomicBool,
     flags: c_uint,
-    priority: c_int,
+    priority: AtomicI32,
     unique: u64,
     /// The capture that it belongs to.
     pub(crate) captured: Mutex<Option<Captured>>,
@@ -78,13 +89,15 @@ pub(crate) struct Stream {
 impl Stream {
     /// The legacy default stream of a context.
     pub(crate) fn legacy(context: u32) -> Self {
-        Self::new(0, context, 0, 0)
+        Self::new(0, context, 0, 0, 0)
     }
 
-    fn new(id: u32, context: u32, flags: c_uint, priority: c_int) -> Self {
+    fn new(id: u32, context: u32, green: u32, flags: c_uint, priority: c_int) -> Self {
         Self {
             id,
             context,
+            green,
+            is_detached: AtomicBool::new(false),
             fault: Fault::default(),
             completed: AtomicU64::new(0),
             last_work: AtomicU64::new(0),
@@ -94,7 +107,7 @@ impl Stream {
             room: Room::default(),
             destroyed: AtomicBool::new(false),
             flags,
-            priority,
+            priority: AtomicI32::new(priority),
             unique: unique(),
             captured: Mutex::default(),
         }
@@ -163,6 +176,16 @@ impl Stream {
         self.last_mark.store(0, SeqCst);
         self.room.clear();
         self.fault.clear();
+    }
+
+    /// Its green context has ended: it can only be destroyed.
+    pub(crate) fn detach(&self) {
+        self.is_detached.store(true, SeqCst);
+    }
+
+    /// True if the program has destroyed it; what it was given still happens.
+    pub(crate) fn is_destroyed(&self) -> bool {
+        self.destroyed.load(SeqCst)
     }
 
     /// True if it was destroyed and nothing of it is under way.
@@ -335,15 +358,24 @@ pub(crate) fn resolve_any(
     handle: CUstream,
 ) -> Result<Arc<Stream>, CUresult> {
     match per_thread::effective(handle) {
-        CUstream(0) => Ok(Arc::clone(&context.legacy)),
+        CUstream(0) => match green::current(session) {
+            Some(green) if green.primary.id == context.id => green.default_stream(session),
+            _ => Ok(Arc::clone(&context.legacy)),
+        },
+        // As the driver documents it.
+        PER_THREAD if green::current(session).is_some() => Err(CUresult::INVALID_HANDLE),
         PER_THREAD => per_thread_stream(session, context),
         handle => {
             let stream = handle
                 .undress()
                 .and_then(|id| session.objects.streams.get(id));
-            stream
+            let stream = stream
                 .filter(|stream| !stream.destroyed.load(SeqCst))
-                .ok_or(CUresult::INVALID_HANDLE)
+                .ok_or(CUresult::INVALID_HANDLE)?;
+            match stream.is_detached.load(SeqCst) {
+                true => Err(CUresult::STREAM_DETACHED),
+                false => Ok(stream),
+            }
         }
     }
 }
@@ -374,18 +406,64 @@ fn make(
     let stream = session
         .objects
         .streams
-        .insert_with(|id| Stream::new(id, context.id, flags, priority));
-    let asked = session.ask_in(
-        context.id,
-        &GpurunStreamCreate::new(stream.id, flags, priority),
-        &[],
-    );
-    if let Err(code) = asked {
+        .insert_with(|id| Stream::new(id, context.id, 0, flags, priority));
+    let request = GpurunStreamCreate::new(stream.id, flags, priority);
+    name(session, context, stream, &request)
+}
+
+/// A stream in a green context.
+pub(crate) fn make_green(
+    session: &Session,
+    green: &Green,
+    priority: c_int,
+) -> Result<Arc<Stream>, CUresult> {
+    let context = &green.primary;
+    context.fault.check()?;
+    let (least, greatest) = session.devices[context.device].stream_priorities();
+    let priority = priority.clamp(greatest, least);
+    let stream = session
+        .objects
+        .streams
+        .insert_with(|id| Stream::new(id, context.id, green.id, NON_BLOCKING, priority));
+    let request = GpurunGreenStreamCreate::new(stream.id, green.id, NON_BLOCKING, priority);
+    let stream = name(session, context, stream, &request)?;
+    green.meeting.hold(session, &stream)?;
+    Ok(stream)
+}
+
+/// Lets the server make a stream.
+fn name<R: Request>(
+    session: &Session,
+    context: &Context,
+    stream: Arc<Stream>,
+    request: &R,
+) -> Result<Arc<Stream>, CUresult> {
+    if let Err(code) = session.ask_reply(context.id, request, &[], || Ok(())) {
         session.objects.streams.remove(stream.id);
         return Err(code);
     }
     STREAMS.fetch_add(1, SeqCst);
+    context.meeting.hold(session, &stream)?;
     Ok(stream)
+}
+
+/// The streams of a green context.
+pub(crate) fn of_green(session: &Session, green: u32) -> Vec<Arc<Stream>> {
+    let is_its = |stream: &Stream| stream.green == green && !stream.is_destroyed();
+    session.objects.streams.select(is_its)
+}
+
+/// A stream of ours, which waits for no other by itself and which the program does not see.
+pub(crate) fn private(session: &Session, context: &Context) -> Result<Arc<Stream>, CUresult> {
+    make(session, context, NON_BLOCKING, 0)
+}
+
+/// The streams of a context that work can be put into.
+pub(crate) fn of_context(session: &Session, context: &Context) -> Vec<Arc<Stream>> {
+    let is_open = |stream: &Stream| stream.context == context.id && !stream.is_destroyed();
+    let mut streams = session.objects.streams.select(is_open);
+    streams.push(Arc::clone(&context.legacy));
+    streams
 }
 
 fn create(place: *mut CUstream, flags: c_uint, priority: c_int) -> Result<(), CUresult> {
@@ -394,8 +472,19 @@ fn create(place: *mut CUstream, flags: c_uint, priority: c_int) -> Result<(), CU
         return Err(CUresult::INVALID_VALUE);
     }
     let (session, context) = session::current()?;
-    let (least, greatest) = session.devices[context.device].stream_priorities();
-    let stream = make(session, &context, flags, priority.clamp(greatest, least))?;
+    let stream = if let Some(green) = green::current(session) {
+        if flags != NON_BLOCKING {
+            log::warn_once(
+                "blocking streams",
+                format_args!("streams of a green context must be non-blocking"),
+            );
+            return Err(CUresult::NOT_SUPPORTED);
+        }
+        make_green(session, &green, priority)?
+    } else {
+        let (least, greatest) = session.devices[context.device].stream_priorities();
+        make(session, &context, flags, priority.clamp(greatest, least))?
+    };
     // SAFETY: checked by `out`.
     unsafe { place.write(CUstream::dress(stream.id)) };
     Ok(())
@@ -422,10 +511,15 @@ fn destroy(handle: CUstream) -> Result<(), CUresult> {
         .streams
         .get(id)
         .ok_or(CUresult::INVALID_HANDLE)?;
+    end(session, &stream)
+}
+
+/// The end of a stream.
+pub(crate) fn end(session: &Session, stream: &Stream) -> Result<(), CUresult> {
     if stream.destroyed.load(SeqCst) {
         return Err(CUresult::INVALID_HANDLE);
     }
-    capture::forget(&stream);
+    capture::forget(stream);
     stream.mark(session, false)?;
     session.post_in(
         stream.context,
@@ -435,7 +529,7 @@ fn destroy(handle: CUstream) -> Result<(), CUresult> {
     stream.destroyed.store(true, SeqCst);
     STREAMS.fetch_sub(1, SeqCst);
     if stream.is_finished_for_good() {
-        session.objects.streams.remove(id);
+        session.objects.streams.remove(stream.id);
     }
     Ok(())
 }
@@ -531,7 +625,7 @@ pub(crate) unsafe fn cuStreamGetPriority(stream: CUstream, priority: *mut c_int)
         let place = out(priority)?;
         let stream = resolve_for_question(stream)?;
         // SAFETY: checked by `out`.
-        unsafe { place.write(stream.priority) };
+        unsafe { place.write(stream.priority.load(SeqCst)) };
         Ok(())
     })())
 }
@@ -546,19 +640,24 @@ pub(crate) unsafe fn cuStreamGetCtx(stream: CUstream, pctx: *mut CUcontext) -> C
     })())
 }
 
-/// No stream here was made from a green context.
+/// Of a stream of a green context that and the primary one.
 pub(crate) unsafe fn cuStreamGetCtx_v2(
     stream: CUstream,
     pctx: *mut CUcontext,
     green_ctx: *mut CUgreenCtx,
 ) -> CUresult {
-    // SAFETY: the same contract.
-    let result = unsafe { cuStreamGetCtx(stream, pctx) };
-    if result == CUresult::SUCCESS && !green_ctx.is_null() {
-        // SAFETY: not null, and writable by the API's contract.
-        unsafe { green_ctx.write(CUgreenCtx(0)) };
-    }
-    result
+    code((|| {
+        let place = out(pctx)?;
+        let stream = resolve_for_question(stream)?;
+        // SAFETY: checked by `out`; the other is null or writable by the API's contract.
+        unsafe {
+            place.write(CUcontext::dress(stream.context));
+            if !green_ctx.is_null() {
+                green_ctx.write(green::handle_of(&stream));
+            }
+        }
+        Ok(())
+    })())
 }
 
 pub(crate) unsafe fn cuStreamGetDevice(stream: CUstream, device: *mut CUdevice) -> CUresult {

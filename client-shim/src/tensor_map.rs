@@ -13,12 +13,14 @@
 use core::ffi::{c_int, c_void};
 
 use driver_api::abi::{
-    CUresult, CUtensorMap, CUtensorMapDataType, CUtensorMapFloatOOBfill, CUtensorMapIm2ColWideMode,
-    CUtensorMapInterleave, CUtensorMapL2promotion, CUtensorMapSwizzle,
+    CUresult, CUtensorMap, CUtensorMapAllocClass, CUtensorMapDataType, CUtensorMapFloatOOBfill,
+    CUtensorMapIm2ColWideMode, CUtensorMapInterleave, CUtensorMapL2promotion, CUtensorMapSwizzle,
 };
 use driver_api::tensor_map::{Encoding, Lists, Map, kind};
-use driver_api::wire::Request;
-use driver_api::wire::request::{GpurunTensorMapEncode, GpurunTensorMapReplace};
+use driver_api::wire::request::{
+    GpurunTensorMapClass, GpurunTensorMapEncode, GpurunTensorMapReplace,
+};
+use driver_api::wire::{Request, reply};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::entry::code;
@@ -177,5 +179,38 @@ pub(crate) unsafe fn cuTensorMapReplaceAddress(
             let request = GpurunTensorMapReplace::new(global_address.addr() as u64);
             ask(tensor_map, &request, &before)
         }
+    })())
+}
+
+/// `CU_TENSOR_MAP_ALLOC_CLASS_SMALL`.
+const SMALL: CUtensorMapAllocClass = 1;
+
+pub(crate) unsafe fn cuTensorMapSetAllocationClass(
+    tensor_map: *mut CUtensorMap,
+    alloc_class: CUtensorMapAllocClass,
+    out_alloc_class: *mut CUtensorMapAllocClass,
+) -> CUresult {
+    code((|| {
+        if !out_alloc_class.is_null() {
+            // SAFETY: not null, and writable by the API's contract. Whatever comes, it is told first.
+            unsafe { out_alloc_class.write(SMALL) };
+        }
+        let place = out(tensor_map)?.cast::<Map>();
+        // SAFETY: not null; the caller passes a map, which is changed where it is.
+        let before = unsafe { place.read() };
+        let request = GpurunTensorMapClass::new(alloc_class);
+        let reply = session::get()?.ask_reply(thread::current(), &request, &before, || Ok(()))?;
+        let malformed = || session::malformed::<GpurunTensorMapClass>();
+        let (head, map) =
+            reply::GpurunTensorMapClass::read_from_prefix(&reply.body).map_err(|_| malformed())?;
+        let map = Map::read_from_bytes(map).map_err(|_| malformed())?;
+        // SAFETY: as above.
+        unsafe {
+            place.write(map);
+            if !out_alloc_class.is_null() {
+                out_alloc_class.write(head.effective());
+            }
+        }
+        Ok(())
     })())
 }

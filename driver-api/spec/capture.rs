@@ -4,7 +4,7 @@ unsafe extern "C" {
     #[row(464, local, blocks = never, since = 10000, ptsz = 10000, test = "surface_graph")]
     fn cuStreamBeginCapture(stream: CUstream) -> CUresult;
 
-    #[row(465, refused = "not served yet: capture for graphics", blocks = never, since = 13010, ptsz = 13010)]
+    #[row(465, refused = "graphics interoperation needs a display device on this machine", blocks = never, since = 13010, ptsz = 13010)]
     fn cuStreamBeginCaptureToCig(
         stream: CUstream,
         #[input] stream_cig_capture_params: *mut CUstreamCigCaptureParams,
@@ -23,7 +23,7 @@ unsafe extern "C" {
     #[row(467, local, blocks = never, since = 10010, ptsz = 10010, test = "surface_graph")]
     fn cuStreamBeginCapture_v2(stream: CUstream, mode: CUstreamCaptureMode) -> CUresult;
 
-    #[row(468, refused = "not served yet: capture over a graph", blocks = never, since = 13030, ptsz = 13030)]
+    #[row(468, refused = "a graph is not compared with what is captured: it is captured anew", blocks = never, since = 13030, ptsz = 13030)]
     fn cuStreamBeginRecaptureToGraph(
         stream: CUstream,
         mode: CUstreamCaptureMode,
@@ -35,7 +35,7 @@ unsafe extern "C" {
     #[row(469, local, blocks = never, since = 10000, ptsz = 10000, test = "surface_graph")]
     fn cuStreamEndCapture(stream: CUstream, #[creates] graph: *mut CUgraph) -> CUresult;
 
-    #[row(470, refused = "not served yet: capture for graphics", blocks = never, since = 13010, ptsz = 13010)]
+    #[row(470, refused = "graphics interoperation needs a display device on this machine", blocks = never, since = 13010, ptsz = 13010)]
     fn cuStreamEndCaptureToCig(stream: CUstream) -> CUresult;
 
     #[row(471, local, blocks = never, since = 10010, ptsz = 10010, test = "surface_graph")]

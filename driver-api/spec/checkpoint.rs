@@ -3,7 +3,7 @@
 unsafe extern "C" {
     #[row(
         709,
-        refused = "checkpointing a process whose device is remote is not possible yet",
+        refused = "the memory to be saved is of a server, which keeps no checkpoints",
         blocks = unbounded,
         since = 13040
     )]
@@ -11,7 +11,7 @@ unsafe extern "C" {
 
     #[row(
         710,
-        refused = "checkpointing a process whose device is remote is not possible yet",
+        refused = "the memory to be saved is of a server, which keeps no checkpoints",
         blocks = unbounded,
         since = 12080
     )]
@@ -22,7 +22,7 @@ unsafe extern "C" {
 
     #[row(
         711,
-        refused = "checkpointing a process whose device is remote is not possible yet",
+        refused = "the memory to be saved is of a server, which keeps no checkpoints",
         blocks = never,
         since = 12080
     )]
@@ -30,7 +30,7 @@ unsafe extern "C" {
 
     #[row(
         712,
-        refused = "checkpointing a process whose device is remote is not possible yet",
+        refused = "the memory to be saved is of a server, which keeps no checkpoints",
         blocks = never,
         since = 12080
     )]
@@ -38,7 +38,7 @@ unsafe extern "C" {
 
     #[row(
         713,
-        refused = "checkpointing a process whose device is remote is not possible yet",
+        refused = "the memory to be saved is of a server, which keeps no checkpoints",
         blocks = unbounded,
         since = 12080
     )]
@@ -49,7 +49,7 @@ unsafe extern "C" {
 
     #[row(
         714,
-        refused = "checkpointing a process whose device is remote is not possible yet",
+        refused = "the memory to be saved is of a server, which keeps no checkpoints",
         blocks = unbounded,
         since = 12080
     )]
@@ -60,7 +60,7 @@ unsafe extern "C" {
 
     #[row(
         715,
-        refused = "checkpointing a process whose device is remote is not possible yet",
+        refused = "the memory to be saved is of a server, which keeps no checkpoints",
         blocks = unbounded,
         since = 12080
     )]

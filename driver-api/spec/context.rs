@@ -40,12 +40,20 @@ unsafe extern "C" {
     #[row(48, private, asked, custom = worker, blocks = device)]
     fn gpurunPoolAccess(device: CUdevice, peer: CUdevice, enabled: c_uint) -> CUresult;
 
-    #[row(
-        132,
-        refused = "the counting of contexts that CUDA 4.0 replaced",
-        blocks = never,
-        since = 2000
-    )]
+    /// What the link between two devices does of an atomic operation by itself.
+    #[row(57, private, asked, custom = worker, blocks = never)]
+    fn gpurunPeerAtomic(
+        device: CUdevice,
+        peer: CUdevice,
+        operation: c_uint,
+        #[out] capability: *mut c_uint,
+    ) -> CUresult;
+
+    /// What the current context is limited to of its device.
+    #[row(58, private, asked, custom = worker, blocks = never)]
+    fn gpurunExecAffinity(kind: c_uint, #[out] count: *mut c_uint) -> CUresult;
+
+    #[row(132, local, blocks = never, since = 2000, test = "surface_context")]
     fn cuCtxAttach(#[out] pctx: *mut CUcontext, flags: c_uint) -> CUresult;
 
     #[row(
@@ -119,9 +127,11 @@ unsafe extern "C" {
 
     #[row(
         139,
-        refused = "the counting of contexts that CUDA 4.0 replaced",
+        asked,
+        via = gpurunContextDestroy,
         blocks = unbounded,
-        since = 2000
+        since = 2000,
+        test = "surface_context"
     )]
     fn cuCtxDetach(#[destroys] ctx: CUcontext) -> CUresult;
 
@@ -160,7 +170,14 @@ unsafe extern "C" {
     #[row(146, local, blocks = never, since = 13000, test = "surface_context")]
     fn cuCtxGetDevice_v2(#[out] device: *mut CUdevice, ctx: CUcontext) -> CUresult;
 
-    #[row(147, refused = "not served yet", blocks = never, since = 11040)]
+    #[row(
+        147,
+        asked,
+        via = gpurunExecAffinity,
+        blocks = never,
+        since = 11040,
+        test = "surface_context"
+    )]
     fn cuCtxGetExecAffinity(
         #[out] exec_affinity: *mut CUexecAffinityParam,
         kind: CUexecAffinityType,
@@ -196,7 +213,7 @@ unsafe extern "C" {
     #[row(156, local, blocks = never, since = 4000, test = "surface_context")]
     fn cuCtxPushCurrent_v2(ctx: CUcontext) -> CUresult;
 
-    #[row(157, refused = "not served yet", blocks = device, since = 12050)]
+    #[row(157, posted, via = gpurunEventRecord, blocks = device, since = 12050, test = "surface_context")]
     fn cuCtxRecordEvent(ctx: CUcontext, event: CUevent) -> CUresult;
 
     #[row(158, posted, blocks = never, since = 11000, test = "surface_context")]
@@ -230,7 +247,7 @@ unsafe extern "C" {
     )]
     fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult;
 
-    #[row(166, refused = "not served yet", blocks = device, since = 12050)]
+    #[row(166, posted, via = gpurunMark, blocks = device, since = 12050, test = "surface_context")]
     fn cuCtxWaitEvent(ctx: CUcontext, event: CUevent) -> CUresult;
 
     #[row(167, local, blocks = never, since = 7000, test = "surface_context")]

@@ -3,7 +3,7 @@
 unsafe extern "C" {
     #[row(
         696,
-        refused = "a core dump would be of the process that serves this one",
+        refused = "a core dump would be of the process that serves this one, and in a file of its machine",
         blocks = unbounded,
         since = 13020
     )]
@@ -13,7 +13,7 @@ unsafe extern "C" {
 
     #[row(
         697,
-        refused = "a core dump would be of the process that serves this one",
+        refused = "a core dump would be of the process that serves this one, and in a file of its machine",
         blocks = unbounded,
         since = 13020
     )]
@@ -23,7 +23,7 @@ unsafe extern "C" {
 
     #[row(
         698,
-        refused = "a core dump would be of the process that serves this one",
+        refused = "a core dump would be of the process that serves this one, and in a file of its machine",
         blocks = never,
         since = 12010
     )]
@@ -35,7 +35,7 @@ unsafe extern "C" {
 
     #[row(
         699,
-        refused = "a core dump would be of the process that serves this one",
+        refused = "a core dump would be of the process that serves this one, and in a file of its machine",
         blocks = never,
         since = 12010
     )]
@@ -47,7 +47,7 @@ unsafe extern "C" {
 
     #[row(
         700,
-        refused = "a core dump would be of the process that serves this one",
+        refused = "a core dump would be of the process that serves this one, and in a file of its machine",
         blocks = never,
         since = 13020
     )]
@@ -59,7 +59,7 @@ unsafe extern "C" {
 
     #[row(
         701,
-        refused = "a core dump would be of the process that serves this one",
+        refused = "a core dump would be of the process that serves this one, and in a file of its machine",
         blocks = never,
         since = 13020
     )]
@@ -71,7 +71,7 @@ unsafe extern "C" {
 
     #[row(
         702,
-        refused = "a core dump would be of the process that serves this one",
+        refused = "a core dump would be of the process that serves this one, and in a file of its machine",
         blocks = never,
         since = 12010
     )]
@@ -83,7 +83,7 @@ unsafe extern "C" {
 
     #[row(
         703,
-        refused = "a core dump would be of the process that serves this one",
+        refused = "a core dump would be of the process that serves this one, and in a file of its machine",
         blocks = never,
         since = 12010
     )]
@@ -93,17 +93,17 @@ unsafe extern "C" {
         #[inout] size: *mut usize,
     ) -> CUresult;
 
-    #[row(704, refused = "not served yet: the driver's own log", blocks = never, since = 12090)]
+    #[row(704, local, blocks = never, since = 12090, test = "surface_debug")]
     fn cuLogsCurrent(#[out] iterator: *mut CUlogIterator, flags: c_uint) -> CUresult;
 
-    #[row(705, refused = "not served yet: the driver's own log", blocks = never, since = 12090)]
+    #[row(705, local, blocks = never, since = 12090, test = "surface_debug")]
     fn cuLogsDumpToFile(
         #[inout(nullable)] iterator: *mut CUlogIterator,
         #[input(text)] path_to_file: *const c_char,
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(706, refused = "not served yet: the driver's own log", blocks = never, since = 12090)]
+    #[row(706, local, blocks = never, since = 12090, test = "surface_debug")]
     fn cuLogsDumpToMemory(
         #[inout(nullable)] iterator: *mut CUlogIterator,
         #[out(bytes = size)] buffer: *mut c_char,
@@ -111,13 +111,13 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(707, refused = "not served yet: the driver's own log", blocks = never, since = 12090)]
+    #[row(707, local, blocks = never, since = 12090, test = "surface_debug")]
     fn cuLogsRegisterCallback(
         callback_func: CUlogsCallback,
         #[address] user_data: *mut c_void,
-        #[creates] callback: *mut CUlogsCallbackHandle,
+        #[creates(nullable)] callback: *mut CUlogsCallbackHandle,
     ) -> CUresult;
 
-    #[row(708, refused = "not served yet: the driver's own log", blocks = unbounded, since = 12090)]
+    #[row(708, local, blocks = unbounded, since = 12090, test = "surface_debug")]
     fn cuLogsUnregisterCallback(#[destroys] callback: CUlogsCallbackHandle) -> CUresult;
 }

@@ -40,7 +40,7 @@ unsafe extern "C" {
 
     #[row(
         112,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "HANDLE_TYPE_FABRIC_SUPPORTED is 0: the program's machine is in no fabric of the device",
         blocks = never,
         since = 13040
     )]
@@ -48,7 +48,7 @@ unsafe extern "C" {
 
     #[row(
         113,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "HANDLE_TYPE_FABRIC_SUPPORTED is 0: the program's machine is in no fabric of the device",
         blocks = never,
         since = 13040
     )]
@@ -70,13 +70,13 @@ unsafe extern "C" {
 
     #[row(
         116,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "HANDLE_TYPE_FABRIC_SUPPORTED is 0: the program's machine is in no fabric of the device",
         blocks = never,
         since = 13040
     )]
     fn cuDeviceGetFabricClusterUuid(#[out] uuid: *mut CUuuid, dev: CUdevice) -> CUresult;
 
-    #[row(117, refused = "not served yet", blocks = never, since = 13000)]
+    #[row(117, local, blocks = never, since = 13000, test = "surface_context")]
     fn cuDeviceGetHostAtomicCapabilities(
         #[out(count = count)] capabilities: *mut c_uint,
         #[input(count = count)] operations: *const CUatomicOperation,
@@ -115,7 +115,14 @@ unsafe extern "C" {
         flags: c_int,
     ) -> CUresult;
 
-    #[row(121, refused = "not served yet", blocks = never, since = 13000)]
+    #[row(
+        121,
+        asked,
+        via = gpurunPeerAtomic,
+        blocks = never,
+        since = 13000,
+        test = "surface_peer"
+    )]
     fn cuDeviceGetP2PAtomicCapabilities(
         #[out(count = count)] capabilities: *mut c_uint,
         #[input(count = count)] operations: *const CUatomicOperation,
@@ -163,7 +170,12 @@ unsafe extern "C" {
     #[row(127, local, blocks = never, since = 11040, test = "surface_context")]
     fn cuDeviceGetUuid_v2(#[out] uuid: *mut CUuuid, dev: CUdevice) -> CUresult;
 
-    #[row(128, refused = "not served yet", blocks = never, since = 12040)]
+    #[row(
+        128,
+        refused = "the one notification is of a budget that the process has exceeded: a lease has none, its memory is full instead",
+        blocks = never,
+        since = 12040
+    )]
     fn cuDeviceRegisterAsyncNotification(
         device: CUdevice,
         callback_func: CUasyncCallback,
@@ -182,7 +194,12 @@ unsafe extern "C" {
     #[row(130, local, blocks = never, since = 3020, test = "surface_context")]
     fn cuDeviceTotalMem_v2(#[out] bytes: *mut usize, dev: CUdevice) -> CUresult;
 
-    #[row(131, refused = "not served yet", blocks = unbounded, since = 12040)]
+    #[row(
+        131,
+        refused = "the one notification is of a budget that the process has exceeded: a lease has none, its memory is full instead",
+        blocks = unbounded,
+        since = 12040
+    )]
     fn cuDeviceUnregisterAsyncNotification(
         device: CUdevice,
         #[destroys] callback: CUasyncCallbackHandle,

@@ -193,7 +193,7 @@ unsafe extern "C" {
         #[inout] node_params: *mut CUgraphNodeParams,
     ) -> CUresult;
 
-    #[row(499, refused = "not served yet: the newest form of a node's parameters", blocks = never, since = 13040)]
+    #[row(499, local, blocks = never, since = 13040, test = "surface_graph")]
     fn cuGraphAddNode_v3(
         #[creates] graph_node: *mut CUgraphNode,
         graph: CUgraph,
@@ -221,7 +221,7 @@ unsafe extern "C" {
     #[row(503, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphClone(#[creates] graph_clone: *mut CUgraph, original_graph: CUgraph) -> CUresult;
 
-    #[row(504, refused = "not served yet: a condition is the device's, and branches would have to be chosen there", blocks = never, since = 12030)]
+    #[row(504, refused = "a condition is set by a kernel, and its branch chosen on the device: graphs are kept in the program, and those that the server's driver makes have none", blocks = never, since = 12030)]
     fn cuGraphConditionalHandleCreate(
         #[creates] handle_out: *mut CUgraphConditionalHandle,
         graph: CUgraph,
@@ -603,7 +603,7 @@ unsafe extern "C" {
     #[row(566, local, blocks = never, since = 13010, test = "surface_graph")]
     fn cuGraphNodeGetLocalId(node: CUgraphNode, #[out] node_id: *mut c_uint) -> CUresult;
 
-    #[row(567, refused = "not served yet: the newest form of a node's parameters", blocks = never, since = 13020)]
+    #[row(567, local, blocks = never, since = 13020, test = "surface_graph")]
     fn cuGraphNodeGetParams(
         node: CUgraphNode,
         #[out] node_params: *mut CUgraphNodeParams,
@@ -628,7 +628,7 @@ unsafe extern "C" {
         #[input] node_params: *mut CUgraphNodeParams,
     ) -> CUresult;
 
-    #[row(572, refused = "not served yet: the newest form of a node's parameters", blocks = never, since = 13040)]
+    #[row(572, local, blocks = never, since = 13040, test = "surface_graph")]
     fn cuGraphNodeSetParams_v2(
         node: CUgraphNode,
         #[input] node_params: *mut CUgraphNodeParams,

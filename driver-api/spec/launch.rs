@@ -26,12 +26,7 @@ unsafe extern "C" {
     #[row(32, private, posted, custom = worker, blocks = never)]
     fn gpurunGateOpen(gate: u32) -> CUresult;
 
-    #[row(
-        226,
-        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
-        blocks = device,
-        since = 2000
-    )]
+    #[row(226, posted, via = gpurunLaunch, blocks = device, since = 2000, test = "surface_module")]
     fn cuLaunch(f: CUfunction) -> CUresult;
 
     #[row(
@@ -56,27 +51,22 @@ unsafe extern "C" {
         #[input(parameters_of = f, nullable)] kernel_params: *mut *mut c_void,
     ) -> CUresult;
 
-    #[row(228, refused = "not served yet", blocks = device, since = 9000)]
+    #[row(
+        228,
+        refused = "COOPERATIVE_MULTI_DEVICE_LAUNCH is 0: no kernel runs on several devices at once",
+        blocks = device,
+        since = 9000
+    )]
     fn cuLaunchCooperativeKernelMultiDevice(
         #[input(count = num_devices)] launch_params_list: *mut CUDA_LAUNCH_PARAMS,
         num_devices: c_uint,
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(
-        229,
-        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
-        blocks = device,
-        since = 2000
-    )]
+    #[row(229, posted, via = gpurunLaunch, blocks = device, since = 2000, test = "surface_module")]
     fn cuLaunchGrid(f: CUfunction, grid_width: c_int, grid_height: c_int) -> CUresult;
 
-    #[row(
-        230,
-        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
-        blocks = device,
-        since = 2000
-    )]
+    #[row(230, posted, via = gpurunLaunch, blocks = device, since = 2000, test = "surface_module")]
     fn cuLaunchGridAsync(
         f: CUfunction,
         grid_width: c_int,
@@ -154,12 +144,7 @@ unsafe extern "C" {
         #[input(ended, nullable)] extra: *mut *mut c_void,
     ) -> CUresult;
 
-    #[row(
-        235,
-        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
-        blocks = never,
-        since = 2000
-    )]
+    #[row(235, local, blocks = never, since = 2000, test = "surface_module")]
     fn cuParamSetSize(function: CUfunction, numbytes: c_uint) -> CUresult;
 
     #[row(
@@ -170,28 +155,13 @@ unsafe extern "C" {
     )]
     fn cuParamSetTexRef(function: CUfunction, texunit: c_int, tex_ref: CUtexref) -> CUresult;
 
-    #[row(
-        237,
-        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
-        blocks = never,
-        since = 2000
-    )]
+    #[row(237, local, blocks = never, since = 2000, test = "surface_module")]
     fn cuParamSetf(function: CUfunction, offset: c_int, value: f32) -> CUresult;
 
-    #[row(
-        238,
-        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
-        blocks = never,
-        since = 2000
-    )]
+    #[row(238, local, blocks = never, since = 2000, test = "surface_module")]
     fn cuParamSeti(function: CUfunction, offset: c_int, value: c_uint) -> CUresult;
 
-    #[row(
-        239,
-        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
-        blocks = never,
-        since = 2000
-    )]
+    #[row(239, local, blocks = never, since = 2000, test = "surface_module")]
     fn cuParamSetv(
         function: CUfunction,
         offset: c_int,

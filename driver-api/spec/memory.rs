@@ -242,7 +242,7 @@ unsafe extern "C" {
     #[row(298, asked, custom = both, blocks = never, since = 3020, test = "surface_memory")]
     fn cuMemGetInfo_v2(#[out] free: *mut usize, #[out] total: *mut usize) -> CUresult;
 
-    #[row(299, refused = "not served yet: where the pages of a range are", blocks = never, since = 13040)]
+    #[row(299, refused = "CONCURRENT_MANAGED_ACCESS is 0, for which the driver documents this answer", blocks = never, since = 13040)]
     fn cuMemGetLocationInfo(
         ptr: CUdeviceptr,
         size: usize,

@@ -122,12 +122,7 @@ unsafe extern "C" {
         value: c_int,
     ) -> CUresult;
 
-    #[row(
-        183,
-        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
-        blocks = never,
-        since = 2000
-    )]
+    #[row(183, local, blocks = never, since = 2000, test = "surface_module")]
     fn cuFuncSetBlockShape(function: CUfunction, x: c_int, y: c_int, z: c_int) -> CUresult;
 
     #[row(184, posted, custom = client, blocks = never, since = 3000, test = "surface_module")]
@@ -136,12 +131,7 @@ unsafe extern "C" {
     #[row(185, local, blocks = never, since = 4020, test = "surface_module")]
     fn cuFuncSetSharedMemConfig(function: CUfunction, config: CUsharedconfig) -> CUresult;
 
-    #[row(
-        186,
-        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
-        blocks = never,
-        since = 2000
-    )]
+    #[row(186, local, blocks = never, since = 2000, test = "surface_module")]
     fn cuFuncSetSharedSize(function: CUfunction, bytes: c_uint) -> CUresult;
 
     #[row(187, asked, custom = client, blocks = device, since = 12000, test = "surface_module")]
@@ -261,7 +251,7 @@ unsafe extern "C" {
     #[row(200, asked, custom = client, blocks = unbounded, since = 12000, test = "surface_module")]
     fn cuLibraryGetModule(#[creates] module: *mut CUmodule, library: CUlibrary) -> CUresult;
 
-    #[row(201, refused = "not served yet", blocks = unbounded, since = 12000)]
+    #[row(201, local, blocks = unbounded, since = 12000, test = "surface_module")]
     fn cuLibraryGetUnifiedFunction(
         #[out] fptr: *mut *mut c_void,
         library: CUlibrary,

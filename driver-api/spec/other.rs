@@ -3,7 +3,7 @@
 unsafe extern "C" {
     #[row(
         716,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "HANDLE_TYPE_FABRIC_SUPPORTED is 0: the program's machine is in no fabric of the device",
         blocks = device,
         since = 13050,
         ptsz = 13050

@@ -24,6 +24,17 @@ unsafe extern "C" {
         #[rest] operations: &[u8],
     ) -> CUresult;
 
+    /// Attributes of a stream, as [`crate::stream_attribute`] numbers the operations; `other` is the stream that attributes are copied from.
+    #[row(56, private, asked, custom = worker, blocks = never)]
+    fn gpurunStreamAttribute(
+        stream: CUstream,
+        operation: u32,
+        other: CUstream,
+        attribute: c_uint,
+        value: [u64; 8],
+        #[out] told: *mut [u64; 8],
+    ) -> CUresult;
+
     #[row(
         247,
         posted,
@@ -64,7 +75,7 @@ unsafe extern "C" {
         flags: c_uint,
     ) -> CUresult;
 
-    #[row(251, refused = "not served yet", blocks = never, since = 11000, ptsz = 11000)]
+    #[row(251, asked, via = gpurunStreamAttribute, blocks = never, since = 11000, ptsz = 11000, test = "surface_stream")]
     fn cuStreamCopyAttributes(dst_stream: CUstream, src_stream: CUstream) -> CUresult;
 
     #[row(
@@ -111,7 +122,7 @@ unsafe extern "C" {
     )]
     fn cuStreamDestroy_v2(#[destroys] stream: CUstream) -> CUresult;
 
-    #[row(256, refused = "not served yet", blocks = never, since = 11000, ptsz = 11000)]
+    #[row(256, asked, via = gpurunStreamAttribute, blocks = never, since = 11000, ptsz = 11000, test = "surface_stream")]
     fn cuStreamGetAttribute(
         stream: CUstream,
         attr: CUstreamAttrID,
@@ -143,7 +154,7 @@ unsafe extern "C" {
     #[row(263, local, blocks = never, since = 2000, ptsz = 7000, test = "surface_stream")]
     fn cuStreamQuery(stream: CUstream) -> CUresult;
 
-    #[row(264, refused = "not served yet", blocks = never, since = 11000, ptsz = 11000)]
+    #[row(264, asked, via = gpurunStreamAttribute, blocks = never, since = 11000, ptsz = 11000, test = "surface_stream")]
     fn cuStreamSetAttribute(
         stream: CUstream,
         attr: CUstreamAttrID,

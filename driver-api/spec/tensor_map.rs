@@ -13,6 +13,15 @@ unsafe extern "C" {
         #[out_rest] replaced: &[u8],
     ) -> CUresult;
 
+    /// The map with another class of allocation, and the class that it has then.
+    #[row(92, private, asked, custom = worker, blocks = never)]
+    fn gpurunTensorMapClass(
+        class: c_uint,
+        #[out] effective: *mut c_uint,
+        #[rest] map: &[u8],
+        #[out_rest] changed: &[u8],
+    ) -> CUresult;
+
     #[row(601, asked, via = gpurunTensorMapEncode, blocks = never, since = 12000, test = "surface_tensor_map")]
     fn cuTensorMapEncodeIm2col(
         #[out] tensor_map: *mut CUtensorMap,
@@ -74,7 +83,7 @@ unsafe extern "C" {
         #[address] global_address: *mut c_void,
     ) -> CUresult;
 
-    #[row(605, refused = "not served yet", blocks = never, since = 13050)]
+    #[row(605, asked, via = gpurunTensorMapClass, blocks = never, since = 13050, test = "surface_tensor_map")]
     fn cuTensorMapSetAllocationClass(
         #[inout] tensor_map: *mut CUtensorMap,
         alloc_class: CUtensorMapAllocClass,

@@ -45,7 +45,7 @@ unsafe extern "C" {
 
     #[row(
         413,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "LOGICAL_ENDPOINT_UNICAST_SUPPORTED and LOGICAL_ENDPOINT_MULTICAST_SUPPORTED are 0",
         blocks = device,
         since = 13030
     )]
@@ -53,7 +53,7 @@ unsafe extern "C" {
 
     #[row(
         414,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "LOGICAL_ENDPOINT_UNICAST_SUPPORTED and LOGICAL_ENDPOINT_MULTICAST_SUPPORTED are 0",
         blocks = device,
         since = 13030
     )]
@@ -68,7 +68,7 @@ unsafe extern "C" {
 
     #[row(
         415,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "LOGICAL_ENDPOINT_UNICAST_SUPPORTED and LOGICAL_ENDPOINT_MULTICAST_SUPPORTED are 0",
         blocks = device,
         since = 13030
     )]
@@ -84,7 +84,7 @@ unsafe extern "C" {
 
     #[row(
         416,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "LOGICAL_ENDPOINT_UNICAST_SUPPORTED and LOGICAL_ENDPOINT_MULTICAST_SUPPORTED are 0",
         blocks = device,
         since = 13030
     )]
@@ -95,7 +95,7 @@ unsafe extern "C" {
 
     #[row(
         417,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "LOGICAL_ENDPOINT_UNICAST_SUPPORTED and LOGICAL_ENDPOINT_MULTICAST_SUPPORTED are 0",
         blocks = device,
         since = 13030
     )]
@@ -103,7 +103,7 @@ unsafe extern "C" {
 
     #[row(
         418,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "LOGICAL_ENDPOINT_UNICAST_SUPPORTED and LOGICAL_ENDPOINT_MULTICAST_SUPPORTED are 0",
         blocks = device,
         since = 13030
     )]
@@ -115,7 +115,7 @@ unsafe extern "C" {
 
     #[row(
         419,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "LOGICAL_ENDPOINT_UNICAST_SUPPORTED and LOGICAL_ENDPOINT_MULTICAST_SUPPORTED are 0",
         blocks = never,
         since = 13030
     )]
@@ -127,7 +127,7 @@ unsafe extern "C" {
 
     #[row(
         420,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "LOGICAL_ENDPOINT_UNICAST_SUPPORTED and LOGICAL_ENDPOINT_MULTICAST_SUPPORTED are 0",
         blocks = never,
         since = 13030
     )]
@@ -135,7 +135,7 @@ unsafe extern "C" {
 
     #[row(
         421,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "LOGICAL_ENDPOINT_UNICAST_SUPPORTED and LOGICAL_ENDPOINT_MULTICAST_SUPPORTED are 0",
         blocks = never,
         since = 13030
     )]
@@ -146,7 +146,7 @@ unsafe extern "C" {
 
     #[row(
         422,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "LOGICAL_ENDPOINT_UNICAST_SUPPORTED and LOGICAL_ENDPOINT_MULTICAST_SUPPORTED are 0",
         blocks = device,
         since = 13030
     )]
@@ -158,7 +158,7 @@ unsafe extern "C" {
 
     #[row(
         423,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "LOGICAL_ENDPOINT_UNICAST_SUPPORTED and LOGICAL_ENDPOINT_MULTICAST_SUPPORTED are 0",
         blocks = never,
         since = 13030
     )]
@@ -170,7 +170,7 @@ unsafe extern "C" {
 
     #[row(
         424,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "LOGICAL_ENDPOINT_UNICAST_SUPPORTED and LOGICAL_ENDPOINT_MULTICAST_SUPPORTED are 0",
         blocks = unbounded,
         since = 13030
     )]
@@ -319,7 +319,7 @@ unsafe extern "C" {
 
     #[row(
         435,
-        refused = "not served yet: virtual memory management",
+        refused = "SPARSE_CUDA_ARRAY_SUPPORTED and DEFERRED_MAPPING_CUDA_ARRAY_SUPPORTED are 0: arrays are mapped when they are made",
         blocks = device,
         since = 11010,
         ptsz = 11010
@@ -379,7 +379,7 @@ unsafe extern "C" {
 
     #[row(
         440,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
         blocks = device,
         since = 12010
     )]
@@ -387,7 +387,7 @@ unsafe extern "C" {
 
     #[row(
         441,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
         blocks = device,
         since = 12010
     )]
@@ -401,7 +401,7 @@ unsafe extern "C" {
 
     #[row(
         442,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
         blocks = device,
         since = 13010
     )]
@@ -416,7 +416,7 @@ unsafe extern "C" {
 
     #[row(
         443,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
         blocks = device,
         since = 12010
     )]
@@ -431,7 +431,7 @@ unsafe extern "C" {
 
     #[row(
         444,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
         blocks = device,
         since = 13010
     )]
@@ -447,7 +447,7 @@ unsafe extern "C" {
 
     #[row(
         445,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
         blocks = device,
         since = 12010
     )]
@@ -458,7 +458,7 @@ unsafe extern "C" {
 
     #[row(
         446,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
         blocks = never,
         since = 12010
     )]
@@ -470,7 +470,7 @@ unsafe extern "C" {
 
     #[row(
         447,
-        refused = "not served yet: devices joined by a fabric",
+        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
         blocks = unbounded,
         since = 12010
     )]

@@ -47,7 +47,7 @@ enums! {
 }
 
 opaque! {
-    CUDA_ARRAY3D_DESCRIPTOR_v1 CUDA_ARRAY_DESCRIPTOR_v1 CUDA_ARRAY_MEMORY_REQUIREMENTS CUDA_ARRAY_SPARSE_PROPERTIES CUDA_BATCH_MEM_OP_NODE_PARAMS CUDA_EXTERNAL_MEMORY_BUFFER_DESC CUDA_EXTERNAL_MEMORY_HANDLE_DESC CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_v1 CUDA_EXT_SEM_WAIT_NODE_PARAMS_v1 CUDA_FABRIC_COPY_BATCH_OP CUDA_GRAPH_INSTANTIATE_PARAMS CUDA_HOST_NODE_PARAMS_v1 CUDA_KERNEL_NODE_PARAMS CUDA_KERNEL_NODE_PARAMS_v1 CUDA_LAUNCH_PARAMS CUDA_MEMCPY2D_v1 CUDA_MEMCPY3D_v1 CUDA_MEMSET_NODE_PARAMS_v1 CUDA_MEM_ALLOC_NODE_PARAMS CUGLDeviceList CU_DEV_SM_RESOURCE_GROUP_PARAMS CUarrayMapInfo CUcheckpointCheckpointArgs CUcheckpointLockArgs CUcheckpointRestoreArgs CUcheckpointUnlockArgs CUcliqueInfo CUctxCreateParams CUdevResource CUeglFrame CUeglStreamConnection CUexecAffinityParam CUgraphEdgeData CUgraphExecUpdateResultInfo CUgraphNodeParams CUkernelNodeAttrValue CUlogicalEndpointProp CUmemDecompressParams CUmemPoolPtrExportData CUmulticastObjectProp CUstreamAttrValue CUstreamCigCaptureParams CUtensorMap
+    CUDA_ARRAY3D_DESCRIPTOR_v1 CUDA_ARRAY_DESCRIPTOR_v1 CUDA_ARRAY_MEMORY_REQUIREMENTS CUDA_ARRAY_SPARSE_PROPERTIES CUDA_BATCH_MEM_OP_NODE_PARAMS CUDA_EXTERNAL_MEMORY_BUFFER_DESC CUDA_EXTERNAL_MEMORY_HANDLE_DESC CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_v1 CUDA_EXT_SEM_WAIT_NODE_PARAMS_v1 CUDA_FABRIC_COPY_BATCH_OP CUDA_GRAPH_INSTANTIATE_PARAMS CUDA_HOST_NODE_PARAMS_v1 CUDA_KERNEL_NODE_PARAMS CUDA_KERNEL_NODE_PARAMS_v1 CUDA_LAUNCH_PARAMS CUDA_MEMCPY2D_v1 CUDA_MEMCPY3D_v1 CUDA_MEMSET_NODE_PARAMS_v1 CUDA_MEM_ALLOC_NODE_PARAMS CUGLDeviceList CUarrayMapInfo CUcheckpointCheckpointArgs CUcheckpointLockArgs CUcheckpointRestoreArgs CUcheckpointUnlockArgs CUcliqueInfo CUctxCreateParams CUeglFrame CUeglStreamConnection CUgraphEdgeData CUgraphExecUpdateResultInfo CUgraphNodeParams CUkernelNodeAttrValue CUlogicalEndpointProp CUmemDecompressParams CUmemPoolPtrExportData CUmulticastObjectProp CUstreamCigCaptureParams CUtensorMap
 }
 
 /// A device's ordinal.
@@ -81,8 +81,8 @@ pub type CUasyncCallback = *mut c_void;
 pub type CUcoredumpStatusCallback = *mut c_void;
 /// A callback that no served function calls.
 pub type CUgraphRecaptureCallback = *mut c_void;
-/// A callback that no served function calls.
-pub type CUlogsCallback = *mut c_void;
+/// A callback of the program for each line of the driver's log.
+pub type CUlogsCallback = Option<crate::log_callbacks::LogFunction>;
 /// A GPU as the window system of Windows names it.
 pub type HGPUNV = *mut c_void;
 /// VDPAU's function that finds functions.
@@ -186,6 +186,67 @@ pub struct CUlaunchAttribute {
     pub pad: [u8; 4],
     /// The value, whose form the id tells.
     pub value: [u8; 64],
+}
+
+/// The value of an attribute of a stream, whose form the attribute tells.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CUstreamAttrValue {
+    /// A union of 64 bytes.
+    pub words: [u64; 8],
+}
+
+/// A resource of a device, such as some of its multiprocessors.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CUdevResource {
+    /// `CU_DEV_RESOURCE_TYPE_*`; 0 is none.
+    pub kind: CUdevResourceType,
+    /// The driver's own.
+    pub private: [u8; 92],
+    /// A union: of multiprocessors their count, the smallest part, the alignment, flags and the domain.
+    pub words: [u32; 10],
+    /// Another resource, of the driver's.
+    pub next: usize,
+}
+
+const _: () = assert!(size_of::<CUdevResource>() == 144);
+
+impl Default for CUdevResource {
+    fn default() -> Self {
+        Self {
+            kind: 0,
+            private: [0; 92],
+            words: [0; 10],
+            next: 0,
+        }
+    }
+}
+
+/// What a group of a split shall be.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CU_DEV_SM_RESOURCE_GROUP_PARAMS {
+    /// Multiprocessors; 0 asks how many there can be.
+    pub sm_count: c_uint,
+    /// How many of them are scheduled together.
+    pub coscheduled_sm_count: c_uint,
+    /// How many would be.
+    pub preferred_coscheduled_sm_count: c_uint,
+    /// `CU_DEV_SM_RESOURCE_GROUP_*`.
+    pub flags: c_uint,
+    /// A domain, and zeros.
+    pub rest: [c_uint; 12],
+}
+
+/// A limit of what a context uses of its device.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CUexecAffinityParam {
+    /// 0 multiprocessors.
+    pub kind: CUexecAffinityType,
+    /// How many.
+    pub count: c_uint,
 }
 
 /// What `cuLaunchKernelEx` launches with.

@@ -225,15 +225,30 @@ pub(crate) fn forbid(context: &Context, stream: &Stream) -> Result<(), CUresult>
     implicit(context, stream)
 }
 
-/// Before a call that waits for all streams of a context.
+/// Before a call that waits for all streams of a context: all its captures are spoilt.
 pub(crate) fn forbid_all(context: &Context) -> Result<(), CUresult> {
+    forbid_all_of(context, 0)
+}
+
+/// The same for the streams of a green context, if it is not 0.
+pub(crate) fn forbid_all_of(context: &Context, green: usize) -> Result<(), CUresult> {
     if nothing_is_captured() {
         return Ok(());
     }
-    let streams = context.captured();
-    streams
+    let streams = context.captured_of(green);
+    let spoilt: Vec<_> = streams
         .iter()
-        .try_for_each(|stream| forbid(context, stream))
+        .map(|stream| forbid(context, stream))
+        .collect();
+    spoilt.into_iter().collect()
+}
+
+/// Before a call that waits for what an event names, which must not be a place in a capture.
+pub(crate) fn forbid_event(event: &Event) -> Result<(), CUresult> {
+    match event.captured().and_then(Place::found) {
+        Some(place) => Err(place.capture.spoil(CUresult::STREAM_CAPTURE_UNSUPPORTED)),
+        None => Ok(()),
+    }
 }
 
 /// Before a potentially unsafe call: on a hostile device it spoils the captures that forbid it to this thread.

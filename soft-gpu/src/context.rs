@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use driver_api::abi::{
-    CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUfunc_cache, CUlimit, CUresult,
-    CUsharedconfig,
+    CUcontext, CUctxCreateParams, CUdevice, CUevent, CUexecAffinityParam, CUexecAffinityType,
+    CUfunc_cache, CUlimit, CUresult, CUsharedconfig,
 };
 
 pub(crate) use fate::Fate;
@@ -31,7 +31,9 @@ pub(crate) use object::{
 pub(crate) use primary::*;
 
 use crate::entry::{answer, answer_if_asked, done};
+use crate::event::{record_context, wait_context};
 use crate::exec::Heap;
+use crate::green;
 use crate::state::{Driver, driver};
 use crate::threads::lock;
 
@@ -98,6 +100,7 @@ pub(crate) fn destroy(context: &Arc<Context>) -> Result<(), CUresult> {
     driver.memory.free_all_of(driver, context.handle);
     driver.graph_memory.context_destroyed(context.handle);
     crate::pool::context_destroyed(driver, context.handle);
+    green::context_destroyed(driver, context.handle);
     crate::peer::context_destroyed(driver, context.handle);
     crate::ipc::context_destroyed(driver, context.handle);
     Ok(())
@@ -159,6 +162,45 @@ pub(crate) unsafe fn cuCtxDestroy_v2(ctx: CUcontext) -> CUresult {
     done(destroyed())
 }
 
+pub(crate) unsafe fn cuCtxAttach(pctx: *mut CUcontext, flags: c_uint) -> CUresult {
+    let attach = || {
+        let context = current()?;
+        if flags != 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        *lock(&context.attached) += 1;
+        Ok(CUcontext(context.handle))
+    };
+    if pctx.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(pctx, attach()) }
+}
+
+/// The end of an attachment, or without one of the context itself; only while it is current.
+pub(crate) unsafe fn cuCtxDetach(ctx: CUcontext) -> CUresult {
+    let detach = || {
+        let found = driver()?.contexts.get(ctx.0);
+        let context = found.map_err(|_| CUresult::INVALID_CONTEXT)?;
+        if current_handle() != ctx.0 {
+            return Err(CUresult::INVALID_CONTEXT);
+        }
+        let mut attached = lock(&context.attached);
+        match attached.checked_sub(1) {
+            Some(left) => *attached = left,
+            None if context.is_primary => return Err(CUresult::INVALID_CONTEXT),
+            None => {
+                drop(attached);
+                pop()?;
+                destroy(&context)?;
+            }
+        }
+        Ok(())
+    };
+    done(detach())
+}
+
 pub(crate) unsafe fn cuCtxPushCurrent_v2(ctx: CUcontext) -> CUresult {
     let known = || {
         driver()?
@@ -166,7 +208,8 @@ pub(crate) unsafe fn cuCtxPushCurrent_v2(ctx: CUcontext) -> CUresult {
             .get(ctx.0)
             .map_err(|_| CUresult::INVALID_CONTEXT)
     };
-    done(known().and_then(|context| push(context.handle)))
+    // A green context is another handle of the same.
+    done(known().and_then(|_| push(ctx.0)))
 }
 
 pub(crate) unsafe fn cuCtxPopCurrent_v2(pctx: *mut CUcontext) -> CUresult {
@@ -240,7 +283,12 @@ pub(crate) unsafe fn cuCtxSetFlags(flags: c_uint) -> CUresult {
 
 pub(crate) unsafe fn cuCtxGetId(ctx: CUcontext, ctx_id: *mut c_ulonglong) -> CUresult {
     // SAFETY: the caller passes a place for a number.
-    unsafe { answer(ctx_id, find(ctx).map(|context| context.id)) }
+    unsafe {
+        answer(
+            ctx_id,
+            find(ctx).map(|context| green::id_of(ctx, context.id)),
+        )
+    }
 }
 
 fn synchronize(context: &Context) -> Result<(), CUresult> {
@@ -380,6 +428,38 @@ pub(crate) unsafe fn cuCtxGetStreamPriorityRange(
             CUresult::SUCCESS
         }
     }
+}
+
+/// The context of a handle, for what is done in it.
+fn usable(context: CUcontext) -> Result<Arc<Context>, CUresult> {
+    let found = driver()?.contexts.get(context.0);
+    let context = found.map_err(|_| CUresult::INVALID_CONTEXT)?;
+    context.fate.status()?;
+    Ok(context)
+}
+
+pub(crate) unsafe fn cuCtxRecordEvent(ctx: CUcontext, event: CUevent) -> CUresult {
+    let green = green::of_context(ctx);
+    done(usable(ctx).and_then(|context| record_context(&context, green, event)))
+}
+
+pub(crate) unsafe fn cuCtxWaitEvent(ctx: CUcontext, event: CUevent) -> CUresult {
+    let green = green::of_context(ctx);
+    done(usable(ctx).and_then(|context| wait_context(&context, green, event)))
+}
+
+/// No context is limited to a part of its device by this.
+pub(crate) unsafe fn cuCtxGetExecAffinity(
+    exec_affinity: *mut CUexecAffinityParam,
+    kind: CUexecAffinityType,
+) -> CUresult {
+    const SM_COUNT: CUexecAffinityType = 0;
+    let none = current().and(Err(match kind {
+        SM_COUNT => CUresult::UNSUPPORTED_EXEC_AFFINITY,
+        _ => CUresult::INVALID_VALUE,
+    }));
+    // SAFETY: the caller passes a place for an affinity.
+    unsafe { answer(exec_affinity, none) }
 }
 
 pub(crate) unsafe fn cuCtxResetPersistingL2Cache() -> CUresult {

@@ -1,28 +1,43 @@
-//! The driver's log as the program can read it: what the device has warned of, faults of kernels among it.
+//! The driver's log as the program can read it: what the device has warned of, faults of kernels among it, and calls that came to an error.
 //!
 //! # Safety
 //!
-//! Iterators and buffers are the caller's, as the driver's interface says: see [`crate::entry`].
+//! Iterators, buffers and paths are the caller's, as the driver's interface says: see [`crate::entry`].
 
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
-use core::ffi::{c_char, c_uint};
+use core::ffi::{CStr, c_char, c_uint, c_void};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 
-use driver_api::abi::{CUlogIterator, CUresult};
+use driver_api::abi::{CUlogIterator, CUlogsCallback, CUlogsCallbackHandle, CUresult};
 
-use crate::entry::answer;
-use crate::log;
+use crate::context::unique_id;
+use crate::entry::{answer, answer_if_asked, done};
+use crate::log::{CALLBACKS, KEPT};
+use crate::threads::lock;
 
 pub(crate) unsafe fn cuLogsCurrent(iterator: *mut CUlogIterator, flags: c_uint) -> CUresult {
     if flags != 0 {
         return CUresult::INVALID_VALUE;
     }
     // SAFETY: the caller passes a place for an iterator.
-    unsafe { answer(iterator, Ok(log::next_place())) }
+    unsafe { answer(iterator, Ok(lock(&KEPT).end())) }
 }
 
-/// The newest whole lines that fit, each with a line's end, and a NUL; with no iterator, of all that is kept.
+/// Where to begin; `None` is with all that is kept.
+///
+/// # Safety
+/// The iterator is null, or can be read.
+unsafe fn place_at(iterator: *const CUlogIterator) -> Option<c_uint> {
+    // SAFETY: the caller's promise.
+    (!iterator.is_null()).then(|| unsafe { iterator.read() })
+}
+
+/// The newest lines that fit.
 pub(crate) unsafe fn cuLogsDumpToMemory(
     iterator: *mut CUlogIterator,
     buffer: *mut c_char,
@@ -32,57 +47,73 @@ pub(crate) unsafe fn cuLogsDumpToMemory(
     if flags != 0 || buffer.is_null() || size.is_null() {
         return CUresult::INVALID_VALUE;
     }
-    // SAFETY: not null; the caller passes the buffer's size.
-    let room = unsafe { size.read() };
-    let since = if iterator.is_null() {
-        // Further back than anything is kept.
-        log::next_place().wrapping_sub(c_uint::MAX / 2)
-    } else {
-        // SAFETY: not null; the caller passes an iterator.
-        unsafe { iterator.read() }
+    // SAFETY: not null; the caller passes the buffer's size, and an iterator or null.
+    let (room, place) = unsafe { (size.read(), place_at(iterator)) };
+    let Some(room) = room.checked_sub(1) else {
+        return CUresult::INVALID_VALUE;
     };
-    let (lines, next) = log::kept(since);
-    let text = newest(&lines, room.saturating_sub(1));
-    if room > 0 {
-        // SAFETY: the buffer has `room` bytes, and the text with its NUL is no longer.
-        unsafe {
-            core::ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast(), text.len());
-            buffer.add(text.len()).write(0);
-        }
+    let (text, end) = {
+        let kept = lock(&KEPT);
+        (kept.newest(place, room), kept.end())
+    };
+    let fits = text.is_some();
+    let text = text.unwrap_or_default();
+    // SAFETY: the buffer has a byte more than `room`, and the text is no longer than that; the size is not null.
+    unsafe {
+        core::ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast(), text.len());
+        buffer.add(text.len()).write(0);
+        size.write(text.len());
     }
-    // SAFETY: not null, as above.
-    unsafe { size.write(text.len()) };
-    if !iterator.is_null() {
-        // SAFETY: as above.
-        unsafe { iterator.write(next) };
+    if !fits {
+        return CUresult::INVALID_VALUE;
     }
+    // SAFETY: the caller passes an iterator or null.
+    unsafe { answer_if_asked(iterator, end) };
     CUresult::SUCCESS
 }
 
-fn newest(lines: &[String], room: usize) -> String {
-    let mut first = lines.len();
-    let mut length = 0;
-    while first > 0 && length + lines[first - 1].len() < room {
-        first -= 1;
-        length += lines[first].len() + 1;
+/// Appends to the file: what was dumped there before stays.
+pub(crate) unsafe fn cuLogsDumpToFile(
+    iterator: *mut CUlogIterator,
+    path_to_file: *const c_char,
+    flags: c_uint,
+) -> CUresult {
+    if flags != 0 || path_to_file.is_null() {
+        return CUresult::INVALID_VALUE;
     }
-    lines[first..].iter().fold(String::new(), |mut text, line| {
-        text.push_str(line);
-        text.push('\n');
-        text
-    })
+    // SAFETY: not null, a C string; the caller passes an iterator or null.
+    let (path, place) = unsafe { (CStr::from_ptr(path_to_file), place_at(iterator)) };
+    let (text, end) = {
+        let kept = lock(&KEPT);
+        (kept.text(place), kept.end())
+    };
+    let path = OsStr::from_bytes(path.to_bytes());
+    let opened = File::options().create(true).append(true).open(path);
+    let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+    if written.is_err() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: as above.
+    unsafe { answer_if_asked(iterator, end) };
+    CUresult::SUCCESS
 }
 
-#[cfg(test)]
-mod tests {
-    use super::newest;
+pub(crate) unsafe fn cuLogsRegisterCallback(
+    callback_func: CUlogsCallback,
+    user_data: *mut c_void,
+    callback: *mut CUlogsCallbackHandle,
+) -> CUresult {
+    let Some(function) = callback_func else {
+        return CUresult::INVALID_VALUE;
+    };
+    let handle = unique_id() as usize;
+    CALLBACKS.add(handle, function, user_data);
+    // SAFETY: the caller passes a place for a handle, or null.
+    unsafe { answer_if_asked(callback, CUlogsCallbackHandle(handle)) };
+    CUresult::SUCCESS
+}
 
-    #[test]
-    fn the_newest_whole_lines_are_kept() {
-        let lines = ["one".to_owned(), "two".to_owned(), "three".to_owned()];
-        assert_eq!(newest(&lines, 100), "one\ntwo\nthree\n");
-        assert_eq!(newest(&lines, 10), "two\nthree\n");
-        assert_eq!(newest(&lines, 9), "three\n");
-        assert_eq!(newest(&lines, 5), "");
-    }
+pub(crate) unsafe fn cuLogsUnregisterCallback(callback: CUlogsCallbackHandle) -> CUresult {
+    let known = CALLBACKS.remove(callback.0);
+    done(known.then_some(()).ok_or(CUresult::INVALID_VALUE))
 }

@@ -12,7 +12,8 @@ mod attributes;
 use core::ffi::{CStr, c_char, c_int, c_uint};
 
 use driver_api::abi::{
-    CUarray_format, CUdevice, CUdevice_P2PAttribute, CUdevice_attribute, CUresult, CUuuid,
+    CUarray_format, CUatomicOperation, CUdevice, CUdevice_P2PAttribute, CUdevice_attribute,
+    CUresult, CUuuid,
 };
 use driver_api::array::channel_bytes;
 
@@ -242,6 +243,79 @@ pub(crate) unsafe fn cuDeviceGetP2PAttribute(
     };
     // SAFETY: the caller passes a place for a number.
     unsafe { answer(value, ask()) }
+}
+
+/// What a link between devices does of an atomic operation: what kernels can, since all memory is one.
+fn peer_atomic(operation: CUatomicOperation) -> Result<u32, CUresult> {
+    const SIGNED: u32 = 1;
+    const UNSIGNED: u32 = 1 << 1;
+    const REDUCTION: u32 = 1 << 2;
+    const SCALAR_32: u32 = 1 << 3;
+    const SCALAR_64: u32 = 1 << 4;
+    const INTEGER: u32 = SIGNED | UNSIGNED | SCALAR_32 | SCALAR_64;
+    match operation {
+        // Addition, least, greatest, bits.
+        0..=2 | 5..=7 => Ok(INTEGER | REDUCTION),
+        // Counting up and down.
+        3 | 4 => Ok(UNSIGNED | REDUCTION | SCALAR_32),
+        // Exchange, also if equal.
+        8 | 9 => Ok(INTEGER),
+        // Floating point: addition, not the least and the greatest.
+        10 => Ok(SIGNED | REDUCTION | SCALAR_32 | SCALAR_64),
+        11 | 12 => Ok(0),
+        _ => Err(CUresult::INVALID_VALUE),
+    }
+}
+
+/// # Safety
+/// The arrays are null or have `count` elements.
+unsafe fn atomics(
+    capabilities: *mut u32,
+    operations: *const CUatomicOperation,
+    count: u32,
+    capability: impl Fn(CUatomicOperation) -> Result<u32, CUresult>,
+) -> Result<(), CUresult> {
+    if capabilities.is_null() || operations.is_null() || count == 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    for index in 0..count as usize {
+        // SAFETY: not null; the caller's promise.
+        unsafe {
+            capabilities
+                .add(index)
+                .write(capability(operations.add(index).read())?)
+        };
+    }
+    Ok(())
+}
+
+pub(crate) unsafe fn cuDeviceGetHostAtomicCapabilities(
+    capabilities: *mut u32,
+    operations: *const CUatomicOperation,
+    count: u32,
+    dev: CUdevice,
+) -> CUresult {
+    // `HOST_NATIVE_ATOMIC_SUPPORTED` is 0.
+    let none = |operation| peer_atomic(operation).map(|_| 0);
+    // SAFETY: the caller passes arrays of `count` elements.
+    done(index(dev).and_then(|_| unsafe { atomics(capabilities, operations, count, none) }))
+}
+
+pub(crate) unsafe fn cuDeviceGetP2PAtomicCapabilities(
+    capabilities: *mut u32,
+    operations: *const CUatomicOperation,
+    count: u32,
+    src_device: CUdevice,
+    dst_device: CUdevice,
+) -> CUresult {
+    let tell = || {
+        if index(src_device)? == index(dst_device)? {
+            return Err(CUresult::INVALID_DEVICE);
+        }
+        // SAFETY: the caller passes arrays of `count` elements.
+        unsafe { atomics(capabilities, operations, count, peer_atomic) }
+    };
+    done(tell())
 }
 
 pub(crate) unsafe fn cuDeviceGetExecAffinitySupport(

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use driver_api::abi::CUresult;
 
-use crate::log::{debug, trace, warn, warn_once};
+use crate::log::{debug, failed, tell, trace, warn, warn_once};
 
 thread_local! {
     /// Whether this thread is in a host function of a stream, where calls are forbidden.
@@ -33,6 +33,10 @@ pub(crate) fn call(index: usize, body: impl FnOnce() -> CUresult) -> CUresult {
         trace(|| format!("{name} answers {}", result.0));
     } else {
         debug(&format!("{name} answers {}", result.0));
+        failed(name, result);
+    }
+    if !IN_HOST_FUNCTION.get() {
+        tell();
     }
     result
 }
@@ -41,6 +45,8 @@ pub(crate) fn call(index: usize, body: impl FnOnce() -> CUresult) -> CUresult {
 pub(crate) fn unsupported(index: usize) -> CUresult {
     let name = driver_api::ROWS[index].name;
     warn_once(&format!("{name} is not supported by the software GPU"));
+    failed(name, CUresult::NOT_SUPPORTED);
+    tell();
     CUresult::NOT_SUPPORTED
 }
 
@@ -54,9 +60,9 @@ fn allowed_in_host_function(name: &str) -> bool {
 
 /// Runs a function of the program's, in which it may not call the driver.
 pub(crate) fn in_host_function(function: impl FnOnce()) {
-    IN_HOST_FUNCTION.set(true);
+    let outer = IN_HOST_FUNCTION.replace(true);
     function();
-    IN_HOST_FUNCTION.set(false);
+    IN_HOST_FUNCTION.set(outer);
 }
 
 /// The code of a result without a value.

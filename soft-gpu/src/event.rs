@@ -20,7 +20,7 @@ use crate::capture::{self, Place};
 use crate::context::{Context, Fate, current};
 use crate::entry::{answer, done};
 use crate::state::{Driver, driver};
-use crate::stream::{Point, find};
+use crate::stream::{Point, Work, find};
 use crate::threads::lock;
 
 pub(crate) use shared::Shared;
@@ -62,6 +62,25 @@ impl Event {
 
     fn set_captured(&self, captured: Option<Place>) {
         *lock(&self.captured) = captured;
+    }
+
+    /// Posts what notes that its new place is reached.
+    fn post_record(&self, post: impl FnOnce(Work) -> Point) {
+        self.set_captured(None);
+        let nanoseconds = Self::begin_record();
+        let reached = Arc::clone(&nanoseconds);
+        // Held until the new place is stored, so that two threads recording at once leave the later one.
+        let mut recorded = lock(&self.recorded);
+        let shared = self.shared.clone().map(|shared| (shared.record(), shared));
+        let work = move |_| {
+            Self::reach(&reached);
+            if let Some((record, shared)) = shared {
+                shared.reach(record);
+            }
+            Ok(())
+        };
+        let point = post(Box::new(work));
+        *recorded = Some(Record { point, nanoseconds });
     }
 
     /// Begins a record in a graph that is being launched: where the time goes when it is reached.
@@ -155,21 +174,47 @@ fn record(event: CUevent, stream: CUstream, external: bool) -> Result<(), CUresu
         }
         return Ok(());
     }
-    event.set_captured(None);
-    let nanoseconds = Event::begin_record();
-    let reached = Arc::clone(&nanoseconds);
-    // Held until the new place is stored, so that two threads recording at once leave the later one.
-    let mut recorded = lock(&event.recorded);
-    let shared = event.shared.clone().map(|shared| (shared.record(), shared));
-    let work = move |_| {
-        Event::reach(&reached);
-        if let Some((record, shared)) = shared {
-            shared.reach(record);
-        }
-        Ok(())
-    };
-    let point = context.post_always(&stream, Vec::new(), Box::new(work));
-    *recorded = Some(Record { point, nanoseconds });
+    event.post_record(|work| context.post_always(&stream, Vec::new(), work));
+    Ok(())
+}
+
+/// Records an event behind all that its context, or a green one (not 0), has been given.
+pub(crate) fn record_context(
+    context: &Context,
+    green: usize,
+    event: CUevent,
+) -> Result<(), CUresult> {
+    let driver = driver()?;
+    let event = driver.events.get(event.0)?;
+    if context.handle != event.context {
+        return Err(CUresult::INVALID_HANDLE);
+    }
+    capture::forbid_all_of(context, green)?;
+    let work = |work| context.post_behind_all(&driver.config.hostile, green, work);
+    event.post_record(work);
+    Ok(())
+}
+
+/// Lets all that a context, or a green one (not 0), is given from now on wait for an event.
+pub(crate) fn wait_context(
+    context: &Context,
+    green: usize,
+    event: CUevent,
+) -> Result<(), CUresult> {
+    let event = driver()?.events.get(event.0)?;
+    capture::forbid_all_of(context, green)?;
+    capture::forbid_event(&event)?;
+    if let Some(shared) = event.shared.clone() {
+        let (record, fate) = (shared.recorded(), Arc::clone(&context.fate));
+        let wait = move |_| {
+            shared.wait(record, || fate.is_aborted() || fate.status().is_err());
+            Ok(())
+        };
+        let point = context.post_behind_all(&driver()?.config.hostile, green, Box::new(wait));
+        context.wait_for(green, &point);
+    } else if let Some(point) = event.point().filter(|point| !point.is_done()) {
+        context.wait_for(green, &point);
+    }
     Ok(())
 }
 

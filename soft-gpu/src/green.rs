@@ -1,19 +1,580 @@
-//! Green contexts: there are none here, and that is what is told.
+//! Green contexts: streams whose kernels run on some of the device's multiprocessors, which are threads of the pool.
+//!
+//! As a context a green one is the device's primary context, under a handle of its own; only what the null stream means, and where new streams belong,
+//! follows from the handle. What a resource is made of is kept here under a number that stands in it.
+//!
+//! *Rules:* as of compute capability 8.0, parts are of two multiprocessors and more, unless they are asked for without being scheduled together. A stream
+//! whose green context has ended can only be destroyed.
 //!
 //! # Safety
 //!
-//! The driver's functions write through pointers that their caller passed; see [`crate::entry`].
+//! The driver's functions read and write through pointers that their caller passed; see [`crate::entry`].
 
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
-use driver_api::abi::{CUgreenCtx, CUresult, CUstream};
+use core::ffi::{c_int, c_uint};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::entry::answer;
-use crate::stream::find;
+use driver_api::abi::{
+    CU_DEV_SM_RESOURCE_GROUP_PARAMS, CUcontext, CUdevResource, CUdevResourceDesc,
+    CUdevResourceType, CUdevice, CUevent, CUgreenCtx, CUresult, CUstream,
+};
+use driver_api::dev_resource::{MAX_RESOURCES, SM, hidden, hide};
 
-/// No stream here was made from a green context.
-pub(crate) unsafe fn cuStreamGetGreenCtx(stream: CUstream, ctx: *mut CUgreenCtx) -> CUresult {
+use crate::context::{self, Context, current_handle, unique_id};
+use crate::entry::{answer, done};
+use crate::event::{record_context, wait_context};
+use crate::handles::{Kind, Registry};
+use crate::state::{Driver, driver};
+use crate::stream::{self, NON_BLOCKING, Stream, find};
+use crate::threads::lock;
+
+/// Multiprocessors that are scheduled together, and the smallest part.
+const TOGETHER: usize = 2;
+
+/// Some multiprocessors of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Resource {
+    device: usize,
+    multiprocessors: Vec<u32>,
+    /// The split that it came from; 0 for none.
+    split: u64,
+}
+
+/// What a green context shall have: as long as the process, as the driver promises.
+#[derive(Debug)]
+struct Descriptor {
+    device: usize,
+    multiprocessors: &'static [u32],
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Greens {
+    resources: Mutex<Vec<Resource>>,
+    descriptors: Registry<Descriptor>,
+    greens: Registry<Green>,
+    as_contexts: Registry<Green>,
+}
+
+impl Greens {
+    pub(crate) fn new() -> Self {
+        Self {
+            resources: Mutex::default(),
+            descriptors: Registry::new(Kind::Descriptor),
+            greens: Registry::new(Kind::Green),
+            as_contexts: Registry::new(Kind::GreenContext),
+        }
+    }
+
+    /// A resource as the program gets it.
+    fn tell(&self, resource: &Resource) -> CUdevResource {
+        if resource.multiprocessors.is_empty() {
+            return CUdevResource::default();
+        }
+        let mut resources = lock(&self.resources);
+        let known = resources.iter().position(|known| known == resource);
+        let number = known.unwrap_or_else(|| {
+            resources.push(resource.clone());
+            resources.len() - 1
+        });
+        let mut told = CUdevResource {
+            kind: SM,
+            ..CUdevResource::default()
+        };
+        let count = resource.multiprocessors.len() as u32;
+        told.words[..3].copy_from_slice(&[count, TOGETHER as u32, TOGETHER as u32]);
+        hide(&mut told, &[number as u32]);
+        told
+    }
+
+    fn find(&self, told: &CUdevResource) -> Result<Resource, CUresult> {
+        if told.kind != SM {
+            return Err(CUresult::INVALID_RESOURCE_TYPE);
+        }
+        let [number] = hidden(told).ok_or(CUresult::INVALID_VALUE)?;
+        let resources = lock(&self.resources);
+        let found = resources.get(number as usize);
+        found.cloned().ok_or(CUresult::INVALID_VALUE)
+    }
+}
+
+/// A green context.
+#[derive(Debug)]
+pub(crate) struct Green {
+    handle: usize,
+    id: u64,
+    primary: Arc<Context>,
+    multiprocessors: &'static [u32],
+    as_context: usize,
+    /// What the null stream means in it.
+    default: OnceLock<Arc<Stream>>,
+}
+
+impl Green {
+    fn make(&self, priority: c_int) -> Result<Arc<Stream>, CUresult> {
+        let own = (self.handle, self.multiprocessors);
+        stream::make(&self.primary, Some(own), NON_BLOCKING, priority)
+    }
+
+    pub(crate) fn make_stream(&self, priority: c_int) -> Result<CUstream, CUresult> {
+        self.primary.fate.status()?;
+        Ok(CUstream(self.make(priority)?.handle))
+    }
+
+    pub(crate) fn default_stream(&self) -> Result<Arc<Stream>, CUresult> {
+        if let Some(stream) = self.default.get() {
+            return Ok(Arc::clone(stream));
+        }
+        // Two threads may make one each: the second is left idle.
+        let stream = self.make(0)?;
+        Ok(Arc::clone(self.default.get_or_init(|| stream)))
+    }
+
+    fn resource(&self) -> Resource {
+        Resource {
+            device: self.primary.device,
+            multiprocessors: self.multiprocessors.to_vec(),
+            split: 0,
+        }
+    }
+}
+
+/// The green context that a context's handle stands for.
+fn standing_for(handle: usize) -> Option<Arc<Green>> {
+    let greens = &driver().ok()?.greens;
+    match greens.as_contexts.owns(handle) {
+        true => greens.as_contexts.get(handle).ok(),
+        false => None,
+    }
+}
+
+/// The green context that is current as a context.
+pub(crate) fn current() -> Option<Arc<Green>> {
+    standing_for(current_handle())
+}
+
+/// The handle of the green context that a context stands for; 0 for none.
+pub(crate) fn of_context(context: CUcontext) -> usize {
+    standing_for(context.0).map_or(0, |green| green.handle)
+}
+
+/// The id of a context that may stand for a green one.
+pub(crate) fn id_of(context: CUcontext, id: u64) -> u64 {
+    let handle = match context.0 {
+        0 => current_handle(),
+        handle => handle,
+    };
+    standing_for(handle).map_or(id, |green| green.id)
+}
+
+/// A primary context has ended, and its green ones with it.
+pub(crate) fn context_destroyed(driver: &Driver, context: usize) {
+    let its = |green: &Green| green.primary.handle == context;
+    driver.greens.greens.remove_if(its);
+    for green in driver.greens.as_contexts.remove_if(its) {
+        // It stood beside the primary one, whatever has become of that.
+        let _ = driver.contexts.remove(green.as_context);
+    }
+}
+
+fn green(handle: CUgreenCtx) -> Result<Arc<Green>, CUresult> {
+    let found = driver()?.greens.greens.get(handle.0);
+    found.map_err(|_| CUresult::INVALID_CONTEXT)
+}
+
+fn whole_device(driver: &Driver, device: usize) -> Resource {
+    Resource {
+        device,
+        multiprocessors: (0..driver.config.threads as u32).collect(),
+        split: 0,
+    }
+}
+
+/// A resource of this kind; there are no others than multiprocessors.
+fn told(
+    resource: impl FnOnce(&Driver) -> Result<Resource, CUresult>,
+    kind: CUdevResourceType,
+) -> Result<CUdevResource, CUresult> {
+    let driver = driver()?;
+    let resource = resource(driver)?;
+    match kind {
+        SM => Ok(driver.greens.tell(&resource)),
+        _ => Err(CUresult::INVALID_RESOURCE_TYPE),
+    }
+}
+
+pub(crate) unsafe fn cuDeviceGetDevResource(
+    dev: CUdevice,
+    result: *mut CUdevResource,
+    kind: CUdevResourceType,
+) -> CUresult {
+    let of_device = |driver: &Driver| Ok(whole_device(driver, driver.device(dev)?));
+    // SAFETY: the caller passes a place for a resource.
+    unsafe { answer(result, told(of_device, kind)) }
+}
+
+pub(crate) unsafe fn cuCtxGetDevResource(
+    ctx: CUcontext,
+    result: *mut CUdevResource,
+    kind: CUdevResourceType,
+) -> CUresult {
+    let of_context = |driver: &Driver| {
+        let found = driver.contexts.get(ctx.0);
+        let context = found.map_err(|_| CUresult::INVALID_CONTEXT)?;
+        let green = standing_for(ctx.0);
+        Ok(green.map_or_else(
+            || whole_device(driver, context.device),
+            |green| green.resource(),
+        ))
+    };
+    // SAFETY: the caller passes a place for a resource.
+    unsafe { answer(result, told(of_context, kind)) }
+}
+
+pub(crate) unsafe fn cuGreenCtxGetDevResource(
+    ctx: CUgreenCtx,
+    result: *mut CUdevResource,
+    kind: CUdevResourceType,
+) -> CUresult {
+    // SAFETY: the caller passes a place for a resource.
+    unsafe { answer(result, told(|_| Ok(green(ctx)?.resource()), kind)) }
+}
+
+pub(crate) unsafe fn cuStreamGetDevResource(
+    stream: CUstream,
+    result: *mut CUdevResource,
+    kind: CUdevResourceType,
+) -> CUresult {
+    let of_stream = |driver: &Driver| {
+        let (context, stream) = find(stream)?;
+        let mut resource = whole_device(driver, context.device);
+        if let Some(own) = stream.multiprocessors() {
+            resource.multiprocessors = own.to_vec();
+        }
+        Ok(resource)
+    };
+    // SAFETY: the caller passes a place for a resource.
+    unsafe { answer(result, told(of_stream, kind)) }
+}
+
+/// Cuts groups off a resource, in order.
+struct Cut {
+    rest: Resource,
+}
+
+impl Cut {
+    fn new(input: &Resource) -> Self {
+        let mut rest = input.clone();
+        rest.split = unique_id();
+        Self { rest }
+    }
+
+    fn left(&self) -> usize {
+        self.rest.multiprocessors.len()
+    }
+
+    fn take(&mut self, count: usize) -> Resource {
+        let count = count.min(self.left());
+        Resource {
+            device: self.rest.device,
+            multiprocessors: self.rest.multiprocessors.drain(..count).collect(),
+            split: self.rest.split,
+        }
+    }
+}
+
+/// How large the equal groups of a split are.
+fn equal_size(input: &Resource, flags: c_uint, least: c_uint) -> Result<usize, CUresult> {
+    /// `CU_DEV_SM_RESOURCE_SPLIT_IGNORE_SM_COSCHEDULING` and `…_MAX_POTENTIAL_CLUSTER_SIZE`, which is about clusters.
+    const APART: c_uint = 1;
+    const CLUSTERS: c_uint = 2;
+    let least = least as usize;
+    if flags & !(APART | CLUSTERS) != 0 || least > input.multiprocessors.len() {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let unit = match flags & APART {
+        0 => TOGETHER,
+        _ => 1,
+    };
+    Ok(least.max(1).next_multiple_of(unit))
+}
+
+/// # Safety
+/// `results` is null or has room for as many, `remainder` is null or can be written.
+unsafe fn give(
+    greens: &Greens,
+    results: *mut CUdevResource,
+    remainder: *mut CUdevResource,
+    groups: &[Resource],
+    rest: &Resource,
+) {
+    if !results.is_null() {
+        for (index, group) in groups.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { results.add(index).write(greens.tell(group)) };
+        }
+    }
+    if !remainder.is_null() {
+        // SAFETY: the caller's promise.
+        unsafe { remainder.write(greens.tell(rest)) };
+    }
+}
+
+pub(crate) unsafe fn cuDevSmResourceSplitByCount(
+    result: *mut CUdevResource,
+    nb_groups: *mut c_uint,
+    input: *const CUdevResource,
+    remaining: *mut CUdevResource,
+    use_flags: c_uint,
+    min_count: c_uint,
+) -> CUresult {
+    let split = || {
+        if nb_groups.is_null() || input.is_null() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let greens = &driver()?.greens;
+        // SAFETY: not null, and the caller passes a number and a resource.
+        let (wanted, input) = unsafe { (nb_groups.read() as usize, greens.find(&*input)?) };
+        let size = equal_size(&input, use_flags, min_count)?;
+        let possible = input.multiprocessors.len() / size;
+        if possible == 0 {
+            return Err(CUresult::INVALID_RESOURCE_CONFIGURATION);
+        }
+        let made = match result.is_null() {
+            true => possible,
+            false if wanted == 0 => return Err(CUresult::INVALID_VALUE),
+            false => possible.min(wanted),
+        };
+        let mut cut = Cut::new(&input);
+        let groups: Vec<Resource> = (0..made).map(|_| cut.take(size)).collect();
+        // SAFETY: the array has as many as the program says, and there are no more.
+        unsafe {
+            give(greens, result, remaining, &groups, &cut.rest);
+            nb_groups.write(made as c_uint);
+        }
+        Ok(())
+    };
+    done(split())
+}
+
+/// How many multiprocessors a group gets of what is left; 0 in what is wanted asks for all.
+fn size_of_group(
+    wanted: &CU_DEV_SM_RESOURCE_GROUP_PARAMS,
+    left: usize,
+    all: usize,
+) -> Result<usize, CUresult> {
+    const BACKFILL: c_uint = 1;
+    let (count, unit) = (
+        wanted.sm_count as usize,
+        wanted.coscheduled_sm_count as usize,
+    );
+    let fills = wanted.flags & BACKFILL != 0;
+    let is_unit = unit == 0 || unit == TOGETHER;
+    let is_count = count == 0 || (TOGETHER..=all).contains(&count);
+    if !is_unit || !is_count || wanted.flags & !BACKFILL != 0 || wanted.rest != [0; 12] {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    if !count.is_multiple_of(TOGETHER) && !fills {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    match count {
+        0 if fills => Ok(left),
+        0 => Ok(left / TOGETHER * TOGETHER),
+        count if count > left => Err(CUresult::INVALID_RESOURCE_CONFIGURATION),
+        count => Ok(count),
+    }
+}
+
+pub(crate) unsafe fn cuDevSmResourceSplit(
+    result: *mut CUdevResource,
+    nb_groups: c_uint,
+    input: *const CUdevResource,
+    remainder: *mut CUdevResource,
+    flags: c_uint,
+    group_params: *mut CU_DEV_SM_RESOURCE_GROUP_PARAMS,
+) -> CUresult {
+    let split = || {
+        let count = nb_groups as usize;
+        let is_wrong = input.is_null() || group_params.is_null() || flags != 0;
+        if is_wrong || count == 0 || count > MAX_RESOURCES {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let greens = &driver()?.greens;
+        // SAFETY: not null, and the caller passes a resource.
+        let input = greens.find(unsafe { &*input })?;
+        let all = input.multiprocessors.len();
+        let mut cut = Cut::new(&input);
+        let mut groups = Vec::with_capacity(count);
+        for index in 0..count {
+            // SAFETY: not null, and the caller passes `count` of them.
+            let params = unsafe { group_params.add(index) };
+            // SAFETY: as above.
+            let size = size_of_group(&unsafe { params.read() }, cut.left(), all)?;
+            if size < TOGETHER && !result.is_null() {
+                return Err(CUresult::INVALID_RESOURCE_CONFIGURATION);
+            }
+            groups.push(cut.take(size));
+        }
+        for (index, group) in groups.iter().enumerate() {
+            let size = group.multiprocessors.len() as c_uint;
+            // SAFETY: as above.
+            unsafe { (*group_params.add(index)).sm_count = size };
+        }
+        // SAFETY: the array has as many as the program says.
+        unsafe { give(greens, result, remainder, &groups, &cut.rest) };
+        Ok(())
+    };
+    done(split())
+}
+
+/// All multiprocessors of resources that can be together: of one device, and if there are several, of one split.
+fn joined(greens: &Greens, told: &[CUdevResource]) -> Result<Resource, CUresult> {
+    let mut parts = told.iter().map(|told| greens.find(told));
+    let mut all = parts.next().ok_or(CUresult::INVALID_VALUE)??;
+    for part in parts {
+        let part = part?;
+        let is_apart = |number: &u32| !all.multiprocessors.contains(number);
+        let fits = part.device == all.device
+            && part.split == all.split
+            && part.split != 0
+            && part.multiprocessors.iter().all(is_apart);
+        if !fits {
+            return Err(CUresult::INVALID_RESOURCE_CONFIGURATION);
+        }
+        all.multiprocessors.extend(part.multiprocessors);
+    }
+    Ok(all)
+}
+
+pub(crate) unsafe fn cuDevResourceGenerateDesc(
+    desc: *mut CUdevResourceDesc,
+    resources: *mut CUdevResource,
+    nb_resources: c_uint,
+) -> CUresult {
+    let describe = || {
+        let count = nb_resources as usize;
+        if resources.is_null() || count == 0 || count > MAX_RESOURCES {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        // SAFETY: not null, and the caller passes as many.
+        let told = unsafe { core::slice::from_raw_parts(resources, count) };
+        let greens = &driver()?.greens;
+        let all = joined(greens, told)?;
+        let handle = greens.descriptors.reserve();
+        let descriptor = Descriptor {
+            device: all.device,
+            multiprocessors: all.multiprocessors.leak(),
+        };
+        greens.descriptors.insert(handle, Arc::new(descriptor));
+        Ok(CUdevResourceDesc(handle))
+    };
+    if desc.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: the caller passes a place for a descriptor.
+    unsafe { answer(desc, describe()) }
+}
+
+fn create(desc: CUdevResourceDesc, dev: CUdevice, flags: c_uint) -> Result<CUgreenCtx, CUresult> {
+    /// `CU_GREEN_CTX_DEFAULT_STREAM`: there always is one.
+    const DEFAULT_STREAM: c_uint = 1;
+    let driver = driver()?;
+    let device = driver.device(dev)?;
+    let descriptor = driver.greens.descriptors.get(desc.0);
+    let descriptor = descriptor.map_err(|_| CUresult::INVALID_VALUE)?;
+    if flags & !DEFAULT_STREAM != 0 || descriptor.device != device {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let primary = context::retain(dev)?;
+    let primary = driver.contexts.get(primary.0)?;
+    let greens = &driver.greens;
+    let (handle, as_context) = (greens.greens.reserve(), greens.as_contexts.reserve());
+    let green = Arc::new(Green {
+        handle,
+        id: unique_id(),
+        multiprocessors: descriptor.multiprocessors,
+        primary: Arc::clone(&primary),
+        as_context,
+        default: OnceLock::new(),
+    });
+    greens.greens.insert(handle, Arc::clone(&green));
+    greens.as_contexts.insert(as_context, green);
+    driver.contexts.insert(as_context, primary);
+    Ok(CUgreenCtx(handle))
+}
+
+pub(crate) unsafe fn cuGreenCtxCreate(
+    ctx: *mut CUgreenCtx,
+    desc: CUdevResourceDesc,
+    dev: CUdevice,
+    flags: c_uint,
+) -> CUresult {
+    if ctx.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
     // SAFETY: the caller passes a place for a handle.
-    unsafe { answer(ctx, find(stream).map(|_| CUgreenCtx(0))) }
+    unsafe { answer(ctx, create(desc, dev, flags)) }
+}
+
+pub(crate) unsafe fn cuGreenCtxDestroy(ctx: CUgreenCtx) -> CUresult {
+    let destroy = || {
+        let driver = driver()?;
+        let removed = driver.greens.greens.remove(ctx.0);
+        let green = removed.map_err(|_| CUresult::INVALID_CONTEXT)?;
+        driver.greens.as_contexts.remove(green.as_context)?;
+        driver.contexts.remove(green.as_context)?;
+        driver_api::private_tables::context_destroyed(green.as_context);
+        green.primary.detach(green.handle);
+        context::release(green.primary.device as CUdevice)
+    };
+    done(destroy())
+}
+
+pub(crate) unsafe fn cuCtxFromGreenCtx(context: *mut CUcontext, ctx: CUgreenCtx) -> CUresult {
+    let found = green(ctx).map(|green| CUcontext(green.as_context));
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(context, found) }
+}
+
+pub(crate) unsafe fn cuGreenCtxGetId(green_ctx: CUgreenCtx, green_ctx_id: *mut u64) -> CUresult {
+    let found = match green_ctx.0 {
+        0 => current().ok_or(CUresult::INVALID_CONTEXT),
+        _ => green(green_ctx),
+    };
+    // SAFETY: the caller passes a place for a number.
+    unsafe { answer(green_ctx_id, found.map(|green| green.id)) }
+}
+
+pub(crate) unsafe fn cuGreenCtxStreamCreate(
+    stream: *mut CUstream,
+    green_ctx: CUgreenCtx,
+    flags: c_uint,
+    priority: c_int,
+) -> CUresult {
+    if stream.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    let made = green(green_ctx).and_then(|green| match flags {
+        NON_BLOCKING => green.make_stream(priority),
+        _ => Err(CUresult::INVALID_VALUE),
+    });
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(stream, made) }
+}
+
+pub(crate) unsafe fn cuGreenCtxRecordEvent(ctx: CUgreenCtx, event: CUevent) -> CUresult {
+    done(green(ctx).and_then(|green| record_context(&green.primary, green.handle, event)))
+}
+
+pub(crate) unsafe fn cuGreenCtxWaitEvent(ctx: CUgreenCtx, event: CUevent) -> CUresult {
+    done(green(ctx).and_then(|green| wait_context(&green.primary, green.handle, event)))
+}
+
+/// The null handle for a stream of none.
+pub(crate) unsafe fn cuStreamGetGreenCtx(stream: CUstream, ctx: *mut CUgreenCtx) -> CUresult {
+    let found = find(stream).map(|(_, stream)| CUgreenCtx(stream.green));
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(ctx, found) }
 }

@@ -30,6 +30,10 @@ pub(crate) enum Kind {
     UserObject,
     Array,
     MipmappedArray,
+    Green,
+    /// A context that is a green one.
+    GreenContext,
+    Descriptor,
 }
 
 /// All objects of one kind.
@@ -53,6 +57,11 @@ impl<T> Registry<T> {
     pub(crate) fn reserve(&self) -> usize {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         BASE + ((self.kind as usize) << KIND_SHIFT) + number * STEP
+    }
+
+    /// Whether a handle is one of these, there or gone.
+    pub(crate) fn owns(&self, handle: usize) -> bool {
+        handle >> KIND_SHIFT == (BASE >> KIND_SHIFT) + self.kind as usize
     }
 
     pub(crate) fn insert(&self, handle: usize, object: Arc<T>) {

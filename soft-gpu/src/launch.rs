@@ -11,6 +11,8 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
+mod replaced;
+
 use core::ffi::{c_uint, c_void};
 use std::sync::Arc;
 
@@ -27,7 +29,9 @@ use crate::module::{Function, find_function};
 use crate::occupancy;
 use crate::peer::Viewer;
 use crate::state::{Driver, driver};
-use crate::stream::{Operation, find};
+use crate::stream::{Operation, find, own_multiprocessors};
+
+pub(crate) use replaced::*;
 
 const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65535, 65535];
 const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];
@@ -92,9 +96,13 @@ impl Shape {
 
     /// How many such blocks the device holds at a time.
     fn resident(&self, driver: &Driver, limits: &Limits, program: &Program) -> u64 {
+        self.resident_each(limits, program) * driver.config.threads as u64
+    }
+
+    /// How many such blocks a multiprocessor holds at a time.
+    fn resident_each(&self, limits: &Limits, program: &Program) -> u64 {
         let (threads, shared) = (self.threads() as u32, self.shared as usize);
-        let each = occupancy::blocks(limits, &program.attributes(), threads, shared);
-        u64::from(each) * driver.config.threads as u64
+        occupancy::blocks(limits, &program.attributes(), threads, shared).into()
     }
 }
 
@@ -249,6 +257,16 @@ impl Kernel {
         self.places.as_ptr().cast_mut().cast()
     }
 
+    /// Whether all blocks of a cooperative launch are there at a time on so many multiprocessors.
+    fn check_resident(&self, multiprocessors: u64) -> Result<(), CUresult> {
+        let limits = Limits::of(driver()?.config.capability);
+        let each = self.shape.resident_each(&limits, &self.program);
+        match self.shape.cooperative && self.shape.blocks() > each * multiprocessors {
+            true => Err(CUresult::COOPERATIVE_LAUNCH_TOO_LARGE),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn perform(&self) -> Result<(), CUresult> {
         execute(driver()?, self)
     }
@@ -279,7 +297,8 @@ fn execute(driver: &Driver, kernel: &Kernel) -> Result<(), CUresult> {
         &Viewer::of(driver, kernel.function.module.context, kernel.device),
     );
     let turn = driver.segment.turn(kernel.device);
-    let result = exec::run(&driver.pool, &launch, &snapshot, &host);
+    let multiprocessors = own_multiprocessors();
+    let result = exec::run_on(&driver.pool, multiprocessors, &launch, &snapshot, &host);
     drop(turn);
     match result {
         Ok(statistics) => {
@@ -308,6 +327,9 @@ unsafe fn launch(
     let kernel = unsafe { Kernel::new(shape, function, kernel_params, extra)? };
     if kernel.function.module.context != context.handle {
         return Err(CUresult::INVALID_HANDLE);
+    }
+    if let Some(multiprocessors) = stream.multiprocessors() {
+        kernel.check_resident(multiprocessors.len() as u64)?;
     }
     if driver()?.config.hostile.fails_launch() {
         return Err(CUresult::LAUNCH_OUT_OF_RESOURCES);

@@ -3,11 +3,18 @@
 //! `GPURUN_LOG` is `off`, `error`, `warn` (the default), `info`, `debug` or `trace`. A library inside other
 //! people's programs says nothing else on its own behalf.
 
-use crate::threads::lock;
-use std::collections::VecDeque;
+use std::fmt::Arguments;
 use std::fs::File;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
+
+use driver_api::abi::CUresult;
+use driver_api::error_log::{self, ErrorLog, RETURNING};
+use driver_api::log_callbacks::LogCallbacks;
+
+use crate::entry::in_host_function;
+use crate::threads::lock;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Level {
@@ -57,39 +64,56 @@ fn write(level: Level, line: &str) {
     };
 }
 
-/// Something the user should know: a call will fail, or a setting is not taken. The program can read it too ([`kept`]).
+/// Something the user should know: a call will fail, or a setting is not taken. The program can read it too ([`crate::debug`]).
 pub(crate) fn warn(line: &str) {
-    keep(line);
+    keep(error_log::WARNING, format_args!("{line}"));
     write(Level::Warn, line);
 }
 
-/// The lines that a program can still read, and how many there ever were.
-static KEPT: Mutex<(VecDeque<String>, u32)> = Mutex::new((VecDeque::new(), 0));
-/// The most lines that are kept.
-const MAX_KEPT: usize = 100;
+/// What the program can read.
+pub(crate) static KEPT: Mutex<ErrorLog> = Mutex::new(ErrorLog::new());
+/// The program's functions that are told each line.
+pub(crate) static CALLBACKS: LogCallbacks = LogCallbacks::new();
+/// What they have not been told yet.
+static UNTOLD: Mutex<Vec<(u32, String)>> = Mutex::new(Vec::new());
+/// The most lines that wait for a call of the program's to end.
+const MAX_UNTOLD: usize = 256;
+static HAS_UNTOLD: AtomicBool = AtomicBool::new(false);
 
-fn keep(line: &str) {
-    let mut kept = lock(&KEPT);
-    let (lines, ever) = &mut *kept;
-    lines.truncate(MAX_KEPT - 1);
-    lines.push_front(line.to_owned());
-    *ever = ever.wrapping_add(1);
+/// A call of the program's has come to an error.
+pub(crate) fn failed(name: &str, result: CUresult) {
+    if !error_log::is_told(name) {
+        return;
+    }
+    let code = result.0;
+    keep(
+        error_log::ERROR,
+        format_args!("{RETURNING}{code} ({result}) from {name}"),
+    );
 }
 
-/// How many lines there ever were: the place of the next one.
-pub(crate) fn next_place() -> u32 {
-    lock(&KEPT).1
+fn keep(level: u32, text: Arguments<'_>) {
+    let thread = rustix::thread::gettid().as_raw_nonzero().get();
+    let line = error_log::line(level, thread, text);
+    lock(&KEPT).keep(&line);
+    if !CALLBACKS.is_empty() {
+        let mut untold = lock(&UNTOLD);
+        if untold.len() < MAX_UNTOLD {
+            untold.push((level, line));
+            HAS_UNTOLD.store(true, Ordering::SeqCst);
+        }
+    }
 }
 
-/// The lines since a place, oldest first, as far as they are kept; and the place of the next one.
-pub(crate) fn kept(since: u32) -> (Vec<String>, u32) {
-    let kept = lock(&KEPT);
-    let (lines, ever) = &*kept;
-    let wanted = ever.wrapping_sub(since) as usize;
-    let newest = lines.iter().take(wanted).cloned();
-    let mut lines: Vec<String> = newest.collect();
-    lines.reverse();
-    (lines, *ever)
+/// Tells the program's functions what is new. Only where a call of the program's ends: no lock is held.
+pub(crate) fn tell() {
+    if !HAS_UNTOLD.load(Ordering::Relaxed) || !HAS_UNTOLD.swap(false, Ordering::SeqCst) {
+        return;
+    }
+    let untold = std::mem::take(&mut *lock(&UNTOLD));
+    for (level, line) in untold {
+        in_host_function(|| CALLBACKS.tell(level, &line));
+    }
 }
 
 /// Something for who wants to follow what happens.

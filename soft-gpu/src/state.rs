@@ -21,6 +21,7 @@ use crate::context::{Context, Primary};
 use crate::event::Event;
 use crate::exec::Pool;
 use crate::graph::{Exec, Graph, GraphMemory, NodeEntry, UserObject};
+use crate::green::Greens;
 use crate::handles::{Kind, Registry};
 use crate::ipc::Ipc;
 use crate::linker::Link;
@@ -46,6 +47,7 @@ pub(crate) struct Driver {
     pub(crate) memory: Memory,
     pub(crate) primaries: Vec<Mutex<Primary>>,
     pub(crate) contexts: Registry<Context>,
+    pub(crate) greens: Greens,
     pub(crate) streams: Registry<Stream>,
     pub(crate) events: Registry<Event>,
     pub(crate) modules: Registry<Module>,
@@ -122,6 +124,7 @@ impl Driver {
             memory: Memory::new(config.devices())?,
             primaries,
             contexts,
+            greens: Greens::new(),
             streams: Registry::new(Kind::Stream),
             events: Registry::new(Kind::Event),
             modules: Registry::new(Kind::Module),

@@ -8,6 +8,7 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
+mod attributes;
 mod operation;
 mod queue;
 mod values;
@@ -19,13 +20,16 @@ use driver_api::abi::{
     CUcontext, CUdevice, CUdeviceptr, CUevent, CUgreenCtx, CUresult, CUstream, CUstreamCallback,
 };
 
+pub(crate) use attributes::*;
 pub(crate) use operation::Operation;
-pub(crate) use queue::{Point, Role, Stream, Work};
+pub(crate) use queue::{Point, Role, Stream, Work, own_multiprocessors};
 pub(crate) use values::*;
 
 use crate::capture;
 use crate::context::{Context, GREATEST_PRIORITY, current, current_in_any_state, unique_id};
-use crate::entry::{answer, done, in_host_function};
+use crate::entry::{answer, answer_if_asked, done, in_host_function};
+use crate::green;
+use crate::log::warn_once;
 use crate::state::driver;
 
 /// A pointer of the program's that an operation carries to the thread that runs it.
@@ -33,6 +37,9 @@ pub(crate) struct UserPointer(pub(crate) *mut c_void);
 
 // SAFETY: the driver only hands it back to the program, which gave it for that purpose.
 unsafe impl Send for UserPointer {}
+
+/// `CU_STREAM_NON_BLOCKING`.
+pub(crate) const NON_BLOCKING: c_uint = 1;
 
 /// The current context and the stream that a handle means in it.
 pub(crate) fn find(stream: CUstream) -> Result<(Arc<Context>, Arc<Stream>), CUresult> {
@@ -58,18 +65,40 @@ fn create(flags: c_uint, priority: c_int) -> Result<CUstream, CUresult> {
     if flags > 1 {
         return Err(CUresult::INVALID_VALUE);
     }
-    let (driver, context) = (driver()?, current()?);
+    let context = current()?;
+    match green::current() {
+        None => Ok(CUstream(make(&context, None, flags, priority)?.handle)),
+        Some(green) if flags == NON_BLOCKING => green.make_stream(priority),
+        Some(_) => {
+            warn_once("streams of a green context must be non-blocking");
+            Err(CUresult::NOT_SUPPORTED)
+        }
+    }
+}
+
+/// A stream of a context, or of a green one: its handle and its multiprocessors.
+pub(crate) fn make(
+    context: &Context,
+    green: Option<(usize, &'static [u32])>,
+    flags: c_uint,
+    priority: c_int,
+) -> Result<Arc<Stream>, CUresult> {
+    let driver = driver()?;
     let handle = driver.streams.reserve();
-    let stream = Arc::new(Stream::new(
+    let stream = Stream::new(
         (handle, unique_id()),
         Role::Created,
         (flags, priority.clamp(GREATEST_PRIORITY, 0)),
         Arc::clone(&context.fate),
         &driver.config.hostile,
-    ));
+    );
+    let stream = Arc::new(match green {
+        Some((green, multiprocessors)) => stream.in_green(green, multiprocessors),
+        None => stream,
+    });
     driver.streams.insert(handle, Arc::clone(&stream));
-    context.adopt(stream);
-    Ok(CUstream(handle))
+    context.admit(Arc::clone(&stream));
+    Ok(stream)
 }
 
 pub(crate) unsafe fn cuStreamCreate(stream: *mut CUstream, flags: c_uint) -> CUresult {
@@ -180,7 +209,12 @@ pub(crate) unsafe fn cuStreamGetFlags(stream: CUstream, flags: *mut c_uint) -> C
 
 pub(crate) unsafe fn cuStreamGetPriority(stream: CUstream, priority: *mut c_int) -> CUresult {
     // SAFETY: the caller passes a place for a number.
-    unsafe { answer(priority, find(stream).map(|(_, stream)| stream.priority)) }
+    unsafe {
+        answer(
+            priority,
+            find(stream).map(|(_, stream)| stream.attributes.priority()),
+        )
+    }
 }
 
 pub(crate) unsafe fn cuStreamGetId(stream: CUstream, stream_id: *mut c_ulonglong) -> CUresult {
@@ -199,9 +233,10 @@ pub(crate) unsafe fn cuStreamGetCtx_v2(
     pctx: *mut CUcontext,
     green_ctx: *mut CUgreenCtx,
 ) -> CUresult {
+    let green = find(stream).map_or(0, |(_, stream)| stream.green);
     // SAFETY: the caller passes places for two handles, or null.
     unsafe {
-        crate::entry::answer_if_asked(green_ctx, CUgreenCtx(0));
+        answer_if_asked(green_ctx, CUgreenCtx(green));
         cuStreamGetCtx(stream, pctx)
     }
 }
@@ -246,14 +281,6 @@ pub(crate) unsafe fn cuStreamAttachMemAsync(
     flags: c_uint,
 ) -> CUresult {
     done(crate::managed::attach(stream, dptr, length, flags))
-}
-
-pub(crate) unsafe fn cuStreamCopyAttributes(
-    dst_stream: CUstream,
-    src_stream: CUstream,
-) -> CUresult {
-    // No attribute changes anything here.
-    done(find(dst_stream).and_then(|_| find(src_stream)).map(drop))
 }
 
 /// For the private tables: a stream's id in any state of its context.

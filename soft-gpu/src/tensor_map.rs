@@ -16,8 +16,8 @@
 use core::ffi::{c_int, c_void};
 
 use driver_api::abi::{
-    CUresult, CUtensorMap, CUtensorMapDataType, CUtensorMapFloatOOBfill, CUtensorMapIm2ColWideMode,
-    CUtensorMapInterleave, CUtensorMapL2promotion, CUtensorMapSwizzle,
+    CUresult, CUtensorMap, CUtensorMapAllocClass, CUtensorMapDataType, CUtensorMapFloatOOBfill,
+    CUtensorMapIm2ColWideMode, CUtensorMapInterleave, CUtensorMapL2promotion, CUtensorMapSwizzle,
 };
 use driver_api::tensor_map::{Encoding, Lists, MAX_RANK, Map, kind};
 
@@ -277,5 +277,30 @@ pub(crate) unsafe fn cuTensorMapReplaceAddress(
         }
         map[ADDRESS].copy_from_slice(&address.to_le_bytes());
         Ok(())
+    })())
+}
+
+/// Of compute capability 8.0 there is one class, whatever is asked for.
+pub(crate) unsafe fn cuTensorMapSetAllocationClass(
+    tensor_map: *mut CUtensorMap,
+    alloc_class: CUtensorMapAllocClass,
+    out_alloc_class: *mut CUtensorMapAllocClass,
+) -> CUresult {
+    const SMALL: CUtensorMapAllocClass = 1;
+    const LARGE: CUtensorMapAllocClass = 2;
+    // SAFETY: the caller passes a place for a class, or null.
+    unsafe { crate::entry::answer_if_asked(out_alloc_class, SMALL) };
+    code((|| {
+        driver()?;
+        let place = tensor_map.cast::<Map>();
+        if place.is_null() || alloc_class > LARGE {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        // SAFETY: not null; the caller passes a map.
+        let [mark, ..] = unsafe { place.read() };
+        match mark == MARK {
+            true => Ok(()),
+            false => Err(CUresult::INVALID_VALUE),
+        }
     })())
 }

@@ -77,6 +77,12 @@ static void devices() {
     OK("cuDeviceCanAccessPeer", &value, device, device);
     REQUIRE(value == 0);
     FAILS("cuDeviceGetP2PAttribute", &value, CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED, device, device);
+    // Nothing is atomic on a link that does not say so.
+    const unsigned operations[] = {0, 9, 12};
+    unsigned capabilities[] = {77u << 8, 77u << 8, 77u << 8};
+    OK("cuDeviceGetHostAtomicCapabilities", capabilities, operations, 3u, device);
+    bool is_native = attribute(device, CU_DEVICE_ATTRIBUTE_HOST_NATIVE_ATOMIC_SUPPORTED) != 0;
+    for (unsigned capability : capabilities) REQUIRE(capability < 1u << 7 && (is_native || capability == 0));
     value = -77;
     OK("cuDeviceGetExecAffinitySupport", &value, CU_EXEC_AFFINITY_TYPE_SM_COUNT, device);
     REQUIRE(value == 0 || value == 1);
@@ -144,6 +150,15 @@ static void settings(CUcontext context, CUdevice device) {
     REQUIRE(limit >= (size_t)16 << 20);
 }
 
+// A context that was made without a limit has the whole device, or the device knows no limits.
+static void affinity(CUdevice device) {
+    CUexecAffinityParam limit{};
+    CUresult told = call("cuCtxGetExecAffinity", &limit, CU_EXEC_AFFINITY_TYPE_SM_COUNT);
+    unsigned most = (unsigned)attribute(device, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+    unsigned count = limit.param.smCount.val;
+    REQUIRE(told == CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY || (told == CUDA_SUCCESS && count > 0 && count <= most));
+}
+
 static void created_contexts(CUdevice device) {
     CUcontext second = nullptr, third = nullptr, fourth = nullptr, popped = nullptr;
     unsigned long long id_third = 0, id_fourth = 0;
@@ -151,6 +166,7 @@ static void created_contexts(CUdevice device) {
     OK("cuCtxCreate_v2", &second, (unsigned)CU_CTX_SCHED_BLOCKING_SYNC, device);
     REQUIRE(second && current() == second);
     settings(second, device);
+    affinity(device);
     OK("cuCtxCreate_v3", &third, (CUexecAffinityParam *)nullptr, 0, 0u, device);
     REQUIRE(third && current() == third);
     OK("cuCtxCreate_v4", &fourth, (void *)nullptr, 0u, device);
@@ -169,6 +185,16 @@ static void created_contexts(CUdevice device) {
     OK("cuCtxSetCurrent", second);
     REQUIRE(current() == second);
     OK("cuCtxSetCurrent", fourth);
+    // What is attached to lives until it has been detached from as often, and once more.
+    CUcontext attached = nullptr, fifth = nullptr;
+    OK("cuCtxCreate_v2", &fifth, 0u, device);
+    OK("cuCtxAttach", &attached, 0u);
+    REQUIRE(attached == fifth);
+    OK("cuCtxDetach", fifth);
+    REQUIRE(current() == fifth);
+    GIVES(CUDA_ERROR_INVALID_CONTEXT, "cuCtxDetach", second);
+    OK("cuCtxDetach", fifth);
+    REQUIRE(current() == fourth);
     // A context that ends is current no more: the one below it is.
     OK(has("cuCtxDestroy") ? "cuCtxDestroy" : "cuCtxDestroy_v2", fourth);
     REQUIRE(current() == third);
@@ -192,6 +218,60 @@ static void waits(const char *name, CUfunction slow, CUdeviceptr word) {
     OK("cuEventDestroy_v2", done);
 }
 
+static unsigned read(CUdeviceptr place) {
+    unsigned value = 0;
+    OK("cuMemcpyDtoH_v2", (void *)&value, place, (size_t)4);
+    return value;
+}
+
+static void start(CUfunction slow, CUdeviceptr word, unsigned value, CUstream stream) {
+    unsigned rounds = SLOW;
+    void *parameters[] = {&word, &rounds, &value};
+    OK("cuLaunchKernel", slow, 1u, 1u, 1u, 1u, 1u, 1u, 0u, stream, parameters, (void **)0);
+}
+
+// An event of a whole context is behind all its streams, and what such a wait holds back are all of them, also those that are made later.
+static void whole_context(CUfunction slow, CUdeviceptr word) {
+    CUcontext context = current(), other = nullptr;
+    CUstream streams[3];
+    CUevent all, gate;
+    CUdeviceptr copies;
+    OK("cuMemAlloc_v2", &copies, (size_t)16);
+    OK("cuMemsetD32_v2", word, 0u, (size_t)1);
+    OK("cuStreamCreate", &streams[0], 1u);
+    OK("cuStreamCreate", &streams[1], 1u);
+    OK("cuEventCreate", &all, 2u);
+    OK("cuEventCreate", &gate, 2u);
+    OK("cuCtxSynchronize");
+    start(slow, word, 5, streams[0]);
+    OK("cuCtxRecordEvent", context, all);
+    OK("cuStreamWaitEvent", streams[1], all, 0u);
+    OK("cuMemcpyDtoDAsync_v2", copies, word, (size_t)4, streams[1]);
+    OK("cuEventSynchronize", all);
+    REQUIRE(read(word) == 5);
+    OK("cuStreamSynchronize", streams[1]);
+    REQUIRE(read(copies) == 5);
+    start(slow, word, 6, streams[0]);
+    OK("cuEventRecord", gate, streams[0]);
+    OK("cuCtxWaitEvent", context, gate);
+    OK("cuStreamCreate", &streams[2], 1u);
+    for (int i = 0; i < 3; i++) OK("cuMemcpyDtoDAsync_v2", copies + 4 * (unsigned)i, word, (size_t)4, streams[i]);
+    for (CUstream stream : streams) OK("cuStreamSynchronize", stream);
+    for (unsigned i = 0; i < 3; i++) REQUIRE(read(copies + 4 * i) == 6);
+    // Captures of the context are spoilt, since their streams cannot take part.
+    CUgraph graph = nullptr;
+    for (const char *spoils : {"cuCtxRecordEvent", "cuCtxWaitEvent"}) {
+        OK("cuStreamBeginCapture_v2", streams[1], (int)CU_STREAM_CAPTURE_MODE_RELAXED);
+        GIVES(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, spoils, context, gate);
+        GIVES(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "cuStreamEndCapture", streams[1], &graph);
+    }
+    OK("cuCtxCreate_v2", &other, 0u, (CUdevice)0);
+    GIVES(CUDA_ERROR_INVALID_HANDLE, "cuCtxRecordEvent", other, all);
+    OK("cuCtxWaitEvent", other, gate);
+    OK("cuCtxDestroy_v2", other);
+    for (CUstream stream : streams) OK("cuStreamDestroy_v2", stream);
+}
+
 static void synchronisation() {
     CUmodule module;
     CUfunction slow;
@@ -201,6 +281,7 @@ static void synchronisation() {
     OK("cuMemAlloc_v2", &word, (size_t)4);
     waits("cuCtxSynchronize", slow, word);
     if (has("cuCtxSynchronize_v2")) waits("cuCtxSynchronize_v2", slow, word);
+    whole_context(slow, word);
 }
 
 static void capture() {

@@ -401,6 +401,30 @@ static void other_ways_to_add() {
     OK("cuGraphAddNode_v2", &second, graph, (const CUgraphNode *)&first, (const CUgraphEdgeData *)&plain, (size_t)1, &any);
     REQUIRE(first && second && does(graph) == 12);
 
+    // The newest forms: a node is made, told, and made another.
+    CUgraph newest = empty_graph();
+    CUgraphNode made = nullptr;
+    CUcontext other = nullptr, current = nullptr;
+    CUgraphNodeParams told;
+    kernel = one.node();
+    std::memcpy(&any.kernel, &kernel, sizeof kernel);
+    OK("cuGraphAddNode_v3", &made, newest, NONE, (const CUgraphEdgeData *)nullptr, (size_t)0, &any);
+    REQUIRE(made && does(newest) == 1);
+    std::memset(&told, 0x77, sizeof told);
+    OK("cuGraphNodeGetParams", made, &told);
+    REQUIRE(told.type == CU_GRAPH_NODE_TYPE_KERNEL && told.kernel.func == kernel.func && told.kernel.gridDimX == kernel.gridDimX);
+    kernel = two.node();
+    std::memcpy(&any.kernel, &kernel, sizeof kernel);
+    OK("cuGraphNodeSetParams_v2", made, &any);
+    REQUIRE(does(newest) == 2);
+    OK("cuCtxCreate_v2", &other, 0u, (CUdevice)0);
+    OK("cuCtxPopCurrent_v2", &current);
+    any.kernel.ctx = other;
+    GIVES(CUDA_ERROR_INVALID_CONTEXT, "cuGraphAddNode_v3", &made, newest, NONE, (const CUgraphEdgeData *)nullptr, (size_t)0, &any);
+    any.kernel.ctx = nullptr;
+    OK("cuCtxDestroy_v2", other);
+    OK("cuGraphDestroy", newest);
+
     CUgraphExec exec = nullptr;
     CUgraphNode wrong = (CUgraphNode)(uintptr_t)0x77;
     char log[16] = "?";

@@ -39,6 +39,41 @@ static void launches(CUfunction axpy) {
     if (cooperative) computed(6);
 }
 
+// The interface that cuLaunchKernel replaced: shape and parameters are set one by one.
+static void replaced_launches(CUfunction axpy) {
+    unsigned factor = 7;
+    float as_float;
+    std::memcpy(&as_float, &factor, sizeof as_float);
+    CUstream stream;
+    OK("cuStreamCreate", &stream, 0u);
+    OK("cuFuncSetBlockShape", axpy, 128, 1, 1);
+    OK("cuParamSetSize", axpy, 24u);
+    OK("cuParamSetv", axpy, 0, (void *)&out, 8u);
+    OK("cuParamSetv", axpy, 8, (void *)&in, 8u);
+    OK("cuParamSeti", axpy, 16, COUNT);
+    OK("cuParamSetf", axpy, 20, as_float);
+    OK("cuLaunchGrid", axpy, 4, 2);
+    std::vector<unsigned> got(COUNT);
+    OK("cuMemcpyDtoH_v2", (void *)got.data(), out, COUNT * sizeof(unsigned));
+    for (unsigned i = 0; i < COUNT; i++) REQUIRE(got[i] == (i < 512 ? i * 7 + 5 : 0xDEAD));
+    OK("cuLaunchGridAsync", axpy, 8, 1, stream);
+    OK("cuStreamSynchronize", stream);
+    computed(7);
+    OK("cuLaunch", axpy);
+    OK("cuMemcpyDtoH_v2", (void *)got.data(), out, COUNT * sizeof(unsigned));
+    for (unsigned i = 0; i < COUNT; i++) REQUIRE(got[i] == (i < 128 ? i * 7 + 5 : 0xDEAD));
+    // More shared memory than a block can have.
+    OK("cuFuncSetSharedSize", axpy, 200u << 20);
+    FAILS("cuLaunchGrid", axpy, 8, 1);
+    OK("cuFuncSetSharedSize", axpy, 16u);
+    OK("cuLaunchGrid", axpy, 8, 1);
+    computed(7);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuFuncSetBlockShape", axpy, 0, 1, 1);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuLaunchGrid", axpy, 0, 1);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuParamSeti", axpy, -4, 1u);
+    OK("cuStreamDestroy_v2", stream);
+}
+
 // What a file of the program's own machine holds.
 static std::string file_with(const char *text) {
     char path[] = "/tmp/surface_module_XXXXXX";
@@ -122,6 +157,7 @@ static void functions() {
     FAILS("cuFuncSetCacheConfig", (CUfunction)0, (int)CU_FUNC_CACHE_PREFER_L1);
     FAILS("cuFuncSetSharedMemConfig", (CUfunction)0, 0);
     launches(axpy);
+    replaced_launches(axpy);
 }
 
 // Two texts, one of which calls a function of the other.
@@ -270,6 +306,8 @@ static void libraries() {
     REQUIRE(variable && bytes == 4);
     OK("cuLibraryGetModule", &module, loaded);
     plain_launch(function_of(module), 11);
+    void *unified = nullptr;
+    GIVES(CUDA_ERROR_NOT_FOUND, "cuLibraryGetUnifiedFunction", &unified, loaded, "axpy");
     unsigned count = 77;
     CUkernel all[2] = {};
     OK("cuLibraryGetKernelCount", &count, loaded);

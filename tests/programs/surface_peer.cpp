@@ -60,6 +60,14 @@ static void devices() {
     REQUIRE(value == 1);
     GIVES(CUDA_ERROR_INVALID_DEVICE, "cuDeviceGetP2PAttribute", &value, CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED, (CUdevice)1,
           (CUdevice)1);
+    // What the link does of atomic operations by itself: nothing, where it does none.
+    OK("cuDeviceGetP2PAttribute", &value, CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED, (CUdevice)0, (CUdevice)1);
+    const unsigned operations[] = {CU_ATOMIC_OPERATION_INTEGER_ADD, CU_ATOMIC_OPERATION_CAS}, unknown = 999;
+    unsigned capabilities[] = {77u << 8, 77u << 8};
+    OK("cuDeviceGetP2PAtomicCapabilities", capabilities, operations, 2u, (CUdevice)0, (CUdevice)1);
+    for (unsigned capability : capabilities)
+        REQUIRE(capability < 1u << 7 && ((capability & CU_ATOMIC_CAPABILITY_SCALAR_32) != 0) == (value == 1));
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuDeviceGetP2PAtomicCapabilities", capabilities, &unknown, 1u, (CUdevice)0, (CUdevice)1);
     for (int device = 0; device < 2; device++) {
         OK("cuCtxCreate_v2", &contexts[device], 0u, (CUdevice)device);
         OK("cuMemAlloc_v2", &memory[device], BYTES);

@@ -238,6 +238,39 @@ static void functions(CUstream stream, CUstream other) {
     FAILS("cuStreamAddCallback", stream, (CUstreamCallback)callback, (void *)0, 1u);
 }
 
+static CUlaunchAttributeValue attribute_of(CUstream stream, int which) {
+    CUlaunchAttributeValue value;
+    std::memset(&value, 0x77, sizeof value);
+    OK("cuStreamGetAttribute", stream, which, &value);
+    return value;
+}
+
+// What a stream is told of its work stays, and can be given to another stream.
+static void attributes(CUstream stream, CUstream other) {
+    const int policy = CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY, priority = CU_LAUNCH_ATTRIBUTE_PRIORITY;
+    CUlaunchAttributeValue value{};
+    value.syncPolicy = CU_SYNC_POLICY_YIELD;
+    OK("cuStreamSetAttribute", stream, policy, (const CUlaunchAttributeValue *)&value);
+    REQUIRE(attribute_of(stream, policy).syncPolicy == CU_SYNC_POLICY_YIELD);
+    REQUIRE(attribute_of(other, policy).syncPolicy == CU_SYNC_POLICY_AUTO);
+    OK("cuStreamCopyAttributes", other, stream);
+    REQUIRE(attribute_of(other, policy).syncPolicy == CU_SYNC_POLICY_YIELD);
+    int least = 0, greatest = 0, told = 77;
+    OK("cuCtxGetStreamPriorityRange", &least, &greatest);
+    REQUIRE(attribute_of(stream, priority).priority == least);
+    std::memset(&value, 0, sizeof value);
+    value.priority = greatest;
+    OK("cuStreamSetAttribute", stream, priority, (const CUlaunchAttributeValue *)&value);
+    REQUIRE(attribute_of(stream, priority).priority == greatest);
+    OK("cuStreamGetPriority", stream, &told);
+    REQUIRE(told == greatest);
+    // A window of nothing takes back what was said of a window.
+    std::memset(&value, 0, sizeof value);
+    OK("cuStreamSetAttribute", stream, (int)CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW, (const CUlaunchAttributeValue *)&value);
+    REQUIRE(attribute_of(stream, CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW).accessPolicyWindow.num_bytes == 0);
+    FAILS("cuStreamSetAttribute", stream, (int)CU_LAUNCH_ATTRIBUTE_COOPERATIVE, (const CUlaunchAttributeValue *)&value);
+}
+
 // Streams share the queues of the device, so where there are many each takes little; a copy that is more than that still goes, also behind
 // work that is known to be done.
 static void crowd() {
@@ -276,6 +309,7 @@ int main(int count, char **arguments) {
     time_between(stream);
     words(stream, other);
     functions(stream, other);
+    attributes(stream, other);
     crowd();
     return pass("streams and events: order, waiting, what they tell");
 }

@@ -69,6 +69,14 @@ static void maps(Tensor tensor, CUresult (Tensor::*encode)(Map *)) {
     REQUIRE(replaced == moved);
     GIVES(CUDA_ERROR_INVALID_VALUE, "cuTensorMapReplaceAddress", (CUtensorMap *)&replaced, (void *)(other.address + 8));
 
+    // The class that it has at the end is told, and asking for the small one changes nothing in a map that has it.
+    unsigned effective = 77;
+    replaced = plain;
+    OK("cuTensorMapSetAllocationClass", (CUtensorMap *)&replaced, 1u, &effective);
+    REQUIRE(effective == 1);
+    OK("cuTensorMapSetAllocationClass", (CUtensorMap *)&replaced, 0u, (unsigned *)nullptr);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuTensorMapSetAllocationClass", (CUtensorMap *)&replaced, 77u, &effective);
+
     Map map, before;
     REQUIRE((tensor.*encode)(nullptr) == CUDA_ERROR_INVALID_VALUE);
     for (int wrong = 0; wrong < 5; wrong++) {

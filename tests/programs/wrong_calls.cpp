@@ -572,6 +572,9 @@ static void modules() {
 
 // Reference: execution control and occupancy.
 static void functions(CUfunction axpy) {
+    WRONG("no-threads", INVALID, "cuFuncSetBlockShape", axpy, 0, 1, 1);
+    WRONG("before-all", INVALID, "cuParamSeti", axpy, -4, 1u);
+    WRONG("no-blocks", INVALID, "cuLaunchGrid", axpy, 0, 1);
     const CUresult handle = CUDA_ERROR_INVALID_HANDLE;
     const CUfunction none = nullptr;
     WRONG("null", handle, "cuFuncGetAttribute", &number, (int)CU_FUNC_ATTRIBUTE_NUM_REGS, none);
@@ -774,6 +777,64 @@ static void shared_memory(CUdeviceptr words) {
     WRONG("not-open", INVALID, "cuIpcCloseMemHandle", words);
 }
 
+// Reference: attributes of streams, links between devices and the host, events of contexts, the log.
+static void newer() {
+    CUlaunchAttributeValue value{};
+    unsigned operation = 0, capability = 0, place = 0;
+    char told[64];
+    size_t room = sizeof told;
+    OK("cuStreamCreate", &stream, (unsigned)CU_STREAM_NON_BLOCKING);
+    const int policy = CU_LAUNCH_ATTRIBUTE_SYNCHRONIZATION_POLICY, cooperative = CU_LAUNCH_ATTRIBUTE_COOPERATIVE;
+    WRONG("null", INVALID, "cuStreamGetAttribute", stream, policy, null<CUlaunchAttributeValue>());
+    WRONG("unknown", INVALID, "cuStreamGetAttribute", stream, 999, &value);
+    WRONG("null", INVALID, "cuStreamSetAttribute", stream, policy, null<CUlaunchAttributeValue>());
+    WRONG("not-of-streams", INVALID, "cuStreamSetAttribute", stream, cooperative, &value);
+    WRONG("null", INVALID, "cuCtxGetExecAffinity", null<CUexecAffinityParam>(), CU_EXEC_AFFINITY_TYPE_SM_COUNT);
+    WRONG("null", INVALID, "cuDeviceGetHostAtomicCapabilities", null<unsigned>(), &operation, 1u, (CUdevice)0);
+    WRONG("none", INVALID, "cuDeviceGetHostAtomicCapabilities", &capability, &operation, 0u, (CUdevice)0);
+    WRONG("unknown", INVALID, "cuDeviceGetHostAtomicCapabilities", &capability, &(operation = 999), 1u, (CUdevice)0);
+    WRONG("no-device", CUDA_ERROR_INVALID_DEVICE, "cuDeviceGetHostAtomicCapabilities", &capability, &(operation = 0), 1u, NO_DEVICE);
+    WRONG("same", CUDA_ERROR_INVALID_DEVICE, "cuDeviceGetP2PAtomicCapabilities", &capability, &operation, 1u, (CUdevice)0, (CUdevice)0);
+    WRONG("null-event", CUDA_ERROR_INVALID_HANDLE, "cuCtxRecordEvent", context, (CUevent)0);
+    WRONG("null-event", CUDA_ERROR_INVALID_HANDLE, "cuCtxWaitEvent", context, (CUevent)0);
+    WRONG("null", INVALID, "cuLogsCurrent", null<unsigned>(), 0u);
+    WRONG("flags", INVALID, "cuLogsCurrent", &place, 1u);
+    WRONG("null", INVALID, "cuLogsDumpToMemory", null<unsigned>(), null<char>(), &room, 0u);
+    WRONG("null-size", INVALID, "cuLogsDumpToMemory", null<unsigned>(), told, null<size_t>(), 0u);
+    WRONG("null", INVALID, "cuLogsDumpToFile", null<unsigned>(), null<char>(), 0u);
+    WRONG("null", INVALID, "cuLogsRegisterCallback", null<void>(), null<void>(), &pointer);
+    WRONG("null", INVALID, "cuLogsUnregisterCallback", null<void>());
+    WRONG("flags", INVALID, "cuCtxAttach", &context, 1u);
+    WRONG("null", INVALID, "cuCtxAttach", null<CUcontext>(), 0u);
+    WRONG("null", CUDA_ERROR_INVALID_CONTEXT, "cuCtxDetach", (CUcontext)0);
+    OK("cuStreamDestroy_v2", stream);
+}
+
+// Reference: green contexts.
+static void green() {
+    CUdevResource whole{}, part{};
+    CUdevResourceDesc desc = nullptr;
+    CUgreenCtx none = nullptr;
+    unsigned long long id = 0;
+    const int multiprocessors = CU_DEV_RESOURCE_TYPE_SM;
+    WRONG("no-device", CUDA_ERROR_INVALID_DEVICE, "cuDeviceGetDevResource", NO_DEVICE, &whole, multiprocessors);
+    WRONG("null", INVALID, "cuDeviceGetDevResource", (CUdevice)0, null<CUdevResource>(), multiprocessors);
+    WRONG("unknown", CUDA_ERROR_INVALID_RESOURCE_TYPE, "cuDeviceGetDevResource", (CUdevice)0, &whole, 77);
+    OK("cuDeviceGetDevResource", (CUdevice)0, &whole, multiprocessors);
+    WRONG("null-context", CUDA_ERROR_INVALID_CONTEXT, "cuCtxGetDevResource", (CUcontext)0, &whole, multiprocessors);
+    WRONG("null-count", INVALID, "cuDevSmResourceSplitByCount", &part, null<unsigned>(), &whole, null<CUdevResource>(), 0u, 2u);
+    WRONG("no-resource", CUDA_ERROR_INVALID_RESOURCE_TYPE, "cuDevSmResourceSplitByCount", &part, &(flags = 1), &part, null<CUdevResource>(), 0u, 2u);
+    WRONG("too-many", INVALID, "cuDevSmResourceSplitByCount", &part, &(flags = 1), &whole, null<CUdevResource>(), 0u, whole.sm.smCount + 1);
+    WRONG("null", INVALID, "cuDevResourceGenerateDesc", null<CUdevResourceDesc>(), &whole, 1u);
+    WRONG("none", INVALID, "cuDevResourceGenerateDesc", &desc, &whole, 0u);
+    WRONG("null", INVALID, "cuGreenCtxCreate", null<CUgreenCtx>(), desc, (CUdevice)0, 1u);
+    WRONG("null-green", CUDA_ERROR_INVALID_CONTEXT, "cuGreenCtxDestroy", none);
+    WRONG("null-green", CUDA_ERROR_INVALID_CONTEXT, "cuCtxFromGreenCtx", &context, none);
+    WRONG("null-green", CUDA_ERROR_INVALID_CONTEXT, "cuGreenCtxGetDevResource", none, &part, multiprocessors);
+    WRONG("null-green", CUDA_ERROR_INVALID_CONTEXT, "cuGreenCtxGetId", none, &id);
+    WRONG("null-green", CUDA_ERROR_INVALID_CONTEXT, "cuGreenCtxStreamCreate", &stream, none, (unsigned)CU_STREAM_NON_BLOCKING, 0);
+}
+
 int main(int count, char **arguments) {
     open_driver(count, arguments);
     before_initialisation();
@@ -796,6 +857,8 @@ int main(int count, char **arguments) {
     peers(words);
     batches(words);
     shared_memory(words);
+    newer();
+    green();
     modules();
     functions(axpy);
     captures(words);

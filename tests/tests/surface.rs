@@ -9,7 +9,9 @@ use tests::{Server, Transport, Way, program, repository, run};
 const PROGRAMS: &[&str] = &[
     "surface_array",
     "surface_context",
+    "surface_debug",
     "surface_graph",
+    "surface_green",
     "surface_host",
     "surface_ipc",
     "surface_managed",
@@ -49,9 +51,13 @@ fn served() -> Vec<(String, String)> {
 /// How many software devices a program or a server finds.
 const DEVICES_OF_MACHINE: (&str, &str) = ("GPURUN_SOFT_GPUS", "2");
 
+/// How many multiprocessors they have: green contexts are parts of them.
+const MULTIPROCESSORS: (&str, &str) = ("GPURUN_SOFT_THREADS", "4");
+
 /// The command that runs a program; those that are about several devices get two.
 fn command(way: &Way, name: &str) -> Command {
     let mut command = way.command(&program("driver", name));
+    command.env(MULTIPROCESSORS.0, MULTIPROCESSORS.1);
     if name == "surface_peer" {
         let (variable, count) = match way {
             Way::Direct => DEVICES_OF_MACHINE,
@@ -63,7 +69,7 @@ fn command(way: &Way, name: &str) -> Command {
 }
 
 fn server(transport: Transport) -> Server {
-    Server::start_with(transport, &[DEVICES_OF_MACHINE])
+    Server::start_with(transport, &[DEVICES_OF_MACHINE, MULTIPROCESSORS])
 }
 
 fn passes(way: &Way, name: &str, arguments: &[&str]) {
@@ -109,6 +115,21 @@ fn graphs_within_the_device_are_made_there() {
         .matches("nodes is made at the server")
         .count();
     assert!(made >= 5, "one for each change: {made}\n{}", outcome.stderr);
+}
+
+/// Where NVIDIA's driver would write its error log, too.
+#[test]
+fn calls_that_fail_are_in_the_file_of_the_driver_s_log() {
+    let server = Server::start(Transport::Unix);
+    let way = Way::Preload(server.address.clone());
+    let file = std::env::temp_dir().join(format!("surface-log-{}", std::process::id()));
+    let mut command = way.command(&program("driver", "surface_debug"));
+    command.env("CUDA_LOG_FILE", &file);
+    run(command).assert_passed("surface_debug");
+    let text = std::fs::read_to_string(&file).expect("it is written");
+    std::fs::remove_file(&file).expect("it is ours");
+    let told = "[CUDA][E] Returning 101 (CUDA_ERROR_INVALID_DEVICE";
+    assert!(text.contains(told), "{text}");
 }
 
 /// True if the program fails when the function returns success and does nothing.

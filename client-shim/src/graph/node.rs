@@ -15,7 +15,9 @@ use driver_api::abi::{
     CUkernelNodeAttrValue, CUresult,
 };
 
-use super::memory::{described, freeing};
+use super::memory::{
+    cuGraphMemAllocNodeGetParams, cuGraphMemFreeNodeGetParams, described, freeing,
+};
 use super::{MemoryCall, Operation, answer, check_edges, find, handles_at, node_of};
 use crate::context;
 use crate::entry::code;
@@ -24,6 +26,7 @@ use crate::handles::Handle;
 use crate::launch::{HostCall, Kernel, Shape, VALUE_BYTES};
 use crate::log;
 use crate::memory::{BoxCopy, Fill};
+use crate::module;
 use crate::session::{self, Session};
 use crate::stream;
 use driver_api::graph_layout::{
@@ -717,6 +720,125 @@ pub(crate) unsafe fn cuGraphNodeSetParams(
     set(node, |maker| unsafe {
         maker.any_instead(node_params, &operation(node)?)
     })
+}
+
+/// What a node of any kind is, in the structure that makes one.
+pub(crate) unsafe fn cuGraphNodeGetParams(
+    node: CUgraphNode,
+    node_params: *mut CUgraphNodeParams,
+) -> CUresult {
+    /// `CU_GRAPH_CHILD_GRAPH_OWNERSHIP_INVALID`: the graph is the node's.
+    const OF_THE_NODE: u64 = 0xFFFF_FFFF;
+    let kind = match operation(node) {
+        Ok(operation) => operation.kind(),
+        Err(error) => return error,
+    };
+    if node_params.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    let mut any = AnyParameters {
+        kind,
+        reserved: [0; 3],
+        of_kind: [0; 29],
+        last: 0,
+    };
+    let place = any.of_kind.as_mut_ptr();
+    let copy = core::mem::offset_of!(CopyParameters, copy);
+    // SAFETY: the structure of each kind fits into its place, which is aligned for it.
+    let told = unsafe {
+        match kind {
+            0 => cuGraphKernelNodeGetParams_v2(node, place.cast()),
+            1 => cuGraphMemcpyNodeGetParams(node, place.byte_add(copy).cast()),
+            2 => cuGraphMemsetNodeGetParams(node, place.cast()),
+            3 => cuGraphHostNodeGetParams(node, place.cast()),
+            4 => {
+                place.add(1).write(OF_THE_NODE);
+                cuGraphChildGraphNodeGetGraph(node, place.cast())
+            }
+            5 => CUresult::SUCCESS,
+            6 => cuGraphEventWaitNodeGetEvent(node, place.cast()),
+            7 => cuGraphEventRecordNodeGetEvent(node, place.cast()),
+            10 => cuGraphMemAllocNodeGetParams(node, place.cast()),
+            11 => cuGraphMemFreeNodeGetParams(node, place.cast()),
+            12 => cuGraphBatchMemOpNodeGetParams(node, place.cast()),
+            _ => CUresult::NOT_SUPPORTED,
+        }
+    };
+    if told == CUresult::SUCCESS {
+        // SAFETY: not null, and the caller passes a place for them.
+        unsafe { node_params.cast::<AnyParameters>().write_unaligned(any) };
+    }
+    told
+}
+
+/// As the version before; a kernel's function must be of the context that is named.
+pub(crate) unsafe fn cuGraphAddNode_v3(
+    graph_node: *mut CUgraphNode,
+    graph: CUgraph,
+    dependencies: *const CUgraphNode,
+    dependency_data: *const CUgraphEdgeData,
+    num_dependencies: usize,
+    node_params: *mut CUgraphNodeParams,
+) -> CUresult {
+    // SAFETY: the caller's promises are the same.
+    unsafe {
+        if let Err(error) = check_function(node_params) {
+            return error;
+        }
+        cuGraphAddNode_v2(
+            graph_node,
+            graph,
+            dependencies,
+            dependency_data,
+            num_dependencies,
+            node_params,
+        )
+    }
+}
+
+/// As the version before; a kernel's function must be of the context that is named.
+pub(crate) unsafe fn cuGraphNodeSetParams_v2(
+    node: CUgraphNode,
+    node_params: *mut CUgraphNodeParams,
+) -> CUresult {
+    // SAFETY: the caller's promises are the same.
+    unsafe {
+        if let Err(error) = check_function(node_params) {
+            return error;
+        }
+        cuGraphNodeSetParams(node, node_params)
+    }
+}
+
+/// Whether the function of a kernel's node is of the context that is named with it.
+///
+/// # Safety
+/// `parameters` is null or points to the description of a node.
+unsafe fn check_function(parameters: *const CUgraphNodeParams) -> Result<(), CUresult> {
+    const KERNEL: c_uint = 0;
+    if parameters.is_null() {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: not null; the caller's promise.
+    let any: AnyParameters = unsafe { parameters.cast::<AnyParameters>().read_unaligned() };
+    if any.kind != KERNEL {
+        return Ok(());
+    }
+    // SAFETY: of a kernel, its structure comes first, and fits.
+    let kernel: KernelParametersInContext = unsafe {
+        any.of_kind
+            .as_ptr()
+            .cast::<KernelParametersInContext>()
+            .read()
+    };
+    let (function, context) = (kernel.plain.function, kernel.context);
+    if function.0 == 0 || context.0 == 0 {
+        return Ok(());
+    }
+    match module::is_in_context(function, context::of(context)?.id)? {
+        true => Ok(()),
+        false => Err(CUresult::INVALID_CONTEXT),
+    }
 }
 
 pub(crate) unsafe fn cuGraphAddBatchMemOpNode(

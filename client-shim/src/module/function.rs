@@ -5,7 +5,7 @@
 #![expect(unsafe_code, reason = "names, arrays and out parameters of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
-use core::ffi::{c_char, c_int};
+use core::ffi::{c_char, c_int, c_uint};
 use std::sync::PoisonError;
 
 use driver_api::abi::{
@@ -21,6 +21,7 @@ use driver_api::wire::request::{
 use super::{Function, Owner, function_of};
 use crate::entry::code;
 use crate::handles::Handle;
+use crate::launch;
 use crate::log;
 use crate::memory::out;
 use crate::session;
@@ -279,4 +280,17 @@ pub(crate) unsafe fn cuFuncSetSharedMemConfig(
             Ok(())
         }
     })())
+}
+
+pub(crate) unsafe fn cuFuncSetBlockShape(
+    function: CUfunction,
+    x: c_int,
+    y: c_int,
+    z: c_int,
+) -> CUresult {
+    code(launch::set_block(function, [x, y, z]))
+}
+
+pub(crate) unsafe fn cuFuncSetSharedSize(function: CUfunction, bytes: c_uint) -> CUresult {
+    code(launch::set_shared(function, bytes))
 }

@@ -260,6 +260,20 @@ pub(crate) unsafe fn cuLibraryGetManaged(
     })())
 }
 
+/// No device here has one address for a function of its own and of the program's (`UNIFIED_FUNCTION_POINTERS` is 0).
+pub(crate) unsafe fn cuLibraryGetUnifiedFunction(
+    fptr: *mut *mut c_void,
+    library: CUlibrary,
+    symbol: *const c_char,
+) -> CUresult {
+    code((|| {
+        out(fptr)?;
+        out(symbol.cast_mut())?;
+        library_of(library)?;
+        Err(CUresult::NOT_FOUND)
+    })())
+}
+
 pub(crate) unsafe fn cuKernelGetFunction(func: *mut CUfunction, kernel: CUkernel) -> CUresult {
     code((|| {
         let place = out(func)?;

@@ -16,14 +16,15 @@ use std::sync::{Arc, Mutex, Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use driver_api::Driver;
-use driver_api::abi::{CUcontext, CUdevice, CUevent, CUstream};
+use driver_api::abi::{CUcontext, CUdevice, CUevent, CUexecAffinityParam, CUstream};
 use driver_api::result::CUresult;
-use driver_api::wire::request;
+use driver_api::wire::{reply, request};
 
 use super::array;
 use super::call::{Call, CallError};
 use super::end::lock;
 use super::graph;
+use super::green;
 use super::linker;
 use super::pace::Pacer;
 use super::session::Session;
@@ -144,6 +145,10 @@ impl Context {
         self.handle
     }
 
+    pub(crate) fn is_primary(&self) -> bool {
+        self.is_primary
+    }
+
     pub(crate) fn is_alive(&self) -> bool {
         self.is_alive.load(Ordering::Acquire)
     }
@@ -239,6 +244,7 @@ impl Context {
         lock(&self.streams).clear();
         linker::end_all(session, self.serial);
         graph::end_all(session, self.serial);
+        green::end_all(session, self.serial);
         session.forget_context(self.serial);
         Ok(())
     }
@@ -443,4 +449,19 @@ pub(crate) fn gpurunContextDestroy(
     let destroyed = cuda!(call.driver(), cuCtxDestroy_v2(context.handle));
     give_back(call, &context);
     Ok(destroyed?)
+}
+
+/// What the current context is limited to of its device.
+pub(crate) fn gpurunExecAffinity(
+    call: &mut Call<'_>,
+    request: &request::GpurunExecAffinity,
+) -> Result<(), CallError> {
+    call.context()?;
+    let mut affinity = CUexecAffinityParam::default();
+    cuda!(
+        call.driver(),
+        cuCtxGetExecAffinity(&mut affinity, request.kind())
+    )?;
+    call.reply(&reply::GpurunExecAffinity::new(affinity.count));
+    Ok(())
 }

@@ -35,6 +35,7 @@ mod executor;
 pub mod fuzzing;
 mod gpu_memory;
 mod graph;
+mod green;
 mod ipc;
 mod janitor;
 mod occupancy;

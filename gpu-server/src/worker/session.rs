@@ -13,6 +13,7 @@ use super::end::{End, lock};
 use super::event::Event;
 use super::executor::Work;
 use super::graph::Graphs;
+use super::green::Greens;
 use super::janitor::Job;
 use super::launch::Gate;
 use super::linker::Link;
@@ -90,6 +91,7 @@ pub(crate) struct Session {
     pub(crate) physical: Table<Arc<Physical>>,
     pub(crate) links: Table<Arc<Link>>,
     pub(crate) graphs: Graphs,
+    pub(crate) greens: Greens,
     pub(crate) memory: Memory,
     pub(crate) mirrors: Mirrors,
     pub(crate) transfers: Transfers,
@@ -127,6 +129,7 @@ impl Session {
             physical: Table::new(MAX_RANGES),
             links: Table::new(MAX_LINKS),
             graphs: Graphs::default(),
+            greens: Greens::default(),
             memory,
             mirrors: Mirrors::default(),
             transfers: Transfers::default(),

@@ -12,6 +12,7 @@
 #![expect(unsafe_code, reason = "calls the driver")]
 #![expect(non_snake_case, reason = "rows have the driver's names")]
 
+mod attributes;
 mod values;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +32,7 @@ use super::session::Session;
 use super::staging::Slot;
 use crate::driver::cuda;
 
+pub(crate) use attributes::gpurunStreamAttribute;
 pub(crate) use values::gpurunStreamMemory;
 
 /// Completions of the legacy default stream of context `c` have this stream id plus `c`; streams have smaller ids.
@@ -431,18 +433,28 @@ pub(crate) fn gpurunStreamCreate(
     call: &mut Call<'_>,
     request: &request::GpurunStreamCreate,
 ) -> Result<(), CallError> {
-    let id = request.stream();
+    check_new(call, request.stream())?;
+    let mut handle = CUstream(0);
+    cuda!(
+        call.driver(),
+        cuStreamCreateWithPriority(&mut handle, request.flags(), request.priority())
+    )?;
+    name(call, request.stream(), handle)
+}
+
+/// Whether a new stream of the current context can have an id.
+pub(crate) fn check_new(call: &Call<'_>, id: u32) -> Result<(), CallError> {
     if id == 0 || id >= LEGACY_STREAMS {
         return Err(CUresult::INVALID_VALUE.into());
     }
-    call.session.streams.check_free(id)?;
+    call.context()?;
+    Ok(call.session.streams.check_free(id)?)
+}
+
+/// A stream that the driver has just made gets its id, or is undone.
+pub(crate) fn name(call: &Call<'_>, id: u32, handle: CUstream) -> Result<(), CallError> {
     let driver = call.driver();
     let context = Arc::clone(call.context()?);
-    let mut handle = CUstream(0);
-    cuda!(
-        driver,
-        cuStreamCreateWithPriority(&mut handle, request.flags(), request.priority())
-    )?;
     let made = Stream::new(driver, &context, id, handle).and_then(|stream| {
         call.session.streams.insert(id, Arc::clone(&stream))?;
         context.add_stream(stream);

@@ -10,7 +10,7 @@
 
 use driver_api::result::CUresult;
 use driver_api::tensor_map::{Encoding, Map, kind};
-use driver_api::wire::request;
+use driver_api::wire::{reply, request};
 use zerocopy::FromBytes;
 
 use super::call::{Call, CallError};
@@ -115,6 +115,24 @@ pub(crate) fn gpurunTensorMapReplace(
         call.driver(),
         cuTensorMapReplaceAddress((&raw mut made.0).cast(), address)
     )?;
+    call.reply_bytes(&made.0);
+    Ok(())
+}
+
+/// Gives a tensor map another class of allocation.
+pub(crate) fn gpurunTensorMapClass(
+    call: &mut Call<'_>,
+    request: &request::GpurunTensorMapClass,
+    map: &[u8],
+) -> Result<(), CallError> {
+    let map = Map::read_from_bytes(map).map_err(|_| MALFORMED)?;
+    let (mut made, mut effective) = (Aligned(map), 0);
+    let place = (&raw mut made.0).cast();
+    cuda!(
+        call.driver(),
+        cuTensorMapSetAllocationClass(place, request.class(), &mut effective)
+    )?;
+    call.reply(&reply::GpurunTensorMapClass::new(effective));
     call.reply_bytes(&made.0);
     Ok(())
 }

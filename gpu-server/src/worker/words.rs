@@ -1,7 +1,8 @@
 //! What the driver says beside its codes: which kernel failed, where, and why.
 //!
 //! *What:* newer drivers, and the software GPU, keep a log that their program can read. The worker reads it when a context is lost, so that the
-//! lines reach the one who can use them, who has no access to the server's. *Rule:* a driver without such a log is no error.
+//! lines reach the one who can use them, who has no access to the server's. *Rules:* a driver without such a log is no error; what only says that a call
+//! has failed is left out, since those are our calls.
 //!
 //! # Safety
 //! The iterator and the buffer are locals, and the size that is passed is the buffer's.
@@ -11,6 +12,7 @@ use std::ffi::CStr;
 use std::sync::Mutex;
 
 use driver_api::Driver;
+use driver_api::error_log::{self, RETURNING};
 
 use super::end::lock;
 use crate::driver::cuda;
@@ -49,7 +51,10 @@ impl Words {
         }
         let text = CStr::from_bytes_until_nul(&buffer).unwrap_or_default();
         let text = text.to_string_lossy();
-        let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+        let messages = text.lines().map(error_log::message);
+        let lines: Vec<&str> = messages
+            .filter(|line| !line.is_empty() && !line.starts_with(RETURNING))
+            .collect();
         lines.join("; ")
     }
 }

@@ -11,6 +11,8 @@ use driver_api::per_thread;
 use super::Fate;
 use crate::capture;
 use crate::exec::Heap;
+use crate::green;
+use crate::hostile::Hostile;
 use crate::state::{Driver, driver};
 use crate::stream::{Operation, Point, Role, Stream, Work};
 use crate::threads::lock;
@@ -32,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) device: usize,
     pub(crate) is_primary: bool,
     pub(crate) flags: AtomicU32,
+    /// How often it is attached to, beside its own life.
+    pub(crate) attached: Mutex<u32>,
     pub(crate) cache_config: AtomicU32,
     pub(crate) limits: Mutex<HashMap<u32, usize>>,
     /// Of device-side `malloc`, made when a kernel that calls it is first launched.
@@ -43,6 +47,10 @@ pub(crate) struct Context {
     /// All but the legacy stream.
     streams: Mutex<Vec<Arc<Stream>>>,
     per_thread: Mutex<HashMap<u64, Arc<Stream>>>,
+    /// Where all streams meet behind which an event is recorded, of the context (0) and of each green one.
+    meetings: Mutex<HashMap<usize, Arc<Stream>>>,
+    /// What streams that are made later have to wait for, and of which green context; 0 for all.
+    gates: Mutex<Vec<(usize, Point)>>,
 }
 
 /// Ids of contexts, streams and buffers: never the same twice.
@@ -77,6 +85,7 @@ impl Context {
             device,
             is_primary,
             flags: AtomicU32::new(flags),
+            attached: Mutex::new(0),
             cache_config: AtomicU32::new(0),
             limits: Mutex::default(),
             heap: OnceLock::new(),
@@ -85,15 +94,28 @@ impl Context {
             legacy: Arc::new(legacy),
             streams: Mutex::default(),
             per_thread: Mutex::default(),
+            meetings: Mutex::default(),
+            gates: Mutex::default(),
         }
     }
 
     /// The stream that a handle means in this context.
     pub(crate) fn stream(&self, stream: CUstream) -> Result<Arc<Stream>, CUresult> {
         match per_thread::effective(stream) {
-            CUstream(0) => Ok(Arc::clone(&self.legacy)),
+            CUstream(0) => match green::current() {
+                Some(green) => green.default_stream(),
+                None => Ok(Arc::clone(&self.legacy)),
+            },
+            // As the driver documents it.
+            per_thread::PER_THREAD if green::current().is_some() => Err(CUresult::INVALID_HANDLE),
             per_thread::PER_THREAD => self.thread_s_stream(),
-            stream => driver()?.streams.get(stream.0),
+            stream => {
+                let stream = driver()?.streams.get(stream.0)?;
+                match stream.is_detached() {
+                    true => Err(CUresult::STREAM_DETACHED),
+                    false => Ok(stream),
+                }
+            }
         }
     }
 
@@ -104,15 +126,78 @@ impl Context {
             let fate = Arc::clone(&self.fate);
             let stream = Stream::new((2, unique_id()), Role::PerThread, (0, 0), fate, hostile);
             let stream = Arc::new(stream);
-            self.adopt(Arc::clone(&stream));
+            self.admit(Arc::clone(&stream));
             stream
         });
         Ok(Arc::clone(stream))
     }
 
-    /// Makes a stream part of the context.
-    pub(crate) fn adopt(&self, stream: Arc<Stream>) {
-        lock(&self.streams).push(stream);
+    /// Makes a stream part of the context: it waits for what the context waits for.
+    pub(crate) fn admit(&self, stream: Arc<Stream>) {
+        let mut streams = lock(&self.streams);
+        let mut gates = lock(&self.gates);
+        gates.retain(|(_, gate)| !gate.is_done());
+        let is_its = |green: usize| green == 0 || green == stream.green;
+        let its = gates.iter().filter(|(green, _)| is_its(*green));
+        let points: Vec<Point> = its.map(|(_, gate)| gate.clone()).collect();
+        drop(gates);
+        if !points.is_empty() {
+            stream.post(points, Box::new(|_| Ok(())));
+        }
+        streams.push(stream);
+    }
+
+    /// The streams of a green context; of the whole context for 0.
+    fn streams_of(&self, green: usize) -> Vec<Arc<Stream>> {
+        let streams = lock(&self.streams);
+        let its = streams
+            .iter()
+            .filter(|stream| green == 0 || stream.green == green);
+        let legacy = (green == 0).then_some(&self.legacy);
+        its.chain(legacy).cloned().collect()
+    }
+
+    /// Lets all streams, and those that are made later, wait for a place.
+    pub(crate) fn wait_for(&self, green: usize, point: &Point) {
+        lock(&self.gates).push((green, point.clone()));
+        for stream in self.streams_of(green) {
+            stream.post(vec![point.clone()], Box::new(|_| Ok(())));
+        }
+    }
+
+    /// Does something behind all that the context, or a green one, has been given.
+    pub(crate) fn post_behind_all(&self, hostile: &Hostile, green: usize, work: Work) -> Point {
+        const NON_BLOCKING: u32 = 1;
+        let known = lock(&self.meetings).get(&green).cloned();
+        let meeting = known.unwrap_or_else(|| {
+            let (id, fate) = ((0, unique_id()), Arc::clone(&self.fate));
+            let stream = Stream::new(id, Role::Created, (NON_BLOCKING, 0), fate, hostile);
+            let stream = Arc::new(stream);
+            self.admit(Arc::clone(&stream));
+            lock(&self.meetings).insert(green, Arc::clone(&stream));
+            stream
+        });
+        let streams = self.streams_of(green);
+        let mut points: Vec<Point> = streams.iter().map(Stream::latest).collect();
+        points.retain(|point| !point.is_done());
+        meeting.post(points, work)
+    }
+
+    /// The streams of a green context that are captured.
+    pub(crate) fn captured_of(&self, green: usize) -> Vec<Arc<Stream>> {
+        let mut streams = self.streams_of(green);
+        streams.retain(|stream| capture::is_captured(stream));
+        streams
+    }
+
+    /// A green context has ended: its streams can only be destroyed.
+    pub(crate) fn detach(&self, green: usize) {
+        for stream in self.streams_of(green) {
+            capture::stream_destroyed(&stream);
+            stream.latest().wait();
+            stream.detach();
+        }
+        lock(&self.meetings).remove(&green);
     }
 
     /// Forgets a stream that the program has destroyed; what it still does, it does.

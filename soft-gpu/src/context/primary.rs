@@ -49,7 +49,7 @@ fn primary(device: CUdevice) -> Result<MutexGuard<'static, Primary>, CUresult> {
     Ok(lock(&driver.primaries[device]))
 }
 
-fn retain(device: CUdevice) -> Result<CUcontext, CUresult> {
+pub(crate) fn retain(device: CUdevice) -> Result<CUcontext, CUresult> {
     let driver = driver()?;
     let mut primary = primary(device)?;
     if primary.context.is_none() {
@@ -77,7 +77,7 @@ pub(crate) fn current_or_primary() -> Result<Arc<Context>, CUresult> {
     }
 }
 
-fn release(device: CUdevice) -> Result<(), CUresult> {
+pub(crate) fn release(device: CUdevice) -> Result<(), CUresult> {
     let mut primary = primary(device)?;
     primary.retained = primary
         .retained

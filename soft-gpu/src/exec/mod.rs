@@ -116,6 +116,20 @@ pub fn run(
     allocations: &Allocations,
     host: &HostServices<'_>,
 ) -> Result<Statistics, Fault> {
+    run_on(pool, None, launch, allocations, host)
+}
+
+/// The same on some of the multiprocessors only: on so many threads at most, which have these numbers.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_on(
+    pool: &Pool,
+    multiprocessors: Option<&[u32]>,
+    launch: &Launch<'_>,
+    allocations: &Allocations,
+    host: &HostServices<'_>,
+) -> Result<Statistics, Fault> {
     let blocks = check_shape(launch)?;
     // Eight-byte words keep the parameters' alignment; unwritten ones are zero.
     let bytes = launch
@@ -140,14 +154,17 @@ pub fn run(
         fault: Mutex::new(None),
         resident: Mutex::default(),
     };
-    let helpers = pool
-        .threads()
+    let most = multiprocessors.map_or(pool.threads(), <[u32]>::len);
+    let helpers = most
+        .clamp(1, pool.threads())
         .min(usize::try_from(blocks).unwrap_or(usize::MAX))
         - 1;
     let workers = AtomicU32::new(0);
     pool.execute(helpers, &|| {
+        let worker = workers.fetch_add(1, Ordering::Relaxed);
+        let numbered = multiprocessors.and_then(|numbers| numbers.get(worker as usize));
         let place = Place {
-            multiprocessor: workers.fetch_add(1, Ordering::Relaxed),
+            multiprocessor: numbered.copied().unwrap_or(worker),
             multiprocessors: pool.threads() as u32,
             workspace: place,
         };

@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
-use core::ffi::{c_char, c_int};
+use core::ffi::{c_char, c_int, c_uint};
 
 use driver_api::abi::{
     CUfunc_cache, CUfunction, CUfunction_attribute, CUfunctionLoadingState, CUmodule, CUresult,
@@ -16,6 +16,7 @@ use driver_api::abi::{
 
 use super::{Function, find_function};
 use crate::entry::{answer, answer_if_asked, done};
+use crate::launch;
 use crate::state::driver;
 
 const MAX_DYNAMIC_SHARED_SIZE_BYTES: CUfunction_attribute = 8;
@@ -180,4 +181,17 @@ pub(crate) unsafe fn cuFuncLoad(function: CUfunction) -> CUresult {
             .and_then(|function| function.program())
             .map(drop),
     )
+}
+
+pub(crate) unsafe fn cuFuncSetBlockShape(
+    function: CUfunction,
+    x: c_int,
+    y: c_int,
+    z: c_int,
+) -> CUresult {
+    done(launch::set_block(function, [x, y, z]))
+}
+
+pub(crate) unsafe fn cuFuncSetSharedSize(function: CUfunction, bytes: c_uint) -> CUresult {
+    done(launch::set_shared(function, bytes))
 }

@@ -193,6 +193,19 @@ pub(crate) unsafe fn cuLibraryGetManaged(
     unsafe { answer_global(dptr, bytes, find()) }
 }
 
+/// No function has one address for the device and the host (`UNIFIED_FUNCTION_POINTERS` is 0).
+pub(crate) unsafe fn cuLibraryGetUnifiedFunction(
+    fptr: *mut *mut c_void,
+    library: CUlibrary,
+    symbol: *const c_char,
+) -> CUresult {
+    if symbol.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: the caller passes a place for a pointer.
+    unsafe { answer(fptr, find(library).and(Err(CUresult::NOT_FOUND))) }
+}
+
 pub(crate) unsafe fn cuKernelGetFunction(func: *mut CUfunction, kernel: CUkernel) -> CUresult {
     let found = function(kernel).map(|function| CUfunction(function.handle));
     // SAFETY: the caller passes a place for a handle.

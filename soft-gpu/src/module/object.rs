@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use driver_api::abi::CUresult;
+use driver_api::launch_state::LaunchState;
 
 use crate::context::Context;
 use crate::device::Limits;
@@ -182,6 +183,7 @@ impl Module {
             c_name: CString::new(name).map_err(|_| CUresult::NOT_FOUND)?,
             module: Arc::clone(self),
             program: OnceLock::new(),
+            launch_state: Mutex::default(),
             dynamic_shared: AtomicU32::new(Limits::of(driver.config.capability).shared_per_block),
         });
         driver.functions.insert(handle, Arc::clone(&function));
@@ -200,6 +202,8 @@ pub(crate) struct Function {
     program: OnceLock<Result<Arc<Program>, CUresult>>,
     /// Static and dynamic shared memory together that a launch may have.
     dynamic_shared: AtomicU32,
+    /// What the launch interface before `cuLaunchKernel` was told.
+    pub(crate) launch_state: Mutex<LaunchState>,
 }
 
 impl Function {

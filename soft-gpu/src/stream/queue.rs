@@ -13,14 +13,16 @@
 //!
 //! Rules: an operation of a context that has faulted is not run, but still counted. No lock is held while one runs.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use driver_api::abi::CUresult;
 
+use super::Attributes;
 use crate::capture::Captured;
 use crate::context::Fate;
 use crate::hostile::Hostile;
@@ -31,6 +33,15 @@ use crate::threads::{self, lock};
 const IDLE_LIMIT: Duration = Duration::from_millis(500);
 /// How often a wait looks whether its context is being torn down.
 const ABORT_POLL: Duration = Duration::from_millis(50);
+
+thread_local! {
+    static MULTIPROCESSORS: Cell<Option<&'static [u32]>> = const { Cell::new(None) };
+}
+
+/// The multiprocessors of the stream whose operation runs on this thread, if it has not all.
+pub(crate) fn own_multiprocessors() -> Option<&'static [u32]> {
+    MULTIPROCESSORS.get()
+}
 
 /// What an operation does. It is told how its context fares, and says how it ended.
 pub(crate) type Work = Box<dyn FnOnce(Result<(), CUresult>) -> Result<(), CUresult> + Send>;
@@ -68,8 +79,14 @@ pub(crate) struct Stream {
     pub(crate) id: u64,
     pub(crate) role: Role,
     pub(crate) flags: u32,
-    pub(crate) priority: i32,
+    pub(crate) attributes: Attributes,
     pub(crate) fate: Arc<Fate>,
+    /// The green context that it is in, by its handle; 0 for none.
+    pub(crate) green: usize,
+    /// The multiprocessors that its kernels run on, if not on all.
+    multiprocessors: Option<&'static [u32]>,
+    /// Its green context has ended.
+    is_detached: AtomicBool,
     /// The graph that is being made of its operations.
     pub(crate) captured: Mutex<Option<Captured>>,
     queue_depth: usize,
@@ -128,14 +145,36 @@ impl Stream {
             id,
             role,
             flags,
-            priority,
+            attributes: Attributes::new(priority),
             fate,
+            green: 0,
+            multiprocessors: None,
+            is_detached: AtomicBool::new(false),
             captured: Mutex::default(),
             queue_depth: hostile.queue_depth(),
             state: Mutex::default(),
             changed: Condvar::new(),
             completed: AtomicU64::new(0),
         }
+    }
+
+    /// The same in a green context.
+    pub(crate) fn in_green(mut self, green: usize, multiprocessors: &'static [u32]) -> Self {
+        self.green = green;
+        self.multiprocessors = Some(multiprocessors);
+        self
+    }
+
+    pub(crate) fn multiprocessors(&self) -> Option<&'static [u32]> {
+        self.multiprocessors
+    }
+
+    pub(crate) fn detach(&self) {
+        self.is_detached.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_detached(&self) -> bool {
+        self.is_detached.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -236,7 +275,9 @@ impl Stream {
         operation.after.iter().for_each(Point::wait);
         let status = self.fate.status();
         let work = AssertUnwindSafe(|| (operation.work)(status));
+        MULTIPROCESSORS.set(self.multiprocessors);
         let result = catch_unwind(work).unwrap_or(Err(CUresult::UNKNOWN));
+        MULTIPROCESSORS.set(None);
         if let Err(error) = result {
             self.fate.fail(error);
         }

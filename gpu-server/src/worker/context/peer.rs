@@ -132,6 +132,23 @@ pub(crate) fn gpurunPeerAttribute(
     Ok(())
 }
 
+/// What the link between two devices does of an atomic operation by itself.
+pub(crate) fn gpurunPeerAtomic(
+    call: &mut Call<'_>,
+    request: &request::GpurunPeerAtomic,
+) -> Result<(), CallError> {
+    let (device, peer) = (request.device(), request.peer());
+    call.session.devices.check(device)?;
+    call.session.devices.check(peer)?;
+    let (mut capability, operation) = (0, request.operation());
+    cuda!(
+        call.driver(),
+        cuDeviceGetP2PAtomicCapabilities(&mut capability, &operation, 1, device, peer)
+    )?;
+    call.reply(&reply::GpurunPeerAtomic::new(capability));
+    Ok(())
+}
+
 /// Kernels of the current context may reach the memory of another, or no longer.
 pub(crate) fn gpurunPeerAccess(
     call: &mut Call<'_>,

@@ -1,0 +1,120 @@
+//! The launch interface that CUDA 4.0 replaced: shape and parameters are set piece by piece, and stay with the function.
+//!
+//! # Safety
+//!
+//! `cuParamSetv` reads as many bytes as it is told; a launch reads a list and a buffer that live here.
+
+#![expect(unsafe_code, reason = "the driver's C interface")]
+#![expect(non_snake_case, reason = "the driver's names")]
+
+use core::ffi::{c_int, c_uint, c_void};
+
+use driver_api::abi::{CUfunction, CUresult, CUstream};
+use driver_api::launch_state::{LaunchState, grid};
+
+use super::{Shape, launch};
+use crate::entry::done;
+use crate::module::find_function;
+use crate::threads::lock;
+
+fn with<T>(
+    function: CUfunction,
+    then: impl FnOnce(&mut LaunchState) -> Result<T, CUresult>,
+) -> Result<T, CUresult> {
+    then(&mut lock(&find_function(function)?.launch_state))
+}
+
+pub(crate) fn set_block(function: CUfunction, block: [c_int; 3]) -> Result<(), CUresult> {
+    with(function, |state| state.set_block(block))
+}
+
+pub(crate) fn set_shared(function: CUfunction, bytes: c_uint) -> Result<(), CUresult> {
+    with(function, |state| {
+        state.shared_bytes = bytes;
+        Ok(())
+    })
+}
+
+pub(crate) unsafe fn cuParamSetSize(function: CUfunction, numbytes: c_uint) -> CUresult {
+    done(with(function, |state| state.set_size(numbytes)))
+}
+
+pub(crate) unsafe fn cuParamSeti(function: CUfunction, offset: c_int, value: c_uint) -> CUresult {
+    done(with(function, |state| {
+        state.put(offset, &value.to_le_bytes())
+    }))
+}
+
+pub(crate) unsafe fn cuParamSetf(function: CUfunction, offset: c_int, value: f32) -> CUresult {
+    done(with(function, |state| {
+        state.put(offset, &value.to_le_bytes())
+    }))
+}
+
+pub(crate) unsafe fn cuParamSetv(
+    function: CUfunction,
+    offset: c_int,
+    ptr: *mut c_void,
+    numbytes: c_uint,
+) -> CUresult {
+    if ptr.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: not null, and the caller passes so many bytes; read before this returns.
+    let bytes = unsafe { core::slice::from_raw_parts(ptr.cast::<u8>(), numbytes as usize) };
+    done(with(function, |state| state.put(offset, bytes)))
+}
+
+fn launch_grid(
+    function: CUfunction,
+    (width, height): (c_int, c_int),
+    stream: CUstream,
+) -> Result<(), CUresult> {
+    /// Keys of `extra`: the buffer, a pointer to its size, the end.
+    const BUFFER_POINTER: usize = 1;
+    const BUFFER_SIZE: usize = 2;
+    const END: usize = 0;
+    let grid = grid(width, height)?;
+    let (shape, mut parameters) = with(function, |state| {
+        let shape = Shape {
+            grid,
+            block: state.block,
+            shared: state.shared_bytes,
+            cooperative: false,
+        };
+        Ok((shape, state.parameters()))
+    })?;
+    let mut size = parameters.len();
+    let key = core::ptr::without_provenance_mut::<c_void>;
+    let mut extra = [
+        key(BUFFER_POINTER),
+        parameters.as_mut_ptr().cast(),
+        key(BUFFER_SIZE),
+        (&raw mut size).cast(),
+        key(END),
+    ];
+    let none = core::ptr::null_mut();
+    // SAFETY: the list ends, and names a buffer of this size.
+    unsafe { launch(shape, function, stream, none, extra.as_mut_ptr()) }
+}
+
+pub(crate) unsafe fn cuLaunch(f: CUfunction) -> CUresult {
+    done(launch_grid(f, (1, 1), CUstream(0)))
+}
+
+pub(crate) unsafe fn cuLaunchGrid(
+    f: CUfunction,
+    grid_width: c_int,
+    grid_height: c_int,
+) -> CUresult {
+    done(launch_grid(f, (grid_width, grid_height), CUstream(0)))
+}
+
+pub(crate) unsafe fn cuLaunchGridAsync(
+    f: CUfunction,
+    grid_width: c_int,
+    grid_height: c_int,
+    stream: CUstream,
+) -> CUresult {
+    done(launch_grid(f, (grid_width, grid_height), stream))
+}
