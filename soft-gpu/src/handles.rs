@@ -30,6 +30,7 @@ pub(crate) enum Kind {
     UserObject,
     Array,
     MipmappedArray,
+    Reference,
 }
 
 /// All objects of one kind.

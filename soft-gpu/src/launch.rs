@@ -28,6 +28,7 @@ use crate::occupancy;
 use crate::peer::Viewer;
 use crate::state::{Driver, driver};
 use crate::stream::{Operation, find};
+use crate::texture::Slot;
 
 const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65535, 65535];
 const MAX_BLOCK: [u32; 3] = [1024, 1024, 64];
@@ -189,6 +190,10 @@ pub(crate) struct Kernel {
     fate: Arc<Fate>,
     device: usize,
     heap: Option<Arc<Heap>>,
+    /// What keeps `references`.
+    _slots: Vec<Option<Arc<Slot>>>,
+    /// What the module's opaque variables were bound to when it was made.
+    references: Vec<u64>,
 }
 
 impl Kernel {
@@ -214,6 +219,9 @@ impl Kernel {
             true => Some(heap_of(&context)?),
             false => None,
         };
+        let slots = function.module.bound(driver, &context, &program)?;
+        let value = |slot: &Option<Arc<Slot>>| slot.as_ref().map_or(0, |slot| slot.value);
+        let references = slots.iter().map(value).collect();
         let start = parameters.as_ptr() as usize;
         let offsets = function.entry()?.params.iter();
         let places = offsets.map(|param| start + param.offset as usize).collect();
@@ -226,6 +234,8 @@ impl Kernel {
             fate: Arc::clone(&context.fate),
             device: context.device,
             heap,
+            _slots: slots,
+            references,
             function,
         })
     }
@@ -263,6 +273,7 @@ fn execute(driver: &Driver, kernel: &Kernel) -> Result<(), CUresult> {
         block: shape.block,
         dynamic_shared_bytes: shape.shared,
         params: &kernel.parameters,
+        references: &kernel.references,
         cooperative: shape.cooperative,
     };
     let host = HostServices {

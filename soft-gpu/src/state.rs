@@ -63,6 +63,7 @@ pub(crate) struct Driver {
     pub(crate) arrays: Registry<Array>,
     pub(crate) mipmapped_arrays: Registry<Mipmapped>,
     pub(crate) textures: crate::texture::Objects,
+    pub(crate) references: Registry<crate::texture::Reference>,
 }
 
 static DRIVER: OnceLock<Driver> = OnceLock::new();
@@ -139,6 +140,7 @@ impl Driver {
             arrays: Registry::new(Kind::Array),
             mipmapped_arrays: Registry::new(Kind::MipmappedArray),
             textures: crate::texture::Objects::default(),
+            references: Registry::new(Kind::Reference),
             config,
         })
     }
