@@ -319,7 +319,7 @@ unsafe extern "C" {
 
     #[row(
         435,
-        refused = "not served yet: virtual memory management",
+        refused = "not served yet: sparse arrays and arrays that are mapped later, none of which can be made",
         blocks = device,
         since = 11010,
         ptsz = 11010
