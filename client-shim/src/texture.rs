@@ -1,4 +1,4 @@
-//! Texture and surface objects, and references ([`reference`]).
+//! Texture and surface objects, and references ([`mod@reference`]).
 //!
 //! The program is given the driver's own value, which its kernels get as a parameter; by it an object is found here, and named to the server by the client's
 //! number. Descriptions are kept as the program gave them. An object that is being destroyed has lost its value first: the driver may give that to another at once.

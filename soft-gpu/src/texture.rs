@@ -1,4 +1,4 @@
-//! Texture and surface objects, and references ([`reference`]).
+//! Texture and surface objects, and references ([`mod@reference`]).
 //!
 //! The value of an object is the address of its descriptor in device memory, which kernels read: [`crate::exec`]'s `Descriptor`. Descriptors lie in slabs of their
 //! context, which stay as long as it does, so that a kernel that reads a destroyed object's finds a descriptor of nothing, or another object's.

@@ -189,7 +189,9 @@ fn depths_are_compared_before_they_are_filtered() {
 
 #[test]
 fn four_neighbours_are_gathered_from_the_lower_left_on() {
-    let cases: [(&str, &str, [i32; 2], Option<f32>, usize); 4] = [
+    /// The component's name, what stands behind the place, the offset, what is compared, the channel.
+    type Case = (&'static str, &'static str, [i32; 2], Option<f32>, usize);
+    let cases: [Case; 4] = [
         ("r", "", [0, 0], None, 0),
         ("g", ", {2, -1}", [2, -1], None, 1),
         ("g", "", [0, 0], None, 1),

@@ -322,6 +322,31 @@ static void of_no_module() {
     FAILS("cuTexRefSetFlags", made, 0u);
 }
 
+// A library's module has references of its own, which end with the library.
+static void of_a_library() {
+    CUlibrary loaded = nullptr;
+    CUmodule of = nullptr;
+    CUfunction function = nullptr;
+    CUtexref theirs = nullptr;
+    CUarray array = array_of(2000), told = nullptr;
+    OK("cuLibraryLoadData", &loaded, (const void *)KERNELS, (CUjit_option *)nullptr, (void **)nullptr, 0u,
+       (CUlibraryOption *)nullptr, (void **)nullptr, 0u);
+    OK("cuLibraryGetModule", &of, loaded);
+    OK("cuModuleGetTexRef", &theirs, of, "picture");
+    OK("cuModuleGetFunction", &function, of, "sample");
+    REQUIRE(theirs && theirs != picture);
+    OK("cuTexRefSetArray", theirs, array, (unsigned)CU_TRSA_OVERRIDE_FORMAT);
+    OK("cuTexRefGetArray", &told, theirs);
+    REQUIRE(told == array);
+    float x = 3.5f, y = 2.5f;
+    void *parameters[] = {&out, &x, &y};
+    launch(function, parameters);
+    REQUIRE(stored<float>()[0] == image(2000)[2 * WIDTH + 3]);
+    OK("cuLibraryUnload", loaded);
+    FAILS("cuTexRefGetArray", &told, theirs);
+    OK("cuArrayDestroy", array);
+}
+
 int main(int count, char **arguments) {
     open_driver(count, arguments);
     OK("cuInit", 0u);
@@ -341,6 +366,7 @@ int main(int count, char **arguments) {
     lines_and_rows();
     surfaces();
     of_no_module();
+    of_a_library();
     // References end with their module.
     OK("cuModuleUnload", module);
     unsigned flags = 0;

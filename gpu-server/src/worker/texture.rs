@@ -1,4 +1,4 @@
-//! Texture and surface objects, and references ([`reference`]): the rows of the `texture` area.
+//! Texture and surface objects, and references ([`mod@reference`]): the rows of the `texture` area.
 //!
 //! *What:* an [`Object`] is the driver's, by the client's number. Kernels get its value as a parameter, so the client is told the driver's own; but it names the object by
 //! its number, and no value of the client's is passed to the driver. *Rules:* what an object reads is an array of the session's, of the current context, or
