@@ -11,12 +11,13 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
-use core::ffi::{c_uint, c_void};
+use core::ffi::{c_int, c_uint, c_void};
 use std::sync::Arc;
 
 use driver_api::abi::{
-    CUfunction, CUhostFn, CUlaunchAttribute, CUlaunchConfig, CUresult, CUstream,
+    CUfunction, CUhostFn, CUlaunchAttribute, CUlaunchConfig, CUresult, CUstream, CUtexref,
 };
+use driver_api::texture::reference::DEFAULT_UNIT;
 
 use crate::context::{Fate, heap_of};
 use crate::device::Limits;
@@ -512,4 +513,21 @@ pub(crate) unsafe fn cuLaunchHostFunc_v2(
     }
     // SAFETY: the same contract.
     unsafe { cuLaunchHostFunc(stream, function, user_data) }
+}
+
+/// Of the launch interface before CUDA 4.0. A module's texture references are there for its kernels anyway, and no others are allowed.
+pub(crate) unsafe fn cuParamSetTexRef(
+    function: CUfunction,
+    texunit: c_int,
+    tex_ref: CUtexref,
+) -> CUresult {
+    let check = || {
+        find_function(function)?;
+        let is_there = crate::texture::is_of_module(tex_ref)?;
+        match is_there && texunit == DEFAULT_UNIT {
+            true => Ok(()),
+            false => Err(CUresult::INVALID_VALUE),
+        }
+    };
+    done(check())
 }

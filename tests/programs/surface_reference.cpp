@@ -318,6 +318,10 @@ static void of_no_module() {
     unsigned flags = 77;
     OK("cuTexRefGetFlags", &flags, made);
     REQUIRE(flags == CU_TRSF_READ_AS_INTEGER);
+    // Kernels have their module's references; others they cannot be given.
+    OK("cuParamSetTexRef", sample, CU_PARAM_TR_DEFAULT, picture);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuParamSetTexRef", sample, 0, picture);
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuParamSetTexRef", sample, CU_PARAM_TR_DEFAULT, made);
     OK("cuTexRefDestroy", made);
     FAILS("cuTexRefSetFlags", made, 0u);
 }

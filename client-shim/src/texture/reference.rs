@@ -79,6 +79,11 @@ pub(super) fn find(
     reference.ok_or(CUresult::INVALID_VALUE)
 }
 
+/// Whether a handle is that of a module's texture reference.
+pub(crate) fn is_of_module(session: &Session, reference: CUtexref) -> bool {
+    find(session, reference.undress(), false).is_ok_and(|reference| reference.of.is_some())
+}
+
 /// Asks for a reference.
 fn get(
     session: &Session,

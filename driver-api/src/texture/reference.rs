@@ -11,6 +11,9 @@ use crate::result::CUresult;
 /// `CU_TRSA_OVERRIDE_FORMAT`, which binding an array has to say.
 pub const OVERRIDE_FORMAT: u32 = 1;
 
+/// `CU_PARAM_TR_DEFAULT`, the only unit of a texture.
+pub const DEFAULT_UNIT: i32 = -1;
+
 /// What a reference is: in requests for one.
 pub mod kind {
     /// A texture reference of a module.

@@ -37,6 +37,11 @@ fn find(handle: usize, is_surface: bool) -> Result<Arc<Reference>, CUresult> {
     reference.ok_or(CUresult::INVALID_VALUE)
 }
 
+/// Whether a handle is that of a module's texture reference.
+pub(crate) fn is_of_module(tex_ref: CUtexref) -> Result<bool, CUresult> {
+    Ok(find(tex_ref.0, false)?.is_of_module)
+}
+
 /// What a texture reference says of something.
 ///
 /// # Safety
