@@ -57,6 +57,7 @@ impl Subject {
             block: case.block,
             dynamic_shared_bytes: 0,
             params: &params,
+            references: &[],
             cooperative: false,
         };
         let start = Instant::now();

@@ -57,6 +57,8 @@ impl Array {
 pub(crate) struct Mipmapped {
     id: u32,
     pub(crate) context: u32,
+    /// Format and channels.
+    pub(crate) elements: (u32, u32),
     /// The client's numbers of its levels, once they are there.
     levels: OnceLock<Vec<u32>>,
 }
@@ -150,6 +152,7 @@ fn create_levels(shape: Shape, levels: u32) -> Result<CUmipmappedArray, CUresult
     let mipmapped = objects.mipmapped_arrays.insert_with(|id| Mipmapped {
         id,
         context: context.id,
+        elements: (shape.format, shape.channels),
         levels: OnceLock::new(),
     });
     let wire_id = mipmapped.wire_id();

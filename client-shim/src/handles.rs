@@ -6,7 +6,7 @@
 use driver_api::abi::{
     CUarray, CUcontext, CUevent, CUfunction, CUgraph, CUgraphExec, CUgraphNode, CUgreenCtx,
     CUkernel, CUlibrary, CUlinkState, CUmemoryPool, CUmipmappedArray, CUmodule, CUresult, CUstream,
-    CUuserObject,
+    CUsurfref, CUtexref, CUuserObject,
 };
 use driver_api::id::{ContextId, EventId, FunctionId, LibraryId, ModuleId, StreamId};
 
@@ -75,6 +75,8 @@ handles! {
     CUlibrary 6 LibraryId |handle| Ok(LibraryId(crate::module::library_of(handle)?.id));
     CUarray 8 u32 |handle| Ok(crate::array::array_of(crate::session::get()?, handle)?.wire_id);
     CUmipmappedArray 14 u32 |handle| Ok(crate::array::mipmapped_of(crate::session::get()?, handle)?.wire_id());
+    CUtexref 15 NoId |_| Ok(NoId);
+    CUsurfref 15 NoId |_| Ok(NoId);
     CUgraph 10 NoId |_| Ok(NoId);
     CUgraphNode 11 NoId |_| Ok(NoId);
     CUgraphExec 12 NoId |_| Ok(NoId);

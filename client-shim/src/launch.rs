@@ -16,10 +16,13 @@ mod host_function;
 mod kernel;
 mod replaced;
 
-use core::ffi::{c_uint, c_void};
+use core::ffi::{c_int, c_uint, c_void};
 use std::sync::Arc;
 
-use driver_api::abi::{CUfunction, CUlaunchAttribute, CUlaunchConfig, CUresult, CUstream};
+use driver_api::abi::{
+    CUfunction, CUlaunchAttribute, CUlaunchConfig, CUresult, CUstream, CUtexref,
+};
+use driver_api::texture::reference::DEFAULT_UNIT;
 
 use crate::capture;
 use crate::entry::code;
@@ -159,4 +162,21 @@ pub(crate) unsafe fn cuLaunchKernelEx(
     code(unsafe {
         shape_of(config).and_then(|(shape, stream)| run(shape, stream, f, kernel_params, extra))
     })
+}
+
+/// Of the launch interface before CUDA 4.0. A module's texture references are there for its kernels anyway, and no others are allowed.
+pub(crate) unsafe fn cuParamSetTexRef(
+    function: CUfunction,
+    texunit: c_int,
+    tex_ref: CUtexref,
+) -> CUresult {
+    code((|| {
+        let (session, _) = session::current()?;
+        crate::module::function_of(function)?;
+        let is_there = crate::texture::reference::is_of_module(session, tex_ref);
+        match is_there && texunit == DEFAULT_UNIT {
+            true => Ok(()),
+            false => Err(CUresult::INVALID_VALUE),
+        }
+    })())
 }

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use driver_api::abi::{
     CUdeviceptr, CUfunction, CUfunction_attribute, CUjit_option, CUlibrary, CUmodule,
-    CUmoduleLoadingMode, CUresult,
+    CUmoduleLoadingMode, CUresult, CUsurfref, CUtexref,
 };
 use driver_api::id::ModuleId;
 use driver_api::image::Image;
@@ -324,6 +324,7 @@ pub(crate) unsafe fn cuModuleUnload(module: CUmodule) -> CUresult {
         )?;
         session.objects.modules.remove(module.id);
         forget_functions(session, Owner::Module(module.id));
+        crate::texture::reference::forget_module(session, module.id);
         Ok(())
     })())
 }
@@ -489,6 +490,48 @@ pub(crate) unsafe fn cuModuleGetGlobal_v2(
         };
         write_global(session, &variable, dptr, bytes)
     })())
+}
+
+/// Writes the handle of a module's texture or surface reference.
+///
+/// # Safety
+/// `name` is a C string, `place` is null or can be written.
+unsafe fn write_reference<H: Handle>(
+    place: *mut H,
+    module: CUmodule,
+    name: *const c_char,
+    is_surface: bool,
+) -> CUresult {
+    code((|| {
+        let place = out(place)?;
+        let (session, _) = session::current()?;
+        let module = module_of(module)?;
+        // SAFETY: the caller's promise.
+        let name = unsafe { owned_name(name) }?;
+        let owner = (module.id, module.context);
+        let id = crate::texture::reference::of_module(session, owner, name, is_surface)?;
+        // SAFETY: checked by `out`.
+        unsafe { place.write(H::dress(id)) };
+        Ok(())
+    })())
+}
+
+pub(crate) unsafe fn cuModuleGetTexRef(
+    tex_ref: *mut CUtexref,
+    module: CUmodule,
+    name: *const c_char,
+) -> CUresult {
+    // SAFETY: the API's contract.
+    unsafe { write_reference(tex_ref, module, name, false) }
+}
+
+pub(crate) unsafe fn cuModuleGetSurfRef(
+    surf_ref: *mut CUsurfref,
+    module: CUmodule,
+    name: *const c_char,
+) -> CUresult {
+    // SAFETY: the API's contract.
+    unsafe { write_reference(surf_ref, module, name, true) }
 }
 
 pub(crate) unsafe fn cuModuleGetLoadingMode(mode: *mut CUmoduleLoadingMode) -> CUresult {

@@ -41,6 +41,7 @@ pub(crate) struct Objects {
     pub(crate) mipmapped_arrays: Table<Mipmapped>,
     pub(crate) textures: Table<crate::texture::Object>,
     pub(crate) texture_names: crate::texture::Names,
+    pub(crate) references: Table<crate::texture::reference::Reference>,
     pub(crate) imports: Imports,
     pub(crate) host_functions: HostFunctions,
     pub(crate) pools: Table<Pool>,

@@ -1,4 +1,4 @@
-//! Texture and surface objects.
+//! Texture and surface objects, and references ([`mod@reference`]).
 //!
 //! The program is given the driver's own value, which its kernels get as a parameter; by it an object is found here, and named to the server by the client's
 //! number. Descriptions are kept as the program gave them. An object that is being destroyed has lost its value first: the driver may give that to another at once.
@@ -7,6 +7,9 @@
 //! The functions named like the driver's read descriptions and write results through pointers that they have checked for null.
 #![expect(unsafe_code, reason = "parameters and out parameters of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
+
+mod binding;
+pub(crate) mod reference;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -27,6 +30,8 @@ use crate::context::Context;
 use crate::entry::code;
 use crate::memory::out;
 use crate::session::{self, Session, malformed};
+
+pub(crate) use binding::*;
 
 /// A texture or surface object.
 #[derive(Debug)]
@@ -53,6 +58,7 @@ impl Names {
 
 /// A context has ended, and its objects with it.
 pub(crate) fn forget_context(session: &Session, context: u32) {
+    reference::forget_context(session, context);
     let names = &session.objects.texture_names;
     names.lock().retain(|(of, _, _), _| *of != context);
     let textures = &session.objects.textures;

@@ -147,12 +147,7 @@ unsafe extern "C" {
     #[row(235, local, blocks = never, since = 2000, test = "surface_module")]
     fn cuParamSetSize(function: CUfunction, numbytes: c_uint) -> CUresult;
 
-    #[row(
-        236,
-        refused = "the launch interface that CUDA 4.0 replaced by cuLaunchKernel",
-        blocks = never,
-        since = 2000
-    )]
+    #[row(236, local, blocks = never, since = 2000, test = "surface_reference")]
     fn cuParamSetTexRef(function: CUfunction, texunit: c_int, tex_ref: CUtexref) -> CUresult;
 
     #[row(237, local, blocks = never, since = 2000, test = "surface_module")]

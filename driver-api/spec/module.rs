@@ -248,7 +248,7 @@ unsafe extern "C" {
         #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(200, asked, custom = client, blocks = unbounded, since = 12000, test = "surface_module")]
+    #[row(200, asked, custom = both, blocks = unbounded, since = 12000, test = "surface_module")]
     fn cuLibraryGetModule(#[creates] module: *mut CUmodule, library: CUlibrary) -> CUresult;
 
     #[row(201, local, blocks = unbounded, since = 12000, test = "surface_module")]
@@ -368,14 +368,14 @@ unsafe extern "C" {
     #[row(210, local, blocks = never, since = 11070, test = "surface_module")]
     fn cuModuleGetLoadingMode(#[out] mode: *mut CUmoduleLoadingMode) -> CUresult;
 
-    #[row(211, refused = "not served yet: texture and surface references", blocks = unbounded, since = 3000)]
+    #[row(211, asked, via = gpurunReferenceGet, blocks = device, since = 3000, test = "surface_reference")]
     fn cuModuleGetSurfRef(
         #[out] surf_ref: *mut CUsurfref,
         module: CUmodule,
         #[input(text)] name: *const c_char,
     ) -> CUresult;
 
-    #[row(212, refused = "not served yet: texture and surface references", blocks = unbounded, since = 2000)]
+    #[row(212, asked, via = gpurunReferenceGet, blocks = device, since = 2000, test = "surface_reference")]
     fn cuModuleGetTexRef(
         #[out] tex_ref: *mut CUtexref,
         module: CUmodule,

@@ -3,6 +3,8 @@
 //! *Why here:* one structure for client and worker, and one place that says what a description may be. *Rules:* arrays are named by the client's number; nothing is
 //! believed before the worker has compared it with what the session has; a format or flag that nobody knows is refused, never passed on.
 
+pub mod reference;
+
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 

@@ -96,6 +96,8 @@ pub(crate) fn destroy(context: &Arc<Context>) -> Result<(), CUresult> {
         .remove_if(|event| event.context == context.handle);
     crate::module::context_destroyed(driver, context.handle);
     driver.textures.forget_context(context.handle);
+    let is_of = |reference: &crate::texture::Reference| reference.context == context.handle;
+    driver.references.remove_if(is_of);
     crate::array::forget_context(driver, context.handle);
     driver.memory.free_all_of(driver, context.handle);
     driver.graph_memory.context_destroyed(context.handle);

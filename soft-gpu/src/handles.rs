@@ -34,6 +34,7 @@ pub(crate) enum Kind {
     /// A context that is a green one.
     GreenContext,
     Descriptor,
+    Reference,
 }
 
 /// All objects of one kind.

@@ -13,12 +13,13 @@
 
 mod replaced;
 
-use core::ffi::{c_uint, c_void};
+use core::ffi::{c_int, c_uint, c_void};
 use std::sync::Arc;
 
 use driver_api::abi::{
-    CUfunction, CUhostFn, CUlaunchAttribute, CUlaunchConfig, CUresult, CUstream,
+    CUfunction, CUhostFn, CUlaunchAttribute, CUlaunchConfig, CUresult, CUstream, CUtexref,
 };
+use driver_api::texture::reference::DEFAULT_UNIT;
 
 use crate::context::{Fate, heap_of};
 use crate::device::Limits;
@@ -30,6 +31,7 @@ use crate::occupancy;
 use crate::peer::Viewer;
 use crate::state::{Driver, driver};
 use crate::stream::{Operation, find, own_multiprocessors};
+use crate::texture::Slot;
 
 pub(crate) use replaced::*;
 
@@ -197,6 +199,10 @@ pub(crate) struct Kernel {
     fate: Arc<Fate>,
     device: usize,
     heap: Option<Arc<Heap>>,
+    /// What keeps `references`.
+    _slots: Vec<Option<Arc<Slot>>>,
+    /// What the module's opaque variables were bound to when it was made.
+    references: Vec<u64>,
 }
 
 impl Kernel {
@@ -222,6 +228,9 @@ impl Kernel {
             true => Some(heap_of(&context)?),
             false => None,
         };
+        let slots = function.module.bound(driver, &context, &program)?;
+        let value = |slot: &Option<Arc<Slot>>| slot.as_ref().map_or(0, |slot| slot.value);
+        let references = slots.iter().map(value).collect();
         let start = parameters.as_ptr() as usize;
         let offsets = function.entry()?.params.iter();
         let places = offsets.map(|param| start + param.offset as usize).collect();
@@ -234,6 +243,8 @@ impl Kernel {
             fate: Arc::clone(&context.fate),
             device: context.device,
             heap,
+            _slots: slots,
+            references,
             function,
         })
     }
@@ -281,6 +292,7 @@ fn execute(driver: &Driver, kernel: &Kernel) -> Result<(), CUresult> {
         block: shape.block,
         dynamic_shared_bytes: shape.shared,
         params: &kernel.parameters,
+        references: &kernel.references,
         cooperative: shape.cooperative,
     };
     let host = HostServices {
@@ -523,4 +535,21 @@ pub(crate) unsafe fn cuLaunchHostFunc_v2(
     }
     // SAFETY: the same contract.
     unsafe { cuLaunchHostFunc(stream, function, user_data) }
+}
+
+/// Of the launch interface before CUDA 4.0. A module's texture references are there for its kernels anyway, and no others are allowed.
+pub(crate) unsafe fn cuParamSetTexRef(
+    function: CUfunction,
+    texunit: c_int,
+    tex_ref: CUtexref,
+) -> CUresult {
+    let check = || {
+        find_function(function)?;
+        let is_there = crate::texture::is_of_module(tex_ref)?;
+        match is_there && texunit == DEFAULT_UNIT {
+            true => Ok(()),
+            false => Err(CUresult::INVALID_VALUE),
+        }
+    };
+    done(check())
 }

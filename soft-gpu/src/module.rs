@@ -25,7 +25,8 @@ use core::ffi::{CStr, c_char, c_uint, c_void};
 use std::sync::Arc;
 
 use driver_api::abi::{
-    CUdeviceptr, CUfunction, CUjit_option, CUmodule, CUmoduleLoadingMode, CUresult,
+    CUdeviceptr, CUfunction, CUjit_option, CUmodule, CUmoduleLoadingMode, CUresult, CUsurfref,
+    CUtexref,
 };
 
 pub(crate) use function::*;
@@ -120,6 +121,41 @@ pub(crate) unsafe fn cuModuleLoadFatBinary(
 ) -> CUresult {
     // SAFETY: the caller's promises are the same.
     unsafe { cuModuleLoadData(module, fat_cubin) }
+}
+
+/// The handle of a module's reference.
+///
+/// # Safety
+///
+/// `text` is null or a C string.
+unsafe fn reference(
+    module: CUmodule,
+    text: *const c_char,
+    is_surface: bool,
+) -> Result<usize, CUresult> {
+    let module = driver()?.modules.get(module.0)?;
+    // SAFETY: by contract.
+    let name = unsafe { name(text) }?;
+    let reference = module.reference(name, is_surface);
+    Ok(reference.ok_or(CUresult::NOT_FOUND)?.handle)
+}
+
+pub(crate) unsafe fn cuModuleGetTexRef(
+    tex_ref: *mut CUtexref,
+    module: CUmodule,
+    name: *const c_char,
+) -> CUresult {
+    // SAFETY: the caller passes a C string and a place for a handle.
+    unsafe { answer(tex_ref, reference(module, name, false).map(CUtexref)) }
+}
+
+pub(crate) unsafe fn cuModuleGetSurfRef(
+    surf_ref: *mut CUsurfref,
+    module: CUmodule,
+    name: *const c_char,
+) -> CUresult {
+    // SAFETY: the caller passes a C string and a place for a handle.
+    unsafe { answer(surf_ref, reference(module, name, true).map(CUsurfref)) }
 }
 
 pub(crate) unsafe fn cuModuleUnload(module: CUmodule) -> CUresult {

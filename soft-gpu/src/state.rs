@@ -65,6 +65,7 @@ pub(crate) struct Driver {
     pub(crate) arrays: Registry<Array>,
     pub(crate) mipmapped_arrays: Registry<Mipmapped>,
     pub(crate) textures: crate::texture::Objects,
+    pub(crate) references: Registry<crate::texture::Reference>,
 }
 
 static DRIVER: OnceLock<Driver> = OnceLock::new();
@@ -142,6 +143,7 @@ impl Driver {
             arrays: Registry::new(Kind::Array),
             mipmapped_arrays: Registry::new(Kind::MipmappedArray),
             textures: crate::texture::Objects::default(),
+            references: Registry::new(Kind::Reference),
             config,
         })
     }

@@ -1,4 +1,4 @@
-//! Texture and surface objects.
+//! Texture and surface objects, and references ([`mod@reference`]).
 //!
 //! The value of an object is the address of its descriptor in device memory, which kernels read: [`crate::exec`]'s `Descriptor`. Descriptors lie in slabs of their
 //! context, which stay as long as it does, so that a kernel that reads a destroyed object's finds a descriptor of nothing, or another object's.
@@ -8,10 +8,13 @@
 //! # Safety
 //!
 //! The driver's functions read descriptions and write answers through pointers that their caller passed; see [`crate::entry`]. Slabs belong to this module
-//! and are mapped while their context lives; a slot is written only while the table of slots is locked.
+//! and are mapped while their context lives; a slot is written by who has taken it out of the table of slots, or while that is locked.
 
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
+
+mod binding;
+mod reference;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -29,6 +32,9 @@ use crate::entry::{answer, done};
 use crate::exec::{Descriptor, Resource, SURFACE, TEXTURE};
 use crate::state::{Driver, driver};
 use crate::threads::lock;
+
+pub(crate) use binding::*;
+pub(crate) use reference::{Reference, Variable};
 
 /// Bytes of a slab.
 const SLAB_BYTES: u64 = 64 << 10;
@@ -59,20 +65,37 @@ impl Objects {
         context: &Context,
         descriptor: &Descriptor,
     ) -> Result<u64, CUresult> {
-        let mut free = lock(&self.free);
-        let slots = free.entry(context.handle).or_default();
-        if slots.is_empty() {
-            let slab = driver.memory.allocate(driver, context, SLAB_BYTES)?;
-            // Not the first: its address is the slab's, and no object's.
-            slots.extend(
-                (1..SLAB_BYTES / SLOT_BYTES)
-                    .rev()
-                    .map(|slot| slab + slot * SLOT_BYTES),
-            );
-        }
-        let slot = slots.pop().ok_or(CUresult::OUT_OF_MEMORY)?;
+        let take = || lock(&self.free).get_mut(&context.handle)?.pop();
+        let slot = match take() {
+            Some(slot) => slot,
+            None => self.enlarge(driver, context)?,
+        };
         write(slot, descriptor);
         Ok(slot)
+    }
+
+    /// Another slab, and a slot of it. No lock is held while the memory is made: that may wait for launches, which give their slots back when they end.
+    fn enlarge(&self, driver: &Driver, context: &Context) -> Result<u64, CUresult> {
+        let slab = driver.memory.allocate(driver, context, SLAB_BYTES)?;
+        // Not the first: its address is the slab's, and no object's.
+        let slots = (1..SLAB_BYTES / SLOT_BYTES).map(|slot| slab + slot * SLOT_BYTES);
+        let mut free = lock(&self.free);
+        let known = free.entry(context.handle).or_default();
+        known.extend(slots.rev());
+        known.pop().ok_or(CUresult::OUT_OF_MEMORY)
+    }
+
+    /// Puts a descriptor into a slot that is kept as long as anybody has it.
+    fn hold(
+        &self,
+        driver: &Driver,
+        context: &Context,
+        descriptor: &Descriptor,
+    ) -> Result<Arc<Slot>, CUresult> {
+        Ok(Arc::new(Slot {
+            value: self.place(driver, context, descriptor)?,
+            context: context.handle,
+        }))
     }
 
     fn insert(&self, value: u64, object: Object) {
@@ -102,6 +125,25 @@ impl Objects {
     pub(crate) fn forget_context(&self, context: usize) {
         lock(&self.living).retain(|_, object| object.context != context);
         lock(&self.free).remove(&context);
+    }
+}
+
+/// A descriptor in a slot, of a reference or a sampler.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) value: u64,
+    context: usize,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Ok(driver) = driver() else { return };
+        let mut free = lock(&driver.textures.free);
+        // Otherwise the context has ended, and the slab with it.
+        if let Some(slots) = free.get_mut(&self.context) {
+            write(self.value, &Descriptor::new(0, Resource::Array));
+            slots.push(self.value);
+        }
     }
 }
 
@@ -199,6 +241,24 @@ fn view(descriptor: &mut Descriptor, view: &CUDA_RESOURCE_VIEW_DESC) -> Result<(
     Ok(())
 }
 
+/// A descriptor with the way to read.
+fn read_as(descriptor: Descriptor, texture: &CUDA_TEXTURE_DESC) -> Descriptor {
+    let clamp = [
+        texture.min_mipmap_level_clamp,
+        texture.max_mipmap_level_clamp,
+    ];
+    Descriptor {
+        address_modes: texture.address_mode,
+        filter: texture.filter_mode,
+        mipmap_filter: texture.mipmap_filter_mode,
+        flags: texture.flags,
+        bias: texture.mipmap_level_bias,
+        level_clamp: clamp,
+        border: texture.border_color,
+        ..descriptor
+    }
+}
+
 fn create_texture(
     resource: CUDA_RESOURCE_DESC,
     texture: CUDA_TEXTURE_DESC,
@@ -210,20 +270,7 @@ fn create_texture(
     if let Some(viewed) = &viewed {
         view(&mut descriptor, viewed)?;
     }
-    let clamp = [
-        texture.min_mipmap_level_clamp,
-        texture.max_mipmap_level_clamp,
-    ];
-    let descriptor = Descriptor {
-        address_modes: texture.address_mode,
-        filter: texture.filter_mode,
-        mipmap_filter: texture.mipmap_filter_mode,
-        flags: texture.flags,
-        bias: texture.mipmap_level_bias,
-        level_clamp: clamp,
-        border: texture.border_color,
-        ..descriptor
-    };
+    let descriptor = read_as(descriptor, &texture);
     let value = driver.textures.place(driver, &context, &descriptor)?;
     let object = Object {
         context: context.handle,
@@ -234,17 +281,22 @@ fn create_texture(
     Ok(value)
 }
 
+/// The descriptor of an array that is a surface.
+fn of_surface(driver: &Driver, context: &Context, array: usize) -> Result<Descriptor, CUresult> {
+    let array = crate::array::find(driver, CUarray(array))?;
+    check_context(context, array.context)?;
+    match array.shape.flags & array::flag::SURFACE {
+        0 => Err(CUresult::INVALID_VALUE),
+        _ => Ok(of_shape(SURFACE, &array.shape, array.base, 1)),
+    }
+}
+
 fn create_surface(resource: CUDA_RESOURCE_DESC) -> Result<u64, CUresult> {
     let (driver, context) = (driver()?, current()?);
     let Named::Array(handle) = Named::of(&resource)? else {
         return Err(CUresult::INVALID_VALUE);
     };
-    let array = crate::array::find(driver, CUarray(handle))?;
-    check_context(&context, array.context)?;
-    if array.shape.flags & array::flag::SURFACE == 0 {
-        return Err(CUresult::INVALID_VALUE);
-    }
-    let descriptor = of_shape(SURFACE, &array.shape, array.base, 1);
+    let descriptor = of_surface(driver, &context, handle)?;
     let value = driver.textures.place(driver, &context, &descriptor)?;
     let object = Object {
         context: context.handle,

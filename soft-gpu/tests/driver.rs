@@ -12,8 +12,8 @@ use std::ptr::{null, null_mut};
 use std::time::{Duration, Instant};
 
 use driver_api::abi::{
-    CUevent, CUfunction, CUlinkState, CUmemAccessDesc, CUmemAllocationProp, CUmemLocation,
-    CUmemoryPool, CUmodule, CUresult, CUstream,
+    CUevent, CUfunction, CUgraphicsResource, CUlinkState, CUmemAccessDesc, CUmemAllocationProp,
+    CUmemLocation, CUmemoryPool, CUmodule, CUresult, CUstream,
 };
 use soft_gpu::exports::*;
 
@@ -374,7 +374,10 @@ fn wrong_calls_are_answered_and_forgotten() {
             cu!(cuArrayCreate_v2(null_mut(), null())),
             CUresult::INVALID_VALUE,
         ),
-        (cu!(cuTexRefCreate(null_mut())), CUresult::NOT_SUPPORTED),
+        (
+            cu!(cuGraphicsUnregisterResource(CUgraphicsResource(0))),
+            CUresult::NOT_SUPPORTED,
+        ),
     ] {
         assert_eq!(answer, expected);
     }

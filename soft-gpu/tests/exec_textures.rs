@@ -1,14 +1,14 @@
 //! Textures and surfaces against scalar arithmetic written anew, in double precision, and what is a fault.
 
 mod support;
+#[path = "support/texels.rs"]
+mod texels;
 
-use soft_gpu::exec::{Descriptor, FaultKind, Resource, SURFACE, TEXTURE};
+use soft_gpu::exec::{Descriptor, FaultKind, SURFACE, TEXTURE};
 use support::{Argument, Kernel, Run, kernels};
+use texels::{Asked, HEIGHT, WIDTH, descriptor, image, reference};
 
-const WIDTH: usize = 13;
-const HEIGHT: usize = 7;
 const POINTS: usize = 64;
-const F32: u32 = 0x20;
 
 const SAMPLE: &str = "
 .version 7.0
@@ -63,76 +63,6 @@ fn surface_kernel(bounds: &str) -> String {
     )
 }
 
-fn image() -> Vec<f32> {
-    (0..WIDTH * HEIGHT * 2)
-        .map(|i| ((i * 37 + 11) % 101) as f32 / 8.0)
-        .collect()
-}
-
-fn descriptor(magic: u64, image: &[f32]) -> Descriptor {
-    Descriptor {
-        base: image.as_ptr() as u64,
-        size: [WIDTH as u64, HEIGHT as u64, 0],
-        format: F32,
-        channels: 2,
-        ..Descriptor::new(magic, Resource::Array)
-    }
-}
-
-/// The element that a number means: none for the border.
-fn reference_place(number: f64, size: usize, mode: u32, normalised: bool) -> Option<usize> {
-    let size = size as f64;
-    let folded = match mode {
-        3 if number < 0.0 || number >= size => return None,
-        0 if normalised => number - size * (number / size).floor(),
-        2 if normalised => {
-            let place = number - 2.0 * size * (number / (2.0 * size)).floor();
-            if place < size {
-                place
-            } else {
-                2.0 * size - 1.0 - place
-            }
-        }
-        _ => number.clamp(0.0, size - 1.0),
-    };
-    Some(folded as usize)
-}
-
-fn reference(how: &Descriptor, image: &[f32], [x, y]: [f32; 2]) -> [f64; 2] {
-    let normalised = how.flags & 2 != 0;
-    let scaled = |value: f32, size: usize| match normalised {
-        true => f64::from(value * size as f32),
-        false => f64::from(value),
-    };
-    let points = [scaled(x, WIDTH), scaled(y, HEIGHT)];
-    let element = |column: f64, row: f64| -> [f64; 2] {
-        let column = reference_place(column, WIDTH, how.address_modes[0], normalised);
-        let row = reference_place(row, HEIGHT, how.address_modes[1], normalised);
-        match (column, row) {
-            (Some(column), Some(row)) => {
-                let at = (row * WIDTH + column) * 2;
-                [f64::from(image[at]), f64::from(image[at + 1])]
-            }
-            _ => [f64::from(how.border[0]), f64::from(how.border[1])],
-        }
-    };
-    if how.filter == 0 {
-        return element(points[0].floor(), points[1].floor());
-    }
-    let firsts = points.map(|point| (point - 0.5).floor());
-    let share = |d: usize| ((points[d] - 0.5 - firsts[d]) * 256.0).round() / 256.0;
-    let mut sum = [0.0; 2];
-    for (right, below) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
-        let weight = |part: u8, share: f64| if part == 1 { share } else { 1.0 - share };
-        let weight = weight(right, share(0)) * weight(below, share(1));
-        let colour = element(firsts[0] + f64::from(right), firsts[1] + f64::from(below));
-        for (sum, colour) in sum.iter_mut().zip(colour) {
-            *sum += weight * colour;
-        }
-    }
-    sum
-}
-
 fn sample(
     kernel: &Kernel,
     how: &Descriptor,
@@ -178,7 +108,7 @@ fn every_filter_and_address_mode_is_what_the_guide_says() {
                 .collect();
             let got = sample(&kernel, &how, &mut image, &mut points);
             for (point, got) in points.iter().zip(got) {
-                let wanted = reference(&how, &image, *point);
+                let wanted = reference(&how, &image, Asked::at(*point));
                 for channel in 0..2 {
                     let difference = f64::from(got[channel]) - wanted[channel];
                     // A weight may be rounded to its neighbour.

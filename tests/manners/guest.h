@@ -17,7 +17,7 @@
 #define FUNCTIONS(X)                                                                                        \
     X(cuInit) X(cuDriverGetVersion) X(cuDeviceGetCount) X(cuDevicePrimaryCtxRetain) X(cuCtxSetCurrent)      \
     X(cuModuleLoadData) X(cuModuleGetFunction) X(cuMemAlloc) X(cuMemFree) X(cuMemcpyHtoD) X(cuMemcpyDtoH)   \
-    X(cuLaunchKernel) X(cuCtxSynchronize) X(cuGetProcAddress) X(cuTexRefCreate) X(cuGetExportTable)
+    X(cuLaunchKernel) X(cuCtxSynchronize) X(cuGetProcAddress) X(cuGraphicsUnregisterResource) X(cuGetExportTable)
 
 #define QUOTE_(name) #name
 #define QUOTE(name) QUOTE_(name)
@@ -128,7 +128,7 @@ static inline CUresult work(unsigned n = 300) {
 }
 
 // A function that is not served: one line in the log.
-static inline CUresult refused() { return CALL(cuTexRefCreate)(nullptr); }
+static inline CUresult refused() { return CALL(cuGraphicsUnregisterResource)(nullptr); }
 
 // The program's cases by name.
 struct Case {

@@ -346,6 +346,53 @@ static void arrays(CUdeviceptr words) {
     OK("cuArrayDestroy", array);
 }
 
+// Reference: texture and surface reference management; of getters: "CUDA_ERROR_INVALID_VALUE if the texture reference is not bound".
+static void references(CUdeviceptr words) {
+    static const char *const declared = ".version 7.0\n.target sm_70\n.address_size 64\n"
+                                        ".visible .global .texref picture;\n.visible .global .surfref canvas;\n";
+    CUmodule of = nullptr;
+    CUtexref picture = nullptr, made = nullptr;
+    CUsurfref canvas = nullptr, none = nullptr;
+    CUarray array = nullptr;
+    CUmipmappedArray levels = nullptr;
+    CUarray_format format;
+    OK("cuModuleLoadData", &of, (const void *)declared);
+    WRONG("null", INVALID, "cuModuleGetTexRef", null<CUtexref>(), of, "picture");
+    WRONG("null", INVALID, "cuModuleGetSurfRef", null<CUsurfref>(), of, "canvas");
+    WRONG("unknown", CUDA_ERROR_NOT_FOUND, "cuModuleGetTexRef", &made, of, "nothing");
+    WRONG("unknown", CUDA_ERROR_NOT_FOUND, "cuModuleGetSurfRef", &none, of, "nothing");
+    WRONG("null", INVALID, "cuTexRefCreate", null<CUtexref>());
+    OK("cuModuleGetTexRef", &picture, of, "picture");
+    OK("cuModuleGetSurfRef", &canvas, of, "canvas");
+    WRONG("unbound", INVALID, "cuTexRefGetArray", &array, picture);
+    WRONG("unbound", INVALID, "cuTexRefGetMipmappedArray", &levels, picture);
+    WRONG("unbound", INVALID, "cuTexRefGetAddress_v2", &address, picture);
+    WRONG("unbound", INVALID, "cuSurfRefGetArray", &array, canvas);
+    WRONG("null", INVALID, "cuTexRefGetFlags", null<unsigned>(), picture);
+    WRONG("null", INVALID, "cuTexRefGetFormat", &format, null<int>(), picture);
+    WRONG("null", INVALID, "cuTexRefSetBorderColor", picture, null<float>());
+    WRONG("components", INVALID, "cuTexRefSetFormat", picture, CU_AD_FORMAT_FLOAT, 3);
+    WRONG("mode", INVALID, "cuTexRefSetAddressMode", picture, 0, (CUaddress_mode)77);
+    WRONG("dimension", INVALID, "cuTexRefSetAddressMode", picture, 3, CU_TR_ADDRESS_MODE_CLAMP);
+    WRONG("mode", INVALID, "cuTexRefSetFilterMode", picture, (CUfilter_mode)77);
+    WRONG("mode", INVALID, "cuTexRefSetMipmapFilterMode", picture, (CUfilter_mode)77);
+    WRONG("flags", INVALID, "cuTexRefSetFlags", picture, 0x40000000u);
+    CUDA_ARRAY_DESCRIPTOR rows{};
+    rows.Width = 4, rows.Height = 2, rows.Format = CU_AD_FORMAT_FLOAT, rows.NumChannels = 1;
+    const CUDA_ARRAY_DESCRIPTOR *good = &rows;
+    WRONG("null", INVALID, "cuTexRefSetAddress2D_v3", picture, null<const CUDA_ARRAY_DESCRIPTOR>(), words, (size_t)32);
+    WRONG("unaligned", INVALID, "cuTexRefSetAddress2D_v3", picture, good, words + 16, (size_t)32);
+    WRONG("pitch", INVALID, "cuTexRefSetAddress2D_v3", picture, good, words, (size_t)20);
+    WRONG("nowhere", INVALID, "cuTexRefSetAddress_v2", &size, picture, NOWHERE, (size_t)64);
+    OK("cuArrayCreate_v2", &array, good);
+    WRONG("flags", INVALID, "cuTexRefSetArray", picture, array, 0u);
+    WRONG("not-for-surfaces", INVALID, "cuSurfRefSetArray", canvas, array, 0u);
+    WRONG("flags", INVALID, "cuSurfRefSetArray", canvas, array, 1u);
+    OK("cuArrayDestroy", array);
+    WRONG("of-a-module", INVALID, "cuTexRefDestroy", picture);
+    OK("cuModuleUnload", of);
+}
+
 // Reference: virtual memory management.
 static void virtual_memory() {
     CUmemAllocationProp properties{}, other{};
@@ -850,6 +897,7 @@ int main(int count, char **arguments) {
     OK("cuModuleGetFunction", &axpy, module, "axpy");
     memory(words);
     arrays(words);
+    references(words);
     virtual_memory();
     shareable_handles();
     pools();

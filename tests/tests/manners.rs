@@ -143,7 +143,7 @@ fn a_descriptor_that_the_program_took_over_never_gets_our_bytes() {
 
 #[test]
 fn the_log_is_whole_lines_of_our_own_and_nothing_else_is_printed() {
-    let line = "gpurun: cuTexRefCreate is not supported: ";
+    let line = "gpurun: cuGraphicsUnregisterResource is not supported: ";
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (_server, way) in &ways() {
         let outcome = run(case(way, "descriptors", "prints"));

@@ -18,6 +18,7 @@ const PROGRAMS: &[&str] = &[
     "surface_memory",
     "surface_module",
     "surface_peer",
+    "surface_reference",
     "surface_sharing",
     "surface_stream",
     "surface_tensor_map",

@@ -134,6 +134,7 @@ pub(crate) unsafe fn cuLibraryUnload(library: CUlibrary) -> CUresult {
         {
             session.objects.modules.remove(*module);
             forget_functions(session, Owner::Module(*module));
+            crate::texture::reference::forget_module(session, *module);
         }
         forget_functions(session, Owner::Library(library.id));
         Ok(())

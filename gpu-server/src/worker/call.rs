@@ -19,7 +19,7 @@ use zerocopy::{Immutable, IntoBytes};
 
 use super::context::Context;
 use super::event::Event;
-use super::module::{Function, Module};
+use super::module::Function;
 use super::session::Session;
 use super::stream::Stream;
 use super::transfer::Inbound;
@@ -245,21 +245,6 @@ impl Created for CUevent {
     }
 }
 
-/// A library's module belongs to the library: there is nothing to undo.
-impl Created for CUmodule {
-    type Id = ModuleId;
-
-    fn store(self, call: &Call<'_>, id: ModuleId) -> Result<(), CUresult> {
-        let context = call.context()?.serial;
-        let module = Module {
-            handle: self,
-            context,
-            image: None,
-        };
-        call.session.modules.insert(id.0, module)
-    }
-}
-
 /// An id whose end ends what depends on it.
 pub(crate) trait Destroyed {
     /// Takes it, and what depends on it, out of the tables.
@@ -272,6 +257,9 @@ impl Destroyed for ModuleId {
         call.session
             .functions
             .retain(|function| !function.is_of_module(self.0));
+        call.session
+            .references
+            .retain(|reference| reference.module != Some(self.0));
         let is_gone = |function: &Function| function.is_of_module(self.0);
         call.session.graphs.without(is_gone);
         call.session.memory.forget_globals(self.0, false);
@@ -282,10 +270,18 @@ impl Destroyed for ModuleId {
 impl Destroyed for LibraryId {
     fn forget(self, call: &Call<'_>) {
         call.session.libraries.remove(self.0);
+        let modules = &call.session.modules;
+        modules.retain(|module| module.library != Some(self.0));
+        // What its modules had ends too.
+        let lives = |module: Option<u32>| module.is_none_or(|module| modules.get(module).is_some());
         call.session
             .functions
-            .retain(|function| !function.is_of_library(self.0));
-        let is_gone = |function: &Function| function.is_of_library(self.0);
+            .retain(|function| !function.is_of_library(self.0) && lives(function.module()));
+        call.session
+            .references
+            .retain(|reference| lives(reference.module));
+        let is_gone =
+            |function: &Function| function.is_of_library(self.0) || !lives(function.module());
         call.session.graphs.without(is_gone);
         call.session.memory.forget_globals(self.0, true);
         call.session.memory.accounts.settle_all(call.driver());

@@ -40,6 +40,8 @@ pub(crate) struct Module {
     pub(crate) handle: CUmodule,
     /// The serial of its context.
     pub(crate) context: u64,
+    /// The client's number of the library that it ends with.
+    pub(crate) library: Option<u32>,
     /// Its image, where the driver does not tell a function's parameters.
     pub(crate) image: Option<Arc<[u8]>>,
 }
@@ -114,6 +116,14 @@ impl Function {
         self.owner == Owner::Module(module)
     }
 
+    /// The client's number of its module; a kernel has none.
+    pub(crate) fn module(&self) -> Option<u32> {
+        match self.owner {
+            Owner::Module(module) => Some(module),
+            Owner::Library(_) => None,
+        }
+    }
+
     pub(crate) fn is_of_library(&self, library: u32) -> bool {
         self.owner == Owner::Library(library)
     }
@@ -162,7 +172,7 @@ fn contains(bytes: &[u8], needle: &[u8]) -> bool {
     memchr::memmem::find(bytes, needle).is_some()
 }
 
-fn name_of(bytes: &[u8]) -> Result<CString, CUresult> {
+pub(crate) fn name_of(bytes: &[u8]) -> Result<CString, CUresult> {
     if bytes.len() > MAX_NAME_BYTES {
         return Err(CUresult::INVALID_VALUE);
     }
@@ -186,6 +196,7 @@ pub(crate) fn gpurunModuleLoad(
     let module = Module {
         handle,
         context: context.serial,
+        library: None,
         image: driver
             .cuFuncGetParamInfo
             .is_none()
@@ -467,6 +478,25 @@ pub(crate) fn gpurunModuleNames(
         image_names(module.image.as_deref())?
     };
     Ok(reply_names(call, &names)?)
+}
+
+/// A library's module in the current context: there is nothing to undo if its number is refused.
+pub(crate) fn cuLibraryGetModule(
+    call: &mut Call<'_>,
+    request: &request::CuLibraryGetModule,
+) -> Result<(), CallError> {
+    let library: CUlibrary = call.handle(request.library())?;
+    let context = call.context()?.serial;
+    let mut handle = CUmodule(0);
+    cuda!(call.driver(), cuLibraryGetModule(&mut handle, library))?;
+    let module = Module {
+        handle,
+        context,
+        library: Some(request.library().0),
+        image: None,
+    };
+    call.session.modules.insert(request.module().0, module)?;
+    Ok(())
 }
 
 /// The names of all kernels of a library, in the same form.

@@ -30,7 +30,7 @@ use super::table::{
     MAX_ARRAYS, MAX_CONTEXTS, MAX_EVENTS, MAX_FUNCTIONS, MAX_GATES, MAX_LINKS, MAX_MODULES,
     MAX_STREAMS, Table,
 };
-use super::texture::Object;
+use super::texture::{Object, Reference};
 use super::transfer::Transfers;
 use super::virtual_memory::Physical;
 use super::words::Words;
@@ -88,6 +88,7 @@ pub(crate) struct Session {
     pub(crate) gates: Table<Gate>,
     pub(crate) arrays: Table<Arc<Array>>,
     pub(crate) textures: Table<Object>,
+    pub(crate) references: Table<Reference>,
     pub(crate) physical: Table<Arc<Physical>>,
     pub(crate) links: Table<Arc<Link>>,
     pub(crate) graphs: Graphs,
@@ -126,6 +127,7 @@ impl Session {
             gates: Table::new(MAX_GATES),
             arrays: Table::new(MAX_ARRAYS),
             textures: Table::new(MAX_ARRAYS),
+            references: Table::new(MAX_ARRAYS),
             physical: Table::new(MAX_RANGES),
             links: Table::new(MAX_LINKS),
             graphs: Graphs::default(),
@@ -155,6 +157,8 @@ impl Session {
         self.memory.shared.forget_context(serial);
         self.gates.retain(|gate| gate.context != serial);
         self.textures.retain(|texture| texture.context != serial);
+        self.references
+            .retain(|reference| reference.context != serial);
         self.modules.retain(|module| module.context != serial);
         self.functions
             .retain(|function| function.context != Some(serial));

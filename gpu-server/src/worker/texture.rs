@@ -1,4 +1,4 @@
-//! Texture and surface objects: the rows of the `texture` area.
+//! Texture and surface objects, and references ([`mod@reference`]): the rows of the `texture` area.
 //!
 //! *What:* an [`Object`] is the driver's, by the client's number. Kernels get its value as a parameter, so the client is told the driver's own; but it names the object by
 //! its number, and no value of the client's is passed to the driver. *Rules:* what an object reads is an array of the session's, of the current context, or
@@ -8,6 +8,8 @@
 //! Handles and values come from the driver through this module and its neighbours; descriptions and out parameters are locals.
 #![expect(unsafe_code, reason = "calls the driver")]
 #![expect(non_snake_case, reason = "rows have the driver's names")]
+
+mod reference;
 
 use std::sync::Arc;
 
@@ -21,6 +23,8 @@ use zerocopy::FromBytes;
 use super::array::array_of;
 use super::call::{Call, CallError};
 use crate::driver::cuda;
+
+pub(crate) use reference::*;
 
 /// A texture or surface object.
 #[derive(Debug, Clone, Copy)]

@@ -121,6 +121,10 @@ impl<'a> Frames<'a> {
                 bytes,
                 signed,
             } => self.param(offset as usize, usize::from(bytes), signed),
+            Fixed::Reference(index) => {
+                let value = self.launch.references.get(index as usize);
+                value.copied().unwrap_or(0)
+            }
             Fixed::Special(_) | Fixed::Local(_) | Fixed::LocalEnd | Fixed::DynamicShared => 0,
         }
     }

@@ -49,7 +49,7 @@ pub use heap::Heap;
 pub use path::Path;
 pub use pool::Pool;
 pub use program::{Program, ProgramAttributes};
-pub use texture::{Descriptor, Resource, SURFACE, TEXTURE};
+pub use texture::{Descriptor, FORCE_ELEMENTS, Resource, SAMPLER, SURFACE, TEXTURE};
 
 use crate::threads::lock;
 use frame::Place;
@@ -80,6 +80,8 @@ pub struct Launch<'a> {
     pub dynamic_shared_bytes: u32,
     /// The parameter buffer, laid out as [`crate::ptx::Entry::params`] says.
     pub params: &'a [u8],
+    /// The values of the opaque variables that the program names: addresses of descriptors.
+    pub references: &'a [u64],
     /// Whether all blocks are there at the same time and may wait for each other.
     pub cooperative: bool,
 }

@@ -75,6 +75,8 @@ pub(crate) enum Fixed {
     Local(u32),
     /// The end of the frame's part of local memory; [`Fixed::Local`] once the function is decoded.
     LocalEnd,
+    /// The value of an opaque variable, which the launch says: one of [`Code::references`].
+    Reference(u32),
     /// The offset of dynamic shared memory; a constant once all functions are decoded.
     DynamicShared,
 }
@@ -150,6 +152,8 @@ pub(crate) struct Code {
     pub(crate) lists: Vec<OperandList>,
     /// Why functions that only pointers reach are not executed.
     pub(crate) refused: Vec<String>,
+    /// The module's opaque variables that are used, by name.
+    pub(crate) references: Vec<String>,
     pub(crate) cache_slots: u32,
     pub(crate) static_shared: u32,
     /// Local memory of a lane, with room for calls.
@@ -206,6 +210,11 @@ impl Program {
     /// What it needs.
     pub fn attributes(&self) -> ProgramAttributes {
         self.attributes
+    }
+
+    /// The module's opaque variables that it uses; [`Launch::references`](super::Launch) has their values in this order.
+    pub fn references(&self) -> &[String] {
+        &self.code.references
     }
 
     /// Its name.

@@ -20,6 +20,7 @@ use crate::exec::Program;
 use crate::log::{warn, warn_once};
 use crate::ptx;
 use crate::state::{Driver, driver};
+use crate::texture::{Reference, Slot, Variable};
 use crate::threads::lock;
 
 /// A module in a context.
@@ -32,6 +33,8 @@ pub(crate) struct Module {
     pub(crate) of_library: bool,
     /// Address and size by name.
     globals: HashMap<String, (u64, u64)>,
+    /// Variables of opaque types.
+    opaques: HashMap<String, Variable>,
     functions: Mutex<HashMap<String, Weak<Function>>>,
 }
 
@@ -42,6 +45,11 @@ impl Module {
         context: &Context,
         ptx: Arc<ptx::Module>,
     ) -> Result<Self, CUresult> {
+        let mut opaques = HashMap::new();
+        for opaque in ptx.opaques().iter().filter(|opaque| !opaque.is_extern) {
+            let variable = Variable::new(driver, context, opaque)?;
+            opaques.insert(opaque.name.clone(), variable);
+        }
         let globals = place(driver, context, &ptx)?;
         let module = Self {
             handle,
@@ -49,6 +57,7 @@ impl Module {
             ptx,
             of_library: false,
             globals,
+            opaques,
             functions: Mutex::default(),
         };
         if driver.config.decodes_all {
@@ -84,6 +93,28 @@ impl Module {
 
     pub(crate) fn global(&self, name: &str) -> Option<(u64, u64)> {
         self.globals.get(name).copied()
+    }
+
+    /// The texture or surface reference called `name`.
+    pub(crate) fn reference(&self, name: &str, is_surface: bool) -> Option<&Arc<Reference>> {
+        match self.opaques.get(name)? {
+            Variable::Reference(reference) if reference.is_surface == is_surface => Some(reference),
+            _ => None,
+        }
+    }
+
+    /// What the opaque variables that a program uses are bound to now.
+    pub(crate) fn bound(
+        &self,
+        driver: &Driver,
+        context: &Context,
+        program: &Program,
+    ) -> Result<Vec<Option<Arc<Slot>>>, CUresult> {
+        let slot = |name: &String| match self.opaques.get(name) {
+            Some(variable) => variable.slot(driver, context),
+            None => Ok(None),
+        };
+        program.references().iter().map(slot).collect()
     }
 
     pub(crate) fn global_addresses(&self) -> impl Iterator<Item = u64> {

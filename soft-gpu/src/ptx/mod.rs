@@ -7,6 +7,7 @@
 mod body;
 mod layout;
 mod lexer;
+mod opaque;
 mod parser;
 mod types;
 
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 pub(crate) use body::{Operand, Scoped, Statement, parse_body};
 pub(crate) use layout::align_up;
 use lexer::{Lexer, Token};
+pub use opaque::{Opaque, OpaqueKind};
 pub(crate) use parser::Declaration;
 pub use types::{Class, Space, Type};
 
@@ -121,11 +123,14 @@ pub struct Module {
     pub target: String,
     /// `.address_size`.
     pub address_size: u32,
+    /// Whether `.target` says `texmode_independent`: samplers are variables of their own.
+    pub has_samplers: bool,
     text: String,
     functions: Vec<Entry>,
     by_name: HashMap<String, usize>,
     globals: Vec<Global>,
     globals_by_name: HashMap<String, usize>,
+    opaques: Vec<Opaque>,
     aliases: HashMap<String, String>,
     /// Distinguishes the addresses of its functions from those of other modules.
     serial: u64,
@@ -173,6 +178,11 @@ impl Module {
         self.globals_by_name
             .get(name)
             .map(|&index| &self.globals[index])
+    }
+
+    /// The variables of opaque types.
+    pub fn opaques(&self) -> &[Opaque] {
+        &self.opaques
     }
 
     /// The kernel or function called `name`, following aliases.

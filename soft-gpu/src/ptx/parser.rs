@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::layout::{Scalar, align_up, append_scalar};
 use super::lexer::{Lexer, Token};
 use super::{
-    Entry, Global, MAX_NESTING, MAX_VARIABLE_BYTES, Module, Param, PtxError, Relocation, Space,
-    Type,
+    Entry, Global, MAX_NESTING, MAX_VARIABLE_BYTES, Module, Opaque, OpaqueKind, Param, PtxError,
+    Relocation, Space, Type,
 };
 
 /// Who sees what is declared.
@@ -107,6 +107,8 @@ pub(super) struct Declarator<'t> {
     pub(super) size: Option<u64>,
     /// Whether it has the attribute `.managed`.
     pub(super) is_managed: bool,
+    /// Of an opaque type; the type of its value is `.b64`.
+    pub(super) opaque: Option<OpaqueKind>,
 }
 
 struct Parser<'t> {
@@ -162,7 +164,7 @@ impl<'t> Parser<'t> {
     fn target(&mut self, module: &mut Module) -> Result<(), PtxError> {
         module.target = self.lexer.word()?.to_owned();
         while self.lexer.accept(b',')? {
-            self.lexer.word()?;
+            module.has_samplers |= self.lexer.word()? == "texmode_independent";
         }
         Ok(())
     }
@@ -331,12 +333,47 @@ impl<'t> Parser<'t> {
         self.current.is_definition = !is_extern;
         let first = declarator(&mut self.lexer)?;
         let (ty, align) = (first.ty, first.align);
+        if let Some(kind) = first.opaque {
+            if space != Space::Global || first.size != Some(8) {
+                let name = first.name;
+                let message = format!("`{name}` is of an opaque type: one variable in `.global`");
+                return Err(self.lexer.error(message));
+            }
+            self.opaque(module, kind, is_extern, first.name)?;
+            while self.lexer.accept(b',')? {
+                let name = self.lexer.word()?;
+                self.opaque(module, kind, is_extern, name)?;
+            }
+            self.lexer.expect(b';')?;
+            return Ok(());
+        }
         self.global(module, space, is_extern, first)?;
         while self.lexer.accept(b',')? {
             let next = named(&mut self.lexer, ty, align)?;
             self.global(module, space, is_extern, next)?;
         }
         self.lexer.accept(b';')?;
+        Ok(())
+    }
+
+    /// A variable of an opaque type. A definition takes the place of a declaration.
+    fn opaque(
+        &mut self,
+        module: &mut Module,
+        kind: OpaqueKind,
+        is_extern: bool,
+        name: &str,
+    ) -> Result<(), PtxError> {
+        self.current.names.push(name.to_owned());
+        let mut opaque = Opaque::new(name, kind, is_extern);
+        if self.lexer.accept(b'=')? {
+            opaque.fields(&mut self.lexer)?;
+        }
+        match module.opaques.iter_mut().find(|known| known.name == name) {
+            Some(_) if is_extern => {}
+            Some(known) => *known = opaque,
+            None => module.opaques.push(opaque),
+        }
         Ok(())
     }
 
@@ -456,7 +493,7 @@ fn add_function(module: &mut Module, entry: Entry) {
 /// `.align 8 .b8 name[16]` and the like, after the state space.
 pub(super) fn declarator<'t>(lexer: &mut Lexer<'t>) -> Result<Declarator<'t>, PtxError> {
     let (mut align, mut ty, mut lanes) = (None, None, 1);
-    let mut is_managed = false;
+    let (mut is_managed, mut opaque) = (false, None);
     loop {
         let word = lexer.word()?;
         match word {
@@ -474,6 +511,9 @@ pub(super) fn declarator<'t>(lexer: &mut Lexer<'t>) -> Result<Declarator<'t>, Pt
             }
             ".v2" => lanes = 2,
             ".v4" => lanes = 4,
+            _ if word.starts_with('.') && OpaqueKind::from_name(&word[1..]).is_some() => {
+                (opaque, ty) = (OpaqueKind::from_name(&word[1..]), Some(Type::B64));
+            }
             _ if word.starts_with('.') => {
                 ty = Some(Type::from_name(&word[1..]).ok_or_else(|| {
                     lexer.error(format!("unsupported type or attribute `{word}`"))
@@ -485,6 +525,7 @@ pub(super) fn declarator<'t>(lexer: &mut Lexer<'t>) -> Result<Declarator<'t>, Pt
                 let declarator = array(lexer, name, ty, align, u64::from(ty.bytes() * lanes))?;
                 return Ok(Declarator {
                     is_managed,
+                    opaque,
                     ..declarator
                 });
             }
@@ -524,6 +565,7 @@ fn array<'t>(
         align,
         size,
         is_managed: false,
+        opaque: None,
     })
 }
 

@@ -1,5 +1,6 @@
 //! What the executor's tests share: buffers in place of device memory, and launches on every path.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
@@ -63,6 +64,8 @@ pub(crate) struct Run<'k> {
     pub(crate) printed: Mutex<Vec<u8>>,
     pub(crate) heap: Option<Heap>,
     pub(crate) cooperative: bool,
+    /// The values of opaque variables.
+    pub(crate) references: HashMap<&'static str, u64>,
 }
 
 impl<'k> Run<'k> {
@@ -78,6 +81,7 @@ impl<'k> Run<'k> {
             printed: Mutex::default(),
             heap: None,
             cooperative: false,
+            references: HashMap::new(),
         }
     }
 
@@ -99,6 +103,9 @@ impl<'k> Run<'k> {
             assert_eq!(bytes.len(), param.size as usize, "argument {}", param.name);
             params[start..start + bytes.len()].copy_from_slice(&bytes);
         }
+        let names = self.kernel.program.references();
+        let value = |name: &String| self.references.get(name.as_str()).copied();
+        let references: Vec<u64> = names.iter().map(|name| value(name).unwrap_or(0)).collect();
         let printf = |bytes: &[u8]| self.printed.lock().unwrap().extend_from_slice(bytes);
         let cancelled = AtomicBool::new(false);
         let host = HostServices {
@@ -113,6 +120,7 @@ impl<'k> Run<'k> {
             block: self.block,
             dynamic_shared_bytes: self.shared,
             params: &params,
+            references: &references,
             cooperative: self.cooperative,
         };
         run(

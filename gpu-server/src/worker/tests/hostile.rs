@@ -6,6 +6,7 @@ use driver_api::device_graph;
 use driver_api::id::{FunctionId, ModuleId, StreamId};
 use driver_api::result::CUresult;
 use driver_api::stream_memory::{MAX_OPERATIONS, StreamMemoryOperation, kind};
+use driver_api::texture::{self, reference};
 use driver_api::volume::{self, End, Volume};
 use driver_api::wire::Request;
 use driver_api::wire::{RequestVisitor, request as r, visit_requests};
@@ -130,6 +131,28 @@ fn stream_memory_operations_follow_their_rules() {
         let refused = client.ask(&request, wrong.as_bytes());
         assert_eq!(refused, Err(CUresult::INVALID_VALUE), "{wrong:?}");
     }
+}
+
+#[test]
+fn references_follow_their_rules() {
+    let (mut client, _) = client();
+    let invalid = Err(CUresult::INVALID_HANDLE);
+    // Of no module, and none that is there.
+    let get = r::GpurunReferenceGet::new(1, reference::kind::TEXTURE, 77);
+    assert_eq!(client.ask(&get, b"picture"), invalid);
+    let bind = r::GpurunReferenceBind::new(1, 0);
+    let object = texture::Object::default();
+    assert_eq!(client.ask(&bind, object.as_bytes()), invalid);
+    let change = |number, words| r::GpurunReferenceChange::new(1, number, words);
+    assert_eq!(client.ask(&change(3, [1, 0, 0, 0]), &[]), invalid);
+    assert_eq!(client.ask(&r::GpurunReferenceDestroy::new(1), &[]), invalid);
+    // No such change, and one that no reference can take.
+    for wrong in [change(99, [0; 4]), change(2, [3, 0, 0, 0])] {
+        let refused = client.ask(&wrong, &[]);
+        assert_eq!(refused, Err(CUresult::INVALID_VALUE), "{wrong:?}");
+    }
+    client.begin(&bind, &[0; 7]);
+    violates(&client);
 }
 
 /// A list of one node.

@@ -88,6 +88,14 @@ impl<'t> Form<'t> {
         Err(format!("`{}` is not executed by this device", self.text))
     }
 
+    /// That this form is not executed here, and why.
+    pub(super) fn refuse_since<T>(&self, reason: &str) -> Result<T, String> {
+        Err(format!(
+            "`{}` is not executed by this device: {reason}",
+            self.text
+        ))
+    }
+
     /// Refuses the form unless every modifier has been used.
     pub(super) fn finish(&self) -> Result<(), String> {
         match self.parts.iter().find(|(_, used)| !used) {

@@ -534,6 +534,9 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             }
             Some(Binding::Registers { .. }) | None => {}
         }
+        if let Some(index) = self.linker.reference(name) {
+            return Ok((self.fixed(Fixed::Reference(index), wide), Space::Global));
+        }
         match self.linker.variable(name)? {
             Some(Place::Device(address)) => Ok((self.constant(address, wide), Space::Global)),
             Some(Place::Shared(offset)) => {

@@ -561,10 +561,23 @@ fn count<'t>(
     let d = decoder.destination(&operands[0], result)?;
     let found = decoder.temporary(false);
     decoder.apply(handler, found, &rows);
+    // Lanes that are elsewhere may hold any number.
     let flip = if wide {
-        unary(path, |a: u32| if a == u32::MAX { a } else { 63 - a })
+        unary(path, |a: u32| {
+            if a == u32::MAX {
+                a
+            } else {
+                63u32.wrapping_sub(a)
+            }
+        })
     } else {
-        unary(path, |a: u32| if a == u32::MAX { a } else { 31 - a })
+        unary(path, |a: u32| {
+            if a == u32::MAX {
+                a
+            } else {
+                31u32.wrapping_sub(a)
+            }
+        })
     };
     decoder.apply(flip, d, &[found]);
     Ok(())

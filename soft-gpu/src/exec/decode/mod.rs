@@ -20,6 +20,7 @@ mod matrix;
 mod memory;
 mod names;
 mod reuse;
+mod surface;
 mod texture;
 mod video;
 mod warp;
@@ -69,6 +70,7 @@ pub(super) struct Linker<'m> {
     pointer_targets: Vec<Vec<(u64, u32)>>,
     pub(super) services: Vec<ServiceSite>,
     pub(super) lists: Vec<super::op::OperandList>,
+    references: Vec<String>,
     pub(super) cache_slots: u32,
 }
 
@@ -138,6 +140,20 @@ impl Linker<'_> {
         Ok(offset as u32)
     }
 
+    /// The number of an opaque variable among those that are used.
+    pub(super) fn reference(&mut self, name: &str) -> Option<u32> {
+        let is_it = |opaque: &ptx::Opaque| opaque.name == name && !opaque.is_extern;
+        if !self.module.opaques().iter().any(is_it) {
+            return None;
+        }
+        let known = self.references.iter().position(|known| known == name);
+        let index = known.unwrap_or_else(|| {
+            self.references.push(name.to_owned());
+            self.references.len() - 1
+        });
+        Some(index as u32)
+    }
+
     /// Where the module's variable called `name` lies.
     pub(super) fn variable(&mut self, name: &str) -> Result<Option<Place>, String> {
         let Some(variable) = self.module.variable(name) else {
@@ -191,6 +207,7 @@ pub(super) fn decode(
         pointer_targets: Vec::new(),
         services: Vec::new(),
         lists: Vec::new(),
+        references: Vec::new(),
         cache_slots: 0,
     };
     let mut code = Code {
@@ -276,6 +293,7 @@ fn finish(linker: Linker<'_>, code: &mut Code) {
     code.pointer_targets = linker.pointer_targets;
     code.services = linker.services;
     code.lists = linker.lists;
+    code.references = linker.references;
     code.cache_slots = linker.cache_slots;
 }
 

@@ -1,16 +1,19 @@
-//! Textures and surfaces.
+//! Textures: fetches, and the questions that textures, samplers and surfaces are asked.
 //!
-//! An object is named by its value in a register, or by a module's variable, which holds that value.
+//! An object is named by its value in a register, or by a module's or a kernel's variable of an opaque type.
 
 use crate::ptx::{Operand, Type};
 
 use super::super::op::{Kind, Op, OperandList, Role, Row};
-use super::super::rows::Handler;
+use super::super::program::Fixed;
+use super::super::rows::{Handler, unary};
 use super::super::texture::{
-    Access, Act, Bounds, Form as Fetch, Geometry, Mode, Query, Reduction, ask, sample, surface,
+    Form as Fetch, Geometry, Magic, Mode, Query, Texels, ask, is_type, sample,
 };
 use super::form::Form;
 use super::function::FunctionDecoder;
+use super::names::Binding;
+use super::surface;
 
 type Decoder<'a, 't, 'l> = &'a mut FunctionDecoder<'t, 'l>;
 
@@ -24,38 +27,62 @@ pub(super) fn decode<'t>(
         "tex" => fetch(decoder, form, operands)?,
         "tld4" => gather(decoder, form, operands)?,
         "txq" | "suq" => query(decoder, form, operands)?,
-        "suld" | "sust" | "sured" => access(decoder, form, operands)?,
+        "istypep" => ask_type(decoder, form, operands)?,
+        "suld" | "sust" | "sured" => surface::access(decoder, form, operands)?,
         _ => return Ok(false),
     }
     Ok(true)
 }
 
-fn take_geometry(form: &mut Form<'_>) -> Option<Geometry> {
+/// The geometry; multisampled ones are refused by name.
+pub(super) fn take_geometry(form: &mut Form<'_>) -> Result<Geometry, String> {
     use Geometry::*;
+    if form.has("2dms") || form.has("a2dms") {
+        let reason = "no CUDA driver makes multisampled arrays";
+        return form.refuse_since(reason);
+    }
     let names = ["1d", "2d", "3d", "a1d", "a2d", "cube", "acube"];
     let all = [Line, Plane, Volume, Lines, Planes, Cube, Cubes];
-    form.take_one(&names).map(|index| all[index])
+    match form.take_one(&names) {
+        Some(index) => Ok(all[index]),
+        None => form.refuse(),
+    }
 }
 
-/// The row of an object's value.
+/// The row of an object's value. A kernel's parameter of an opaque type holds it.
 fn handle<'t>(decoder: Decoder<'_, 't, '_>, operand: &Operand<'t>) -> Result<Row, String> {
+    if let Operand::Name(name) = operand
+        && let Some(Binding::KernelParam(offset)) = decoder.names.find(name)
+    {
+        let value = Fixed::Param {
+            offset,
+            bytes: 8,
+            signed: false,
+        };
+        return Ok(decoder.fixed(value, true));
+    }
     decoder.source(operand, Type::B64)
 }
 
-/// The object and the coordinates of `[object, {x, y}]`, as rows.
-fn place<'t>(
+/// The object and the coordinates of `[object, {x, y}]`, as rows, and the sampler of `[object, sampler, {x, y}]`.
+pub(super) fn place<'t>(
     decoder: Decoder<'_, 't, '_>,
     form: &Form<'t>,
     operand: &Operand<'t>,
     geometry: Geometry,
     ty: Type,
-) -> Result<Vec<Row>, String> {
+) -> Result<(Vec<Row>, Option<Row>), String> {
     let Operand::Place(parts) = operand else {
         return form.refuse();
     };
-    let [object, coordinates] = parts.as_slice() else {
-        return form.refuse();
+    let (object, sampler, coordinates) = match parts.as_slice() {
+        [object, coordinates] => (object, None, coordinates),
+        [object, sampler, coordinates] => (object, Some(sampler), coordinates),
+        _ => return form.refuse(),
     };
+    if sampler.is_some() && !decoder.linker.module.has_samplers {
+        return form.refuse_since("a module without `texmode_independent` has no samplers");
+    }
     let coordinates = vector(coordinates);
     let count = geometry.coordinates();
     if coordinates.len() < count || coordinates.len() > 4 {
@@ -67,11 +94,14 @@ fn place<'t>(
         let ty = if is_layer { Type::B32 } else { ty };
         rows.push(decoder.source(coordinate, ty)?);
     }
-    Ok(rows)
+    let sampler = sampler
+        .map(|sampler| handle(decoder, sampler))
+        .transpose()?;
+    Ok((rows, sampler))
 }
 
 /// The parts of a vector; one operand is a vector of one.
-fn vector<'o, 't>(operand: &'o Operand<'t>) -> &'o [Operand<'t>] {
+pub(super) fn vector<'o, 't>(operand: &'o Operand<'t>) -> &'o [Operand<'t>] {
     match operand {
         Operand::Vector(parts) => parts,
         single => std::slice::from_ref(single),
@@ -79,7 +109,7 @@ fn vector<'o, 't>(operand: &'o Operand<'t>) -> &'o [Operand<'t>] {
 }
 
 /// Adds an operation whose rows are in a list, and settles its results.
-fn emit<'t>(
+pub(super) fn emit<'t>(
     decoder: Decoder<'_, 't, '_>,
     (handler, immediate, count): (Handler, i64, u8),
     reads: Vec<Row>,
@@ -104,15 +134,16 @@ fn emit<'t>(
     Ok(())
 }
 
-/// The result's type, and whether it is pairs of halves.
-fn take_result(form: &mut Form<'_>) -> Result<(Type, bool), String> {
+/// The type of a result's registers, and what is in them.
+fn take_result(form: &mut Form<'_>) -> Result<(Type, Texels), String> {
     let is_pairs = form.take("v2");
-    if !is_pairs {
-        form.take("v4");
+    if !is_pairs && !form.take("v4") {
+        return form.refuse();
     }
     match (form.take_type()?, is_pairs) {
-        (Type::F16x2, true) => Ok((Type::B32, true)),
-        (Type::U32 | Type::S32 | Type::F32, false) => Ok((Type::B32, false)),
+        (Type::F16x2, true) => Ok((Type::B32, Texels::Pairs)),
+        (Type::F16, false) => Ok((Type::F16, Texels::Halves)),
+        (Type::U32 | Type::S32 | Type::F32, false) => Ok((Type::B32, Texels::Words)),
         _ => form.refuse(),
     }
 }
@@ -126,7 +157,66 @@ fn take_coordinates(form: &mut Form<'_>) -> Result<bool, String> {
     }
 }
 
-/// `tex.geometry.v4.type.type {…}, [object, {…}]`, with a level or gradients behind.
+/// A fetch's results, `{…}` or `{…}|p`: the parts, and the predicate.
+fn results<'o, 't>(operand: &'o Operand<'t>) -> (&'o [Operand<'t>], Option<&'o Operand<'t>>) {
+    match operand {
+        Operand::Pair(results, resident) => (vector(results), Some(resident)),
+        results => (vector(results), None),
+    }
+}
+
+/// What stands behind a fetch's place: `{, {offsets}} {, compared}`. Adds the rows, offsets first, and says which there are.
+fn behind<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &Form<'t>,
+    operands: &[Operand<'t>],
+    fetch: &mut Fetch,
+    reads: &mut Vec<Row>,
+) -> Result<(), String> {
+    let (offsets, compared) = match operands {
+        [offsets @ Operand::Vector(_), compared @ ..] => (Some(offsets), compared),
+        compared => (None, compared),
+    };
+    if let Some(offsets) = offsets {
+        let (offsets, count) = (vector(offsets), fetch.geometry.dimensions());
+        if fetch.geometry.is_cube() || offsets.len() < count || offsets.len() > 4 {
+            return form.refuse();
+        }
+        for offset in &offsets[..count] {
+            reads.push(decoder.source(offset, Type::S32)?);
+        }
+        fetch.has_offsets = true;
+    }
+    match compared {
+        [] => Ok(()),
+        [compared] if fetch.is_float && fetch.geometry != Geometry::Volume => {
+            reads.push(decoder.source(compared, Type::F32)?);
+            fetch.has_compared = true;
+            Ok(())
+        }
+        _ => form.refuse(),
+    }
+}
+
+/// Adds a fetch. All data is resident, which the predicate says.
+fn emit_fetch<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    fetch: Fetch,
+    reads: Vec<Row>,
+    (parts, resident): (&[Operand<'t>], Option<&Operand<'t>>),
+    ty: Type,
+) -> Result<(), String> {
+    emit(decoder, (sample(), fetch.code(), 1), reads, parts, ty)?;
+    if let Some(resident) = resident {
+        let row = decoder.destination(resident, Type::Pred)?;
+        let yes = decoder.constant(u64::MAX, false);
+        let copy = unary(decoder.path, |a: u32| a);
+        decoder.apply(copy, row, &[yes]);
+    }
+    Ok(())
+}
+
+/// `tex.geometry.v4.type.type {…}, [object, {…}]`, with a level or gradients behind, then offsets, then what depths are compared with.
 fn fetch<'t>(
     decoder: Decoder<'_, 't, '_>,
     form: &mut Form<'t>,
@@ -137,53 +227,68 @@ fn fetch<'t>(
         Some(2) => Mode::Gradient,
         _ => Mode::Base,
     };
-    let Some(geometry) = take_geometry(form) else {
-        return form.refuse();
-    };
-    let (ty, is_half) = take_result(form)?;
+    let geometry = take_geometry(form)?;
+    let (ty, texels) = take_result(form)?;
     let is_float = take_coordinates(form)?;
     let coordinates = if is_float { Type::F32 } else { Type::S32 };
-    let [results, from, behind @ ..] = operands else {
+    let [to, from, others @ ..] = operands else {
         return form.refuse();
     };
     if !is_float && (geometry.is_cube() || mode == Mode::Gradient) {
         return form.refuse();
     }
-    let mut reads = place(decoder, form, from, geometry, coordinates)?;
-    let parts = match geometry.is_cube() {
-        true => 3,
-        false => geometry.dimensions(),
-    };
-    match (mode, behind) {
-        (Mode::Level, [level]) => reads.push(decoder.source(level, coordinates)?),
-        (Mode::Gradient, [in_x, in_y]) => {
-            for gradient in [in_x, in_y] {
-                let gradient = vector(gradient);
-                if gradient.len() < parts {
-                    return form.refuse();
-                }
-                for part in &gradient[..parts] {
-                    reads.push(decoder.source(part, Type::F32)?);
-                }
-            }
+    let (mut reads, sampler) = place(decoder, form, from, geometry, coordinates)?;
+    let others = match (mode, others) {
+        (Mode::Level, [level, others @ ..]) => {
+            reads.push(decoder.source(level, coordinates)?);
+            others
         }
-        (Mode::Base, []) => {}
+        (Mode::Gradient, [in_x, in_y, others @ ..]) => {
+            gradients(decoder, form, geometry, [in_x, in_y], &mut reads)?;
+            others
+        }
+        (Mode::Base, others) => others,
         _ => return form.refuse(),
-    }
-    let fetch = Fetch {
+    };
+    let mut fetch = Fetch {
         geometry,
         is_float,
         mode,
-        is_half,
+        texels,
+        has_offsets: false,
+        has_compared: false,
+        has_sampler: sampler.is_some(),
     };
-    let results = vector(results);
-    if results.len() != if is_half { 2 } else { 4 } {
+    behind(decoder, form, others, &mut fetch, &mut reads)?;
+    reads.extend(sampler);
+    let to = results(to);
+    if to.0.len() != texels.registers() {
         return form.refuse();
     }
-    emit(decoder, (sample(), fetch.code(), 1), reads, results, ty)
+    emit_fetch(decoder, fetch, reads, to, ty)
 }
 
-/// `tld4.channel.2d.v4.type.f32 {…}, [object, {…}]`
+/// Adds the rows of gradients in x and in y.
+fn gradients<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &Form<'t>,
+    geometry: Geometry,
+    gradients: [&Operand<'t>; 2],
+    reads: &mut Vec<Row>,
+) -> Result<(), String> {
+    let parts = geometry.gradient();
+    for gradient in gradients.map(vector) {
+        if gradient.len() < parts {
+            return form.refuse();
+        }
+        for part in &gradient[..parts] {
+            reads.push(decoder.source(part, Type::F32)?);
+        }
+    }
+    Ok(())
+}
+
+/// `tld4.channel.2d.v4.type.f32 {…}, [object, {…}]`, with offsets behind, and what depths are compared with.
 fn gather<'t>(
     decoder: Decoder<'_, 't, '_>,
     form: &mut Form<'t>,
@@ -192,27 +297,31 @@ fn gather<'t>(
     let Some(component) = form.take_one(&["r", "g", "b", "a"]) else {
         return form.refuse();
     };
-    let geometry = take_geometry(form).filter(|geometry| geometry.dimensions() == 2);
-    let Some(geometry) = geometry else {
-        return form.refuse();
-    };
-    let (ty, is_half) = take_result(form)?;
+    let geometry = take_geometry(form)?;
+    let (ty, texels) = take_result(form)?;
     let is_float = take_coordinates(form)?;
-    let [results, from] = operands else {
+    let [to, from, others @ ..] = operands else {
         return form.refuse();
     };
-    let results = vector(results);
-    if !is_float || is_half || results.len() != 4 {
+    let to = results(to);
+    let is_one =
+        geometry.dimensions() == 2 && is_float && texels == Texels::Words && to.0.len() == 4;
+    if !is_one {
         return form.refuse();
     }
-    let reads = place(decoder, form, from, geometry, Type::F32)?;
-    let fetch = Fetch {
+    let (mut reads, sampler) = place(decoder, form, from, geometry, Type::F32)?;
+    let mut fetch = Fetch {
         geometry,
         is_float,
         mode: Mode::Gather(component as u8),
-        is_half,
+        texels,
+        has_offsets: false,
+        has_compared: false,
+        has_sampler: sampler.is_some(),
     };
-    emit(decoder, (sample(), fetch.code(), 1), reads, results, ty)
+    behind(decoder, form, others, &mut fetch, &mut reads)?;
+    reads.extend(sampler);
+    emit_fetch(decoder, fetch, reads, to, ty)
 }
 
 /// `txq.query.b32 d, [object]`, and `suq`.
@@ -228,9 +337,13 @@ fn query<'t>(
         ("height", Height),
         ("depth", Depth),
         ("array_size", Layers),
+        ("channel_data_type", DataType),
+        ("channel_order", Order),
+        ("memory_layout", IsLinear),
         ("num_mipmap_levels", Levels),
         ("num_samples", Samples),
         ("normalized_coords", IsNormalised),
+        ("force_unnormalized_coords", ForcesElements),
         ("filter_mode", FilterMode),
         ("addr_mode_0", AddressMode0),
         ("addr_mode_1", AddressMode1),
@@ -241,8 +354,15 @@ fn query<'t>(
         return form.refuse();
     };
     let is_surface = form.base == "suq";
-    let of_surfaces = matches!(query, Width | Height | Depth | Layers);
-    if form.take_type()? != Type::B32 || (is_surface && (has_level || !of_surfaces)) {
+    let is_known = match is_surface {
+        true => matches!(
+            query,
+            Width | Height | Depth | Layers | DataType | Order | IsLinear
+        ),
+        false => query != IsLinear,
+    };
+    let has_levels = matches!(query, Width | Height | Depth);
+    if form.take_type()? != Type::B32 || !is_known || (has_level && (is_surface || !has_levels)) {
         return form.refuse();
     }
     let [result, from, levels @ ..] = operands else {
@@ -268,77 +388,24 @@ fn query<'t>(
     )
 }
 
-/// `suld.b`, `sust.b`, `sured.b`.
-fn access<'t>(
+/// `istypep.type p, a`: whether `a` is the value of an object of that type.
+fn ask_type<'t>(
     decoder: Decoder<'_, 't, '_>,
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
-    form.take_all(|part| matches!(part, "ca" | "cg" | "cs" | "cv" | "wb" | "wt"));
-    if !form.take("b") {
-        return form.refuse();
-    }
-    let operation = form.take_one(&["add", "min", "max", "and", "or"]);
-    let geometry = take_geometry(form).filter(|geometry| !geometry.is_cube());
-    let Some(geometry) = geometry else {
+    let Some(kind) = form.take_one(&["texref", "samplerref", "surfref"]) else {
         return form.refuse();
     };
-    let count: u8 = match form.take_one(&["v2", "v4"]) {
-        Some(0) => 2,
-        Some(_) => 4,
-        None => 1,
-    };
-    let bounds = match form.take_one(&["trap", "clamp", "zero"]) {
-        Some(1) => Bounds::Clamp,
-        Some(2) => Bounds::Zero,
-        _ => Bounds::Trap,
-    };
-    let ty = form.take_type()?;
-    let bytes = ty.bytes() as u8;
-    let (act, from, values) = match (form.base, operands) {
-        ("suld", [results, from]) if operation.is_none() => (Act::Load, from, results),
-        ("sust", [from, values]) if operation.is_none() => (Act::Store, from, values),
-        ("sured", [from, value]) if count == 1 => {
-            let Some(reduction) = operation.and_then(|name| reduction(name, ty)) else {
-                return form.refuse();
-            };
-            (Act::Reduce(reduction), from, value)
-        }
-        _ => return form.refuse(),
-    };
-    let values = vector(values);
-    let is_plain = matches!(ty, Type::B8 | Type::B16 | Type::B32 | Type::B64);
-    let fits = bytes * count <= 16 && values.len() == usize::from(count);
-    if !fits || (!is_plain && !matches!(act, Act::Reduce(_))) {
+    let magic = [Magic::Texture, Magic::Sampler, Magic::Surface][kind];
+    let [result, value] = operands else {
         return form.refuse();
-    }
-    let mut reads = place(decoder, form, from, geometry, Type::S32)?;
-    let access = Access {
-        geometry,
-        bounds,
-        act,
-        bytes,
-        count,
     };
-    let what = (surface(), access.code(), 1);
-    if act == Act::Load {
-        return emit(decoder, what, reads, values, ty);
-    }
-    for value in values {
-        reads.push(decoder.source(value, ty)?);
-    }
-    emit(decoder, what, reads, &[], ty)
-}
-
-fn reduction(name: usize, ty: Type) -> Option<Reduction> {
-    Some(match (name, ty) {
-        (0, Type::U32 | Type::S32) => Reduction::Add,
-        (1, Type::U32) => Reduction::Min,
-        (1, Type::S32) => Reduction::MinSigned,
-        (2, Type::U32) => Reduction::Max,
-        (2, Type::S32) => Reduction::MaxSigned,
-        (3, Type::B32) => Reduction::And,
-        (4, Type::B32) => Reduction::Or,
-        _ => return None,
-    })
+    let reads = vec![handle(decoder, value)?];
+    let writes = vec![decoder.destination(result, Type::Pred)?];
+    let mut op = Op::new(Kind::Straight, is_type());
+    op.link = decoder.list(OperandList { reads, writes });
+    (op.count, op.extra_role) = (magic as u8, Role::List);
+    decoder.emit(op);
+    Ok(())
 }

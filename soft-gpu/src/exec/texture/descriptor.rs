@@ -1,14 +1,18 @@
-//! What a texture or surface object is, as it lies in device memory.
+//! What a texture, surface or sampler is, as it lies in device memory.
 
 use driver_api::array::Shape;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
-use super::Query;
 
 /// The first word of a texture's descriptor.
 pub const TEXTURE: u64 = 0x6770_7572_7465_7874;
 /// The first word of a surface's descriptor.
 pub const SURFACE: u64 = 0x6770_7572_7375_7266;
+/// The first word of a sampler's descriptor.
+pub const SAMPLER: u64 = 0x6770_7572_7361_6d70;
+/// Of a sampler's flags: coordinates are in elements, whatever the texture says.
+pub const FORCE_ELEMENTS: u32 = 1 << 31;
+/// `CU_TRSF_NORMALIZED_COORDINATES`
+pub(super) const NORMALISED: u32 = 2;
 /// Most levels that a descriptor can have.
 const MAX_LEVELS: u32 = 32;
 
@@ -28,7 +32,7 @@ pub enum Resource {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Descriptor {
-    /// [`TEXTURE`] or [`SURFACE`].
+    /// [`TEXTURE`], [`SURFACE`] or [`SAMPLER`].
     pub magic: u64,
     /// The first element of the array's largest level, or of the memory.
     pub base: u64,
@@ -146,23 +150,20 @@ impl Descriptor {
         }
     }
 
-    /// The answer to a query.
-    pub(super) fn answer(&self, query: Query, level: u32) -> u32 {
-        let shape = self
-            .shape()
-            .level(self.first_level.min(MAX_LEVELS) + level.min(self.last_level()));
-        let size = match query {
-            Query::Width => shape.width,
-            Query::Height => shape.height,
-            Query::Depth | Query::Layers => shape.depth,
-            Query::Levels => u64::from(self.levels),
-            Query::Samples => 1,
-            Query::IsNormalised => u64::from(self.flags >> 1 & 1),
-            Query::FilterMode => self.filter.into(),
-            Query::AddressMode0 => self.address_modes[0].into(),
-            Query::AddressMode1 => self.address_modes[1].into(),
-            Query::AddressMode2 => self.address_modes[2].into(),
-        };
-        size as u32
+    /// The shape of one level.
+    pub(super) fn shape_of(&self, level: u32) -> Shape {
+        let number = self.first_level.min(MAX_LEVELS) + level.min(self.last_level());
+        self.shape().level(number)
+    }
+
+    /// Reads as a sampler says.
+    pub(super) fn set_sampler(&mut self, sampler: &Self) {
+        self.address_modes = sampler.address_modes;
+        (self.filter, self.mipmap_filter) = (sampler.filter, sampler.mipmap_filter);
+        (self.bias, self.level_clamp) = (sampler.bias, sampler.level_clamp);
+        self.border = sampler.border;
+        if sampler.flags & FORCE_ELEMENTS != 0 {
+            self.flags &= !NORMALISED;
+        }
     }
 }

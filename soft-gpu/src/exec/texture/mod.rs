@@ -1,8 +1,9 @@
-//! Textures and surfaces: `tex`, `tld4`, `txq`, `suld`, `sust`, `sured`, `suq`.
+//! Textures and surfaces: `tex`, `tld4`, `txq`, `istypep`, `suld`, `sust`, `sured`, `suq`.
 //!
 //! The value of a texture or surface object is the address of its [`Descriptor`] in device memory, where the driver has put it. So the executor needs no
 //! table; and as a kernel can write there, nothing in a descriptor is believed: a wrong one leads to a wrong colour or to a fault, since every element is
-//! compared with the launch's allocations. [`mod@sample`] is the arithmetic of textures, [`mod@surface`] that of surfaces; both go lane by lane.
+//! compared with the launch's allocations. [`mod@sample`] is the arithmetic of textures, [`mod@surface`] that of surfaces, [`query`] what is told of them; all go
+//! lane by lane.
 //!
 //! # Safety
 //!
@@ -10,12 +11,16 @@
 #![expect(unsafe_code, reason = "device memory is reached by address")]
 
 mod descriptor;
+mod query;
 mod sample;
 mod surface;
 
-pub use descriptor::{Descriptor, Resource, SURFACE, TEXTURE};
+pub use descriptor::{Descriptor, FORCE_ELEMENTS, Resource, SAMPLER, SURFACE, TEXTURE};
+pub(crate) use query::{Magic, Query, ask, is_type};
 pub(crate) use sample::{Geometry, Mode};
 pub(crate) use surface::{Access, Act, Bounds, Reduction};
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use zerocopy::FromBytes;
 
@@ -84,33 +89,44 @@ impl<'a> Elements<'a> {
         Ok(())
     }
 
-    /// Changes a word at once.
-    pub(crate) fn change(&mut self, address: u64, change: impl Fn(u32) -> u32) -> Result<u32, u64> {
-        if !address.is_multiple_of(4) || !self.holds(address, 4) {
+    /// Changes a word of four bytes, or of eight, at once.
+    pub(crate) fn change(
+        &mut self,
+        address: u64,
+        bytes: usize,
+        change: impl Fn(u64) -> u64,
+    ) -> Result<(), u64> {
+        if !address.is_multiple_of(bytes as u64) || !self.holds(address, bytes) {
             return Err(address);
         }
-        // SAFETY: an allocation holds the word, which is aligned; kernels that race use atomic operations here too.
-        let word = unsafe { std::sync::atomic::AtomicU32::from_ptr(address as *mut u32) };
-        let order = std::sync::atomic::Ordering::Relaxed;
-        let changed = word.fetch_update(order, order, |value| Some(change(value)));
-        Ok(changed.unwrap_or_else(|value| value))
+        let order = Ordering::Relaxed;
+        if bytes == 8 {
+            // SAFETY: an allocation holds the word, which is aligned; kernels that race use atomic operations here too.
+            let word = unsafe { AtomicU64::from_ptr(address as *mut u64) };
+            _ = word.fetch_update(order, order, |value| Some(change(value)));
+        } else {
+            // SAFETY: as above.
+            let word = unsafe { AtomicU32::from_ptr(address as *mut u32) };
+            _ = word.fetch_update(order, order, |value| Some(change(value.into()) as u32));
+        }
+        Ok(())
     }
 
-    /// The descriptor that a handle means.
-    fn descriptor(&mut self, handle: u64, magic: u64) -> Option<Descriptor> {
+    /// The descriptor that a handle means, if it is of such a kind.
+    fn descriptor(&mut self, handle: u64, kinds: &[u64]) -> Option<Descriptor> {
         let mut bytes = [0; size_of::<Descriptor>()];
         for (index, piece) in bytes.chunks_exact_mut(16).enumerate() {
             let read = self.read(handle.wrapping_add(index as u64 * 16), 16);
             piece.copy_from_slice(&read.ok()?);
         }
         let descriptor = Descriptor::read_from_bytes(&bytes).ok()?;
-        (descriptor.magic == magic).then_some(descriptor)
+        kinds.contains(&descriptor.magic).then_some(descriptor)
     }
 }
 
 /// The descriptor of the lane before, which mostly is this lane's too.
 struct Known {
-    magic: u64,
+    kinds: &'static [u64],
     last: Option<(u64, Descriptor)>,
 }
 
@@ -119,7 +135,7 @@ impl Known {
         match self.last {
             Some((known, descriptor)) if known == handle => Some(descriptor),
             _ => {
-                let descriptor = elements.descriptor(handle, self.magic)?;
+                let descriptor = elements.descriptor(handle, self.kinds)?;
                 self.last = Some((handle, descriptor));
                 Some(descriptor)
             }
@@ -138,6 +154,28 @@ fn no_object(context: &mut Context<'_>, handle: u64, what: &str) -> Outcome {
     context.fail(FaultKind::IllegalAddress, Some(handle))
 }
 
+/// What is in the registers of a fetch's result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Texels {
+    /// Four words.
+    Words,
+    /// Four halves.
+    Halves,
+    /// Two pairs of halves.
+    Pairs,
+}
+
+impl Texels {
+    /// How many registers.
+    pub(crate) fn registers(self) -> usize {
+        match self {
+            Self::Pairs => 2,
+            Self::Words | Self::Halves => 4,
+        }
+    }
+}
+
 /// What `tex` and `tld4` do; in [`Op::immediate`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Form {
@@ -145,8 +183,11 @@ pub(crate) struct Form {
     /// Whether coordinates are floats; else they are integers.
     pub(crate) is_float: bool,
     pub(crate) mode: Mode,
-    /// Whether the result is two pairs of halves.
-    pub(crate) is_half: bool,
+    pub(crate) texels: Texels,
+    /// What the list reads behind coordinates and level or gradients, in this order.
+    pub(crate) has_offsets: bool,
+    pub(crate) has_compared: bool,
+    pub(crate) has_sampler: bool,
 }
 
 impl Form {
@@ -157,7 +198,10 @@ impl Form {
             | i64::from(self.is_float) << 4
             | i64::from(mode) << 5
             | i64::from(component) << 8
-            | i64::from(self.is_half) << 10
+            | i64::from(self.texels as u8) << 10
+            | i64::from(self.has_offsets) << 12
+            | i64::from(self.has_compared) << 13
+            | i64::from(self.has_sampler) << 14
     }
 
     fn of(code: i64) -> Self {
@@ -165,49 +209,52 @@ impl Form {
             geometry: Geometry::of(code as u8 & 15),
             is_float: code >> 4 & 1 != 0,
             mode: Mode::of(code as u8 >> 5 & 7, (code >> 8) as u8 & 3),
-            is_half: code >> 10 & 1 != 0,
+            texels: match code >> 10 & 3 {
+                0 => Texels::Words,
+                1 => Texels::Halves,
+                _ => Texels::Pairs,
+            },
+            has_offsets: code >> 12 & 1 != 0,
+            has_compared: code >> 13 & 1 != 0,
+            has_sampler: code >> 14 & 1 != 0,
         }
     }
 }
 
-/// `tex` and `tld4`: the list reads the handle, the coordinates, and the level or the gradients; it writes the result.
+/// `tex` and `tld4`: the list reads the handle, the coordinates, the level or the gradients, and what the form says; it writes the result.
 struct Sample;
 impl Operation for Sample {
     unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
         let (list, form) = (list_of(context, op), Form::of(op.immediate));
         let mut elements = Elements::new(context.allocations);
-        let mut known = Known {
-            magic: TEXTURE,
-            last: None,
-        };
-        // SAFETY: the decoder gave a wide row for the handle and narrow ones for the rest.
-        let (handles, rows) = unsafe {
+        let known = |kinds: &'static [u64]| Known { kinds, last: None };
+        let (mut textures, mut samplers) = (known(&[TEXTURE]), known(&[SAMPLER, TEXTURE]));
+        let (narrow, wide) =
+            list.reads[1..].split_at(list.reads.len() - 1 - usize::from(form.has_sampler));
+        // SAFETY: the decoder gave wide rows for the handles and narrow ones for the rest.
+        let (handles, of_samplers, rows) = unsafe {
             let handles: [u64; LANES] = context.load(list.reads[0]);
-            let rows: Vec<[u32; LANES]> = list.reads[1..]
-                .iter()
-                .map(|row| context.load(*row))
-                .collect();
-            (handles, rows)
+            let of_samplers: Option<[u64; LANES]> = wide.first().map(|row| context.load(*row));
+            let rows: Vec<[u32; LANES]> = narrow.iter().map(|row| context.load(*row)).collect();
+            (handles, of_samplers, rows)
         };
         let mut results = [[0_u32; LANES]; 4];
         for lane in (0..LANES).filter(|lane| context.active >> lane & 1 != 0) {
-            let Some(descriptor) = known.find(&mut elements, handles[lane]) else {
+            let Some(mut descriptor) = textures.find(&mut elements, handles[lane]) else {
                 return no_object(context, handles[lane], "texture");
             };
-            let mut words = [0; 10];
-            for (word, row) in words.iter_mut().zip(&rows) {
-                *word = row[lane];
+            if let Some(handles) = &of_samplers {
+                let Some(sampler) = samplers.find(&mut elements, handles[lane]) else {
+                    return no_object(context, handles[lane], "sampler");
+                };
+                descriptor.set_sampler(&sampler);
             }
             let lookup = Lookup {
                 descriptor: &descriptor,
                 geometry: form.geometry,
+                request: Request::new(&form, rows.iter().map(|row| row[lane])),
             };
-            let request = Request {
-                words,
-                is_float: form.is_float,
-                mode: form.mode,
-            };
-            match lookup.look_up(&request, &mut elements) {
+            match lookup.look_up(&mut elements) {
                 Ok(colour) => {
                     for (result, value) in results.iter_mut().zip(colour) {
                         result[lane] = value;
@@ -218,12 +265,7 @@ impl Operation for Sample {
                 }
             }
         }
-        if form.is_half {
-            let half = results.map(|row| row.map(|bits| F16::nearest(f32::from_bits(bits))));
-            results[0] = std::array::from_fn(|lane| pack(half[1][lane], half[0][lane]));
-            results[1] = std::array::from_fn(|lane| pack(half[3][lane], half[2][lane]));
-        }
-        for (row, result) in list.writes.iter().zip(results) {
+        for (row, result) in list.writes.iter().zip(packed(results, form.texels)) {
             // SAFETY: the decoder gave narrow rows.
             unsafe { context.store(*row, result) };
         }
@@ -231,79 +273,24 @@ impl Operation for Sample {
     }
 }
 
-/// The handler of `tex` and `tld4`.
-pub(crate) fn sample() -> Handler {
-    rare_handler::<Sample>()
-}
-
-/// What `txq` and `suq` ask; in [`Op::count`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Query {
-    Width,
-    Height,
-    Depth,
-    Layers,
-    Levels,
-    Samples,
-    IsNormalised,
-    FilterMode,
-    AddressMode0,
-    AddressMode1,
-    AddressMode2,
-}
-
-const QUERIES: [Query; 11] = [
-    Query::Width,
-    Query::Height,
-    Query::Depth,
-    Query::Layers,
-    Query::Levels,
-    Query::Samples,
-    Query::IsNormalised,
-    Query::FilterMode,
-    Query::AddressMode0,
-    Query::AddressMode1,
-    Query::AddressMode2,
-];
-
-/// `txq`, or `suq` where [`Op::immediate`] is not 0: `d = query(a, level b)`.
-struct Ask;
-impl Operation for Ask {
-    unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
-        let list = list_of(context, op);
-        let (magic, what) = match op.immediate {
-            0 => (TEXTURE, "texture"),
-            _ => (SURFACE, "surface"),
-        };
-        let query = QUERIES[usize::from(op.count) % QUERIES.len()];
-        let mut elements = Elements::new(context.allocations);
-        let mut known = Known { magic, last: None };
-        // SAFETY: the decoder gave a wide row for the handle and a narrow one for the level.
-        let (handles, levels) = unsafe {
-            let handles: [u64; LANES] = context.load(list.reads[0]);
-            let levels: [u32; LANES] = list
-                .reads
-                .get(1)
-                .map_or([0; LANES], |row| context.load(*row));
-            (handles, levels)
-        };
-        let mut results = [0; LANES];
-        for lane in (0..LANES).filter(|lane| context.active >> lane & 1 != 0) {
-            let Some(descriptor) = known.find(&mut elements, handles[lane]) else {
-                return no_object(context, handles[lane], what);
-            };
-            results[lane] = descriptor.answer(query, levels[lane]);
-        }
-        // SAFETY: the decoder gave a narrow row.
-        unsafe { context.store(list.writes[0], results) };
-        Outcome::Continue
+/// The words as the registers hold them.
+fn packed(words: [[u32; LANES]; 4], texels: Texels) -> [[u32; LANES]; 4] {
+    if texels == Texels::Words {
+        return words;
+    }
+    let half = words.map(|row| row.map(|bits| F16::nearest(f32::from_bits(bits))));
+    let pair = |low: usize, high: usize| {
+        std::array::from_fn(|lane| pack(half[high][lane], half[low][lane]))
+    };
+    match texels {
+        Texels::Pairs => [pair(0, 1), pair(2, 3), [0; LANES], [0; LANES]],
+        _ => half.map(|row| row.map(|half| u32::from(half.0))),
     }
 }
 
-/// The handler of `txq` and `suq`.
-pub(crate) fn ask() -> Handler {
-    rare_handler::<Ask>()
+/// The handler of `tex` and `tld4`.
+pub(crate) fn sample() -> Handler {
+    rare_handler::<Sample>()
 }
 
 /// `suld`, `sust` and `sured`: the list reads the handle, the coordinates, and what is stored or reduced with; it writes what is loaded.
@@ -313,7 +300,7 @@ impl Operation for Surface {
         let (list, access) = (list_of(context, op), Access::of(op.immediate));
         let mut elements = Elements::new(context.allocations);
         let mut known = Known {
-            magic: SURFACE,
+            kinds: &[SURFACE],
             last: None,
         };
         let (coordinates, values) = list.reads[1..].split_at(access.geometry.coordinates());

@@ -5,8 +5,8 @@
 
 use driver_api::array::format;
 
-use super::descriptor::{Descriptor, Level, Resource};
-use super::{Elements, of_half};
+use super::descriptor::{Descriptor, Level, NORMALISED, Resource};
+use super::{Elements, Form, of_half};
 
 /// The dimensions of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,14 @@ impl Geometry {
     /// Whether the first coordinate is a layer's number.
     pub(crate) fn has_layers(self) -> bool {
         matches!(self, Self::Lines | Self::Planes | Self::Cubes)
+    }
+
+    /// Parts of a gradient.
+    pub(crate) fn gradient(self) -> usize {
+        match self.is_cube() {
+            true => 3,
+            false => self.dimensions(),
+        }
     }
 
     pub(crate) fn is_cube(self) -> bool {
@@ -100,21 +108,56 @@ mod address {
 const LINEAR: u32 = 1;
 /// `CU_TRSF_*`
 const AS_INTEGER: u32 = 1;
-const NORMALISED: u32 = 2;
 const SRGB: u32 = 16;
 
 /// The words of one lane.
 pub(super) struct Request {
     /// The coordinates, then the level, or the gradients in x and in y.
-    pub(super) words: [u32; 10],
-    pub(super) is_float: bool,
-    pub(super) mode: Mode,
+    words: [u32; 10],
+    is_float: bool,
+    mode: Mode,
+    /// Elements that are added to the coordinates.
+    offsets: [i32; 3],
+    /// What depths are compared with.
+    compared: Option<f32>,
+}
+
+impl Request {
+    /// A request of such words, in the order of the form.
+    pub(super) fn new(form: &Form, mut from: impl Iterator<Item = u32>) -> Self {
+        let (geometry, mode) = (form.geometry, form.mode);
+        let behind = match mode {
+            Mode::Base | Mode::Gather(_) => 0,
+            Mode::Level => 1,
+            Mode::Gradient => 2 * geometry.gradient(),
+        };
+        let mut words = [0; 10];
+        let own = geometry.coordinates() + behind;
+        for (word, value) in words[..own].iter_mut().zip(&mut from) {
+            *word = value;
+        }
+        let mut offsets = [0; 3];
+        if form.has_offsets {
+            for (offset, value) in offsets[..geometry.dimensions()].iter_mut().zip(&mut from) {
+                *offset = value.cast_signed();
+            }
+        }
+        let compared = form.has_compared.then(|| from.next()).flatten();
+        Self {
+            words,
+            is_float: form.is_float,
+            mode,
+            offsets,
+            compared: compared.map(f32::from_bits),
+        }
+    }
 }
 
 /// A fetch from a texture.
 pub(super) struct Lookup<'d> {
     pub(super) descriptor: &'d Descriptor,
     pub(super) geometry: Geometry,
+    pub(super) request: Request,
 }
 
 /// Where in a level: element numbers, or coordinates in elements.
@@ -129,28 +172,25 @@ type Colour = [u32; 4];
 
 impl Lookup<'_> {
     /// The colour, or an address where no memory is.
-    pub(super) fn look_up(
-        &self,
-        request: &Request,
-        elements: &mut Elements<'_>,
-    ) -> Result<Colour, u64> {
-        let (coordinates, layer) = self.place(request);
-        match request.mode {
+    pub(super) fn look_up(&self, elements: &mut Elements<'_>) -> Result<Colour, u64> {
+        let (coordinates, layer) = self.place();
+        match self.request.mode {
             Mode::Gather(component) => {
                 let level = self.descriptor.level(0);
-                let position = self.position(&level, coordinates, request.is_float);
+                let position = self.position(&level, coordinates);
                 self.gather(&level, position, layer, component, elements)
             }
-            Mode::Base => self.in_level(0, coordinates, layer, request.is_float, elements),
+            Mode::Base => self.in_level(0, coordinates, layer, elements),
             Mode::Level | Mode::Gradient => {
-                let wanted = self.wanted_level(request);
-                self.between_levels(wanted, coordinates, layer, request.is_float, elements)
+                let wanted = self.wanted_level();
+                self.between_levels(wanted, coordinates, layer, elements)
             }
         }
     }
 
     /// The coordinates without the layer, and the layer.
-    fn place(&self, request: &Request) -> ([u32; 3], i64) {
+    fn place(&self) -> ([u32; 3], i64) {
+        let request = &self.request;
         let layers = self.descriptor.level(0).size[2];
         let skipped = usize::from(self.geometry.has_layers());
         let mut coordinates = [0; 3];
@@ -169,16 +209,14 @@ impl Lookup<'_> {
     }
 
     /// The level that a request means, as a fraction.
-    fn wanted_level(&self, request: &Request) -> f32 {
-        let (descriptor, behind) = (self.descriptor, self.geometry.coordinates());
+    fn wanted_level(&self) -> f32 {
+        let (descriptor, request) = (self.descriptor, &self.request);
+        let behind = self.geometry.coordinates();
         let level = match request.mode {
             Mode::Level if request.is_float => f32::from_bits(request.words[behind]),
             Mode::Level => request.words[behind].cast_signed() as f32,
             _ => {
-                let dimensions = match self.geometry.is_cube() {
-                    true => 3,
-                    false => self.geometry.dimensions(),
-                };
+                let dimensions = self.geometry.gradient();
                 let level = descriptor.level(0);
                 let length = |first: usize| {
                     let squares = (0..dimensions).map(|dimension| {
@@ -204,16 +242,15 @@ impl Lookup<'_> {
         wanted: f32,
         coordinates: [u32; 3],
         layer: i64,
-        is_float: bool,
         elements: &mut Elements<'_>,
     ) -> Result<Colour, u64> {
         if self.descriptor.mipmap_filter != LINEAR || !self.is_float() {
             let nearest = (wanted + 0.5).floor() as u32;
-            return self.in_level(nearest, coordinates, layer, is_float, elements);
+            return self.in_level(nearest, coordinates, layer, elements);
         }
         let lower = wanted.floor();
         let weight = fraction(wanted - lower);
-        let mut read = |level: u32| self.in_level(level, coordinates, layer, is_float, elements);
+        let mut read = |level: u32| self.in_level(level, coordinates, layer, elements);
         let first = read(lower as u32)?;
         if weight == 0.0 {
             return Ok(first);
@@ -240,15 +277,23 @@ impl Lookup<'_> {
         }
     }
 
-    fn position(&self, level: &Level, coordinates: [u32; 3], is_float: bool) -> Position {
-        if !is_float && !self.geometry.is_cube() {
-            return Position::Numbers(coordinates.map(|word| i64::from(word.cast_signed())));
+    fn position(&self, level: &Level, coordinates: [u32; 3]) -> Position {
+        let offsets = self.request.offsets;
+        if !self.request.is_float && !self.geometry.is_cube() {
+            let mut numbers = coordinates.map(|word| i64::from(word.cast_signed()));
+            for (number, offset) in numbers.iter_mut().zip(offsets) {
+                *number += i64::from(offset);
+            }
+            return Position::Numbers(numbers);
         }
         let mut points = coordinates.map(f32::from_bits);
         if self.is_normalised() {
             for (point, size) in points.iter_mut().zip(level.size) {
                 *point *= size as f32;
             }
+        }
+        for (point, offset) in points.iter_mut().zip(offsets) {
+            *point += offset as f32;
         }
         Position::Points(points)
     }
@@ -258,11 +303,10 @@ impl Lookup<'_> {
         level: u32,
         coordinates: [u32; 3],
         layer: i64,
-        is_float: bool,
         elements: &mut Elements<'_>,
     ) -> Result<Colour, u64> {
         let level = self.descriptor.level(level);
-        let position = self.position(&level, coordinates, is_float);
+        let position = self.position(&level, coordinates);
         let is_filtered = self.descriptor.filter == LINEAR && self.is_float();
         match position {
             Position::Points(points) if is_filtered => self.filter(&level, points, layer, elements),
@@ -367,12 +411,22 @@ impl Lookup<'_> {
             .wrapping_add((slice as u64).wrapping_mul(level.slice))
             .wrapping_add((row as u64).wrapping_mul(level.row))
             .wrapping_add((numbers[0] as u64).wrapping_mul(bytes));
-        Ok(self.colour(elements.read(address, bytes as usize)?))
+        Ok(self.shade(self.colour(elements.read(address, bytes as usize)?)))
     }
 
     /// The colour of what is outside.
     fn missing(&self, border: [f32; 4]) -> Colour {
-        border.map(f32::to_bits)
+        self.shade(border.map(f32::to_bits))
+    }
+
+    /// A colour, or whether what is compared is at most as deep: one or zero in the first channel, as OpenGL's default has it.
+    fn shade(&self, colour: Colour) -> Colour {
+        let Some(compared) = self.request.compared else {
+            return colour;
+        };
+        let passes = compared <= f32::from_bits(colour[0]);
+        let channel = if passes { 1.0_f32 } else { 0.0 };
+        [channel.to_bits(), 0, 0, 1.0_f32.to_bits()]
     }
 
     /// What an element's bytes mean.

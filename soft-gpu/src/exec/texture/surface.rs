@@ -1,8 +1,12 @@
-//! The arithmetic of surfaces: bytes at places of an array.
+//! The arithmetic of surfaces: bytes at places of an array, or its elements.
 //!
-//! The first coordinate counts bytes. What is outside is a fault, or is moved to the nearest element, or is zero and takes nothing.
+//! The first coordinate counts bytes, of a formatted access elements. What is outside is a fault, or is moved to the nearest element, or is zero and takes
+//! nothing. What is stored in a format is what the nearest number of that format is: integers saturate and halves are rounded, as OpenCL has it.
+
+use driver_api::array::format;
 
 use super::super::fault::FaultKind;
+use super::super::half::{F16, Half};
 use super::Elements;
 use super::descriptor::Descriptor;
 use super::sample::Geometry;
@@ -43,7 +47,9 @@ pub(crate) struct Access {
     pub(crate) geometry: Geometry,
     pub(crate) bounds: Bounds,
     pub(crate) act: Act,
-    /// Bytes of an element, and how many elements.
+    /// Whether places and values are the surface's elements.
+    pub(crate) is_formatted: bool,
+    /// Bytes of a value, and how many values.
     pub(crate) bytes: u8,
     pub(crate) count: u8,
 }
@@ -64,6 +70,7 @@ impl Access {
             | i64::from(act) << 8
             | i64::from(self.bytes) << 16
             | i64::from(self.count) << 24
+            | i64::from(self.is_formatted) << 32
     }
 
     pub(super) fn of(code: i64) -> Self {
@@ -83,13 +90,17 @@ impl Access {
             },
             bytes: (code >> 16) as u8,
             count: (code >> 24) as u8,
+            is_formatted: code >> 32 & 1 != 0,
         }
     }
 
     /// The address of a place, or nothing where an access outside does nothing.
     fn address(&self, descriptor: &Descriptor, place: [i32; 4]) -> Result<Option<u64>, Failure> {
         let level = descriptor.level(0);
-        let bytes = i64::from(self.bytes) * i64::from(self.count);
+        let bytes = match (self.is_formatted, self.act) {
+            (true, Act::Store) => descriptor.element_bytes() as i64,
+            _ => i64::from(self.bytes) * i64::from(self.count),
+        };
         let [mut x, mut y, mut z] = match self.geometry {
             Geometry::Line => [place[0], 0, 0],
             Geometry::Plane => [place[0], place[1], 0],
@@ -98,6 +109,9 @@ impl Access {
             _ => [place[1], place[2], place[0]],
         }
         .map(i64::from);
+        if self.is_formatted {
+            x *= descriptor.element_bytes() as i64;
+        }
         let last = [
             level.row as i64 - bytes,
             level.size[1] - 1,
@@ -162,6 +176,14 @@ impl Access {
                     *value = u64::from_le_bytes(word);
                 }
             }
+            Act::Store if self.is_formatted => {
+                let words = values.map(|value| value as u32);
+                let element = formatted(descriptor.format, words);
+                let bytes = (descriptor.element_bytes() as usize).min(element.len());
+                elements
+                    .write(address, &element[..bytes])
+                    .map_err(missing)?;
+            }
             Act::Store => {
                 let mut element = [0; 16];
                 for (part, value) in element[..all].chunks_mut(bytes).zip(values) {
@@ -171,26 +193,64 @@ impl Access {
                 elements.write(address, &element[..all]).map_err(missing)?;
             }
             Act::Reduce(reduction) => {
-                let operand = values[0] as u32;
-                let change = |value: u32| reduction.apply(value, operand);
-                elements.change(address, change).map_err(missing)?;
+                let is_signed = self.is_formatted
+                    && matches!(descriptor.format, format::S8 | format::S16 | format::S32);
+                let reduction = if is_signed {
+                    reduction.signed()
+                } else {
+                    reduction
+                };
+                let change = |value: u64| reduction.apply(value, values[0], bytes);
+                elements.change(address, bytes, change).map_err(missing)?;
             }
         }
         Ok(loaded)
     }
 }
 
+/// An element of four channels in a format, of the words of a formatted store. Channels that are not stored are zero.
+fn formatted(format: u32, words: [u32; 4]) -> [u8; 16] {
+    let mut element = [0; 16];
+    for (index, word) in words.into_iter().enumerate() {
+        let signed = word.cast_signed();
+        let (bytes, value) = match format {
+            format::U8 => (1, word.min(0xff)),
+            format::S8 => (1, signed.clamp(-0x80, 0x7f).cast_unsigned()),
+            format::U16 => (2, word.min(0xffff)),
+            format::S16 => (2, signed.clamp(-0x8000, 0x7fff).cast_unsigned()),
+            format::F16 => (2, F16::nearest(f32::from_bits(word)).0.into()),
+            _ => (4, word),
+        };
+        element[index * bytes..][..bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
+    }
+    element
+}
+
 impl Reduction {
-    fn apply(self, value: u32, operand: u32) -> u32 {
-        let signed = |choose: fn(i32, i32) -> i32| {
-            choose(value.cast_signed(), operand.cast_signed()).cast_unsigned()
+    /// The same of signed numbers.
+    fn signed(self) -> Self {
+        match self {
+            Self::Min => Self::MinSigned,
+            Self::Max => Self::MaxSigned,
+            other => other,
+        }
+    }
+
+    /// What a word of so many bytes becomes.
+    fn apply(self, value: u64, operand: u64, bytes: usize) -> u64 {
+        let extended = |word: u64| match bytes {
+            8 => word.cast_signed(),
+            _ => i64::from((word as u32).cast_signed()),
+        };
+        let signed = |choose: fn(i64, i64) -> i64| {
+            choose(extended(value), extended(operand)).cast_unsigned()
         };
         match self {
             Self::Add => value.wrapping_add(operand),
             Self::Min => value.min(operand),
             Self::Max => value.max(operand),
-            Self::MinSigned => signed(i32::min),
-            Self::MaxSigned => signed(i32::max),
+            Self::MinSigned => signed(i64::min),
+            Self::MaxSigned => signed(i64::max),
             Self::And => value & operand,
             Self::Or => value | operand,
         }
@@ -210,6 +270,7 @@ mod tests {
             geometry: Geometry::Plane,
             bounds,
             act: Act::Store,
+            is_formatted: false,
             bytes: 4,
             count,
         };
