@@ -627,11 +627,19 @@ pub(super) fn compared(
             sources,
             move |operands| Bits(u64::from(joined(operands))),
         ));
+        let short = matches!(ty, "f16" | "bf16");
         for (result, set) in [
             ("u32", u32::MAX),
             ("s32", u32::MAX),
             ("f32", 1f32.to_bits()),
+            ("f16", 0x3c00),
+            ("bf16", 0x3f80),
+            ("u16", 0xffff),
+            ("s16", 0xffff),
         ] {
+            if result.ends_with("s16") | result.ends_with("u16") && !short {
+                continue;
+            }
             all.push(Reference::new(
                 format!("set.{form}.{result}.{ty}"),
                 result,
@@ -718,13 +726,13 @@ pub(super) fn in_register(ty: Name) -> Name {
 
 /// `cvta` and `isspacep`, of addresses that are in no window of shared or local memory: those are generic as they are.
 fn spaces(all: &mut Vec<Reference>) {
-    for space in ["global", "const", "param"] {
+    for space in ["global", "const", "param", "param::entry"] {
         for to in ["", ".to"] {
             let form = format!("cvta{to}.{space}.u64");
             all.push(Reference::new(form, "u64", &["u64"], |[a, ..]| Bits(a)));
         }
     }
-    for space in ["shared", "local"] {
+    for space in ["shared", "shared::cta", "local"] {
         // There and back again, whatever the address; in between it is generic, and told from the others.
         let text = format!("cvta.{space}.u64 %w0, %s0; cvta.to.{space}.u64 %d, %w0;");
         let there = Reference::new(format!("cvta.{space}.u64"), "u64", &["u64"], |[a, ..]| {
@@ -738,15 +746,15 @@ fn spaces(all: &mut Vec<Reference>) {
             |[a, ..]| Bits(a),
         );
         all.push(back.with_text(text));
-        for other in ["shared", "local", "global"] {
-            let compute = move |_| Bits(u64::from(other == space));
+        for other in ["shared", "shared::cta", "local", "global"] {
+            let compute = move |_| Bits(u64::from(space.starts_with(&other[..5])));
             let reference = Reference::new(format!("isspacep.{other}"), "pred", &["u32"], compute);
             all.push(reference.with_text(format!(
                 "cvt.u64.u32 %w0, %s0; cvta.{space}.u64 %w0, %w0; isspacep.{other} %d, %w0;"
             )));
         }
     }
-    for other in ["shared", "local", "global"] {
+    for other in ["shared", "shared::cta", "local", "global"] {
         let compute = move |_| Bits(u64::from(other == "global"));
         let reference = Reference::new(format!("isspacep.{other}"), "pred", &["u32"], compute);
         // Where the kernel's arguments point to is device memory.
