@@ -146,12 +146,9 @@ impl Warp {
         self.frames.push(Some(root));
     }
 
-    /// The operation and the first lane that ran last, for a fault's description.
-    pub(crate) fn position(&self) -> (u32, u32) {
-        (
-            self.current.pc,
-            self.current.mask.trailing_zeros().min(LANES as u32 - 1),
-        )
+    /// The operation that ran last, for a fault's description.
+    pub(crate) fn position(&self) -> u32 {
+        self.current.pc
     }
 
     /// Lanes that wait at barrier `number`.
