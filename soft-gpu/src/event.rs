@@ -23,6 +23,7 @@ use crate::state::{Driver, driver};
 use crate::stream::{Point, find};
 use crate::threads::lock;
 
+use shared::Open;
 pub(crate) use shared::Shared;
 
 const BLOCKING_SYNC: c_uint = 1;
@@ -101,7 +102,7 @@ fn create(flags: c_uint) -> Result<CUevent, CUresult> {
     }
     let shared = match flags & INTERPROCESS {
         0 => None,
-        _ => Some(Shared::new()?),
+        _ => Some(Shared::new(&driver.segment)?),
     };
     epoch();
     Ok(add(driver, &context, flags & DISABLE_TIMING == 0, shared))
@@ -144,7 +145,8 @@ pub(crate) unsafe fn cuEventDestroy_v2(event: CUevent) -> CUresult {
 
 fn record(event: CUevent, stream: CUstream, external: bool) -> Result<(), CUresult> {
     let handle = event.0;
-    let event = driver()?.events.get(handle)?;
+    let driver = driver()?;
+    let event = driver.events.get(handle)?;
     let (context, stream) = find(stream)?;
     if context.handle != event.context {
         return Err(CUresult::INVALID_HANDLE);
@@ -160,12 +162,12 @@ fn record(event: CUevent, stream: CUstream, external: bool) -> Result<(), CUresu
     let reached = Arc::clone(&nanoseconds);
     // Held until the new place is stored, so that two threads recording at once leave the later one.
     let mut recorded = lock(&event.recorded);
-    let shared = event.shared.clone().map(|shared| (shared.record(), shared));
+    let is_over = || event.fate.status().is_err();
+    let open = |shared| Open::new(shared, &driver.segment, is_over);
+    let shared = event.shared.as_ref().map(open).transpose()?;
     let work = move |_| {
         Event::reach(&reached);
-        if let Some((record, shared)) = shared {
-            shared.reach(record);
-        }
+        drop(shared);
         Ok(())
     };
     let point = context.post_always(&stream, Vec::new(), Box::new(work));
@@ -191,7 +193,8 @@ pub(crate) unsafe fn cuEventRecordWithFlags(
 }
 
 fn finished(event: CUevent, wait: bool) -> Result<(), CUresult> {
-    let event = driver()?.events.get(event.0)?;
+    let driver = driver()?;
+    let event = driver.events.get(event.0)?;
     event.fate.status()?;
     capture::guard()?;
     if event.captured().is_some() {
@@ -200,8 +203,8 @@ fn finished(event: CUevent, wait: bool) -> Result<(), CUresult> {
     if let Some(shared) = &event.shared {
         let record = shared.recorded();
         if wait {
-            shared.wait(record, || event.fate.status().is_err());
-        } else if !shared.has_reached(record) {
+            shared.wait(&driver.segment, record, || event.fate.status().is_err());
+        } else if !shared.has_reached(&driver.segment, record) {
             return Err(CUresult::NOT_READY);
         }
         return event.fate.status();
