@@ -297,6 +297,20 @@ fn logic(all: &mut Vec<Reference>) {
         );
         all.push(reference.with_suffix(format!(", {table}")));
     }
+    for join in ["or", "and"] {
+        let form = format!("lop3.{join}.b32");
+        let text = format!(
+            ".reg .pred %q0; {form} %t0|%q0, %s0, %s1, %s2, 150, %s3; selp.b32 %t1, 1, 0, %q0; xor.b32 %d, %t0, %t1;"
+        );
+        let sources = ["b32", "b32", "b32", "pred"];
+        let reference = Reference::new(form, "b32", &sources, move |[a, b, c, q]| {
+            let word = cut("b32", a ^ b ^ c);
+            let (is_set, q) = (word != 0, q & 1 != 0);
+            let holds = if join == "or" { is_set | q } else { is_set & q };
+            Bits(word ^ u64::from(holds))
+        });
+        all.push(reference.with_text(text));
+    }
 }
 
 fn counts(all: &mut Vec<Reference>) {

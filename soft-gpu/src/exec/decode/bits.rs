@@ -299,19 +299,22 @@ fn insert(value: u64, base: u64, position: u32, length: u32, bits: u32) -> u64 {
     base & !mask | (value << position) & mask
 }
 
-/// Any function of three bits, by its truth table, from the eight products that it may hold.
+/// Any function of three bits, by its truth table, from the eight products that it may hold; with `.or` and `.and`, also whether a bit is set,
+/// joined with a predicate.
 fn lop3<'t>(
     decoder: Decoder<'_, 't, '_>,
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
+    let join = form.take_one(&["or", "and"]);
     let ty = form.take_type()?;
-    let Some(Operand::Integer(table)) = operands.get(4) else {
-        return form.refuse();
+    let (d, holds, table) = match (join, operands) {
+        (None, [d, _, _, _, Operand::Integer(table)]) => (d, None, table),
+        (Some(join), [Operand::Pair(d, p), _, _, _, Operand::Integer(table), q]) => {
+            (&**d, Some((join, p, q)), table)
+        }
+        _ => return form.refuse(),
     };
-    if ty != Type::B32 || operands.len() != 5 {
-        return form.refuse();
-    }
     let path = decoder.path;
     let handler = match *table & 0xff {
         0x80 => ternary(path, |a: u32, b: u32, c: u32| a & b & c),
@@ -329,8 +332,22 @@ fn lop3<'t>(
     };
     let mut rows = sources(decoder, &[ty, ty, ty], &operands[..4])?;
     rows.push(decoder.constant(*table, false));
-    let d = decoder.destination(&operands[0], ty)?;
-    decoder.apply(handler, d, &rows);
+    let Some((join, p, q)) = holds else {
+        let d = decoder.destination(d, ty)?;
+        decoder.apply(handler, d, &rows);
+        return Ok(());
+    };
+    // The destinations can be among the sources.
+    let (result, other) = (decoder.temporary(false), decoder.predicate(q)?);
+    decoder.apply(handler, result, &rows);
+    let joined = match join {
+        0 => binary(path, |a: u32, q: Flag| Flag(a != 0 || q.0)),
+        _ => binary(path, |a: u32, q: Flag| Flag(a != 0 && q.0)),
+    };
+    let p = decoder.destination(p, Type::Pred)?;
+    decoder.apply(joined, p, &[result, other]);
+    let d = decoder.destination(d, ty)?;
+    decoder.apply(unary(path, |a: u32| a), d, &[result]);
     Ok(())
 }
 

@@ -102,12 +102,12 @@ macro_rules! by_operator {
     ($operator:expr, $handler:ident) => {
         match $operator {
             "eq" => $handler!(|a, b| a == b),
-            "ne" => $handler!(|a, b| a < b || a > b),
+            "ne" => $handler!(|a, b| a != b && !unordered(a, b)),
             "lt" => $handler!(|a, b| a < b),
             "le" => $handler!(|a, b| a <= b),
             "gt" => $handler!(|a, b| a > b),
             "ge" => $handler!(|a, b| a >= b),
-            "equ" => $handler!(|a, b| !(a < b || a > b)),
+            "equ" => $handler!(|a, b| a == b || unordered(a, b)),
             "neu" => $handler!(|a, b| a != b),
             "ltu" => $handler!(|a, b| a < b || unordered(a, b)),
             "leu" => $handler!(|a, b| a <= b || unordered(a, b)),

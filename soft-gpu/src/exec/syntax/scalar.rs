@@ -25,6 +25,7 @@ pub(super) const LINES: &[&str] = &[
     "bmsk.clamp|wrap.b32",
     "szext.clamp|wrap.u32|s32",
     "fns|lop3.b32",
+    "lop3.or|and.b32",
     "prmt.b32.f4e|b4e|rc8|ecl|ecr|rc16?",
     "dp4a.u32|s32.u32|s32",
     "dp2a.lo|hi.u32|s32.u32|s32",
