@@ -40,6 +40,7 @@ pub(crate) fn all() -> Vec<Reference> {
     pairs(&mut all);
     comparisons(&mut all);
     conversions(&mut all);
+    packs(&mut all);
     spaces(&mut all);
     all
 }
@@ -735,6 +736,35 @@ pub(super) fn in_register(ty: Name) -> Name {
         "u8" => "u32",
         "s8" => "s32",
         _ => ty,
+    }
+}
+
+/// `cvt.pack`: two integers, each in its range, and what comes before them.
+fn packs(all: &mut Vec<Reference>) {
+    for (to, bits) in [
+        ("u16", 16),
+        ("s16", 16),
+        ("u8", 8),
+        ("s8", 8),
+        ("u4", 4),
+        ("s4", 4),
+        ("u2", 2),
+        ("s2", 2),
+    ] {
+        let (low, high) = range(to);
+        let narrow = move |bits_of: u64| {
+            let value = integer("s32", bits_of).clamp(low, high);
+            value as u64 & ((1 << bits) - 1)
+        };
+        let (before, sources) = match bits {
+            16 => ("", &["s32", "s32"][..]),
+            _ => (".b32", &["s32", "s32", "b32"][..]),
+        };
+        let form = format!("cvt.pack.sat.{to}.s32{before}");
+        all.push(Reference::new(form, "b32", sources, move |[a, b, c, _]| {
+            let before = if bits < 16 { c << (2 * bits) } else { 0 };
+            Bits(cut("b32", before | narrow(a) << bits | narrow(b)))
+        }));
     }
 }
 

@@ -108,6 +108,9 @@ pub(super) const LINES: &[&str] = &[
     "cvt.sat?.f32.bf16",
     "cvt.ftz?.sat?.f32.f16",
     "cvt.ftz?.sat?.f64.f32",
+    "cvt.pack.sat.u16|s16.s32",
+    "cvt.pack.sat.u8|s8.s32.b32",
+    "cvt.pack.sat.u4|s4|u2|s2.s32.b32",
     "cvta.to?.global|const|param|param::entry|shared|shared::cta|local.u64",
     "isspacep.global|shared|shared::cta|local",
 ];
