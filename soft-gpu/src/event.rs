@@ -19,10 +19,12 @@ use driver_api::abi::{CUevent, CUresult, CUstream};
 use crate::capture::{self, Place};
 use crate::context::{Context, Fate, current};
 use crate::entry::{answer, done};
+use crate::shared::Segment;
 use crate::state::{Driver, driver};
 use crate::stream::{Point, Work, find};
 use crate::threads::lock;
 
+use shared::Open;
 pub(crate) use shared::Shared;
 
 const BLOCKING_SYNC: c_uint = 1;
@@ -65,22 +67,27 @@ impl Event {
     }
 
     /// Posts what notes that its new place is reached.
-    fn post_record(&self, post: impl FnOnce(Work) -> Point) {
+    fn post_record(
+        &self,
+        segment: &Segment,
+        post: impl FnOnce(Work) -> Point,
+    ) -> Result<(), CUresult> {
         self.set_captured(None);
         let nanoseconds = Self::begin_record();
         let reached = Arc::clone(&nanoseconds);
         // Held until the new place is stored, so that two threads recording at once leave the later one.
         let mut recorded = lock(&self.recorded);
-        let shared = self.shared.clone().map(|shared| (shared.record(), shared));
+        let is_over = || self.fate.status().is_err();
+        let open = |shared| Open::new(shared, segment, is_over);
+        let shared = self.shared.as_ref().map(open).transpose()?;
         let work = move |_| {
             Self::reach(&reached);
-            if let Some((record, shared)) = shared {
-                shared.reach(record);
-            }
+            drop(shared);
             Ok(())
         };
         let point = post(Box::new(work));
         *recorded = Some(Record { point, nanoseconds });
+        Ok(())
     }
 
     /// Begins a record in a graph that is being launched: where the time goes when it is reached.
@@ -120,7 +127,7 @@ fn create(flags: c_uint) -> Result<CUevent, CUresult> {
     }
     let shared = match flags & INTERPROCESS {
         0 => None,
-        _ => Some(Shared::new()?),
+        _ => Some(Shared::new(&driver.segment)?),
     };
     epoch();
     Ok(add(driver, &context, flags & DISABLE_TIMING == 0, shared))
@@ -163,7 +170,8 @@ pub(crate) unsafe fn cuEventDestroy_v2(event: CUevent) -> CUresult {
 
 fn record(event: CUevent, stream: CUstream, external: bool) -> Result<(), CUresult> {
     let handle = event.0;
-    let event = driver()?.events.get(handle)?;
+    let driver = driver()?;
+    let event = driver.events.get(handle)?;
     let (context, stream) = find(stream)?;
     if context.handle != event.context {
         return Err(CUresult::INVALID_HANDLE);
@@ -174,8 +182,9 @@ fn record(event: CUevent, stream: CUstream, external: bool) -> Result<(), CUresu
         }
         return Ok(());
     }
-    event.post_record(|work| context.post_always(&stream, Vec::new(), work));
-    Ok(())
+    event.post_record(&driver.segment, |work| {
+        context.post_always(&stream, Vec::new(), work)
+    })
 }
 
 /// Records an event behind all that its context, or a green one (not 0), has been given.
@@ -190,9 +199,9 @@ pub(crate) fn record_context(
         return Err(CUresult::INVALID_HANDLE);
     }
     capture::forbid_all_of(context, green)?;
-    let work = |work| context.post_behind_all(&driver.config.hostile, green, work);
-    event.post_record(work);
-    Ok(())
+    event.post_record(&driver.segment, |work| {
+        context.post_behind_all(&driver.config.hostile, green, work)
+    })
 }
 
 /// Lets all that a context, or a green one (not 0), is given from now on wait for an event.
@@ -201,16 +210,18 @@ pub(crate) fn wait_context(
     green: usize,
     event: CUevent,
 ) -> Result<(), CUresult> {
-    let event = driver()?.events.get(event.0)?;
+    let driver = driver()?;
+    let event = driver.events.get(event.0)?;
     capture::forbid_all_of(context, green)?;
     capture::forbid_event(&event)?;
     if let Some(shared) = event.shared.clone() {
         let (record, fate) = (shared.recorded(), Arc::clone(&context.fate));
         let wait = move |_| {
-            shared.wait(record, || fate.is_aborted() || fate.status().is_err());
+            let is_over = || fate.is_aborted() || fate.status().is_err();
+            shared.wait(&driver.segment, record, is_over);
             Ok(())
         };
-        let point = context.post_behind_all(&driver()?.config.hostile, green, Box::new(wait));
+        let point = context.post_behind_all(&driver.config.hostile, green, Box::new(wait));
         context.wait_for(green, &point);
     } else if let Some(point) = event.point().filter(|point| !point.is_done()) {
         context.wait_for(green, &point);
@@ -236,7 +247,8 @@ pub(crate) unsafe fn cuEventRecordWithFlags(
 }
 
 fn finished(event: CUevent, wait: bool) -> Result<(), CUresult> {
-    let event = driver()?.events.get(event.0)?;
+    let driver = driver()?;
+    let event = driver.events.get(event.0)?;
     event.fate.status()?;
     capture::guard()?;
     if event.captured().is_some() {
@@ -245,8 +257,8 @@ fn finished(event: CUevent, wait: bool) -> Result<(), CUresult> {
     if let Some(shared) = &event.shared {
         let record = shared.recorded();
         if wait {
-            shared.wait(record, || event.fate.status().is_err());
-        } else if !shared.has_reached(record) {
+            shared.wait(&driver.segment, record, || event.fate.status().is_err());
+        } else if !shared.has_reached(&driver.segment, record) {
             return Err(CUresult::NOT_READY);
         }
         return event.fate.status();

@@ -26,7 +26,6 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use driver_api::abi::{CUdeviceptr, CUevent, CUipcEventHandle, CUipcMemHandle, CUresult};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
@@ -186,8 +185,7 @@ fn limit_waiting(connection: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers one question: the descriptor of a device's file, by its number, or of an event's page, by its handle; and the end of a pipe that breaks when this
-/// process has ended.
+/// Answers one question: the descriptor of a device's file, by its number, or of an event's page, by its handle.
 fn serve(connection: &OwnedFd) -> io::Result<()> {
     limit_waiting(connection)?;
     let who = sockopt::socket_peercred(connection)?;
@@ -211,8 +209,8 @@ fn serve(connection: &OwnedFd) -> io::Result<()> {
         _ => None,
     });
     let file = file.ok_or(io::ErrorKind::NotFound)?;
-    let files = [file.as_fd(), alive()?.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let files = [file.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     ancillary.push(SendAncillaryMessage::ScmRights(&files));
     let sent = rustix::net::sendmsg(
@@ -224,29 +222,8 @@ fn serve(connection: &OwnedFd) -> io::Result<()> {
     Ok(sent.map(drop)?)
 }
 
-/// The end of a pipe whose other end is open as long as this process is there.
-fn alive() -> io::Result<&'static OwnedFd> {
-    static PIPE: OnceLock<(OwnedFd, OwnedFd)> = OnceLock::new();
-    if let Some((_, writer)) = PIPE.get() {
-        return Ok(writer);
-    }
-    let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    Ok(&PIPE.get_or_init(|| pipe).1)
-}
-
-/// Whether nobody has the other end of a pipe.
-pub(crate) fn is_broken(end: &OwnedFd) -> bool {
-    let mut polled = [PollFd::new(end, PollFlags::empty())];
-    let at_once = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let broken = PollFlags::HUP | PollFlags::ERR;
-    poll(&mut polled, Some(&at_once)).is_ok() && polled[0].revents().intersects(broken)
-}
-
-/// Asks another process for something of a kind: its descriptors.
-fn ask(token: &Token, of: &[u8], number: u64) -> io::Result<[OwnedFd; 2]> {
+/// Asks another process for something of a kind: its descriptor.
+fn ask(token: &Token, of: &[u8], number: u64) -> io::Result<OwnedFd> {
     let connection = socket()?;
     limit_waiting(&connection)?;
     rustix::net::connect(&connection, &address_of(token)?)?;
@@ -254,7 +231,7 @@ fn ask(token: &Token, of: &[u8], number: u64) -> io::Result<[OwnedFd; 2]> {
     question[..8].copy_from_slice(of);
     question[8..].copy_from_slice(&number.to_le_bytes());
     rustix::net::send(&connection, &question, SendFlags::NOSIGNAL)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = Question::default();
     let mut parts = [IoSliceMut::new(&mut bytes)];
@@ -264,8 +241,8 @@ fn ask(token: &Token, of: &[u8], number: u64) -> io::Result<[OwnedFd; 2]> {
         RecvAncillaryMessage::ScmRights(files) => Some(files),
         _ => None,
     });
-    let files: Vec<OwnedFd> = files.flatten().collect();
-    files.try_into().map_err(|_| io::ErrorKind::NotFound.into())
+    let file = files.flatten().next();
+    file.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// At which place this process sees a device of the machine.
@@ -343,7 +320,7 @@ fn map(
 ) -> Result<Region, CUresult> {
     let device = place_of_device(driver, contents.device).ok_or(CUresult::INVALID_DEVICE)?;
     let asked = ask(&contents.token, MEMORY, contents.device);
-    let [file, _] = asked.map_err(|_| CUresult::INVALID_HANDLE)?;
+    let file = asked.map_err(|_| CUresult::INVALID_HANDLE)?;
     let length = rustix::fs::fstat(&file).map_err(|_| CUresult::MAP_FAILED)?;
     let end = contents.offset.checked_add(contents.piece);
     if end.is_none_or(|end| end > length.st_size as u64) {
@@ -482,8 +459,8 @@ pub(crate) unsafe fn cuIpcOpenEventHandle(
         if driver.ipc.token.get() == Some(&token) {
             return Err(CUresult::INVALID_CONTEXT);
         }
-        let [file, alive] = ask(&token, EVENT, number).map_err(|_| CUresult::INVALID_HANDLE)?;
-        let shared = Shared::borrowed(file, alive)?;
+        let file = ask(&token, EVENT, number).map_err(|_| CUresult::INVALID_HANDLE)?;
+        let shared = Shared::borrowed(&driver.segment, file)?;
         Ok(crate::event::borrowed(driver, &context, shared))
     };
     if event.is_null() {

@@ -19,7 +19,7 @@ use driver_api::abi::{CUjit_option, CUjitInputType, CUlinkState, CUresult};
 use crate::context::current;
 use crate::entry::{answer, answer_if_asked, done};
 use crate::log::warn_once;
-use crate::module::{Messages, name, read, text_of};
+use crate::module::{Options, name, read, text_of};
 use crate::state::driver;
 use crate::threads::lock;
 use archive::DEVICE_RUNTIME;
@@ -32,7 +32,7 @@ const NVVM: CUjitInputType = 5;
 /// A linker.
 #[derive(Debug)]
 pub(crate) struct Link {
-    messages: Messages,
+    options: Options,
     texts: Mutex<Vec<String>>,
     /// What was linked, ended by a NUL.
     code: Mutex<Vec<u8>>,
@@ -57,14 +57,15 @@ impl Link {
             0..LIBRARY => text_of(bytes),
             _ => return Err(CUresult::INVALID_VALUE),
         };
-        let text = text.map_err(|failure| self.messages.report(failure))?;
+        let text = text.map_err(|failure| self.options.report(failure))?;
         lock(&self.texts).push(text);
         Ok(())
     }
 
     fn complete(&self) -> Result<(*mut c_void, usize), CUresult> {
         let texts = lock(&self.texts);
-        let linked = join(&texts).map_err(|failure| self.messages.report(failure))?;
+        let linked = join(&texts).map_err(|failure| self.options.report(failure))?;
+        let linked = self.options.linked(linked)?;
         let mut code = lock(&self.code);
         *code = linked.into_bytes();
         code.push(0);
@@ -81,11 +82,11 @@ pub(crate) unsafe fn cuLinkCreate_v2(
     let create = || {
         current()?;
         // SAFETY: the caller passes arrays of options.
-        let messages = unsafe { Messages::of(num_options, options, option_values) }?;
+        let options = unsafe { Options::of(num_options, options, option_values) }?;
         let links = &driver()?.links;
         let handle = links.reserve();
         let link = Link {
-            messages,
+            options,
             texts: Mutex::default(),
             code: Mutex::default(),
         };
@@ -131,7 +132,7 @@ pub(crate) unsafe fn cuLinkAddFile_v2(
         let link = find(state)?;
         // SAFETY: the caller passes a C string.
         let path = unsafe { name(path) }?;
-        let bytes = read(path).map_err(|failure| link.messages.report(failure))?;
+        let bytes = read(path).map_err(|failure| link.options.report(failure))?;
         link.add(kind, &bytes)
     };
     done(add())

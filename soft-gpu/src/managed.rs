@@ -10,7 +10,7 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
-use core::ffi::{c_uint, c_void};
+use core::ffi::{c_uint, c_ulonglong, c_void};
 use std::ops::Range;
 
 use driver_api::abi::{
@@ -142,6 +142,135 @@ pub(crate) unsafe fn cuMemPrefetchAsync_v2(
     prefetch(dev_ptr, count, stream, |devices| {
         devices.place(location.kind, location.id)
     })
+}
+
+/// Elements of an array of the caller's, of which it needs at least one.
+///
+/// # Safety
+///
+/// `array` is null or has `count` elements.
+unsafe fn elements<T: Copy>(array: *const T, count: usize) -> Result<Vec<T>, CUresult> {
+    if array.is_null() || count == 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: by contract.
+    Ok((0..count)
+        .map(|index| unsafe { array.add(index).read_unaligned() })
+        .collect())
+}
+
+/// The ranges of a batch, all of managed memory, in a stream that is not captured.
+///
+/// # Safety
+///
+/// Both arrays are null or have `count` elements.
+unsafe fn batch(
+    addresses: *const CUdeviceptr,
+    sizes: *const usize,
+    count: usize,
+    (flags, stream): (c_ulonglong, CUstream),
+) -> Result<Vec<Range<u64>>, CUresult> {
+    let driver = driver()?;
+    let (context, stream) = stream::find(stream)?;
+    if flags != 0 {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    // SAFETY: by contract.
+    let (addresses, sizes) = unsafe { (elements(addresses, count)?, elements(sizes, count)?) };
+    let ranges = addresses.into_iter().zip(sizes);
+    let ranges = ranges
+        .map(|(address, size)| managed(driver, address, size))
+        .collect::<Result<_, _>>()?;
+    capture::forbid(&context, &stream)?;
+    Ok(ranges)
+}
+
+/// Prefetches ranges, each to the place whose index is the last that is not behind the range's own.
+///
+/// # Safety
+///
+/// As of [`batch`]; the arrays of places and indices are null or have `places.2` elements.
+unsafe fn prefetch_batch(
+    (addresses, sizes, count): (*const CUdeviceptr, *const usize, usize),
+    places: (*const CUmemLocation, *const usize, usize),
+    how: (c_ulonglong, CUstream),
+) -> Result<(), CUresult> {
+    // SAFETY: by contract.
+    let ranges = unsafe { batch(addresses, sizes, count, how)? };
+    // SAFETY: by contract.
+    let (locations, firsts) =
+        unsafe { (elements(places.0, places.2)?, elements(places.1, places.2)?) };
+    let is_sound = firsts[0] == 0
+        && firsts.is_sorted_by(|a, b| a < b)
+        && firsts.iter().all(|&first| first < count);
+    if !is_sound {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    let driver = driver()?;
+    let places = locations
+        .iter()
+        .map(|location| devices(driver).place(location.kind, location.id));
+    let places: Vec<Place> = places.collect::<Result<_, _>>()?;
+    let mut advised = lock(&driver.memory.advised);
+    for (index, range) in ranges.into_iter().enumerate() {
+        let place = firsts.partition_point(|&first| first <= index) - 1;
+        advised.prefetched(range, places[place]);
+    }
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "the driver's")]
+pub(crate) unsafe fn cuMemPrefetchBatchAsync(
+    dptrs: *mut CUdeviceptr,
+    sizes: *mut usize,
+    count: usize,
+    prefetch_locs: *mut CUmemLocation,
+    prefetch_loc_idxs: *mut usize,
+    num_prefetch_locs: usize,
+    flags: c_ulonglong,
+    stream: CUstream,
+) -> CUresult {
+    let places = (
+        prefetch_locs.cast_const(),
+        prefetch_loc_idxs.cast_const(),
+        num_prefetch_locs,
+    );
+    let ranges = (dptrs.cast_const(), sizes.cast_const(), count);
+    // SAFETY: the caller passes arrays of `count` and of `num_prefetch_locs` elements.
+    done(unsafe { prefetch_batch(ranges, places, (flags, stream)) })
+}
+
+/// What is discarded is undefined, so it may stay.
+pub(crate) unsafe fn cuMemDiscardBatchAsync(
+    dptrs: *mut CUdeviceptr,
+    sizes: *mut usize,
+    count: usize,
+    flags: c_ulonglong,
+    stream: CUstream,
+) -> CUresult {
+    // SAFETY: the caller passes arrays of `count` elements.
+    done(unsafe { batch(dptrs, sizes, count, (flags, stream)) }.map(drop))
+}
+
+#[expect(clippy::too_many_arguments, reason = "the driver's")]
+pub(crate) unsafe fn cuMemDiscardAndPrefetchBatchAsync(
+    dptrs: *mut CUdeviceptr,
+    sizes: *mut usize,
+    count: usize,
+    prefetch_locs: *mut CUmemLocation,
+    prefetch_loc_idxs: *mut usize,
+    num_prefetch_locs: usize,
+    flags: c_ulonglong,
+    stream: CUstream,
+) -> CUresult {
+    let places = (
+        prefetch_locs.cast_const(),
+        prefetch_loc_idxs.cast_const(),
+        num_prefetch_locs,
+    );
+    let ranges = (dptrs.cast_const(), sizes.cast_const(), count);
+    // SAFETY: as of `cuMemPrefetchBatchAsync`.
+    done(unsafe { prefetch_batch(ranges, places, (flags, stream)) })
 }
 
 /// # Safety

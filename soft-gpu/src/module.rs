@@ -37,7 +37,7 @@ use crate::context::{Context, current};
 use crate::entry::{answer, answer_if_asked, done};
 use crate::ptx;
 use crate::state::{Driver, driver};
-pub(crate) use jit::Messages;
+pub(crate) use jit::Options;
 pub(crate) use load::{LoadError, read, text_of};
 
 /// A C string of the caller's.
@@ -69,17 +69,17 @@ fn instantiate(context: &Context, ptx: Arc<ptx::Module>) -> Result<Arc<Module>, 
 /// # Safety
 ///
 /// `image` is null or a complete image.
-unsafe fn load_data(image: *const c_void, messages: &Messages) -> Result<CUmodule, CUresult> {
+unsafe fn load_data(image: *const c_void, wanted: &Options) -> Result<CUmodule, CUresult> {
     let context = current()?;
     // SAFETY: by contract.
-    let ptx = unsafe { load::from_pointer(image) }.map_err(|failure| messages.report(failure))?;
+    let ptx = wanted.loaded(unsafe { load::from_pointer(image) })?;
     Ok(CUmodule(instantiate(&context, ptx)?.handle))
 }
 
 /// For the private tables: loads a fatbin that the compiler put into the program.
 pub(crate) fn load_at(image: *const c_void) -> Result<CUmodule, CUresult> {
     // SAFETY: cudart passes what the compiler made, complete and for as long as the program runs.
-    unsafe { load_data(image, &Messages::default()) }
+    unsafe { load_data(image, &Options::default()) }
 }
 
 pub(crate) unsafe fn cuModuleLoad(module: *mut CUmodule, fname: *const c_char) -> CUresult {
@@ -87,7 +87,7 @@ pub(crate) unsafe fn cuModuleLoad(module: *mut CUmodule, fname: *const c_char) -
         let context = current()?;
         // SAFETY: the caller passes a C string.
         let path = unsafe { name(fname) }?;
-        let ptx = load::from_file(path).map_err(|failure| Messages::default().report(failure))?;
+        let ptx = Options::default().loaded(load::from_file(path))?;
         Ok(CUmodule(instantiate(&context, ptx)?.handle))
     };
     // SAFETY: the caller passes a place for a handle.
@@ -96,7 +96,7 @@ pub(crate) unsafe fn cuModuleLoad(module: *mut CUmodule, fname: *const c_char) -
 
 pub(crate) unsafe fn cuModuleLoadData(module: *mut CUmodule, image: *const c_void) -> CUresult {
     // SAFETY: the caller passes a complete image and a place for a handle.
-    unsafe { answer(module, load_data(image, &Messages::default())) }
+    unsafe { answer(module, load_data(image, &Options::default())) }
 }
 
 pub(crate) unsafe fn cuModuleLoadDataEx(
@@ -108,9 +108,9 @@ pub(crate) unsafe fn cuModuleLoadDataEx(
 ) -> CUresult {
     // SAFETY: the caller passes a complete image, arrays of options, and a place for a handle.
     unsafe {
-        match Messages::of(num_options, options, option_values) {
+        match Options::of(num_options, options, option_values) {
             Err(error) => error,
-            Ok(messages) => answer(module, load_data(image, &messages)),
+            Ok(wanted) => answer(module, load_data(image, &wanted)),
         }
     }
 }

@@ -183,14 +183,16 @@ pub(crate) unsafe fn cuStreamWaitEvent(
             return Err(CUresult::INVALID_VALUE);
         }
         let handle = event.0;
-        let event = driver()?.events.get(handle)?;
+        let driver = driver()?;
+        let event = driver.events.get(handle)?;
         if capture::wait(&context, &stream, (&event, handle), flags == 1)? {
             return Ok(());
         }
         if let Some(shared) = event.shared.clone() {
             let (record, fate) = (shared.recorded(), Arc::clone(&stream.fate));
             let wait = move |_| {
-                shared.wait(record, || fate.is_aborted() || fate.status().is_err());
+                let is_over = || fate.is_aborted() || fate.status().is_err();
+                shared.wait(&driver.segment, record, is_over);
                 Ok(())
             };
             context.post_always(&stream, Vec::new(), Box::new(wait));

@@ -18,7 +18,7 @@
 
 use core::ffi::{c_int, c_ulonglong, c_void};
 use std::os::fd::{BorrowedFd, IntoRawFd as _, OwnedFd};
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use driver_api::abi::{
     CUdeviceptr, CUmemAccessDesc, CUmemAllocationGranularity_flags, CUmemAllocationHandleType,
@@ -51,6 +51,9 @@ pub(crate) struct Physical {
     properties: CUmemAllocationProp,
     /// Imported memory is charged to who made it.
     charged: bool,
+    /// Its handle, and how often that has to be released.
+    number: usize,
+    handles: Mutex<usize>,
 }
 
 impl Drop for Physical {
@@ -174,6 +177,8 @@ pub(crate) unsafe fn cuMemCreate(
             device,
             properties,
             charged: true,
+            number,
+            handles: Mutex::new(1),
         };
         driver.physical.insert(number, Arc::new(physical));
         Ok(number as CUmemGenericAllocationHandle)
@@ -190,11 +195,47 @@ fn find(handle: CUmemGenericAllocationHandle) -> Result<Arc<Physical>, CUresult>
 }
 
 pub(crate) unsafe fn cuMemRelease(handle: CUmemGenericAllocationHandle) -> CUresult {
-    let released = driver().and_then(|driver| driver.physical.remove(handle as usize));
-    done(released.map(drop).map_err(|error| match error {
-        CUresult::INVALID_HANDLE => CUresult::INVALID_VALUE,
-        error => error,
-    }))
+    let release = || {
+        let physical = find(handle)?;
+        let mut handles = lock(&physical.handles);
+        *handles = handles.checked_sub(1).ok_or(CUresult::INVALID_VALUE)?;
+        if *handles == 0 {
+            driver()?.physical.remove(physical.number)?;
+        }
+        Ok(())
+    };
+    done(release())
+}
+
+/// The handle of what is mapped at an address, which has to be released once more; its first owner may have done so before.
+fn retain(address: CUdeviceptr) -> Result<CUmemGenericAllocationHandle, CUresult> {
+    let driver = driver()?;
+    let physical = match driver
+        .memory
+        .space()
+        .find(address)
+        .map(|region| &region.kind)
+    {
+        Some(Kind::Mapped { physical, .. }) => Arc::clone(physical),
+        _ => return Err(CUresult::INVALID_VALUE),
+    };
+    let mut handles = lock(&physical.handles);
+    *handles += 1;
+    driver
+        .physical
+        .insert(physical.number, Arc::clone(&physical));
+    Ok(physical.number as CUmemGenericAllocationHandle)
+}
+
+pub(crate) unsafe fn cuMemRetainAllocationHandle(
+    handle: *mut CUmemGenericAllocationHandle,
+    addr: *mut c_void,
+) -> CUresult {
+    if handle.is_null() {
+        return CUresult::INVALID_VALUE;
+    }
+    // SAFETY: the caller passes a place for a handle.
+    unsafe { answer(handle, retain(addr as CUdeviceptr)) }
 }
 
 pub(crate) unsafe fn cuMemGetAllocationPropertiesFromHandle(
@@ -260,6 +301,8 @@ pub(crate) unsafe fn cuMemImportFromShareableHandle(
             device,
             properties,
             charged: false,
+            number,
+            handles: Mutex::new(1),
         };
         driver.physical.insert(number, Arc::new(physical));
         Ok(number as CUmemGenericAllocationHandle)

@@ -287,7 +287,7 @@ fn video_instructions_are_as_the_isa_says() {
 
 #[test]
 fn floats_are_as_the_isa_says() {
-    check_all(floats::all(), 32);
+    check_all(floats::all(), 16);
 }
 
 /// The opcodes that the documentation says are executed, of the families whose instructions are one lane's.

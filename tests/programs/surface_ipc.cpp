@@ -4,7 +4,9 @@
 //   surface_ipc [--without NAME]… [--pretend NAME]
 #include "driver.h"
 
+#include <signal.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 extern char **environ;
@@ -92,6 +94,31 @@ static void wait_for_the_other(char *handle, CUdeviceptr word) {
     FAILS("cuIpcOpenEventHandle", &held, opened);
 }
 
+// A second process that ends while a stream of its is held. It records behind what nobody writes, and then, in another stream, once more; the later record lets nobody go who waits
+// for the earlier one, and its end lets everybody go.
+static int lost(char *handle) {
+    CUevent held = nullptr;
+    CUstream stuck, free;
+    CUdeviceptr never;
+    // Nobody else ends it if the first process fails.
+    REQUIRE(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+    OK("cuIpcOpenEventHandle", &held, handle_of<CUipcEventHandle>(handle));
+    OK("cuStreamCreate", &stuck, (unsigned)CU_STREAM_NON_BLOCKING);
+    OK("cuStreamCreate", &free, (unsigned)CU_STREAM_NON_BLOCKING);
+    OK("cuMemAlloc_v2", &never, BYTES);
+    OK("cuMemsetD32_v2", never, 0u, (size_t)4);
+    OK("cuCtxSynchronize");
+    OK("cuStreamWaitValue32_v2", stuck, never, 1u, (unsigned)CU_STREAM_WAIT_VALUE_EQ);
+    OK("cuEventRecord", held, stuck);
+    say(TO_PARENT);
+    hear(FROM_PARENT);
+    OK("cuEventRecord", held, free);
+    OK("cuStreamSynchronize", free);
+    say(TO_PARENT);
+    hear(FROM_PARENT);
+    return 1;
+}
+
 // The second process.
 static int child(char **handles) {
     CUipcMemHandle small[2] = {handle_of(handles[0]), handle_of(handles[1])}, large = handle_of(handles[2]);
@@ -176,7 +203,7 @@ int main(int count, char **arguments) {
     CUcontext context;
     OK("cuInit", 0u);
     OK("cuCtxCreate_v2", &context, 0u, (CUdevice)0);
-    if (handles) return child(handles);
+    if (handles) return std::strcmp(handles[0], "lost") ? child(handles) : lost(handles[3]);
     CUdeviceptr small[2], large, opened = 0;
     CUipcMemHandle handle[3] = {};
     OK("cuMemAlloc_v2", &small[0], BYTES);
@@ -217,6 +244,19 @@ int main(int count, char **arguments) {
     OK("cuEventSynchronize", event);
     end(process);
     OK("cuEventSynchronize", event);
+    process = start(count, arguments, {"lost", "", "", letters(event_handle)});
+    hear(FROM_CHILD);
+    GIVES(CUDA_ERROR_NOT_READY, "cuEventQuery", event);
+    OK("cuStreamWaitEvent", stream, event, 0u);
+    GIVES(CUDA_ERROR_NOT_READY, "cuStreamQuery", stream);
+    say(TO_CHILD);
+    hear(FROM_CHILD);
+    OK("cuEventSynchronize", event);
+    // Long enough for a wait that polls to have looked again.
+    for (int i = 0; i < 200; i++) read(large, BYTES);
+    GIVES(CUDA_ERROR_NOT_READY, "cuStreamQuery", stream);
+    REQUIRE(kill(process, SIGKILL) == 0 && waitpid(process, nullptr, 0) == process);
+    OK("cuStreamSynchronize", stream);
     OK("cuEventDestroy_v2", event);
     OK("cuMemFree_v2", gate);
     std::vector<unsigned> before(BYTES / 4), after(BYTES / 4);

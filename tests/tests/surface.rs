@@ -26,7 +26,7 @@ const PROGRAMS: &[&str] = &[
 ];
 
 /// What the software GPU does not export a working form of; the library in front of it does.
-const NOT_DIRECTLY: [&str; 10] = [
+const NOT_DIRECTLY: [&str; 9] = [
     "capture modes",
     "what nodes name",
     "cuCtxDestroy",
@@ -36,7 +36,6 @@ const NOT_DIRECTLY: [&str; 10] = [
     "cuGraphAddBatchMemOpNode",
     "cuLinkCreate",
     "cuMemAllocAsync",
-    "cuMemRetainAllocationHandle",
 ];
 
 /// Each function that is served, with its test.

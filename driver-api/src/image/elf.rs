@@ -161,26 +161,63 @@ pub fn kernels(bytes: &[u8]) -> Result<Vec<Kernel>, ImageError> {
     Ok(kernels)
 }
 
+const FORMAT_HALF: u8 = 3;
 const FORMAT_SIZED: u8 = 4;
+const EIATTR_MAXREG_COUNT: u8 = 0x1b;
+/// What a kernel has that was compiled without a limit.
+const UNLIMITED_REGISTERS: u32 = 255;
 const EIATTR_KPARAM_INFO: u8 = 0x17;
 
-/// The `EIATTR_KPARAM_INFO` records of one `.nv.info.<kernel>` section, by ordinal.
+/// The kernels that were compiled for a limited number of registers, and that number.
 ///
-/// A record is a format byte, an attribute byte and, for format 4, a `u16` length and that many bytes; the
-/// other formats are four bytes in all.
+/// # Errors
+///
+/// [`ImageError`] if the file is not a sound cubin.
+pub fn register_limits(bytes: &[u8]) -> Result<Vec<(String, u32)>, ImageError> {
+    let mut limits = Vec::new();
+    for (name, info) in sections(bytes)? {
+        let Some(kernel) = name.strip_prefix(".nv.info.") else {
+            continue;
+        };
+        for record in records(info) {
+            let (format, attribute, value) = record?;
+            if (format, attribute) == (FORMAT_HALF, EIATTR_MAXREG_COUNT) {
+                let most = u32::from(u16_at(value, 0)?);
+                limits.extend((most < UNLIMITED_REGISTERS).then(|| (kernel.to_owned(), most)));
+            }
+        }
+    }
+    Ok(limits)
+}
+
+/// A record of a `.nv.info.<kernel>` section: its format, its attribute, and its value.
+type Record<'b> = (u8, u8, &'b [u8]);
+
+/// The records of a section: a format byte, an attribute byte and, for format 4, a `u16` length and that many bytes; the
+/// other formats are four bytes in all, of which the last two are the value.
+fn records(info: &[u8]) -> impl Iterator<Item = Result<Record<'_>, ImageError>> {
+    let mut rest = info;
+    std::iter::from_fn(move || {
+        let (head, behind) = rest.split_at_checked(4)?;
+        let length = match head[0] {
+            FORMAT_SIZED => usize::from(u16::from_le_bytes([head[2], head[3]])),
+            _ => 0,
+        };
+        let Some((value, behind)) = behind.split_at_checked(length) else {
+            rest = &[];
+            return Some(Err(ImageError::Truncated));
+        };
+        rest = behind;
+        let value = if length > 0 { value } else { &head[2..] };
+        Some(Ok((head[0], head[1], value)))
+    })
+}
+
+/// The `EIATTR_KPARAM_INFO` records of one section, by ordinal.
 fn parameters(info: &[u8]) -> Result<Vec<Parameter>, ImageError> {
     let mut found: Vec<(u16, Parameter)> = Vec::new();
-    let mut at = 0;
-    while at + 4 <= info.len() {
-        let (format, attribute) = (info[at], info[at + 1]);
-        let length = if format == FORMAT_SIZED {
-            usize::from(u16_at(info, at + 2)?)
-        } else {
-            0
-        };
-        let value = info
-            .get(at + 4..at + 4 + length)
-            .ok_or(ImageError::Truncated)?;
+    for record in records(info) {
+        let (format, attribute, value) = record?;
         if format == FORMAT_SIZED && attribute == EIATTR_KPARAM_INFO {
             bounded(
                 "number of parameters",
@@ -193,7 +230,6 @@ fn parameters(info: &[u8]) -> Result<Vec<Parameter>, ImageError> {
             };
             found.push((u16_at(value, 4)?, parameter));
         }
-        at += 4 + length;
     }
     found.sort_by_key(|(ordinal, _)| *ordinal);
     let in_order = found
@@ -248,6 +284,21 @@ pub(super) mod tests {
             ("takes", vec![(0, 1), (8, 24), (32, 2), (40, 8)]),
         ];
         assert_eq!(layout, expected);
+    }
+
+    #[test]
+    fn a_limit_of_registers_is_the_compiler_s() {
+        assert_eq!(register_limits(SAMPLE), Ok(Vec::new()));
+        // `nvcc -maxrregcount 24` puts 24 where 255 is without it.
+        let unlimited = [FORMAT_HALF, EIATTR_MAXREG_COUNT, 255, 0];
+        let mut limited = SAMPLE.to_vec();
+        let places: Vec<usize> = (0..limited.len() - 3)
+            .filter(|&at| limited[at..].starts_with(&unlimited))
+            .collect();
+        places.iter().for_each(|&at| limited[at + 2] = 24);
+        let limits = register_limits(&limited).unwrap();
+        assert_eq!(limits.len(), kernels(SAMPLE).unwrap().len());
+        assert!(limits.iter().all(|(_, most)| *most == 24));
     }
 
     #[test]

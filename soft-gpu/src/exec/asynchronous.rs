@@ -112,7 +112,7 @@ unsafe fn copy_some(
             };
             let found = locate(context, lane, address, wanted);
             let Some(host) = found.filter(|_| kind == FaultKind::IllegalAddress) else {
-                return context.fail(kind, Some(address));
+                return context.fail_in(lane, kind, Some(address));
             };
             // SAFETY: `locate` found `wanted` bytes there, at most sixteen.
             unsafe {
@@ -214,8 +214,8 @@ impl<M: Memory> Operation for Barrier<M> {
                         let drops = act == Act::ArriveAndDrop;
                         let Some(next) = arrived(barrier, operands[lane], drops) else {
                             context.detail = "more arrivals at an mbarrier than it expects".into();
-                            return context
-                                .fail(FaultKind::IllegalInstruction, Some(addresses[lane]));
+                            let address = Some(addresses[lane]);
+                            return context.fail_in(lane, FaultKind::IllegalInstruction, address);
                         };
                         word.write(next);
                     }
@@ -236,14 +236,14 @@ impl<M: Memory> Operation for Barrier<M> {
 /// The barrier at generic address `address`, or a fault where that is no aligned word of shared memory.
 fn shared_word(context: &mut Context<'_>, lane: usize, address: u64) -> Option<*mut u64> {
     if address & 7 != 0 {
-        context.fail(FaultKind::Misaligned, Some(address));
+        context.fail_in(lane, FaultKind::Misaligned, Some(address));
         return None;
     }
     let start = context.shared as u64;
     let found = locate(context, lane, address, 8)
         .filter(|host| (start..start + context.shared_bytes).contains(host));
     if found.is_none() {
-        context.fail(FaultKind::IllegalAddress, Some(address));
+        context.fail_in(lane, FaultKind::IllegalAddress, Some(address));
     }
     found.map(|host| host as *mut u64)
 }

@@ -281,6 +281,7 @@ impl<'a> BlockRunner<'a> {
             program: self.launch.program,
             translated: [0; LANES],
             fault: None,
+            fault_lane: 0,
             detail: String::new(),
         }
     }
@@ -336,7 +337,8 @@ impl<'a> BlockRunner<'a> {
                 .fault
                 .unwrap_or((FaultKind::IllegalInstruction, None));
             let detail = std::mem::take(&mut context.detail);
-            return Err(Box::new(self.describe(warp, kind, address, detail)));
+            let lane = context.fault_lane;
+            return Err(Box::new(self.describe(warp, (kind, lane), address, detail)));
         }
         if stop == Stop::Done {
             warp.release(&mut self.frames);
@@ -347,11 +349,11 @@ impl<'a> BlockRunner<'a> {
     fn describe(
         &self,
         warp: &Warp,
-        kind: FaultKind,
+        (kind, lane): (FaultKind, u32),
         address: Option<u64>,
         detail: String,
     ) -> Fault {
-        let (pc, lane) = warp.position();
+        let pc = warp.position();
         let line = self
             .launch
             .program

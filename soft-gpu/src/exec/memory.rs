@@ -187,7 +187,10 @@ unsafe fn misaligned<M: Memory>(context: &mut Context<'_>, op: &Op, size: u64) {
     let addresses = unsafe { M::addresses(context, op) };
     let wrong = (0..LANES)
         .find(|&lane| context.active >> lane & 1 != 0 && addresses[lane] & (size - 1) != 0);
-    context.fail(FaultKind::Misaligned, wrong.map(|lane| addresses[lane]));
+    match wrong {
+        Some(lane) => context.fail_in(lane, FaultKind::Misaligned, Some(addresses[lane])),
+        None => context.fail(FaultKind::Misaligned, None),
+    };
 }
 
 /// Device memory, or any memory by generic address.
@@ -260,7 +263,7 @@ fn translate(context: &mut Context<'_>, addresses: [u64; LANES], size: u64) -> S
             continue;
         }
         let Some(host) = locate(context, lane, address, size) else {
-            context.fail(FaultKind::IllegalAddress, Some(address));
+            context.fail_in(lane, FaultKind::IllegalAddress, Some(address));
             return Shape::Refused;
         };
         context.translated[lane] = host;
@@ -286,17 +289,30 @@ pub(crate) fn locate(context: &Context<'_>, lane: usize, address: u64, size: u64
 
 /// Whether an access to shared memory stays inside.
 #[inline(always)]
-fn check_shared(context: &mut Context<'_>, bounds: Bounds, size: u64) -> Shape {
+fn check_shared<M: Memory>(context: &mut Context<'_>, op: &Op, bounds: Bounds, size: u64) -> Shape {
     let base = context.shared as u64;
     // Offsets are below 2^32, so that neither sum wraps.
     if bounds.high + size > base + context.shared_bytes {
-        context.fail(
-            FaultKind::IllegalAddress,
-            Some(SHARED_WINDOW + (bounds.high - base)),
+        // SAFETY: this is an access to shared memory.
+        let addresses = unsafe { M::addresses(context, op) };
+        outside(
+            context,
+            addresses,
+            bounds.high,
+            SHARED_WINDOW.wrapping_sub(base),
         );
         return Shape::Refused;
     }
     bounds.shape
+}
+
+/// Notes the fault of the active lane with the highest address of all, which is `window` less than a generic one.
+#[cold]
+fn outside(context: &mut Context<'_>, addresses: [u64; LANES], highest: u64, window: u64) {
+    let is_it = |lane: &usize| context.active >> lane & 1 != 0 && addresses[*lane] == highest;
+    let lane = (0..LANES).find(is_it).unwrap_or(0);
+    let generic = highest.wrapping_add(window);
+    context.fail_in(lane, FaultKind::IllegalAddress, Some(generic));
 }
 
 impl Memory for Shared {
@@ -327,8 +343,8 @@ impl Memory for Shared {
     }
 
     #[inline(always)]
-    fn check(context: &mut Context<'_>, _: &Op, bounds: Bounds, size: u64) -> Shape {
-        check_shared(context, bounds, size)
+    fn check(context: &mut Context<'_>, op: &Op, bounds: Bounds, size: u64) -> Shape {
+        check_shared::<Self>(context, op, bounds, size)
     }
 }
 
@@ -358,8 +374,8 @@ impl Memory for SharedShort {
     }
 
     #[inline(always)]
-    fn check(context: &mut Context<'_>, _: &Op, bounds: Bounds, size: u64) -> Shape {
-        check_shared(context, bounds, size)
+    fn check(context: &mut Context<'_>, op: &Op, bounds: Bounds, size: u64) -> Shape {
+        check_shared::<Self>(context, op, bounds, size)
     }
 }
 
@@ -406,7 +422,9 @@ impl Memory for Local {
             };
         }
         if highest + size > context.local_stride {
-            context.fail(FaultKind::IllegalAddress, Some(LOCAL_WINDOW + highest));
+            let offset =
+                |offset: u64| offset.wrapping_add(op.immediate as u64) & u64::from(u32::MAX);
+            outside(context, offsets.map(offset), highest, LOCAL_WINDOW);
             return Shape::Refused;
         }
         bounds.shape

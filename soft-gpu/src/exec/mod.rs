@@ -35,6 +35,7 @@ mod printf;
 mod program;
 mod rows;
 mod services;
+pub mod syntax;
 mod texture;
 mod video;
 mod warp;

@@ -74,6 +74,8 @@ pub(crate) struct Context<'a> {
     pub(crate) program: &'a Program,
     /// Kind and address of the fault, when there is one.
     pub(crate) fault: Option<(FaultKind, Option<u64>)>,
+    /// Whose it is.
+    pub(crate) fault_lane: u32,
     /// More words about it.
     pub(crate) detail: String,
 }
@@ -135,10 +137,23 @@ impl Context<'_> {
         unsafe { predicate_bits(self.registers.add(row as usize)) }
     }
 
-    /// Notes a fault.
+    /// Notes a fault of all active lanes.
     #[cold]
     pub(crate) fn fail(&mut self, kind: FaultKind, address: Option<u64>) -> Outcome {
+        let first = self.active.trailing_zeros() as usize;
+        self.fail_in(first.min(LANES - 1), kind, address)
+    }
+
+    /// Notes a fault of one lane.
+    #[cold]
+    pub(crate) fn fail_in(
+        &mut self,
+        lane: usize,
+        kind: FaultKind,
+        address: Option<u64>,
+    ) -> Outcome {
         self.fault = Some((kind, address));
+        self.fault_lane = lane as u32;
         Outcome::Fault
     }
 }

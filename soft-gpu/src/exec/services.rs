@@ -63,7 +63,7 @@ impl Host<'_> {
                 Service::Free => match self.free(context, site, lane, local_base) {
                     Ok(()) => true,
                     Err(address) => {
-                        context.fail(FaultKind::Trap, None);
+                        context.fail_in(lane, FaultKind::Trap, None);
                         context.detail = format!("free of {address:#x}, which is no allocation");
                         return false;
                     }
@@ -74,7 +74,7 @@ impl Host<'_> {
                 }
             };
             if !served {
-                context.fail(FaultKind::IllegalAddress, None);
+                context.fail_in(lane, FaultKind::IllegalAddress, None);
                 return false;
             }
         }
@@ -164,7 +164,7 @@ impl Host<'_> {
             text(3),
             text(0)
         );
-        context.fail(FaultKind::Assert, None);
+        context.fail_in(lane, FaultKind::Assert, None);
         context.detail = detail;
     }
 }

@@ -146,12 +146,9 @@ impl Warp {
         self.frames.push(Some(root));
     }
 
-    /// The operation and the first lane that ran last, for a fault's description.
-    pub(crate) fn position(&self) -> (u32, u32) {
-        (
-            self.current.pc,
-            self.current.mask.trailing_zeros().min(LANES as u32 - 1),
-        )
+    /// The operation that ran last, for a fault's description.
+    pub(crate) fn position(&self) -> u32 {
+        self.current.pc
     }
 
     /// Lanes that wait at barrier `number`.
@@ -472,8 +469,9 @@ impl Runner<'_, '_, '_> {
             Kind::Service => self.service(op),
             Kind::Barrier => self.barrier(op),
             Kind::Trap => {
-                if self.guard_lanes(op) != 0 {
-                    self.context.fail(FaultKind::Trap, None);
+                let lanes = self.guard_lanes(op);
+                if lanes != 0 {
+                    self.context.fail_in(first(lanes), FaultKind::Trap, None);
                     return Err(Stop::Fault);
                 }
                 self.warp.current.pc += 1;
@@ -580,7 +578,8 @@ impl Runner<'_, '_, '_> {
                 .filter(|&lane| indices[lane] == index)
                 .fold(0, |set, lane| set | 1 << lane);
             let Some(&target) = targets.get(index as usize) else {
-                self.context.fail(FaultKind::InvalidPc, None);
+                self.context
+                    .fail_in(first(left), FaultKind::InvalidPc, None);
                 return Err(Stop::Fault);
             };
             self.warp.others.push(Split {
@@ -724,8 +723,8 @@ impl Runner<'_, '_, '_> {
                 .filter(|&lane| addresses[lane] == address)
                 .fold(0, |set, lane| set | 1 << lane);
             let Ok(index) = targets.binary_search_by_key(&address, |target| target.0) else {
-                self.warp.current.mask = left & same;
-                self.context.fail(FaultKind::InvalidPc, Some(address));
+                self.context
+                    .fail_in(first(left), FaultKind::InvalidPc, Some(address));
                 return Err(Stop::Fault);
             };
             let callee = self.split_in(op, targets[index].1, left & same)?;
@@ -751,7 +750,8 @@ impl Runner<'_, '_, '_> {
         let local_base = u64::from(own_end).max(self.stack_end(op, lanes));
         let needed = local_base + u64::from(callee.local_bytes);
         if needed > self.context.local_stride || self.warp.frames.len() >= MAX_FRAMES {
-            self.context.fail(FaultKind::StackOverflow, None);
+            self.context
+                .fail_in(first(lanes), FaultKind::StackOverflow, None);
             return Err(Stop::Fault);
         }
         // It is below the stride, which has 32 bits.
@@ -840,7 +840,8 @@ impl Runner<'_, '_, '_> {
                 .barriers
                 .arrive(number, counts[first], arrive_only, left & same, bits)
             {
-                self.context.fail(FaultKind::IllegalInstruction, None);
+                self.context
+                    .fail_in(first, FaultKind::IllegalInstruction, None);
                 return Err(Stop::Fault);
             }
             if !arrive_only {
@@ -866,4 +867,9 @@ impl Runner<'_, '_, '_> {
         }
         self.switch()
     }
+}
+
+/// The first of some lanes.
+fn first(lanes: u32) -> usize {
+    lanes.trailing_zeros().min(LANES as u32 - 1) as usize
 }

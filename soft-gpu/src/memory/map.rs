@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::threads::lock;
 use driver_api::abi::CUresult;
-use rustix::fs::{FallocateFlags, MemfdFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
@@ -197,6 +197,16 @@ pub(crate) struct Store {
 pub(crate) fn memory_file(size: u64) -> Result<OwnedFd, CUresult> {
     let file = rustix::fs::memfd_create("gpurun-soft-gpu", MemfdFlags::CLOEXEC).map_err(result)?;
     rustix::fs::ftruncate(&file, size).map_err(result)?;
+    Ok(file)
+}
+
+/// As [`memory_file`], of a size that nobody can change.
+pub(crate) fn sealed_file(size: u64) -> Result<OwnedFd, CUresult> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = rustix::fs::memfd_create("gpurun-soft-gpu", flags).map_err(result)?;
+    rustix::fs::ftruncate(&file, size).map_err(result)?;
+    let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals).map_err(result)?;
     Ok(file)
 }
 

@@ -37,7 +37,6 @@ pub(crate) enum Kind {
     },
     /// Placed by `cuMemMap`; access for the devices that `cuMemSetAccess` says.
     Mapped {
-        #[expect(dead_code, reason = "held, so that the memory stays")]
         physical: Arc<Physical>,
         devices: Devices,
     },

@@ -1,4 +1,4 @@
-//! The options of a just-in-time compilation: only the buffers for messages matter here.
+//! The options of a just-in-time compilation that matter here: buffers for messages, and how many registers kernels may have.
 //!
 //! # Safety
 //!
@@ -7,28 +7,32 @@
 #![expect(unsafe_code, reason = "buffers and arrays of a C caller")]
 
 use core::ffi::{c_uint, c_void};
+use std::sync::Arc;
 
 use driver_api::abi::{CUjit_option, CUresult};
 
 use super::load::LoadError;
 use crate::log::warn;
+use crate::ptx;
 
+const MAX_REGISTERS: CUjit_option = 0;
 const INFO_LOG_BUFFER_SIZE_BYTES: CUjit_option = 4;
 const ERROR_LOG_BUFFER: CUjit_option = 5;
 const ERROR_LOG_BUFFER_SIZE_BYTES: CUjit_option = 6;
 /// The most options that one call may bring.
 const MAX_OPTIONS: c_uint = 256;
 
-/// Where the caller wants messages.
+/// What the caller wants.
 #[derive(Debug, Default)]
-pub(crate) struct Messages {
+pub(crate) struct Options {
     buffer: usize,
     size: usize,
     /// Where the length of the message goes; 0 for nowhere.
     length: usize,
+    most_registers: Option<u32>,
 }
 
-impl Messages {
+impl Options {
     /// Reads the options.
     ///
     /// # Safety
@@ -39,7 +43,7 @@ impl Messages {
         options: *mut CUjit_option,
         values: *mut *mut c_void,
     ) -> Result<Self, CUresult> {
-        let mut messages = Self::default();
+        let mut wanted = Self::default();
         if count > MAX_OPTIONS || (count > 0 && (options.is_null() || values.is_null())) {
             return Err(CUresult::INVALID_VALUE);
         }
@@ -49,19 +53,22 @@ impl Messages {
             // SAFETY: as above.
             let value = unsafe { place.read() };
             match option {
-                ERROR_LOG_BUFFER => messages.buffer = value as usize,
+                // Numbers of 32 bits stand in the place of pointers.
+                MAX_REGISTERS => {
+                    wanted.most_registers = Some(value as usize as u32).filter(|&most| most > 0);
+                }
+                ERROR_LOG_BUFFER => wanted.buffer = value as usize,
                 ERROR_LOG_BUFFER_SIZE_BYTES => {
-                    // A size is a number of 32 bits in the place of a pointer.
-                    messages.size = value as usize as u32 as usize;
-                    messages.length = place.addr();
+                    wanted.size = value as usize as u32 as usize;
+                    wanted.length = place.addr();
                 }
                 // SAFETY: as above; there is nothing to inform of.
                 INFO_LOG_BUFFER_SIZE_BYTES => unsafe { place.write(core::ptr::null_mut()) },
                 _ => {}
             }
         }
-        messages.write("");
-        Ok(messages)
+        wanted.write("");
+        Ok(wanted)
     }
 
     /// Tells the log and the caller why a load failed.
@@ -70,6 +77,27 @@ impl Messages {
         warn(&format!("cannot load a module: {text}"));
         self.write(&text);
         failure.code()
+    }
+
+    /// What was read, with as many registers as wanted; or what is told of a failure.
+    pub(super) fn loaded(
+        &self,
+        read: Result<Arc<ptx::Module>, LoadError>,
+    ) -> Result<Arc<ptx::Module>, CUresult> {
+        let mut module = read.map_err(|failure| self.report(failure))?;
+        if let Some(most) = self.most_registers {
+            Arc::make_mut(&mut module).limit_registers(None, most);
+        }
+        Ok(module)
+    }
+
+    /// A linked text, whose kernels say how many registers they may have.
+    pub(crate) fn linked(&self, text: String) -> Result<String, CUresult> {
+        let Some(most) = self.most_registers else {
+            return Ok(text);
+        };
+        let limited = ptx::with_most_registers(&text, most);
+        limited.map_err(|error| self.report(error.into()))
     }
 
     fn write(&self, text: &str) {

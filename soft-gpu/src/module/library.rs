@@ -16,7 +16,7 @@ use driver_api::abi::{
 };
 
 use super::function::{answer_parameter, attribute, parameter, set_attribute};
-use super::jit::Messages;
+use super::jit::Options;
 use super::{Function, Kernel, Library, answer_global, load, name, unload};
 use crate::context::{current, current_or_primary};
 use crate::entry::{answer, done};
@@ -60,8 +60,8 @@ pub(crate) unsafe fn cuLibraryLoadData(
         driver()?;
         // SAFETY: the caller passes arrays of options and a complete image.
         let loaded = unsafe {
-            let messages = Messages::of(num_jit_options, jit_options, jit_options_values)?;
-            load::from_pointer(code).map_err(|failure| messages.report(failure))
+            let options = Options::of(num_jit_options, jit_options, jit_options_values)?;
+            options.loaded(load::from_pointer(code))
         };
         insert(loaded?)
     };
@@ -83,11 +83,11 @@ pub(crate) unsafe fn cuLibraryLoadFromFile(
     let load = || {
         driver()?;
         // SAFETY: the caller passes arrays of options and a C string.
-        let (messages, path) = unsafe {
-            let messages = Messages::of(num_jit_options, jit_options, jit_options_values)?;
-            (messages, name(file_name)?)
+        let (options, path) = unsafe {
+            let options = Options::of(num_jit_options, jit_options, jit_options_values)?;
+            (options, name(file_name)?)
         };
-        insert(load::from_file(path).map_err(|failure| messages.report(failure))?)
+        insert(options.loaded(load::from_file(path))?)
     };
     // SAFETY: the caller passes a place for a handle.
     unsafe { answer(library, load()) }

@@ -85,24 +85,34 @@ pub(super) fn from_file(path: &str) -> Result<Arc<ptx::Module>, LoadError> {
 }
 
 fn from_image(image: &Image<'_>) -> Result<Arc<ptx::Module>, LoadError> {
-    best(image, |text| Ok(Arc::new(ptx::parse(text)?)))
+    best(image, |text, cubin| {
+        let mut module = ptx::parse(text)?;
+        // What the machine code was compiled for, its text does not say.
+        for (kernel, most) in cubin.map_or(Ok(Vec::new()), elf::register_limits)? {
+            module.limit_registers(Some(&kernel), most);
+        }
+        Ok(Arc::new(module))
+    })
 }
 
 /// The PTX of bytes that are to be linked.
 pub(crate) fn text_of(bytes: &[u8]) -> Result<String, LoadError> {
-    best(&Image::parse(bytes)?, |text| {
+    best(&Image::parse(bytes)?, |text, _| {
         ptx::parse(text)?;
         Ok(text.to_owned())
     })
 }
 
-/// What `make` makes of the best PTX of an image of which it can.
-fn best<T>(image: &Image<'_>, make: impl Fn(&str) -> Result<T, LoadError>) -> Result<T, LoadError> {
-    let make = |text: &[u8]| make(&String::from_utf8_lossy(text));
+/// What `make` makes of the best PTX of an image of which it can; and of the cubin that it is from, if it is from one.
+fn best<T>(
+    image: &Image<'_>,
+    make: impl Fn(&str, Option<&[u8]>) -> Result<T, LoadError>,
+) -> Result<T, LoadError> {
+    let make = |text: &[u8], cubin: Option<&[u8]>| make(&String::from_utf8_lossy(text), cubin);
     let made = match image {
-        Image::Ptx(text) => Some(make(text)?),
+        Image::Ptx(text) => Some(make(text, None)?),
         Image::Elf(bytes) => elf::embedded_ptx(bytes)?
-            .map(|text| make(&text))
+            .map(|text| make(&text, Some(bytes)))
             .transpose()?,
         Image::Fatbin(fatbin) => best_of_fatbin(fatbin, make)?,
     };
@@ -120,7 +130,7 @@ fn no_ptx(image: &Image<'_>) -> LoadError {
 /// newer ones, which may still use nothing that is not known here; else what a cubin has embedded. What comes behind is not unpacked.
 fn best_of_fatbin<T>(
     fatbin: &Fatbin<'_>,
-    make: impl Fn(&[u8]) -> Result<T, LoadError>,
+    make: impl Fn(&[u8], Option<&[u8]>) -> Result<T, LoadError>,
 ) -> Result<Option<T>, LoadError> {
     let device = driver()
         .map_err(|_| LoadError::NotInitialised)?
@@ -139,17 +149,18 @@ fn best_of_fatbin<T>(
             if newer { entry.sm } else { device - entry.sm },
         )
     });
-    let text = |entry: &Entry<'_>| -> Result<Option<Vec<u8>>, LoadError> {
-        Ok(match entry.kind {
-            Kind::Ptx => Some(entry.plain()?.into_owned()),
+    let made = |entry: &Entry<'_>| -> Result<Option<T>, LoadError> {
+        let text = match entry.kind {
+            Kind::Ptx => return make(&entry.plain()?, None).map(Some),
             Kind::Elf => elf::embedded_ptx(&entry.plain()?)?,
             Kind::LinkTimeIr | Kind::Other(_) => None,
-        })
+        };
+        let Some(text) = text else { return Ok(None) };
+        make(&text, Some(&entry.plain()?)).map(Some)
     };
     let mut failure = None;
     for entry in &entries {
-        let made = text(entry).and_then(|text| text.map(|text| make(&text)).transpose());
-        match made {
+        match made(entry) {
             Ok(Some(made)) => return Ok(Some(made)),
             Ok(None) => {}
             Err(error) => failure = failure.or(Some(error)),

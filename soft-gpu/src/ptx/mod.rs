@@ -63,6 +63,8 @@ pub struct Entry {
     pub returns: Vec<Param>,
     /// `.maxntid`: the product of its numbers.
     pub max_threads: Option<u32>,
+    /// `.maxnreg`: the most registers that it may have.
+    pub max_registers: Option<u32>,
     /// `.reqntid`, with ones where it has fewer numbers.
     pub required_threads: Option<[u32; 3]>,
     /// Line of the declaration.
@@ -208,6 +210,16 @@ impl Module {
         &self.functions
     }
 
+    /// Lets a kernel have no more registers, or all of them.
+    pub(crate) fn limit_registers(&mut self, kernel: Option<&str>, most: u32) {
+        let is_meant =
+            |entry: &&mut Entry| entry.is_kernel && kernel.is_none_or(|name| entry.name == name);
+        for entry in self.functions.iter_mut().filter(is_meant) {
+            let before = entry.max_registers.unwrap_or(most);
+            entry.max_registers = Some(before.min(most));
+        }
+    }
+
     /// The text of `entry`'s body and its first line, if it has one.
     pub(crate) fn body(&self, entry: &Entry) -> Option<(&str, u32)> {
         let (range, line) = entry.body.as_ref()?;
@@ -227,6 +239,26 @@ pub fn parse(text: &str) -> Result<Module, PtxError> {
 /// Parses a module, and tells its declarations in the order of the text.
 pub(crate) fn declarations(text: &str) -> Result<(Module, Vec<Declaration>), PtxError> {
     parser::parse_declarations(text)
+}
+
+/// The text of a module in which every kernel says that it has at most so many registers.
+pub(crate) fn with_most_registers(text: &str, most: u32) -> Result<String, PtxError> {
+    let module = parse(text)?;
+    let kernels = module.functions.iter().filter(|entry| entry.is_kernel);
+    let bodies = kernels.filter_map(|kernel| kernel.body.as_ref());
+    let mut starts: Vec<usize> = bodies.map(|(range, _)| range.start).collect();
+    starts.sort_unstable();
+    let mut limited = String::with_capacity(text.len());
+    let mut copied = 0;
+    for start in starts {
+        // Before the brace that opens the body.
+        let brace = text[..start].rfind('{').unwrap_or(start);
+        limited.push_str(&text[copied..brace]);
+        limited.push_str(&format!(".maxnreg {most}\n"));
+        copied = brace;
+    }
+    limited.push_str(&text[copied..]);
+    Ok(limited)
 }
 
 /// The words of PTX text, and where they stand.

@@ -227,6 +227,7 @@ impl<'t> Parser<'t> {
             params,
             returns,
             max_threads: None,
+            max_registers: None,
             required_threads: None,
             line,
             body: None,
@@ -259,7 +260,11 @@ impl<'t> Parser<'t> {
                     self.lexer.next()?;
                     entry.required_threads = Some(self.dimensions()?);
                 }
-                ".minnctapersm" | ".maxnctapersm" | ".maxnreg" | ".maxclusterrank" => {
+                ".maxnreg" => {
+                    self.lexer.next()?;
+                    entry.max_registers = u32::try_from(self.lexer.integer()?).ok();
+                }
+                ".minnctapersm" | ".maxnctapersm" | ".maxclusterrank" => {
                     self.lexer.next()?;
                     self.lexer.integer()?;
                 }

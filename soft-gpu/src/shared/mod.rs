@@ -37,6 +37,9 @@ use crate::log::warn;
 /// The most processes that can use one device at a time.
 pub(crate) const MAX_PROCESSES: usize = 512;
 
+/// Bits of the number by which members know each other.
+pub(crate) const MEMBER_BITS: u32 = 24;
+
 /// Changes with the layout.
 const MAGIC: u64 = u64::from_le_bytes(*b"gpurun02");
 
@@ -56,7 +59,8 @@ struct Header {
 struct Place {
     /// For people: who it is.
     process: AtomicU32,
-    reserved: AtomicU32,
+    /// How many have had it.
+    tenancy: AtomicU32,
     used_bytes: [AtomicU64; MAX_DEVICES],
     /// Since when it runs kernels; 0: it runs none. See [`busy`].
     busy_since_us: [AtomicU64; MAX_DEVICES],
@@ -144,6 +148,7 @@ impl Segment {
         if let Some(place) = place {
             segment.place = place;
             segment.place(place).clear(std::process::id());
+            segment.place(place).tenancy.fetch_add(1, Ordering::Relaxed);
         }
         segment
             .lock(LEDGER_BYTE, libc::F_UNLCK, false)
@@ -168,6 +173,28 @@ impl Segment {
     /// Memory of each device, as the first process of the segment set it.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.header().memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Tells this process from all others of the segment: the place's number, and above it who has had it, in [`MEMBER_BITS`].
+    pub(crate) fn member(&self) -> u32 {
+        self.member_at(self.place)
+    }
+
+    fn member_at(&self, place: usize) -> u32 {
+        let tenancy = self.place(place).tenancy.load(Ordering::Relaxed);
+        (tenancy.wrapping_mul(MAX_PROCESSES as u32) | place as u32) & ((1 << MEMBER_BITS) - 1)
+    }
+
+    /// Whether the process lives that [`Self::member`] has named so.
+    pub(crate) fn has_member(&self, member: u32) -> bool {
+        let place = member as usize % MAX_PROCESSES;
+        self.member_at(place) == member && self.is_alive(place)
+    }
+
+    /// Tells this segment from others.
+    pub(crate) fn number(&self) -> std::io::Result<u64> {
+        use std::os::unix::fs::MetadataExt as _;
+        self.file.metadata().map(|file| file.ino())
     }
 
     fn layout(&self) -> &Layout {

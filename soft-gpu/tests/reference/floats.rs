@@ -420,45 +420,106 @@ fn number(ty: Name, bits: u64) -> f64 {
     }
 }
 
-fn comparisons(all: &mut Vec<Reference>) {
-    let operators = [
-        "eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan",
-    ];
-    for ty in ["f32", "f64", "f16", "bf16"] {
-        for operator in operators {
-            for ftz in [false, true] {
-                if ftz && !matches!(ty, "f32" | "f16") {
-                    continue;
+const OPERATORS: [Name; 14] = [
+    "eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan",
+];
+
+/// Whether a comparison of two numbers of a type holds.
+fn holds(operator: &str, ty: Name, ftz: bool, a: u64, b: u64) -> bool {
+    let read = |bits: u64| {
+        let value = match ty {
+            "f32" => f64::from(flush(single(bits), ftz)),
+            _ => number(ty, bits),
+        };
+        let is_small = ty == "f16" && value.abs() < 2f64.powi(F16.lowest);
+        if ftz && is_small { 0.0 } else { value }
+    };
+    let (a, b) = (read(a), read(b));
+    let unordered = a.is_nan() || b.is_nan();
+    let either = operator.ends_with('u');
+    match operator.trim_end_matches('u') {
+        "num" => !unordered,
+        "nan" => unordered,
+        // `neu` less its `u`.
+        _ if unordered => either,
+        "eq" => a == b,
+        "ne" => a != b,
+        "lt" => a < b,
+        "le" => a <= b,
+        "gt" => a > b,
+        _ => a >= b,
+    }
+}
+
+/// Comparisons of two halves each: a mask, a pair of ones, two predicates.
+fn compared_pairs(
+    all: &mut Vec<Reference>,
+    (pair, half): (Name, Name),
+    operator: &'static str,
+    ftz: bool,
+) {
+    let flush_name = if ftz { ".ftz" } else { "" };
+    for join in ["", ".and", ".or", ".xor"] {
+        let both = move |[a, b, c, _]: [u64; 4]| {
+            [0, 16].map(|shift| {
+                let part = |bits: u64| bits >> shift & 0xffff;
+                let (first, second) = (holds(operator, half, ftz, part(a), part(b)), c & 1 != 0);
+                match join {
+                    "" => first,
+                    ".and" => first & second,
+                    ".or" => first | second,
+                    _ => first ^ second,
                 }
-                let flush_name = if ftz { ".ftz" } else { "" };
-                let holds = move |a: u64, b: u64| {
-                    let read = |bits: u64| {
-                        let value = match ty {
-                            "f32" => f64::from(flush(single(bits), ftz)),
-                            _ => number(ty, bits),
-                        };
-                        let is_small = ty == "f16" && value.abs() < 2f64.powi(F16.lowest);
-                        if ftz && is_small { 0.0 } else { value }
-                    };
-                    let (a, b) = (read(a), read(b));
-                    let unordered = a.is_nan() || b.is_nan();
-                    let either = operator.ends_with('u');
-                    match operator.trim_end_matches('u') {
-                        "num" => !unordered,
-                        "nan" => unordered,
-                        // `neu` less its `u`.
-                        _ if unordered => either,
-                        "eq" => a == b,
-                        "ne" => a != b,
-                        "lt" => a < b,
-                        "le" => a <= b,
-                        "gt" => a > b,
-                        _ => a >= b,
-                    }
-                };
-                super::integers::compared(all, operator, flush_name, ty, holds);
-            }
+            })
+        };
+        let sources = &[pair, pair, "pred"][..if join.is_empty() { 2 } else { 3 }];
+        let form = format!("{operator}{join}{flush_name}");
+        let one = if half == "f16" { 0x3c00 } else { 0x3f80 };
+        for (result, set) in [("u32", 0xffff), ("s32", 0xffff), (pair, one)] {
+            let compute = move |operands| {
+                let [low, high] = both(operands).map(u64::from);
+                Bits((set * low) | ((set * high) << 16))
+            };
+            all.push(Reference::new(
+                format!("set.{form}.{result}.{pair}"),
+                result,
+                sources,
+                compute,
+            ));
         }
+        let names: Vec<String> = (0..sources.len())
+            .map(|index| format!("%s{index}"))
+            .collect();
+        let text = format!(
+            ".reg .pred %q0, %q1; setp.{form}.{pair} %q0|%q1, {}; selp.b32 %t0, 1, 0, %q0; selp.b32 %t1, 2, 0, %q1; or.b32 %d, %t0, %t1;",
+            names.join(", ")
+        );
+        let compute = move |operands| {
+            let [low, high] = both(operands).map(u64::from);
+            Bits(low | high << 1)
+        };
+        let reference = Reference::new(format!("setp.{form}.{pair}"), "b32", sources, compute);
+        all.push(reference.with_text(text));
+    }
+}
+
+fn comparisons(all: &mut Vec<Reference>) {
+    for operator in OPERATORS {
+        for (ty, ftz) in [
+            ("f32", false),
+            ("f32", true),
+            ("f64", false),
+            ("f16", false),
+            ("f16", true),
+            ("bf16", false),
+        ] {
+            let flush_name = if ftz { ".ftz" } else { "" };
+            let holds = move |a: u64, b: u64| holds(operator, ty, ftz, a, b);
+            super::integers::compared(all, operator, flush_name, ty, holds);
+        }
+        compared_pairs(all, ("f16x2", "f16"), operator, false);
+        compared_pairs(all, ("f16x2", "f16"), operator, true);
+        compared_pairs(all, ("bf16x2", "bf16"), operator, false);
     }
     for ty in ["f32", "f64"] {
         let properties: [Property; 6] = [
@@ -525,13 +586,14 @@ fn to_integers(all: &mut Vec<Reference>) {
                         number(from, bits)
                     }
                 };
-                for to in INTEGERS {
+                for (to, sat) in INTEGERS.into_iter().flat_map(|to| [(to, ""), (to, ".sat")]) {
                     let register = super::integers::in_register(to);
                     all.push(Reference::new(
-                        format!("cvt.{direction}i{flush_name}.{to}.{from}"),
+                        format!("cvt.{direction}i{flush_name}{sat}.{to}.{from}"),
                         register,
                         &[from],
                         move |[a, ..]| {
+                            // What is out of range is clamped, whether it is asked for or not.
                             let value = whole(read(a), direction);
                             let (low, high) = range(to);
                             let value = if value.is_nan() {
@@ -543,12 +605,17 @@ fn to_integers(all: &mut Vec<Reference>) {
                         },
                     ));
                 }
-                all.push(Reference::new(
-                    format!("cvt.{direction}i{flush_name}.{from}.{from}"),
-                    from,
-                    &[from],
-                    move |[a, ..]| encode(from, whole(read(a), direction), "rn"),
-                ));
+                for sat in ["", ".sat"] {
+                    all.push(Reference::new(
+                        format!("cvt.{direction}i{flush_name}{sat}.{from}.{from}"),
+                        from,
+                        &[from],
+                        move |[a, ..]| {
+                            let value = whole(read(a), direction);
+                            encode(from, clamped(value, sat), "rn")
+                        },
+                    ));
+                }
             }
         }
     }
@@ -586,14 +653,17 @@ fn shortened(value: i128, bits: u32, direction: &str) -> i128 {
 fn from_integers(all: &mut Vec<Reference>) {
     for (to, bits) in [("f16", 11), ("bf16", 8), ("f32", 24), ("f64", 53)] {
         for from in INTEGERS {
-            for direction in ROUNDINGS {
+            for (direction, sat) in ROUNDINGS
+                .into_iter()
+                .flat_map(|direction| [(direction, ""), (direction, ".sat")])
+            {
                 all.push(Reference::new(
-                    format!("cvt.{direction}.{to}.{from}"),
+                    format!("cvt.{direction}{sat}.{to}.{from}"),
                     to,
                     &[from],
                     move |[a, ..]| {
                         let value = shortened(integer(from, a), bits, direction);
-                        encode(to, value as f64, direction)
+                        encode(to, clamped(value as f64, sat), direction)
                     },
                 ));
             }
@@ -601,99 +671,86 @@ fn from_integers(all: &mut Vec<Reference>) {
     }
 }
 
+/// A number in [0, 1] if the form saturates; NaN becomes 0.
+fn clamped(value: f64, sat: &str) -> f64 {
+    match sat {
+        "" => value,
+        _ if value > 0.0 => value.min(1.0),
+        _ => 0.0,
+    }
+}
+
 fn between(all: &mut Vec<Reference>) {
-    for (from, to) in [("f32", "f32"), ("f64", "f64")] {
-        all.push(Reference::new(
-            format!("cvt.sat.{to}.{from}"),
-            to,
-            &[from],
-            move |[a, ..]| {
-                let value = number(from, a);
-                let value = if value > 0.0 { value.min(1.0) } else { 0.0 };
-                encode(to, value, "rn")
-            },
-        ));
-    }
-    for (from, to) in [
-        ("f16", "f32"),
-        ("bf16", "f32"),
-        ("f16", "f64"),
-        ("bf16", "f64"),
-        ("f32", "f64"),
-    ] {
-        all.push(Reference::new(
-            format!("cvt.{to}.{from}"),
-            to,
-            &[from],
-            move |[a, ..]| encode(to, number(from, a), "rn"),
-        ));
-    }
-    for (from, to) in [
-        ("f64", "f32"),
-        ("f64", "f16"),
-        ("f64", "bf16"),
-        ("f32", "f16"),
-        ("f32", "bf16"),
-    ] {
-        for direction in ROUNDINGS {
+    let mut convert =
+        |from: Name, to: Name, direction: &'static str, ftz: bool, sat: &'static str| {
+            let rounding = if direction.is_empty() { "" } else { "." };
+            let flush_name = if ftz { ".ftz" } else { "" };
             all.push(Reference::new(
-                format!("cvt.{direction}.{to}.{from}"),
-                to,
-                &[from],
-                move |[a, ..]| encode(to, number(from, a), direction),
-            ));
-            if to != "f32" && from == "f32" {
-                all.push(Reference::new(
-                    format!("cvt.{direction}.relu.{to}.{from}"),
-                    to,
-                    &[from],
-                    move |[a, ..]| {
-                        let value = number(from, a);
-                        encode(to, if value <= 0.0 { 0.0 } else { value }, direction)
-                    },
-                ));
-            }
-            all.push(Reference::new(
-                format!("cvt.{direction}.sat.{to}.{from}"),
+                format!("cvt{rounding}{direction}{flush_name}{sat}.{to}.{from}"),
                 to,
                 &[from],
                 move |[a, ..]| {
-                    let value = number(from, a);
-                    encode(
-                        to,
-                        if value > 0.0 { value.min(1.0) } else { 0.0 },
-                        direction,
-                    )
+                    let value = match from {
+                        "f32" => f64::from(flush(single(a), ftz)),
+                        _ => number(from, a),
+                    };
+                    let direction = if direction.is_empty() {
+                        "rn"
+                    } else {
+                        direction
+                    };
+                    match (clamped(value, sat), to) {
+                        (value, "f32") => result(fpu::narrow(value, direction), ftz, false),
+                        (value, _) => encode(to, value, direction),
+                    }
+                },
+            ));
+        };
+    for sat in ["", ".sat"] {
+        for (from, to) in [
+            ("f32", "f32"),
+            ("f64", "f64"),
+            ("f16", "f32"),
+            ("bf16", "f32"),
+            ("f16", "f64"),
+            ("bf16", "f64"),
+            ("f32", "f64"),
+        ] {
+            convert(from, to, "", false, sat);
+        }
+        for (from, to) in [("f32", "f32"), ("f16", "f32"), ("f32", "f64")] {
+            convert(from, to, "", true, sat);
+        }
+        for direction in ROUNDINGS {
+            for (from, to) in [
+                ("f64", "f32"),
+                ("f64", "f16"),
+                ("f64", "bf16"),
+                ("f32", "f16"),
+                ("f32", "bf16"),
+            ] {
+                convert(from, to, direction, false, sat);
+            }
+            convert("f64", "f32", direction, true, sat);
+            convert("f32", "f16", direction, true, sat);
+        }
+    }
+    for direction in ROUNDINGS {
+        convert("f16", "bf16", direction, false, "");
+        convert("bf16", "f16", direction, false, "");
+    }
+    for direction in ROUNDINGS {
+        for to in ["f16", "bf16"] {
+            all.push(Reference::new(
+                format!("cvt.{direction}.relu.{to}.f32"),
+                to,
+                &["f32"],
+                move |[a, ..]| {
+                    let value = number("f32", a);
+                    encode(to, if value <= 0.0 { 0.0 } else { value }, direction)
                 },
             ));
         }
-    }
-    all.push(Reference::new(
-        "cvt.ftz.f64.f32".into(),
-        "f64",
-        &["f32"],
-        |[a, ..]| encode("f64", flush(single(a), true).into(), "rn"),
-    ));
-    // No half is a subnormal single: nothing is flushed.
-    all.push(Reference::new(
-        "cvt.ftz.f32.f16".into(),
-        "f32",
-        &["f16"],
-        |[a, ..]| encode("f32", number("f16", a), "rn"),
-    ));
-    for direction in ROUNDINGS {
-        all.push(Reference::new(
-            format!("cvt.{direction}.ftz.f32.f64"),
-            "f32",
-            &["f64"],
-            move |[a, ..]| result(fpu::narrow(double(a), direction), true, false),
-        ));
-        all.push(Reference::new(
-            format!("cvt.{direction}.ftz.f16.f32"),
-            "f16",
-            &["f32"],
-            move |[a, ..]| encode("f16", flush(single(a), true).into(), direction),
-        ));
     }
     for (pair, half) in [("f16x2", "f16"), ("bf16x2", "bf16")] {
         for direction in ["rn", "rz"] {

@@ -40,6 +40,7 @@ pub(crate) fn all() -> Vec<Reference> {
     pairs(&mut all);
     comparisons(&mut all);
     conversions(&mut all);
+    packs(&mut all);
     spaces(&mut all);
     all
 }
@@ -296,6 +297,20 @@ fn logic(all: &mut Vec<Reference>) {
             },
         );
         all.push(reference.with_suffix(format!(", {table}")));
+    }
+    for join in ["or", "and"] {
+        let form = format!("lop3.{join}.b32");
+        let text = format!(
+            ".reg .pred %q0; {form} %t0|%q0, %s0, %s1, %s2, 150, %s3; selp.b32 %t1, 1, 0, %q0; xor.b32 %d, %t0, %t1;"
+        );
+        let sources = ["b32", "b32", "b32", "pred"];
+        let reference = Reference::new(form, "b32", &sources, move |[a, b, c, q]| {
+            let word = cut("b32", a ^ b ^ c);
+            let (is_set, q) = (word != 0, q & 1 != 0);
+            let holds = if join == "or" { is_set | q } else { is_set & q };
+            Bits(word ^ u64::from(holds))
+        });
+        all.push(reference.with_text(text));
     }
 }
 
@@ -627,11 +642,19 @@ pub(super) fn compared(
             sources,
             move |operands| Bits(u64::from(joined(operands))),
         ));
+        let short = matches!(ty, "f16" | "bf16");
         for (result, set) in [
             ("u32", u32::MAX),
             ("s32", u32::MAX),
             ("f32", 1f32.to_bits()),
+            ("f16", 0x3c00),
+            ("bf16", 0x3f80),
+            ("u16", 0xffff),
+            ("s16", 0xffff),
         ] {
+            if result.ends_with("s16") | result.ends_with("u16") && !short {
+                continue;
+            }
             all.push(Reference::new(
                 format!("set.{form}.{result}.{ty}"),
                 result,
@@ -716,15 +739,44 @@ pub(super) fn in_register(ty: Name) -> Name {
     }
 }
 
+/// `cvt.pack`: two integers, each in its range, and what comes before them.
+fn packs(all: &mut Vec<Reference>) {
+    for (to, bits) in [
+        ("u16", 16),
+        ("s16", 16),
+        ("u8", 8),
+        ("s8", 8),
+        ("u4", 4),
+        ("s4", 4),
+        ("u2", 2),
+        ("s2", 2),
+    ] {
+        let (low, high) = range(to);
+        let narrow = move |bits_of: u64| {
+            let value = integer("s32", bits_of).clamp(low, high);
+            value as u64 & ((1 << bits) - 1)
+        };
+        let (before, sources) = match bits {
+            16 => ("", &["s32", "s32"][..]),
+            _ => (".b32", &["s32", "s32", "b32"][..]),
+        };
+        let form = format!("cvt.pack.sat.{to}.s32{before}");
+        all.push(Reference::new(form, "b32", sources, move |[a, b, c, _]| {
+            let before = if bits < 16 { c << (2 * bits) } else { 0 };
+            Bits(cut("b32", before | narrow(a) << bits | narrow(b)))
+        }));
+    }
+}
+
 /// `cvta` and `isspacep`, of addresses that are in no window of shared or local memory: those are generic as they are.
 fn spaces(all: &mut Vec<Reference>) {
-    for space in ["global", "const", "param"] {
+    for space in ["global", "const", "param", "param::entry"] {
         for to in ["", ".to"] {
             let form = format!("cvta{to}.{space}.u64");
             all.push(Reference::new(form, "u64", &["u64"], |[a, ..]| Bits(a)));
         }
     }
-    for space in ["shared", "local"] {
+    for space in ["shared", "shared::cta", "local"] {
         // There and back again, whatever the address; in between it is generic, and told from the others.
         let text = format!("cvta.{space}.u64 %w0, %s0; cvta.to.{space}.u64 %d, %w0;");
         let there = Reference::new(format!("cvta.{space}.u64"), "u64", &["u64"], |[a, ..]| {
@@ -738,15 +790,15 @@ fn spaces(all: &mut Vec<Reference>) {
             |[a, ..]| Bits(a),
         );
         all.push(back.with_text(text));
-        for other in ["shared", "local", "global"] {
-            let compute = move |_| Bits(u64::from(other == space));
+        for other in ["shared", "shared::cta", "local", "global"] {
+            let compute = move |_| Bits(u64::from(space.starts_with(&other[..5])));
             let reference = Reference::new(format!("isspacep.{other}"), "pred", &["u32"], compute);
             all.push(reference.with_text(format!(
                 "cvt.u64.u32 %w0, %s0; cvta.{space}.u64 %w0, %w0; isspacep.{other} %d, %w0;"
             )));
         }
     }
-    for other in ["shared", "local", "global"] {
+    for other in ["shared", "shared::cta", "local", "global"] {
         let compute = move |_| Bits(u64::from(other == "global"));
         let reference = Reference::new(format!("isspacep.{other}"), "pred", &["u32"], compute);
         // Where the kernel's arguments point to is device memory.

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use tests::{Server, Transport, Way, run};
 
-use super::{cupy_cache, fetched, own, python};
+use super::{cupy_cache, fetched, own, passed, python};
 
 /// What of CuPy's tests is run, in their folder.
 const CUPY: [&str; 11] = [
@@ -51,14 +51,6 @@ fn cupy(way: &Way) -> Command {
         .env("CUPY_COMPILE_WITH_PTX", "1")
         .env("CUPY_CACHE_DIR", cupy_cache());
     command
-}
-
-/// The number before ` passed` in pytest's last line.
-fn passed(output: &str) -> u32 {
-    let words: Vec<&str> = output.lines().last().unwrap_or("").split(' ').collect();
-    let place = words.iter().position(|word| word.starts_with("passed"));
-    let number = place.and_then(|place| words.get(place.checked_sub(1)?));
-    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod cupy;
 mod numba_cuda;
+mod tinygrad;
 
 use std::path::PathBuf;
 
@@ -29,4 +30,12 @@ fn python() -> PathBuf {
 /// Where CuPy keeps what it has compiled.
 fn cupy_cache() -> PathBuf {
     repository().join("target/venvs/caches/cupy")
+}
+
+/// The number before ` passed` in pytest's last line.
+fn passed(output: &str) -> u32 {
+    let words: Vec<&str> = output.lines().last().unwrap_or("").split(' ').collect();
+    let place = words.iter().position(|word| word.starts_with("passed"));
+    let number = place.and_then(|place| words.get(place.checked_sub(1)?));
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }

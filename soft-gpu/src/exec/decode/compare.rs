@@ -2,7 +2,7 @@
 
 use crate::ptx::{Class, Operand, Type};
 
-use super::super::half::{Bf16, F16, Half};
+use super::super::half::{self, Bf16, F16, Half};
 use super::super::math::flush;
 use super::super::op::Row;
 use super::super::path::Path;
@@ -35,7 +35,7 @@ pub(super) fn decode<'t>(
     Ok(true)
 }
 
-/// The comparison itself, as a predicate.
+/// The comparison itself, as a predicate; of pairs, as a mask of halves.
 fn comparison(path: Path, operator: &str, ty: Type, ftz: bool) -> Option<Handler> {
     match (ty.class(), ty) {
         (_, Type::F32) if ftz => float(path, operator, |a: f32| f64::from(flush(a))),
@@ -47,6 +47,9 @@ fn comparison(path: Path, operator: &str, ty: Type, ftz: bool) -> Option<Handler
         }),
         (_, Type::F16) => float(path, operator, |a: F16| f64::from(a.to_f32())),
         (_, Type::Bf16) => float(path, operator, |a: Bf16| f64::from(a.to_f32())),
+        (_, Type::F16x2) if ftz => pairs::<F16, true>(path, operator),
+        (_, Type::F16x2) => pairs::<F16, false>(path, operator),
+        (_, Type::Bf16x2) => pairs::<Bf16, false>(path, operator),
         (Class::Float | Class::Predicate, _) => None,
         (Class::Signed, _) => match ty.bytes() {
             2 => integer::<i16>(path, operator),
@@ -94,41 +97,63 @@ fn single(path: Path, operator: &str) -> Option<Handler> {
     })
 }
 
-/// Comparisons of anything that a double holds exactly. NaN makes the plain ones false, those with `u` true.
+/// What `$handler` makes of an operator's condition. NaN makes the plain ones false, those with `u` true.
+macro_rules! by_operator {
+    ($operator:expr, $handler:ident) => {
+        match $operator {
+            "eq" => $handler!(|a, b| a == b),
+            "ne" => $handler!(|a, b| a != b && !unordered(a, b)),
+            "lt" => $handler!(|a, b| a < b),
+            "le" => $handler!(|a, b| a <= b),
+            "gt" => $handler!(|a, b| a > b),
+            "ge" => $handler!(|a, b| a >= b),
+            "equ" => $handler!(|a, b| a == b || unordered(a, b)),
+            "neu" => $handler!(|a, b| a != b),
+            "ltu" => $handler!(|a, b| a < b || unordered(a, b)),
+            "leu" => $handler!(|a, b| a <= b || unordered(a, b)),
+            "gtu" => $handler!(|a, b| a > b || unordered(a, b)),
+            "geu" => $handler!(|a, b| a >= b || unordered(a, b)),
+            "num" => $handler!(|a, b| !unordered(a, b)),
+            "nan" => $handler!(|a, b| unordered(a, b)),
+            _ => return None,
+        }
+    };
+}
+
+/// Comparisons of anything that a double holds exactly.
 fn float<T: super::super::rows::Lane, F: Fn(T) -> f64 + Copy>(
     path: Path,
     operator: &str,
     widen: F,
 ) -> Option<Handler> {
-    Some(match operator {
-        "eq" => rare_binary(path, move |a: T, b: T| Flag(widen(a) == widen(b))),
-        "ne" => rare_binary(path, move |a: T, b: T| {
-            Flag(widen(a) < widen(b) || widen(a) > widen(b))
-        }),
-        "lt" => rare_binary(path, move |a: T, b: T| Flag(widen(a) < widen(b))),
-        "le" => rare_binary(path, move |a: T, b: T| Flag(widen(a) <= widen(b))),
-        "gt" => rare_binary(path, move |a: T, b: T| Flag(widen(a) > widen(b))),
-        "ge" => rare_binary(path, move |a: T, b: T| Flag(widen(a) >= widen(b))),
-        "equ" => rare_binary(path, move |a: T, b: T| {
-            Flag(!(widen(a) < widen(b) || widen(a) > widen(b)))
-        }),
-        "neu" => rare_binary(path, move |a: T, b: T| Flag(widen(a) != widen(b))),
-        "ltu" => rare_binary(path, move |a: T, b: T| {
-            Flag(widen(a) < widen(b) || unordered(widen(a), widen(b)))
-        }),
-        "leu" => rare_binary(path, move |a: T, b: T| {
-            Flag(widen(a) <= widen(b) || unordered(widen(a), widen(b)))
-        }),
-        "gtu" => rare_binary(path, move |a: T, b: T| {
-            Flag(widen(a) > widen(b) || unordered(widen(a), widen(b)))
-        }),
-        "geu" => rare_binary(path, move |a: T, b: T| {
-            Flag(widen(a) >= widen(b) || unordered(widen(a), widen(b)))
-        }),
-        "num" => rare_binary(path, move |a: T, b: T| Flag(!unordered(widen(a), widen(b)))),
-        "nan" => rare_binary(path, move |a: T, b: T| Flag(unordered(widen(a), widen(b)))),
-        _ => return None,
-    })
+    macro_rules! flag {
+        (|$a:ident, $b:ident| $holds:expr) => {
+            rare_binary(path, move |a: T, b: T| {
+                let ($a, $b) = (widen(a), widen(b));
+                Flag($holds)
+            })
+        };
+    }
+    Some(by_operator!(operator, flag))
+}
+
+/// Comparisons of both halves of two words: all ones in a half where it holds.
+fn pairs<H: Half, const FTZ: bool>(path: Path, operator: &str) -> Option<Handler> {
+    macro_rules! mask {
+        (|$a:ident, $b:ident| $holds:expr) => {
+            rare_binary(path, |a: u32, b: u32| {
+                half::pair(a, b, |a: H, b: H| {
+                    let (a, b) = match FTZ {
+                        true => (half::flush(a), half::flush(b)),
+                        false => (a, b),
+                    };
+                    let ($a, $b) = (f64::from(a.to_f32()), f64::from(b.to_f32()));
+                    H::from_bits(if $holds { u16::MAX } else { 0 })
+                })
+            })
+        };
+    }
+    Some(by_operator!(operator, mask))
 }
 
 #[inline(always)]
@@ -193,19 +218,32 @@ fn set_predicate<'t>(
         return form.refuse();
     }
     let Operand::Pair(first, second) = &operands[0] else {
+        if is_pair(ty) {
+            return form.refuse();
+        }
         let d = decoder.destination(&operands[0], Type::Pred)?;
         compared(decoder, form, parsed, ty, operands, d)?;
         return Ok(());
     };
-    if matches!(ty, Type::F16x2 | Type::Bf16x2) {
-        return form.refuse();
-    }
     // The destinations can be among the sources.
     let result = decoder.temporary(false);
     let joined = compared(decoder, form, parsed, ty, operands, result)?;
     let opposite = decoder.temporary(false);
     let path = decoder.path;
     match (joined, parsed.1) {
+        // The results of the lower and the upper half.
+        _ if is_pair(ty) => {
+            decoder.apply(
+                unary(path, |a: u32| Flag(a >> 16 != 0)),
+                opposite,
+                &[result],
+            );
+            decoder.apply(
+                unary(path, |a: u32| Flag(a & 0xffff != 0)),
+                result,
+                &[result],
+            );
+        }
         (Some((plain, other)), Some(join)) => {
             decoder.apply(joining(path, join, true), opposite, &[plain, other])
         }
@@ -230,13 +268,12 @@ fn set<'t>(
         return form.refuse();
     }
     let path = decoder.path;
-    if result == Type::F16x2 && ty == Type::F16x2 && parsed.1.is_none() {
-        return set_pair(decoder, form, parsed.0, operands);
-    }
     let flag = decoder.temporary(false);
     compared(decoder, form, parsed, ty, operands, flag)?;
     let handler = match result {
-        Type::U32 | Type::S32 | Type::B32 => unary(path, |a: u32| a),
+        Type::U32 | Type::S32 | Type::U16 | Type::S16 => unary(path, |a: u32| a),
+        Type::F16x2 => unary(path, |a: u32| a & 0x3c00_3c00),
+        Type::Bf16x2 => unary(path, |a: u32| a & 0x3f80_3f80),
         Type::F32 => unary(path, |a: Flag| if a.0 { 1.0f32 } else { 0.0 }),
         Type::F16 => unary(path, |a: Flag| F16(if a.0 { 0x3c00 } else { 0 })),
         Type::Bf16 => unary(path, |a: Flag| Bf16(if a.0 { 0x3f80 } else { 0 })),
@@ -247,39 +284,9 @@ fn set<'t>(
     Ok(())
 }
 
-fn set_pair<'t>(
-    decoder: Decoder<'_, 't, '_>,
-    form: &Form<'t>,
-    operator: &str,
-    operands: &[Operand<'t>],
-) -> Result<(), String> {
-    macro_rules! pair {
-        (|$a:ident, $b:ident| $holds:expr) => {
-            binary(decoder.path, |a: u32, b: u32| {
-                super::super::half::pair(a, b, |a: F16, b: F16| {
-                    let ($a, $b) = (a.to_f32(), b.to_f32());
-                    F16(if $holds { 0x3c00 } else { 0 })
-                })
-            })
-        };
-    }
-    let handler = match operator {
-        "eq" => pair!(|a, b| a == b),
-        "ne" => pair!(|a, b| (a != b) & !(a.is_nan() | b.is_nan())),
-        "lt" => pair!(|a, b| a < b),
-        "le" => pair!(|a, b| a <= b),
-        "gt" => pair!(|a, b| a > b),
-        "ge" => pair!(|a, b| a >= b),
-        "neu" => pair!(|a, b| a != b),
-        _ => return form.refuse(),
-    };
-    simple(
-        decoder,
-        handler,
-        Type::F16x2,
-        &[Type::F16x2, Type::F16x2],
-        operands,
-    )
+/// Whether a type is two halves.
+fn is_pair(ty: Type) -> bool {
+    matches!(ty, Type::F16x2 | Type::Bf16x2)
 }
 
 /// `slct`: by the sign of the third source.

@@ -7,7 +7,7 @@ use super::super::math::{self, flush};
 use super::super::op::{Kind, Op, Row};
 use super::super::path::Path;
 use super::super::rows::{
-    Flag, Handler, Lane, binary, rare_binary, rare_quaternary, rare_unary, unary,
+    Flag, Handler, Lane, binary, rare_binary, rare_quaternary, rare_ternary, rare_unary, unary,
 };
 use super::super::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 use super::form::Form;
@@ -168,6 +168,9 @@ fn convert<'t>(
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
+    if form.take("pack") {
+        return pack_saturated(decoder, form, operands);
+    }
     let to_integer = form.take_one(&["rni", "rzi", "rmi", "rpi"]);
     let plain = form.take_one(&["rn", "rz", "rm", "rp"]);
     let rna = form.take("rna");
@@ -240,6 +243,64 @@ fn convert<'t>(
             .or_else(|()| form.refuse())?;
     }
     decoder.settle(&operands[0], d, to)
+}
+
+/// `cvt.pack.sat`: two integers narrowed into the low bits, before them what the third source has there.
+fn pack_saturated<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    form.take("sat");
+    let to = form.take_one(&["u16", "s16", "u8", "s8", "u4", "s4", "u2", "s2"]);
+    let from = form.take_type()?;
+    let (is_pair, path) = (matches!(to, Some(0 | 1)), decoder.path);
+    if from != Type::S32 || is_pair == form.take("b32") {
+        return form.refuse();
+    }
+    if is_pair {
+        let handler = match to {
+            Some(0) => rare_binary(path, |a: i32, b: i32| packed::<16, false>(a, b, 0)),
+            _ => rare_binary(path, |a: i32, b: i32| packed::<16, true>(a, b, 0)),
+        };
+        return simple(decoder, handler, Type::B32, &[from, from], operands);
+    }
+    macro_rules! narrowed {
+        ($bits:literal, $signed:literal) => {
+            rare_ternary(path, |a: i32, b: i32, c: u32| {
+                packed::<$bits, $signed>(a, b, c)
+            })
+        };
+    }
+    let handler = match to {
+        Some(2) => narrowed!(8, false),
+        Some(3) => narrowed!(8, true),
+        Some(4) => narrowed!(4, false),
+        Some(5) => narrowed!(4, true),
+        Some(6) => narrowed!(2, false),
+        Some(7) => narrowed!(2, true),
+        _ => return form.refuse(),
+    };
+    simple(
+        decoder,
+        handler,
+        Type::B32,
+        &[from, from, Type::B32],
+        operands,
+    )
+}
+
+/// `c`, `a` and `b` from the highest bits down, the latter two as saturated integers of `BITS` bits.
+#[inline(always)]
+fn packed<const BITS: u32, const SIGNED: bool>(a: i32, b: i32, c: u32) -> u32 {
+    let narrow = |value: i32| {
+        let (low, high) = match SIGNED {
+            true => (-(1 << (BITS - 1)), (1 << (BITS - 1)) - 1),
+            false => (0, (1 << BITS) - 1),
+        };
+        value.clamp(low, high) as u32 & ((1 << BITS) - 1)
+    };
+    c.checked_shl(2 * BITS).unwrap_or(0) | narrow(a) << BITS | narrow(b)
 }
 
 /// An integer lane that can stand for any other.

@@ -8,10 +8,11 @@ use super::super::op::{Kind, NONE, Op, OperandList, Row};
 use super::super::path::Path;
 use super::super::program::{Fixed, FixedRow, Function};
 use super::super::rows::{Handler, not_executed, nothing, unary};
+use super::super::syntax;
 use super::form::Form;
 use super::names::{Binding, Names, Register, special};
 use super::{
-    Linker, Place, allocate, asynchronous, atomic, compare, control, convert, float, integer,
+    Linker, Place, allocate, asynchronous, atomic, bits, compare, control, convert, float, integer,
     matrix, memory, texture, video, warp,
 };
 
@@ -302,8 +303,12 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
     }
 
     fn instruction(&mut self, opcode: &'t str, operands: &[Operand<'t>]) -> Result<(), String> {
+        if self.linker.admitted.insert(opcode) {
+            syntax::admit(opcode)?;
+        }
         let mut form = Form::new(opcode);
         let known = integer::decode(self, &mut form, operands)?
+            || bits::decode(self, &mut form, operands)?
             || float::decode(self, &mut form, operands)?
             || compare::decode(self, &mut form, operands)?
             || memory::decode(self, &mut form, operands)?

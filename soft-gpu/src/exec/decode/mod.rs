@@ -1,13 +1,14 @@
 //! From PTX to operations.
 //!
 //! Each function is decoded on its own: [`function`] resolves names and hands every instruction to its family
-//! ([`integer`], [`float`], [`video`], [`compare`], [`convert`], [`memory`], [`atomic`], [`asynchronous`], [`texture`], [`warp`], [`matrix`],
+//! ([`integer`], [`bits`], [`float`], [`video`], [`compare`], [`convert`], [`memory`], [`atomic`], [`asynchronous`], [`texture`], [`warp`], [`matrix`],
 //! [`control`]), which picks handlers;
 //! [`allocate`] then finds rows for the virtual registers. A form that no family knows is an error that names it.
 
 mod allocate;
 mod asynchronous;
 mod atomic;
+mod bits;
 mod compare;
 mod control;
 mod convert;
@@ -25,7 +26,7 @@ mod texture;
 mod video;
 mod warp;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::ptx::{self, Space};
 
@@ -72,6 +73,8 @@ pub(super) struct Linker<'m> {
     pub(super) lists: Vec<super::op::OperandList>,
     references: Vec<String>,
     pub(super) cache_slots: u32,
+    /// The forms of instructions that were looked up.
+    admitted: HashSet<&'m str>,
 }
 
 /// Where a variable of the module lies.
@@ -209,6 +212,7 @@ pub(super) fn decode(
         lists: Vec::new(),
         references: Vec::new(),
         cache_slots: 0,
+        admitted: HashSet::new(),
     };
     let mut code = Code {
         param_bytes: entry.param_bytes(),
@@ -422,10 +426,11 @@ fn attributes(module: &ptx::Module, entry: &ptx::Entry, code: &Code) -> ProgramA
         .or(entry.max_threads)
         .unwrap_or(MAX_BLOCK_THREADS)
         .clamp(1, MAX_BLOCK_THREADS);
+    let most_registers = most_registers(max_threads).min(entry.max_registers.unwrap_or(u32::MAX));
     ProgramAttributes {
         shared_bytes: code.static_shared,
         local_bytes: code.local_stride,
-        registers: rows.clamp(1, most_registers(max_threads)),
+        registers: rows.min(most_registers).max(1),
         const_bytes: u32::try_from(const_bytes).unwrap_or(u32::MAX),
         max_threads,
         param_bytes: code.param_bytes,
