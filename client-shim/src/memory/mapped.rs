@@ -11,14 +11,9 @@
 //!
 //! *When it becomes so:* pinned memory when the program asks for its device pointer, or names it in a kernel's parameters, a copy within the device, a
 //! fill or a stream memory operation; managed memory when it is made ([`managed`](super::managed)). A program without any pays one atomic read for each
-//! call.
+//! call. How pinned memory comes to be mapped, and how that ends, is in [`mapping`].
 //!
-//! *Whose it is:* pinned memory is mapped in the context that it was pinned in, as that of the driver's goes with it; when a context ends, what was mapped in it
-//! is mapped no more, and anew where it is used next. Ranges of the program's own may end and begin within the same 64 bytes: such neighbours share what is mapped, which
-//! goes with the last of them.
-//!
-//! *Rules:* what is given back is first taken out of what is pinned, and who maps looks there while holding [`Mapped::mapping`]: so nothing is mapped twice, nor while
-//! it is given back; changes are compared and posted under one lock, so that the wire has them in the order of the comparisons; answers to pulls are taken in one
+//! *Rules:* changes are compared and posted under one lock, so that the wire has them in the order of the comparisons; answers to pulls are taken in one
 //! after the other ([`Mapped::pulling`]). Managed memory may not be touched by the program while the device works (`CONCURRENT_MANAGED_ACCESS` is 0),
 //! so it is compared after a wait has ended, until a kernel has been put. Where the address is taken in the worker, memory is not mapped, and the call that needs it is refused.
 //!
@@ -26,6 +21,8 @@
 //! The ranges are pinned or managed: the program keeps them readable and writable until it gives them back, which takes them out first;
 //! what of it is only registered is looked for before each comparison, and never looked at again once it was not there.
 #![expect(unsafe_code, reason = "compares and writes the program's memory")]
+
+mod mapping;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -36,13 +33,12 @@ use std::time::{Duration, Instant};
 use driver_api::abi::CUresult;
 use driver_api::mirror::{CHANGE_BYTES, Change, Mirror};
 use driver_api::wire::reply;
-use driver_api::wire::request::{GpurunHostMap, GpurunHostPull, GpurunHostPush, GpurunHostUnmap};
+use driver_api::wire::request::{GpurunHostPull, GpurunHostPush, GpurunHostUnmap};
 use protocol::limits::MAX_INLINE_COPY_BYTES;
 use rustix::mm::{MsyncFlags, msync};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::host::{self, Pinned};
-use crate::context::Context;
+use super::host::Pinned;
 use crate::link::{sleep_while, wake_all};
 use crate::log;
 use crate::module::Owner;
@@ -186,10 +182,6 @@ impl Mapped {
         self.ranges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn mapping(&self) -> MutexGuard<'_, ()> {
-        self.mapping.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether there is any.
     pub(crate) fn is_any(&self) -> bool {
         self.any.load(Relaxed)
@@ -227,113 +219,6 @@ impl Mapped {
         self.any.store(true, SeqCst);
     }
 
-    /// Makes pinned memory reachable for the device, if it is not yet.
-    pub(crate) fn map(&self, session: &Session, pinned: &Pinned) -> Result<(), CUresult> {
-        let (start, size) = (pinned.start as u64, pinned.size as u64);
-        if self.holds(start, size) {
-            return Ok(());
-        }
-        let host = &session.objects.memory.host;
-        host::wait_for_landings(session, &host.landing_in(pinned.start, pinned.size))?;
-        let _mapping = self.mapping();
-        // Another thread may have mapped it meanwhile, or be giving it back.
-        if self.holds(start, size) {
-            return Ok(());
-        }
-        if !host.holds(pinned) {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        self.map_holding(session, pinned)?;
-        self.need_thread();
-        self.push(session, Which::All)?;
-        // Unless the program has unmapped it before.
-        match self.holds(start, size) {
-            true => Ok(()),
-            false => Err(CUresult::INVALID_VALUE),
-        }
-    }
-
-    /// Asks the worker for pages. The caller holds `mapping`.
-    fn map_holding(&self, session: &Session, pinned: &Pinned) -> Result<(), CUresult> {
-        let whole = whole_changes(pinned.start, pinned.start + pinned.size);
-        let pages = whole.start - whole.start % PAGE;
-        let bytes = whole.end.next_multiple_of(PAGE) - pages;
-        let mirror = Mirror::new(whole.start, whole.len())?;
-        let context = context_to_map_in(session, pinned)?;
-        let request = GpurunHostMap::new(pages as u64, bytes as u64);
-        session
-            .ask_in(context, &request, &[])
-            .inspect_err(|error| {
-                log::warning!(
-                    "pinned memory at {pages:#x} cannot be mapped for the device: {error}"
-                );
-            })?;
-        let kind = Kind::Pinned {
-            start: pinned.start,
-            pages,
-            context,
-            is_registered: pinned.is_registered(),
-        };
-        self.insert(mirror, kind);
-        Ok(())
-    }
-
-    /// Ends it for a range that nobody finds any more, once nothing that runs may use it; the bytes are what the device left.
-    pub(super) fn unmap(&self, session: &Session, gone: &Pinned) -> Result<(), CUresult> {
-        let Some(context) = self.context_of(gone) else {
-            return Ok(());
-        };
-        // Nothing is held: what is waited for may wait for what another thread maps.
-        let (_, current) = session::current()?;
-        stream::synchronise_context(session, &current)?;
-        wait_in_other(session, context, &current)?;
-        let Some((pages, shared)) = self.take_for(session, gone) else {
-            return Ok(());
-        };
-        let request = GpurunHostUnmap::new(pages as u64);
-        match session.ask_in(context, &request, &[]) {
-            Ok(_) => Ok(()),
-            // It went with its context.
-            Err(_) if !is_active(session, context) => Ok(()),
-            Err(error) => {
-                // The worker has it still.
-                self.put(shared);
-                Err(error)
-            }
-        }
-    }
-
-    /// The context in which the worker has mapped the memory of a pinned range, if it has. Who is mapping it at this moment is waited for.
-    fn context_of(&self, pinned: &Pinned) -> Option<u32> {
-        let _mapping = self.mapping();
-        if !self.is_any() {
-            return None;
-        }
-        let ranges = self.ranges();
-        let (_, shared) = ranges.range(..=pinned.start).next_back()?;
-        match shared.kind {
-            Kind::Pinned { context, .. } if shared.has(pinned.start, 1) => Some(context),
-            _ => None,
-        }
-    }
-
-    /// Takes out what is mapped for a pinned range, and where the worker's pages begin; nothing if its neighbours have it from now on.
-    fn take_for(&self, session: &Session, pinned: &Pinned) -> Option<(usize, Shared)> {
-        let _mapping = self.mapping();
-        let start = whole_changes(pinned.start, pinned.start).start;
-        let mut shared = self.take_if(start, |shared| shared.is_for(pinned.start))?;
-        let end = start + shared.mirror.bytes();
-        let neighbours = session.objects.memory.host.within(start..end);
-        let is_kept = !shared.is_gone && shared.hand_over(&neighbours);
-        match shared.kind {
-            Kind::Pinned { pages, .. } if !is_kept => Some((pages, shared)),
-            _ => {
-                self.put(shared);
-                None
-            }
-        }
-    }
-
     /// Takes a range out; an answer to a pull that is on its way is waited for.
     fn take_if(&self, start: usize, is_it: impl Fn(&Shared) -> bool) -> Option<Shared> {
         let _pulling = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
@@ -344,21 +229,6 @@ impl Mapped {
         };
         self.any.store(!ranges.is_empty(), SeqCst);
         gone
-    }
-
-    /// A context is about to end: what the device has changed in it of the program's memory is fetched while it can be. What was mapped in it goes with it.
-    pub(crate) fn before_end_of(&self, session: &Session, context: &Context) {
-        let is_its = |shared: &Shared| matches!(shared.kind, Kind::Pinned { context: its, .. } if its == context.id);
-        if !self.is_any() || !self.ranges().values().any(is_its) {
-            return;
-        }
-        if let Err(error) = stream::wait_for_context(session, context) {
-            log::info!("mapped memory is as it was before its context failed: {error}");
-        }
-        let _mapping = self.mapping();
-        self.forget_if(
-            |kind| matches!(kind, Kind::Pinned { context: its, .. } if its == context.id),
-        );
     }
 
     /// Managed memory of a context, which the worker manages too: readable and writable here until [`Mapped::forget_managed`]. The mirror is made before the
@@ -630,69 +500,6 @@ fn look_for_all(ranges: &mut BTreeMap<usize, Shared>) {
     ranges.values_mut().for_each(Shared::look_for);
 }
 
-/// The context that pinned memory belongs to; the thread's where that has ended or failed.
-fn context_to_map_in(session: &Session, pinned: &Pinned) -> Result<u32, CUresult> {
-    let own = session.objects.contexts.get(pinned.context);
-    match own.filter(|own| own.is_active() && own.fault.check().is_ok()) {
-        Some(own) => Ok(own.id),
-        None => Ok(session::current()?.1.id),
-    }
-}
-
-fn is_active(session: &Session, context: u32) -> bool {
-    let found = session.objects.contexts.get(context);
-    found.is_some_and(|context| context.is_active())
-}
-
-/// Waits for what a context has under way, if it is another than this one. One that has ended or failed has nothing.
-fn wait_in_other(session: &Session, context: u32, current: &Context) -> Result<(), CUresult> {
-    let other = session.objects.contexts.get(context);
-    match other.filter(|other| other.id != current.id && other.is_active()) {
-        Some(other) if other.fault.check().is_ok() => stream::wait_for_context(session, &other),
-        _ => Ok(()),
-    }
-}
-
-impl super::Memory {
-    /// Checks that the device reaches a range: memory of the device, or pinned memory, which is mapped now.
-    pub(crate) fn reach(
-        &self,
-        session: &Session,
-        address: u64,
-        length: u64,
-    ) -> Result<(), CUresult> {
-        if self.find(address).is_some() {
-            return self.check(address, length).map(drop);
-        }
-        if self.mapped.holds(address, length) {
-            return Ok(());
-        }
-        let range = (usize::try_from(address).ok()).zip(usize::try_from(length).ok());
-        let pinned = range.and_then(|(start, length)| self.host.find(start, length));
-        self.mapped
-            .map(session, &pinned.ok_or(CUresult::INVALID_VALUE)?)
-    }
-
-    /// Maps the pinned memory that a kernel's parameters name.
-    ///
-    /// Cost: nothing without pinned memory; else a look-up for each word that is an address of it.
-    pub(crate) fn map_named(&self, session: &Session, parameters: &[u8]) {
-        let bounds = self.host.bounds();
-        if bounds.is_empty() {
-            return;
-        }
-        for word in parameters.chunks_exact(size_of::<usize>()) {
-            let address = usize::from_le_bytes(word.try_into().unwrap_or_default());
-            if bounds.contains(&address)
-                && let Some(pinned) = self.host.find(address, 1)
-            {
-                // Where it cannot be mapped the log says so, and the kernel's access is the device's to judge.
-                let _ = self.mapped.map(session, &pinned);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -791,7 +598,7 @@ mod tests {
             (4 * PAGE..5 * PAGE, other),
         ]);
         let allocated = PAGE as u64..2 * PAGE as u64;
-        assert_eq!(mapped.forget_context(1), vec![allocated; 1]);
+        assert_eq!(mapped.forget_context(1), std::slice::from_ref(&allocated));
         let left: Vec<usize> = mapped.ranges().keys().copied().collect();
         assert_eq!(left, [4 * PAGE]);
     }
