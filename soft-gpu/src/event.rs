@@ -189,7 +189,7 @@ pub(crate) fn record_context(
     if context.handle != event.context {
         return Err(CUresult::INVALID_HANDLE);
     }
-    capture::forbid_all_of(context, green)?;
+    capture::forbid_all(context, green)?;
     let work = |work| context.post_behind_all(&driver.config.hostile, green, work);
     event.post_record(work);
     Ok(())
@@ -202,7 +202,7 @@ pub(crate) fn wait_context(
     event: CUevent,
 ) -> Result<(), CUresult> {
     let event = driver()?.events.get(event.0)?;
-    capture::forbid_all_of(context, green)?;
+    capture::forbid_all(context, green)?;
     capture::forbid_event(&event)?;
     if let Some(shared) = event.shared.clone() {
         let (record, fate) = (shared.recorded(), Arc::clone(&context.fate));
