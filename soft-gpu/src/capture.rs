@@ -225,13 +225,8 @@ pub(crate) fn forbid(context: &Context, stream: &Stream) -> Result<(), CUresult>
     implicit(context, stream)
 }
 
-/// Before a call that waits for all streams of a context: all its captures are spoilt.
-pub(crate) fn forbid_all(context: &Context) -> Result<(), CUresult> {
-    forbid_all_of(context, 0)
-}
-
-/// The same for the streams of a green context, if it is not 0.
-pub(crate) fn forbid_all_of(context: &Context, green: usize) -> Result<(), CUresult> {
+/// Before a call that waits for all streams of a context, or of a green one that is not 0: all their captures are spoilt.
+pub(crate) fn forbid_all(context: &Context, green: usize) -> Result<(), CUresult> {
     if nothing_is_captured() {
         return Ok(());
     }

@@ -293,19 +293,25 @@ pub(crate) unsafe fn cuCtxGetId(ctx: CUcontext, ctx_id: *mut c_ulonglong) -> CUr
     }
 }
 
-fn synchronize(context: &Context) -> Result<(), CUresult> {
-    crate::capture::forbid_all(context)?;
-    let result = context.synchronize();
+/// Waits for all of a context, or of the green one that it stands for.
+fn synchronize(handle: CUcontext, context: &Context) -> Result<(), CUresult> {
+    let green = green::of_context(handle);
+    crate::capture::forbid_all(context, green)?;
+    let result = context.synchronize_of(green);
     crate::pool::synchronised(driver()?);
     result
 }
 
 pub(crate) unsafe fn cuCtxSynchronize() -> CUresult {
-    done(current().and_then(|context| synchronize(&context)))
+    done(current().and_then(|context| synchronize(CUcontext(current_handle()), &context)))
 }
 
 pub(crate) unsafe fn cuCtxSynchronize_v2(ctx: CUcontext) -> CUresult {
-    done(find(ctx).and_then(|context| synchronize(&context)))
+    let handle = match ctx.0 {
+        0 => CUcontext(current_handle()),
+        _ => ctx,
+    };
+    done(find(ctx).and_then(|context| synchronize(handle, &context)))
 }
 
 /// Whether a context shares the device with a graphics interface: can be asked, and is not so here.

@@ -198,7 +198,7 @@ pub(crate) fn record_context(
     if context.handle != event.context {
         return Err(CUresult::INVALID_HANDLE);
     }
-    capture::forbid_all_of(context, green)?;
+    capture::forbid_all(context, green)?;
     event.post_record(&driver.segment, |work| {
         context.post_behind_all(&driver.config.hostile, green, work)
     })
@@ -212,7 +212,7 @@ pub(crate) fn wait_context(
 ) -> Result<(), CUresult> {
     let driver = driver()?;
     let event = driver.events.get(event.0)?;
-    capture::forbid_all_of(context, green)?;
+    capture::forbid_all(context, green)?;
     capture::forbid_event(&event)?;
     if let Some(shared) = event.shared.clone() {
         let (record, fate) = (shared.recorded(), Arc::clone(&context.fate));

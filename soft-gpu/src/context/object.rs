@@ -311,11 +311,13 @@ impl Context {
     ///
     /// The context's sticky error.
     pub(crate) fn synchronize(&self) -> Result<(), CUresult> {
-        let mut points = vec![self.legacy.latest()];
-        {
-            let streams = lock(&self.streams);
-            points.extend(streams.iter().map(Stream::latest));
-        }
+        self.synchronize_of(0)
+    }
+
+    /// The same for the streams of a green context, if it is not 0.
+    pub(crate) fn synchronize_of(&self, green: usize) -> Result<(), CUresult> {
+        let streams = self.streams_of(green);
+        let points: Vec<Point> = streams.iter().map(Stream::latest).collect();
         points.iter().for_each(Point::wait);
         crate::output::flush(&self.fate);
         self.fate.status()
