@@ -713,6 +713,13 @@ fn set_access(
     device: usize,
     is_open: bool,
 ) -> Result<(), CUresult> {
+    // What another process has lent is open to the device that has asked for it alone, and what the driver has placed to its own.
+    if pool.origin.is_imported() || !session.objects.memory.has_windows() {
+        return match is_open {
+            true => Err(CUresult::INVALID_DEVICE),
+            false => Ok(()),
+        };
+    }
     let opening = &session.objects.stream_ordered.opening;
     let _opening = opening.lock().unwrap_or_else(PoisonError::into_inner);
     if pool.state().opened_to.contains(&device) == is_open {
@@ -723,9 +730,6 @@ fn set_access(
         other.id != pool.id && other.device == pool.device && opens()
     };
     if session.objects.pools.select(is_another).is_empty() {
-        if !session.objects.memory.has_windows() {
-            return Err(CUresult::INVALID_DEVICE);
-        }
         let number = |device: usize| i32::try_from(device).map_err(|_| CUresult::INVALID_DEVICE);
         let (own, peer) = (number(pool.device)?, number(device)?);
         let request = GpurunPoolAccess::new(own, peer, is_open.into());
