@@ -54,7 +54,9 @@ const FAMILIES: [(&str, &[&str]); 4] = [
 ];
 
 /// Instructions whose forms are known to their own decoder alone.
-const TEXTURES: [&str; 7] = ["tex", "tld4", "txq", "suld", "sust", "sured", "suq"];
+const TEXTURES: [&str; 8] = [
+    "tex", "tld4", "txq", "istypep", "suld", "sust", "sured", "suq",
+];
 
 /// Modifiers of which one belongs to a form.
 #[derive(Debug)]
