@@ -144,6 +144,15 @@ pub(crate) fn named(session: &Session, id: u32) -> Option<Arc<Context>> {
     }
 }
 
+/// The number by which the server knows this thread's current context: of a green context that of its primary one; 0 for none.
+pub(crate) fn current_number(session: &Session) -> u32 {
+    let id = thread::current();
+    match green::is_green_id(id) {
+        true => named(session, id).map_or(id, |context| context.id),
+        false => id,
+    }
+}
+
 /// The id that a handle of a context has, of a green context its own.
 fn id_named(handle: CUcontext) -> Result<u32, CUresult> {
     of(handle)?;

@@ -76,8 +76,10 @@ impl Green {
         for stream in &streams {
             capture::forbid(session, stream)?;
         }
-        streams
-            .iter()
+        // What the program has destroyed still happens.
+        let is_busy = |stream: &Stream| stream.green == self.id && stream.is_busy();
+        let busy = session.objects.streams.select(is_busy);
+        busy.iter()
             .try_for_each(|stream| stream.synchronise(session))
     }
 
@@ -427,9 +429,9 @@ fn destroy(handle: CUgreenCtx) -> Result<(), CUresult> {
         stream.detach();
     }
     let default = green.default.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(stream) = &*default {
-        stream::end(session, stream)?;
-    }
+    let own = default.iter().cloned().chain(green.meeting.take());
+    let ended: Vec<_> = own.map(|stream| stream::end(session, &stream)).collect();
+    ended.into_iter().collect::<Result<(), _>>()?;
     private_tables::context_destroyed(green.as_context().0);
     let request = GpurunGreenDestroy::new(green.id);
     let ended = session.ask_in(green.primary.id, &request, &[]);

@@ -79,8 +79,16 @@ impl Default for Log {
             callbacks: LogCallbacks::new(),
             driver_file: variable("CUDA_LOG_FILE")
                 .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
+                .map(driver_file),
         }
+    }
+}
+
+/// `CUDA_LOG_FILE`: a stream's name, or a path; the program may go to another directory.
+fn driver_file(name: std::ffi::OsString) -> PathBuf {
+    match name.to_str() {
+        Some("stdout" | "stderr") => name.into(),
+        _ => std::path::absolute(&name).unwrap_or(name.into()),
     }
 }
 

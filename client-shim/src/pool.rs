@@ -194,6 +194,14 @@ impl Pool {
         result
     }
 
+    /// Waits until memory can be given back that was freed in a stream: what is imported goes at once, what is ours rests until all streams have passed.
+    fn let_pass(&self, session: &Session, freed: &Free) -> Result<(), CUresult> {
+        match self.origin.is_imported() && !freed.is_passed() {
+            true => freed.stream.synchronise(session),
+            false => Ok(()),
+        }
+    }
+
     /// Frees memory that the pool does not have any more.
     fn free(&self, session: &Session, start: u64) -> Result<(), CUresult> {
         match self.origin.is_imported() {
@@ -563,20 +571,25 @@ pub(crate) unsafe fn cuMemFreeAsync(dptr: CUdeviceptr, stream: CUstream) -> CUre
         }
         let mark = stream.mark(session, false)?;
         let used = pools.give_up(dptr).ok_or(CUresult::INVALID_VALUE)?;
-        let is_destroyed = {
-            let mut state = used.pool.state();
-            if !state.is_destroyed {
-                state.hold(Free {
-                    start: dptr,
-                    size: used.size,
-                    context: used.context,
-                    stream,
-                    mark,
-                });
-            }
-            state.is_destroyed
+        let freed = Free {
+            start: dptr,
+            size: used.size,
+            context: used.context,
+            stream,
+            mark,
         };
-        if is_destroyed {
+        let left = {
+            let mut state = used.pool.state();
+            match state.is_destroyed {
+                true => Some(freed),
+                false => {
+                    state.hold(freed);
+                    None
+                }
+            }
+        };
+        if let Some(freed) = left {
+            used.pool.let_pass(session, &freed)?;
             return used.pool.free(session, dptr);
         }
         pools.may_hold.store(true, SeqCst);
@@ -619,7 +632,8 @@ pub(crate) unsafe fn cuMemPoolDestroy(pool: CUmemoryPool) -> CUresult {
             state.held = 0;
             std::mem::take(&mut state.free)
         };
-        // Freed memory rests until all streams have passed.
+        held.iter()
+            .try_for_each(|freed| pool.let_pass(session, freed))?;
         pool.give_back(session, &held)
     })())
 }

@@ -183,6 +183,11 @@ impl Stream {
         self.is_detached.store(true, SeqCst);
     }
 
+    /// True if work can be put into it.
+    fn is_open(&self) -> bool {
+        !self.is_destroyed() && !self.is_detached.load(SeqCst)
+    }
+
     /// True if the program has destroyed it; what it was given still happens.
     pub(crate) fn is_destroyed(&self) -> bool {
         self.destroyed.load(SeqCst)
@@ -449,7 +454,7 @@ fn name<R: Request>(
 
 /// The streams of a green context.
 pub(crate) fn of_green(session: &Session, green: u32) -> Vec<Arc<Stream>> {
-    let is_its = |stream: &Stream| stream.green == green && !stream.is_destroyed();
+    let is_its = |stream: &Stream| stream.green == green && stream.is_open();
     session.objects.streams.select(is_its)
 }
 
@@ -460,8 +465,8 @@ pub(crate) fn private(session: &Session, context: &Context) -> Result<Arc<Stream
 
 /// The streams of a context that work can be put into.
 pub(crate) fn of_context(session: &Session, context: &Context) -> Vec<Arc<Stream>> {
-    let is_open = |stream: &Stream| stream.context == context.id && !stream.is_destroyed();
-    let mut streams = session.objects.streams.select(is_open);
+    let is_its = |stream: &Stream| stream.context == context.id && stream.is_open();
+    let mut streams = session.objects.streams.select(is_its);
     streams.push(Arc::clone(&context.legacy));
     streams
 }

@@ -23,10 +23,10 @@ use driver_api::wire::request::{
 use driver_api::wire::{Request, reply};
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::context;
 use crate::entry::code;
 use crate::memory::out;
 use crate::session;
-use crate::thread;
 
 /// Asks for a map, which is written to a place of the program.
 ///
@@ -39,7 +39,7 @@ unsafe fn ask<R: Request>(
 ) -> Result<(), CUresult> {
     let place = out(place)?.cast::<Map>();
     let session = session::get()?;
-    let reply = session.ask_reply(thread::current(), request, rest, || Ok(()))?;
+    let reply = session.ask_reply(context::current_number(session), request, rest, || Ok(()))?;
     let map = Map::read_from_bytes(&reply.body).map_err(|_| session::malformed::<R>())?;
     // SAFETY: the caller's promise; not null.
     unsafe { place.write(map) };
@@ -199,7 +199,9 @@ pub(crate) unsafe fn cuTensorMapSetAllocationClass(
         // SAFETY: not null; the caller passes a map, which is changed where it is.
         let before = unsafe { place.read() };
         let request = GpurunTensorMapClass::new(alloc_class);
-        let reply = session::get()?.ask_reply(thread::current(), &request, &before, || Ok(()))?;
+        let session = session::get()?;
+        let context = context::current_number(session);
+        let reply = session.ask_reply(context, &request, &before, || Ok(()))?;
         let malformed = || session::malformed::<GpurunTensorMapClass>();
         let (head, map) =
             reply::GpurunTensorMapClass::read_from_prefix(&reply.body).map_err(|_| malformed())?;

@@ -9,6 +9,7 @@
 
 use core::ffi::{c_char, c_uint, c_void};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the program gives: its data, `CU_LOG_LEVEL_*` (0 error, 1 warning), the text and its length.
@@ -26,6 +27,8 @@ struct Callback {
     data: *mut c_void,
     /// Held while it runs.
     running: Mutex<()>,
+    /// Taken back: who has it from the list of before does not call it.
+    is_removed: AtomicBool,
 }
 
 // SAFETY: function and data are the program's, given to be used by whatever thread has a line to tell.
@@ -60,6 +63,7 @@ impl LogCallbacks {
             function,
             data,
             running: Mutex::new(()),
+            is_removed: AtomicBool::new(false),
         }));
     }
 
@@ -71,10 +75,11 @@ impl LogCallbacks {
             .position(|callback| callback.handle == handle);
         let removed = place.map(|place| callbacks.remove(place));
         drop(callbacks);
-        if let Some(callback) = &removed
-            && !IS_TELLING.get()
-        {
-            drop(lock(&callback.running));
+        if let Some(callback) = &removed {
+            callback.is_removed.store(true, SeqCst);
+            if !IS_TELLING.get() {
+                drop(lock(&callback.running));
+            }
         }
         removed.is_some()
     }
@@ -92,6 +97,9 @@ impl LogCallbacks {
             let length = text.len();
             text.push(0);
             let _running = lock(&callback.running);
+            if callback.is_removed.load(SeqCst) {
+                continue;
+            }
             let message = text.as_mut_ptr().cast();
             // SAFETY: the program registered the function for this call; the text ends in a zero byte and lives on.
             unsafe { (callback.function)(callback.data, level, message, length) };
@@ -103,6 +111,29 @@ impl LogCallbacks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    static ALL: LogCallbacks = LogCallbacks::new();
+
+    unsafe extern "C" fn removes_the_other(data: *mut c_void, _: c_uint, _: *mut c_char, _: usize) {
+        assert!(ALL.remove(data.addr()));
+    }
+
+    unsafe extern "C" fn is_never_called(_: *mut c_void, _: c_uint, _: *mut c_char, _: usize) {
+        panic!("it was taken back");
+    }
+
+    #[test]
+    fn who_was_taken_back_meanwhile_is_not_told() {
+        let (one, other) = (1, 2);
+        ALL.add(
+            one,
+            removes_the_other,
+            core::ptr::without_provenance_mut(other),
+        );
+        ALL.add(other, is_never_called, core::ptr::null_mut());
+        ALL.tell(0, "an error");
+        assert!(ALL.remove(one));
+    }
 
     unsafe extern "C" fn note(data: *mut c_void, level: c_uint, _: *mut c_char, length: usize) {
         // SAFETY: the test's own vector, which outlives the callbacks.

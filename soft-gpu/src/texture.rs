@@ -17,7 +17,7 @@ mod binding;
 mod reference;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use driver_api::abi::{
     CUDA_RESOURCE_DESC, CUDA_RESOURCE_VIEW_DESC, CUDA_TEXTURE_DESC, CUarray, CUresult,
@@ -27,7 +27,7 @@ use driver_api::array::{self, Shape};
 use driver_api::texture::{Named, Rows, check_texture, view_format};
 use zerocopy::IntoBytes;
 
-use crate::context::{Context, current};
+use crate::context::{Context, Fate, current};
 use crate::entry::{answer, done};
 use crate::exec::{Descriptor, Resource, SURFACE, TEXTURE};
 use crate::state::{Driver, driver};
@@ -53,9 +53,12 @@ pub(crate) struct Object {
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     living: Mutex<HashMap<u64, Arc<Object>>>,
-    /// Free slots of each context.
-    free: Mutex<HashMap<usize, Vec<u64>>>,
+    /// A context that ends is aborted first, then taken out here, and then its slabs go.
+    free: Mutex<FreeSlots>,
 }
+
+/// Free slots of each context.
+type FreeSlots = HashMap<usize, Vec<u64>>;
 
 impl Objects {
     /// Puts a descriptor into a slot of the context's.
@@ -65,24 +68,35 @@ impl Objects {
         context: &Context,
         descriptor: &Descriptor,
     ) -> Result<u64, CUresult> {
-        let take = || lock(&self.free).get_mut(&context.handle)?.pop();
-        let slot = match take() {
-            Some(slot) => slot,
-            None => self.enlarge(driver, context)?,
-        };
-        write(slot, descriptor);
-        Ok(slot)
+        loop {
+            {
+                let mut free = self.free_while(&context.fate)?;
+                if let Some(slot) = free.get_mut(&context.handle).and_then(Vec::pop) {
+                    write(slot, descriptor);
+                    return Ok(slot);
+                }
+            }
+            self.enlarge(driver, context)?;
+        }
     }
 
-    /// Another slab, and a slot of it. No lock is held while the memory is made: that may wait for launches, which give their slots back when they end.
-    fn enlarge(&self, driver: &Driver, context: &Context) -> Result<u64, CUresult> {
+    /// The free slots, while a context lives: its slabs stay as long as this is held.
+    fn free_while(&self, fate: &Fate) -> Result<MutexGuard<'_, FreeSlots>, CUresult> {
+        let free = lock(&self.free);
+        match fate.is_aborted() {
+            true => Err(CUresult::CONTEXT_IS_DESTROYED),
+            false => Ok(free),
+        }
+    }
+
+    /// Another slab. No lock is held while the memory is made: that may wait for launches, which give their slots back when they end.
+    fn enlarge(&self, driver: &Driver, context: &Context) -> Result<(), CUresult> {
         let slab = driver.memory.allocate(driver, context, SLAB_BYTES)?;
         // Not the first: its address is the slab's, and no object's.
         let slots = (1..SLAB_BYTES / SLOT_BYTES).map(|slot| slab + slot * SLOT_BYTES);
-        let mut free = lock(&self.free);
-        let known = free.entry(context.handle).or_default();
-        known.extend(slots.rev());
-        known.pop().ok_or(CUresult::OUT_OF_MEMORY)
+        let mut free = self.free_while(&context.fate)?;
+        free.entry(context.handle).or_default().extend(slots.rev());
+        Ok(())
     }
 
     /// Puts a descriptor into a slot that is kept as long as anybody has it.
@@ -95,6 +109,7 @@ impl Objects {
         Ok(Arc::new(Slot {
             value: self.place(driver, context, descriptor)?,
             context: context.handle,
+            fate: Arc::clone(&context.fate),
         }))
     }
 
@@ -133,16 +148,17 @@ impl Objects {
 pub(crate) struct Slot {
     pub(crate) value: u64,
     context: usize,
+    /// Of that context: a primary one that begins anew has another, and the same handle.
+    fate: Arc<Fate>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let Ok(driver) = driver() else { return };
-        let mut free = lock(&driver.textures.free);
         // Otherwise the context has ended, and the slab with it.
-        if let Some(slots) = free.get_mut(&self.context) {
+        if let Ok(mut free) = driver.textures.free_while(&self.fate) {
             write(self.value, &Descriptor::new(0, Resource::Array));
-            slots.push(self.value);
+            free.entry(self.context).or_default().push(self.value);
         }
     }
 }

@@ -126,7 +126,17 @@ static void as_context(CUgreenCtx green, const std::set<unsigned> &allowed, unsi
     OK("cuStreamGetCtx_v2", stream, &of, &found);
     REQUIRE(of == primary && found == green);
     for (unsigned number : multiprocessors(stream)) REQUIRE(allowed.count(number));
+    // What a stream was given that is destroyed is waited for.
+    start_slow(stream, 4);
     OK("cuStreamDestroy_v2", stream);
+    OK("cuCtxSynchronize");
+    REQUIRE(read(word) == 4);
+    // What is of no stream is of the primary context.
+    CUlibrary library;
+    CUkernel kernel;
+    OK("cuLibraryLoadData", &library, (const void *)PTX, (CUjit_option *)nullptr, (void **)nullptr, 0u, (CUlibraryOption *)nullptr, (void **)nullptr, 0u);
+    OK("cuLibraryGetKernel", &kernel, library, "slow");
+    OK("cuLibraryUnload", library);
     GIVES(CUDA_ERROR_INVALID_HANDLE, "cuStreamQuery", CU_STREAM_PER_THREAD);
     OK("cuCtxPopCurrent_v2", &current);
     REQUIRE(current == context);
@@ -200,9 +210,18 @@ int main(int count, char **arguments) {
         if (!where_each[1].count(number)) allowed.insert(number);
     as_context(greens[0], allowed, parts[0].sm.smCount);
     events(greens, streams);
+    CUevent event;
+    CUstreamAttrValue attribute{};
+    OK("cuStreamGetAttribute", streams[0], (int)CU_LAUNCH_ATTRIBUTE_PRIORITY, &attribute);
     OK("cuGreenCtxDestroy", greens[0]);
+    // A stream that it leaves behind harms nothing.
+    OK("cuEventCreate", &event, (unsigned)CU_EVENT_DISABLE_TIMING);
+    OK("cuEventRecord", event, streams[1]);
+    OK("cuCtxWaitEvent", primary, event);
+    OK("cuCtxSynchronize");
     GIVES((CUresult)917 /* CUDA_ERROR_STREAM_DETACHED, of newer headers */, "cuStreamQuery", streams[0]);
     OK("cuStreamDestroy_v2", streams[0]);
+    OK("cuCtxSynchronize");
     GIVES(CUDA_ERROR_INVALID_CONTEXT, "cuGreenCtxGetDevResource", greens[0], &part, SM);
     REQUIRE(!multiprocessors(streams[1]).empty());
     OK("cuGreenCtxDestroy", greens[1]);

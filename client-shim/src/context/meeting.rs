@@ -60,11 +60,16 @@ fn let_wait(session: &Session, waiting: &Stream, other: &Arc<Stream>) -> Result<
 }
 
 impl Meeting {
+    /// Its streams, for who ends them: what is in them still happens.
+    pub(crate) fn take(&self) -> impl Iterator<Item = Arc<Stream>> {
+        [&self.behind, &self.before]
+            .into_iter()
+            .filter_map(|place| place.lock().unwrap_or_else(PoisonError::into_inner).take())
+    }
+
     /// The context has ended, and its streams with it.
     pub(crate) fn forget(&self) {
-        for place in [&self.behind, &self.before] {
-            *place.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        }
+        self.take().for_each(drop);
     }
 
     /// A stream has been made: it waits for what the whole context waits for.

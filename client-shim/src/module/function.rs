@@ -196,7 +196,7 @@ pub(crate) unsafe fn cuKernelGetAttribute(
         let value = attribute(&kernel, attrib, || {
             let request = CuKernelGetAttribute::new(attrib, FunctionId(kernel.id), dev);
             Ok(session
-                .ask_in(crate::thread::current(), &request, &[])?
+                .ask_in(crate::context::current_number(session), &request, &[])?
                 .pi())
         })?;
         // SAFETY: checked by `out`.
@@ -232,7 +232,7 @@ pub(crate) unsafe fn cuKernelSetAttribute(
         kernel.changed();
         let request = CuKernelSetAttribute::new(attrib, val, FunctionId(kernel.id), dev);
         session
-            .ask_in(crate::thread::current(), &request, &[])
+            .ask_in(crate::context::current_number(session), &request, &[])
             .map(drop)
     })())
 }

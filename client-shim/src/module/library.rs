@@ -47,7 +47,7 @@ unsafe fn load_library(
         kernels: Mutex::default(),
         modules: Mutex::default(),
     });
-    let context = crate::thread::current();
+    let context = crate::context::current_number(session);
     // A library belongs to no context: the devices of a session are alike, so the first one stands for all.
     // SAFETY: the API's contract.
     let loaded = unsafe {
@@ -120,7 +120,7 @@ pub(crate) unsafe fn cuLibraryUnload(library: CUlibrary) -> CUresult {
     code((|| {
         let session = session::get()?;
         let library = library_of(library)?;
-        let context = crate::thread::current();
+        let context = crate::context::current_number(session);
         // First, as with a module.
         let shared = &session.objects.memory.mapped;
         shared.forget_owner(Owner::Library(library.id));
@@ -150,7 +150,7 @@ pub(super) fn kernel_id(
     let owner = Owner::Library(library.id);
     look_up(session, &library.kernels, name, owner, |id, name| {
         let request = GpurunKernelGet::new(LibraryId(library.id), id);
-        let context = crate::thread::current();
+        let context = crate::context::current_number(session);
         Ok(session.ask_reply(context, &request, name, || Ok(()))?.body)
     })
 }

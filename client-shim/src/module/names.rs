@@ -46,7 +46,12 @@ fn names_in_module(session: &Session, module: &Module) -> Result<Vec<CString>, C
 
 fn names_in_library(session: &Session, library: &Library) -> Result<Vec<CString>, CUresult> {
     let request = GpurunLibraryNames::new(LibraryId(library.id));
-    let reply = session.ask_reply(crate::thread::current(), &request, &[], || Ok(()))?;
+    let reply = session.ask_reply(
+        crate::context::current_number(session),
+        &request,
+        &[],
+        || Ok(()),
+    )?;
     names::<GpurunLibraryNames>(&reply.body)
 }
 

@@ -480,8 +480,14 @@ pub(crate) fn gpurunStreamDestroy(
     if stream.is_used() {
         // What is freed later has to wait for the stream's last work, so that is followed by a point.
         let context = Arc::clone(call.context()?);
-        let settled = stream.point(call.session, &context, Action::Settle);
-        settled.map_err(|(error, _)| error)?;
+        match stream.point(call.session, &context, Action::Settle) {
+            // Its green context, which has ended, has waited for all of it.
+            Ok(()) | Err((CUresult::STREAM_DETACHED, _)) => {}
+            Err((error, _)) => {
+                stream.close(call.driver())?;
+                return Err(error.into());
+            }
+        }
     }
     stream.close(call.driver())?;
     Ok(())

@@ -303,8 +303,9 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
     }
 
     fn instruction(&mut self, opcode: &'t str, operands: &[Operand<'t>]) -> Result<(), String> {
-        if self.linker.admitted.insert(opcode) {
+        if !self.linker.admitted.contains(opcode) {
             syntax::admit(opcode)?;
+            self.linker.admitted.insert(opcode);
         }
         let mut form = Form::new(opcode);
         let known = integer::decode(self, &mut form, operands)?
