@@ -86,8 +86,7 @@ pub(super) const LINES: &[&str] = &[
     // Moves and conversions.
     "mov.pred|b16|b32|b64|INTEGER|f32|f64",
     "cvt.sat?.u8|s8|INTEGER.u8|s8|INTEGER",
-    "cvt.ROUNDING.sat?.f16|bf16|f64.u8|s8|INTEGER",
-    "cvt.ROUNDING.ftz?.sat?.f32.u8|s8|INTEGER",
+    "cvt.ROUNDING.sat?.f16|bf16|f32|f64.u8|s8|INTEGER",
     "cvt.WHOLE.sat?.u8|s8|INTEGER.f16|bf16|f64",
     "cvt.WHOLE.ftz?.sat?.u8|s8|INTEGER.f32",
     "cvt.WHOLE.sat?.f16.f16",
@@ -106,7 +105,7 @@ pub(super) const LINES: &[&str] = &[
     "cvt.sat?.f64.f64",
     "cvt.rna.tf32.f32",
     "cvt.sat?.f64.f16|bf16",
-    "cvt.ftz?.sat?.f32.bf16",
+    "cvt.sat?.f32.bf16",
     "cvt.ftz?.sat?.f32.f16",
     "cvt.ftz?.sat?.f64.f32",
     "cvt.pack.sat.u16|s16.s32",
