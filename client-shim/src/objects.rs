@@ -55,6 +55,8 @@ pub(crate) struct Objects {
     /// Graphs that the server's driver was to make. Held while one is sent, since the server has the parts of one at a time.
     pub(crate) graphs_sent: Mutex<u32>,
     pub(crate) user_objects: Table<UserObject>,
+    /// Held while a module's texture or surface reference is looked up.
+    pub(crate) references_asked: Mutex<()>,
 }
 
 impl Objects {

@@ -30,7 +30,7 @@ use driver_api::wire::request::{
 };
 
 use crate::capture::{self, Captured};
-use crate::context::Context;
+use crate::context::{Context, Meeting};
 use crate::entry::code;
 use crate::event;
 use crate::green::{self, Green};
@@ -432,8 +432,23 @@ pub(crate) fn make_green(
         .insert_with(|id| Stream::new(id, context.id, green.id, NON_BLOCKING, priority));
     let request = GpurunGreenStreamCreate::new(stream.id, green.id, NON_BLOCKING, priority);
     let stream = name(session, context, stream, &request)?;
-    green.meeting.hold(session, &stream)?;
-    Ok(stream)
+    held(session, &green.meeting, stream)
+}
+
+/// Lets a new stream wait for what its whole context waits for. One that cannot is nobody's.
+fn held(
+    session: &Session,
+    meeting: &Meeting,
+    stream: Arc<Stream>,
+) -> Result<Arc<Stream>, CUresult> {
+    match meeting.hold(session, &stream) {
+        Ok(()) => Ok(stream),
+        Err(error) => {
+            // The first error is the one to tell.
+            let _ = end(session, &stream);
+            Err(error)
+        }
+    }
 }
 
 /// Lets the server make a stream.
@@ -448,8 +463,7 @@ fn name<R: Request>(
         return Err(code);
     }
     STREAMS.fetch_add(1, SeqCst);
-    context.meeting.hold(session, &stream)?;
-    Ok(stream)
+    held(session, &context.meeting, stream)
 }
 
 /// The streams of a green context.

@@ -155,6 +155,20 @@ pub struct AnyParameters {
     pub last: u64,
 }
 
+impl AnyParameters {
+    /// The function and the context that a kernel's node names, if it is one and names both.
+    #[must_use]
+    #[expect(unsafe_code, reason = "a structure in the place of any")]
+    pub fn function_in_context(&self) -> Option<(CUfunction, CUcontext)> {
+        const KERNEL: c_uint = 0;
+        let place = self.of_kind.as_ptr().cast::<KernelParametersInContext>();
+        // SAFETY: the place is as aligned as the structure and longer; it has only numbers, addresses and handles, for which any bytes are valid.
+        let kernel = unsafe { place.read() };
+        let named = (kernel.plain.function, kernel.context);
+        (self.kind == KERNEL && named.0.0 != 0 && named.1.0 != 0).then_some(named)
+    }
+}
+
 /// `CUgraphExecUpdateResultInfo`.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -1,5 +1,7 @@
 //! What a function is launched with by the interface that `cuLaunchKernel` replaced: set piece by piece, and kept with the function.
 
+use core::ffi::c_void;
+
 use crate::result::CUresult;
 
 /// Most bytes of parameters: what CUDA 12.1 and later allow.
@@ -67,6 +69,24 @@ impl LaunchState {
         parameters.resize(self.bytes, 0);
         parameters
     }
+}
+
+/// Calls something with parameters as `cuLaunchKernel`'s `extra`.
+pub fn with_extra<T>(parameters: &mut [u8], then: impl FnOnce(*mut *mut c_void) -> T) -> T {
+    /// Keys: the buffer, a pointer to its size, the end.
+    const BUFFER_POINTER: usize = 1;
+    const BUFFER_SIZE: usize = 2;
+    const END: usize = 0;
+    let key = core::ptr::without_provenance_mut::<c_void>;
+    let mut size = parameters.len();
+    let mut extra = [
+        key(BUFFER_POINTER),
+        parameters.as_mut_ptr().cast(),
+        key(BUFFER_SIZE),
+        (&raw mut size).cast(),
+        key(END),
+    ];
+    then(extra.as_mut_ptr())
 }
 
 /// The grid of a launch in two dimensions.

@@ -55,8 +55,7 @@ fn let_wait(session: &Session, waiting: &Stream, other: &Arc<Stream>) -> Result<
     let waits = between
         .record(session, other, 0)
         .and_then(|()| between.wait_in(session, waiting, 0));
-    event::end(session, &between)?;
-    waits
+    waits.and(event::end(session, &between))
 }
 
 impl Meeting {

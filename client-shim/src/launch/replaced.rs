@@ -9,7 +9,7 @@ use core::ffi::{c_int, c_uint, c_void};
 use std::sync::PoisonError;
 
 use driver_api::abi::{CUfunction, CUresult, CUstream};
-use driver_api::launch_state::{LaunchState, grid};
+use driver_api::launch_state::{LaunchState, grid, with_extra};
 
 use super::{Shape, run};
 use crate::entry::code;
@@ -74,34 +74,16 @@ fn launch(
     (width, height): (c_int, c_int),
     stream: CUstream,
 ) -> Result<(), CUresult> {
-    /// Keys of `extra`: the buffer, a pointer to its size, the end.
-    const BUFFER_POINTER: usize = 1;
-    const BUFFER_SIZE: usize = 2;
-    const END: usize = 0;
     let grid = grid(width, height)?;
     let (shape, mut parameters) = with(function, |state| {
         let shape = Shape::new(grid, state.block, state.shared_bytes);
         Ok((shape, state.parameters()))
     })?;
-    let mut size = parameters.len();
-    let key = std::ptr::without_provenance_mut::<c_void>;
-    let mut extra = [
-        key(BUFFER_POINTER),
-        parameters.as_mut_ptr().cast(),
-        key(BUFFER_SIZE),
-        (&raw mut size).cast(),
-        key(END),
-    ];
-    // SAFETY: the list ends, and names a buffer of this size.
-    unsafe {
-        run(
-            shape,
-            stream,
-            function,
-            std::ptr::null_mut(),
-            extra.as_mut_ptr(),
-        )
-    }
+    let none = std::ptr::null_mut();
+    with_extra(&mut parameters, |extra| {
+        // SAFETY: the list ends, and names a buffer of its size.
+        unsafe { run(shape, stream, function, none, extra) }
+    })
 }
 
 pub(crate) unsafe fn cuLaunch(f: CUfunction) -> CUresult {

@@ -81,23 +81,38 @@ pub(crate) unsafe fn cuTexRefDestroy(tex_ref: CUtexref) -> CUresult {
     code(reference::destroy(tex_ref))
 }
 
+/// Binds an array or a mipmapped one, whose description and elements are found once the reference and the flags are right.
+fn bind_array(
+    (id, is_surface): (Option<u32>, bool),
+    (flags, wanted): (c_uint, c_uint),
+    (kind, handle): (u32, usize),
+    describe: impl FnOnce(&Session, &Reference) -> Result<(Described, (u32, u32)), CUresult>,
+) -> CUresult {
+    code((|| {
+        let (session, _) = session::current()?;
+        let reference = find(session, id, is_surface)?;
+        if flags != wanted {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let (described, elements) = describe(session, &reference)?;
+        reference.bind(session, &described, false, |said, _| {
+            said.bind_array(kind, handle, elements);
+        })?;
+        Ok(())
+    })())
+}
+
 pub(crate) unsafe fn cuTexRefSetArray(
     tex_ref: CUtexref,
     array: CUarray,
     flags: c_uint,
 ) -> CUresult {
-    code((|| {
-        let (session, _) = session::current()?;
-        let reference = find(session, tex_ref.undress(), false)?;
-        if flags != OVERRIDE_FORMAT {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        let (described, elements) = describe(session, &reference, array)?;
-        reference.bind(session, &described, false, |said, _| {
-            said.bind_array(resource::ARRAY, array.0, elements);
-        })?;
-        Ok(())
-    })())
+    bind_array(
+        (tex_ref.undress(), false),
+        (flags, OVERRIDE_FORMAT),
+        (resource::ARRAY, array.0),
+        |session, reference| describe(session, reference, array),
+    )
 }
 
 pub(crate) unsafe fn cuTexRefSetMipmappedArray(
@@ -105,26 +120,23 @@ pub(crate) unsafe fn cuTexRefSetMipmappedArray(
     mipmapped_array: CUmipmappedArray,
     flags: c_uint,
 ) -> CUresult {
-    code((|| {
-        let (session, _) = session::current()?;
-        let reference = find(session, tex_ref.undress(), false)?;
-        if flags != OVERRIDE_FORMAT {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        let found = mipmapped_of(session, mipmapped_array)?;
-        if found.context != reference.context {
-            return Err(CUresult::INVALID_HANDLE);
-        }
-        let described = Described {
-            kind: resource::MIPMAPPED.into(),
-            array: found.wire_id().into(),
-            ..Described::default()
-        };
-        reference.bind(session, &described, false, |said, _| {
-            said.bind_array(resource::MIPMAPPED, mipmapped_array.0, found.elements);
-        })?;
-        Ok(())
-    })())
+    bind_array(
+        (tex_ref.undress(), false),
+        (flags, OVERRIDE_FORMAT),
+        (resource::MIPMAPPED, mipmapped_array.0),
+        |session, reference| {
+            let found = mipmapped_of(session, mipmapped_array)?;
+            if found.context != reference.context {
+                return Err(CUresult::INVALID_HANDLE);
+            }
+            let described = Described {
+                kind: resource::MIPMAPPED.into(),
+                array: found.wire_id().into(),
+                ..Described::default()
+            };
+            Ok((described, found.elements))
+        },
+    )
 }
 
 pub(crate) unsafe fn cuTexRefSetAddress_v2(
@@ -311,13 +323,8 @@ pub(crate) unsafe fn cuTexRefGetAddressMode(
     tex_ref: CUtexref,
     dim: c_int,
 ) -> CUresult {
-    let told = |said: &Said| {
-        let dimension = usize::try_from(dim).map_err(|_| CUresult::INVALID_VALUE)?;
-        let mode = said.reading.address_mode.get(dimension);
-        mode.copied().ok_or(CUresult::INVALID_VALUE)
-    };
     // SAFETY: the API's contract.
-    unsafe { tell(pam, tex_ref, told) }
+    unsafe { tell(pam, tex_ref, |said| said.address_mode(dim)) }
 }
 
 pub(crate) unsafe fn cuTexRefGetFilterMode(pfm: *mut CUfilter_mode, tex_ref: CUtexref) -> CUresult {
@@ -384,18 +391,12 @@ pub(crate) unsafe fn cuSurfRefSetArray(
     array: CUarray,
     flags: c_uint,
 ) -> CUresult {
-    code((|| {
-        let (session, _) = session::current()?;
-        let reference = find(session, surf_ref.undress(), true)?;
-        if flags != 0 {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        let (described, elements) = describe(session, &reference, array)?;
-        reference.bind(session, &described, false, |said, _| {
-            said.bind_array(resource::ARRAY, array.0, elements);
-        })?;
-        Ok(())
-    })())
+    bind_array(
+        (surf_ref.undress(), true),
+        (flags, 0),
+        (resource::ARRAY, array.0),
+        |session, reference| describe(session, reference, array),
+    )
 }
 
 pub(crate) unsafe fn cuSurfRefGetArray(array: *mut CUarray, surf_ref: CUsurfref) -> CUresult {

@@ -132,6 +132,9 @@ pub(crate) fn of_module(
     is_surface: bool,
 ) -> Result<u32, CUresult> {
     let of = (module, name);
+    // Held while one is asked for, so that nobody is given what the server has not told yet.
+    let asked = session.objects.references_asked.lock();
+    let _asked = asked.unwrap_or_else(PoisonError::into_inner);
     let is_it = |reference: &Reference| {
         reference.is_surface == is_surface && reference.of.as_ref() == Some(&of)
     };

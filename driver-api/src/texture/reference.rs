@@ -80,6 +80,16 @@ impl Reference {
         Ok(bound.ok_or(CUresult::INVALID_VALUE)?.words[0])
     }
 
+    /// How it reads outside, in a dimension.
+    ///
+    /// # Errors
+    /// INVALID_VALUE: there is no such dimension.
+    pub fn address_mode(&self, dimension: i32) -> Result<u32, CUresult> {
+        let dimension = usize::try_from(dimension).map_err(|_| CUresult::INVALID_VALUE)?;
+        let mode = self.reading.address_mode.get(dimension);
+        mode.copied().ok_or(CUresult::INVALID_VALUE)
+    }
+
     /// The description of what it is bound to.
     #[must_use]
     pub fn resource(&self) -> Option<CUDA_RESOURCE_DESC> {

@@ -83,11 +83,8 @@ impl Greens {
         found.copied().ok_or(CUresult::INVALID_VALUE)
     }
 
-    fn green(&self, id: u32) -> Result<CUgreenCtx, CUresult> {
-        let green = self.contexts.get(id);
-        green
-            .map(|green| green.handle)
-            .ok_or(CUresult::INVALID_CONTEXT)
+    fn green(&self, id: u32) -> Result<Green, CUresult> {
+        self.contexts.get(id).ok_or(CUresult::INVALID_CONTEXT)
     }
 }
 
@@ -126,7 +123,7 @@ pub(crate) fn gpurunDevResource(
             cuda!(driver, cuCtxGetDevResource(context, &mut resource, kind))?;
         }
         owner::GREEN => {
-            let green = greens.green(id)?;
+            let green = greens.green(id)?.handle;
             cuda!(driver, cuGreenCtxGetDevResource(green, &mut resource, kind))?;
         }
         _ => return Err(CallError::Violation("a resource of nothing")),
@@ -307,7 +304,15 @@ pub(crate) fn gpurunGreenCreate(
         context: context.serial,
     };
     let stored = greens.contexts.insert(request.green(), green);
-    Ok(stored.inspect_err(|_| destroy(driver, handle))?)
+    stored.inspect_err(|_| destroy(driver, handle))?;
+    // Its primary context may have ended meanwhile, and its green ones, of which this was none yet.
+    if !context.is_alive()
+        && let Some(green) = greens.contexts.remove(request.green())
+    {
+        destroy(driver, green.handle);
+        return Err(CUresult::INVALID_CONTEXT.into());
+    }
+    Ok(())
 }
 
 /// The end of a green context.
@@ -327,11 +332,20 @@ pub(crate) fn gpurunGreenStreamCreate(
 ) -> Result<(), CallError> {
     let (id, green) = (request.stream(), request.green());
     let green = call.session.greens.green(green)?;
+    // Its streams end with its own primary context.
+    if green.context != call.context()?.serial {
+        return Err(CUresult::INVALID_CONTEXT.into());
+    }
     stream::check_new(call, id)?;
     let mut handle = CUstream(0);
     cuda!(
         call.driver(),
-        cuGreenCtxStreamCreate(&mut handle, green, request.flags(), request.priority())
+        cuGreenCtxStreamCreate(
+            &mut handle,
+            green.handle,
+            request.flags(),
+            request.priority()
+        )
     )?;
     stream::name(call, id, handle)
 }

@@ -728,26 +728,14 @@ pub(crate) unsafe fn cuGraphNodeSetParams_v2(
 /// # Safety
 /// `parameters` is null or points to the description of a node.
 unsafe fn check_function(parameters: *const CUgraphNodeParams) -> Result<(), CUresult> {
-    const KERNEL: c_uint = 0;
     if parameters.is_null() {
         return Err(CUresult::INVALID_VALUE);
     }
     // SAFETY: not null; the caller's promise.
-    let any: AnyParameters = unsafe { parameters.cast::<AnyParameters>().read_unaligned() };
-    if any.kind != KERNEL {
+    let any = unsafe { parameters.cast::<AnyParameters>().read_unaligned() };
+    let Some((function, context)) = any.function_in_context() else {
         return Ok(());
-    }
-    // SAFETY: of a kernel, its structure comes first, and fits.
-    let kernel: KernelParametersInContext = unsafe {
-        any.of_kind
-            .as_ptr()
-            .cast::<KernelParametersInContext>()
-            .read()
     };
-    let (function, context) = (kernel.plain.function, kernel.context);
-    if function.0 == 0 || context.0 == 0 {
-        return Ok(());
-    }
     match find_function(function)?.module.context == crate::context::find(context)?.handle {
         true => Ok(()),
         false => Err(CUresult::INVALID_CONTEXT),

@@ -10,7 +10,7 @@
 use core::ffi::{c_int, c_uint, c_void};
 
 use driver_api::abi::{CUfunction, CUresult, CUstream};
-use driver_api::launch_state::{LaunchState, grid};
+use driver_api::launch_state::{LaunchState, grid, with_extra};
 
 use super::{Shape, launch};
 use crate::entry::done;
@@ -70,10 +70,6 @@ fn launch_grid(
     (width, height): (c_int, c_int),
     stream: CUstream,
 ) -> Result<(), CUresult> {
-    /// Keys of `extra`: the buffer, a pointer to its size, the end.
-    const BUFFER_POINTER: usize = 1;
-    const BUFFER_SIZE: usize = 2;
-    const END: usize = 0;
     let grid = grid(width, height)?;
     let (shape, mut parameters) = with(function, |state| {
         let shape = Shape {
@@ -84,18 +80,11 @@ fn launch_grid(
         };
         Ok((shape, state.parameters()))
     })?;
-    let mut size = parameters.len();
-    let key = core::ptr::without_provenance_mut::<c_void>;
-    let mut extra = [
-        key(BUFFER_POINTER),
-        parameters.as_mut_ptr().cast(),
-        key(BUFFER_SIZE),
-        (&raw mut size).cast(),
-        key(END),
-    ];
     let none = core::ptr::null_mut();
-    // SAFETY: the list ends, and names a buffer of this size.
-    unsafe { launch(shape, function, stream, none, extra.as_mut_ptr()) }
+    with_extra(&mut parameters, |extra| {
+        // SAFETY: the list ends, and names a buffer of its size.
+        unsafe { launch(shape, function, stream, none, extra) }
+    })
 }
 
 pub(crate) unsafe fn cuLaunch(f: CUfunction) -> CUresult {

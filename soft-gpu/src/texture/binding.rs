@@ -321,13 +321,8 @@ pub(crate) unsafe fn cuTexRefGetAddressMode(
     tex_ref: CUtexref,
     dim: c_int,
 ) -> CUresult {
-    let told = |said: &Said| {
-        let dimension = usize::try_from(dim).map_err(|_| CUresult::INVALID_VALUE)?;
-        let mode = said.reading.address_mode.get(dimension);
-        mode.copied().ok_or(CUresult::INVALID_VALUE)
-    };
     // SAFETY: the caller passes a place for a number.
-    unsafe { tell(pam, tex_ref, told) }
+    unsafe { tell(pam, tex_ref, |said| said.address_mode(dim)) }
 }
 
 pub(crate) unsafe fn cuTexRefGetFilterMode(pfm: *mut CUfilter_mode, tex_ref: CUtexref) -> CUresult {

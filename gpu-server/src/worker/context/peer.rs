@@ -226,14 +226,27 @@ pub(crate) fn gpurunPoolAccess(
         ));
     }
     let mut peers = call.session.memory.peers.lock();
-    peers.0.of_pools.retain(|known| *known != access);
-    let contexts = call.session.contexts.all().into_iter();
-    let mut owners = contexts.filter(|context| context.device == access.device);
+    let mut owners = call.session.contexts.all();
+    owners.retain(|context| context.device == access.device);
+    let close_all = |peers: &Held<'_>| {
+        let mut owners = owners.iter();
+        owners.try_for_each(|owner| close(call, owner, access.peer, peers))
+    };
     if request.enabled() == 0 {
-        let peers = &peers;
-        return Ok(owners.try_for_each(|owner| close(call, &owner, access.peer, peers))?);
+        peers.0.of_pools.retain(|known| *known != access);
+        return Ok(close_all(&peers)?);
     }
-    owners.try_for_each(|owner| set_all(call, owner.serial, access.peer, READ_AND_WRITE))?;
+    if peers.0.of_pools.contains(&access) {
+        return Ok(());
+    }
+    let mut opened = owners.iter();
+    let opened =
+        opened.try_for_each(|owner| set_all(call, owner.serial, access.peer, READ_AND_WRITE));
+    if let Err(error) = opened {
+        // The first error is the one to tell.
+        let _ = close_all(&peers);
+        return Err(error.into());
+    }
     peers.0.of_pools.push(access);
     Ok(())
 }

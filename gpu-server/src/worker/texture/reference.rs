@@ -133,6 +133,13 @@ pub(crate) fn gpurunReferenceGet(
     let kept = described
         .and_then(|described| {
             references.insert(request.reference(), reference)?;
+            // Another call may have ended the module before the reference was there to end with it.
+            if let Some(module) = reference.module
+                && call.session.modules.get(module).is_none()
+            {
+                references.remove(request.reference());
+                return Err(CUresult::INVALID_HANDLE);
+            }
             Ok(described)
         })
         .inspect_err(|_| destroy(call.driver(), &reference));
