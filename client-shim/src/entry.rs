@@ -1,6 +1,7 @@
 //! The door of every exported function: fork and exit are noticed, panics are caught, calls are counted.
 //!
-//! Cost of a local call: one load of the process state, one of the thread's answer cell, two if counts are wanted.
+//! Cost of a local call: one load of the process state, one of the thread's answer cell, one of whether lines of the driver's log wait, two if counts are wanted. An
+//! error other than `NOT_READY` is written down in that log.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
