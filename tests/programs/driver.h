@@ -88,6 +88,17 @@ template <typename... Arguments> static CUresult call(const char *name, Argument
         if (!(condition)) fail(__LINE__, #condition);                                                       \
     } while (0)
 
+// Rows from or to an array of two dimensions, one of which is null: there it is host memory.
+[[maybe_unused]] static void copy(CUarray to, CUarray from, void *host, size_t row, size_t rows) {
+    CUDA_MEMCPY2D copy = {};
+    copy.srcMemoryType = from ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_HOST;
+    copy.dstMemoryType = to ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_HOST;
+    copy.srcArray = from, copy.dstArray = to, copy.srcHost = host, copy.dstHost = host;
+    copy.srcPitch = copy.dstPitch = copy.WidthInBytes = row, copy.Height = rows;
+    OK("cuMemcpy2D_v2", (const CUDA_MEMCPY2D *)&copy);
+    OK("cuCtxSynchronize");
+}
+
 // Two kernels: `axpy` computes out[i] = in[i] * factor + offset; `slow` counts to `rounds` and then stores `value`.
 static const char *const PTX = R"(
 .version 7.0

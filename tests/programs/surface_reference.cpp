@@ -105,16 +105,6 @@ static CUDA_ARRAY3D_DESCRIPTOR shape(CUarray_format format, unsigned flags) {
     return shape;
 }
 
-static void copy(CUarray to, CUarray from, void *host, size_t row, size_t rows) {
-    CUDA_MEMCPY2D copy = {};
-    copy.srcMemoryType = from ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_HOST;
-    copy.dstMemoryType = to ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_HOST;
-    copy.srcArray = from, copy.dstArray = to, copy.srcHost = host, copy.dstHost = host;
-    copy.srcPitch = copy.dstPitch = copy.WidthInBytes = row, copy.Height = rows;
-    OK("cuMemcpy2D_v2", (const CUDA_MEMCPY2D *)&copy);
-    OK("cuCtxSynchronize");
-}
-
 static std::vector<float> image(float first) {
     std::vector<float> image(WIDTH * HEIGHT);
     for (size_t i = 0; i < image.size(); i++) image[i] = first + (float)(i * 4);

@@ -78,16 +78,6 @@ static CUarray array_of(size_t width, size_t height, CUarray_format format, unsi
     return array;
 }
 
-static void copy(CUarray to, CUarray from, void *host, size_t row, size_t rows) {
-    CUDA_MEMCPY2D copy = {};
-    copy.srcMemoryType = from ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_HOST;
-    copy.dstMemoryType = to ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_HOST;
-    copy.srcArray = from, copy.dstArray = to, copy.srcHost = host, copy.dstHost = host;
-    copy.srcPitch = copy.dstPitch = copy.WidthInBytes = row, copy.Height = rows;
-    OK("cuMemcpy2D_v2", (const CUDA_MEMCPY2D *)&copy);
-    OK("cuCtxSynchronize");
-}
-
 static CUDA_TEXTURE_DESC reading(CUfilter_mode filter, unsigned flags) {
     CUDA_TEXTURE_DESC how = {};
     for (auto &mode : how.addressMode) mode = CU_TR_ADDRESS_MODE_CLAMP;
