@@ -19,6 +19,7 @@ pub mod copy_layout;
 pub mod dev_resource;
 pub mod device_graph;
 pub mod error_log;
+pub mod event_records;
 pub mod fresh;
 pub mod graph_layout;
 pub mod graph_memory;

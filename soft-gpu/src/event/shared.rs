@@ -1,8 +1,7 @@
-//! What the processes that share an event have of it: a page with numbers, how often it was recorded, and which of the last records the streams have reached.
+//! What the processes that share an event have of it: a page with its [records](driver_api::event_records), and the segment in which they know each other.
 //!
-//! A record counts the one up, and its stream notes itself among the others; who waits, waits for the record that was the last then, and for no other: streams are
-//! not reached in the order of their records. Beside each record stands who has recorded, written by one step with its number, so that no record is waited for whose
-//! process is gone: the segment knows the living. Who waits polls, as streams that wait for a word of memory do.
+//! A stream that comes to its record notes it there; no record is waited for whose process is gone: the segment knows the living. Who waits polls, as streams
+//! that wait for a word of memory do.
 //!
 //! # Safety
 //!
@@ -17,37 +16,25 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use driver_api::abi::CUresult;
+use driver_api::event_records::Records;
 use rustix::fs::SealFlags;
 
 use crate::memory::map::{Mapping, sealed_file};
-use crate::shared::{MEMBER_BITS, Segment};
-
-/// Most records of an event that are not reached: who wants one more waits.
-const MAX_OPEN: usize = 512;
+use crate::shared::Segment;
 
 /// How long a wait polls without giving up its core, and how long it sleeps then.
 const SPINS: u32 = 1000;
 const NAP: Duration = Duration::from_micros(50);
 
-/// What the processes share. A record's word is its number, above who has recorded.
+/// What the processes share.
 #[repr(C)]
 struct Page {
     /// Of the segment in which members know each other.
     segment: AtomicU64,
-    /// The last record's word.
-    last: AtomicU64,
-    /// The word of each record, at its number's place.
-    records: [AtomicU64; MAX_OPEN],
-    /// The number of the last record at each place that is reached.
-    reached: [AtomicU64; MAX_OPEN],
+    records: Records,
 }
 
 const PAGE_BYTES: u64 = (size_of::<Page>() as u64).next_multiple_of(4096);
-
-/// The place of a record.
-fn place(number: u64) -> usize {
-    (number % MAX_OPEN as u64) as usize
-}
 
 /// The page of an event.
 #[derive(Debug)]
@@ -102,11 +89,8 @@ impl Shared {
         unsafe { &*(self.mapping.base() as *const Page) }
     }
 
-    /// Writes down at its place who has recorded last: done before the next record, so that it is done whoever ends when.
-    fn note_last(&self) -> u64 {
-        let last = self.page().last.load(SeqCst);
-        self.page().records[place(last >> MEMBER_BITS)].fetch_max(last, SeqCst);
-        last
+    fn records(&self) -> &Records {
+        &self.page().records
     }
 
     /// One record more, by `member`: its number. Waits while too many are open.
@@ -116,59 +100,38 @@ impl Shared {
         lives: impl Fn(u32) -> bool,
         is_over: impl Fn() -> bool,
     ) -> Result<u64, CUresult> {
-        loop {
-            let last = self.note_last();
-            let number = (last >> MEMBER_BITS) + 1;
-            if number >= 1 << (64 - MEMBER_BITS) {
-                // Others have written what nobody counts to.
-                return Err(CUresult::UNKNOWN);
-            }
-            let before = number.saturating_sub(MAX_OPEN as u64);
+        self.records().count(member, |before| {
             self.await_record(before, &lives, &is_over);
-            if !self.is_reached(before) {
-                return Err(CUresult::LAUNCH_FAILED);
+            match self.records().is_reached(before) {
+                true => Ok(()),
+                false => Err(CUresult::LAUNCH_FAILED),
             }
-            let word = number << MEMBER_BITS | u64::from(member);
-            let put = self
-                .page()
-                .last
-                .compare_exchange(last, word, SeqCst, SeqCst);
-            if put.is_ok() {
-                return Ok(number);
-            }
-        }
+        })
     }
 
     /// The number of the last record.
     pub(crate) fn recorded(&self) -> u64 {
-        self.page().last.load(SeqCst) >> MEMBER_BITS
-    }
-
-    fn reach(&self, record: u64) {
-        self.page().reached[place(record)].fetch_max(record, SeqCst);
-    }
-
-    fn is_reached(&self, record: u64) -> bool {
-        self.page().reached[place(record)].load(SeqCst) >= record
+        self.records().recorded()
     }
 
     /// Whether a record has been reached, or nobody is left who would.
     fn is_over(&self, record: u64, lives: impl Fn(u32) -> bool) -> bool {
-        if self.is_reached(record) {
+        if self.records().is_reached(record) {
             return true;
         }
-        self.note_last();
-        let word = self.page().records[place(record)].load(SeqCst);
-        let member = word as u32 & ((1 << MEMBER_BITS) - 1);
-        if word >> MEMBER_BITS == record && !lives(member) {
-            self.reach(record);
+        if self
+            .records()
+            .recorder(record)
+            .is_some_and(|who| !lives(who))
+        {
+            self.records().reach(record);
         }
-        self.is_reached(record)
+        self.records().is_reached(record)
     }
 
     fn await_record(&self, record: u64, lives: impl Fn(u32) -> bool, is_over: impl Fn() -> bool) {
         for round in 0u32.. {
-            if round < SPINS && !self.is_reached(record) {
+            if round < SPINS && !self.records().is_reached(record) {
                 std::hint::spin_loop();
             } else if self.is_over(record, &lives) || is_over() {
                 return;
@@ -212,12 +175,14 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.shared.reach(self.number);
+        self.shared.records().reach(self.number);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use driver_api::event_records::MAX_OPEN;
+
     use super::*;
 
     fn shared() -> Shared {
@@ -239,9 +204,9 @@ mod tests {
         let other = another(&event);
         assert!(other.is_over(other.recorded(), |_| true), "never recorded");
         let (first, second) = (record(&event, 1), record(&other, 2));
-        event.reach(second);
+        event.records().reach(second);
         assert!(other.is_over(second, |_| true) && !other.is_over(first, |_| true));
-        event.reach(first);
+        event.records().reach(first);
         assert!(other.is_over(first, |_| true));
     }
 
@@ -254,7 +219,7 @@ mod tests {
         other.await_record(first, lives, || false);
         other.await_record(third, lives, || false);
         assert!(!other.is_over(second, lives), "its process is there");
-        assert!(event.is_reached(first) && event.is_reached(third));
+        assert!(event.records().is_reached(first) && event.records().is_reached(third));
         // Whoever has the place now, has recorded nothing.
         assert!(other.is_over(third, |_| true));
     }
@@ -273,10 +238,10 @@ mod tests {
         );
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| event.count(3, |_| true, || false));
-            event.reach(1);
+            event.records().reach(1);
             assert_eq!(waiting.join().expect("counted"), Ok(MAX_OPEN as u64 + 1));
         });
-        event.page().last.store(u64::MAX, SeqCst);
+        event.records().spoil();
         assert_eq!(
             more(),
             Err(CUresult::UNKNOWN),

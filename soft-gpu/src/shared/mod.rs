@@ -38,7 +38,7 @@ use crate::log::warn;
 pub(crate) const MAX_PROCESSES: usize = 512;
 
 /// Bits of the number by which members know each other.
-pub(crate) const MEMBER_BITS: u32 = 24;
+pub(crate) const MEMBER_BITS: u32 = driver_api::event_records::WHO_BITS;
 
 /// Changes with the layout.
 const MAGIC: u64 = u64::from_le_bytes(*b"gpurun02");

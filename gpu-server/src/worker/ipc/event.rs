@@ -1,17 +1,14 @@
 //! Events that programs of one lease share.
 //!
-//! *What:* numbers in memory that the sessions map: how often the event was recorded, and which of the last [`MAX_OPEN`] records their streams have
-//! reached. A record counts the one up, and its stream's point notes itself among the others; who waits, waits for the record that was the last then, and for no
-//! other: streams are not reached in the order of their records. *Why not the driver's own:* a worker can connect to nothing, and what a driver needs to share
-//! events is its secret.
+//! *What:* memory that the sessions map, with the event's [records](driver_api::event_records) and a bell. A stream's point notes that it has come to its record,
+//! and rings. *Why not the driver's own:* a worker can connect to nothing, and what a driver needs to share events is its secret.
 //!
 //! ```text
 //!  lender ── number, by a pipe of its own ──▶ each borrower      the kernel breaks the pipe when either ends:
 //!     borrower gone: the lender reaches what it has recorded     lender gone: borrowers wait for nobody
 //! ```
 //!
-//! *Rules:* the memory is sealed, so that nobody can take it away; what is read there is only compared. Who has recorded stands beside each record, written by one step with
-//! its number, so that no record is waited for whose session is gone. A record counts when its call is answered, so it is asked.
+//! *Rules:* the memory is sealed, so that nobody can take it away. No record is waited for whose session is gone. A record counts when its call is answered, so it is asked.
 //!
 //! # Safety
 //! The mapping is as long as [`Page`] (checked when it is made; sealed since), lives as long as its event, and `Page` consists of atomics only, for which any
@@ -21,10 +18,11 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use driver_api::event_records::{Records, WHO_BITS};
 use driver_api::result::CUresult;
 use driver_api::wire::{reply, request};
 use memmap2::{MmapOptions, MmapRaw};
@@ -59,34 +57,21 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often it is looked whether a stream can go on.
 const POLL: Duration = Duration::from_micros(100);
 
-/// Most records of an event that are not reached: who wants one more asks again.
-const MAX_OPEN: usize = 512;
-
-/// The bits of a record's word that name the session which has recorded: 0 is the lender, borrowers are counted. Its number is above.
-const WHO_BITS: u32 = 24;
-const MAX_BORROWERS: u64 = (1 << WHO_BITS) - 1;
+/// The lender's name among those who record; borrowers are counted.
+const LENDER: u32 = 0;
+const MAX_BORROWERS: u32 = (1 << WHO_BITS) - 1;
 
 /// What the sessions share.
 #[repr(C)]
 struct Page {
-    /// The last record's word.
-    last: AtomicU64,
+    records: Records,
     /// Counted up with what is reached, and waited on.
     bell: AtomicU32,
-    /// The word of each record, at its number's place.
-    records: [AtomicU64; MAX_OPEN],
-    /// The number of the last record at each place that is reached.
-    reached: [AtomicU64; MAX_OPEN],
-}
-
-/// The place of a record.
-fn place(number: u64) -> usize {
-    (number % MAX_OPEN as u64) as usize
 }
 
 /// Who has borrowed an event: the end of the pipe breaks when it is gone.
 struct Borrower {
-    who: u64,
+    who: u32,
     pipe: OwnedFd,
 }
 
@@ -94,14 +79,14 @@ struct Borrower {
 #[derive(Default)]
 struct Borrowers {
     present: Vec<Borrower>,
-    count: u64,
+    count: u32,
 }
 
 /// Whose event it is.
 enum Side {
     Lender(Mutex<Borrowers>),
     Borrower {
-        who: u64,
+        who: u32,
         /// Breaks when the lender is gone.
         lender: OwnedFd,
     },
@@ -137,12 +122,12 @@ impl SharedEvent {
         if length != size_of::<Page>() as u64 || !seals.contains(SealFlags::SHRINK) {
             return Err(CUresult::INVALID_HANDLE);
         }
-        let mut who = [0; 8];
+        let mut who = [0; 4];
         match has_bytes(&lender).then(|| rustix::io::read(&lender, &mut who)) {
-            Some(Ok(8)) => {}
+            Some(Ok(4)) => {}
             _ => return Err(CUresult::INVALID_HANDLE),
         }
-        let who = u64::from_le_bytes(who);
+        let who = u32::from_le_bytes(who);
         match (1..=MAX_BORROWERS).contains(&who) {
             true => Self::with(file, Side::Borrower { who, lender }, context),
             false => Err(CUresult::INVALID_HANDLE),
@@ -194,15 +179,8 @@ impl SharedEvent {
         !self.is_borrowed() && self.key == key
     }
 
-    fn recorded(&self) -> u64 {
-        self.page().last.load(SeqCst) >> WHO_BITS
-    }
-
-    /// Writes down at its place who has recorded last: done before the next record, so that it is done whoever ends when.
-    fn note_last(&self) -> u64 {
-        let last = self.page().last.load(SeqCst);
-        self.page().records[place(last >> WHO_BITS)].fetch_max(last, SeqCst);
-        last
+    fn records(&self) -> &Records {
+        &self.page().records
     }
 
     /// One record more, by this session: its number.
@@ -211,48 +189,33 @@ impl SharedEvent {
     /// `NOT_READY` while too many are open, which may be asked again; `UNKNOWN` once others have written what nobody counts to.
     fn record(&self) -> Result<u64, CUresult> {
         let who = match &self.side {
-            Side::Lender(_) => 0,
+            Side::Lender(_) => LENDER,
             Side::Borrower { who, .. } => *who,
         };
-        loop {
-            let last = self.note_last();
-            let number = (last >> WHO_BITS) + 1;
-            let before = number.saturating_sub(MAX_OPEN as u64);
-            if number >= 1 << (64 - WHO_BITS) {
-                return Err(CUresult::UNKNOWN);
-            }
-            if !self.has_reached(before) {
-                return Err(CUresult::NOT_READY);
-            }
-            let word = number << WHO_BITS | who;
-            let put = self
-                .page()
-                .last
-                .compare_exchange(last, word, SeqCst, SeqCst);
-            if put.is_ok() {
-                return Ok(number);
-            }
-        }
+        self.records()
+            .count(who, |before| match self.has_reached(before) {
+                true => Ok(()),
+                false => Err(CUresult::NOT_READY),
+            })
     }
 
     /// Whether a record has been reached, or nobody can tell any more.
     fn has_reached(&self, record: u64) -> bool {
-        let is_reached = || self.page().reached[place(record)].load(SeqCst) >= record;
-        if is_reached() {
+        if self.records().is_reached(record) {
             return true;
         }
         match &self.side {
             Side::Borrower { lender, .. } => is_broken(lender),
             Side::Lender(_) => {
                 self.forget_the_gone();
-                is_reached()
+                self.records().is_reached(record)
             }
         }
     }
 
     fn reach(&self, record: u64) {
         let page = self.page();
-        page.reached[place(record)].fetch_max(record, SeqCst);
+        page.records.reach(record);
         page.bell.fetch_add(1, SeqCst);
         // It fails for no word that is mapped.
         let _ = futex::wake(&page.bell, futex::Flags::empty(), i32::MAX.cast_unsigned());
@@ -267,16 +230,12 @@ impl SharedEvent {
         let gone = borrowers
             .present
             .extract_if(.., |borrower| is_broken(&borrower.pipe));
-        let gone: Vec<u64> = gone.map(|borrower| borrower.who).collect();
+        let gone: Vec<u32> = gone.map(|borrower| borrower.who).collect();
         if gone.is_empty() {
             return;
         }
-        self.note_last();
-        for word in &self.page().records {
-            let word = word.load(SeqCst);
-            if gone.contains(&(word & MAX_BORROWERS)) {
-                self.reach(word >> WHO_BITS);
-            }
+        for record in self.records().of(|who| gone.contains(&who)) {
+            self.reach(record);
         }
     }
 
@@ -374,11 +333,11 @@ pub(crate) fn gpurunIpcEvent(
         }
         QUERY => {
             let event = find(session, id)?;
-            is_reached = u32::from(event.has_reached(event.recorded()));
+            is_reached = u32::from(event.has_reached(event.records().recorded()));
         }
         WAIT => {
             let event = find(session, id)?;
-            event.wait(event.recorded(), || session.end.is_over());
+            event.wait(event.records().recorded(), || session.end.is_over());
         }
         DESTROY => {
             let event = lock(&shared.events).remove(&id);
@@ -417,7 +376,7 @@ fn record(call: &Call<'_>, event: Arc<SharedEvent>, stream: u32) -> Result<(), C
 }
 
 fn wait_in_stream(call: &Call<'_>, event: Arc<SharedEvent>, stream: u32) -> Result<(), CUresult> {
-    let record = event.recorded();
+    let record = event.records().recorded();
     if event.has_reached(record) {
         return Ok(());
     }
@@ -496,6 +455,8 @@ pub(crate) fn run(session: &Session) {
 
 #[cfg(test)]
 mod tests {
+    use driver_api::event_records::MAX_OPEN;
+
     use super::*;
 
     fn event() -> Arc<SharedEvent> {
@@ -512,13 +473,16 @@ mod tests {
     fn a_record_is_reached_when_its_stream_has_come_to_it() {
         let event = event();
         let other = borrow(&event);
-        assert!(other.has_reached(other.recorded()), "never recorded");
+        assert!(
+            other.has_reached(other.records().recorded()),
+            "never recorded"
+        );
         let number = event.record().expect("recorded");
         let record = Record {
             event: Arc::clone(&event),
             number,
         };
-        assert!(!other.has_reached(other.recorded()));
+        assert!(!other.has_reached(other.records().recorded()));
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| other.wait(1, || false));
             drop(record);
@@ -565,7 +529,7 @@ mod tests {
         assert_eq!(event.record(), Err(CUresult::NOT_READY));
         event.reach(1);
         assert_eq!(event.record(), Ok(MAX_OPEN as u64 + 1));
-        event.page().last.store(u64::MAX, SeqCst);
+        event.records().spoil();
         assert_eq!(
             event.record(),
             Err(CUresult::UNKNOWN),
@@ -587,7 +551,7 @@ mod tests {
     #[test]
     fn what_is_no_event_is_refused() {
         let (bytes, sealed) = (size_of::<Page>(), SealFlags::SHRINK);
-        let who = 1_u64.to_le_bytes();
+        let who = 1_u32.to_le_bytes();
         assert!(lent(bytes, sealed, &who).is_ok());
         assert!(
             lent(bytes, SealFlags::GROW, &who).is_err(),
@@ -595,11 +559,11 @@ mod tests {
         );
         assert!(lent(bytes - 1, sealed, &who).is_err(), "too short");
         assert!(lent(bytes + 1, sealed, &who).is_err(), "too long");
-        for said in [0, MAX_BORROWERS + 1, u64::MAX] {
+        for said in [0, MAX_BORROWERS + 1, u32::MAX] {
             let said = said.to_le_bytes();
             assert!(lent(bytes, sealed, &said).is_err(), "who nobody is");
         }
-        assert!(lent(bytes, sealed, &who[..7]).is_err(), "half a word");
+        assert!(lent(bytes, sealed, &who[..3]).is_err(), "half a word");
         assert!(lent(bytes, sealed, &[]).is_err(), "nothing to wait for");
     }
 
