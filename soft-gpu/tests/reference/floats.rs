@@ -653,12 +653,21 @@ fn shortened(value: i128, bits: u32, direction: &str) -> i128 {
 fn from_integers(all: &mut Vec<Reference>) {
     for (to, bits) in [("f16", 11), ("bf16", 8), ("f32", 24), ("f64", 53)] {
         for from in INTEGERS {
-            for (direction, sat) in ROUNDINGS
+            // No integer is a subnormal number: there is nothing to flush.
+            let flushes = if to == "f32" {
+                &["", ".ftz"][..]
+            } else {
+                &[""]
+            };
+            let after = flushes
+                .iter()
+                .flat_map(|flush_name| [(*flush_name, ""), (*flush_name, ".sat")]);
+            for (direction, (flush_name, sat)) in ROUNDINGS
                 .into_iter()
-                .flat_map(|direction| [(direction, ""), (direction, ".sat")])
+                .flat_map(|direction| after.clone().map(move |after| (direction, after)))
             {
                 all.push(Reference::new(
-                    format!("cvt.{direction}{sat}.{to}.{from}"),
+                    format!("cvt.{direction}{flush_name}{sat}.{to}.{from}"),
                     to,
                     &[from],
                     move |[a, ..]| {
@@ -710,6 +719,7 @@ fn between(all: &mut Vec<Reference>) {
         for (from, to) in [
             ("f32", "f32"),
             ("f64", "f64"),
+            ("f16", "f16"),
             ("f16", "f32"),
             ("bf16", "f32"),
             ("f16", "f64"),
@@ -718,7 +728,12 @@ fn between(all: &mut Vec<Reference>) {
         ] {
             convert(from, to, "", false, sat);
         }
-        for (from, to) in [("f32", "f32"), ("f16", "f32"), ("f32", "f64")] {
+        for (from, to) in [
+            ("f32", "f32"),
+            ("f16", "f32"),
+            ("bf16", "f32"),
+            ("f32", "f64"),
+        ] {
             convert(from, to, "", true, sat);
         }
         for direction in ROUNDINGS {
@@ -733,13 +748,15 @@ fn between(all: &mut Vec<Reference>) {
             }
             convert("f64", "f32", direction, true, sat);
             convert("f32", "f16", direction, true, sat);
+            convert("f32", "bf16", direction, true, sat);
         }
     }
+    convert("bf16", "bf16", "", false, "");
     for direction in ROUNDINGS {
         convert("f16", "bf16", direction, false, "");
         convert("bf16", "f16", direction, false, "");
     }
-    for direction in ROUNDINGS {
+    for direction in ["rn", "rz"] {
         for to in ["f16", "bf16"] {
             all.push(Reference::new(
                 format!("cvt.{direction}.relu.{to}.f32"),
