@@ -77,7 +77,7 @@ impl Event {
         let reached = Arc::clone(&nanoseconds);
         // Held until the new place is stored, so that two threads recording at once leave the later one.
         let mut recorded = lock(&self.recorded);
-        let is_over = || self.fate.status().is_err();
+        let is_over = || self.fate.is_over();
         let open = |shared| Open::new(shared, segment, is_over);
         let shared = self.shared.as_ref().map(open).transpose()?;
         let work = move |_| {
@@ -217,8 +217,7 @@ pub(crate) fn wait_context(
     if let Some(shared) = event.shared.clone() {
         let (record, fate) = (shared.recorded(), Arc::clone(&context.fate));
         let wait = move |_| {
-            let is_over = || fate.is_aborted() || fate.status().is_err();
-            shared.wait(&driver.segment, record, is_over);
+            shared.wait(&driver.segment, record, || fate.is_over());
             Ok(())
         };
         let point = context.post_behind_all(&driver.config.hostile, green, Box::new(wait));
@@ -257,11 +256,15 @@ fn finished(event: CUevent, wait: bool) -> Result<(), CUresult> {
     if let Some(shared) = &event.shared {
         let record = shared.recorded();
         if wait {
-            shared.wait(&driver.segment, record, || event.fate.status().is_err());
-        } else if !shared.has_reached(&driver.segment, record) {
-            return Err(CUresult::NOT_READY);
+            shared.wait(&driver.segment, record, || event.fate.is_over());
         }
-        return event.fate.status();
+        event.fate.status()?;
+        return match shared.has_reached(&driver.segment, record) {
+            true => Ok(()),
+            // Torn down while this call waited.
+            false if wait => Err(CUresult::CONTEXT_IS_DESTROYED),
+            false => Err(CUresult::NOT_READY),
+        };
     }
     let Some(point) = event.point() else {
         return Ok(());

@@ -14,6 +14,7 @@
 #![expect(non_snake_case, reason = "the driver's names")]
 
 use core::ffi::{c_int, c_uint};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use driver_api::abi::{
@@ -34,7 +35,7 @@ use crate::threads::lock;
 const TOGETHER: usize = 2;
 
 /// Some multiprocessors of a device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Resource {
     device: usize,
     multiprocessors: Vec<u32>,
@@ -49,10 +50,31 @@ struct Descriptor {
     multiprocessors: &'static [u32],
 }
 
+/// What was told of resources. The same question has the same answer, so that a program that asks again and again makes it no longer.
+#[derive(Debug, Default)]
+struct Told {
+    resources: Vec<Resource>,
+    numbers: HashMap<Resource, u32>,
+    /// Of what was split, the sizes of its groups.
+    splits: HashMap<(Resource, Vec<usize>), u64>,
+}
+
+impl Told {
+    fn number(&mut self, resource: &Resource) -> u32 {
+        if let Some(&number) = self.numbers.get(resource) {
+            return number;
+        }
+        let number = self.resources.len() as u32;
+        self.resources.push(resource.clone());
+        self.numbers.insert(resource.clone(), number);
+        number
+    }
+}
+
 /// All of them.
 #[derive(Debug)]
 pub(crate) struct Greens {
-    resources: Mutex<Vec<Resource>>,
+    told: Mutex<Told>,
     descriptors: Registry<Descriptor>,
     greens: Registry<Green>,
     as_contexts: Registry<Green>,
@@ -61,7 +83,7 @@ pub(crate) struct Greens {
 impl Greens {
     pub(crate) fn new() -> Self {
         Self {
-            resources: Mutex::default(),
+            told: Mutex::default(),
             descriptors: Registry::new(Kind::Descriptor),
             greens: Registry::new(Kind::Green),
             as_contexts: Registry::new(Kind::GreenContext),
@@ -73,19 +95,14 @@ impl Greens {
         if resource.multiprocessors.is_empty() {
             return CUdevResource::default();
         }
-        let mut resources = lock(&self.resources);
-        let known = resources.iter().position(|known| known == resource);
-        let number = known.unwrap_or_else(|| {
-            resources.push(resource.clone());
-            resources.len() - 1
-        });
+        let number = lock(&self.told).number(resource);
         let mut told = CUdevResource {
             kind: SM,
             ..CUdevResource::default()
         };
         let count = resource.multiprocessors.len() as u32;
         told.words[..3].copy_from_slice(&[count, TOGETHER as u32, TOGETHER as u32]);
-        hide(&mut told, &[number as u32]);
+        hide(&mut told, &[number]);
         told
     }
 
@@ -94,9 +111,29 @@ impl Greens {
             return Err(CUresult::INVALID_RESOURCE_TYPE);
         }
         let [number] = hidden(told).ok_or(CUresult::INVALID_VALUE)?;
-        let resources = lock(&self.resources);
-        let found = resources.get(number as usize);
+        let told = lock(&self.told);
+        let found = told.resources.get(number as usize);
         found.cloned().ok_or(CUresult::INVALID_VALUE)
+    }
+
+    /// Cuts groups of such sizes off a resource, in order: they, and what is left.
+    fn split(&self, input: Resource, sizes: Vec<usize>) -> (Vec<Resource>, Resource) {
+        // Where the input came from makes no other split of it.
+        let mut rest = Resource { split: 0, ..input };
+        let key = (rest.clone(), sizes);
+        let mut told = lock(&self.told);
+        let split = match told.splits.get(&key) {
+            Some(&split) => split,
+            None => *told.splits.entry(key.clone()).or_insert(unique_id()),
+        };
+        drop(told);
+        rest.split = split;
+        let group = |size: &usize| Resource {
+            multiprocessors: rest.multiprocessors.drain(..*size).collect(),
+            ..rest
+        };
+        let groups = key.1.iter().map(group).collect();
+        (groups, rest)
     }
 }
 
@@ -127,9 +164,30 @@ impl Green {
         if let Some(stream) = self.default.get() {
             return Ok(Arc::clone(stream));
         }
-        // Two threads may make one each: the second is left idle.
-        let stream = self.make(0)?;
-        Ok(Arc::clone(self.default.get_or_init(|| stream)))
+        // Two threads may make one each: the second goes again.
+        let made = self.make(0)?;
+        let stream = self.default.get_or_init(|| Arc::clone(&made));
+        if !Arc::ptr_eq(stream, &made) {
+            self.forget(&made);
+        }
+        Ok(Arc::clone(stream))
+    }
+
+    /// Lets go of an idle stream that the program never had.
+    fn forget(&self, stream: &Arc<Stream>) {
+        if let Ok(driver) = driver() {
+            // It is there: no function of the program's takes it away.
+            let _ = driver.streams.remove(stream.handle);
+        }
+        self.primary.disown(stream);
+    }
+
+    /// It has ended: the program's streams can only be destroyed, and its own go.
+    fn detach(&self) {
+        self.primary.detach(self.handle);
+        if let Some(stream) = self.default.get() {
+            self.forget(stream);
+        }
     }
 
     fn resource(&self) -> Resource {
@@ -174,6 +232,7 @@ pub(crate) fn context_destroyed(driver: &Driver, context: usize) {
     let its = |green: &Green| green.primary.handle == context;
     driver.greens.greens.remove_if(its);
     for green in driver.greens.as_contexts.remove_if(its) {
+        driver_api::private_tables::context_destroyed(green.as_context);
         // It stood beside the primary one, whatever has become of that.
         let _ = driver.contexts.remove(green.as_context);
     }
@@ -259,32 +318,6 @@ pub(crate) unsafe fn cuStreamGetDevResource(
     unsafe { answer(result, told(of_stream, kind)) }
 }
 
-/// Cuts groups off a resource, in order.
-struct Cut {
-    rest: Resource,
-}
-
-impl Cut {
-    fn new(input: &Resource) -> Self {
-        let mut rest = input.clone();
-        rest.split = unique_id();
-        Self { rest }
-    }
-
-    fn left(&self) -> usize {
-        self.rest.multiprocessors.len()
-    }
-
-    fn take(&mut self, count: usize) -> Resource {
-        let count = count.min(self.left());
-        Resource {
-            device: self.rest.device,
-            multiprocessors: self.rest.multiprocessors.drain(..count).collect(),
-            split: self.rest.split,
-        }
-    }
-}
-
 /// How large the equal groups of a split are.
 fn equal_size(input: &Resource, flags: c_uint, least: c_uint) -> Result<usize, CUresult> {
     /// `CU_DEV_SM_RESOURCE_SPLIT_IGNORE_SM_COSCHEDULING` and `…_MAX_POTENTIAL_CLUSTER_SIZE`, which is about clusters.
@@ -347,11 +380,10 @@ pub(crate) unsafe fn cuDevSmResourceSplitByCount(
             false if wanted == 0 => return Err(CUresult::INVALID_VALUE),
             false => possible.min(wanted),
         };
-        let mut cut = Cut::new(&input);
-        let groups: Vec<Resource> = (0..made).map(|_| cut.take(size)).collect();
+        let (groups, rest) = greens.split(input, vec![size; made]);
         // SAFETY: the array has as many as the program says, and there are no more.
         unsafe {
-            give(greens, result, remaining, &groups, &cut.rest);
+            give(greens, result, remaining, &groups, &rest);
             nb_groups.write(made as c_uint);
         }
         Ok(())
@@ -405,25 +437,25 @@ pub(crate) unsafe fn cuDevSmResourceSplit(
         // SAFETY: not null, and the caller passes a resource.
         let input = greens.find(unsafe { &*input })?;
         let all = input.multiprocessors.len();
-        let mut cut = Cut::new(&input);
-        let mut groups = Vec::with_capacity(count);
+        let (mut sizes, mut left) = (Vec::with_capacity(count), all);
         for index in 0..count {
             // SAFETY: not null, and the caller passes `count` of them.
             let params = unsafe { group_params.add(index) };
             // SAFETY: as above.
-            let size = size_of_group(&unsafe { params.read() }, cut.left(), all)?;
+            let size = size_of_group(&unsafe { params.read() }, left, all)?;
             if size < TOGETHER && !result.is_null() {
                 return Err(CUresult::INVALID_RESOURCE_CONFIGURATION);
             }
-            groups.push(cut.take(size));
+            sizes.push(size);
+            left -= size;
         }
-        for (index, group) in groups.iter().enumerate() {
-            let size = group.multiprocessors.len() as c_uint;
+        for (index, size) in sizes.iter().enumerate() {
             // SAFETY: as above.
-            unsafe { (*group_params.add(index)).sm_count = size };
+            unsafe { (*group_params.add(index)).sm_count = *size as c_uint };
         }
+        let (groups, rest) = greens.split(input, sizes);
         // SAFETY: the array has as many as the program says.
-        unsafe { give(greens, result, remainder, &groups, &cut.rest) };
+        unsafe { give(greens, result, remainder, &groups, &rest) };
         Ok(())
     };
     done(split())
@@ -526,7 +558,7 @@ pub(crate) unsafe fn cuGreenCtxDestroy(ctx: CUgreenCtx) -> CUresult {
         driver.greens.as_contexts.remove(green.as_context)?;
         driver.contexts.remove(green.as_context)?;
         driver_api::private_tables::context_destroyed(green.as_context);
-        green.primary.detach(green.handle);
+        green.detach();
         context::release(green.primary.device as CUdevice)
     };
     done(destroy())
@@ -577,4 +609,39 @@ pub(crate) unsafe fn cuStreamGetGreenCtx(stream: CUstream, ctx: *mut CUgreenCtx)
     let found = find(stream).map(|(_, stream)| CUgreenCtx(stream.green));
     // SAFETY: the caller passes a place for a handle.
     unsafe { answer(ctx, found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole() -> Resource {
+        Resource {
+            device: 0,
+            multiprocessors: (0..8).collect(),
+            split: 0,
+        }
+    }
+
+    #[test]
+    fn the_same_split_again_and_splits_of_its_parts_add_nothing() {
+        let greens = Greens::new();
+        let sizes = || vec![4, 2];
+        let (mut groups, rest) = greens.split(whole(), sizes());
+        let told = |resource: &Resource| hidden::<1>(&greens.tell(resource)).expect("ours");
+        let first = [&groups[0], &groups[1], &rest].map(told);
+        assert_eq!(rest.multiprocessors, [6, 7]);
+        assert_eq!(greens.find(&greens.tell(&rest)), Ok(rest.clone()));
+        assert_ne!(greens.split(whole(), vec![4]).1.split, rest.split);
+        for _ in 0..100 {
+            let (again, left) = greens.split(whole(), sizes());
+            assert_eq!([&again[0], &again[1], &left].map(told), first);
+            // A part of a part, which is all of it.
+            let input = groups.remove(0);
+            groups = greens.split(input, vec![4]).0;
+            told(&groups[0]);
+        }
+        let told = lock(&greens.told);
+        assert_eq!((told.resources.len(), told.splits.len()), (4, 3));
+    }
 }

@@ -123,6 +123,8 @@ struct Opened {
     contents: Contents,
     context: usize,
     address: CUdeviceptr,
+    /// The name of the allocation here.
+    id: u64,
     count: u64,
 }
 
@@ -130,7 +132,10 @@ struct Opened {
 #[derive(Debug, Default)]
 pub(crate) struct Ipc {
     token: OnceLock<Token>,
+    /// Held for moments only.
     opened: Mutex<Vec<Opened>>,
+    /// Held by who opens, before `opened`, also while the other process is asked.
+    opening: Mutex<()>,
 }
 
 impl Ipc {
@@ -143,6 +148,32 @@ impl Ipc {
         }
         let token = listen().map_err(|_| CUresult::OPERATING_SYSTEM)?;
         Ok(*self.token.get_or_init(|| token))
+    }
+
+    /// Where something is open already, opened once more; only the same context may.
+    fn open_again(
+        &self,
+        contents: &Contents,
+        context: usize,
+    ) -> Option<Result<CUdeviceptr, CUresult>> {
+        let mut opened = lock(&self.opened);
+        let known = opened
+            .iter_mut()
+            .find(|known| known.contents == *contents)?;
+        if known.context != context {
+            return Some(Err(CUresult::INVALID_CONTEXT));
+        }
+        known.count += 1;
+        Some(Ok(known.address))
+    }
+
+    /// Closes once what is open at an address: what is open no longer.
+    fn close_once(&self, address: CUdeviceptr) -> Result<Option<Opened>, CUresult> {
+        let mut opened = lock(&self.opened);
+        let place = opened.iter().position(|known| known.address == address);
+        let place = place.ok_or(CUresult::INVALID_VALUE)?;
+        opened[place].count -= 1;
+        Ok((opened[place].count == 0).then(|| opened.swap_remove(place)))
     }
 }
 
@@ -364,22 +395,33 @@ fn open(handle: &CUipcMemHandle, flags: c_uint) -> Result<CUdeviceptr, CUresult>
     if driver.ipc.token.get() == Some(&contents.token) {
         return Err(CUresult::INVALID_CONTEXT);
     }
-    let mut opened = lock(&driver.ipc.opened);
-    if let Some(known) = opened.iter_mut().find(|known| known.contents == contents) {
-        if known.context != context.handle {
-            return Err(CUresult::INVALID_CONTEXT);
-        }
-        known.count += 1;
-        return Ok(known.address);
+    let _opening = lock(&driver.ipc.opening);
+    if let Some(known) = driver.ipc.open_again(&contents, context.handle) {
+        return known;
     }
-    let address = map(driver, &context, &contents, 0)?.base;
+    let region = map(driver, &context, &contents, 0)?;
+    let mut opened = lock(&driver.ipc.opened);
+    // It may have ended while the other process was asked, and nobody would close this then.
+    if driver.contexts.get(context.handle).is_err() {
+        drop(opened);
+        free(driver, region.base, region.id);
+        return Err(CUresult::CONTEXT_IS_DESTROYED);
+    }
     opened.push(Opened {
         contents,
         context: context.handle,
-        address,
+        address: region.base,
+        id: region.id,
         count: 1,
     });
-    Ok(address)
+    Ok(region.base)
+}
+
+/// Unmaps what was opened, unless its context has ended and taken it along.
+fn free(driver: &Driver, address: CUdeviceptr, id: u64) {
+    if let Some(region) = driver.memory.take(address, id) {
+        driver.memory.release(driver, region);
+    }
 }
 
 pub(crate) unsafe fn cuIpcOpenMemHandle_v2(
@@ -407,14 +449,9 @@ pub(crate) unsafe fn cuIpcCloseMemHandle(dptr: CUdeviceptr) -> CUresult {
     let close = || {
         let (driver, _) = (driver()?, current()?);
         crate::capture::guard()?;
-        let mut opened = lock(&driver.ipc.opened);
-        let place = opened.iter().position(|known| known.address == dptr);
-        let place = place.ok_or(CUresult::INVALID_VALUE)?;
-        opened[place].count -= 1;
-        if opened[place].count == 0 {
-            opened.swap_remove(place);
+        if let Some(closed) = driver.ipc.close_once(dptr)? {
             quiesce(driver);
-            driver.memory.free(driver, dptr);
+            free(driver, closed.address, closed.id);
         }
         Ok(())
     };

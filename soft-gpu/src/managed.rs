@@ -252,6 +252,7 @@ pub(crate) unsafe fn cuMemDiscardBatchAsync(
     done(unsafe { batch(dptrs, sizes, count, (flags, stream)) }.map(drop))
 }
 
+/// Of what is discarded, all may stay.
 #[expect(clippy::too_many_arguments, reason = "the driver's")]
 pub(crate) unsafe fn cuMemDiscardAndPrefetchBatchAsync(
     dptrs: *mut CUdeviceptr,
@@ -263,14 +264,19 @@ pub(crate) unsafe fn cuMemDiscardAndPrefetchBatchAsync(
     flags: c_ulonglong,
     stream: CUstream,
 ) -> CUresult {
-    let places = (
-        prefetch_locs.cast_const(),
-        prefetch_loc_idxs.cast_const(),
-        num_prefetch_locs,
-    );
-    let ranges = (dptrs.cast_const(), sizes.cast_const(), count);
-    // SAFETY: as of `cuMemPrefetchBatchAsync`.
-    done(unsafe { prefetch_batch(ranges, places, (flags, stream)) })
+    // SAFETY: the caller passes what that takes.
+    unsafe {
+        cuMemPrefetchBatchAsync(
+            dptrs,
+            sizes,
+            count,
+            prefetch_locs,
+            prefetch_loc_idxs,
+            num_prefetch_locs,
+            flags,
+            stream,
+        )
+    }
 }
 
 /// # Safety

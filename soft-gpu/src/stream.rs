@@ -191,8 +191,7 @@ pub(crate) unsafe fn cuStreamWaitEvent(
         if let Some(shared) = event.shared.clone() {
             let (record, fate) = (shared.recorded(), Arc::clone(&stream.fate));
             let wait = move |_| {
-                let is_over = || fate.is_aborted() || fate.status().is_err();
-                shared.wait(&driver.segment, record, is_over);
+                shared.wait(&driver.segment, record, || fate.is_over());
                 Ok(())
             };
             context.post_always(&stream, Vec::new(), Box::new(wait));

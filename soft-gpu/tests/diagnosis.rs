@@ -7,9 +7,10 @@
 
 #![expect(unsafe_code, reason = "the driver's C interface")]
 
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 
-use driver_api::abi::{CUresult, CUstream};
+use driver_api::abi::{CUDA_RESOURCE_DESC, CUDA_TEXTURE_DESC, CUresult, CUstream};
+use driver_api::texture::resource;
 use soft_gpu::exports::*;
 
 #[macro_use]
@@ -40,35 +41,69 @@ const STRAY: &str = ".version 7.0
 }
 ";
 
-#[test]
-fn the_log_says_where_a_fault_was_and_what_was_next_to_it() {
-    const SIZE: u64 = 4096;
-    context();
-    let memory = allocate(SIZE as usize);
-    let (_, function) = load(STRAY);
-    let (mut at, mut size) = (memory, SIZE);
-    let mut arguments = [(&raw mut at).cast(), (&raw mut size).cast()];
-    let since = {
-        let mut iterator = 0;
-        ok!(cuLogsCurrent(&mut iterator, 0));
-        iterator
-    };
+/// Thread 5 of a warp asks for a texture that there is not; the others' is there.
+const NO_TEXTURE: &str = ".version 7.0
+.target sm_70
+.address_size 64
+.visible .entry k(.param .u64 texture)
+{
+    .reg .b64 %t;
+    .reg .b32 %x, %r<4>;
+    .reg .pred %p;
+    ld.param.u64 %t, [texture];
+    mov.u32 %x, %tid.x;
+    setp.eq.u32 %p, %x, 5;
+    @%p mov.u64 %t, 4919;
+    tex.1d.v4.u32.s32 {%r0, %r1, %r2, %r3}, [%t, {%x}];
+    ret;
+}
+";
+
+/// Thread 6 names a line of a matrix that is not aligned.
+const SLANTED: &str = ".version 7.0
+.target sm_75
+.address_size 64
+.visible .entry k(.param .u64 unused)
+{
+    .reg .b32 %x, %a, %r;
+    .reg .pred %p;
+    .shared .align 16 .b8 tile[256];
+    mov.u32 %x, %tid.x;
+    and.b32 %a, %x, 7;
+    mad.lo.u32 %a, %a, 16, tile;
+    setp.eq.u32 %p, %x, 6;
+    @%p add.u32 %a, %a, 2;
+    ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r}, [%a];
+    ret;
+}
+";
+
+/// Launches `k` of a text; what its context answers then, and what the log says.
+fn failed(text: &str, [blocks, wide, high]: [u32; 3], words: &mut [u64]) -> (CUresult, String) {
+    let (_, function) = load(text);
+    let mut arguments: Vec<_> = words
+        .iter_mut()
+        .map(|word| (&raw mut *word).cast())
+        .collect();
+    let mut iterator = 0;
+    ok!(cuLogsCurrent(&mut iterator, 0));
+    let (arguments, stream) = (arguments.as_mut_ptr(), CUstream(0));
     ok!(cuLaunchKernel(
         function,
-        3,
+        blocks,
         1,
         1,
-        8,
-        2,
+        wide,
+        high,
         1,
         0,
-        CUstream(0),
-        arguments.as_mut_ptr(),
+        stream,
+        arguments,
         null_mut()
     ));
-    assert_eq!(cu!(cuCtxSynchronize()), CUresult::ILLEGAL_ADDRESS);
+    let answer = cu!(cuCtxSynchronize());
     let mut text = vec![0u8; 4096];
-    let (mut iterator, mut length) = (since, text.len());
+    let mut length = text.len();
     ok!(cuLogsDumpToMemory(
         &mut iterator,
         text.as_mut_ptr().cast(),
@@ -76,9 +111,43 @@ fn the_log_says_where_a_fault_was_and_what_was_next_to_it() {
         0
     ));
     let text = String::from_utf8_lossy(&text[..length]).into_owned();
+    (answer, text)
+}
+
+#[test]
+fn the_log_says_where_a_fault_was_and_what_was_next_to_it() {
+    const SIZE: u64 = 4096;
+    context();
+    let memory = allocate(SIZE as usize);
+    let (answer, text) = failed(STRAY, [3, 8, 2], &mut [memory, SIZE]);
+    assert_eq!(answer, CUresult::ILLEGAL_ADDRESS);
     let (end, address) = (memory + SIZE, memory + SIZE + 40);
     let said = format!(
         "kernel `k`: illegal address {address:#x} at PTX line 16, block (2,0,0), thread (5,1,0); nearest allocation {memory:#x}..{end:#x}, 40 bytes past its end"
     );
     assert!(text.contains(&said), "`{said}` is not in\n{text}");
+}
+
+#[test]
+fn a_fault_of_one_lane_names_its_thread() {
+    context();
+    let memory = allocate(4096);
+    let mut resource = CUDA_RESOURCE_DESC {
+        kind: resource::LINEAR,
+        ..CUDA_RESOURCE_DESC::default()
+    };
+    // Words of 32 bits, one in an element.
+    resource.words[..3].copy_from_slice(&[memory, 0x03 | 1 << 32, 4096]);
+    let (how, mut texture) = (CUDA_TEXTURE_DESC::default(), 0);
+    ok!(cuTexObjectCreate(&mut texture, &resource, &how, null()));
+    let (answer, text) = failed(NO_TEXTURE, [1, 32, 1], &mut [texture]);
+    assert_eq!(answer, CUresult::ILLEGAL_ADDRESS);
+    let said = "illegal address 0x1337 at PTX line 13, block (0,0,0), thread (5,0,0)";
+    assert!(text.contains(said), "`{said}` is not in\n{text}");
+
+    context();
+    let (answer, text) = failed(SLANTED, [1, 32, 1], &mut [0]);
+    assert_eq!(answer, CUresult::MISALIGNED_ADDRESS);
+    let said = "at PTX line 14, block (0,0,0), thread (6,0,0)";
+    assert!(text.contains(said), "`{said}` is not in\n{text}");
 }

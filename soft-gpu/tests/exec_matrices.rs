@@ -3,7 +3,8 @@
 mod matrices;
 mod support;
 
-use soft_gpu::exec::{FaultKind, syntax};
+use soft_gpu::exec::{FaultKind, Program, syntax};
+use soft_gpu::ptx;
 use support::{Run, kernels};
 
 /// The forms of an opcode, or of several.
@@ -71,4 +72,18 @@ fn wmma_of_misaligned_lines_is_a_fault() {
         let fault = run.launch(&arguments).unwrap_err();
         assert_eq!(fault.kind, FaultKind::Misaligned, "on {:?}", kernel.path);
     }
+}
+
+#[test]
+fn wmma_lacks_aligned_only_in_old_texts() {
+    let decoded = |version: &str| {
+        let text = format!(
+            ".version {version}\n.target sm_70\n.address_size 64\n.entry k() {{\n.reg .b32 %a<8>; .reg .b64 %p;\n\
+             wmma.load.c.sync.row.m16n16k16.global.f32 {{%a0, %a1, %a2, %a3, %a4, %a5, %a6, %a7}}, [%p];\n}}"
+        );
+        Program::decode(&ptx::parse(&text).unwrap(), "k", &|_| None)
+    };
+    assert!(decoded("6.2").is_ok());
+    let error = decoded("6.3").unwrap_err().to_string();
+    assert!(error.contains("lacks `.aligned`"), "{error}");
 }

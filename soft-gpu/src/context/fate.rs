@@ -44,6 +44,11 @@ impl Fate {
         self.aborted.store(true, Ordering::Relaxed);
     }
 
+    /// Whether what was posted may never be done: who waits, waits no longer.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_aborted() || self.status().is_err()
+    }
+
     /// Takes what device code printed.
     pub(crate) fn print(&self, bytes: &[u8]) {
         let mut output = lock(&self.output);
@@ -55,5 +60,20 @@ impl Fate {
     /// What has been printed since the last time.
     pub(crate) fn take_output(&self) -> Vec<u8> {
         std::mem::take(&mut *lock(&self.output))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_is_over_once_it_has_failed_or_is_torn_down() {
+        let [failed, aborted] = [(); 2].map(|()| Fate::default());
+        assert!(!failed.is_over());
+        failed.fail(CUresult::ILLEGAL_ADDRESS);
+        aborted.abort();
+        assert!(failed.is_over() && aborted.is_over());
+        assert_eq!(aborted.status(), Ok(()), "nothing has failed in it");
     }
 }

@@ -197,7 +197,11 @@ impl Context {
             stream.latest().wait();
             stream.detach();
         }
-        lock(&self.meetings).remove(&green);
+        let meeting = lock(&self.meetings).remove(&green);
+        if let Some(stream) = meeting {
+            stream.latest().wait();
+            self.disown(&stream);
+        }
     }
 
     /// Forgets a stream that the program has destroyed; what it still does, it does.

@@ -63,7 +63,7 @@ pub struct Entry {
     pub returns: Vec<Param>,
     /// `.maxntid`: the product of its numbers.
     pub max_threads: Option<u32>,
-    /// `.maxnreg`: the most registers that it may have.
+    /// `.maxnreg`: the most registers that it may have, the least if it says several.
     pub max_registers: Option<u32>,
     /// `.reqntid`, with ones where it has fewer numbers.
     pub required_threads: Option<[u32; 3]>,
@@ -133,6 +133,7 @@ pub struct Module {
     globals: Vec<Global>,
     globals_by_name: HashMap<String, usize>,
     opaques: Vec<Opaque>,
+    opaques_by_name: HashMap<String, usize>,
     aliases: HashMap<String, String>,
     /// Distinguishes the addresses of its functions from those of other modules.
     serial: u64,
@@ -185,6 +186,13 @@ impl Module {
     /// The variables of opaque types.
     pub fn opaques(&self) -> &[Opaque] {
         &self.opaques
+    }
+
+    /// The variable of an opaque type called `name`.
+    pub fn opaque(&self, name: &str) -> Option<&Opaque> {
+        self.opaques_by_name
+            .get(name)
+            .map(|&index| &self.opaques[index])
     }
 
     /// The kernel or function called `name`, following aliases.
@@ -272,5 +280,25 @@ pub(crate) fn words(text: &str) -> Result<Vec<(std::ops::Range<usize>, &str)>, P
             Token::Word(word) => words.push((start..start + word.len(), word)),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_registers_never_raises_what_a_kernel_says() {
+        const TEXT: &str = "
+.version 7.0
+.target sm_80
+.address_size 64
+.entry less() .maxnreg 32 { ret; }
+.entry more() .maxnreg 128 { ret; }
+.entry none() { ret; }
+";
+        let limited = parse(&with_most_registers(TEXT, 64).unwrap()).unwrap();
+        let most = |name| limited.kernel(name).unwrap().max_registers;
+        assert_eq!(["less", "more", "none"].map(most), [32, 64, 64].map(Some));
     }
 }

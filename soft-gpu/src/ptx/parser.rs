@@ -262,7 +262,9 @@ impl<'t> Parser<'t> {
                 }
                 ".maxnreg" => {
                     self.lexer.next()?;
-                    entry.max_registers = u32::try_from(self.lexer.integer()?).ok();
+                    let most = u32::try_from(self.lexer.integer()?).ok();
+                    let said = [entry.max_registers, most].into_iter().flatten();
+                    entry.max_registers = said.min();
                 }
                 ".minnctapersm" | ".maxnctapersm" | ".maxclusterrank" => {
                     self.lexer.next()?;
@@ -374,10 +376,15 @@ impl<'t> Parser<'t> {
         if self.lexer.accept(b'=')? {
             opaque.fields(&mut self.lexer)?;
         }
-        match module.opaques.iter_mut().find(|known| known.name == name) {
+        let known = module.opaques_by_name.get(name).copied();
+        match known {
             Some(_) if is_extern => {}
-            Some(known) => *known = opaque,
-            None => module.opaques.push(opaque),
+            Some(index) => module.opaques[index] = opaque,
+            None => {
+                let index = module.opaques.len();
+                module.opaques_by_name.insert(name.to_owned(), index);
+                module.opaques.push(opaque);
+            }
         }
         Ok(())
     }

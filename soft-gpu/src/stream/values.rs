@@ -97,7 +97,7 @@ impl Word {
 
     fn wait(self, value: u64, condition: c_uint, fate: &Fate) {
         for round in 0u32.. {
-            if self.satisfies(value, condition) || fate.is_aborted() || fate.status().is_err() {
+            if self.satisfies(value, condition) || fate.is_over() {
                 return;
             }
             if round < SPINS {

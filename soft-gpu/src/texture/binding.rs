@@ -19,9 +19,9 @@ use driver_api::texture::resource;
 
 use super::reference::Reference;
 use super::{check_context, describe, of_surface, read};
-use crate::context::current;
+use crate::context::{Context, current};
 use crate::entry::{answer, answer_if_asked, done};
-use crate::state::driver;
+use crate::state::{Driver, driver};
 
 /// `CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT`
 const ALIGNMENT: u64 = 512;
@@ -84,26 +84,40 @@ pub(crate) unsafe fn cuTexRefDestroy(tex_ref: CUtexref) -> CUresult {
     done(destroy())
 }
 
+/// Binds an array to a reference, which is of a surface or not, in the format and with the channels that `check` tells once it has found it to fit.
+fn bind_array(
+    (handle, is_surface): (usize, bool),
+    has_its_flags: bool,
+    (kind, array): (u32, usize),
+    check: impl FnOnce(&Driver, &Context) -> Result<(u32, u32), CUresult>,
+) -> CUresult {
+    let bind = || {
+        let (driver, reference) = (driver()?, find(handle, is_surface)?);
+        let context = driver.contexts.get(reference.context)?;
+        if !has_its_flags {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let elements = check(driver, &context)?;
+        reference.change(|said| {
+            said.bind_array(kind, array, elements);
+            Ok(())
+        })
+    };
+    done(bind())
+}
+
 pub(crate) unsafe fn cuTexRefSetArray(
     tex_ref: CUtexref,
     array: CUarray,
     flags: c_uint,
 ) -> CUresult {
-    let bind = || {
-        let (driver, reference) = (driver()?, find(tex_ref.0, false)?);
-        let context = driver.contexts.get(reference.context)?;
-        if flags != OVERRIDE_FORMAT {
-            return Err(CUresult::INVALID_VALUE);
-        }
+    let bound = (resource::ARRAY, array.0);
+    let bind = |driver: &Driver, context: &Context| {
         let found = crate::array::find(driver, array)?;
-        check_context(&context, found.context)?;
-        let format = (found.shape.format, found.shape.channels);
-        reference.change(|said| {
-            said.bind_array(resource::ARRAY, array.0, format);
-            Ok(())
-        })
+        check_context(context, found.context)?;
+        Ok((found.shape.format, found.shape.channels))
     };
-    done(bind())
+    bind_array((tex_ref.0, false), flags == OVERRIDE_FORMAT, bound, bind)
 }
 
 pub(crate) unsafe fn cuTexRefSetMipmappedArray(
@@ -111,21 +125,13 @@ pub(crate) unsafe fn cuTexRefSetMipmappedArray(
     mipmapped_array: CUmipmappedArray,
     flags: c_uint,
 ) -> CUresult {
-    let bind = || {
-        let (driver, reference) = (driver()?, find(tex_ref.0, false)?);
-        let context = driver.contexts.get(reference.context)?;
-        if flags != OVERRIDE_FORMAT {
-            return Err(CUresult::INVALID_VALUE);
-        }
+    let bound = (resource::MIPMAPPED, mipmapped_array.0);
+    let bind = |driver: &Driver, context: &Context| {
         let found = driver.mipmapped_arrays.get(mipmapped_array.0)?;
-        check_context(&context, found.context)?;
-        let format = (found.shape.format, found.shape.channels);
-        reference.change(|said| {
-            said.bind_array(resource::MIPMAPPED, mipmapped_array.0, format);
-            Ok(())
-        })
+        check_context(context, found.context)?;
+        Ok((found.shape.format, found.shape.channels))
     };
-    done(bind())
+    bind_array((tex_ref.0, false), flags == OVERRIDE_FORMAT, bound, bind)
 }
 
 /// Binds memory, once it is known that it can be read so.
@@ -389,19 +395,13 @@ pub(crate) unsafe fn cuSurfRefSetArray(
     array: CUarray,
     flags: c_uint,
 ) -> CUresult {
-    let bind = || {
-        let (driver, reference) = (driver()?, find(surf_ref.0, true)?);
-        let context = driver.contexts.get(reference.context)?;
-        if flags != 0 {
-            return Err(CUresult::INVALID_VALUE);
-        }
-        of_surface(driver, &context, array.0)?;
-        reference.change(|said| {
-            said.bind_array(resource::ARRAY, array.0, (0, 0));
-            Ok(())
-        })
+    let bound = (resource::ARRAY, array.0);
+    let bind = |driver: &Driver, context: &Context| {
+        of_surface(driver, context, array.0)?;
+        // Surfaces are read as the array is.
+        Ok((0, 0))
     };
-    done(bind())
+    bind_array((surf_ref.0, true), flags == 0, bound, bind)
 }
 
 pub(crate) unsafe fn cuSurfRefGetArray(array: *mut CUarray, surf_ref: CUsurfref) -> CUresult {

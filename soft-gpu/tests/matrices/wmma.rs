@@ -7,6 +7,8 @@ use super::{BF16, Case, F16, F64, TF32, list};
 use crate::support::{Run, kernels};
 
 const SPACES: [&str; 4] = ["", ".global", ".shared", ".shared::cta"];
+/// Those of PTX 6.2, in which nothing says `.aligned`.
+const OLD_SPACES: [&str; 4] = ["", ".global", ".shared", ".shared"];
 
 /// Runs the product of every form of `wmma.mma`, with results by lines and by columns; tells which forms were executed on the way.
 pub(crate) fn check_all(products: &[&String]) -> BTreeSet<String> {
@@ -18,7 +20,12 @@ pub(crate) fn check_all(products: &[&String]) -> BTreeSet<String> {
             let layout = |bit: usize| ["row", "col"][choice >> bit & 1];
             // Every layout of every matrix comes to every memory, two at a time.
             let turn = (choice ^ choice >> 1) + number;
-            for space in [SPACES[turn % 4], SPACES[(turn + 2) % 4]] {
+            let spaces = if case.has("aligned") {
+                SPACES
+            } else {
+                OLD_SPACES
+            };
+            for space in [spaces[turn % 4], spaces[(turn + 2) % 4]] {
                 let text = check(&case, [a, b, layout(0), layout(1)], space);
                 let first = |line: &str| line.split(' ').next().unwrap_or("").to_owned();
                 let lines = text.lines().filter(|line| line.starts_with("wmma"));
@@ -70,9 +77,12 @@ fn wmma_kernel(
     let ty = if case.a == F64 { "f64" } else { "b32" };
     let counts = counts(case);
     let (c_type, d_type) = (results(case.half_c), results(case.half_d));
-    let mut text = String::from(
-        ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 pa, .param .u64 pb, .param .u64 pc, .param .u64 pd)\n{\n.reg .b64 %p<4>, %f;\n.reg .b32 %s<4>, %i, %j, %x;\n.reg .pred %more;\n",
-    );
+    let (version, aligned) = match case.has("aligned") {
+        true => ("8.0", ".aligned"),
+        false => ("6.2", ""),
+    };
+    let mut text = format!(".version {version}");
+    text += "\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 pa, .param .u64 pb, .param .u64 pc, .param .u64 pd)\n{\n.reg .b64 %p<4>, %f;\n.reg .b32 %s<4>, %i, %j, %x;\n.reg .pred %more;\n";
     let is_shared = space.starts_with(".shared");
     let names = ["a", "b", "c", "d"];
     for (index, name) in names.iter().enumerate() {
@@ -104,7 +114,7 @@ fn wmma_kernel(
         let registers = list(name, counts[index]);
         writeln!(
             text,
-            "wmma.load.{name}.sync.aligned.{layout}.{size}{space}.{element} {registers}, [%{pointer}{index}], {stride};"
+            "wmma.load.{name}.sync{aligned}.{layout}.{size}{space}.{element} {registers}, [%{pointer}{index}], {stride};"
         )
         .unwrap();
     }
@@ -112,7 +122,7 @@ fn wmma_kernel(
     writeln!(text, "{} {};", case.form, operands.join(", ")).unwrap();
     writeln!(
         text,
-        "wmma.store.d.sync.aligned.{}.{size}{space}.{d_type} [%{pointer}3], {}, {};\nbar.warp.sync 0xffffffff;",
+        "wmma.store.d.sync{aligned}.{}.{size}{space}.{d_type} [%{pointer}3], {}, {};\nbar.warp.sync 0xffffffff;",
         layouts[3],
         list("d", counts[3]),
         strides[3]

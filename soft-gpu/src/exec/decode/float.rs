@@ -22,7 +22,6 @@ struct Mode {
     saturate: bool,
     /// NaN wins, in `min` and `max`.
     nan: bool,
-    approximate: bool,
     /// Negative results become zero.
     relu: bool,
     /// `min` and `max` of magnitudes, with the product of the signs.
@@ -31,12 +30,13 @@ struct Mode {
 
 impl Mode {
     fn take(form: &mut Form<'_>) -> Mode {
+        // How exactly is the same here.
+        form.take_one(&["approx", "full"]);
         Mode {
             rounding: form.take_one(&["rn", "rz", "rm", "rp"]).unwrap_or(0),
             ftz: form.take("ftz"),
             saturate: form.take("sat"),
             nan: form.take("NaN"),
-            approximate: form.take("approx") | form.take("full"),
             relu: form.take("relu"),
             xor_sign: form.take("xorsign") & form.take("abs"),
         }
@@ -303,10 +303,6 @@ fn double(path: Path, base: &str, mode: Mode) -> Option<Handler> {
         "rcp" => unary(path, |a: f64| 1.0 / a),
         "sqrt" => unary(path, |a: f64| a.sqrt()),
         "rsqrt" => unary(path, |a: f64| 1.0 / a.sqrt()),
-        // tinygrad asks for these, which hardware does not have.
-        "ex2" if mode.approximate => unary(path, |a: f64| a.exp2()),
-        "lg2" if mode.approximate => unary(path, |a: f64| a.log2()),
-        "sin" if mode.approximate => unary(path, |a: f64| a.sin()),
         _ => return None,
     })
 }

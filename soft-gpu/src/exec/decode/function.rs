@@ -657,7 +657,9 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             return None;
         };
         match self.names.find(name) {
-            Some(Binding::KernelParam(start)) => u32::try_from(i64::from(start) + offset).ok(),
+            Some(Binding::KernelParam(start)) => i64::from(start)
+                .checked_add(*offset)
+                .and_then(|offset| u32::try_from(offset).ok()),
             _ => None,
         }
     }

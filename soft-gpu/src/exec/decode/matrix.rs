@@ -13,6 +13,9 @@ use super::form::Form;
 use super::function::{Address, FunctionDecoder};
 use super::memory::{take_space, target};
 
+/// The version of PTX from which on `wmma` says `.aligned`; before, it meant that.
+const ALIGNED_SINCE: (u32, u32) = (6, 3);
+
 type Decoder<'a, 't, 'l> = &'a mut FunctionDecoder<'t, 'l>;
 
 /// Decodes `form` if it belongs here.
@@ -25,7 +28,9 @@ pub(super) fn decode<'t>(
         return Ok(false);
     }
     form.take("sync");
-    form.take("aligned");
+    if !form.take("aligned") && decoder.linker.module.version >= ALIGNED_SINCE {
+        return form.refuse_since("it lacks `.aligned`, as PTX has it since 6.3");
+    }
     match form.base {
         "mma" => product(decoder, form, Family::Mma, operands)?,
         "ldmatrix" => tiles(decoder, form, operands)?,

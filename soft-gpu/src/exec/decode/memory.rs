@@ -218,9 +218,10 @@ fn load_param<'t>(
     offset: u32,
     parts: &[Operand<'t>],
 ) -> Result<(), String> {
-    for (index, part) in parts.iter().enumerate() {
+    for (part, before) in parts.iter().zip((0..).step_by(ty.bytes() as usize)) {
+        let offset = offset.checked_add(before);
         let value = Fixed::Param {
-            offset: offset + index as u32 * ty.bytes(),
+            offset: offset.ok_or("a load from behind all parameters")?,
             bytes: ty.bytes() as u8,
             signed: ty.class() == Class::Signed,
         };

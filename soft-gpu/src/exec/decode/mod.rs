@@ -72,6 +72,7 @@ pub(super) struct Linker<'m> {
     pub(super) services: Vec<ServiceSite>,
     pub(super) lists: Vec<super::op::OperandList>,
     references: Vec<String>,
+    reference_numbers: HashMap<String, u32>,
     pub(super) cache_slots: u32,
     /// The forms of instructions that were looked up.
     admitted: HashSet<&'m str>,
@@ -145,16 +146,14 @@ impl Linker<'_> {
 
     /// The number of an opaque variable among those that are used.
     pub(super) fn reference(&mut self, name: &str) -> Option<u32> {
-        let is_it = |opaque: &ptx::Opaque| opaque.name == name && !opaque.is_extern;
-        if !self.module.opaques().iter().any(is_it) {
-            return None;
+        if let Some(&number) = self.reference_numbers.get(name) {
+            return Some(number);
         }
-        let known = self.references.iter().position(|known| known == name);
-        let index = known.unwrap_or_else(|| {
-            self.references.push(name.to_owned());
-            self.references.len() - 1
-        });
-        Some(index as u32)
+        self.module.opaque(name).filter(|known| !known.is_extern)?;
+        let number = self.references.len() as u32;
+        self.references.push(name.to_owned());
+        self.reference_numbers.insert(name.to_owned(), number);
+        Some(number)
     }
 
     /// Where the module's variable called `name` lies.
@@ -211,6 +210,7 @@ pub(super) fn decode(
         services: Vec::new(),
         lists: Vec::new(),
         references: Vec::new(),
+        reference_numbers: HashMap::new(),
         cache_slots: 0,
         admitted: HashSet::new(),
     };
@@ -421,7 +421,7 @@ fn attributes(module: &ptx::Module, entry: &ptx::Entry, code: &Code) -> ProgramA
         .map_or(0, |function| function.frame_bytes / super::rows::ROW_BYTES);
     let required = entry
         .required_threads
-        .map(|dims| dims.iter().product::<u32>());
+        .map(|dims| dims.into_iter().fold(1, u32::saturating_mul));
     let max_threads = required
         .or(entry.max_threads)
         .unwrap_or(MAX_BLOCK_THREADS)
@@ -480,5 +480,42 @@ list: .calltargets two, one, two;
         assert_eq!(lists[0].len(), 2);
         // Room for the deeper one.
         assert!(program.attributes.local_bytes >= 64);
+    }
+
+    fn decoded(kernel: &str) -> Result<Program, DecodeError> {
+        let text = format!(".version 7.0\n.target sm_80\n.address_size 64\n{kernel}");
+        decode(&ptx::parse(&text).unwrap(), "k", &|_| None, Path::detect())
+    }
+
+    #[test]
+    fn numbers_beyond_all_bounds_are_none_that_are_small() {
+        let threads = decoded(".entry k() .reqntid 65536, 65536, 3 { ret; }");
+        assert_eq!(threads.unwrap().attributes.max_threads, MAX_BLOCK_THREADS);
+        let load = |offset| {
+            let body =
+                format!("{{ .reg .b32 %r<2>; ld.param.v2.b32 {{%r0, %r1}}, [p+{offset}]; }}");
+            decoded(&format!(".entry k(.param .b64 p) {body}"))
+        };
+        assert!(
+            load("4294967292").is_err(),
+            "the second is not the first parameter"
+        );
+        // An address like any other, which is no parameter's.
+        assert!(load("9223372036854775807").is_ok());
+    }
+
+    #[test]
+    fn a_variable_of_an_opaque_type_has_one_number_in_a_kernel() {
+        let kernel = "
+.global .texref one, two;
+.entry k()
+{
+    .reg .b32 %r<4>;
+    tex.1d.v4.u32.s32 {%r0, %r1, %r2, %r3}, [two, {%r0}];
+    tex.1d.v4.u32.s32 {%r0, %r1, %r2, %r3}, [one, {%r0}];
+    tex.1d.v4.u32.s32 {%r0, %r1, %r2, %r3}, [two, {%r0}];
+    ret;
+}";
+        assert_eq!(decoded(kernel).unwrap().code.references, ["two", "one"]);
     }
 }

@@ -37,12 +37,12 @@ macro_rules! of_target {
 #[inline(always)]
 fn reach(context: &mut Context<'_>, lane: usize, address: u64, size: u64) -> Option<u64> {
     if address & (size - 1) != 0 {
-        context.fail(FaultKind::Misaligned, Some(address));
+        context.fail_in(lane, FaultKind::Misaligned, Some(address));
         return None;
     }
     let found = locate(context, lane, address, size);
     if found.is_none() {
-        context.fail(FaultKind::IllegalAddress, Some(address));
+        context.fail_in(lane, FaultKind::IllegalAddress, Some(address));
     }
     found
 }

@@ -35,6 +35,11 @@ pub(super) const LINES: &[&str] = &[
     "wmma.mma.sync.aligned.row.col.m8n8k32.s32.s4.s4.s32.satfinite?",
     "wmma.mma.sync.aligned.row.col.m8n8k32.s32.u4.u4.s32.satfinite?",
     "wmma.mma.xor|and.popc.sync.aligned.row.col.m8n8k128.s32.b1.b1.s32",
+    // Until PTX 6.2.
+    "wmma.load.a|b.sync.row|col.CUBE.global|shared?.f16",
+    "wmma.load.c.sync.row|col.CUBE.global|shared?.f16|f32",
+    "wmma.store.d.sync.row|col.CUBE.global|shared?.f16|f32",
+    "wmma.mma.sync.row|col.row|col.CUBE.f16|f32.f16|f32",
     "ldmatrix.sync.aligned.m8n8.x1|x2|x4.trans?.shared|shared::cta?.b16",
     "movmatrix.sync.aligned.m8n8.trans.b16",
 ];

@@ -149,9 +149,9 @@ fn list_of<'p>(context: &Context<'p>, op: &Op) -> &'p OperandList {
 }
 
 /// A handle that is no object's.
-fn no_object(context: &mut Context<'_>, handle: u64, what: &str) -> Outcome {
+fn no_object(context: &mut Context<'_>, lane: usize, handle: u64, what: &str) -> Outcome {
     context.detail = format!("{handle:#x} is no {what} object");
-    context.fail(FaultKind::IllegalAddress, Some(handle))
+    context.fail_in(lane, FaultKind::IllegalAddress, Some(handle))
 }
 
 /// What is in the registers of a fetch's result.
@@ -241,11 +241,11 @@ impl Operation for Sample {
         let mut results = [[0_u32; LANES]; 4];
         for lane in (0..LANES).filter(|lane| context.active >> lane & 1 != 0) {
             let Some(mut descriptor) = textures.find(&mut elements, handles[lane]) else {
-                return no_object(context, handles[lane], "texture");
+                return no_object(context, lane, handles[lane], "texture");
             };
             if let Some(handles) = &of_samplers {
                 let Some(sampler) = samplers.find(&mut elements, handles[lane]) else {
-                    return no_object(context, handles[lane], "sampler");
+                    return no_object(context, lane, handles[lane], "sampler");
                 };
                 descriptor.set_sampler(&sampler);
             }
@@ -261,7 +261,7 @@ impl Operation for Sample {
                     }
                 }
                 Err(address) => {
-                    return context.fail(FaultKind::IllegalAddress, Some(address));
+                    return context.fail_in(lane, FaultKind::IllegalAddress, Some(address));
                 }
             }
         }
@@ -321,7 +321,7 @@ impl Operation for Surface {
         let mut loaded = [[0_u64; LANES]; 4];
         for lane in (0..LANES).filter(|lane| context.active >> lane & 1 != 0) {
             let Some(descriptor) = known.find(&mut elements, handles[lane]) else {
-                return no_object(context, handles[lane], "surface");
+                return no_object(context, lane, handles[lane], "surface");
             };
             let mut place = [0; 4];
             for (word, row) in place.iter_mut().zip(&places) {
@@ -339,7 +339,7 @@ impl Operation for Surface {
                 }
                 Err(fault) => {
                     fault.1.clone_into(&mut context.detail);
-                    return context.fail(fault.0, fault.2);
+                    return context.fail_in(lane, fault.0, fault.2);
                 }
             }
         }

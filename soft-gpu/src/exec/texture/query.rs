@@ -150,7 +150,7 @@ impl Operation for Ask {
         let mut results = [0; LANES];
         for lane in (0..LANES).filter(|lane| context.active >> lane & 1 != 0) {
             let Some(descriptor) = known.find(&mut elements, handles[lane]) else {
-                return no_object(context, handles[lane], what);
+                return no_object(context, lane, handles[lane], what);
             };
             results[lane] = descriptor.answer(query, levels[lane]);
         }

@@ -202,7 +202,7 @@ impl Lookup<'_> {
         if !self.geometry.is_cube() {
             return (coordinates, layer.clamp(0, layers - 1));
         }
-        let (face, place) = face_of(coordinates.map(f32::from_bits));
+        let (face, place) = face_of(self.direction());
         let cube = layer.clamp(0, (layers / 6 - 1).max(0));
         let bits = place.map(f32::to_bits);
         ([bits[0], bits[1], 0], cube * 6 + face)
@@ -216,25 +216,39 @@ impl Lookup<'_> {
             Mode::Level if request.is_float => f32::from_bits(request.words[behind]),
             Mode::Level => request.words[behind].cast_signed() as f32,
             _ => {
-                let dimensions = self.geometry.gradient();
-                let level = descriptor.level(0);
-                let length = |first: usize| {
-                    let squares = (0..dimensions).map(|dimension| {
-                        let gradient = f32::from_bits(request.words[first + dimension]);
-                        let size = match self.is_normalised() {
-                            true => level.size[dimension] as f32,
-                            false => 1.0,
-                        };
-                        (gradient * size) * (gradient * size)
-                    });
-                    squares.sum::<f32>().sqrt()
-                };
-                length(behind).max(length(behind + dimensions)).log2()
+                let parts = self.geometry.gradient();
+                let length = |first| self.length(&request.words[first..first + parts]);
+                length(behind).max(length(behind + parts)).log2()
             }
         };
         let [least, most] = descriptor.level_clamp;
         let level = (level + descriptor.bias).max(least).min(most.max(least));
         level.clamp(0.0, descriptor.last_level() as f32)
+    }
+
+    /// How many elements of level 0 a gradient passes.
+    fn length(&self, gradient: &[u32]) -> f32 {
+        let size = self.descriptor.level(0).size.map(|size| size as f32);
+        let mut parts = [0.0; 3];
+        for (part, word) in parts.iter_mut().zip(gradient) {
+            *part = f32::from_bits(*word);
+        }
+        let passed = if self.geometry.is_cube() {
+            let [s, t] = gradient_on_face(self.direction(), parts);
+            // Faces are square, and the last size is that of all faces.
+            [s * size[0], t * size[0], 0.0]
+        } else if self.is_normalised() {
+            std::array::from_fn(|dimension| parts[dimension] * size[dimension])
+        } else {
+            parts
+        };
+        passed.map(|part| part * part).iter().sum::<f32>().sqrt()
+    }
+
+    /// The direction in which a cube is looked at.
+    fn direction(&self) -> [f32; 3] {
+        let skipped = usize::from(self.geometry.has_layers());
+        std::array::from_fn(|part| f32::from_bits(self.request.words[skipped + part]))
     }
 
     fn between_levels(
@@ -503,25 +517,43 @@ fn addressed(number: i64, size: i64, mode: u32, is_normalised: bool) -> Option<i
 }
 
 /// The face of a cube that a direction meets, and where on it, from 0 to 1.
-fn face_of([x, y, z]: [f32; 3]) -> (i64, [f32; 2]) {
-    let (wide, high, deep) = (x.abs(), y.abs(), z.abs());
-    let (face, major, s, t) = if wide >= high && wide >= deep {
-        match x < 0.0 {
-            false => (0, wide, -z, -y),
-            true => (1, wide, z, -y),
-        }
-    } else if high >= deep {
-        match y < 0.0 {
-            false => (2, high, x, z),
-            true => (3, high, x, -z),
-        }
-    } else {
-        match z < 0.0 {
-            false => (4, deep, x, -y),
-            true => (5, deep, -x, -y),
-        }
-    };
+fn face_of(direction: [f32; 3]) -> (i64, [f32; 2]) {
+    let face = face_met(direction);
+    let [major, s, t] = turned(face, direction);
     (face, [s, t].map(|part| (part / major + 1.0) / 2.0))
+}
+
+/// How fast the place on the face that a direction meets goes, where the direction goes as a gradient says.
+fn gradient_on_face(direction: [f32; 3], gradient: [f32; 3]) -> [f32; 2] {
+    let face = face_met(direction);
+    let ([major, s, t], [away, along_s, along_t]) =
+        (turned(face, direction), turned(face, gradient));
+    [(s, along_s), (t, along_t)].map(|(part, along)| (along - part / major * away) / major / 2.0)
+}
+
+/// The face of a cube that a direction meets: that of its largest part.
+fn face_met([x, y, z]: [f32; 3]) -> i64 {
+    let (wide, high, deep) = (x.abs(), y.abs(), z.abs());
+    let (axis, major) = if wide >= high && wide >= deep {
+        (0, x)
+    } else if high >= deep {
+        (1, y)
+    } else {
+        (2, z)
+    };
+    axis * 2 + i64::from(major < 0.0)
+}
+
+/// What leads away from the middle to a face, then along the face to the right and down.
+fn turned(face: i64, [x, y, z]: [f32; 3]) -> [f32; 3] {
+    match face {
+        0 => [x, -z, -y],
+        1 => [-x, z, -y],
+        2 => [y, x, z],
+        3 => [-y, x, -z],
+        4 => [z, x, -y],
+        _ => [-z, -x, -y],
+    }
 }
 
 #[cfg(test)]

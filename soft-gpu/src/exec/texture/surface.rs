@@ -113,7 +113,8 @@ impl Access {
             x *= descriptor.element_bytes() as i64;
         }
         let last = [
-            level.row as i64 - bytes,
+            // A kernel can write any pitch.
+            (level.row as i64).saturating_sub(bytes),
             level.size[1] - 1,
             level.size[2] - 1,
         ];
@@ -280,5 +281,8 @@ mod tests {
         assert!(matches!(at(Bounds::Clamp, 4, 0), Ok(None)));
         assert!(matches!(at(Bounds::Zero, 4, 0), Ok(None)));
         assert!(at(Bounds::Trap, 4, 0).is_err());
+        (row.resource, row.pitch) = (Resource::Pitched as u32, 1 << 63);
+        let outside = access(Bounds::Zero, 1).address(&row, [0; 4]);
+        assert!(matches!(outside, Ok(None)), "no row is so long");
     }
 }
