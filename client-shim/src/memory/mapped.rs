@@ -82,12 +82,19 @@ struct Shared {
     kind: Kind,
     /// The program has unmapped it without giving it back: nobody looks at it any more, but the worker has it until it is unregistered.
     is_gone: bool,
+    /// The worker is asked to unmap it: nobody sends it anything or finds it any more, but what it has said before is taken in.
+    is_leaving: bool,
 }
 
 impl Shared {
     fn is_small(&self) -> bool {
         let is_pinned = matches!(self.kind, Kind::Pinned { .. });
-        is_pinned && !self.is_gone && self.mirror.bytes() <= SMALL_BYTES
+        is_pinned && self.is_in_use() && self.mirror.bytes() <= SMALL_BYTES
+    }
+
+    /// Whether the program and the device both have it.
+    fn is_in_use(&self) -> bool {
+        !self.is_gone && !self.is_leaving
     }
 
     /// Notes whether the program still has it. A program that frees registered memory at this very moment, in another thread, is not helped.
@@ -193,7 +200,7 @@ impl Mapped {
             return false;
         };
         let is_inside =
-            |(_, shared): (&usize, &Shared)| !shared.is_gone && shared.has(start, length);
+            |(_, shared): (&usize, &Shared)| shared.is_in_use() && shared.has(start, length);
         self.is_any()
             && self
                 .ranges()
@@ -203,15 +210,12 @@ impl Mapped {
     }
 
     fn insert(&self, mirror: Mirror, kind: Kind) {
-        let is_gone = false;
-        self.put(Shared {
+        let shared = Shared {
             mirror,
             kind,
-            is_gone,
-        });
-    }
-
-    fn put(&self, shared: Shared) {
+            is_gone: false,
+            is_leaving: false,
+        };
         let mut ranges = self.ranges();
         ranges.insert(shared.mirror.start(), shared);
         self.free_to_write.fetch_add(1, SeqCst);
@@ -363,7 +367,7 @@ impl Mapped {
         let mut is_changed = false;
         let mut ranges = self.ranges();
         look_for_all(&mut ranges);
-        for shared in ranges.values_mut().filter(|shared| !shared.is_gone) {
+        for shared in ranges.values_mut().filter(|shared| shared.is_in_use()) {
             let (is_wanted, context) = match shared.kind {
                 Kind::Pinned { .. } => (which == Which::All || shared.is_small(), 0),
                 Kind::Managed { context, .. } => (with_managed, context),
@@ -549,16 +553,34 @@ mod tests {
     #[test]
     fn neighbours_keep_what_they_need() {
         let mapped = with(&[(PAGE..PAGE + 256, pinned_at(PAGE))]);
-        let mut shared = mapped.take_if(PAGE, |_| true).expect("there");
-        assert!(!shared.hand_over(&[]));
+        let gone = Pinned::of_the_program(PAGE, 20);
         let neighbours = [PAGE + 130, PAGE + 180].map(|start| Pinned::of_the_program(start, 20));
-        assert!(shared.hand_over(&neighbours));
-        assert!(shared.is_for(PAGE + 130) && !shared.is_for(PAGE));
-        assert!(shared.has(PAGE + 128, 128) && !shared.has(PAGE + 120, 8));
-        let Kind::Pinned { pages, .. } = shared.kind else {
-            panic!("pinned");
-        };
-        assert_eq!(pages, PAGE, "the worker's are as they were");
+        assert_eq!(mapped.let_go(&gone, |_| neighbours.to_vec()), None);
+        assert!(mapped.holds(PAGE as u64 + 128, 128) && !mapped.holds(PAGE as u64, 1));
+        assert_eq!(mapped.let_go(&gone, |_| panic!("it is not its own")), None);
+        let [first, last] = neighbours;
+        assert_eq!(mapped.let_go(&first, |_| vec![last]), None);
+        let pages = mapped.let_go(&last, |_| Vec::new());
+        assert_eq!(pages, Some(PAGE), "the worker's are as they were");
+    }
+
+    #[test]
+    fn what_is_leaving_is_not_found_and_stays_where_the_worker_has_it() {
+        let mapped = with(&[(PAGE..PAGE + 64, pinned_at(PAGE))]);
+        let gone = Pinned::of_the_program(PAGE, 20);
+        assert_eq!(mapped.let_go(&gone, |_| Vec::new()), Some(PAGE));
+        assert!(!mapped.holds(PAGE as u64, 1) && mapped.is_any());
+        mapped.has_left(&gone, false);
+        assert!(mapped.holds(PAGE as u64, 1));
+        assert_eq!(mapped.let_go(&gone, |_| Vec::new()), Some(PAGE));
+        // Another thread has pinned and mapped the same addresses before this one knows that they were free.
+        let mirror = Mirror::new(PAGE, 64).expect("whole words");
+        mapped.insert(mirror, pinned_at(PAGE));
+        mapped.has_left(&gone, true);
+        assert!(mapped.holds(PAGE as u64, 1));
+        assert_eq!(mapped.let_go(&gone, |_| Vec::new()), Some(PAGE));
+        mapped.has_left(&gone, true);
+        assert!(!mapped.is_any());
     }
 
     #[test]
