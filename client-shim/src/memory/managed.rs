@@ -92,6 +92,8 @@ impl Memory {
         context: &Context,
         size: u64,
     ) -> Result<u64, CUresult> {
+        // Asked for in vain, the range would be given back and asked for again.
+        self.mapped.check_room(size)?;
         let start = self.map(session, context, size)?;
         let range = start..start + size;
         let request = GpurunManage::new(start, size, 1);

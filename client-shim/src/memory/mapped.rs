@@ -34,7 +34,7 @@ use driver_api::abi::CUresult;
 use driver_api::mirror::{CHANGE_BYTES, Change, Mirror};
 use driver_api::wire::reply;
 use driver_api::wire::request::{GpurunHostPull, GpurunHostPush, GpurunHostUnmap};
-use protocol::limits::MAX_INLINE_COPY_BYTES;
+use protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_MANAGED_BYTES, MAX_SHARED_RANGES};
 use rustix::mm::{MsyncFlags, msync};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -233,6 +233,22 @@ impl Mapped {
         };
         self.any.store(!ranges.is_empty(), SeqCst);
         gone
+    }
+
+    /// Whether the worker would manage so many bytes more.
+    pub(super) fn check_room(&self, size: u64) -> Result<(), CUresult> {
+        let ranges = self.ranges();
+        let managed = ranges
+            .values()
+            .filter(|shared| matches!(shared.kind, Kind::Managed { .. }));
+        let bytes: u64 = managed.map(|shared| shared.mirror.bytes() as u64).sum();
+        let has_room = bytes
+            .checked_add(size)
+            .is_some_and(|all| all <= MAX_MANAGED_BYTES);
+        match has_room && ranges.len() < MAX_SHARED_RANGES {
+            true => Ok(()),
+            false => Err(CUresult::OUT_OF_MEMORY),
+        }
     }
 
     /// Managed memory of a context, which the worker manages too: readable and writable here until [`Mapped::forget_managed`]. The mirror is made before the

@@ -4,7 +4,8 @@
 //! that the client calls managed. *How it stays alike:* the client pushes what the program has changed before it posts work, and pulls what
 //! the device has changed when work is done; both are found by [comparing](driver_api::mirror). Device memory is compared in copies of it, made in the
 //! context that it belongs to. *Rules:* pages are
-//! mapped where nothing is, never over anything, and go with the context that they were mapped in; a session maps at most [`MAX_BYTES`]; what a client
+//! mapped where nothing is, never over anything, and go with the context that they were mapped in; a session maps at most [`MAX_BYTES`] and manages at most
+//! [`MAX_MANAGED_BYTES`], of what was mapped for its contexts and of its variables alone; what a client
 //! pushes is written only inside its ranges; a pull answers in parts that fit into a reply, and holds a range no longer than one part of it takes, so
 //! that nobody's push waits for the whole.
 //!
@@ -25,6 +26,7 @@ use driver_api::Driver;
 use driver_api::mirror::{CHANGE_BYTES, Change, Mirror};
 use driver_api::result::CUresult;
 use driver_api::wire::{reply, request};
+use protocol::limits::{MAX_MANAGED_BYTES, MAX_SHARED_RANGES};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -36,8 +38,6 @@ use crate::driver::cuda;
 
 /// Most bytes of mapped host memory of one session.
 const MAX_BYTES: u64 = 16 << 30;
-/// Most ranges of one session.
-const MAX_RANGES: usize = 4096;
 /// Changes of one answer: they fit into a reply.
 const MAX_CHANGES: usize = 8192;
 const _: () = assert!(MAX_CHANGES * size_of::<Change>() + 64 <= protocol::limits::MAX_REPLY_BYTES);
@@ -56,7 +56,7 @@ const PORTABLE_AND_MAPPED: u32 = 3;
 
 /// What the memory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// Pages of ours, registered with the driver.
     Pages,
     /// Device memory.
@@ -84,6 +84,11 @@ impl Mirrored {
             bytes,
             mirror,
         })
+    }
+
+    /// Whether it is device memory that the session may not name any more.
+    fn is_gone(&self, session: &Session, address: u64) -> bool {
+        self.kind == Kind::Device && session.memory.check(address, self.bytes).is_err()
     }
 
     /// Compares a part, from a word on; where to go on, or none at the end.
@@ -128,15 +133,9 @@ pub(crate) struct Mirrors {
 }
 
 impl Mirrors {
-    fn check_room(&self, size: u64) -> Result<(), CUresult> {
-        let ranges = lock(&self.ranges);
-        let pages = ranges.values().filter(|range| range.kind == Kind::Pages);
-        let bytes: u64 = pages.map(|range| range.bytes).sum();
-        let has_room = bytes.checked_add(size).is_some_and(|all| all <= MAX_BYTES);
-        match has_room && ranges.len() < MAX_RANGES {
-            true => Ok(()),
-            false => Err(CUresult::OUT_OF_MEMORY),
-        }
+    /// Whether there is room for more memory of a kind.
+    pub(super) fn check_room(&self, kind: Kind, size: u64) -> Result<(), CUresult> {
+        has_room(&lock(&self.ranges), kind, size)
     }
 
     fn insert(&self, address: u64, mirrored: Arc<Mirrored>) {
@@ -146,7 +145,7 @@ impl Mirrors {
     /// Device memory is compared once: what was known of it before is forgotten, as of a module that has gone.
     ///
     /// # Errors
-    /// Some of it is pages of ours, which are no device's.
+    /// Some of it is pages of ours, which are no device's; or there is no room.
     fn insert_device(&self, address: u64, mirrored: Arc<Mirrored>) -> Result<(), CUresult> {
         let end = address + mirrored.bytes;
         let mut ranges = lock(&self.ranges);
@@ -157,6 +156,7 @@ impl Mirrors {
             return Err(CUresult::INVALID_VALUE);
         }
         ranges.retain(|start, range| is_apart(*start, range));
+        has_room(&ranges, Kind::Device, mirrored.bytes)?;
         ranges.insert(address, mirrored);
         Ok(())
     }
@@ -227,10 +227,28 @@ impl Mirrors {
 
     /// Variables go with their module: what the session may not name any more is forgotten.
     fn forget_gone(&self, session: &Session) {
-        let memory = &session.memory;
-        lock(&self.ranges).retain(|address, range| {
-            range.kind == Kind::Pages || memory.check(*address, range.bytes).is_ok()
-        });
+        lock(&self.ranges).retain(|address, range| !range.is_gone(session, *address));
+    }
+
+    /// The driver is about to unload a module or a library: its variables are looked at no more, and who does at this moment is waited for.
+    pub(crate) fn forget_globals(&self, session: &Session, owner: u32, is_library: bool) {
+        for (address, _) in session.memory.globals(owner, is_library) {
+            let gone = lock(&self.ranges).remove(&address);
+            if let Some(gone) = gone {
+                *lock(&gone.mirror) = None;
+            }
+        }
+    }
+
+    /// Takes out this range, if it is still there.
+    fn remove(&self, address: u64, gone: &Arc<Mirrored>) {
+        let mut ranges = lock(&self.ranges);
+        if ranges
+            .get(&address)
+            .is_some_and(|range| Arc::ptr_eq(range, gone))
+        {
+            ranges.remove(&address);
+        }
     }
 
     /// What the device has changed, as much as fits into one answer; whether there may be more. Only pages that are no larger than this, unless it
@@ -265,6 +283,11 @@ impl Mirrors {
                 looked_at += PART_BYTES.min(range.bytes as usize);
                 left = match range.look(call, word, &mut found) {
                     Ok(left) => left,
+                    // It has gone meanwhile, as a variable with its module: nobody looks for it any more.
+                    Err(_) if range.is_gone(call.session, start) => {
+                        self.remove(start, &range);
+                        None
+                    }
                     Err(error) if tell_of(call.session, &range, error) => None,
                     Err(error) if found.is_empty() => return Err(error),
                     Err(_) => {
@@ -276,6 +299,21 @@ impl Mirrors {
             }
         }
         Ok((found, false))
+    }
+}
+
+/// Whether these ranges and another of so many bytes are within the limits.
+fn has_room(ranges: &BTreeMap<u64, Arc<Mirrored>>, kind: Kind, size: u64) -> Result<(), CUresult> {
+    let most = match kind {
+        Kind::Pages => MAX_BYTES,
+        Kind::Device => MAX_MANAGED_BYTES,
+    };
+    let alike = ranges.values().filter(|range| range.kind == kind);
+    let bytes: u64 = alike.map(|range| range.bytes).sum();
+    let has_room = bytes.checked_add(size).is_some_and(|all| all <= most);
+    match has_room && ranges.len() < MAX_SHARED_RANGES {
+        true => Ok(()),
+        false => Err(CUresult::OUT_OF_MEMORY),
     }
 }
 
@@ -402,7 +440,7 @@ pub(crate) fn gpurunHostMap(
     if !is_whole || address.checked_add(size).is_none() {
         return Err(CUresult::INVALID_VALUE.into());
     }
-    call.session.mirrors.check_room(size)?;
+    call.session.mirrors.check_room(Kind::Pages, size)?;
     map(call, &context, address, size)?;
     Ok(())
 }
@@ -502,8 +540,8 @@ pub(crate) fn gpurunManage(
     request: &request::GpurunManage,
 ) -> Result<(), CallError> {
     let (address, size) = (request.address(), request.size());
-    call.session.mirrors.check_room(0)?;
-    call.session.memory.check(address, size)?;
+    call.session.memory.check_manageable(address, size)?;
+    call.session.mirrors.check_room(Kind::Device, size)?;
     let context = call.context()?.serial;
     let words = (size as usize).checked_next_multiple_of(WORD);
     let words = words.ok_or(CUresult::INVALID_VALUE)?;
