@@ -90,6 +90,34 @@ impl Mirror {
         self.known.len() * WORD
     }
 
+    /// What is known of these words.
+    #[must_use]
+    pub fn known(&self, words: Range<usize>) -> &[u64] {
+        self.known.get(words).unwrap_or_default()
+    }
+
+    /// Knows what another one knows, of the words that are of both.
+    pub fn take_over(&mut self, other: &Self) {
+        for (word, known) in (other.start..).step_by(WORD).zip(&other.known) {
+            let place = word.checked_sub(self.start).map(|offset| offset / WORD);
+            if let Some(place) = place.and_then(|place| self.known.get_mut(place)) {
+                *place = *known;
+            }
+        }
+    }
+
+    /// Both sides hold zeros in these bytes, whatever was known of them.
+    pub fn forget(&mut self, bytes: Range<usize>) {
+        let first = self.start;
+        for (word, known) in (first..).step_by(WORD).zip(&mut self.known) {
+            let is_of = |byte: &usize| bytes.contains(&(word + byte));
+            let mask = (0..WORD)
+                .filter(is_of)
+                .fold(0, |mask, byte| mask | 1 << byte);
+            *known &= !bits_of(mask);
+        }
+    }
+
     /// Finds at most `most` changes of this process's memory, from the word of this number on; both sides are then known to hold them. Returns
     /// where to go on, or none at the end.
     ///
@@ -265,6 +293,13 @@ impl Change {
     }
 }
 
+/// The whole words that these bytes are in.
+#[must_use]
+pub fn whole_words(bytes: &Range<usize>) -> Option<Range<usize>> {
+    let end = bytes.end.checked_next_multiple_of(WORD)?;
+    Some(bytes.start - bytes.start % WORD..end)
+}
+
 /// A bit for each byte of a word that is not zero.
 fn changed_bytes(difference: u64) -> u64 {
     let bytes = difference.to_le_bytes();
@@ -357,6 +392,29 @@ mod tests {
         assert_eq!(carry(&mut host, &mut device), 1);
         assert_eq!((get(&device, 64), get(&device, 65)), (0, 3));
         assert_eq!(carry(&mut device, &mut host), 0);
+    }
+
+    #[test]
+    fn what_joins_two_knows_what_they_knew_and_nothing_of_what_is_new() {
+        let mut memory = vec![0_u64; 4];
+        let start = memory.as_mut_ptr().expose_provenance();
+        let mut old = Mirror::new(start + WORD, WORD).expect("a word");
+        for byte in 0..WORD {
+            put(&old, byte, 7);
+        }
+        let mut found = Vec::new();
+        // SAFETY: a word of the memory above.
+        assert_eq!(unsafe { old.collect(0, 9, &mut found) }, None);
+        let words = whole_words(&(start + 12..start + 18)).expect("no overflow");
+        assert_eq!(words, start + 8..start + 24);
+        let mut joined = Mirror::new(words.start, words.len()).expect("whole words");
+        joined.take_over(&old);
+        joined.forget(start + 12..start + 18);
+        assert_eq!(joined.known(0..2), [0x0707_0707, 0]);
+        assert_eq!(joined.known(1..3), [0; 0], "not all of it is there");
+        let other = Mirror::new(start, WORD).expect("a word");
+        joined.take_over(&other);
+        assert_eq!(joined.known(0..1), [0x0707_0707]);
     }
 
     #[test]

@@ -183,6 +183,18 @@ unsafe extern "C" fn disable_peer(peer: CUcontext) -> CUresult {
     }
 }
 
+/// The bytes of a word of device memory.
+pub(super) fn bytes(address: u64) -> [u8; 8] {
+    let word = std::ptr::with_exposed_provenance::<u64>(address as usize);
+    unsafe { word.read_volatile() }.to_le_bytes()
+}
+
+/// Writes a byte of device memory, as a kernel does.
+pub(super) fn set(address: u64, value: u8) {
+    let byte = std::ptr::with_exposed_provenance_mut::<u8>(address as usize);
+    unsafe { byte.write_volatile(value) };
+}
+
 /// What copies from this device memory say from now on; nothing: they succeed.
 pub(super) fn refuse_reads(address: u64, refusal: Option<CUresult>) {
     let mut state = lock(&STATE);

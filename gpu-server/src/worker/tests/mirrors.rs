@@ -274,3 +274,52 @@ fn a_variable_goes_with_its_module_and_hinders_no_pull() {
         .expect("unloaded");
     assert_eq!(pull(&mut client, 0), Ok((vec![], false)));
 }
+
+#[test]
+fn variables_that_share_a_word_share_a_mirror() {
+    let (mut client, _) = client();
+    let image = b".version 7.0\n.target sm_70\n.address_size 64\n";
+    let load = r::GpurunModuleLoad::new(7, [0; 32], image.len() as u64, 0);
+    client.ask(&load, image).expect("loaded");
+    let mut manage = |name: &str, size| {
+        let global = r::GpurunModuleGlobal::new(ModuleId(7));
+        let answer = client.ask(&global, name.as_bytes()).expect("found");
+        let address = u64::read_from_prefix(&answer).expect("an address").0;
+        let manage = r::GpurunManage::new(address, size, 0);
+        client.ask(&manage, &[]).expect("managed");
+        address
+    };
+    let upper = manage("68 4", 4);
+    let lower = manage("66 2", 2);
+    let beyond = manage("60 4", 4);
+    let (word, before) = (upper - 4, upper - 12);
+    assert_eq!((lower, beyond), (word + 2, before + 4));
+    // What is no variable is not looked at.
+    for (address, value) in [
+        (word, 1),
+        (word + 1, 2),
+        (lower, 3),
+        (upper + 3, 4),
+        (beyond, 5),
+    ] {
+        fake::set(address, value);
+    }
+    let answer = client.ask(&r::GpurunHostPull::new(0), &[]).expect("pulled");
+    let (_, changes) = u32::read_from_prefix(&answer).expect("a number");
+    let changes = <[Change]>::ref_from_bytes(changes).expect("changes");
+    let found = changes
+        .iter()
+        .map(|change| (change.address.get(), change.mask.get()));
+    let found: Vec<_> = found.collect();
+    assert_eq!(found, [(before, 1 << 4), (word, 1 << 2 | 1 << 7)]);
+    // And not written.
+    let written = Change {
+        address: U64::new(word),
+        mask: U64::new(0xFF),
+        bytes: [9; 64],
+    };
+    client
+        .ask(&r::GpurunHostPush::new(), written.as_bytes())
+        .expect("pushed");
+    assert_eq!(fake::bytes(word), [1, 2, 9, 9, 9, 9, 9, 9]);
+}
