@@ -519,8 +519,8 @@ fn map(call: &Call<'_>, context: &Context, address: u64, size: u64) -> Result<()
         unmap(address, size);
         return Err(error);
     }
-    let pages = vec![address..address + size];
-    let mirrored = Mirrored::new(mirror, Kind::Pages, context.serial, pages);
+    let whole = address..address + size;
+    let mirrored = Mirrored::new(mirror, Kind::Pages, context.serial, vec![whole]);
     let mirrors = &call.session.mirrors;
     mirrors.insert(address, mirrored);
     if !context.is_alive() {
