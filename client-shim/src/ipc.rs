@@ -4,7 +4,8 @@
 //! of who opens it gets the memory from the other worker, and maps it at addresses that are chosen here.
 //!
 //! A mapping is opened once and counted: for each allocation that was opened in it, as often as it was. Allocations of pools go the same way
-//! ([`crate::pool`]); they are named by what the pool says of them, which is as long as a handle.
+//! ([`crate::pool`]); they are named by what the pool says of them, which is as long as a handle. Since one of them may be imported in another context than its
+//! neighbour, their mapping is opened once in each context.
 //!
 //! # Safety
 //! The functions named like the driver's write results through pointers that they have checked for null, by the API's contract.
@@ -88,6 +89,12 @@ struct Opened {
     mapped: u64,
     /// How often each allocation in it was opened, by its offset.
     uses: BTreeMap<u32, u32>,
+}
+
+impl Opened {
+    fn is_of(&self, contents: &Contents) -> bool {
+        self.lender == contents.lender && self.key == contents.key
+    }
 }
 
 /// What is open.
@@ -184,23 +191,31 @@ fn open(
     })
 }
 
+/// How often a mapping may be open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Places {
+    /// In one context, as `cuIpcOpenMemHandle` has it.
+    One,
+    /// Once in each context: an allocation's own place, whose mapping is nothing that a program knows of.
+    OneOfEachContext,
+}
+
 /// The address of what a handle names, opened once more.
 fn open_once_more(
     session: &Session,
     context: &Context,
     contents: &Contents,
-    device: usize,
+    (device, places): (usize, Places),
 ) -> Result<CUdeviceptr, CUresult> {
     // Held while the worker is asked: of two threads that open one handle the second finds it open. The imports themselves are free meanwhile.
     let opening = &session.objects.imports.opening;
     let _opening = opening.lock().unwrap_or_else(PoisonError::into_inner);
     let mut imports = session.objects.imports.lock();
-    let is_it = |opened: &Opened| opened.lender == contents.lender && opened.key == contents.key;
-    let place = match imports.iter().position(is_it) {
-        Some(place) if imports[place].context != context.id => {
-            return Err(CUresult::INVALID_CONTEXT);
-        }
+    let is_here = |opened: &Opened| opened.is_of(contents) && opened.context == context.id;
+    let is_elsewhere = || imports.iter().any(|opened| opened.is_of(contents));
+    let place = match imports.iter().position(is_here) {
         Some(place) => place,
+        None if places == Places::One && is_elsewhere() => return Err(CUresult::INVALID_CONTEXT),
         None => {
             drop(imports);
             let opened = open(session, context, contents, device)?;
@@ -234,7 +249,12 @@ pub(crate) fn open_of_pool(
     if contents.of != pool {
         return Err(CUresult::INVALID_VALUE);
     }
-    let address = open_once_more(session, context, &contents, device)?;
+    let address = open_once_more(
+        session,
+        context,
+        &contents,
+        (device, Places::OneOfEachContext),
+    )?;
     Ok((address, contents.size))
 }
 
@@ -258,7 +278,7 @@ pub(crate) unsafe fn cuIpcOpenMemHandle_v2(
         capture::forbid_unsafe()?;
         let contents = Contents::of(&handle.reserved, MAGIC)?;
         let device = device_of(session, &contents)?;
-        let address = open_once_more(session, &context, &contents, device)?;
+        let address = open_once_more(session, &context, &contents, (device, Places::One))?;
         // SAFETY: checked by `out`.
         unsafe { place.write(address) };
         Ok(())

@@ -286,13 +286,15 @@ impl Pools {
     /// # Errors
     /// It is free already, and a pool holds it.
     pub(crate) fn free(&self, session: &Session, start: u64) -> Result<(), CUresult> {
+        // In a statement of its own, so that nothing is locked while work is waited for.
+        let used = self.used().get(&start).cloned();
+        if let Some(used) = used.filter(|used| used.pool.origin.is_imported())
+            && let Some(context) = session.objects.contexts.get(used.context)
+        {
+            // What is under way may still use it. First, since memory for which nobody can wait is still the program's.
+            stream::synchronise_context(session, &context)?;
+        }
         if let Some(used) = self.give_up(start) {
-            if let Some(context) = session.objects.contexts.get(used.context)
-                && used.pool.origin.is_imported()
-            {
-                // What is under way may still use it.
-                stream::synchronise_context(session, &context)?;
-            }
             return used.pool.free(session, start);
         }
         if self.may_hold.load(SeqCst) {

@@ -4,7 +4,8 @@
 //! process, [`Mirror::compare`] in a copy of a device's memory; [`Mirror::apply`] and [`Mirror::note`] take in what the other side found. *Why here:* the client and the worker do the same. *Why by comparing:* memory that a
 //! system call may touch is never protected from writing, so nobody says when it is written.
 //!
-//! *Rules:* only bytes that changed are written, so what this side writes meanwhile elsewhere stays; whole words and halves of words are
+//! *Rules:* only bytes that changed are written, and only where memory still holds what was known of it: what this side has written meanwhile stays, and is
+//! found by the next comparison; whole words and halves of words are
 //! written at once, so that a flag is never seen half written; bytes that are found together are written in ascending order.
 //!
 //! *Cost:* a comparison reads the memory and its copy once, about 10 GB/s; 80 bytes travel for each 64 in which something changed.
@@ -87,6 +88,34 @@ impl Mirror {
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.known.len() * WORD
+    }
+
+    /// What is known of these words.
+    #[must_use]
+    pub fn known(&self, words: Range<usize>) -> &[u64] {
+        self.known.get(words).unwrap_or_default()
+    }
+
+    /// Knows what another one knows, of the words that are of both.
+    pub fn take_over(&mut self, other: &Self) {
+        for (word, known) in (other.start..).step_by(WORD).zip(&other.known) {
+            let place = word.checked_sub(self.start).map(|offset| offset / WORD);
+            if let Some(place) = place.and_then(|place| self.known.get_mut(place)) {
+                *place = *known;
+            }
+        }
+    }
+
+    /// Both sides hold zeros in these bytes, whatever was known of them.
+    pub fn forget(&mut self, bytes: Range<usize>) {
+        let first = self.start;
+        for (word, known) in (first..).step_by(WORD).zip(&mut self.known) {
+            let is_of = |byte: &usize| bytes.contains(&(word + byte));
+            let mask = (0..WORD)
+                .filter(is_of)
+                .fold(0, |mask, byte| mask | 1 << byte);
+            *known &= !bits_of(mask);
+        }
     }
 
     /// Finds at most `most` changes of this process's memory, from the word of this number on; both sides are then known to hold them. Returns
@@ -179,21 +208,25 @@ impl Mirror {
         })
     }
 
-    /// Takes in what the other side has found, into this process's memory. False if it is not of this range.
+    /// Takes in what the other side has found, into this process's memory: but not over bytes that have been written here since both sides last held them
+    /// alike, which [`Mirror::collect`] finds. False if it is not of this range.
     ///
     /// # Safety
     /// The range is writable memory of this process.
     pub unsafe fn apply(&mut self, change: &Change) -> bool {
-        let Some(first) = self.note(change) else {
+        let Some(first) = self.index_of(change) else {
             return false;
         };
         let words: [u64; CHANGE_WORDS] = transmute!(change.bytes);
         let mask = change.mask.get().to_le_bytes();
-        for (place, (word, mask)) in words.into_iter().zip(mask).enumerate() {
+        let known = self.known[first..].iter_mut();
+        for (place, (known, (word, mask))) in known.zip(words.into_iter().zip(mask)).enumerate() {
             if mask != 0 {
                 let place = self.start + (first + place) * WORD;
+                let now = merged(*known, u64::from_le(word), bits_of(mask));
                 // SAFETY: a word of the range, which is writable by the caller's promise.
-                unsafe { write(place, u64::from_le(word), mask) };
+                unsafe { write(place, *known, now) };
+                *known = now;
             }
         }
         true
@@ -207,8 +240,7 @@ impl Mirror {
         let mask = change.mask.get().to_le_bytes();
         let known = self.known[first..].iter_mut();
         for (known, (word, mask)) in known.zip(words.into_iter().zip(mask)) {
-            let bits = bits_of(mask);
-            *known = *known & !bits | u64::from_le(word) & bits;
+            *known = merged(*known, u64::from_le(word), bits_of(mask));
         }
         Some(first)
     }
@@ -225,19 +257,28 @@ impl Mirror {
     }
 }
 
-/// Writes the bytes of a word that the mask names.
+/// Writes the bytes of a word that differ from what was known of it, where it still holds what was known.
 ///
 /// # Safety
 /// The word at this address is writable.
-unsafe fn write(address: usize, value: u64, mask: u8) {
+unsafe fn write(address: usize, known: u64, now: u64) {
     let word = std::ptr::with_exposed_provenance_mut::<u64>(address);
     // SAFETY: the caller's promise; words are aligned, and what else reads and writes them does so word by word or in smaller parts.
     let word = unsafe { AtomicU64::from_ptr(word) };
-    let bits = bits_of(mask);
+    let wanted = bits_of(changed_bytes(known ^ now) as u8);
     // At once, so that who sees one of the bytes sees all; what is written beside them meanwhile stays.
-    let merged = |before: u64| Some(before & !bits | value & bits);
-    // It never fails, since there is always something to write.
-    let _ = word.fetch_update(SeqCst, SeqCst, merged);
+    let update = |before: u64| {
+        let untouched = !bits_of(changed_bytes(before ^ known) as u8);
+        let bits = wanted & untouched;
+        (bits != 0).then(|| merged(before, now, bits))
+    };
+    // None of the bytes may be as it was known: then all stay.
+    let _ = word.fetch_update(SeqCst, SeqCst, update);
+}
+
+/// A word with these bits of another.
+const fn merged(word: u64, other: u64, bits: u64) -> u64 {
+    word & !bits | other & bits
 }
 
 impl Change {
@@ -250,6 +291,13 @@ impl Change {
             }
         }
     }
+}
+
+/// The whole words that these bytes are in.
+#[must_use]
+pub fn whole_words(bytes: &Range<usize>) -> Option<Range<usize>> {
+    let end = bytes.end.checked_next_multiple_of(WORD)?;
+    Some(bytes.start - bytes.start % WORD..end)
 }
 
 /// A bit for each byte of a word that is not zero.
@@ -323,11 +371,50 @@ mod tests {
         for mask in 0..=u8::MAX {
             let (_memory, mirror) = side(1);
             // SAFETY: the word of `side`.
-            unsafe { write(mirror.start(), u64::MAX, mask) };
+            unsafe { write(mirror.start(), 0, bits_of(mask)) };
             for byte in 0..WORD {
                 assert_eq!(get(&mirror, byte) != 0, mask >> byte & 1 == 1, "{mask:x}");
             }
         }
+    }
+
+    #[test]
+    fn what_was_written_after_the_last_comparison_is_not_overwritten_but_sent() {
+        let ((_a, mut host), (_b, mut device)) = (side(9), side(9));
+        put(&device, 64, 1);
+        assert_eq!(carry(&mut device, &mut host), 1);
+        put(&device, 64, 2);
+        put(&device, 65, 3);
+        // The program resets its flag while the device's change is on its way.
+        put(&host, 64, 0);
+        assert_eq!(carry(&mut device, &mut host), 1);
+        assert_eq!((get(&host, 64), get(&host, 65)), (0, 3));
+        assert_eq!(carry(&mut host, &mut device), 1);
+        assert_eq!((get(&device, 64), get(&device, 65)), (0, 3));
+        assert_eq!(carry(&mut device, &mut host), 0);
+    }
+
+    #[test]
+    fn what_joins_two_knows_what_they_knew_and_nothing_of_what_is_new() {
+        let mut memory = vec![0_u64; 4];
+        let start = memory.as_mut_ptr().expose_provenance();
+        let mut old = Mirror::new(start + WORD, WORD).expect("a word");
+        for byte in 0..WORD {
+            put(&old, byte, 7);
+        }
+        let mut found = Vec::new();
+        // SAFETY: a word of the memory above.
+        assert_eq!(unsafe { old.collect(0, 9, &mut found) }, None);
+        let words = whole_words(&(start + 12..start + 18)).expect("no overflow");
+        assert_eq!(words, start + 8..start + 24);
+        let mut joined = Mirror::new(words.start, words.len()).expect("whole words");
+        joined.take_over(&old);
+        joined.forget(start + 12..start + 18);
+        assert_eq!(joined.known(0..2), [0x0707_0707, 0]);
+        assert_eq!(joined.known(1..3), [0; 0], "not all of it is there");
+        let other = Mirror::new(start, WORD).expect("a word");
+        joined.take_over(&other);
+        assert_eq!(joined.known(0..1), [0x0707_0707]);
     }
 
     #[test]

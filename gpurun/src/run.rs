@@ -30,7 +30,7 @@ use crate::arguments::{NeedOptions, Options};
 use crate::exit::{Failure, REFUSED, USAGE};
 use crate::lease::keep::{AtEnd, Keeper};
 use crate::lease::{self, Grant, Held, Want};
-use crate::pool::{self, Server};
+use crate::pool::{self, PoolError, Server};
 use crate::servers::{Servers, configured};
 use crate::text::say;
 use crate::wait::{Signals, exit_status};
@@ -280,24 +280,40 @@ fn share(
         return Err(Failure::new(USAGE, message));
     }
     require_same_server(options.server.as_deref(), said(SERVER_VARIABLE), &why)?;
-    let address = match configured(&run.settings)?.as_slice() {
-        [server] => server.address.clone(),
-        servers => {
-            let id = lease.to_owned();
-            let knows = move |pool: pool::Pool| {
-                let id = id.clone();
-                async move { pool.usage(&id).await.map(drop) }
-            };
-            pool::ask_first(servers, knows)?.0.address
-        }
-    };
-    run.under(lease, &address);
+    let (server, kind) = server_of(&configured(&run.settings)?, lease)?;
+    run.prepare_for(kind);
+    run.under(lease, &server.address);
     if run.counts.is_none() {
         return Err(Failure::of_program(run.name, &run.command.exec()));
     }
     let signals = Signals::block().map_err(cannot_wait)?;
     let status = wait_for(&signals, &mut run.command, run.name)?;
     Ok(run.ended(status).report())
+}
+
+/// The server that a lease is on, and the kind of its devices: unknown where it does not list them.
+fn server_of(servers: &[Server], lease: &str) -> Result<(Server, DeviceKind), Failure> {
+    if let [server] = servers {
+        // As a program without us does, one under a lease that was given by hand starts where the server cannot be asked.
+        let kind = |pool: pool::Pool| async move { kind_or_unknown(&pool).await };
+        let listed = pool::ask_first(servers, kind).map(|(_, kind)| kind);
+        return Ok((server.clone(), listed.unwrap_or_default()));
+    }
+    let id = lease.to_owned();
+    let knows = move |pool: pool::Pool| {
+        let id = id.clone();
+        async move {
+            pool.usage(&id).await?;
+            kind_or_unknown(&pool).await
+        }
+    };
+    pool::ask_first(servers, knows)
+}
+
+/// The kind of a server's devices, unknown where it does not list them.
+async fn kind_or_unknown(pool: &pool::Pool) -> Result<DeviceKind, PoolError> {
+    let listed = pool.list().await.unwrap_or_default();
+    Ok(listed.server.unwrap_or_default().device_kind())
 }
 
 /// A lease is on one server, so no other one can be chosen.

@@ -482,6 +482,25 @@ fn a_gpurun_inside_shares_the_lease() {
 }
 
 #[test]
+fn a_lease_that_is_set_by_hand_prepares_for_its_devices() {
+    const SAYS: [&str; 3] = ["sh", "-c", "echo $GPURUN_LEASE $CUPY_COMPILE_WITH_PTX"];
+    let server = Server::start(1);
+    let lease = text(&output(&mut server.gpurun(&["request"])).stdout)
+        .trim()
+        .to_owned();
+    let inside = output(server.gpurun(&SAYS).env("GPURUN_LEASE", &lease));
+    assert_eq!(text(&inside.stdout).trim(), format!("{lease} 1"));
+    // Of two servers it is the one that has the lease; one that cannot be asked hinders nothing.
+    let both = format!("tcp://127.0.0.1:1,{}", server.address);
+    let mut command = gpurun(&["--server", &both]);
+    let inside = output(command.args(SAYS).env("GPURUN_LEASE", &lease));
+    assert_eq!(text(&inside.stdout).trim(), format!("{lease} 1"));
+    let mut command = gpurun(&["--server", "tcp://127.0.0.1:1"]);
+    let inside = output(command.args(SAYS).env("GPURUN_LEASE", &lease));
+    assert_eq!(text(&inside.stdout).trim(), lease);
+}
+
+#[test]
 fn the_private_server_gives_leases_too() {
     let mut command = gpurun(&["--device", "soft", "-p", "0.25"]);
     let mut program = Program::start(&mut command);

@@ -52,6 +52,12 @@ pub const MAX_TEXT_BYTES: usize = 4 * 1024;
 /// A batch of calls is sent when it has reached this size, if nothing has sent it before.
 pub const BATCH_BYTES: usize = 64 * 1024;
 
+/// Most bytes of managed memory of one session: both sides keep a copy of it.
+pub const MAX_MANAGED_BYTES: u64 = 64 << 30;
+
+/// Most ranges of mapped and managed memory of one session.
+pub const MAX_SHARED_RANGES: usize = 4096;
+
 /// Most devices in one snapshot.
 pub const MAX_DEVICES: usize = 64;
 

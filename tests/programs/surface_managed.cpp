@@ -103,6 +103,26 @@ static void both_ways(unsigned n) {
     FAILS("cuMemFree_v2", address(out));
 }
 
+// A synchronous copy waits for what is before it in its stream, however small it is and wherever it goes: then managed memory is the host's.
+static void behind_a_copy() {
+    unsigned *memory = managed<unsigned>(1000), count = 1000, factor = 2, small[4] = {1, 2, 3, 4};
+    CUdeviceptr at = address(memory), elsewhere = 0;
+    OK("cuMemAlloc_v2", &elsewhere, sizeof small);
+    for (unsigned i = 0; i < count; i++) memory[i] = i;
+    void *parameters[] = {&at, &at, &count, &factor};
+    for (unsigned round = 1; round <= 3; round++) {
+        std::vector<unsigned> before(memory, memory + count);
+        OK("cuLaunchKernel", axpy, 8u, 1u, 1u, 128u, 1u, 1u, 0u, (CUstream) nullptr, (void **)parameters, (void **)nullptr);
+        OK("cuMemcpyHtoD_v2", elsewhere, (const void *)small, sizeof small);
+        for (unsigned i = 0; i < count; i++) {
+            REQUIRE(memory[i] == before[i] * 2 + 5);
+            memory[i] += round;
+        }
+    }
+    OK("cuMemFree_v2", elsewhere);
+    OK("cuMemFree_v2", at);
+}
+
 struct Element {
     Element *next;
     unsigned number;
@@ -320,6 +340,7 @@ int main(int count, char **arguments) {
     OK("cuModuleGetFunction", &follow, variable_module, (const char *)"follow");
     both_ways(1000);
     both_ways(1200000);
+    behind_a_copy();
     list();
     attributes();
     advice(device);

@@ -216,10 +216,43 @@ static void come_and_go() {
 
 static const size_t SMALL = 4096, LARGE = 5 << 20;
 
-// What the first process says of a pool: two pointers.
+// What the first process says of a pool: three pointers, of which the first two are of small allocations.
 struct Pointers {
-    CUmemPoolPtrExportData small, large;
+    CUmemPoolPtrExportData beside, small, large;
 };
+
+// Pieces of one pool can be imported in different contexts, also where their owner has them side by side.
+static void import_in_two_contexts(CUmemoryPool pool, Pointers &pointers) {
+    CUcontext second, popped;
+    CUdeviceptr small = 0, beside = 0, again = 0;
+    OK("cuMemPoolImportPointer", &small, pool, &pointers.small);
+    OK("cuCtxCreate_v2", &second, 0u, (CUdevice)0);
+    OK("cuMemPoolImportPointer", &beside, pool, &pointers.beside);
+    OK("cuMemPoolImportPointer", &again, pool, &pointers.small);
+    REQUIRE(is_full_of(beside, 30, SMALL) && is_full_of(again, 33, SMALL));
+    OK("cuMemFree_v2", beside);
+    OK("cuMemFree_v2", again);
+    OK("cuCtxPopCurrent_v2", &popped);
+    REQUIRE(popped == second && is_full_of(small, 33, SMALL));
+    OK("cuMemFree_v2", small);
+    OK("cuCtxDestroy_v2", second);
+}
+
+// Who cannot give a piece up while a stream is captured has it still.
+static void free_in_a_capture(CUmemoryPool pool, Pointers &pointers, CUstream stream) {
+    CUdeviceptr small = 0;
+    CUgraph graph;
+    OK("cuMemPoolImportPointer", &small, pool, &pointers.small);
+    OK("cuStreamBeginCapture_v2", stream, CU_STREAM_CAPTURE_MODE_RELAXED);
+    CUresult freed = call("cuMemFree_v2", small);
+    // A wait for the stream makes its capture invalid.
+    if (call("cuStreamEndCapture", stream, &graph) == CUDA_SUCCESS) OK("cuGraphDestroy", graph);
+    if (freed != CUDA_SUCCESS) {
+        REQUIRE(is_full_of(small, 33, SMALL));
+        OK("cuMemFree_v2", small);
+    }
+    GIVES(CUDA_ERROR_INVALID_VALUE, "cuMemFree_v2", small);
+}
 
 // The second process, of a pool.
 static int child_of_pool() {
@@ -267,6 +300,8 @@ static int child_of_pool() {
     OK("cuMemPoolImportPointer", &small, pool, &pointers.small);
     REQUIRE(is_full_of(small, 33, SMALL));
     OK("cuMemFree_v2", small);
+    import_in_two_contexts(pool, pointers);
+    free_in_a_capture(pool, pointers, stream);
     OK("cuMemPoolDestroy", pool);
     FAILS("cuMemPoolImportPointer", &small, pool, &pointers.small);
     send(TO_PARENT, {});
@@ -293,6 +328,7 @@ static void share_a_pool(int count, char **arguments) {
     fill(beside, 30, SMALL), fill(small, 31, SMALL), fill(large, 32, LARGE);
     Pointers pointers{};
     OK("cuMemPoolExportToShareableHandle", (void *)&descriptor, pool, DESCRIPTOR, 0ull);
+    OK("cuMemPoolExportPointer", &pointers.beside, beside);
     OK("cuMemPoolExportPointer", &pointers.small, small);
     OK("cuMemPoolExportPointer", &pointers.large, large);
     REQUIRE(descriptor >= 0);

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | pageable | device, asynchronous | ≤ 64 KiB in the call; else from the user's memory | when copied; when the worker has it |
 //! | pinned | device, asynchronous | the same, after what still lands in that memory | the same |
-//! | host | device, synchronous | the same | pageable ≤ 64 KiB as above; else when the device has it |
+//! | host | device, synchronous | the same | pageable ≤ 64 KiB as above unless memory is mapped or managed; else when the device has it |
 //! | device | pageable | asked | with the bytes |
 //! | device | pinned, asynchronous | posted; lands before the stream's next completion is seen | at once |
 //! | device | device | posted | at once |
@@ -166,8 +166,10 @@ impl Copy<'_> {
         self.when == When::InGraph || (self.when == When::Later && pinned)
     }
 
-    /// Waits for a copy from host memory where its call does: `is_seen` if the device reads that memory itself, or the program what it becomes.
+    /// Waits for a copy from host memory where its call does: `is_seen` if the device reads that memory itself, or the program what it becomes. A driver's
+    /// synchronous copy waits for what is before it in its stream, which a program sees where memory is mapped or managed.
     pub(super) fn has_sent(&self, is_seen: bool, length: usize) -> Result<(), CUresult> {
+        let is_seen = is_seen || self.session.objects.memory.mapped.is_any();
         if self.when == When::Now && (is_seen || length > MAX_INLINE_COPY_BYTES) {
             return self.stream.synchronise(self.session);
         }

@@ -92,6 +92,8 @@ impl Memory {
         context: &Context,
         size: u64,
     ) -> Result<u64, CUresult> {
+        // Asked for in vain, the range would be given back and asked for again.
+        self.mapped.check_room(size)?;
         let start = self.map(session, context, size)?;
         let range = start..start + size;
         let request = GpurunManage::new(start, size, 1);
@@ -102,7 +104,7 @@ impl Memory {
         });
         match shared {
             Ok(mirror) => {
-                self.mapped.add_managed(mirror, context.id, None);
+                self.mapped.add_managed(mirror, context.id);
                 Ok(start)
             }
             Err(error) => {
@@ -140,8 +142,6 @@ impl Memory {
         if self.mapped.holds(range.start, length) {
             return Ok(());
         }
-        let words = (length as usize).next_multiple_of(size_of::<u64>());
-        let mirror = Mirror::new(range.start as usize, words)?;
         open_pages(&mut pages, range).inspect_err(|_| {
             log::warning!(
                 "a managed variable is at {:#x}, where this process has something else",
@@ -149,8 +149,10 @@ impl Memory {
             );
         })?;
         let request = GpurunManage::new(range.start, length, 0);
-        session.ask_in(context, &request, &[])?;
-        self.mapped.add_managed(mirror, context, Some(owner));
+        let variable = range.start as usize..range.end as usize;
+        self.mapped.add_variable(&variable, context, owner, || {
+            session.ask_in(context, &request, &[]).map(drop)
+        })?;
         self.mapped.after_wait(session)
     }
 }

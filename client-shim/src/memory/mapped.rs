@@ -31,10 +31,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use driver_api::abi::CUresult;
-use driver_api::mirror::{CHANGE_BYTES, Change, Mirror};
+use driver_api::mirror::{CHANGE_BYTES, Change, Mirror, whole_words};
 use driver_api::wire::reply;
 use driver_api::wire::request::{GpurunHostPull, GpurunHostPush, GpurunHostUnmap};
-use protocol::limits::MAX_INLINE_COPY_BYTES;
+use protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_MANAGED_BYTES, MAX_SHARED_RANGES};
 use rustix::mm::{MsyncFlags, msync};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -82,12 +82,21 @@ struct Shared {
     kind: Kind,
     /// The program has unmapped it without giving it back: nobody looks at it any more, but the worker has it until it is unregistered.
     is_gone: bool,
+    /// The variables in it, which may begin and end within words. Empty for what is all the program's.
+    parts: Vec<Range<usize>>,
+    /// The worker is asked to unmap it: nobody sends it anything or finds it any more, but what it has said before is taken in.
+    is_leaving: bool,
 }
 
 impl Shared {
     fn is_small(&self) -> bool {
         let is_pinned = matches!(self.kind, Kind::Pinned { .. });
-        is_pinned && !self.is_gone && self.mirror.bytes() <= SMALL_BYTES
+        is_pinned && self.is_in_use() && self.mirror.bytes() <= SMALL_BYTES
+    }
+
+    /// Whether the program and the device both have it.
+    fn is_in_use(&self) -> bool {
+        !self.is_gone && !self.is_leaving
     }
 
     /// Notes whether the program still has it. A program that frees registered memory at this very moment, in another thread, is not helped.
@@ -117,9 +126,17 @@ impl Shared {
 
     /// Whether these bytes are in it.
     fn has(&self, start: usize, length: usize) -> bool {
-        let bytes = self.mirror.bytes();
-        let offset = start.checked_sub(self.mirror.start());
-        offset.is_some_and(|offset| offset < bytes && length <= bytes - offset)
+        let is_in = |part: &Range<usize>| part.contains(&start) && length <= part.end - start;
+        match self.parts.is_empty() {
+            true => is_in(&self.words()),
+            false => self.parts.iter().any(is_in),
+        }
+    }
+
+    /// What is compared.
+    fn words(&self) -> Range<usize> {
+        let start = self.mirror.start();
+        start..start + self.mirror.bytes()
     }
 
     /// Whether it was mapped for the pinned range that begins there.
@@ -193,7 +210,7 @@ impl Mapped {
             return false;
         };
         let is_inside =
-            |(_, shared): (&usize, &Shared)| !shared.is_gone && shared.has(start, length);
+            |(_, shared): (&usize, &Shared)| shared.is_in_use() && shared.has(start, length);
         self.is_any()
             && self
                 .ranges()
@@ -203,16 +220,23 @@ impl Mapped {
     }
 
     fn insert(&self, mirror: Mirror, kind: Kind) {
-        let is_gone = false;
-        self.put(Shared {
-            mirror,
-            kind,
-            is_gone,
-        });
+        self.insert_in(&mut self.ranges(), mirror, kind, Vec::new());
     }
 
-    fn put(&self, shared: Shared) {
-        let mut ranges = self.ranges();
+    fn insert_in(
+        &self,
+        ranges: &mut BTreeMap<usize, Shared>,
+        mirror: Mirror,
+        kind: Kind,
+        parts: Vec<Range<usize>>,
+    ) {
+        let shared = Shared {
+            mirror,
+            kind,
+            is_gone: false,
+            parts,
+            is_leaving: false,
+        };
         ranges.insert(shared.mirror.start(), shared);
         self.free_to_write.fetch_add(1, SeqCst);
         self.is_stale.store(true, SeqCst);
@@ -231,10 +255,59 @@ impl Mapped {
         gone
     }
 
+    /// Whether the worker would manage so many bytes more.
+    pub(super) fn check_room(&self, size: u64) -> Result<(), CUresult> {
+        let ranges = self.ranges();
+        let managed = ranges
+            .values()
+            .filter(|shared| matches!(shared.kind, Kind::Managed { .. }));
+        let bytes: u64 = managed.map(|shared| shared.mirror.bytes() as u64).sum();
+        let has_room = bytes
+            .checked_add(size)
+            .is_some_and(|all| all <= MAX_MANAGED_BYTES);
+        match has_room && ranges.len() < MAX_SHARED_RANGES {
+            true => Ok(()),
+            false => Err(CUresult::OUT_OF_MEMORY),
+        }
+    }
+
     /// Managed memory of a context, which the worker manages too: readable and writable here until [`Mapped::forget_managed`]. The mirror is made before the
     /// worker is asked, so that nothing can fail afterwards.
-    pub(super) fn add_managed(&self, mirror: Mirror, context: u32, owner: Option<Owner>) {
+    pub(super) fn add_managed(&self, mirror: Mirror, context: u32) {
+        let owner = None;
         self.insert(mirror, Kind::Managed { context, owner });
+    }
+
+    /// A managed variable of a context, zeros here, which the worker manages too once it is asked. Variables of one module that meet in a word share a mirror, as
+    /// they do in the worker.
+    ///
+    /// # Errors
+    /// Those of `ask`; and where it meets other memory in a word.
+    pub(super) fn add_variable(
+        &self,
+        variable: &Range<usize>,
+        context: u32,
+        owner: Owner,
+        ask: impl FnOnce() -> Result<(), CUresult>,
+    ) -> Result<(), CUresult> {
+        let owner = Some(owner);
+        let kind = Kind::Managed { context, owner };
+        // Held so that no answer to a pull brings what is in it before it is in the table.
+        let _pulling = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut joined = joined_with(&self.ranges(), variable, kind)?;
+        ask()?;
+        // Nobody has put anything there meanwhile or taken it out, but what is known may be another.
+        let mut ranges = self.ranges();
+        let mut parts = vec![variable.clone()];
+        for (_, met) in
+            ranges.extract_if(joined.start()..joined.start() + joined.bytes(), |_, _| true)
+        {
+            joined.take_over(&met.mirror);
+            parts.extend(met.parts);
+        }
+        joined.forget(variable.clone());
+        self.insert_in(&mut ranges, joined, kind, parts);
+        Ok(())
     }
 
     /// Managed memory is the host's or one stream's from now on.
@@ -363,7 +436,7 @@ impl Mapped {
         let mut is_changed = false;
         let mut ranges = self.ranges();
         look_for_all(&mut ranges);
-        for shared in ranges.values_mut().filter(|shared| !shared.is_gone) {
+        for shared in ranges.values_mut().filter(|shared| shared.is_in_use()) {
             let (is_wanted, context) = match shared.kind {
                 Kind::Pinned { .. } => (which == Which::All || shared.is_small(), 0),
                 Kind::Managed { context, .. } => (with_managed, context),
@@ -495,6 +568,27 @@ impl Mapped {
     }
 }
 
+/// A mirror of the words of a variable and of those that it meets there, which are of its kind.
+fn joined_with(
+    ranges: &BTreeMap<usize, Shared>,
+    variable: &Range<usize>,
+    kind: Kind,
+) -> Result<Mirror, CUresult> {
+    let own = whole_words(variable).ok_or(CUresult::INVALID_VALUE)?;
+    let mut words = own.clone();
+    for (_, met) in ranges.range(..own.end).rev() {
+        let others = met.words();
+        if others.end <= own.start {
+            break;
+        }
+        if met.kind != kind {
+            return Err(CUresult::NOT_SUPPORTED);
+        }
+        words = words.start.min(others.start)..words.end.max(others.end);
+    }
+    Mirror::new(words.start, words.len())
+}
+
 /// Notes what the program has unmapped without giving it back.
 fn look_for_all(ranges: &mut BTreeMap<usize, Shared>) {
     ranges.values_mut().for_each(Shared::look_for);
@@ -549,16 +643,75 @@ mod tests {
     #[test]
     fn neighbours_keep_what_they_need() {
         let mapped = with(&[(PAGE..PAGE + 256, pinned_at(PAGE))]);
-        let mut shared = mapped.take_if(PAGE, |_| true).expect("there");
-        assert!(!shared.hand_over(&[]));
+        let gone = Pinned::of_the_program(PAGE, 20);
         let neighbours = [PAGE + 130, PAGE + 180].map(|start| Pinned::of_the_program(start, 20));
-        assert!(shared.hand_over(&neighbours));
-        assert!(shared.is_for(PAGE + 130) && !shared.is_for(PAGE));
-        assert!(shared.has(PAGE + 128, 128) && !shared.has(PAGE + 120, 8));
-        let Kind::Pinned { pages, .. } = shared.kind else {
-            panic!("pinned");
+        assert_eq!(mapped.let_go(&gone, |_| neighbours.to_vec()), None);
+        assert!(mapped.holds(PAGE as u64 + 128, 128) && !mapped.holds(PAGE as u64, 1));
+        assert_eq!(mapped.let_go(&gone, |_| panic!("it is not its own")), None);
+        let [first, last] = neighbours;
+        assert_eq!(mapped.let_go(&first, |_| vec![last]), None);
+        let pages = mapped.let_go(&last, |_| Vec::new());
+        assert_eq!(pages, Some(PAGE), "the worker's are as they were");
+    }
+
+    #[test]
+    fn variables_that_share_a_word_share_a_mirror() {
+        let mut memory = vec![0_u64; 3];
+        let start = memory.as_mut_ptr().expose_provenance();
+        let mapped = Mapped::default();
+        let owner = Owner::Module(7);
+        let add = |offset: usize, size: usize, owner, ask| {
+            let variable = start + offset..start + offset + size;
+            mapped.add_variable(&variable, 1, owner, || ask)
         };
-        assert_eq!(pages, PAGE, "the worker's are as they were");
+        let refused = Err(CUresult::OUT_OF_MEMORY);
+        assert_eq!(add(12, 4, owner, refused), refused);
+        assert!(!mapped.is_any());
+        add(12, 4, owner, Ok(())).expect("a half");
+        let has = |offset: u64, size| mapped.holds(start as u64 + offset, size);
+        assert!(has(12, 4) && !has(8, 4) && !has(12, 8));
+        let of_another = add(8, 4, Owner::Module(8), Ok(()));
+        assert_eq!(of_another, Err(CUresult::NOT_SUPPORTED));
+        add(8, 4, owner, Ok(())).expect("the other half");
+        add(0, 3, owner, Ok(())).expect("in the word before");
+        assert!(has(8, 4) && has(12, 4) && has(0, 3) && !has(0, 4));
+        assert_eq!(mapped.ranges().len(), 2);
+        let change = |address: usize, mask: u64| Change {
+            address: (address as u64).into(),
+            mask: mask.into(),
+            bytes: [5; CHANGE_BYTES],
+        };
+        mapped.take_in(&[change(start, 7), change(start + 8, 0xFF)]);
+        let word = |index: usize| {
+            let word = std::ptr::with_exposed_provenance::<u64>(start + index * 8);
+            // SAFETY: a word of the memory above.
+            unsafe { word.read_volatile() }
+        };
+        assert_eq!(
+            [word(0), word(1), word(2)],
+            [0x05_0505, 0x0505_0505_0505_0505, 0]
+        );
+        mapped.forget_owner(owner);
+        assert!(!mapped.is_any());
+    }
+
+    #[test]
+    fn what_is_leaving_is_not_found_and_stays_where_the_worker_has_it() {
+        let mapped = with(&[(PAGE..PAGE + 64, pinned_at(PAGE))]);
+        let gone = Pinned::of_the_program(PAGE, 20);
+        assert_eq!(mapped.let_go(&gone, |_| Vec::new()), Some(PAGE));
+        assert!(!mapped.holds(PAGE as u64, 1) && mapped.is_any());
+        mapped.has_left(&gone, false);
+        assert!(mapped.holds(PAGE as u64, 1));
+        assert_eq!(mapped.let_go(&gone, |_| Vec::new()), Some(PAGE));
+        // Another thread has pinned and mapped the same addresses before this one knows that they were free.
+        let mirror = Mirror::new(PAGE, 64).expect("whole words");
+        mapped.insert(mirror, pinned_at(PAGE));
+        mapped.has_left(&gone, true);
+        assert!(mapped.holds(PAGE as u64, 1));
+        assert_eq!(mapped.let_go(&gone, |_| Vec::new()), Some(PAGE));
+        mapped.has_left(&gone, true);
+        assert!(!mapped.is_any());
     }
 
     #[test]

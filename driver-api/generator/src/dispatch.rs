@@ -108,7 +108,9 @@ fn prepare(parameter: &Parameter) -> TokenStream {
         }
         (Some(Wire::Handle(_)), _) => {
             let ty = &parameter.ty;
-            quote!(let #name: #ty = call.handle(request.#name())?;)
+            let ending = (parameter.direction == Direction::Destroys)
+                .then(|| quote!(call.destroying(request.#name());));
+            quote!(let #name: #ty = call.handle(request.#name())?; #ending)
         }
         _ => quote!(),
     }

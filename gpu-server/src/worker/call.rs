@@ -127,6 +127,11 @@ impl Call<'_> {
         handle.store(self, id)
     }
 
+    /// The driver is about to destroy what the client names so.
+    pub(crate) fn destroying(&self, id: impl Destroyed) {
+        id.let_go(self);
+    }
+
     /// What the client names so is destroyed.
     pub(crate) fn destroyed(&self, id: impl Destroyed) {
         id.forget(self);
@@ -247,11 +252,19 @@ impl Created for CUevent {
 
 /// An id whose end ends what depends on it.
 pub(crate) trait Destroyed {
+    /// Ends what looks at it by itself, before the driver ends it.
+    fn let_go(&self, call: &Call<'_>);
+
     /// Takes it, and what depends on it, out of the tables.
     fn forget(self, call: &Call<'_>);
 }
 
 impl Destroyed for ModuleId {
+    fn let_go(&self, call: &Call<'_>) {
+        let mirrors = &call.session.mirrors;
+        mirrors.forget_globals(call.session, self.0, false);
+    }
+
     fn forget(self, call: &Call<'_>) {
         call.session.modules.remove(self.0);
         call.session
@@ -268,6 +281,11 @@ impl Destroyed for ModuleId {
 }
 
 impl Destroyed for LibraryId {
+    fn let_go(&self, call: &Call<'_>) {
+        let mirrors = &call.session.mirrors;
+        mirrors.forget_globals(call.session, self.0, true);
+    }
+
     fn forget(self, call: &Call<'_>) {
         call.session.libraries.remove(self.0);
         let modules = &call.session.modules;

@@ -91,6 +91,16 @@ enum Kind {
     Leaving,
 }
 
+impl Kind {
+    /// Of the variables of a module or of a library.
+    const fn of_globals(owner: u32, is_library: bool) -> Self {
+        match is_library {
+            true => Self::OfLibrary(owner),
+            false => Self::OfModule(owner),
+        }
+    }
+}
+
 /// The ranges of a session.
 #[derive(Default)]
 pub(crate) struct Memory {
@@ -140,6 +150,25 @@ impl Memory {
             reached = range_end;
         }
         Ok(())
+    }
+
+    /// Whether all of these bytes are of one range that can be managed: memory that was mapped for a context, or a variable.
+    pub(super) fn check_manageable(&self, address: u64, length: u64) -> Result<(), CUresult> {
+        let ranges = lock(&self.ranges);
+        let (_, range) = ranges
+            .range(..=address)
+            .next_back()
+            .ok_or(CUresult::INVALID_VALUE)?;
+        let is_of_its_kind = matches!(
+            range.kind,
+            Kind::Mapped(_) | Kind::OfModule(_) | Kind::OfLibrary(_)
+        );
+        let offset = address - range.address;
+        let is_inside = offset < range.size && length <= range.size - offset;
+        match is_of_its_kind && is_inside && length > 0 {
+            true => Ok(()),
+            false => Err(CUresult::INVALID_VALUE),
+        }
     }
 
     /// The range that holds an address, if it is mapped for a context: its address, its handle, its size, its device.
@@ -324,11 +353,7 @@ impl Memory {
         is_library: bool,
         context: &Context,
     ) -> Result<(), CUresult> {
-        let kind = match is_library {
-            true => Kind::OfLibrary(owner),
-            false => Kind::OfModule(owner),
-        };
-        self.add(address, size, kind, context)
+        self.add(address, size, Kind::of_globals(owner, is_library), context)
     }
 
     /// Notes host memory that the device reaches.
@@ -352,12 +377,17 @@ impl Memory {
         }
     }
 
+    /// The variables of a module or of a library.
+    pub(super) fn globals(&self, owner: u32, is_library: bool) -> Vec<(u64, u64)> {
+        let kind = Kind::of_globals(owner, is_library);
+        let ranges = lock(&self.ranges);
+        let its = ranges.values().filter(|range| range.kind == kind);
+        its.map(|range| (range.address, range.size)).collect()
+    }
+
     /// A module or a library is gone, and its variables.
     pub(crate) fn forget_globals(&self, owner: u32, is_library: bool) {
-        let kind = match is_library {
-            true => Kind::OfLibrary(owner),
-            false => Kind::OfModule(owner),
-        };
+        let kind = Kind::of_globals(owner, is_library);
         lock(&self.ranges).retain(|_, range| range.kind != kind);
     }
 

@@ -4,7 +4,8 @@
 //! that the client calls managed. *How it stays alike:* the client pushes what the program has changed before it posts work, and pulls what
 //! the device has changed when work is done; both are found by [comparing](driver_api::mirror). Device memory is compared in copies of it, made in the
 //! context that it belongs to. *Rules:* pages are
-//! mapped where nothing is, never over anything, and go with the context that they were mapped in; a session maps at most [`MAX_BYTES`]; what a client
+//! mapped where nothing is, never over anything, and go with the context that they were mapped in; a session maps at most [`MAX_BYTES`] and manages at most
+//! [`MAX_MANAGED_BYTES`], of what was mapped for its contexts and of its variables alone; what a client
 //! pushes is written only inside its ranges; a pull answers in parts that fit into a reply, and holds a range no longer than one part of it takes, so
 //! that nobody's push waits for the whole.
 //!
@@ -19,12 +20,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use driver_api::Driver;
-use driver_api::mirror::{CHANGE_BYTES, Change, Mirror};
+use driver_api::mirror::{CHANGE_BYTES, Change, Mirror, whole_words};
 use driver_api::result::CUresult;
 use driver_api::wire::{reply, request};
+use protocol::limits::{MAX_MANAGED_BYTES, MAX_SHARED_RANGES};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -36,8 +39,6 @@ use crate::driver::cuda;
 
 /// Most bytes of mapped host memory of one session.
 const MAX_BYTES: u64 = 16 << 30;
-/// Most ranges of one session.
-const MAX_RANGES: usize = 4096;
 /// Changes of one answer: they fit into a reply.
 const MAX_CHANGES: usize = 8192;
 const _: () = assert!(MAX_CHANGES * size_of::<Change>() + 64 <= protocol::limits::MAX_REPLY_BYTES);
@@ -56,7 +57,7 @@ const PORTABLE_AND_MAPPED: u32 = 3;
 
 /// What the memory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// Pages of ours, registered with the driver.
     Pages,
     /// Device memory.
@@ -69,21 +70,38 @@ struct Mirrored {
     kind: Kind,
     /// The serial of the context that it belongs to.
     context: u64,
-    /// Those of the mirror's that there are: the last word may be less than one.
+    /// The mirror's.
     bytes: u64,
+    /// What of these bytes there is, in order: variables may begin and end within words. Nothing else is read or written.
+    parts: Vec<Range<u64>>,
     /// None once the memory is not looked at any more.
     mirror: Mutex<Option<Mirror>>,
 }
 
 impl Mirrored {
-    fn new(mirror: Mirror, kind: Kind, context: u64, bytes: u64) -> Arc<Self> {
-        let mirror = Mutex::new(Some(mirror));
+    fn new(mirror: Mirror, kind: Kind, context: u64, parts: Vec<Range<u64>>) -> Arc<Self> {
         Arc::new(Self {
             kind,
             context,
-            bytes,
-            mirror,
+            bytes: mirror.bytes() as u64,
+            parts,
+            mirror: Mutex::new(Some(mirror)),
         })
+    }
+
+    /// What there is of these bytes.
+    fn parts_in(&self, bytes: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let cut = move |part: &Range<u64>| part.start.max(bytes.start)..part.end.min(bytes.end);
+        self.parts.iter().map(cut).filter(|part| !part.is_empty())
+    }
+
+    /// Whether it is device memory that the session may not name any more.
+    fn is_gone(&self, session: &Session) -> bool {
+        let is_gone = |part: &Range<u64>| {
+            let length = part.end - part.start;
+            session.memory.check(part.start, length).is_err()
+        };
+        self.kind == Kind::Device && self.parts.iter().any(is_gone)
     }
 
     /// Compares a part, from a word on; where to go on, or none at the end.
@@ -128,36 +146,59 @@ pub(crate) struct Mirrors {
 }
 
 impl Mirrors {
-    fn check_room(&self, size: u64) -> Result<(), CUresult> {
-        let ranges = lock(&self.ranges);
-        let pages = ranges.values().filter(|range| range.kind == Kind::Pages);
-        let bytes: u64 = pages.map(|range| range.bytes).sum();
-        let has_room = bytes.checked_add(size).is_some_and(|all| all <= MAX_BYTES);
-        match has_room && ranges.len() < MAX_RANGES {
-            true => Ok(()),
-            false => Err(CUresult::OUT_OF_MEMORY),
-        }
+    /// Whether there is room for more memory of a kind.
+    pub(super) fn check_room(&self, kind: Kind, size: u64) -> Result<(), CUresult> {
+        has_room(&lock(&self.ranges), kind, size)
     }
 
     fn insert(&self, address: u64, mirrored: Arc<Mirrored>) {
         lock(&self.ranges).insert(address, mirrored);
     }
 
-    /// Device memory is compared once: what was known of it before is forgotten, as of a module that has gone.
+    /// Device memory is compared once: what was known of it before is forgotten, as of a module that has gone. What it shares a word with it is joined with.
     ///
     /// # Errors
-    /// Some of it is pages of ours, which are no device's.
-    fn insert_device(&self, address: u64, mirrored: Arc<Mirrored>) -> Result<(), CUresult> {
-        let end = address + mirrored.bytes;
+    /// Some of it is pages of ours, which are no device's, or in a word of another context's; or there is no room.
+    fn insert_device(&self, device: Range<u64>, context: u64) -> Result<(), CUresult> {
+        let mut words = words_of(&device)?;
         let mut ranges = lock(&self.ranges);
-        let is_apart =
-            |start: u64, range: &Mirrored| start >= end || start + range.bytes <= address;
-        let mut others = ranges.iter().filter(|(_, range)| range.kind == Kind::Pages);
-        if !others.all(|(start, range)| is_apart(*start, range)) {
+        ranges.retain(|_, range| {
+            range.kind == Kind::Pages || range.parts_in(device.clone()).next().is_none()
+        });
+        let is_met =
+            |start: u64, range: &Mirrored| start < words.end && words.start < start + range.bytes;
+        let met = ranges
+            .iter()
+            .filter(|(start, range)| is_met(**start, range));
+        let met: Vec<_> = met
+            .map(|(start, range)| (*start, Arc::clone(range)))
+            .collect();
+        if met
+            .iter()
+            .any(|(_, range)| range.kind == Kind::Pages || range.context != context)
+        {
             return Err(CUresult::INVALID_VALUE);
         }
-        ranges.retain(|start, range| is_apart(*start, range));
-        ranges.insert(address, mirrored);
+        let mut parts = vec![device.clone()];
+        for (start, range) in &met {
+            words = words.start.min(*start)..words.end.max(start + range.bytes);
+            parts.extend_from_slice(&range.parts);
+        }
+        parts.sort_unstable_by_key(|part| part.start);
+        let mut mirror = Mirror::new(words.start as usize, (words.end - words.start) as usize)?;
+        has_room(&ranges, Kind::Device, mirror.bytes() as u64)?;
+        for (start, range) in met {
+            // Who looks at it at this moment is waited for.
+            if let Some(old) = lock(&range.mirror).take() {
+                mirror.take_over(&old);
+            }
+            ranges.remove(&start);
+        }
+        mirror.forget(device.start as usize..device.end as usize);
+        ranges.insert(
+            words.start,
+            Mirrored::new(mirror, Kind::Device, context, parts),
+        );
         Ok(())
     }
 
@@ -211,7 +252,14 @@ impl Mirrors {
             let range = self.before(first.address.get());
             let range = range.ok_or(CUresult::INVALID_VALUE)?;
             let mut mirror = lock(&range.mirror);
-            let mirror = mirror.as_mut().ok_or(CUresult::INVALID_VALUE)?;
+            let Some(mirror) = mirror.as_mut() else {
+                // It may have been joined with another one, which is in its place.
+                let now = self.before(first.address.get());
+                match now.is_some_and(|now| !Arc::ptr_eq(&now, &range)) {
+                    true => continue,
+                    false => return Err(CUresult::INVALID_VALUE),
+                }
+            };
             let taken = match range.kind {
                 Kind::Pages => {
                     // SAFETY: our pages, which are unmapped after their mirror is taken out.
@@ -227,10 +275,32 @@ impl Mirrors {
 
     /// Variables go with their module: what the session may not name any more is forgotten.
     fn forget_gone(&self, session: &Session) {
-        let memory = &session.memory;
-        lock(&self.ranges).retain(|address, range| {
-            range.kind == Kind::Pages || memory.check(*address, range.bytes).is_ok()
-        });
+        lock(&self.ranges).retain(|_, range| !range.is_gone(session));
+    }
+
+    /// The driver is about to unload a module or a library: its variables are looked at no more, and who does at this moment is waited for.
+    pub(crate) fn forget_globals(&self, session: &Session, owner: u32, is_library: bool) {
+        let globals = session.memory.globals(owner, is_library);
+        let is_its = |_: &u64, range: &mut Arc<Mirrored>| {
+            let is_in =
+                |(start, size): &(u64, u64)| range.parts_in(*start..start + size).next().is_some();
+            range.kind == Kind::Device && globals.iter().any(is_in)
+        };
+        let gone: Vec<_> = lock(&self.ranges).extract_if(.., is_its).collect();
+        for (_, range) in gone {
+            *lock(&range.mirror) = None;
+        }
+    }
+
+    /// Takes out this range, if it is still there.
+    fn remove(&self, address: u64, gone: &Arc<Mirrored>) {
+        let mut ranges = lock(&self.ranges);
+        if ranges
+            .get(&address)
+            .is_some_and(|range| Arc::ptr_eq(range, gone))
+        {
+            ranges.remove(&address);
+        }
     }
 
     /// What the device has changed, as much as fits into one answer; whether there may be more. Only pages that are no larger than this, unless it
@@ -265,6 +335,11 @@ impl Mirrors {
                 looked_at += PART_BYTES.min(range.bytes as usize);
                 left = match range.look(call, word, &mut found) {
                     Ok(left) => left,
+                    // It has gone meanwhile, as a variable with its module: nobody looks for it any more.
+                    Err(_) if range.is_gone(call.session) => {
+                        self.remove(start, &range);
+                        None
+                    }
                     Err(error) if tell_of(call.session, &range, error) => None,
                     Err(error) if found.is_empty() => return Err(error),
                     Err(_) => {
@@ -276,6 +351,21 @@ impl Mirrors {
             }
         }
         Ok((found, false))
+    }
+}
+
+/// Whether these ranges and another of so many bytes are within the limits.
+fn has_room(ranges: &BTreeMap<u64, Arc<Mirrored>>, kind: Kind, size: u64) -> Result<(), CUresult> {
+    let most = match kind {
+        Kind::Pages => MAX_BYTES,
+        Kind::Device => MAX_MANAGED_BYTES,
+    };
+    let alike = ranges.values().filter(|range| range.kind == kind);
+    let bytes: u64 = alike.map(|range| range.bytes).sum();
+    let has_room = bytes.checked_add(size).is_some_and(|all| all <= most);
+    match has_room && ranges.len() < MAX_SHARED_RANGES {
+        true => Ok(()),
+        false => Err(CUresult::OUT_OF_MEMORY),
     }
 }
 
@@ -310,10 +400,9 @@ fn compare(
     let words = (mirror.bytes() / WORD - word)
         .min(PART_BYTES / WORD)
         .min(room);
-    let mut copy = vec![0_u64; words];
-    let bytes = (words * WORD).min(range.bytes as usize - word * WORD);
+    let mut copy = mirror.known(word..word + words).to_vec();
     let address = (mirror.start() + word * WORD) as u64;
-    read(call, range, address, &mut copy.as_mut_bytes()[..bytes])?;
+    read(call, range, address, copy.as_mut_bytes())?;
     mirror.compare(word, &copy, found);
     Ok(word + words)
 }
@@ -343,7 +432,7 @@ fn write_run(
     if count == 0 {
         return Err(CUresult::INVALID_VALUE);
     }
-    let range_end = mirror.start() as u64 + range.bytes;
+    let range_end = (mirror.start() + mirror.bytes()) as u64;
     let mut copy = vec![0_u8; (end.min(range_end) - start) as usize];
     if !is_whole {
         // The program changes managed memory while no kernel uses it: what lies between stays as it is.
@@ -353,38 +442,45 @@ fn write_run(
         let offset = (change.address.get() - start) as usize;
         change.put_over(&mut copy[offset..]);
     }
-    let (driver, stream) = way_to(call, range, start, copy.len())?;
-    cuda!(
-        driver,
-        cuMemcpyHtoDAsync_v2(start, copy.as_ptr().cast(), copy.len(), stream)
-    )?;
-    cuda!(driver, cuStreamSynchronize(stream))?;
+    for part in range.parts_in(start..start + copy.len() as u64) {
+        let (driver, stream) = way_to(call, range, &part)?;
+        let bytes = &copy[(part.start - start) as usize..(part.end - start) as usize];
+        cuda!(
+            driver,
+            cuMemcpyHtoDAsync_v2(part.start, bytes.as_ptr().cast(), bytes.len(), stream)
+        )?;
+        cuda!(driver, cuStreamSynchronize(stream))?;
+    }
     Ok(count)
 }
 
-/// Copies device memory, outside of the client's streams.
+/// Copies what there is of device memory, outside of the client's streams.
 fn read(
     call: &mut Call<'_>,
     range: &Mirrored,
     address: u64,
     copy: &mut [u8],
 ) -> Result<(), CUresult> {
-    let (driver, stream) = way_to(call, range, address, copy.len())?;
-    cuda!(
-        driver,
-        cuMemcpyDtoHAsync_v2(copy.as_mut_ptr().cast(), address, copy.len(), stream)
-    )?;
-    cuda!(driver, cuStreamSynchronize(stream))
+    for part in range.parts_in(address..address + copy.len() as u64) {
+        let (driver, stream) = way_to(call, range, &part)?;
+        let bytes = &mut copy[(part.start - address) as usize..(part.end - address) as usize];
+        cuda!(
+            driver,
+            cuMemcpyDtoHAsync_v2(bytes.as_mut_ptr().cast(), part.start, bytes.len(), stream)
+        )?;
+        cuda!(driver, cuStreamSynchronize(stream))?;
+    }
+    Ok(())
 }
 
 /// The driver, with the range's context current, and a stream that waits for no work of the client, once it is known that the memory is the session's.
 fn way_to(
     call: &mut Call<'_>,
     range: &Mirrored,
-    address: u64,
-    bytes: usize,
+    part: &Range<u64>,
 ) -> Result<(&'static Driver, driver_api::abi::CUstream), CUresult> {
-    call.session.memory.check(address, bytes as u64)?;
+    let memory = &call.session.memory;
+    memory.check(part.start, part.end - part.start)?;
     let context = context_of(call.session, range)?;
     call.current.enter(call.session, context.id)?;
     let stream = context.wiping_stream(call.driver())?;
@@ -402,7 +498,7 @@ pub(crate) fn gpurunHostMap(
     if !is_whole || address.checked_add(size).is_none() {
         return Err(CUresult::INVALID_VALUE.into());
     }
-    call.session.mirrors.check_room(size)?;
+    call.session.mirrors.check_room(Kind::Pages, size)?;
     map(call, &context, address, size)?;
     Ok(())
 }
@@ -423,7 +519,8 @@ fn map(call: &Call<'_>, context: &Context, address: u64, size: u64) -> Result<()
         unmap(address, size);
         return Err(error);
     }
-    let mirrored = Mirrored::new(mirror, Kind::Pages, context.serial, size);
+    let whole = address..address + size;
+    let mirrored = Mirrored::new(mirror, Kind::Pages, context.serial, vec![whole]);
     let mirrors = &call.session.mirrors;
     mirrors.insert(address, mirrored);
     if !context.is_alive() {
@@ -502,20 +599,26 @@ pub(crate) fn gpurunManage(
     request: &request::GpurunManage,
 ) -> Result<(), CallError> {
     let (address, size) = (request.address(), request.size());
-    call.session.mirrors.check_room(0)?;
-    call.session.memory.check(address, size)?;
-    let context = call.context()?.serial;
-    let words = (size as usize).checked_next_multiple_of(WORD);
-    let words = words.ok_or(CUresult::INVALID_VALUE)?;
-    let mirror = Mirror::new(address as usize, words)?;
-    let mirrored = Mirrored::new(mirror, Kind::Device, context, size);
+    call.session.memory.check_manageable(address, size)?;
+    call.session.mirrors.check_room(Kind::Device, size)?;
+    let context = Arc::clone(call.context()?);
+    let device = address..address + size;
     if request.is_fresh() != 0 {
-        let (driver, stream) = way_to(call, &mirrored, address, size as usize)?;
+        let driver = call.driver();
+        let stream = context.wiping_stream(driver)?;
         cuda!(driver, cuMemsetD8Async(address, 0, size as usize, stream))?;
         cuda!(driver, cuStreamSynchronize(stream))?;
     }
-    call.session.mirrors.insert_device(address, mirrored)?;
+    let mirrors = &call.session.mirrors;
+    mirrors.insert_device(device, context.serial)?;
     Ok(())
+}
+
+/// The whole words that these bytes are in.
+fn words_of(bytes: &Range<u64>) -> Result<Range<u64>, CUresult> {
+    let words = whole_words(&(bytes.start as usize..bytes.end as usize));
+    let words = words.ok_or(CUresult::INVALID_VALUE)?;
+    Ok(words.start as u64..words.end as u64)
 }
 
 /// Gives mapped memory back, or compares managed memory no more.

@@ -581,6 +581,16 @@ fn managed_around(driver: &Driver, address: u64) -> (u64, u64) {
     }
 }
 
+/// What the session may name for a variable: the managed memory that it is in, where there is such, since ranges that overlap would hide each other.
+fn whole_of(variable: (u64, u64), managed: (u64, u64)) -> (u64, u64) {
+    let end = |(start, size): (u64, u64)| start.saturating_add(size);
+    let is_inside = managed.0 <= variable.0 && end(variable) <= end(managed);
+    match is_inside && managed.1 > 0 {
+        true => managed,
+        false => variable,
+    }
+}
+
 /// A variable of a module by name.
 pub(crate) fn gpurunModuleGlobal(
     call: &mut Call<'_>,
@@ -597,11 +607,9 @@ pub(crate) fn gpurunModuleGlobal(
     let (owner, context) = (request.module().0, call.context()?);
     let memory = &call.session.memory;
     let (managed, bytes) = managed_around(call.driver(), address);
-    memory.add_global(address, size as u64, owner, false, context)?;
-    if bytes > 0 && (managed, bytes) != (address, size as u64) {
-        memory.add_global(managed, bytes, owner, false, context)?;
-    }
     let size = size as u64;
+    let (start, length) = whole_of((address, size), (managed, bytes));
+    memory.add_global(start, length, owner, false, context)?;
     call.reply(&reply::GpurunModuleGlobal::new(
         address, size, managed, bytes,
     ));
@@ -625,11 +633,9 @@ pub(crate) fn gpurunLibraryGlobal(
     let memory = &call.session.memory;
     memory.accounts.settle(call.driver(), context.device)?;
     let (managed, bytes) = managed_around(call.driver(), address);
-    memory.add_global(address, size as u64, owner, true, context)?;
-    if bytes > 0 && (managed, bytes) != (address, size as u64) {
-        memory.add_global(managed, bytes, owner, true, context)?;
-    }
     let size = size as u64;
+    let (start, length) = whole_of((address, size), (managed, bytes));
+    memory.add_global(start, length, owner, true, context)?;
     call.reply(&reply::GpurunLibraryGlobal::new(
         address, size, managed, bytes,
     ));

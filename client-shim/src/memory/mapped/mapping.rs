@@ -7,6 +7,7 @@
 //! *Rules:* what is given back is first taken out of what is pinned, and who maps looks there while holding [`Mapped::mapping`]: so nothing is mapped twice, nor while
 //! it is given back. Nothing is held where work is waited for.
 
+use std::ops::Range;
 use std::sync::{MutexGuard, PoisonError};
 
 use driver_api::abi::CUresult;
@@ -90,20 +91,18 @@ impl Mapped {
         let (_, current) = session::current()?;
         stream::synchronise_context(session, &current)?;
         wait_in_other(session, context, &current)?;
-        let Some((pages, shared)) = self.take_for(session, gone) else {
+        let host = &session.objects.memory.host;
+        let Some(pages) = self.let_go(gone, |bytes| host.within(bytes)) else {
             return Ok(());
         };
         let request = GpurunHostUnmap::new(pages as u64);
-        match session.ask_in(context, &request, &[]) {
-            Ok(_) => Ok(()),
+        let result = match session.ask_in(context, &request, &[]) {
             // It went with its context.
             Err(_) if !is_active(session, context) => Ok(()),
-            Err(error) => {
-                // The worker has it still.
-                self.put(shared);
-                Err(error)
-            }
-        }
+            result => result.map(drop),
+        };
+        self.has_left(gone, result.is_ok());
+        result
     }
 
     /// The context in which the worker has mapped the memory of a pinned range, if it has. Who is mapping it at this moment is waited for.
@@ -120,20 +119,48 @@ impl Mapped {
         }
     }
 
-    /// Takes out what is mapped for a pinned range, and where the worker's pages begin; nothing if its neighbours have it from now on.
-    fn take_for(&self, session: &Session, pinned: &Pinned) -> Option<(usize, Shared)> {
+    /// What is mapped for a pinned range is its neighbours' from now on, which `within` finds; else it is leaving, and this is where the worker's pages begin. It is
+    /// in the table all the while, so that nothing that the device has written to its neighbours is lost.
+    pub(super) fn let_go(
+        &self,
+        gone: &Pinned,
+        within: impl FnOnce(Range<usize>) -> Vec<Pinned>,
+    ) -> Option<usize> {
         let _mapping = self.mapping();
-        let start = whole_changes(pinned.start, pinned.start).start;
-        let mut shared = self.take_if(start, |shared| shared.is_for(pinned.start))?;
+        let _pulling = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ranges = self.ranges();
+        let start = whole_changes(gone.start, gone.start).start;
+        let shared = ranges.get_mut(&start)?;
+        let Kind::Pinned { pages, .. } = shared.kind else {
+            return None;
+        };
+        if !shared.is_for(gone.start) {
+            return None;
+        }
         let end = start + shared.mirror.bytes();
-        let neighbours = session.objects.memory.host.within(start..end);
-        let is_kept = !shared.is_gone && shared.hand_over(&neighbours);
-        match shared.kind {
-            Kind::Pinned { pages, .. } if !is_kept => Some((pages, shared)),
-            _ => {
-                self.put(shared);
-                None
-            }
+        let is_kept = !shared.is_gone && shared.hand_over(&within(start..end));
+        if !is_kept {
+            shared.is_leaving = true;
+            return Some(pages);
+        }
+        if let Some(shared) = ranges.remove(&start) {
+            ranges.insert(shared.mirror.start(), shared);
+        }
+        None
+    }
+
+    /// The worker has unmapped what was leaving, or has it still.
+    pub(super) fn has_left(&self, gone: &Pinned, is_unmapped: bool) {
+        let start = whole_changes(gone.start, gone.start).start;
+        let is_it = |shared: &Shared| shared.is_leaving && shared.is_for(gone.start);
+        if is_unmapped {
+            // What has been mapped there meanwhile is another one.
+            self.take_if(start, is_it);
+            return;
+        }
+        let mut ranges = self.ranges();
+        if let Some(shared) = ranges.get_mut(&start).filter(|shared| is_it(shared)) {
+            shared.is_leaving = false;
         }
     }
 

@@ -29,6 +29,9 @@ pub(super) const EXPORTING_DEVICE: i32 = 1;
 /// Where windows of tests may be.
 pub(super) const WINDOWS: u64 = 0x7100_0000_0000;
 
+/// Words of a module's variables.
+const MODULE_WORDS: usize = 64;
+
 enum Op {
     Copy(usize, usize, usize),
     CopyOwned(usize, Vec<u8>),
@@ -54,6 +57,8 @@ struct State {
     host: Vec<(usize, usize)>,
     done_events: HashSet<usize>,
     functions: HashMap<usize, &'static str>,
+    /// Where the variables of a module are.
+    modules: HashMap<usize, usize>,
     released: HashSet<u32>,
     unmapped: Vec<u64>,
     registered: HashSet<usize>,
@@ -176,6 +181,18 @@ unsafe extern "C" fn disable_peer(peer: CUcontext) -> CUresult {
         true => CUresult::UNKNOWN,
         false => CUresult::SUCCESS,
     }
+}
+
+/// The bytes of a word of device memory.
+pub(super) fn bytes(address: u64) -> [u8; 8] {
+    let word = std::ptr::with_exposed_provenance::<u64>(address as usize);
+    unsafe { word.read_volatile() }.to_le_bytes()
+}
+
+/// Writes a byte of device memory, as a kernel does.
+pub(super) fn set(address: u64, value: u8) {
+    let byte = std::ptr::with_exposed_provenance_mut::<u8>(address as usize);
+    unsafe { byte.write_volatile(value) };
 }
 
 /// What copies from this device memory say from now on; nothing: they succeed.
@@ -470,6 +487,28 @@ unsafe extern "C" fn get_function(
     CUresult::SUCCESS
 }
 
+/// A variable whose name is its offset in memory of its module, and its size.
+unsafe extern "C" fn get_global(
+    address: *mut u64,
+    size: *mut usize,
+    module: CUmodule,
+    name: *const c_char,
+) -> CUresult {
+    let name = unsafe { CStr::from_ptr(name) }.to_str().unwrap_or_default();
+    let numbers = name.split(' ').map_while(|number| number.parse().ok());
+    let [offset, bytes] = numbers.collect::<Vec<usize>>()[..] else {
+        return CUresult::NOT_FOUND;
+    };
+    let mut state = lock(&STATE);
+    let block = || Box::leak(Box::new([0_u64; MODULE_WORDS])).as_ptr().addr();
+    let block = *state.modules.entry(module.0).or_insert_with(block);
+    unsafe {
+        *address = (block + offset) as u64;
+        *size = bytes;
+    }
+    CUresult::SUCCESS
+}
+
 unsafe extern "C" fn parameter_info(
     _: CUfunction,
     index: usize,
@@ -561,6 +600,7 @@ pub(in crate::worker) fn driver(writes: bool) -> &'static Driver {
             "cuEventDestroy_v2" => event_destroy as *const (),
             "cuModuleLoadData" => module_load as *const (),
             "cuModuleGetFunction" => get_function as *const (),
+            "cuModuleGetGlobal_v2" => get_global as *const (),
             "cuFuncGetParamInfo" => parameter_info as *const (),
             "cuLaunchKernel" => launch as *const (),
             "cuGraphCreate"

@@ -1,13 +1,15 @@
 //! Mapped and managed memory: what goes with a context, in which context device memory is read, and who waits for whom.
 
 use driver_api::abi::CUresult;
-use driver_api::id::StreamId;
+use driver_api::id::{ModuleId, StreamId};
 use driver_api::mirror::Change;
 use driver_api::wire::request as r;
+use protocol::limits::MAX_MANAGED_BYTES;
 use zerocopy::little_endian::U64;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::super::memory::CHUNK_BYTES;
+use super::super::mirrors::Kind;
 use super::client::{Client, Got};
 use super::{CONTEXT, MOMENT, STREAM, client, fake, function, launch, map};
 
@@ -170,4 +172,154 @@ fn a_pull_of_device_memory_holds_no_other_range() {
     fake::release_reads(first);
     let answer = client.answer(pulling).expect("pulled");
     assert_eq!(read(&answer), (vec![], false));
+}
+
+/// Two variables of a module of this number; where they are in the fake driver's memory.
+fn variables(client: &mut Client, module: u32) -> [u64; 2] {
+    let image = b".version 7.0\n.target sm_70\n.address_size 64\n";
+    let load = r::GpurunModuleLoad::new(module, [0; 32], image.len() as u64, 0);
+    client.ask(&load, image).expect("loaded");
+    // As the fake driver reads names: an offset and a size.
+    ["64 64", "128 64"].map(|name| {
+        let global = r::GpurunModuleGlobal::new(ModuleId(module));
+        let answer = client.ask(&global, name.as_bytes()).expect("found");
+        u64::read_from_prefix(&answer).expect("an address").0
+    })
+}
+
+#[test]
+fn only_what_is_the_sessions_own_is_managed() {
+    let (mut client, base) = client();
+    let manage = |client: &mut Client, address, size| {
+        client.ask(&r::GpurunManage::new(address, size, 1), &[])
+    };
+    let refused = Err(CUresult::INVALID_VALUE);
+    for chunk in 0..2 {
+        map(&mut client, base + chunk * CHUNK_BYTES, CHUNK_BYTES);
+    }
+    for (address, size) in [
+        (base, 2 * CHUNK_BYTES),
+        (base + 64, CHUNK_BYTES),
+        (base, 0),
+        (base, u64::MAX),
+        (base + 2 * CHUNK_BYTES, 64),
+    ] {
+        assert_eq!(manage(&mut client, address, size), refused, "{address:x}");
+    }
+    // Memory of the program's own, which touches that of the context: its mapping takes nothing from the slice.
+    let own = base + 2 * CHUNK_BYTES;
+    let memory = &client.session.memory;
+    memory.claim_virtual(own, CHUNK_BYTES, 0).expect("free");
+    memory.settle_virtual(own, Some(1));
+    assert_eq!(memory.check(base, 3 * CHUNK_BYTES), Ok(()));
+    assert_eq!(manage(&mut client, own, CHUNK_BYTES), refused);
+    assert_eq!(manage(&mut client, base, CHUNK_BYTES), Ok(vec![]));
+    let held = r::GpurunMemoryUnmap::new(base + CHUNK_BYTES, CHUNK_BYTES, 1);
+    client.post(&held, &[]);
+    assert_eq!(
+        manage(&mut client, base + CHUNK_BYTES, CHUNK_BYTES),
+        refused,
+        "it is leaving"
+    );
+}
+
+#[test]
+fn a_session_manages_no_more_than_its_limit() {
+    let (mut client, base) = client();
+    let [_, second] = managed(&mut client, base);
+    let mirrors = &client.session.mirrors;
+    let room = MAX_MANAGED_BYTES - 2 * CHUNK_BYTES;
+    assert_eq!(mirrors.check_room(Kind::Device, room), Ok(()));
+    let refused = Err(CUresult::OUT_OF_MEMORY);
+    assert_eq!(mirrors.check_room(Kind::Device, room + 1), refused);
+    assert_eq!(mirrors.check_room(Kind::Device, u64::MAX), refused);
+    client
+        .ask(&r::GpurunHostUnmap::new(second), &[])
+        .expect("managed no more");
+    let mirrors = &client.session.mirrors;
+    assert_eq!(mirrors.check_room(Kind::Device, room + 1), Ok(()));
+}
+
+#[test]
+fn a_variable_goes_with_its_module_and_hinders_no_pull() {
+    let (mut client, base) = client();
+    let [own, _] = managed(&mut client, base);
+    let [first, second] = variables(&mut client, 5);
+    for variable in [first, second] {
+        let manage = r::GpurunManage::new(variable, 64, 0);
+        client.ask(&manage, &[]).expect("managed");
+    }
+    // The module is unloaded while another thread's pull reads the variable.
+    fake::hold_reads(first);
+    client.thread = 2;
+    let pulling = client.begin(&r::GpurunHostPull::new(0), &[]);
+    fake::wait_for_read(first);
+    client.session.memory.forget_globals(5, false);
+    client.thread = 1;
+    fill(&mut client, own, 1);
+    fake::release_reads(first);
+    let answer = client.answer(pulling).expect("pulled");
+    let (mut found, _) = read(&answer);
+    found.extend(pull(&mut client, 0).expect("pulled").0);
+    assert_eq!(
+        found,
+        [own],
+        "whether it comes before or after the variables"
+    );
+    let [first, _] = variables(&mut client, 6);
+    let manage = r::GpurunManage::new(first, 64, 0);
+    client.ask(&manage, &[]).expect("managed");
+    client
+        .ask(&r::CuModuleUnload::new(ModuleId(6)), &[])
+        .expect("unloaded");
+    assert_eq!(pull(&mut client, 0), Ok((vec![], false)));
+}
+
+#[test]
+fn variables_that_share_a_word_share_a_mirror() {
+    let (mut client, _) = client();
+    let image = b".version 7.0\n.target sm_70\n.address_size 64\n";
+    let load = r::GpurunModuleLoad::new(7, [0; 32], image.len() as u64, 0);
+    client.ask(&load, image).expect("loaded");
+    let mut manage = |name: &str, size| {
+        let global = r::GpurunModuleGlobal::new(ModuleId(7));
+        let answer = client.ask(&global, name.as_bytes()).expect("found");
+        let address = u64::read_from_prefix(&answer).expect("an address").0;
+        let manage = r::GpurunManage::new(address, size, 0);
+        client.ask(&manage, &[]).expect("managed");
+        address
+    };
+    let upper = manage("68 4", 4);
+    let lower = manage("66 2", 2);
+    let beyond = manage("60 4", 4);
+    let (word, before) = (upper - 4, upper - 12);
+    assert_eq!((lower, beyond), (word + 2, before + 4));
+    // What is no variable is not looked at.
+    for (address, value) in [
+        (word, 1),
+        (word + 1, 2),
+        (lower, 3),
+        (upper + 3, 4),
+        (beyond, 5),
+    ] {
+        fake::set(address, value);
+    }
+    let answer = client.ask(&r::GpurunHostPull::new(0), &[]).expect("pulled");
+    let (_, changes) = u32::read_from_prefix(&answer).expect("a number");
+    let changes = <[Change]>::ref_from_bytes(changes).expect("changes");
+    let found = changes
+        .iter()
+        .map(|change| (change.address.get(), change.mask.get()));
+    let found: Vec<_> = found.collect();
+    assert_eq!(found, [(before, 1 << 4), (word, 1 << 2 | 1 << 7)]);
+    // And not written.
+    let written = Change {
+        address: U64::new(word),
+        mask: U64::new(0xFF),
+        bytes: [9; 64],
+    };
+    client
+        .ask(&r::GpurunHostPush::new(), written.as_bytes())
+        .expect("pushed");
+    assert_eq!(fake::bytes(word), [1, 2, 9, 9, 9, 9, 9, 9]);
 }
