@@ -89,7 +89,7 @@ template <typename... Arguments> static CUresult call(const char *name, Argument
     } while (0)
 
 // Rows from or to an array of two dimensions, one of which is null: there it is host memory.
-[[maybe_unused]] static void copy(CUarray to, CUarray from, void *host, size_t row, size_t rows) {
+[[maybe_unused]] static void copy_rows(CUarray to, CUarray from, void *host, size_t row, size_t rows) {
     CUDA_MEMCPY2D copy = {};
     copy.srcMemoryType = from ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_HOST;
     copy.dstMemoryType = to ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_HOST;

@@ -115,7 +115,7 @@ static CUarray array_of(float first) {
     CUDA_ARRAY3D_DESCRIPTOR of = shape(CU_AD_FORMAT_FLOAT, 0);
     CUarray array = nullptr;
     OK("cuArray3DCreate_v2", &array, (const CUDA_ARRAY3D_DESCRIPTOR *)&of);
-    copy(array, nullptr, image(first).data(), WIDTH * 4, HEIGHT);
+    copy_rows(array, nullptr, image(first).data(), WIDTH * 4, HEIGHT);
     return array;
 }
 
@@ -212,7 +212,7 @@ static void levels() {
         CUarray array = nullptr;
         OK("cuMipmappedArrayGetLevel", &array, mipmapped, level);
         std::vector<float> values(WIDTH * HEIGHT, (float)(10 * (level + 1)));
-        copy(array, nullptr, values.data(), (WIDTH >> level) * 4, HEIGHT >> level);
+        copy_rows(array, nullptr, values.data(), (WIDTH >> level) * 4, HEIGHT >> level);
     }
     OK("cuTexRefSetMipmappedArray", picture, mipmapped, (unsigned)CU_TRSA_OVERRIDE_FORMAT);
     OK("cuTexRefGetMipmappedArray", &told, picture);
@@ -285,7 +285,7 @@ static void surfaces() {
     CUarray array = nullptr, plain = array_of(0), told = nullptr;
     OK("cuArray3DCreate_v2", &array, (const CUDA_ARRAY3D_DESCRIPTOR *)&of);
     std::vector<unsigned> image(WIDTH * HEIGHT, 5), got(WIDTH * HEIGHT);
-    copy(array, nullptr, image.data(), WIDTH * 4, HEIGHT);
+    copy_rows(array, nullptr, image.data(), WIDTH * 4, HEIGHT);
     FAILS("cuSurfRefSetArray", canvas, plain, 0u);
     OK("cuSurfRefSetArray", canvas, array, 0u);
     OK("cuSurfRefGetArray", &told, canvas);
@@ -293,7 +293,7 @@ static void surfaces() {
     unsigned value = 4711;
     void *parameters[] = {&value};
     launch(paint, parameters);
-    copy(nullptr, array, got.data(), WIDTH * 4, HEIGHT);
+    copy_rows(nullptr, array, got.data(), WIDTH * 4, HEIGHT);
     image[3 * WIDTH + 2] = value;
     REQUIRE(got == image);
     OK("cuArrayDestroy", plain);

@@ -97,7 +97,7 @@ static void textures() {
     CUarray array = array_of(width, height, CU_AD_FORMAT_FLOAT, 1, 0);
     std::vector<float> image(width * height);
     for (size_t i = 0; i < image.size(); i++) image[i] = (float)(i * 4);
-    copy(array, nullptr, image.data(), width * 4, height);
+    copy_rows(array, nullptr, image.data(), width * 4, height);
     CUDA_RESOURCE_DESC what = {}, told = {};
     what.resType = CU_RESOURCE_TYPE_ARRAY, what.res.array.hArray = array;
     CUDA_TEXTURE_DESC how = reading(CU_TR_FILTER_MODE_LINEAR, 0), how_told = {};
@@ -164,7 +164,7 @@ static void surfaces() {
     CUarray plain = array_of(width, height, CU_AD_FORMAT_UNSIGNED_INT32, 1, 0);
     std::vector<unsigned> image(width * height);
     for (size_t i = 0; i < image.size(); i++) image[i] = (unsigned)i;
-    copy(array, nullptr, image.data(), width * 4, height);
+    copy_rows(array, nullptr, image.data(), width * 4, height);
     CUDA_RESOURCE_DESC what = {}, told = {};
     what.resType = CU_RESOURCE_TYPE_ARRAY, what.res.array.hArray = array;
     CUsurfObject surface = 0;
@@ -181,7 +181,7 @@ static void surfaces() {
     void *of_change[] = {&surface};
     launch(change, of_change);
     std::vector<unsigned> got(image.size());
-    copy(nullptr, array, got.data(), width * 4, height);
+    copy_rows(nullptr, array, got.data(), width * 4, height);
     image[3 * width + 2] += 1005;
     REQUIRE(got == image);
     OK("cuTexObjectDestroy", texture);
