@@ -1,4 +1,4 @@
-//! Reads the specification of the CUDA driver API (`driver-api/spec/*.rs`) and writes the code that follows from it.
+//! Reads the specification of the CUDA driver API (`driver-api/spec`) and writes the code that follows from it.
 //!
 //! The specification is a set of Rust files with one `extern "C"` block each, one row per function; this crate parses them with
 //! `syn` and is called from the build scripts of the crates that need the result:

@@ -60,22 +60,28 @@ impl std::fmt::Display for SpecificationError {
 
 impl std::error::Error for SpecificationError {}
 
-/// Reads all files of a directory.
+/// Reads all files of a directory: an area's rows are in `<area>.rs`, and where they are many, in files of `<area>/` as well.
 ///
 /// # Errors
 /// A file cannot be read, a row does not parse, or two rows contradict each other.
 pub fn read_specification(directory: &Path) -> Result<Specification, SpecificationError> {
     let mut rows = Vec::new();
     for file in rust_files(directory)? {
-        let text = read(&file)?;
-        let syntax = parse_file(&file, &text)?;
         let area = file
             .file_stem()
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        for item in foreign_functions(syntax) {
-            rows.push(row(&area, item).map_err(|error| in_file(&file, &error))?);
+        let folder = directory.join(&area);
+        let mut files = vec![file];
+        if folder.is_dir() {
+            files.extend(rust_files(&folder)?);
+        }
+        for file in files {
+            let syntax = parse_file(&file, &read(&file)?)?;
+            for item in foreign_functions(syntax) {
+                rows.push(row(&area, item).map_err(|error| in_file(&file, &error))?);
+            }
         }
     }
     check(&rows)?;
