@@ -6,7 +6,7 @@ export SERVER=10.77.0.1:7370
 tries=0
 until bin/gpurun list --server "$SERVER" >/dev/null 2>&1; do
     tries=$((tries + 1))
-    [ "$tries" -lt 100 ] || failed "the other machine does not answer"
+    [ "$tries" -lt 600 ] || failed "the other machine does not answer"
     usleep 100000
 done
 for name in vector_add stream_overlap tiled_matmul; do by_rdma "$name between two machines" "programs/$name"; done

@@ -28,12 +28,12 @@ find_process() {
     return 0
 }
 
-# `await TEXT`: until there is such a process; `await_none TEXT`: until there is none. Ten seconds at most.
+# `await TEXT`: until there is such a process; `await_none TEXT`: until there is none. A minute at most.
 await() {
     tries=0
     until [ -n "$(find_process "$1")" ]; do
         tries=$((tries + 1))
-        [ "$tries" -lt 100 ] || failed "no process $1"
+        [ "$tries" -lt 600 ] || failed "no process $1"
         usleep 100000
     done
 }
@@ -41,13 +41,13 @@ await_none() {
     tries=0
     while [ -n "$(find_process "$1")" ]; do
         tries=$((tries + 1))
-        [ "$tries" -lt 100 ] || failed "a process $1 stays"
+        [ "$tries" -lt 600 ] || failed "a process $1 stays"
         usleep 100000
     done
 }
 
 # `client COMMAND…`: a program whose GPU is behind RDMA, and nothing else.
-client() { LD_PRELOAD=/payload/bin/guest/libcuda.so.1 LD_LIBRARY_PATH=/payload/bin/guest GPURUN_SERVER="${SERVER:-}" GPURUN_TRANSPORT=${TRANSPORT:-rdma} GPURUN_LOG=info timeout 120 "$@"; }
+client() { LD_PRELOAD=/payload/bin/guest/libcuda.so.1 LD_LIBRARY_PATH=/payload/bin/guest GPURUN_SERVER="${SERVER:-}" GPURUN_TRANSPORT=${TRANSPORT:-rdma} GPURUN_LOG=info timeout 400 "$@"; }
 
 # `by_rdma NAME PROGRAM [ARGUMENT…]`: it passes, and its frames went by RDMA.
 by_rdma() {
