@@ -60,6 +60,13 @@ can_build_rdma() {
     have pkg-config && pkg-config --exists libibverbs librdmacm && [ -e /usr/lib/llvm-14/lib/libclang.so.1 ]
 }
 
+# The packages that a cargo command chooses, optimised all but these (what only tests and build scripts use), and unoptimised. One test of one package is
+# chosen from all of them: cargo gives what packages share the features that all chosen ones want, and builds it again for any other choice.
+# shellcheck disable=SC2034 # of those who build
+NOT_RELEASED=(--exclude fuzz --exclude tests --exclude test-scratch --exclude driver-api-generator)
+# shellcheck disable=SC2034
+UNOPTIMISED=(--workspace --exclude soft-gpu)
+
 # Sets FEATURES, the options that every cargo command gets: the same ones, or everything would be built twice. A feature of one crate is
 # enough: the others see the transport through it.
 choose_features() {
