@@ -10,6 +10,8 @@ SERVER_ADDRESS=
 start_server() {
     local directory=$1 waited
     shift
+    # There when it is looked at, however late the server's own process begins.
+    : >"$directory/server.out"
     "$RELEASE/gpu-server" serve --listen tcp://127.0.0.1:0 "$@" \
         >"$directory/server.out" 2>"$directory/server.err" &
     SERVER_PID=$!
