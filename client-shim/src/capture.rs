@@ -265,7 +265,11 @@ pub(crate) fn forbid_all(session: &Session, context: &Context) -> Result<(), CUr
     if nothing_is_captured() {
         return Ok(());
     }
-    let streams = captured_streams(session, Some(context.id));
+    forbid_streams(session, &captured_streams(session, Some(context.id)))
+}
+
+/// Before a call that waits for all of these streams: all their captures are spoilt, whatever the first one answers.
+pub(crate) fn forbid_streams(session: &Session, streams: &[Arc<Stream>]) -> Result<(), CUresult> {
     let spoilt: Vec<_> = streams
         .iter()
         .map(|stream| forbid(session, stream))

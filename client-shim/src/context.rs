@@ -12,7 +12,7 @@ mod meeting;
 
 use core::ffi::{c_int, c_uint};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use driver_api::abi::{
     CUcontext, CUctxCreateParams, CUdevice, CUexecAffinityParam, CUexecAffinityType, CUfunc_cache,
@@ -98,6 +98,21 @@ impl Context {
     fn ends(&self, session: &Session) {
         let shared = &session.objects.memory.mapped;
         shared.before_end_of(session, self);
+    }
+
+    /// How often it is retained, for who may be about to end it: what runs has been waited for before that was locked, so that who retains it meanwhile need not
+    /// wait for it.
+    fn retained_at_end(
+        &self,
+        session: &Session,
+        ends: impl FnOnce(u32) -> bool,
+    ) -> MutexGuard<'_, u32> {
+        let retained = || self.retained.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = *retained();
+        if ends(count) {
+            self.ends(session);
+        }
+        retained()
     }
 
     fn ended(&self, session: &Session) {
@@ -225,10 +240,7 @@ pub(crate) unsafe fn cuDevicePrimaryCtxRetain(context: *mut CUcontext, dev: CUde
 pub(crate) fn release_primary(dev: CUdevice) -> Result<(), CUresult> {
     let session = session::get()?;
     let primary = primary_of(session, dev)?;
-    let mut retained = primary
-        .retained
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut retained = primary.retained_at_end(session, |count| count == 1);
     *retained = retained.checked_sub(1).ok_or(CUresult::INVALID_CONTEXT)?;
     if *retained == 0 {
         primary.ends(session);
@@ -249,10 +261,7 @@ pub(crate) unsafe fn cuDevicePrimaryCtxRelease_v2(dev: CUdevice) -> CUresult {
 fn reset_primary(dev: CUdevice) -> Result<(), CUresult> {
     let session = session::get()?;
     let primary = primary_of(session, dev)?;
-    let mut retained = primary
-        .retained
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut retained = primary.retained_at_end(session, |count| count > 0);
     if *retained > 0 {
         primary.ends(session);
         session.ask_in(0, &GpurunPrimaryReset::new(dev, primary.id), &[])?;

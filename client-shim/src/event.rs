@@ -179,13 +179,16 @@ impl Event {
         // The record, and the mark behind it.
         stream.admit(session, 2)?;
         let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut mark = 0;
+        let mut mark = None;
         let place = |placed: Placed| {
-            stream.put(placed, 1);
-            mark = stream.next_mark(placed);
-            GpurunEventRecord::new(EventId(self.id), stream.wire_id(), flags, mark)
+            stream.takes_more().then(|| {
+                stream.put(placed, 1);
+                let behind = *mark.insert(stream.next_mark(placed));
+                GpurunEventRecord::new(EventId(self.id), stream.wire_id(), flags, behind)
+            })
         };
-        session.post_in(stream.context, place, &[])?;
+        session.post_if(stream.context, place, &[])?;
+        let mark = mark.ok_or(CUresult::INVALID_HANDLE)?;
         *recorded = Some((Arc::clone(stream), mark));
         self.set_captured(None);
         Ok(())

@@ -72,15 +72,11 @@ impl Green {
     /// Waits for all that it has been given.
     pub(crate) fn synchronise(&self, session: &Session) -> Result<(), CUresult> {
         self.primary.fault.check()?;
-        let streams = self.streams(session);
-        for stream in &streams {
-            capture::forbid(session, stream)?;
-        }
+        capture::forbid_streams(session, &self.streams(session))?;
         // What the program has destroyed still happens.
         let is_busy = |stream: &Stream| stream.green == self.id && stream.is_busy();
         let busy = session.objects.streams.select(is_busy);
-        busy.iter()
-            .try_for_each(|stream| stream.synchronise(session))
+        stream::wait_for(session, &self.primary, &stream::marks(session, busy, true)?)
     }
 
     fn handle(&self) -> CUgreenCtx {

@@ -5,7 +5,7 @@
 //!
 //! A mapping is opened once and counted: for each allocation that was opened in it, as often as it was. Allocations of pools go the same way
 //! ([`crate::pool`]); they are named by what the pool says of them, which is as long as a handle. Since one of them may be imported in another context than its
-//! neighbour, their mapping is opened once in each context.
+//! neighbour, their mapping is opened once in each context; and apart from handles of what lies in the same mapping, which may be open in one context only.
 //!
 //! # Safety
 //! The functions named like the driver's write results through pointers that they have checked for null, by the API's contract.
@@ -84,6 +84,7 @@ struct Opened {
     lender: u64,
     key: [u64; 2],
     context: u32,
+    places: Places,
     device: usize,
     base: u64,
     mapped: u64,
@@ -168,7 +169,7 @@ fn open(
     session: &Session,
     context: &Context,
     contents: &Contents,
-    device: usize,
+    (device, places): (usize, Places),
 ) -> Result<Opened, CUresult> {
     let number = i32::try_from(device).map_err(|_| CUresult::INVALID_DEVICE)?;
     let memory = &session.objects.memory;
@@ -184,6 +185,7 @@ fn open(
         lender: contents.lender,
         key: contents.key,
         context: context.id,
+        places,
         device,
         base,
         mapped: contents.mapped,
@@ -211,14 +213,15 @@ fn open_once_more(
     let opening = &session.objects.imports.opening;
     let _opening = opening.lock().unwrap_or_else(PoisonError::into_inner);
     let mut imports = session.objects.imports.lock();
-    let is_here = |opened: &Opened| opened.is_of(contents) && opened.context == context.id;
-    let is_elsewhere = || imports.iter().any(|opened| opened.is_of(contents));
+    let is_it = |opened: &&Opened| opened.is_of(contents) && opened.places == places;
+    let is_here = |opened: &Opened| is_it(&opened) && opened.context == context.id;
+    let is_elsewhere = || imports.iter().any(|opened| is_it(&opened));
     let place = match imports.iter().position(is_here) {
         Some(place) => place,
         None if places == Places::One && is_elsewhere() => return Err(CUresult::INVALID_CONTEXT),
         None => {
             drop(imports);
-            let opened = open(session, context, contents, device)?;
+            let opened = open(session, context, contents, (device, places))?;
             imports = session.objects.imports.lock();
             imports.push(opened);
             imports.len() - 1

@@ -314,9 +314,11 @@ pub(crate) unsafe fn cuModuleUnload(module: CUmodule) -> CUresult {
     code((|| {
         let (session, _) = session::current()?;
         let module = module_of(module)?;
-        // First, so that no other thread sends what it finds changed in variables that have gone.
-        let shared = &session.objects.memory.mapped;
-        shared.forget_owner(Owner::Module(module.id));
+        // First, so that no other thread sends what it finds changed in variables that have gone, and none has what is placed there next taken away.
+        session
+            .objects
+            .memory
+            .forget_owner(Owner::Module(module.id));
         session.ask_in(
             module.context,
             &CuModuleUnload::new(ModuleId(module.id)),
@@ -456,7 +458,13 @@ fn write_global(
         memory.note_managed_variable(session, context, owner, &(start..end))?;
     }
     let (address, size) = variable.found;
-    memory.note_global(address, size, variable.context, variable.is_managed());
+    memory.note_global(
+        address,
+        size,
+        variable.context,
+        variable.owner,
+        variable.is_managed(),
+    );
     // SAFETY: not null, writable by the API's contract.
     unsafe {
         if !dptr.is_null() {

@@ -194,14 +194,6 @@ impl Pool {
         result
     }
 
-    /// Waits until memory can be given back that was freed in a stream: what is imported goes at once, what is ours rests until all streams have passed.
-    fn let_pass(&self, session: &Session, freed: &Free) -> Result<(), CUresult> {
-        match self.origin.is_imported() && !freed.is_passed() {
-            true => freed.stream.synchronise(session),
-            false => Ok(()),
-        }
-    }
-
     /// Frees memory that the pool does not have any more.
     fn free(&self, session: &Session, start: u64) -> Result<(), CUresult> {
         match self.origin.is_imported() {
@@ -238,6 +230,8 @@ pub(crate) struct Pools {
     of_devices: Mutex<BTreeMap<usize, OfDevice>>,
     /// Held by who opens pools to other devices, or closes them.
     opening: Mutex<()>,
+    /// What pools that are destroyed had of other processes, and streams have not passed.
+    leaving: Mutex<Vec<(Arc<Pool>, Free)>>,
     /// A pool may hold something free.
     may_hold: AtomicBool,
 }
@@ -245,6 +239,28 @@ pub(crate) struct Pools {
 impl Pools {
     fn used(&self) -> MutexGuard<'_, BTreeMap<u64, Used>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, Vec<(Arc<Pool>, Free)>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back what a pool that is destroyed held. What is ours rests until all streams have passed; what is imported goes at once, and so after a wait that
+    /// finds its stream behind it. Nobody waits here: the driver does not either.
+    fn leave_behind(
+        &self,
+        session: &Session,
+        pool: &Arc<Pool>,
+        held: Vec<Free>,
+    ) -> Result<(), CUresult> {
+        let may_go = |freed: &Free| !pool.origin.is_imported() || freed.is_passed();
+        let (now, later): (Vec<_>, Vec<_>) = held.into_iter().partition(may_go);
+        if !later.is_empty() {
+            let later = later.into_iter().map(|freed| (Arc::clone(pool), freed));
+            self.leaving().extend(later);
+            self.may_hold.store(true, SeqCst);
+        }
+        pool.give_back(session, &now)
     }
 
     /// The pool of which an address is.
@@ -315,6 +331,7 @@ impl Pools {
             }
             stays
         });
+        self.leaving().retain(|(_, freed)| freed.context != context);
         for pool in session.objects.pools.select(|_| true) {
             pool.state().forget_context(context);
         }
@@ -327,6 +344,17 @@ impl Pools {
             return Ok(());
         }
         let mut result = Ok(());
+        let passed: Vec<_> = {
+            let mut leaving = self.leaving();
+            let passed = leaving
+                .extract_if(.., |(_, freed)| freed.is_passed())
+                .collect();
+            self.may_hold.fetch_or(!leaving.is_empty(), SeqCst);
+            passed
+        };
+        for (pool, freed) in passed {
+            result = result.and(pool.give_back(session, &[freed]));
+        }
         for pool in session.objects.pools.select(|_| true) {
             let threshold = pool.state().threshold;
             result = result.and(pool.trim(session, threshold));
@@ -591,8 +619,7 @@ pub(crate) unsafe fn cuMemFreeAsync(dptr: CUdeviceptr, stream: CUstream) -> CUre
             }
         };
         if let Some(freed) = left {
-            used.pool.let_pass(session, &freed)?;
-            return used.pool.free(session, dptr);
+            return pools.leave_behind(session, &used.pool, vec![freed]);
         }
         pools.may_hold.store(true, SeqCst);
         Ok(())
@@ -634,9 +661,8 @@ pub(crate) unsafe fn cuMemPoolDestroy(pool: CUmemoryPool) -> CUresult {
             state.held = 0;
             std::mem::take(&mut state.free)
         };
-        held.iter()
-            .try_for_each(|freed| pool.let_pass(session, freed))?;
-        pool.give_back(session, &held)
+        let pools = &session.objects.stream_ordered;
+        pools.leave_behind(session, &pool, held)
     })())
 }
 

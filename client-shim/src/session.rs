@@ -389,6 +389,16 @@ impl Session {
         place: impl FnOnce(Placed) -> R,
         rest: &[u8],
     ) -> Result<(), CUresult> {
+        self.post_if(context, |placed| Some(place(placed)), rest)
+    }
+
+    /// Posts a request, if there is one once its place in the order is known.
+    pub(crate) fn post_if<R: Request>(
+        &self,
+        context: u32,
+        place: impl FnOnce(Placed) -> Option<R>,
+        rest: &[u8],
+    ) -> Result<(), CUresult> {
         entry::answered(Answered::Posted);
         self.link.post(thread::number(), context, rest, place)?;
         Ok(())
@@ -415,13 +425,20 @@ impl Session {
         stream.fault.check()?;
         stream.admit(self, operations)?;
         self.objects.memory.mapped.before_work(self)?;
+        let mut is_open = false;
         let place = |placed: Placed| {
-            stream.put(placed, operations);
-            *request
+            is_open = stream.takes_more();
+            is_open.then(|| {
+                stream.put(placed, operations);
+                *request
+            })
         };
-        self.post_in(stream.context, place, rest)?;
+        self.post_if(stream.context, place, rest)?;
         self.objects.memory.mapped.after_work();
-        Ok(())
+        match is_open {
+            true => Ok(()),
+            false => Err(CUresult::INVALID_HANDLE),
+        }
     }
 
     /// Asks a request whose reply is its fixed part and nothing else.

@@ -78,6 +78,9 @@ pub(crate) struct Stream {
     last_mark: AtomicU64,
     /// How much is under way.
     pub(crate) room: Room,
+    /// The worker knows it.
+    is_named: AtomicBool,
+    /// Set with the queue locked, as the worker is told.
     destroyed: AtomicBool,
     flags: c_uint,
     priority: AtomicI32,
@@ -105,6 +108,7 @@ impl Stream {
             marks: AtomicU64::new(0),
             last_mark: AtomicU64::new(0),
             room: Room::default(),
+            is_named: AtomicBool::new(id == 0),
             destroyed: AtomicBool::new(false),
             flags,
             priority: AtomicI32::new(priority),
@@ -185,7 +189,13 @@ impl Stream {
 
     /// True if work can be put into it.
     fn is_open(&self) -> bool {
-        !self.is_destroyed() && !self.is_detached.load(SeqCst)
+        self.is_named.load(SeqCst) && !self.is_destroyed() && !self.is_detached.load(SeqCst)
+    }
+
+    /// Whether the worker still knows it. Only with the queue locked: another thread may be about to destroy it, and what is posted behind that would be of a
+    /// stream that is not there.
+    pub(crate) fn takes_more(&self) -> bool {
+        !self.destroyed.load(SeqCst)
     }
 
     /// True if the program has destroyed it; what it was given still happens.
@@ -232,10 +242,13 @@ impl Stream {
 
     fn mark_if(&self, session: &Session, urgent: bool, is_wanted: bool) -> Result<u64, CUresult> {
         if is_wanted {
+            // Who has destroyed it has put the last mark.
             let place = |placed: Placed| {
-                GpurunMark::new(self.wire_id(), u32::from(urgent), self.next_mark(placed))
+                let urgent = u32::from(urgent);
+                self.takes_more()
+                    .then(|| GpurunMark::new(self.wire_id(), urgent, self.next_mark(placed)))
             };
-            session.post_in(self.context, place, &[])?;
+            session.post_if(self.context, place, &[])?;
         }
         Ok(self.marks.load(SeqCst))
     }
@@ -282,6 +295,15 @@ pub(crate) fn marks_of_context(
     if context.legacy.is_busy() {
         streams.push(Arc::clone(&context.legacy));
     }
+    marks(session, streams, urgent)
+}
+
+/// Streams, and the mark of each after all its work so far.
+pub(crate) fn marks(
+    session: &Session,
+    streams: Vec<Arc<Stream>>,
+    urgent: bool,
+) -> Result<Vec<(Arc<Stream>, u64)>, CUresult> {
     streams
         .into_iter()
         .map(|stream| stream.mark(session, urgent).map(|mark| (stream, mark)))
@@ -297,13 +319,21 @@ pub(crate) fn synchronise_context(session: &Session, context: &Context) -> Resul
 
 /// Waits for everything that has been put into the streams of a context.
 pub(crate) fn wait_for_context(session: &Session, context: &Context) -> Result<(), CUresult> {
-    let marks = marks_of_context(session, context, true)?;
+    wait_for(session, context, &marks_of_context(session, context, true)?)
+}
+
+/// Waits until streams of a context have reached these marks.
+pub(crate) fn wait_for(
+    session: &Session,
+    context: &Context,
+    marks: &[(Arc<Stream>, u64)],
+) -> Result<(), CUresult> {
     let done = || marks.iter().all(|(stream, mark)| stream.has_reached(*mark));
     if !done() {
         session.wait_until(done)?;
     }
     // A stream that failed may say so before its context's fault is told: the worker's threads tell them.
-    for (stream, _) in &marks {
+    for (stream, _) in marks {
         stream.fault.check()?;
     }
     context.fault.check()?;
@@ -463,6 +493,7 @@ fn name<R: Request>(
         return Err(code);
     }
     STREAMS.fetch_add(1, SeqCst);
+    stream.is_named.store(true, SeqCst);
     held(session, &context.meeting, stream)
 }
 
@@ -533,19 +564,24 @@ fn destroy(handle: CUstream) -> Result<(), CUresult> {
     end(session, &stream)
 }
 
-/// The end of a stream.
+/// The end of a stream. Another thread may put something into it meanwhile, for an event of the whole context: the last mark is behind that.
 pub(crate) fn end(session: &Session, stream: &Stream) -> Result<(), CUresult> {
-    if stream.destroyed.load(SeqCst) {
-        return Err(CUresult::INVALID_HANDLE);
+    let mut has_ended = false;
+    while !has_ended {
+        if stream.is_destroyed() {
+            return Err(CUresult::INVALID_HANDLE);
+        }
+        capture::forget(stream);
+        stream.mark(session, false)?;
+        let place = |_| {
+            has_ended = stream.takes_more() && !stream.has_unmarked_work();
+            has_ended.then(|| {
+                stream.destroyed.store(true, SeqCst);
+                GpurunStreamDestroy::new(stream.wire_id())
+            })
+        };
+        session.post_if(stream.context, place, &[])?;
     }
-    capture::forget(stream);
-    stream.mark(session, false)?;
-    session.post_in(
-        stream.context,
-        |_| GpurunStreamDestroy::new(stream.wire_id()),
-        &[],
-    )?;
-    stream.destroyed.store(true, SeqCst);
     STREAMS.fetch_sub(1, SeqCst);
     if stream.is_finished_for_good() {
         session.objects.streams.remove(stream.id);

@@ -1,4 +1,7 @@
 // Initialisation, devices, contexts, capture state and the profiler: each function of the driver by what it changes or tells.
+#include <atomic>
+#include <thread>
+
 #include "driver.h"
 
 const char *const PROGRAM = "surface_context";
@@ -272,6 +275,39 @@ static void whole_context(CUfunction slow, CUdeviceptr word) {
     for (CUstream stream : streams) OK("cuStreamDestroy_v2", stream);
 }
 
+// One thread makes, uses and destroys streams, while another asks for what concerns all streams of the context.
+static void while_streams_come_and_go() {
+    CUcontext context = current();
+    CUdeviceptr words;
+    CUevent all;
+    std::atomic<bool> is_over{false};
+    OK("cuMemAlloc_v2", &words, (size_t)16);
+    OK("cuEventCreate", &all, 2u);
+    std::thread other([&] {
+        OK("cuCtxSetCurrent", context);
+        for (unsigned i = 0; i < 400; i++) {
+            CUstream stream;
+            OK("cuStreamCreate", &stream, 1u);
+            OK("cuMemsetD32Async", words, i, (size_t)1, stream);
+            OK("cuStreamDestroy_v2", stream);
+        }
+        is_over = true;
+    });
+    while (!is_over) {
+        OK("cuCtxRecordEvent", context, all);
+        OK("cuCtxWaitEvent", context, all);
+        CUdeviceptr other_memory;
+        OK("cuMemAlloc_v2", &other_memory, (size_t)1000);
+        OK("cuMemFree_v2", other_memory);
+        OK("cuEventSynchronize", all);
+    }
+    other.join();
+    OK("cuCtxSynchronize");
+    REQUIRE(read(words) == 399);
+    OK("cuEventDestroy_v2", all);
+    OK("cuMemFree_v2", words);
+}
+
 static void synchronisation() {
     CUmodule module;
     CUfunction slow;
@@ -282,6 +318,7 @@ static void synchronisation() {
     waits("cuCtxSynchronize", slow, word);
     if (has("cuCtxSynchronize_v2")) waits("cuCtxSynchronize_v2", slow, word);
     whole_context(slow, word);
+    while_streams_come_and_go();
 }
 
 static void capture() {

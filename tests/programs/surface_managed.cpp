@@ -201,6 +201,21 @@ static void variables_of_library() {
     OK("cuLibraryUnload", library);
 }
 
+// A library's variable, looked up in its module, goes with the library: nobody looks for changes of it any more.
+static void variables_of_librarys_module() {
+    CUlibrary library;
+    CUmodule module;
+    CUdeviceptr counter = 0;
+    size_t size = 0;
+    OK("cuLibraryLoadData", &library, (const void *)VARIABLES, (CUjit_option *)nullptr, (void **)nullptr, 0u, (CUlibraryOption *)nullptr,
+       (void **)nullptr, 0u);
+    OK("cuLibraryGetModule", &module, library);
+    OK("cuModuleGetGlobal_v2", &counter, &size, module, (const char *)"counter");
+    REQUIRE(counter && size == 4 && *(unsigned *)(uintptr_t)counter == 40);
+    OK("cuLibraryUnload", library);
+    both_ways(1000);
+}
+
 // Two threads that look a variable up first both find what is in it, and what the one writes the other does not undo.
 static void looked_up_by_two() {
     for (unsigned round = 0; round < 30; round++) {
@@ -347,6 +362,7 @@ int main(int count, char **arguments) {
     attachment();
     variables(variable_module);
     variables_of_library();
+    variables_of_librarys_module();
     looked_up_by_two();
     OK("cuModuleUnload", variable_module);
     return pass("managed memory");

@@ -111,12 +111,7 @@ impl Whole<'_> {
         if self.green.is_none() {
             return capture::forbid_all(self.session, self.context);
         }
-        let streams = self.streams();
-        let spoilt: Vec<_> = streams
-            .iter()
-            .map(|stream| capture::forbid(self.session, stream))
-            .collect();
-        spoilt.into_iter().collect()
+        capture::forbid_streams(self.session, &self.streams())
     }
 
     /// Waits for streams that the program has destroyed: no event can be recorded in them.
@@ -141,7 +136,13 @@ impl Whole<'_> {
         let behind = made(&self.meeting().behind, session, self.context)?;
         for stream in self.streams() {
             if stream.id != behind.id && stream.is_busy() {
-                let_wait(session, &behind, &stream)?;
+                match let_wait(session, &behind, &stream) {
+                    // Another thread has destroyed it meanwhile.
+                    Err(CUresult::INVALID_HANDLE) if stream.is_destroyed() => {
+                        stream.synchronise(session)?;
+                    }
+                    waits => waits?,
+                }
             }
         }
         event.record(session, &behind, 0)
@@ -157,7 +158,11 @@ impl Whole<'_> {
         let before = made(&self.meeting().before, session, self.context)?;
         for stream in self.streams() {
             if stream.id != before.id {
-                event.wait_in(session, &stream, 0)?;
+                match event.wait_in(session, &stream, 0) {
+                    // Nothing more is put into it.
+                    Err(CUresult::INVALID_HANDLE) if stream.is_destroyed() => {}
+                    waits => waits?,
+                }
             }
         }
         event.wait_in(session, &before, 0)?;

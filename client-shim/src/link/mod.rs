@@ -274,14 +274,14 @@ impl Link {
         })
     }
 
-    /// Queues a call that is not answered: the request that `place` makes, and `rest` after it. `place` is called with the queue
-    /// locked, so that what it numbers is in wire order.
+    /// Queues a call that is not answered: the request that `place` makes, if it makes one, and `rest` after it. `place` is called with the queue
+    /// locked, so that what it numbers and what it decides is in wire order.
     pub(crate) fn post<R: Request>(
         &self,
         thread: u32,
         context: u32,
         rest: &[u8],
-        place: impl FnOnce(Placed) -> R,
+        place: impl FnOnce(Placed) -> Option<R>,
     ) -> Result<(), Lost> {
         self.check()?;
         let call = Call {

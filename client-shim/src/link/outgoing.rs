@@ -135,13 +135,16 @@ impl Outgoing {
         link: &Link,
         call: Call,
         rest: &[u8],
-        place: impl FnOnce(Placed) -> R,
+        place: impl FnOnce(Placed) -> Option<R>,
     ) -> Result<(), Lost> {
         let after = self.queue.post(|queue| {
             let request = place(Placed {
                 call: queue.calls + 1,
             });
-            queue.append(call, CallFlags::NONE, &[request.as_bytes(), rest])
+            match request {
+                Some(request) => queue.append(call, CallFlags::NONE, &[request.as_bytes(), rest]),
+                None => Ok(()),
+            }
         })?;
         match after {
             After::Left => Ok(()),

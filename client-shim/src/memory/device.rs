@@ -39,6 +39,7 @@ use crate::capture;
 use crate::context::Context;
 use crate::entry::code;
 use crate::link::Link;
+use crate::module::Owner;
 use crate::session::{self, Session};
 use crate::stream;
 use crate::thread;
@@ -205,9 +206,26 @@ impl Memory {
         }
     }
 
-    /// Notes a variable of a module, which the driver has placed.
-    pub(crate) fn note_global(&self, start: u64, size: u64, context: u32, is_managed: bool) {
-        self.note(start, size, context, Kind::Global { is_managed });
+    /// Notes a variable, which the driver has placed.
+    pub(crate) fn note_global(
+        &self,
+        start: u64,
+        size: u64,
+        context: u32,
+        owner: Owner,
+        is_managed: bool,
+    ) {
+        self.note(start, size, context, Kind::Global { owner, is_managed });
+    }
+
+    /// A module or a library is about to go, and its variables: what the driver places there next is nothing of theirs.
+    pub(crate) fn forget_owner(&self, gone: Owner) {
+        self.mapped.forget_owner(gone);
+        let is_its = |_: &u64, allocation: &mut Allocation| matches!(allocation.kind, Kind::Global { owner, .. } if owner == gone);
+        let variables: Vec<_> = self.lock().allocations.extract_if(.., is_its).collect();
+        for (_, variable) in variables.iter().filter(|(_, gone)| gone.is_managed()) {
+            self.advised().forget(variable.range());
+        }
     }
 
     pub(super) fn note(&self, start: u64, size: u64, context: u32, kind: Kind) {
@@ -340,10 +358,12 @@ impl Memory {
         let thread = thread::number();
         let unmappings = self.lock().give_back_idle();
         for unmapping in &unmappings {
-            link.post(thread, unmapping.context, &[], |_| unmapping.request())?;
+            link.post(thread, unmapping.context, &[], |_| {
+                Some(unmapping.request())
+            })?;
         }
         let answer = GpurunIdleGivenBack::new(number.wrapping_sub(1));
-        link.post(thread, 0, &[], |_| answer)?;
+        link.post(thread, 0, &[], |_| Some(answer))?;
         Ok(link.flush()?)
     }
 

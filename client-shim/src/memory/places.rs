@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use driver_api::wire::request::GpurunMemoryUnmap;
 
+use crate::module::Owner;
 use crate::stream::Stream;
 
 /// What the worker maps at once, and the size of a chunk: a multiple of every device's granularity.
@@ -43,8 +44,8 @@ pub(super) enum Kind {
     Plain,
     /// The program's own physical memory, mapped by it; of this device.
     Virtual { device: usize },
-    /// Placed by the driver with a module: it ends with the module.
-    Global { is_managed: bool },
+    /// A variable, placed by the driver: it ends with what it is of.
+    Global { owner: Owner, is_managed: bool },
     /// Another process's, opened here; of this device.
     Borrowed { device: usize },
 }
@@ -97,7 +98,12 @@ impl Allocation {
     pub(crate) fn is_managed(&self) -> bool {
         matches!(
             self.kind,
-            Kind::SmallManaged { .. } | Kind::Managed { .. } | Kind::Global { is_managed: true }
+            Kind::SmallManaged { .. }
+                | Kind::Managed { .. }
+                | Kind::Global {
+                    is_managed: true,
+                    ..
+                }
         )
     }
 

@@ -121,22 +121,24 @@ pub(crate) unsafe fn cuLibraryUnload(library: CUlibrary) -> CUresult {
         let session = session::get()?;
         let library = library_of(library)?;
         let context = crate::context::current_number(session);
+        let modules: Vec<u32> = {
+            let modules = library.modules.lock();
+            let modules = modules.unwrap_or_else(PoisonError::into_inner);
+            modules.values().copied().collect()
+        };
+        let owners = || {
+            let modules = modules.iter().copied().map(Owner::Module);
+            modules.chain([Owner::Library(library.id)])
+        };
         // First, as with a module.
-        let shared = &session.objects.memory.mapped;
-        shared.forget_owner(Owner::Library(library.id));
+        owners().for_each(|owner| session.objects.memory.forget_owner(owner));
         session.ask_in(context, &CuLibraryUnload::new(LibraryId(library.id)), &[])?;
         session.objects.libraries.remove(library.id);
-        for module in library
-            .modules
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-        {
+        owners().for_each(|owner| forget_functions(session, owner));
+        for module in &modules {
             session.objects.modules.remove(*module);
-            forget_functions(session, Owner::Module(*module));
             crate::texture::reference::forget_module(session, *module);
         }
-        forget_functions(session, Owner::Library(library.id));
         Ok(())
     })())
 }

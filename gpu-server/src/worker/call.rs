@@ -280,15 +280,27 @@ impl Destroyed for ModuleId {
     }
 }
 
+/// The client's ids of the modules that a library has in contexts.
+fn modules_of(call: &Call<'_>, library: LibraryId) -> Vec<u32> {
+    let modules = &call.session.modules;
+    modules.ids(|module| module.library == Some(library.0))
+}
+
 impl Destroyed for LibraryId {
     fn let_go(&self, call: &Call<'_>) {
         let mirrors = &call.session.mirrors;
         mirrors.forget_globals(call.session, self.0, true);
+        for module in modules_of(call, *self) {
+            mirrors.forget_globals(call.session, module, false);
+        }
     }
 
     fn forget(self, call: &Call<'_>) {
         call.session.libraries.remove(self.0);
         let modules = &call.session.modules;
+        for module in modules_of(call, self) {
+            call.session.memory.forget_globals(module, false);
+        }
         modules.retain(|module| module.library != Some(self.0));
         // What its modules had ends too.
         let lives = |module: Option<u32>| module.is_none_or(|module| modules.get(module).is_some());

@@ -91,11 +91,12 @@ impl Greens {
 /// The primary context ends: its green contexts do before.
 pub(crate) fn end_all(session: &Session, context: u64) {
     let greens = &session.greens.contexts;
-    let ending = greens.all();
-    for green in ending.iter().filter(|green| green.context == context) {
-        destroy(session.driver, green.handle);
+    // Another thread of the client may end one at this moment: whoever takes it out does.
+    for id in greens.ids(|green| green.context == context) {
+        if let Some(green) = greens.remove(id) {
+            destroy(session.driver, green.handle);
+        }
     }
-    greens.retain(|green| green.context != context);
 }
 
 /// Ends what nobody can name any more.

@@ -78,6 +78,13 @@ impl<T: Clone> Table<T> {
         lock(&self.entries).values().cloned().collect()
     }
 
+    /// The ids of what is chosen.
+    pub(crate) fn ids(&self, mut is_chosen: impl FnMut(&T) -> bool) -> Vec<u32> {
+        let entries = lock(&self.entries);
+        let chosen = entries.iter().filter(|(_, value)| is_chosen(value));
+        chosen.map(|(id, _)| *id).collect()
+    }
+
     /// Whether an id could be given to something new.
     ///
     /// # Errors

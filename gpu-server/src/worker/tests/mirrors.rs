@@ -174,6 +174,34 @@ fn a_pull_of_device_memory_holds_no_other_range() {
     assert_eq!(read(&answer), (vec![], false));
 }
 
+#[test]
+fn of_what_is_told_all_that_was_written_before_is_told() {
+    let (mut client, base) = client();
+    let [between, _] = managed(&mut client, base);
+    // Pages that are looked at before device memory, and pages that are looked at after it.
+    let [command, done] = [pinned(3), 0x7300_0000_0000];
+    for address in [command, done] {
+        let map = r::GpurunHostMap::new(address, PAGE);
+        client.ask(&map, &[]).expect("mapped");
+    }
+    client.post(&r::GpurunHostPush::new(), change(command, 1).as_bytes());
+    fake::hold_reads(between);
+    client.thread = 2;
+    let pulling = client.begin(&r::GpurunHostPull::new(0), &[]);
+    fake::wait_for_read(between);
+    client.thread = 1;
+    // As a kernel that takes the command and then says so.
+    fill(&mut client, command, 0);
+    fill(&mut client, done, 1);
+    client
+        .ask(&r::GpurunStreamCreate::new(STREAM + 1, 1, 0), &[])
+        .expect("answered");
+    fake::release_reads(between);
+    let (mut found, more) = read(&client.answer(pulling).expect("pulled"));
+    found.sort_unstable();
+    assert_eq!((found, more), (vec![command, done], false));
+}
+
 /// Two variables of a module of this number; where they are in the fake driver's memory.
 fn variables(client: &mut Client, module: u32) -> [u64; 2] {
     let image = b".version 7.0\n.target sm_70\n.address_size 64\n";
