@@ -13,6 +13,7 @@ const PROGRAMS: &[&str] = &[
     "multi_thread",
     "driver_api",
     "graphs",
+    "conditional",
     "textures",
     "mapped",
     "managed",

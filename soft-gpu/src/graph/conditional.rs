@@ -229,7 +229,9 @@ pub(crate) unsafe fn cuGraphConditionalHandleCreate(
     flags: c_uint,
 ) -> CUresult {
     let create = || {
-        let graph = find(graph)?;
+        driver()?;
+        // The reference knows no other answer here.
+        let graph = find(graph).map_err(|_| CUresult::INVALID_VALUE)?;
         if flags & !condition::ASSIGN_DEFAULT != 0 {
             return Err(CUresult::INVALID_VALUE);
         }
