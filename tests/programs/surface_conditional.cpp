@@ -336,6 +336,40 @@ static void captured() {
     OK("cuMemFreeHost", (void *)host);
 }
 
+// What a driver elsewhere cannot choose around: it works, or is refused as a whole.
+static void between() {
+    static int calls = 0;
+    CUgraph graph = empty_graph();
+    Condition one = add_condition(graph, handle_of(graph, 1), CU_GRAPH_COND_TYPE_IF, 1);
+    add_digit(one.bodies[0], 1);
+    CUDA_HOST_NODE_PARAMS_v1 function = {};
+    function.fn = [](void *) { calls++; };
+    CUgraphNode host = nullptr;
+    OK("cuGraphAddHostNode", &host, graph, (const CUgraphNode *)&one.node, (size_t)1, (const CUDA_HOST_NODE_PARAMS_v1 *)&function);
+    Condition two = add_condition(graph, handle_of(graph, 1), CU_GRAPH_COND_TYPE_IF, 1, {host});
+    add_digit(two.bodies[0], 2);
+    CUgraphExec exec = nullptr;
+    CUresult result = call("cuGraphInstantiateWithFlags", &exec, graph, 0ull);
+    if (result == CUDA_SUCCESS) {
+        REQUIRE(launched(exec) == 12 && calls == 1);
+        OK("cuGraphExecDestroy", exec);
+    } else {
+        REQUIRE(result == CUDA_ERROR_NOT_SUPPORTED && !exec);
+    }
+    // Without what comes behind it, the function is only done later.
+    OK("cuGraphDestroyNode", two.node);
+    OK("cuGraphDestroy", graph);
+    graph = empty_graph();
+    one = add_condition(graph, handle_of(graph, 1), CU_GRAPH_COND_TYPE_IF, 1);
+    add_digit(one.bodies[0], 3);
+    OK("cuGraphAddHostNode", &host, graph, (const CUgraphNode *)&one.node, (size_t)1, (const CUDA_HOST_NODE_PARAMS_v1 *)&function);
+    add_digit(graph, 4, {host});
+    exec = instantiate(graph);
+    calls = 0;
+    REQUIRE(launched(exec) == 34 && calls == 1 && launched(exec) == 34 && calls == 2);
+    end(exec, graph);
+}
+
 static void questions() {
     CUgraph graph = empty_graph();
     CUgraphConditionalHandle handle = handle_of(graph, 0, 0);
@@ -476,6 +510,7 @@ int main(int count, char **arguments) {
     nested();
     bodies();
     captured();
+    between();
     questions();
     restrictions();
     updates();

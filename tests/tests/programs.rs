@@ -125,6 +125,15 @@ fn processes_of_different_leases_share_nothing() {
     assert!(outcome.stdout.contains(refused), "{outcome:?}");
 }
 
+#[test]
+fn device_code_that_is_linked_with_the_device_runtime() {
+    let server = Server::start(Transport::Unix);
+    for way in [Way::Direct, Way::Gpurun(server.address.clone())] {
+        let what = format!("conditional ({way:?})");
+        run_program(&way, "separate13", "conditional").assert_passed(&what);
+    }
+}
+
 /// What a runtime does in its own way, for the runtimes and compressed forms that are built with a selection of the programs.
 const SELECTION: [&str; 6] = [
     "vector_add",

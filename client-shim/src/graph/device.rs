@@ -119,7 +119,7 @@ impl OnDevice {
             log::warn_once(
                 "conditions between calls",
                 format_args!(
-                    "a graph in which a condition waits for the program's memory, functions or events, which wait for another condition or for a kernel that is given the condition's handle, is not supported"
+                    "a condition that waits for another, or for the kernel that sets it, while what is the program's (memory, functions, events) is between them, is not supported"
                 ),
             );
             return Err(CUresult::NOT_SUPPORTED);

@@ -174,7 +174,7 @@ impl Conditional {
                 return Ok(());
             };
             body.perform(records)?;
-            // A loop that never ends, ends with its context.
+            // In a context that has failed, a loop goes no further.
             if self.kind != condition::WHILE || self.condition.fate.is_over() {
                 return Ok(());
             }
