@@ -258,15 +258,17 @@ impl Maker {
                 10 => described(of_kind.cast()),
                 11 => freeing(self.session, of_kind.cast::<u64>().read_unaligned()),
                 12 => self.memory(of_kind.cast_const().cast()),
+                // Its parameters cannot be changed.
+                condition::NODE => Err(CUresult::NOT_SUPPORTED),
                 _ => Err(refuse(kind)),
             }
         }
     }
 }
 
-/// Nodes for external semaphores; and conditions, which no parameters can be given to anew.
+/// Nodes for external semaphores.
 fn refuse(kind: c_uint) -> CUresult {
-    if kind > 13 {
+    if kind > condition::NODE {
         return CUresult::INVALID_VALUE;
     }
     log::warn_once(

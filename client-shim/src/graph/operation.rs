@@ -134,7 +134,7 @@ impl Operation {
         log::warn_once(
             "bodies of conditions",
             format_args!(
-                "the body of a condition has only kernels, fills, copies of device memory, graphs of those and conditions: no {}",
+                "the body of a condition has only kernels, fills, copies of device memory, graphs of those and conditions: no node of the kind {}",
                 self.name()
             ),
         );
