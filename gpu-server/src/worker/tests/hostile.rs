@@ -272,7 +272,7 @@ fn conditions_follow_their_rules() {
             .map(drop)
     };
     let empty = list(device_graph::kind::EMPTY, &[], [&[], &[]]);
-    let inside = conditional(6, &[empty.clone()]);
+    let inside = conditional(6, std::slice::from_ref(&empty));
     for (list, refused) in [
         (empty.clone(), CUresult::NOT_SUPPORTED),
         (
