@@ -54,7 +54,8 @@ impl Origin {
         let Ok(session) = session::get() else {
             return;
         };
-        if session.objects.contexts.get(self.context).is_none() {
+        let context = session.objects.contexts.get(self.context);
+        if !context.is_some_and(|context| context.is_active()) {
             return;
         }
         if let Err(error) = session.post_in(self.context, |_| *request, &[]) {
