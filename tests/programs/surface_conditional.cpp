@@ -303,6 +303,11 @@ static void captured() {
     CUgraphConditionalHandle handle = handle_of(graph, 1);
     auto parameters = described(handle, CU_GRAPH_COND_TYPE_WHILE, 1);
     CUgraphNode node = nullptr;
+    // cuda-python reads the edges, however plain they are.
+    const CUgraphEdgeData *edges = nullptr;
+    OK("cuStreamGetCaptureInfo_v3", stream, &status, &id, &graph, &before, &edges, &count);
+    const CUgraphEdgeData plain = {};
+    REQUIRE(count == 1 && edges && !std::memcmp(edges, &plain, sizeof plain));
     OK("cuGraphAddNode", &node, graph, before, count, &parameters);
     CUgraph body = parameters.conditional.phGraph_out[0];
     OK("cuStreamBeginCaptureToGraph", other, body, (const CUgraphNode *)0, (const CUgraphEdgeData *)0, (size_t)0,
