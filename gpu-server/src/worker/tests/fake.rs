@@ -624,6 +624,8 @@ pub(in crate::worker) fn driver(writes: bool) -> &'static Driver {
             "cuModuleGetGlobal_v2" => get_global as *const (),
             "cuFuncGetParamInfo" => parameter_info as *const (),
             "cuLaunchKernel" => launch as *const (),
+            // An old driver has none.
+            "cuGraphConditionalHandleCreate" if !writes => return None,
             "cuGraphCreate"
             | "cuGraphAddEmptyNode"
             | "cuGraphAddKernelNode"

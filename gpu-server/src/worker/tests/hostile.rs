@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::super::end::Reason;
 use super::client::{Client, Got};
-use super::{client, fake, map};
+use super::{client, client_on, fake, map};
 
 fn violates(client: &Client) {
     assert!(matches!(client.session.end.wait(), Reason::Violation(_)));
@@ -328,6 +328,16 @@ fn conditions_are_of_graphs_that_have_them() {
         &conditional(5, &[vec![]]),
     );
     violates(&own);
+}
+
+#[test]
+fn an_old_driver_has_no_conditions() {
+    let (mut client, _) = client_on(fake::driver(false));
+    let none = condition(&mut client, 1, (0, 0));
+    assert_eq!(none, Err(CUresult::NOT_SUPPORTED));
+    let empty = list(device_graph::kind::EMPTY, &[], [&[], &[]]);
+    let made = client.ask(&r::GpurunGraphMake::new(7, 1, 1), &empty);
+    assert_eq!(made, Err(CUresult::INVALID_HANDLE), "nothing was begun");
 }
 
 #[test]
