@@ -10,7 +10,7 @@
 //! call its functions, and events, marks, the room in a stream and freed memory are counted here. A graph that is launched as calls has all
 //! of that from the calls, on every driver, and no call of ours can ever fall into a capture. *What it costs:* a launch travels
 //! as one call for each node, and branches that could run at the same time run one after the other; but what works within a device alone becomes a graph of
-//! the server's driver ([`device`]).
+//! the server's driver ([`device`]), and one with conditions always is ([`conditional`]).
 //!
 //! *Rules:* a node's parameters are copied when it is made. What is changed in a graph concerns what is instantiated later. A launch is asked
 //! where its kernels were never launched in that shape before, and posted from then on.
@@ -20,6 +20,7 @@
 #![expect(unsafe_code, reason = "structures and arrays of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
+mod conditional;
 mod device;
 mod exec;
 mod memory;
@@ -35,6 +36,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use driver_api::abi::{CUgraph, CUgraphEdgeData, CUgraphNode, CUresult};
 
+pub(crate) use conditional::{Conditional, cuGraphConditionalHandleCreate};
 pub(crate) use exec::*;
 pub(crate) use memory::*;
 pub(crate) use model::{Graph, GraphEntry, NodeEntry, destroy, find, node_of};
@@ -430,6 +432,7 @@ fn dot(graph: &Graph, flags: c_uint) -> String {
     for (number, node) in &nodes {
         let label = match &node.operation {
             Operation::Kernel(kernel) => kernel.label(flags),
+            Operation::Conditional(conditional) => conditional.label(flags),
             other => other.name().to_owned(),
         };
         // Writing to a string does not fail.

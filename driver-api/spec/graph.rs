@@ -2,8 +2,9 @@
 
 unsafe extern "C" {
     /// A graph of the driver's own, of a list of nodes ([`crate::device_graph`]) that comes in parts; made by the last one, in the current context.
+    /// One with conditions is made of the graph `within`, which has them; else that is 0.
     #[row(68, private, asked, custom = worker, blocks = device)]
-    fn gpurunGraphMake(graph: u32, is_last: u32, #[rest] nodes: &[u8]) -> CUresult;
+    fn gpurunGraphMake(graph: u32, within: u32, is_last: u32, #[rest] nodes: &[u8]) -> CUresult;
 
     /// A launch of such a graph.
     #[row(69, private, posted, custom = worker, blocks = device)]
@@ -12,6 +13,38 @@ unsafe extern "C" {
     /// Its end.
     #[row(59, private, posted, custom = worker, blocks = device)]
     fn gpurunGraphEnd(graph: u32) -> CUresult;
+
+    /// A condition's handle, in the current context; the first one makes the graph `within`. It is made for that, or for a body of the node `node`, if
+    /// that is not 0.
+    #[row(35, private, asked, custom = worker, blocks = device)]
+    fn gpurunConditionMake(
+        within: u32,
+        node: u32,
+        body: u32,
+        default_launch_value: c_uint,
+        flags: c_uint,
+        #[out] handle: *mut u64,
+    ) -> CUresult;
+
+    /// A node with a condition, named by the client, in the graph `within` or in a body of the node `around`, if that is not 0.
+    #[row(36, private, asked, custom = worker, blocks = device)]
+    fn gpurunConditionalMake(
+        within: u32,
+        around: u32,
+        body: u32,
+        node: u32,
+        handle: u64,
+        kind: c_uint,
+        size: c_uint,
+    ) -> CUresult;
+
+    /// The end of such a node, and of what is in its bodies.
+    #[row(37, private, posted, custom = worker, blocks = device)]
+    fn gpurunConditionalEnd(within: u32, node: u32) -> CUresult;
+
+    /// The end of a graph that has conditions.
+    #[row(38, private, posted, custom = worker, blocks = device)]
+    fn gpurunConditionsEnd(within: u32) -> CUresult;
 
     #[row(478, local, blocks = never, since = 11040, test = "surface_graph")]
     fn cuDeviceGetGraphMemAttribute(
@@ -221,7 +254,7 @@ unsafe extern "C" {
     #[row(503, local, blocks = never, since = 10000, test = "surface_graph")]
     fn cuGraphClone(#[creates] graph_clone: *mut CUgraph, original_graph: CUgraph) -> CUresult;
 
-    #[row(504, refused = "a condition is set by a kernel, and its branch chosen on the device: graphs are kept in the program, and those that the server's driver makes have none", blocks = never, since = 12030)]
+    #[row(504, local, blocks = device, since = 12030, test = "surface_conditional")]
     fn cuGraphConditionalHandleCreate(
         #[creates] handle_out: *mut CUgraphConditionalHandle,
         graph: CUgraph,

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! *Why here:* the client writes the list, the server does not believe it. *Rules:* a node depends on nodes before it only, so that there is no cycle. The
-//! body of a kernel's and of a fill's node is the request that a stream would be given, whose stream means nothing.
+//! body of a kernel's and of a fill's node is the request that a stream would be given, whose stream means nothing. A node with a condition is at the server
+//! already, where its handle is the driver's; the list says what is in its bodies, each as a list of its own.
 
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -25,6 +26,8 @@ pub mod kind {
     pub const COPY: u32 = 2;
     /// A fill: the request.
     pub const FILL: u32 = 3;
+    /// A node with a condition, which is there already: its name, and the lists of its bodies ([`super::bodies`]).
+    pub const CONDITIONAL: u32 = 4;
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -105,6 +108,47 @@ pub fn push(list: &mut Vec<u8>, kind: u32, dependencies: &[u32], body: [&[u8]; 2
     list.extend_from_slice(body[0]);
     list.extend_from_slice(body[1]);
     Some(())
+}
+
+/// The name of a node with a condition.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Conditional {
+    node: U32,
+}
+
+/// What a node with a condition has in a list: its name, and how long each body's list is before that. Nothing if they are longer than a list may be.
+#[must_use]
+pub fn conditional(node: u32, bodies: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let mut bytes = Conditional { node: node.into() }.as_bytes().to_vec();
+    for body in bodies {
+        if bytes.len() + size_of::<U32>() + body.len() > MAX_BYTES {
+            return None;
+        }
+        bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(body);
+    }
+    Some(bytes)
+}
+
+/// The name of the node whose body this is, and the lists of its bodies, as far as they are good.
+///
+/// # Errors
+/// It is cut short.
+pub fn bodies(
+    body: &[u8],
+) -> Result<(u32, impl Iterator<Item = Result<&[u8], Malformed>>), Malformed> {
+    let (head, mut rest) = Conditional::ref_from_prefix(body).map_err(|_| Malformed)?;
+    let lists = core::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let found = U32::ref_from_prefix(rest).ok();
+        let found = found.and_then(|(bytes, behind)| behind.split_at_checked(bytes.get() as usize));
+        rest = found.map_or(&[][..], |(_, behind)| behind);
+        Some(found.map(|(list, _)| list).ok_or(Malformed))
+    });
+    Ok((head.node.get(), lists))
 }
 
 /// One node of a list.
@@ -205,6 +249,27 @@ mod tests {
                 (kind::FILL, vec![1, 0], b"xyz"),
             ]
         );
+    }
+
+    #[test]
+    fn bodies_are_lists() {
+        let mut list = Vec::new();
+        put(&mut list, kind::EMPTY, &[], [b"", b"abc"]);
+        let body = conditional(7, &[list.clone(), Vec::new()]).expect("not too much");
+        let (node, lists) = bodies(&body).expect("good");
+        let lists: Vec<_> = lists.map(|list| list.expect("good")).collect();
+        assert_eq!((node, lists), (7, vec![&list[..], &[]]));
+        for length in 0..body.len() {
+            let Ok((_, lists)) = bodies(&body[..length]) else {
+                assert!(length < 4);
+                continue;
+            };
+            let lists: Vec<_> = lists.collect();
+            let good = lists.iter().filter(|list| list.is_ok()).count();
+            let is_between = length == 4 || length == body.len() - 4;
+            assert_eq!(lists.len() == good, is_between, "{length} bytes");
+        }
+        assert_eq!(conditional(7, &[vec![0; MAX_BYTES]]), None);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use core::ffi::{c_int, c_uint, c_void};
 
 use crate::abi::{
-    CUDA_MEMCPY3D, CUcontext, CUdeviceptr, CUfunction, CUgraphNode, CUhostFn, CUmemAccessDesc,
-    CUstream, CUstreamBatchMemOpParams,
+    CUDA_MEMCPY3D, CUcontext, CUdeviceptr, CUfunction, CUgraph, CUgraphConditionalHandle,
+    CUgraphNode, CUhostFn, CUmemAccessDesc, CUstream, CUstreamBatchMemOpParams,
 };
 
 /// `CUDA_KERNEL_NODE_PARAMS_v1`.
@@ -142,6 +142,57 @@ impl AllocationParameters {
     }
 }
 
+/// `CUDA_CONDITIONAL_NODE_PARAMS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ConditionalParameters {
+    /// The condition.
+    pub handle: CUgraphConditionalHandle,
+    /// What is done with it: one of [`condition`].
+    pub kind: c_uint,
+    /// How many bodies there are.
+    pub size: c_uint,
+    /// The bodies, in an array of the driver's: the answer.
+    pub bodies: *const CUgraph,
+    /// The context.
+    pub context: CUcontext,
+}
+
+/// `CU_GRAPH_COND_TYPE_*`, and how many bodies each has.
+pub mod condition {
+    use core::ffi::c_uint;
+
+    /// The kind of a node that has a condition.
+    pub const NODE: c_uint = 13;
+    /// The default value is assigned when the graph is launched.
+    pub const ASSIGN_DEFAULT: c_uint = 1;
+    /// The first body if the condition is not zero, else the second, if there is one.
+    pub const IF: c_uint = 0;
+    /// The body for as long as the condition is not zero.
+    pub const WHILE: c_uint = 1;
+    /// The body whose number the condition is, if there is one.
+    pub const SWITCH: c_uint = 2;
+    /// Most bodies of a node: far more than a program writes by hand.
+    pub const MAX_BODIES: c_uint = 4096;
+
+    /// Whether a node of this kind may have so many bodies.
+    #[must_use]
+    pub fn is_known(kind: c_uint, size: c_uint) -> bool {
+        match kind {
+            IF => matches!(size, 1 | 2),
+            WHILE => size == 1,
+            SWITCH => (1..=MAX_BODIES).contains(&size),
+            _ => false,
+        }
+    }
+
+    /// The kinds of nodes that a body may have: kernels, copies, fills, graphs of those, empty ones, and others with conditions.
+    #[must_use]
+    pub fn is_of_body(kind: c_uint) -> bool {
+        matches!(kind, 0 | 1 | 2 | 4 | 5 | NODE)
+    }
+}
+
 /// What a node of any kind is: the kind, and its own structure.
 #[repr(C)]
 pub struct AnyParameters {
@@ -201,4 +252,5 @@ const _: () = assert!(size_of::<FillParameters>() == 40);
 const _: () = assert!(size_of::<CopyParameters>() == 216);
 const _: () = assert!(size_of::<AnyParameters>() == 256);
 const _: () = assert!(size_of::<MemoryParameters>() == 32);
+const _: () = assert!(size_of::<ConditionalParameters>() == 32);
 const _: () = assert!(size_of::<AllocationParameters>() == 120);

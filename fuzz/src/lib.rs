@@ -46,7 +46,7 @@ const fn target(
 }
 
 /// Every target.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     target("hello", targets::hello, seeds::hello, 4096),
     target("address", targets::address, seeds::address, 512),
     target("settings", targets::settings, seeds::settings, 1024),
@@ -58,6 +58,7 @@ pub const TARGETS: [Target; 12] = [
     target("elf", targets::elf, seeds::elf, 8192),
     target("ptx", targets::ptx, seeds::ptx, 8192),
     target("stats", targets::stats, seeds::stats, 1 << 20),
+    target("graph", targets::graph, seeds::graph, 2048),
     target("token", targets::token, seeds::token, 1024),
 ];
 

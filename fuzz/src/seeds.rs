@@ -332,6 +332,25 @@ fn rdma_end() -> RdmaEnd {
     }
 }
 
+/// A graph with a kernel, and one with a condition that has it as a body.
+pub fn graph() -> Vec<Vec<u8>> {
+    use driver_api::device_graph::{conditional, kind, push};
+    let mut plain = Vec::new();
+    let launch = r::GpurunLaunch::new(FunctionId(1), [1; 3], [1; 3], 0, StreamId(0), 0, 0);
+    push(&mut plain, kind::EMPTY, &[], [&[], &[]]).expect("not too much");
+    push(
+        &mut plain,
+        kind::KERNEL,
+        &[0],
+        [launch.as_bytes(), &[7; 16]],
+    )
+    .expect("not too much");
+    let body = conditional(5, &[plain.clone(), Vec::new()]).expect("not too much");
+    let mut conditioned = plain.clone();
+    push(&mut conditioned, kind::CONDITIONAL, &[1, 0], [&body, &[]]).expect("not too much");
+    vec![plain, conditioned]
+}
+
 /// A token of the key that the target checks with, a bundle with it, and one of another key.
 pub fn token() -> Vec<Vec<u8>> {
     use gpu_server::authority::token::{Claims, fuzzing_key, sign};

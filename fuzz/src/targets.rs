@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use driver_api::device_graph;
 use driver_api::image::{self, ComputeCapability, Image};
 use driver_api::wire::{Request, RequestVisitor, decode, decode_with_rest, visit_requests};
 use protocol::address::Address;
@@ -210,6 +211,28 @@ pub fn stats(bytes: &[u8]) {
         stats.name(usize::from(bytes[0]), "name");
         stats.set_transport("tcp");
     }
+}
+
+/// Graphs as they travel, and the bodies of their conditions.
+pub fn graph(bytes: &[u8]) {
+    let mut again = Vec::new();
+    for (place, node) in device_graph::nodes(bytes).enumerate() {
+        let Ok(node) = node else {
+            return;
+        };
+        let before: Vec<u32> = node.dependencies().map(|before| before as u32).collect();
+        assert!(before.iter().all(|before| (*before as usize) < place));
+        device_graph::push(&mut again, node.kind, &before, [node.body, &[]]).expect("not more");
+        if let Ok((name, lists)) = device_graph::bodies(node.body) {
+            let lists = lists.map(|list| list.map(<[u8]>::to_vec));
+            if let Ok(lists) = lists.collect::<Result<Vec<_>, _>>() {
+                let same = device_graph::conditional(name, &lists);
+                assert_eq!(same.as_deref(), Some(node.body));
+                lists.iter().for_each(|list| graph(list));
+            }
+        }
+    }
+    assert_eq!(again, bytes);
 }
 
 /// Token files and bundles; and tokens, as a server checks them.

@@ -73,5 +73,6 @@ smoke! {
     elf 50000
     ptx 40000
     stats 2000
+    graph 100000
     token 50000
 }

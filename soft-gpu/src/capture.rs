@@ -124,6 +124,8 @@ pub(crate) struct Captured {
     capture: Arc<Capture>,
     /// The nodes that come before.
     dependencies: Vec<usize>,
+    /// As many plain edges, for who asks.
+    edges: Vec<u64>,
 }
 
 /// A place in a capture that may be over, as an event knows it.
@@ -140,6 +142,7 @@ impl Place {
         (!capture.has_ended()).then_some(Captured {
             capture,
             dependencies: self.dependencies,
+            edges: Vec::new(),
         })
     }
 }
@@ -370,6 +373,7 @@ fn begin(
     *slot = Some(Captured {
         capture,
         dependencies,
+        edges: Vec::new(),
     });
     Ok(())
 }
@@ -478,17 +482,25 @@ pub(crate) unsafe fn cuThreadExchangeStreamCaptureMode(mode: *mut CUstreamCaptur
     }
 }
 
-/// What is told about a stream's capture: status, id, graph, and the nodes before its next one, where they stay until it changes.
+/// What is told about a stream's capture: status, id, graph, and the nodes before its next one with the edges from them, where they stay until it changes.
 type Information = (
     CUstreamCaptureStatus,
     u64,
     CUgraph,
     *const CUgraphNode,
+    *const CUgraphEdgeData,
     usize,
 );
 
 fn information(stream: CUstream) -> Result<Information, CUresult> {
-    const NONE: Information = (NOT_CAPTURING, 0, CUgraph(0), core::ptr::null(), 0);
+    const NONE: Information = (
+        NOT_CAPTURING,
+        0,
+        CUgraph(0),
+        core::ptr::null(),
+        core::ptr::null(),
+        0,
+    );
     let (context, stream) = find(stream)?;
     if nothing_is_captured() {
         return Ok(NONE);
@@ -496,15 +508,19 @@ fn information(stream: CUstream) -> Result<Information, CUresult> {
     if stream.role == Role::Legacy && context.captured().iter().any(|other| other.is_blocking()) {
         return Err(CUresult::STREAM_CAPTURE_IMPLICIT);
     }
-    Ok(slot(&stream).as_ref().map_or(NONE, |captured| {
+    Ok(slot(&stream).as_mut().map_or(NONE, |captured| {
         let Captured {
             capture,
             dependencies,
+            edges,
         } = captured;
         let status = capture.status();
         let nodes = dependencies.as_ptr().cast();
         let graph = CUgraph(capture.graph.handle);
-        (status, capture.id, graph, nodes, dependencies.len())
+        // An edge's data are eight bytes, of a plain one zeros.
+        edges.resize(dependencies.len(), 0);
+        let edges = edges.as_ptr().cast();
+        (status, capture.id, graph, nodes, edges, dependencies.len())
     }))
 }
 
@@ -542,17 +558,17 @@ pub(crate) unsafe fn cuStreamGetCaptureInfo_v2(
     dependencies_out: *mut *const CUgraphNode,
     num_dependencies_out: *mut usize,
 ) -> CUresult {
-    let (status, id, graph, nodes, count) = match information(stream) {
-        Ok(information) => information,
-        Err(error) => return error,
-    };
-    // SAFETY: the caller passes places for these values; all but the status may be null.
+    // SAFETY: the caller's promises are the same.
     unsafe {
-        answer_if_asked(id_out, id);
-        answer_if_asked(graph_out, graph);
-        answer_if_asked(dependencies_out, nodes);
-        answer_if_asked(num_dependencies_out, count);
-        answer(capture_status_out, Ok(status))
+        cuStreamGetCaptureInfo_v3(
+            stream,
+            capture_status_out,
+            id_out,
+            graph_out,
+            dependencies_out,
+            core::ptr::null_mut(),
+            num_dependencies_out,
+        )
     }
 }
 
@@ -565,18 +581,18 @@ pub(crate) unsafe fn cuStreamGetCaptureInfo_v3(
     edge_data_out: *mut *const CUgraphEdgeData,
     num_dependencies_out: *mut usize,
 ) -> CUresult {
+    let (status, id, graph, nodes, edges, count) = match information(stream) {
+        Ok(information) => information,
+        Err(error) => return error,
+    };
     // SAFETY: the caller passes places for these values; all but the status may be null.
     unsafe {
-        // All edges here are plain ones.
-        answer_if_asked(edge_data_out, core::ptr::null());
-        cuStreamGetCaptureInfo_v2(
-            stream,
-            capture_status_out,
-            id_out,
-            graph_out,
-            dependencies_out,
-            num_dependencies_out,
-        )
+        answer_if_asked(id_out, id);
+        answer_if_asked(graph_out, graph);
+        answer_if_asked(dependencies_out, nodes);
+        answer_if_asked(edge_data_out, edges);
+        answer_if_asked(num_dependencies_out, count);
+        answer(capture_status_out, Ok(status))
     }
 }
 

@@ -14,6 +14,7 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
+mod conditional;
 mod exec;
 mod memory;
 mod node;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 use driver_api::abi::{CUgraph, CUgraphEdgeData, CUgraphNode, CUresult};
 
+pub(crate) use conditional::*;
 pub(crate) use exec::*;
 pub(crate) use memory::*;
 pub(crate) use node::*;
@@ -152,7 +154,14 @@ pub(crate) unsafe fn cuGraphCreate(graph: *mut CUgraph, flags: c_uint) -> CUresu
 }
 
 pub(crate) unsafe fn cuGraphDestroy(graph: CUgraph) -> CUresult {
-    done(driver().and_then(|driver| driver.graphs.remove(graph.0).map(drop)))
+    let destroy = || {
+        // A node's own goes with the node.
+        if find(graph)?.is_nested() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        driver()?.graphs.remove(graph.0).map(drop)
+    };
+    done(destroy())
 }
 
 pub(crate) unsafe fn cuGraphClone(graph_clone: *mut CUgraph, original_graph: CUgraph) -> CUresult {
@@ -400,9 +409,18 @@ fn label(operation: &Operation, flags: c_uint) -> String {
     ];
     /// `CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE` and `…_KERNEL_NODE_PARAMS`.
     const WITH_SHAPE: c_uint = 1 | 4;
-    let Operation::Kernel(kernel) = operation else {
-        let kind = KINDS.get(operation.kind() as usize);
-        return (*kind.unwrap_or(&"memory operations")).to_owned();
+    /// `CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE` and `…_CONDITIONAL_NODE_PARAMS`.
+    const WITH_CONDITION: c_uint = 1 | 1 << 15;
+    let kernel = match operation {
+        Operation::Kernel(kernel) => kernel,
+        Operation::Conditional(conditional) if flags & WITH_CONDITION != 0 => {
+            return conditional.label();
+        }
+        Operation::Conditional(_) => return "conditional".to_owned(),
+        _ => {
+            let kind = KINDS.get(operation.kind() as usize);
+            return (*kind.unwrap_or(&"memory operations")).to_owned();
+        }
     };
     let (name, shape) = (&kernel.function.name, kernel.shape);
     if flags & WITH_SHAPE == 0 {

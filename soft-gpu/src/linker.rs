@@ -19,7 +19,8 @@ use driver_api::abi::{CUjit_option, CUjitInputType, CUlinkState, CUresult};
 use crate::context::current;
 use crate::entry::{answer, answer_if_asked, done};
 use crate::log::warn_once;
-use crate::module::{Options, name, read, text_of};
+use crate::module::{LoadError, Options, name, read, text_of};
+use crate::ptx;
 use crate::state::driver;
 use crate::threads::lock;
 use archive::DEVICE_RUNTIME;
@@ -28,6 +29,25 @@ use join::join;
 /// `CU_JIT_INPUT_LIBRARY`, and NVVM.
 const LIBRARY: CUjitInputType = 4;
 const NVVM: CUjitInputType = 5;
+
+/// The function of the device runtime that a module may call without being linked with it: programs load such PTX as it is, which NVIDIA's driver takes.
+const SET_CONDITIONAL: &str = "cudaGraphSetConditional";
+
+/// A module's text, with the device runtime where it needs that.
+///
+/// # Errors
+///
+/// The text cannot be parsed.
+pub(crate) fn parse_completed(text: &str) -> Result<ptx::Module, LoadError> {
+    let module = ptx::parse(text)?;
+    let function = module.function(SET_CONDITIONAL);
+    // Declared, and not defined.
+    if function.is_none_or(|function| module.body(function).is_some()) {
+        return Ok(module);
+    }
+    let joined = join(&[text.to_owned(), DEVICE_RUNTIME.to_owned()])?;
+    Ok(ptx::parse(&joined)?)
+}
 
 /// A linker.
 #[derive(Debug)]

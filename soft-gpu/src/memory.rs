@@ -342,6 +342,26 @@ impl Memory {
         }
     }
 
+    /// The first word of the allocation with the name `id`, if it is still at its address.
+    pub(crate) fn word(&self, base: u64, id: u64) -> Option<u32> {
+        // Held, so that it stays.
+        let space = self.space();
+        space.starting_at(base).filter(|region| region.id == id)?;
+        // SAFETY: what is handed out is mapped, aligned, and not shorter than a word, since its sizes are rounded up.
+        Some(unsafe { raw::word(base) })
+    }
+
+    /// Sets the first word of the allocation with the name `id`; false if it is at its address no more.
+    pub(crate) fn set_word(&self, base: u64, id: u64, value: u32) -> bool {
+        // Held, so that it stays.
+        let space = self.space();
+        let region = space.starting_at(base).filter(|region| region.id == id);
+        // SAFETY: as above.
+        region
+            .inspect(|_| unsafe { raw::fill(base, value, 4, 1) })
+            .is_some()
+    }
+
     /// The name of the allocation at an address: unlike the address, it never becomes another's.
     pub(crate) fn plain_at(&self, base: u64) -> Result<u64, CUresult> {
         self.starting_at(base, Region::is_plain)

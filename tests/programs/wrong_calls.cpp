@@ -112,6 +112,8 @@ static void before_initialisation() {
     WRONG("before-init", code, "cuModuleLoadData", &module, (const void *)PTX);
     WRONG("before-init", code, "cuLibraryLoadData", &loaded, (const void *)PTX, null<CUjit_option>(), null<void *>(), 0u,
           null<CUlibraryOption>(), null<void *>(), 0u);
+    CUgraphConditionalHandle handle = 0;
+    WRONG("before-init", code, "cuGraphConditionalHandleCreate", &handle, null<CUgraph_st>(), null<CUctx_st>(), 0u, 0u);
 }
 
 // Reference: initialisation, error handling, devices.
@@ -734,6 +736,37 @@ static void captures(CUdeviceptr words) {
     OK("cuEventDestroy_v2", mark);
 }
 
+// Reference: of cuGraphConditionalHandleCreate, CUDA_ERROR_INVALID_VALUE is all that fits, and flags "currently must be CU_GRAPH_COND_ASSIGN_DEFAULT or 0"; of
+// CUDA_CONDITIONAL_NODE_PARAMS, "allowed values are 1 for CU_GRAPH_COND_TYPE_WHILE, 1 or 2 for CU_GRAPH_COND_TYPE_IF, or any value greater than zero for
+// CU_GRAPH_COND_TYPE_SWITCH", "handles must be created in advance of creating the node", and of cuGraphAddNode again CUDA_ERROR_INVALID_VALUE.
+static void conditions() {
+    const char *create = "cuGraphConditionalHandleCreate", *add = "cuGraphAddNode_v2";
+    if (!has(create) || !has(add)) return;
+    CUgraph graph = nullptr;
+    CUgraphNode node = nullptr;
+    CUgraphConditionalHandle handle = 0;
+    OK("cuGraphCreate", &graph, 0u);
+    WRONG("null", INVALID, create, null<CUgraphConditionalHandle>(), graph, context, 0u, 0u);
+    WRONG("null-graph", INVALID, create, &handle, null<CUgraph_st>(), context, 0u, 0u);
+    WRONG("flags", INVALID, create, &handle, graph, context, 0u, 2u);
+    OK(create, &handle, graph, context, 1u, (unsigned)CU_GRAPH_COND_ASSIGN_DEFAULT);
+    auto wrong = [&](const char *mistake, CUgraphConditionalHandle of, CUgraphConditionalNodeType type, unsigned size) {
+        CUgraphNodeParams parameters = {};
+        parameters.type = CU_GRAPH_NODE_TYPE_CONDITIONAL;
+        parameters.conditional.handle = of, parameters.conditional.type = type;
+        parameters.conditional.size = size, parameters.conditional.ctx = context;
+        check(std::string(add) + ".conditional-" + mistake, {INVALID},
+              call(add, &node, graph, (const CUgraphNode *)0, (const CUgraphEdgeData *)0, (size_t)0, &parameters));
+    };
+    wrong("no-body", handle, CU_GRAPH_COND_TYPE_IF, 0);
+    wrong("three-branches", handle, CU_GRAPH_COND_TYPE_IF, 3);
+    wrong("two-loops", handle, CU_GRAPH_COND_TYPE_WHILE, 2);
+    wrong("no-choice", handle, CU_GRAPH_COND_TYPE_SWITCH, 0);
+    wrong("type", handle, (CUgraphConditionalNodeType)99, 1);
+    wrong("no-handle", 0, CU_GRAPH_COND_TYPE_IF, 1);
+    OK("cuGraphDestroy", graph);
+}
+
 // Reference, of cuEventRecord and cuEventElapsedTime: event and stream must be of the same context, "otherwise CUDA_ERROR_INVALID_HANDLE is returned".
 static void another_context() {
     CUcontext second = nullptr;
@@ -910,6 +943,7 @@ int main(int count, char **arguments) {
     modules();
     functions(axpy);
     captures(words);
+    conditions();
     OK("cuEventCreate", &event, 0u);
     another_context();
     // None of it has harmed anything.

@@ -20,6 +20,7 @@ const CLIENTS: [(&str, &[&str]); 2] = [
             "cupy_textures",
             "cupy_ipc",
             "cuda_python",
+            "cuda_python_graphs",
             "cuda_python_ipc",
         ],
     ),

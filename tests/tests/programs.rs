@@ -13,6 +13,7 @@ const PROGRAMS: &[&str] = &[
     "multi_thread",
     "driver_api",
     "graphs",
+    "conditional",
     "textures",
     "mapped",
     "managed",
@@ -122,6 +123,15 @@ fn processes_of_different_leases_share_nothing() {
     assert_eq!(outcome.status.code(), Some(1), "{outcome:?}");
     let refused = "cudaIpcOpenMemHandle";
     assert!(outcome.stdout.contains(refused), "{outcome:?}");
+}
+
+#[test]
+fn device_code_that_is_linked_with_the_device_runtime() {
+    let server = Server::start(Transport::Unix);
+    for way in [Way::Direct, Way::Gpurun(server.address.clone())] {
+        let what = format!("conditional ({way:?})");
+        run_program(&way, "separate13", "conditional").assert_passed(&what);
+    }
 }
 
 /// What a runtime does in its own way, for the runtimes and compressed forms that are built with a selection of the programs.

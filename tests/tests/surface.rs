@@ -8,6 +8,7 @@ use tests::{Server, Transport, Way, program, repository, run};
 
 const PROGRAMS: &[&str] = &[
     "surface_array",
+    "surface_conditional",
     "surface_context",
     "surface_debug",
     "surface_graph",
@@ -115,6 +116,24 @@ fn graphs_within_the_device_are_made_there() {
         .matches("nodes is made at the server")
         .count();
     assert!(made >= 5, "one for each change: {made}\n{}", outcome.stderr);
+}
+
+/// A graph with conditions is the driver's too, also where it begins and ends with copies of the program's memory.
+#[test]
+fn graphs_with_conditions_are_made_there_between_calls() {
+    let server = Server::start(Transport::Unix);
+    let way = Way::Preload(server.address.clone());
+    let mut command = way.command(&program("driver", "surface_conditional"));
+    command.env("GPURUN_LOG", "debug");
+    let outcome = run(command);
+    outcome.assert_passed("surface_conditional");
+    for told in [
+        "nodes with conditions is made at the server, 0 calls before and 0 behind it",
+        "nodes with conditions is made at the server, 1 calls before and 1 behind it",
+        "is between them, is not supported",
+    ] {
+        assert!(outcome.stderr.contains(told), "{told}\n{}", outcome.stderr);
+    }
 }
 
 /// Where NVIDIA's driver would write its error log, too.

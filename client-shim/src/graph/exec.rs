@@ -15,6 +15,7 @@ use driver_api::abi::{
     CUgraphNode, CUgraphNodeParams, CUresult, CUstream,
 };
 
+use super::conditional::{Origin, check_used};
 use super::device::OnDevice;
 use super::memory::operations_of;
 use super::model::{check_contexts, destroy, find, node_of};
@@ -56,6 +57,8 @@ struct State {
     steps: Arc<Vec<Step>>,
     last: Option<Last>,
     on_device: OnDevice,
+    /// What the server has of the graph that it is made of, if it has conditions.
+    origin: Option<Arc<Origin>>,
     references: Vec<Arc<UserReference>>,
 }
 
@@ -64,11 +67,22 @@ impl Exec {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of the step that was made of a node.
-    fn number_of(&self, node: CUgraphNode) -> Result<u32, CUresult> {
+    /// The step that was made of a node, also in the body of a condition.
+    fn step<'s>(&self, steps: &'s [Step], node: CUgraphNode) -> Result<&'s Step, CUresult> {
         let (graph, number) = node_of(node)?;
-        let is_own = graph.unique == self.graph;
-        is_own.then_some(number).ok_or(CUresult::INVALID_VALUE)
+        let step = steps::find(steps, self.graph, (graph.unique, number));
+        step.ok_or(CUresult::INVALID_VALUE)
+    }
+
+    /// [`Self::step`], for a change.
+    fn step_mut<'s>(
+        &self,
+        steps: &'s mut [Step],
+        node: CUgraphNode,
+    ) -> Result<&'s mut Step, CUresult> {
+        let (graph, number) = node_of(node)?;
+        let step = steps::find_mut(steps, self.graph, (graph.unique, number));
+        step.ok_or(CUresult::INVALID_VALUE)
     }
 }
 
@@ -93,13 +107,24 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
     if flags & !KNOWN_FLAGS != 0 {
         return Err(CUresult::INVALID_VALUE);
     }
+    // Alone, a body would have nobody to choose it.
+    if graph.is_body() {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
     graph.check_instance()?;
+    check_used(&graph.conditions())?;
     let steps = steps_of(&graph, 0)?;
     let memory = operations_of(&steps);
+    let origin = steps::origin_of(&steps);
+    let mut on_device = OnDevice::NEW;
+    if let Some(origin) = &origin {
+        on_device.make_conditioned(session, &steps, origin)?;
+    }
     let state = State {
         steps: Arc::new(steps),
         last: None,
-        on_device: OnDevice::NEW,
+        on_device,
+        origin,
         references: steps::references_of(&graph, 0),
     };
     let mut handle = CUgraphExec(0);
@@ -116,6 +141,10 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
     });
     graph.instantiated(&exec);
     Ok(handle)
+}
+
+fn has_unused(graph: CUgraph) -> bool {
+    find(graph).is_ok_and(|graph| check_used(&graph.conditions()).is_err())
 }
 
 pub(crate) unsafe fn cuGraphInstantiateWithFlags(
@@ -165,6 +194,8 @@ pub(crate) unsafe fn cuGraphInstantiateWithParams(
 ) -> CUresult {
     const GOOD: c_uint = 0;
     const FAILED: c_uint = 1;
+    /// `CUDA_GRAPH_INSTANTIATE_CONDITIONAL_HANDLE_UNUSED`.
+    const UNUSED: c_uint = 5;
     // SAFETY: the caller passes parameters, in which the answer is written too.
     unsafe {
         let place = instantiate_params.cast::<InstantiateParameters>();
@@ -175,10 +206,10 @@ pub(crate) unsafe fn cuGraphInstantiateWithParams(
         let result = cuGraphInstantiateWithFlags(graph_exec, graph, parameters.flags);
         place.write_unaligned(InstantiateParameters {
             error_node: CUgraphNode(0),
-            result: if result == CUresult::SUCCESS {
-                GOOD
-            } else {
-                FAILED
+            result: match result {
+                CUresult::SUCCESS => GOOD,
+                _ if has_unused(graph) => UNUSED,
+                _ => FAILED,
             },
             ..parameters
         });
@@ -247,15 +278,19 @@ fn put(session: &'static Session, stream: &Arc<Stream>, state: &mut State) -> Re
         steps,
         references,
         on_device,
+        origin,
         ..
     } = state;
-    let posted =
-        on_device
-            .launch(session, stream, steps)
-            .and_then(|is_launched| match is_launched {
+    let posted = match origin {
+        Some(origin) => on_device.launch_conditioned(session, stream, steps, origin),
+        None => {
+            let launched = on_device.launch(session, stream, steps);
+            launched.and_then(|is_launched| match is_launched {
                 true => Ok(()),
                 false => steps::post(session, stream, steps),
-            });
+            })
+        }
+    };
     steps::keep(session, stream, references)?;
     posted
 }
@@ -280,16 +315,14 @@ fn change(
 ) -> CUresult {
     code((|| {
         let exec = exec_of(exec)?;
-        let number = exec.number_of(node)?;
         let maker = Maker::new()?;
         let mut state = exec.lock();
-        let mut steps = state.steps.iter();
-        let index = steps.position(|step| step.number == number);
-        let index = index.ok_or(CUresult::INVALID_VALUE)?;
-        let operation = make(&maker, &state.steps[index].operation)?;
+        let step = exec.step(&state.steps, node)?;
+        let operation = make(&maker, &step.operation)?;
         check_contexts(exec.context, operation.context(maker.context))?;
-        let step = state.steps[index].with(operation)?;
-        Arc::make_mut(&mut state.steps)[index] = step;
+        let changed = step.with(operation)?;
+        let steps = Arc::make_mut(&mut state.steps);
+        *exec.step_mut(steps, node)? = changed;
         state.on_device.changed(session::get()?)
     })())
 }
@@ -395,11 +428,9 @@ pub(crate) unsafe fn cuGraphNodeSetEnabled(
 ) -> CUresult {
     let set = || {
         let exec = exec_of(graph_exec)?;
-        let number = exec.number_of(node)?;
         let mut state = exec.lock();
         let steps = Arc::make_mut(&mut state.steps);
-        let step = steps.iter_mut().find(|step| step.number == number);
-        let step = step.ok_or(CUresult::INVALID_VALUE)?;
+        let step = exec.step_mut(steps, node)?;
         if !step.operation.can_be_disabled() {
             return Err(CUresult::INVALID_VALUE);
         }
@@ -416,13 +447,12 @@ pub(crate) unsafe fn cuGraphNodeGetEnabled(
 ) -> CUresult {
     let found = || {
         let exec = exec_of(graph_exec)?;
-        let number = exec.number_of(node)?;
         let state = exec.lock();
-        let step = state.steps.iter().find(|step| step.number == number);
-        let step = step.filter(|step| step.operation.can_be_disabled());
-        Ok(c_uint::from(
-            step.ok_or(CUresult::INVALID_VALUE)?.is_enabled,
-        ))
+        let step = exec.step(&state.steps, node)?;
+        if !step.operation.can_be_disabled() {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        Ok(c_uint::from(step.is_enabled))
     };
     // SAFETY: the caller passes a place for a number.
     unsafe { answer(is_enabled, found()) }
@@ -438,8 +468,9 @@ const UPDATE_NOT_SUPPORTED: CUgraphExecUpdateResult = 6;
 
 /// Takes over what the nodes of a graph with the same shape do, or tells what is different.
 fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
-    session::current()?;
+    let (session, _) = session::current()?;
     let (exec, graph) = (exec_of(exec)?, find(graph)?);
+    check_used(&graph.conditions())?;
     let fresh = steps_of(&graph, 0)?;
     let mut state = exec.lock();
     if let Some((number, difference)) = steps::difference(&state.steps, &fresh) {
@@ -448,7 +479,7 @@ fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
             result: match difference {
                 Difference::Topology => TOPOLOGY_CHANGED,
                 Difference::Kind => KIND_CHANGED,
-                Difference::Memory => PARAMETERS_CHANGED,
+                Difference::Parameters => PARAMETERS_CHANGED,
             },
             node: node.map_or(CUgraphNode(0), |node| node.handle),
             from_node: CUgraphNode(0),
@@ -462,7 +493,18 @@ fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
         });
     }
     state.steps = Arc::new(steps::updated(&state.steps, &fresh)?);
-    state.on_device.changed(session::get()?)?;
+    state.on_device.changed(session)?;
+    // The conditions are the other graph's now.
+    state.origin = steps::origin_of(&state.steps);
+    let State {
+        on_device,
+        origin,
+        steps,
+        ..
+    } = &mut *state;
+    if let Some(origin) = origin {
+        on_device.make_conditioned(session, steps, origin)?;
+    }
     let before = std::mem::replace(&mut state.references, steps::references_of(&graph, 0));
     // Outside the lock: the last reference calls the program.
     drop(state);

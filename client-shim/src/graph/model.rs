@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use driver_api::abi::{CUgraph, CUgraphNode, CUresult};
+use driver_api::abi::{CUgraph, CUgraphConditionalHandle, CUgraphNode, CUresult};
 
+use super::conditional::{Condition, Origin};
 use super::{Exec, Operation, UserReference};
 use crate::handles::Handle;
 use crate::log;
@@ -29,6 +30,18 @@ pub(crate) struct Graph {
     /// How deep in other graphs it is.
     depth: u32,
     state: Mutex<State>,
+    /// Of a condition's body, where it is.
+    around: Option<Around>,
+    /// What the server has of it, if it has conditions; of a body, that of the outermost graph.
+    origin: OnceLock<Arc<Origin>>,
+}
+
+/// Where a body is.
+#[derive(Debug)]
+struct Around {
+    graph: Weak<Graph>,
+    /// The node at the server, and which of its bodies.
+    place: (u32, u32),
 }
 
 #[derive(Debug, Default)]
@@ -41,15 +54,27 @@ struct State {
     references: Vec<Arc<UserReference>>,
     /// The context of all nodes that a device does, once there is one.
     context: Option<u32>,
+    /// In the order in which their handles were made.
+    conditions: Vec<Arc<Condition>>,
     /// What was made of it last.
     instance: Weak<Exec>,
 }
 
 impl State {
-    /// Whether nodes and edges may go, and the graph be copied: memory of its own has one owner.
+    /// Whether nodes and edges may go: memory of its own has one owner.
     fn check_no_memory(&self) -> Result<(), CUresult> {
         let mut nodes = self.nodes.values();
         match nodes.any(|node| node.operation.is_of_memory()) {
+            true => Err(CUresult::NOT_SUPPORTED),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether there may be another of it: what has memory or conditions of its own is there once.
+    fn check_repeatable(&self) -> Result<(), CUresult> {
+        self.check_no_memory()?;
+        let mut nodes = self.nodes.values();
+        match !self.conditions.is_empty() || nodes.any(|node| node.operation.is_conditional()) {
             true => Err(CUresult::NOT_SUPPORTED),
             false => Ok(()),
         }
@@ -146,15 +171,17 @@ pub(crate) fn node_of(handle: CUgraphNode) -> Result<(Arc<Graph>, u32), CUresult
 impl Graph {
     /// An empty graph of the program's.
     pub(crate) fn new(session: &Session) -> Arc<Self> {
-        Self::with(session, 0, State::default())
+        Self::with(session, 0, State::default(), None)
     }
 
-    fn with(session: &Session, depth: u32, state: State) -> Arc<Self> {
+    fn with(session: &Session, depth: u32, state: State, around: Option<Around>) -> Arc<Self> {
         let graph = Arc::new(Self {
             id: AtomicU32::new(0),
             unique: unique(),
             depth,
             state: Mutex::new(state),
+            around,
+            origin: OnceLock::new(),
         });
         session.objects.graphs.insert_with(|id| {
             graph.id.store(id, Relaxed);
@@ -164,6 +191,62 @@ impl Graph {
             }
         });
         graph
+    }
+
+    /// An empty graph that is a body of one of this graph's nodes.
+    pub(super) fn body(
+        self: &Arc<Self>,
+        session: &Session,
+        origin: &Arc<Origin>,
+        place: (u32, u32),
+    ) -> Result<Arc<Self>, CUresult> {
+        if self.depth >= MAX_DEPTH {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        let around = Around {
+            graph: Arc::downgrade(self),
+            place,
+        };
+        let body = Self::with(session, self.depth + 1, State::default(), Some(around));
+        body.origin.get_or_init(|| Arc::clone(origin));
+        Ok(body)
+    }
+
+    pub(super) fn is_body(&self) -> bool {
+        self.around.is_some()
+    }
+
+    /// What the server has of it, and the place there that its conditions and nodes are made in.
+    ///
+    /// # Errors
+    /// It is of another context; or another graph has it as a child, where no conditions may be.
+    pub(super) fn origin(
+        &self,
+        session: &Session,
+        context: u32,
+    ) -> Result<(Arc<Origin>, (u32, u32)), CUresult> {
+        if self.depth > 0 && !self.is_body() {
+            return Err(CUresult::NOT_SUPPORTED);
+        }
+        let origin = self.origin.get_or_init(|| Origin::new(session, context));
+        check_contexts(Some(origin.context), Some(context))?;
+        let place = self.around.as_ref().map_or((0, 0), |around| around.place);
+        Ok((Arc::clone(origin), place))
+    }
+
+    pub(super) fn add_condition(&self, condition: Condition) {
+        self.lock().conditions.push(Arc::new(condition));
+    }
+
+    /// The condition of a handle that was made for this graph, or for one that it is a body in.
+    pub(super) fn condition(&self, handle: CUgraphConditionalHandle) -> Option<Arc<Condition>> {
+        let is_it = |condition: &&Arc<Condition>| condition.handle == handle;
+        let own = self.lock().conditions.iter().find(is_it).cloned();
+        own.or_else(|| self.around.as_ref()?.graph.upgrade()?.condition(handle))
+    }
+
+    pub(super) fn conditions(&self) -> Vec<Arc<Condition>> {
+        self.lock().conditions.clone()
     }
 
     pub(crate) fn handle(&self) -> CUgraph {
@@ -211,6 +294,9 @@ impl Graph {
         dependencies: &[CUgraphNode],
     ) -> Result<CUgraphNode, CUresult> {
         let dependencies = self.numbers(dependencies)?;
+        if self.is_body() {
+            operation.check_in_body()?;
+        }
         let operation = self.own(session, operation)?;
         let mut state = self.lock();
         if state.nodes.len() >= MAX_NODES {
@@ -267,6 +353,9 @@ impl Graph {
         number: u32,
         operation: &Operation,
     ) -> Result<(), CUresult> {
+        if self.is_body() {
+            operation.check_in_body()?;
+        }
         let operation = self.own(session, operation)?;
         let mut state = self.lock();
         let node = state.nodes.get(&number).ok_or(CUresult::INVALID_HANDLE)?;
@@ -293,6 +382,8 @@ impl Graph {
         }
         drop(state);
         forget_node(session, gone.handle);
+        // Outside the lock: graphs in it take their own.
+        drop(gone);
         Ok(())
     }
 
@@ -356,7 +447,7 @@ impl Graph {
         }
         let (nodes, copied) = {
             let state = self.lock();
-            state.check_no_memory()?;
+            state.check_repeatable()?;
             let copied = State {
                 next: state.next,
                 original: Some((self.unique, state.next)),
@@ -379,7 +470,7 @@ impl Graph {
             };
             operations.push((number, operation, node.dependencies));
         }
-        let copy = Self::with(session, depth, copied);
+        let copy = Self::with(session, depth, copied, None);
         let entered = operations.into_iter().map(|(number, operation, before)| {
             (number, copy.enter(session, number, operation, before))
         });
@@ -398,11 +489,11 @@ impl Graph {
         Ok(node.ok_or(CUresult::INVALID_VALUE)?.handle)
     }
 
-    /// Before something launchable is made of it: with memory of its own, there is one at a time.
+    /// Before something launchable is made of it: with memory or conditions of its own, there is one at a time.
     pub(crate) fn check_instance(&self) -> Result<(), CUresult> {
         let state = self.lock();
         match state.instance.upgrade() {
-            Some(_) => state.check_no_memory(),
+            Some(_) => state.check_repeatable(),
             None => Ok(()),
         }
     }

@@ -18,7 +18,7 @@ use driver_api::abi::{
 use super::memory::{
     cuGraphMemAllocNodeGetParams, cuGraphMemFreeNodeGetParams, described, freeing,
 };
-use super::{MemoryCall, Operation, answer, check_edges, find, handles_at, node_of};
+use super::{MemoryCall, Operation, answer, check_edges, conditional, find, handles_at, node_of};
 use crate::context;
 use crate::entry::code;
 use crate::event;
@@ -31,7 +31,7 @@ use crate::session::{self, Session};
 use crate::stream;
 use driver_api::graph_layout::{
     AnyParameters, CopyParameters, FillParameters, HostParameters, KernelParameters,
-    KernelParametersInContext, MemoryParameters,
+    KernelParametersInContext, MemoryParameters, condition,
 };
 
 /// Reads a structure of the caller's.
@@ -205,6 +205,24 @@ impl Maker {
         }
     }
 
+    /// What is described, to be added to `graph`: only then it may have a condition.
+    ///
+    /// # Safety
+    /// As [`Self::any`].
+    unsafe fn new_in(
+        &self,
+        graph: CUgraph,
+        parameters: *mut CUgraphNodeParams,
+    ) -> Result<Operation, CUresult> {
+        // SAFETY: the caller's promise: the kind comes first.
+        unsafe {
+            match given::<c_uint, _>(parameters.cast_const())? {
+                condition::NODE => conditional::described(self, graph, parameters),
+                _ => self.any(parameters),
+            }
+        }
+    }
+
     /// # Safety
     /// `parameters` is null or points to the description of a node, which takes an answer.
     pub(super) unsafe fn any(
@@ -240,15 +258,17 @@ impl Maker {
                 10 => described(of_kind.cast()),
                 11 => freeing(self.session, of_kind.cast::<u64>().read_unaligned()),
                 12 => self.memory(of_kind.cast_const().cast()),
+                // Its parameters cannot be changed.
+                condition::NODE => Err(CUresult::NOT_SUPPORTED),
                 _ => Err(refuse(kind)),
             }
         }
     }
 }
 
-/// Nodes for external semaphores, and conditions.
+/// Nodes for external semaphores.
 fn refuse(kind: c_uint) -> CUresult {
-    if kind > 13 {
+    if kind > condition::NODE {
         return CUresult::INVALID_VALUE;
     }
     log::warn_once(
@@ -434,7 +454,11 @@ pub(crate) unsafe fn cuGraphAddNode(
 ) -> CUresult {
     let before = (dependencies, num_dependencies);
     // SAFETY: the caller's promises are the same.
-    unsafe { add(graph_node, graph, before, |maker| maker.any(node_params)) }
+    unsafe {
+        add(graph_node, graph, before, |maker| {
+            maker.new_in(graph, node_params)
+        })
+    }
 }
 
 pub(crate) unsafe fn cuGraphAddNode_v2(
@@ -450,7 +474,7 @@ pub(crate) unsafe fn cuGraphAddNode_v2(
     unsafe {
         add(graph_node, graph, before, |maker| {
             check_edges(dependency_data, num_dependencies)?;
-            maker.any(node_params)
+            maker.new_in(graph, node_params)
         })
     }
 }
@@ -761,6 +785,13 @@ pub(crate) unsafe fn cuGraphNodeGetParams(
             10 => cuGraphMemAllocNodeGetParams(node, place.cast()),
             11 => cuGraphMemFreeNodeGetParams(node, place.cast()),
             12 => cuGraphBatchMemOpNodeGetParams(node, place.cast()),
+            condition::NODE => answer(
+                place.cast(),
+                operation(node).and_then(|operation| match operation {
+                    Operation::Conditional(conditional) => Ok(conditional.parameters()),
+                    _ => Err(CUresult::INVALID_VALUE),
+                }),
+            ),
             _ => CUresult::NOT_SUPPORTED,
         }
     };

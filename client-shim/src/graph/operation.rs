@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use driver_api::abi::{CUgraphNodeType, CUresult, CUstreamBatchMemOpParams};
+use driver_api::graph_layout::condition;
 use driver_api::stream_memory::StreamMemoryOperation;
 
-use super::{Allocation, Graph};
+use super::{Allocation, Conditional, Graph};
 use crate::event::Event;
 use crate::launch::{HostCall, Kernel};
+use crate::log;
 use crate::memory::{BoxCopy, Fill};
 use crate::session::Session;
 use crate::stream::{self, Stream};
@@ -50,6 +52,8 @@ pub(crate) enum Operation {
     /// A graph's memory at an address.
     Free(u64),
     Memory(Arc<MemoryCall>),
+    /// One of several graphs, or none: a launch on the device knows which.
+    Conditional(Arc<Conditional>),
 }
 
 impl Operation {
@@ -67,6 +71,7 @@ impl Operation {
             Self::Allocate(_) => 10,
             Self::Free(_) => 11,
             Self::Memory(_) => 12,
+            Self::Conditional(_) => condition::NODE,
         }
     }
 
@@ -84,6 +89,7 @@ impl Operation {
             Self::Allocate(_) => "mem alloc",
             Self::Free(_) => "mem free",
             Self::Memory(_) => "memory operations",
+            Self::Conditional(_) => "conditional",
         }
     }
 
@@ -102,6 +108,7 @@ impl Operation {
             | Self::Free(_)
             | Self::Memory(_) => Some(current),
             Self::Child(graph) => graph.context(),
+            Self::Conditional(conditional) => Some(conditional.context()),
             Self::Host(_) | Self::Empty | Self::Wait(_) | Self::Record(_) => None,
         }
     }
@@ -109,6 +116,29 @@ impl Operation {
     /// Whether it allocates or frees: the graph cannot be copied then.
     pub(crate) fn is_of_memory(&self) -> bool {
         matches!(self, Self::Allocate(_) | Self::Free(_))
+    }
+
+    pub(super) fn is_conditional(&self) -> bool {
+        matches!(self, Self::Conditional(_))
+    }
+
+    /// Whether the body of a condition may have it.
+    pub(super) fn check_in_body(&self) -> Result<(), CUresult> {
+        let is_on_device = match self {
+            Self::Copy(copy) => copy.is_empty() || copy.of_device().is_some(),
+            _ => true,
+        };
+        if is_on_device && condition::is_of_body(self.kind()) {
+            return Ok(());
+        }
+        log::warn_once(
+            "bodies of conditions",
+            format_args!(
+                "the body of a condition has only kernels, fills, copies of device memory, graphs of those and conditions: no node of the kind {}",
+                self.name()
+            ),
+        );
+        Err(CUresult::NOT_SUPPORTED)
     }
 
     /// Puts it into a stream. A graph in a graph is more than one operation, which its steps do.
@@ -124,6 +154,8 @@ impl Operation {
             Self::Host(call) => call.post(session, stream),
             // Whose memory is, a launch has said.
             Self::Child(_) | Self::Empty | Self::Allocate(_) | Self::Free(_) => Ok(()),
+            // Never of calls: see there.
+            Self::Conditional(_) => Err(CUresult::NOT_SUPPORTED),
             Self::Wait(event) => event
                 .check()
                 .and_then(|()| event.wait_in(session, stream, 0)),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use driver_api::abi::CUresult;
 
+use super::conditional::{Origin, check_used};
 use super::model::{Graph, MAX_DEPTH, Node, order};
 use super::{Operation, UserReference};
 use crate::event::{self, Event};
@@ -29,6 +30,36 @@ pub(super) struct Step {
     pub(super) is_enabled: bool,
     /// Of a graph in the graph, its steps.
     child: Option<Arc<Vec<Step>>>,
+    /// Of a condition, what it chooses from.
+    pub(super) bodies: Vec<Arc<Body>>,
+}
+
+/// A body of a condition.
+#[derive(Debug, Clone)]
+pub(super) struct Body {
+    /// The graph whose nodes name its steps.
+    graph: u64,
+    pub(super) steps: Vec<Step>,
+}
+
+impl Body {
+    fn new(graph: &Graph, depth: u32) -> Result<Arc<Self>, CUresult> {
+        let steps = steps_of(graph, depth)?;
+        check_used(&graph.conditions())?;
+        check_in_body(&steps)?;
+        Ok(Arc::new(Self {
+            graph: graph.unique,
+            steps,
+        }))
+    }
+}
+
+/// Whether a body may have the steps, also those of graphs in it.
+fn check_in_body(steps: &[Step]) -> Result<(), CUresult> {
+    steps.iter().try_for_each(|step| {
+        step.operation.check_in_body()?;
+        step.child().map_or(Ok(()), check_in_body)
+    })
 }
 
 impl Step {
@@ -38,9 +69,18 @@ impl Step {
     }
 
     fn new(number: u32, node: Node, depth: u32) -> Result<Self, CUresult> {
+        let bodies = match &node.operation {
+            Operation::Conditional(conditional) => {
+                let bodies = conditional.bodies.iter();
+                let bodies = bodies.map(|body| Body::new(body, depth + 1));
+                bodies.collect::<Result<_, _>>()?
+            }
+            _ => Vec::new(),
+        };
         Ok(Self {
             number,
             child: child_of(&node.operation, depth)?,
+            bodies,
             operation: node.operation,
             dependencies: node.dependencies,
             is_enabled: true,
@@ -64,6 +104,41 @@ impl Step {
             ..self.clone()
         })
     }
+}
+
+/// What the server has of a graph, if it has conditions.
+pub(super) fn origin_of(steps: &[Step]) -> Option<Arc<Origin>> {
+    steps.iter().find_map(|step| match &step.operation {
+        Operation::Conditional(conditional) => Some(Arc::clone(&conditional.origin)),
+        _ => None,
+    })
+}
+
+/// The step of a node, by its graph and its number there, in the steps of the graph `own` or in bodies in it.
+pub(super) fn find(steps: &[Step], own: u64, node: (u64, u32)) -> Option<&Step> {
+    steps.iter().find_map(|step| {
+        let mut bodies = step.bodies.iter();
+        match (own, step.number) == node {
+            true => Some(step),
+            false => bodies.find_map(|body| find(&body.steps, body.graph, node)),
+        }
+    })
+}
+
+/// [`find`], for a change.
+pub(super) fn find_mut(steps: &mut [Step], own: u64, node: (u64, u32)) -> Option<&mut Step> {
+    for step in steps {
+        if (own, step.number) == node {
+            return Some(step);
+        }
+        let mut bodies = step.bodies.iter_mut();
+        let of_node = bodies.find(|body| find(&body.steps, body.graph, node).is_some());
+        if let Some(body) = of_node {
+            let body = Arc::make_mut(body);
+            return find_mut(&mut body.steps, body.graph, node);
+        }
+    }
+    None
 }
 
 fn child_of(operation: &Operation, depth: u32) -> Result<Option<Arc<Vec<Step>>>, CUresult> {
@@ -96,10 +171,13 @@ pub(super) fn steps_of(graph: &Graph, depth: u32) -> Result<Vec<Step>, CUresult>
 pub(super) fn references_of(graph: &Graph, depth: u32) -> Vec<Arc<UserReference>> {
     let mut references = graph.references();
     for node in graph.nodes().into_values() {
-        if let Operation::Child(child) = &node.operation
-            && depth < MAX_DEPTH
-        {
-            references.extend(references_of(child, depth + 1));
+        let inside = match &node.operation {
+            Operation::Child(child) => core::slice::from_ref(child),
+            Operation::Conditional(conditional) => &conditional.bodies,
+            _ => &[],
+        };
+        for graph in inside.iter().filter(|_| depth < MAX_DEPTH) {
+            references.extend(references_of(graph, depth + 1));
         }
     }
     references
@@ -112,8 +190,8 @@ pub(super) enum Difference {
     Topology,
     /// What kind of node it is.
     Kind,
-    /// Which memory it allocates or frees.
-    Memory,
+    /// Which memory it allocates or frees, or how many bodies a condition has.
+    Parameters,
 }
 
 /// Where another graph's steps differ first: the node's number.
@@ -151,10 +229,22 @@ pub(super) fn difference(own: &[Step], other: &[Step]) -> Option<(Option<u32>, D
             return Some((Some(theirs.number), Difference::Kind));
         }
         if memory(mine) != memory(theirs) {
-            return Some((Some(theirs.number), Difference::Memory));
+            return Some((Some(theirs.number), Difference::Parameters));
         }
         if before(mine, &own_places) != before(theirs, &other_places) {
             return Some((Some(theirs.number), Difference::Topology));
+        }
+        if let (Operation::Conditional(one), Operation::Conditional(another)) =
+            (&mine.operation, &theirs.operation)
+        {
+            if !one.is_like(another) {
+                return Some((Some(theirs.number), Difference::Parameters));
+            }
+            let mut bodies = mine.bodies.iter().zip(&theirs.bodies);
+            let inside = bodies.find_map(|(own, other)| difference(&own.steps, &other.steps));
+            if let Some((_, inside)) = inside {
+                return Some((Some(theirs.number), inside));
+            }
         }
         if let (Some(mine), Some(child)) = (&mine.child, &theirs.child)
             && let Some((_, inside)) = difference(mine, child)
@@ -178,7 +268,17 @@ pub(super) fn updated(own: &[Step], other: &[Step]) -> Result<Vec<Step>, CUresul
         let theirs = theirs
             .get(&step.number)
             .and_then(|number| by_number.get(number));
-        step.with(theirs.ok_or(CUresult::UNKNOWN)?.operation.clone())
+        let theirs = *theirs.ok_or(CUresult::UNKNOWN)?;
+        let like = |(own, other): (&Arc<Body>, &Arc<Body>)| {
+            Ok(Arc::new(Body {
+                graph: own.graph,
+                steps: updated(&own.steps, &other.steps)?,
+            }))
+        };
+        let bodies = step.bodies.iter().zip(&theirs.bodies).map(like);
+        let bodies = bodies.collect::<Result<_, CUresult>>()?;
+        let step = step.with(theirs.operation.clone())?;
+        Ok(Step { bodies, ..step })
     };
     own.iter().map(take).collect()
 }
@@ -190,7 +290,8 @@ pub(super) fn graph_of(
     steps: &[Step],
     references: &[Arc<UserReference>],
 ) -> Result<Arc<Graph>, CUresult> {
-    if steps.iter().any(|step| step.operation.is_of_memory()) {
+    let is_alone = |step: &Step| step.operation.is_of_memory() || step.operation.is_conditional();
+    if steps.iter().any(is_alone) {
         return Err(CUresult::NOT_SUPPORTED);
     }
     let graph = Graph::new(session);

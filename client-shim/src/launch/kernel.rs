@@ -8,6 +8,7 @@
 )]
 
 use core::ffi::{c_uint, c_void};
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use driver_api::abi::{CUfunction, CUresult};
@@ -211,6 +212,13 @@ impl Kernel {
     /// Lets the device reach the pinned memory that the parameters name.
     pub(crate) fn map_named(&self, session: &Session) {
         session.objects.memory.map_named(session, self.parameters());
+    }
+
+    /// Whether a parameter, or a part of one, is one of these values.
+    pub(crate) fn names(&self, values: &HashSet<u64>) -> bool {
+        let (words, _) = self.parameters().as_chunks::<8>();
+        let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
+        words.any(|word| values.contains(&word))
     }
 
     /// What a launch that is not plain is known by.

@@ -7,11 +7,15 @@
 //! - A graph names functions of the driver's: once a module or library that has one of them is unloaded, it cannot be launched.
 //! - It ends with its context.
 //!
+//! Graphs with conditions: [`conditional`].
+//!
 //! # Safety
 //! Handles come from the driver through this module or this session's tables; lists, parameters and attributes are locals, and as long as the counts say; the
 //! driver copies them.
 #![expect(unsafe_code, reason = "calls the driver")]
 #![expect(non_snake_case, reason = "rows have the driver's names")]
+
+mod conditional;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -36,6 +40,10 @@ use super::pace;
 use super::session::Session;
 use super::table::{MAX_GRAPHS, Table};
 use crate::driver::cuda;
+use conditional::{Conditions, Filling};
+pub(crate) use conditional::{
+    gpurunConditionMake, gpurunConditionalEnd, gpurunConditionalMake, gpurunConditionsEnd,
+};
 
 /// `CU_MEMORYTYPE_DEVICE`.
 const DEVICE: u32 = 2;
@@ -46,6 +54,7 @@ const MALFORMED: CallError = CallError::Violation("a graph's nodes are malformed
 pub(crate) struct Graphs {
     made: Table<Arc<Graph>>,
     parts: Mutex<(u32, Vec<u8>)>,
+    conditions: Conditions,
 }
 
 /// A graph that can be launched.
@@ -63,6 +72,7 @@ impl Default for Graphs {
         Self {
             made: Table::new(MAX_GRAPHS),
             parts: Mutex::default(),
+            conditions: Conditions::default(),
         }
     }
 }
@@ -103,6 +113,7 @@ pub(crate) fn end_all(session: &Session, serial: u64) {
     }
     let is_elsewhere = |graph: &Arc<Graph>| graph.context.serial != serial;
     session.graphs.made.retain(is_elsewhere);
+    session.graphs.conditions.end_all(session, serial);
 }
 
 fn destroy(driver: &Driver, graph: &Graph) -> Result<(), CUresult> {
@@ -125,33 +136,74 @@ pub(crate) fn gpurunGraphMake(
     graphs.made.check_free(id)?;
     let context = Arc::clone(call.context()?);
     let driver = call.driver();
-    let mut graph = CUgraph(0);
-    cuda!(driver, cuGraphCreate(&mut graph, 0))?;
-    let made = Maker {
-        call,
-        context: &context,
-        graph,
-        made: Vec::new(),
-        functions: Vec::new(),
+    let (exec, functions) = match request.within() {
+        0 => instantiate(call, &context, &list)?,
+        within => instantiate_within(call, &context, within, &list)?,
+    };
+    let graph = Arc::new(Graph {
+        context,
+        exec: Mutex::new(Some(exec)),
+        functions,
+        is_broken: AtomicBool::new(false),
+    });
+    let entered = graphs.made.insert(id, Arc::clone(&graph));
+    if entered.is_err() {
+        destroy(driver, &graph)?;
     }
-    .make(&list);
+    Ok(entered?)
+}
+
+/// What can be launched, and the functions that it names.
+type Instantiated = (CUgraphExec, Vec<Arc<Function>>);
+
+/// Of a graph that is made for it.
+fn instantiate(call: &Call<'_>, context: &Context, list: &[u8]) -> Result<Instantiated, CallError> {
+    let (driver, mut graph) = (call.driver(), CUgraph(0));
+    cuda!(driver, cuGraphCreate(&mut graph, 0))?;
+    let made = Maker::new(call, context, graph).make(list);
     let mut exec = CUgraphExec(0);
     let made = made.and_then(|functions| {
         cuda!(driver, cuGraphInstantiateWithFlags(&mut exec, graph, 0))?;
         Ok(functions)
     });
-    let destroyed = cuda!(driver, cuGraphDestroy(graph));
-    let graph = Arc::new(Graph {
-        context,
-        exec: Mutex::new(Some(exec)),
-        functions: made?,
-        is_broken: AtomicBool::new(false),
+    cuda!(driver, cuGraphDestroy(graph))?;
+    Ok((exec, made?))
+}
+
+/// Of a graph with conditions, which is filled for it.
+fn instantiate_within(
+    call: &Call<'_>,
+    context: &Context,
+    within: u32,
+    list: &[u8],
+) -> Result<Instantiated, CallError> {
+    let driver = call.driver();
+    let conditioned = call.session.graphs.conditions.of(call, within)?;
+    let mut state = lock(&conditioned.state);
+    let graph = state.graph.ok_or(CUresult::INVALID_HANDLE)?;
+    let mut filling = Filling::new(&state.nodes);
+    let maker = Maker {
+        filling: Some(&mut filling),
+        ..Maker::new(call, context, graph)
+    };
+    let made = maker.make(list);
+    let mut exec = CUgraphExec(0);
+    let made = made.and_then(|functions| {
+        filling.check_whole()?;
+        cuda!(driver, cuGraphInstantiateWithFlags(&mut exec, graph, 0))?;
+        Ok(functions)
     });
-    let entered = destroyed.and_then(|()| graphs.made.insert(id, Arc::clone(&graph)));
-    if entered.is_err() {
-        destroy(driver, &graph)?;
+    if let Err(error) = filling.empty(driver) {
+        // Whatever is left in it would be in all that is made of it.
+        tracing::warn!("a graph with conditions cannot be emptied: {error}");
+        state.graph = None;
+        if made.is_ok() {
+            cuda!(driver, cuGraphExecDestroy(exec))?;
+        }
+        cuda!(driver, cuGraphDestroy(graph))?;
+        return Err(error.into());
     }
-    Ok(entered?)
+    Ok((exec, made?))
 }
 
 /// Launches a graph.
@@ -186,15 +238,30 @@ pub(crate) fn gpurunGraphEnd(
 }
 
 /// Makes the nodes of a graph.
-struct Maker<'a, 'b> {
-    call: &'a Call<'b>,
-    context: &'a Context,
+struct Maker<'m, 'c, 'n> {
+    call: &'m Call<'c>,
+    context: &'m Context,
     graph: CUgraph,
     made: Vec<CUgraphNode>,
     functions: Vec<Arc<Function>>,
+    /// Of a graph with conditions, what there is of it, and the node and body that this is in.
+    filling: Option<&'m mut Filling<'n>>,
+    place: (u32, u32),
 }
 
-impl Maker<'_, '_> {
+impl<'m, 'c> Maker<'m, 'c, '_> {
+    fn new(call: &'m Call<'c>, context: &'m Context, graph: CUgraph) -> Self {
+        Self {
+            call,
+            context,
+            graph,
+            made: Vec::new(),
+            functions: Vec::new(),
+            filling: None,
+            place: (0, 0),
+        }
+    }
+
     fn make(mut self, list: &[u8]) -> Result<Vec<Arc<Function>>, CallError> {
         for node in device_graph::nodes(list) {
             let node = node.map_err(|_| MALFORMED)?;
@@ -207,13 +274,47 @@ impl Maker<'_, '_> {
     }
 
     fn add(&mut self, node: &Node<'_>, after: &[CUgraphNode]) -> Result<CUgraphNode, CallError> {
-        match node.kind {
+        let made = match node.kind {
             kind::EMPTY => self.empty(after),
             kind::KERNEL => self.kernel(node.body, after),
             kind::COPY => self.copy(node.body, after),
             kind::FILL => self.fill(node.body, after),
+            // There already: it stays when what is added goes.
+            kind::CONDITIONAL => return self.conditional(node.body, after),
             _ => Err(MALFORMED),
+        }?;
+        if let Some(filling) = &mut self.filling {
+            filling.add(made);
         }
+        Ok(made)
+    }
+
+    /// Puts a node with a condition behind others, and fills its bodies.
+    fn conditional(
+        &mut self,
+        body: &[u8],
+        after: &[CUgraphNode],
+    ) -> Result<CUgraphNode, CallError> {
+        let (name, lists) = device_graph::bodies(body).map_err(|_| MALFORMED)?;
+        let lists = lists.collect::<Result<Vec<_>, _>>();
+        let lists = lists.map_err(|_| MALFORMED)?;
+        let filling = self.filling.as_deref_mut().ok_or(MALFORMED)?;
+        let (driver, graph) = (self.call.driver(), self.graph);
+        let (node, bodies) = filling.name(driver, graph, self.place, name, after)?;
+        if lists.len() != bodies.len() {
+            return Err(MALFORMED);
+        }
+        for (index, (list, body)) in lists.into_iter().zip(bodies).enumerate() {
+            // Bodies are as deep in each other as they were made, which is bounded.
+            let inside = Maker {
+                functions: std::mem::take(&mut self.functions),
+                filling: self.filling.as_deref_mut(),
+                place: (name, index as u32),
+                ..Maker::new(self.call, self.context, *body)
+            };
+            self.functions = inside.make(list)?;
+        }
+        Ok(node)
     }
 
     fn empty(&self, after: &[CUgraphNode]) -> Result<CUgraphNode, CallError> {
@@ -275,16 +376,24 @@ impl Maker<'_, '_> {
                 }
             }
         })?;
-        let mut attributes = attributes(bytes)?;
-        if request.cooperative() != 0 {
-            attributes.push(cooperative());
-        }
-        for attribute in attributes {
-            let value = (&raw const attribute.value).cast();
-            cuda!(
-                driver,
-                cuGraphKernelNodeSetAttribute(node, attribute.id, value)
-            )?;
+        let set = || -> Result<(), CallError> {
+            let mut attributes = attributes(bytes)?;
+            if request.cooperative() != 0 {
+                attributes.push(cooperative());
+            }
+            for attribute in attributes {
+                let value = (&raw const attribute.value).cast();
+                cuda!(
+                    driver,
+                    cuGraphKernelNodeSetAttribute(node, attribute.id, value)
+                )?;
+            }
+            Ok(())
+        };
+        if let Err(error) = set() {
+            // The graph may be one that stays.
+            cuda!(driver, cuGraphDestroyNode(node))?;
+            return Err(error);
         }
         self.functions.push(function);
         Ok(node)

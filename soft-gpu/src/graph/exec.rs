@@ -1,7 +1,7 @@
 //! Graphs that can be launched.
 
 use core::ffi::{c_char, c_uint, c_ulonglong};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use driver_api::abi::{
@@ -12,7 +12,10 @@ use driver_api::abi::{
 };
 
 use super::node;
-use super::object::{ExecState, Nested, Records, Step, events, graph_of_steps, perform, steps};
+use super::object::{
+    ExecState, Nested, Records, Step, begin, check_used, events, find_step, find_step_mut,
+    graph_of_steps, in_order, perform, steps, updated,
+};
 use super::{Exec, find, in_context};
 use crate::capture;
 use crate::context::unique_id;
@@ -42,8 +45,15 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
     if flags & !KNOWN_FLAGS != 0 {
         return Err(CUresult::INVALID_VALUE);
     }
+    // Alone, a body would have nobody to choose it.
+    if graph.is_body() {
+        return Err(CUresult::NOT_SUPPORTED);
+    }
+    let conditions = graph.conditions();
+    check_used(&conditions)?;
     let state = ExecState {
         steps: Arc::new(in_context(|| steps(&graph))?),
+        conditions,
         last: None,
         references: graph.references(),
     };
@@ -57,6 +67,10 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
     graph.instantiated(&exec)?;
     driver.graph_execs.insert(handle, exec);
     Ok(CUgraphExec(handle))
+}
+
+fn has_unused(graph: CUgraph) -> bool {
+    find(graph).is_ok_and(|graph| check_used(&graph.conditions()).is_err())
 }
 
 pub(crate) unsafe fn cuGraphInstantiateWithFlags(
@@ -106,6 +120,8 @@ pub(crate) unsafe fn cuGraphInstantiateWithParams(
 ) -> CUresult {
     const GOOD: c_uint = 0;
     const FAILED: c_uint = 1;
+    /// `CUDA_GRAPH_INSTANTIATE_CONDITIONAL_HANDLE_UNUSED`
+    const UNUSED: c_uint = 5;
     // SAFETY: the caller passes parameters, in which the answer is written too.
     unsafe {
         let place = instantiate_params.cast::<InstantiateParameters>();
@@ -116,10 +132,10 @@ pub(crate) unsafe fn cuGraphInstantiateWithParams(
         let result = cuGraphInstantiateWithFlags(graph_exec, graph, parameters.flags);
         place.write_unaligned(InstantiateParameters {
             error_node: CUgraphNode(0),
-            result: if result == CUresult::SUCCESS {
-                GOOD
-            } else {
-                FAILED
+            result: match result {
+                CUresult::SUCCESS => GOOD,
+                _ if has_unused(graph) => UNUSED,
+                _ => FAILED,
             },
             ..parameters
         });
@@ -153,7 +169,7 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
     }
     capture::forbid(&context, &stream)?;
     let steps = Arc::clone(&state.steps);
-    let references = state.references.clone();
+    let (references, conditions) = (state.references.clone(), state.conditions.clone());
     let freed = driver()?
         .graph_memory
         .launch(&steps, exec.flags & AUTO_FREE != 0)?;
@@ -165,7 +181,8 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
         &stream,
         after,
         Box::new(move |status| {
-            let result = status.and_then(|()| perform(&steps, &reached));
+            let result = status.and_then(|()| begin(&conditions));
+            let result = result.and_then(|()| perform(&steps, &reached));
             drop((references, freed));
             result
         }),
@@ -196,11 +213,11 @@ fn change(
         let exec = exec_of(exec)?;
         let operation = in_context(make)?;
         let mut state = lock(&exec.state);
-        let index = state.steps.iter().position(|step| step.node == node.0);
-        let index = index.ok_or(CUresult::INVALID_VALUE)?;
-        let operation = node::keep_attributes(&state.steps[index].operation, operation)?;
-        let step = state.steps[index].with(operation)?;
-        Arc::make_mut(&mut state.steps)[index] = step;
+        let step = find_step(&state.steps, node.0).ok_or(CUresult::INVALID_VALUE)?;
+        let operation = node::keep_attributes(&step.operation, operation)?;
+        let changed = step.with(operation)?;
+        let steps = Arc::make_mut(&mut state.steps);
+        *find_step_mut(steps, node.0).ok_or(CUresult::INVALID_VALUE)? = changed;
         Ok(())
     };
     done(change())
@@ -301,7 +318,7 @@ pub(crate) unsafe fn cuGraphNodeSetEnabled(
         let exec = exec_of(graph_exec)?;
         let mut state = lock(&exec.state);
         let steps = Arc::make_mut(&mut state.steps);
-        let step = steps.iter_mut().find(|step| step.node == node.0);
+        let step = find_step_mut(steps, node.0);
         let step = step.ok_or(CUresult::INVALID_VALUE)?;
         // Kernels, copies and fills.
         if step.operation.kind() > 2 {
@@ -321,7 +338,7 @@ pub(crate) unsafe fn cuGraphNodeGetEnabled(
     let found = || {
         let exec = exec_of(graph_exec)?;
         let state = lock(&exec.state);
-        let step = state.steps.iter().find(|step| step.node == node.0);
+        let step = find_step(&state.steps, node.0);
         Ok(c_uint::from(
             step.ok_or(CUresult::INVALID_VALUE)?.is_enabled,
         ))
@@ -336,32 +353,21 @@ const TOPOLOGY_CHANGED: CUgraphExecUpdateResult = 2;
 const KIND_CHANGED: CUgraphExecUpdateResult = 3;
 const PARAMETERS_CHANGED: CUgraphExecUpdateResult = 5;
 
-/// Steps in the order in which their nodes were made, and each node's place there.
-fn in_order(steps: &[Step]) -> (Vec<&Step>, HashMap<usize, usize>) {
-    let mut ordered: Vec<&Step> = steps.iter().collect();
-    ordered.sort_unstable_by_key(|step| step.node);
-    let places = ordered.iter().enumerate();
-    let places = places.map(|(place, step)| (step.node, place)).collect();
-    (ordered, places)
-}
-
 /// Whether two graphs have the same edges between nodes of the same kinds, in the order in which these were made; else the first node of
 /// `other` that differs, and how.
-fn differs(
-    (own, own_places): &(Vec<&Step>, HashMap<usize, usize>),
-    (other, other_places): &(Vec<&Step>, HashMap<usize, usize>),
-) -> Option<(usize, CUgraphExecUpdateResult)> {
+fn differs(own: &[Step], other: &[Step]) -> Option<(usize, CUgraphExecUpdateResult)> {
+    let ((own, own_places), (other, other_places)) = (in_order(own), in_order(other));
     if own.len() != other.len() {
         let first = other.get(own.len().min(other.len().saturating_sub(1)));
         return Some((first.map_or(0, |first| first.node), TOPOLOGY_CHANGED));
     }
-    let before = |step: &Step, places: &HashMap<usize, usize>| {
+    let before = |step: &Step, places: &std::collections::HashMap<usize, usize>| {
         let nodes = step.dependencies.iter();
         nodes
             .map(|node| places.get(node).copied())
             .collect::<BTreeSet<_>>()
     };
-    let mut pairs = own.iter().zip(other);
+    let mut pairs = own.iter().zip(&other);
     pairs.find_map(|(mine, theirs)| {
         if mine.operation.kind() != theirs.operation.kind() {
             return Some((theirs.node, KIND_CHANGED));
@@ -374,12 +380,24 @@ fn differs(
         if memory(mine) != memory(theirs) {
             return Some((theirs.node, PARAMETERS_CHANGED));
         }
-        let same = before(mine, own_places) == before(theirs, other_places);
+        if let (Operation::Conditional(one), Operation::Conditional(another)) =
+            (&mine.operation, &theirs.operation)
+        {
+            if !one.is_like(another) {
+                return Some((theirs.node, PARAMETERS_CHANGED));
+            }
+            let mut bodies = mine.bodies.iter().zip(&theirs.bodies);
+            let inside = bodies.find_map(|(own, other)| differs(&own.steps, &other.steps));
+            if inside.is_some() {
+                return inside;
+            }
+        }
+        let same = before(mine, &own_places) == before(theirs, &other_places);
         (!same).then_some((theirs.node, TOPOLOGY_CHANGED))
     })
 }
 
-fn updated(result: CUgraphExecUpdateResult, node: usize) -> UpdateResult {
+fn outcome(result: CUgraphExecUpdateResult, node: usize) -> UpdateResult {
     UpdateResult {
         result,
         node: CUgraphNode(node),
@@ -391,19 +409,15 @@ fn updated(result: CUgraphExecUpdateResult, node: usize) -> UpdateResult {
 fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
     let (exec, graph) = (exec_of(exec)?, find(graph)?);
     let fresh = in_context(|| steps(&graph))?;
+    check_used(&graph.conditions())?;
     let mut state = lock(&exec.state);
-    let (own, other) = (in_order(&state.steps), in_order(&fresh));
-    if let Some((node, difference)) = differs(&own, &other) {
-        return Ok(updated(difference, node));
+    if let Some((node, difference)) = differs(&state.steps, &fresh) {
+        return Ok(outcome(difference, node));
     }
-    let changed = state.steps.iter().map(|step| {
-        let theirs = own.1.get(&step.node).and_then(|&place| other.0.get(place));
-        theirs.map_or_else(|| step.clone(), |theirs| step.like(theirs))
-    });
-    let changed = Arc::new(changed.collect());
-    state.steps = changed;
+    state.steps = Arc::new(updated(&state.steps, &fresh));
+    state.conditions = graph.conditions();
     state.references = graph.references();
-    Ok(updated(UPDATED, 0))
+    Ok(outcome(UPDATED, 0))
 }
 
 pub(crate) unsafe fn cuGraphExecUpdate_v2(
@@ -415,7 +429,7 @@ pub(crate) unsafe fn cuGraphExecUpdate_v2(
         return CUresult::INVALID_VALUE;
     }
     let (info, result) = match update(graph_exec, graph) {
-        Err(error) => (updated(FAILED, 0), error),
+        Err(error) => (outcome(FAILED, 0), error),
         Ok(info) if info.result == UPDATED => (info, CUresult::SUCCESS),
         Ok(info) => (info, CUresult::GRAPH_EXEC_UPDATE_FAILURE),
     };
@@ -430,7 +444,7 @@ pub(crate) unsafe fn cuGraphExecUpdate(
     error_node_out: *mut CUgraphNode,
     update_result_out: *mut CUgraphExecUpdateResult,
 ) -> CUresult {
-    let mut info = updated(FAILED, 0);
+    let mut info = outcome(FAILED, 0);
     // SAFETY: the information is a local; the caller passes places for a node and a result.
     unsafe {
         let result = cuGraphExecUpdate_v2(graph_exec, graph, (&raw mut info).cast());

@@ -12,7 +12,7 @@ use driver_api::abi::{
 
 use super::memory::{cuGraphMemAllocNodeGetParams, cuGraphMemFreeNodeGetParams};
 use super::object::{Nested, graph_of};
-use super::{check_edges, find, handles_at, in_context};
+use super::{check_edges, conditional, find, handles_at, in_context};
 use crate::entry::{answer, done};
 use crate::event::Event;
 use crate::launch::{COOPERATIVE, HostCall, Kernel, Shape, VALUE_BYTES, attribute};
@@ -22,7 +22,7 @@ use crate::state::driver;
 use crate::stream::Operation;
 use driver_api::graph_layout::{
     AnyParameters, CopyParameters, FillParameters, HostParameters, KernelParameters,
-    KernelParametersInContext,
+    KernelParametersInContext, condition,
 };
 
 /// Reads a structure of the caller's.
@@ -148,16 +148,19 @@ pub(super) unsafe fn any(parameters: *const CUgraphNodeParams) -> Result<Operati
     }
 }
 
-/// As [`any`], of a node that is added: only then it may allocate, and free what others have allocated.
+/// As [`any`], of a node that is added to `graph`: only then it may allocate, free what others have allocated, or have a condition.
 ///
 /// # Safety
 ///
-/// As [`any`]; an address is told in `parameters`.
-unsafe fn new(parameters: *mut CUgraphNodeParams) -> Result<Operation, CUresult> {
+/// As [`any`]; an address or bodies are told in `parameters`.
+unsafe fn new(graph: CUgraph, parameters: *mut CUgraphNodeParams) -> Result<Operation, CUresult> {
     // SAFETY: by contract.
     unsafe {
         match given(parameters)? {
             kind @ (10 | 11) => super::memory::any(kind, parameters),
+            condition::NODE => {
+                conditional::described(graph, parameters).map(Operation::Conditional)
+            }
             _ => any(parameters),
         }
     }
@@ -310,7 +313,7 @@ pub(crate) unsafe fn cuGraphAddNode(
 ) -> CUresult {
     let before = (dependencies, num_dependencies);
     // SAFETY: the caller's promises are the same.
-    unsafe { add(graph_node, graph, before, || new(node_params)) }
+    unsafe { add(graph_node, graph, before, || new(graph, node_params)) }
 }
 
 pub(crate) unsafe fn cuGraphAddNode_v2(
@@ -326,7 +329,7 @@ pub(crate) unsafe fn cuGraphAddNode_v2(
     unsafe {
         add(graph_node, graph, before, || {
             check_edges(dependency_data, num_dependencies)?;
-            new(node_params)
+            new(graph, node_params)
         })
     }
 }
@@ -672,6 +675,10 @@ pub(crate) unsafe fn cuGraphNodeGetParams(
             5 => CUresult::SUCCESS,
             6 => cuGraphEventWaitNodeGetEvent(node, place.cast()),
             7 => cuGraphEventRecordNodeGetEvent(node, place.cast()),
+            condition::NODE => tell(node, place.cast(), |operation| match operation {
+                Operation::Conditional(conditional) => Some(conditional.parameters()),
+                _ => None,
+            }),
             10 => cuGraphMemAllocNodeGetParams(node, place.cast()),
             11 => cuGraphMemFreeNodeGetParams(node, place.cast()),
             _ => CUresult::NOT_SUPPORTED,

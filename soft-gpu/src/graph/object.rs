@@ -5,12 +5,12 @@
 //! them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use driver_api::abi::CUresult;
+use driver_api::abi::{CUgraphConditionalHandle, CUresult};
 
-use super::UserReference;
+use super::{Condition, UserReference};
 use crate::context::unique_id;
 use crate::event::Event;
 use crate::state::driver;
@@ -27,6 +27,12 @@ const MAX_NODES: usize = 1 << 18;
 pub(crate) struct Graph {
     pub(crate) handle: usize,
     pub(crate) id: u64,
+    /// Of a condition's body, the graph that its node is in.
+    around: Option<Weak<Graph>>,
+    /// Of a body, how deep in others it is.
+    depth: u32,
+    /// A node has it.
+    is_nested: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -37,6 +43,8 @@ struct State {
     /// Of a clone, its nodes by those of the original.
     originals: HashMap<usize, usize>,
     references: Vec<Arc<UserReference>>,
+    /// In the order in which their handles were made.
+    conditions: Vec<Arc<Condition>>,
     /// What was made of it last.
     instance: Weak<Exec>,
 }
@@ -47,10 +55,21 @@ impl State {
         nodes.any(|node| node.operation.is_of_memory())
     }
 
-    /// Whether nodes and edges may go, and the graph be copied.
+    /// Whether nodes and edges may go.
     fn check_no_memory(&self) -> Result<(), CUresult> {
         let has_none = !self.has_memory();
         has_none.then_some(()).ok_or(CUresult::NOT_SUPPORTED)
+    }
+
+    /// Whether there may be another of it: what has memory or conditions of its own is there once.
+    fn check_repeatable(&self) -> Result<(), CUresult> {
+        self.check_no_memory()?;
+        let mut nodes = self.nodes.values();
+        let has_one = nodes.any(|node| matches!(node.operation, Operation::Conditional(_)));
+        match has_one || !self.conditions.is_empty() {
+            true => Err(CUresult::NOT_SUPPORTED),
+            false => Ok(()),
+        }
     }
 }
 
@@ -74,6 +93,7 @@ pub(crate) struct Nested(Arc<Graph>);
 
 impl Nested {
     pub(crate) fn new(graph: Arc<Graph>) -> Result<Arc<Self>, CUresult> {
+        graph.is_nested.store(true, Ordering::Relaxed);
         graph.register()?;
         Ok(Arc::new(Self(graph)))
     }
@@ -121,11 +141,63 @@ pub(crate) fn graph_of(node: usize) -> Result<Arc<Graph>, CUresult> {
 impl Graph {
     /// An empty graph that nobody finds yet.
     pub(crate) fn new() -> Result<Arc<Self>, CUresult> {
+        Self::within(None, 0)
+    }
+
+    fn within(around: Option<Weak<Self>>, depth: u32) -> Result<Arc<Self>, CUresult> {
         Ok(Arc::new(Self {
             handle: driver()?.graphs.reserve(),
             id: unique_id(),
+            around,
+            depth,
+            is_nested: AtomicBool::new(false),
             state: Mutex::default(),
         }))
+    }
+
+    /// An empty graph that is a body of one of this graph's nodes.
+    pub(super) fn body(self: &Arc<Self>) -> Result<Arc<Self>, CUresult> {
+        if self.depth >= MAX_DEPTH {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        Self::within(Some(Arc::downgrade(self)), self.depth + 1)
+    }
+
+    /// Whether a node has it, and ends it.
+    pub(super) fn is_nested(&self) -> bool {
+        self.is_nested.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_body(&self) -> bool {
+        self.around.is_some()
+    }
+
+    /// Takes in a condition, and gives its handle.
+    ///
+    /// # Errors
+    ///
+    /// Another graph has a copy of this one as a child, where no conditions may be.
+    pub(super) fn add_condition(
+        &self,
+        condition: Condition,
+    ) -> Result<CUgraphConditionalHandle, CUresult> {
+        if self.is_nested() && !self.is_body() {
+            return Err(CUresult::NOT_SUPPORTED);
+        }
+        let handle = condition.handle();
+        self.lock().conditions.push(Arc::new(condition));
+        Ok(handle)
+    }
+
+    /// The condition of a handle that was made for this graph, or for one that it is a body in.
+    pub(super) fn condition(&self, handle: CUgraphConditionalHandle) -> Option<Arc<Condition>> {
+        let is_it = |condition: &&Arc<Condition>| condition.handle() == handle;
+        let own = self.lock().conditions.iter().find(is_it).cloned();
+        own.or_else(|| self.around.as_ref()?.upgrade()?.condition(handle))
+    }
+
+    pub(crate) fn conditions(&self) -> Vec<Arc<Condition>> {
+        self.lock().conditions.clone()
     }
 
     /// Makes the graph known by its handle.
@@ -167,6 +239,9 @@ impl Graph {
         dependencies: &[usize],
     ) -> Result<usize, CUresult> {
         self.check_nodes(dependencies)?;
+        if self.is_body() {
+            operation.check_in_body()?;
+        }
         let nodes = &driver()?.graph_nodes;
         let handle = nodes.reserve();
         let graph = Arc::downgrade(self);
@@ -260,7 +335,7 @@ impl Graph {
     fn duplicate_in(&self, room: &mut Room, depth: u32) -> Result<Arc<Self>, CUresult> {
         let (nodes, references) = {
             let state = self.lock();
-            state.check_no_memory()?;
+            state.check_repeatable()?;
             room.enter(depth, state.nodes.len())?;
             (state.nodes.clone(), state.references.clone())
         };
@@ -304,6 +379,7 @@ impl Graph {
             nodes: copied,
             originals,
             references,
+            conditions: Vec::new(),
             instance: Weak::new(),
         };
         Ok(copy)
@@ -322,11 +398,11 @@ impl Graph {
         self.lock().references.extend(references);
     }
 
-    /// Notes what was made of it. Of a graph that allocates there may be only one at a time.
+    /// Notes what was made of it. Of a graph that allocates, or has conditions, there may be only one at a time.
     pub(crate) fn instantiated(&self, exec: &Arc<Exec>) -> Result<(), CUresult> {
         let mut state = self.lock();
         if state.instance.strong_count() > 0 {
-            state.check_no_memory()?;
+            state.check_repeatable()?;
         }
         state.instance = Arc::downgrade(exec);
         Ok(())
@@ -363,15 +439,26 @@ impl Graph {
 impl Graph {
     fn take_nested(&mut self) -> Vec<Arc<Nested>> {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let operations = state.nodes.values_mut().map(|node| &mut node.operation);
-        let nested = operations.filter_map(|operation| match operation {
-            Operation::Child(_) => match std::mem::replace(operation, Operation::Empty) {
-                Operation::Child(nested) => Some(nested),
-                _ => None,
-            },
-            _ => None,
-        });
-        nested.collect()
+        let mut nested = Vec::new();
+        for node in state.nodes.values_mut() {
+            if !matches!(
+                node.operation,
+                Operation::Child(_) | Operation::Conditional(_)
+            ) {
+                continue;
+            }
+            match std::mem::replace(&mut node.operation, Operation::Empty) {
+                Operation::Child(graph) => nested.push(graph),
+                Operation::Conditional(conditional) => {
+                    // The last one who has it takes it apart, as below.
+                    if let Some(mut conditional) = Arc::into_inner(conditional) {
+                        nested.extend(conditional.take_bodies());
+                    }
+                }
+                _ => {}
+            }
+        }
+        nested
     }
 }
 
@@ -416,6 +503,62 @@ pub(crate) struct Step {
     pub(crate) is_enabled: bool,
     /// Of a graph in the graph, its steps.
     child: Option<Arc<Vec<Step>>>,
+    /// Of a condition, what it chooses from.
+    pub(crate) bodies: Vec<Arc<Body>>,
+}
+
+/// A body of a condition.
+#[derive(Debug, Clone)]
+pub(crate) struct Body {
+    conditions: Vec<Arc<Condition>>,
+    pub(crate) steps: Vec<Step>,
+}
+
+impl Body {
+    fn new(graph: &Graph, room: &mut Room, depth: u32) -> Result<Self, CUresult> {
+        let steps = steps_in(graph, room, depth)?;
+        let conditions = graph.conditions();
+        check_used(&conditions)?;
+        let body = Self { conditions, steps };
+        check_in_body(&body.steps).map(|()| body)
+    }
+
+    /// A launch has come to it.
+    pub(super) fn perform(&self, records: &Records) -> Result<(), CUresult> {
+        begin(&self.conditions)?;
+        perform(&self.steps, records)
+    }
+
+    /// The same steps, in the same places, with what those of another body do.
+    fn like(&self, other: &Self) -> Self {
+        Self {
+            conditions: other.conditions.clone(),
+            steps: updated(&self.steps, &other.steps),
+        }
+    }
+}
+
+/// Whether a body may have the steps, also those of graphs in it.
+fn check_in_body(steps: &[Step]) -> Result<(), CUresult> {
+    steps.iter().try_for_each(|step| {
+        step.operation.check_in_body()?;
+        step.child
+            .as_deref()
+            .map_or(Ok(()), |child| check_in_body(child))
+    })
+}
+
+/// Whether each condition has its node.
+pub(super) fn check_used(conditions: &[Arc<Condition>]) -> Result<(), CUresult> {
+    let are_used = conditions.iter().all(|condition| condition.is_taken());
+    are_used.then_some(()).ok_or(CUresult::INVALID_VALUE)
+}
+
+/// Conditions begin with their defaults.
+pub(super) fn begin(conditions: &[Arc<Condition>]) -> Result<(), CUresult> {
+    conditions
+        .iter()
+        .try_for_each(|condition| condition.begin())
 }
 
 impl Step {
@@ -428,16 +571,25 @@ impl Step {
         room: &mut Room,
         depth: u32,
     ) -> Result<Self, CUresult> {
-        let child = match &operation {
-            Operation::Child(nested) => Some(Arc::new(steps_in(nested.graph(), room, depth + 1)?)),
-            _ => None,
-        };
+        let (mut child, mut bodies) = (None, Vec::new());
+        match &operation {
+            Operation::Child(nested) => {
+                child = Some(Arc::new(steps_in(nested.graph(), room, depth + 1)?));
+            }
+            Operation::Conditional(conditional) => {
+                for body in conditional.bodies() {
+                    bodies.push(Arc::new(Body::new(body.graph(), room, depth + 1)?));
+                }
+            }
+            _ => {}
+        }
         Ok(Self {
             node,
             operation,
             dependencies,
             is_enabled: true,
             child,
+            bodies,
         })
     }
 
@@ -465,8 +617,63 @@ impl Step {
             dependencies: self.dependencies.clone(),
             is_enabled: self.is_enabled,
             child: other.child.clone(),
+            bodies: self
+                .bodies
+                .iter()
+                .zip(&other.bodies)
+                .map(|(own, other)| Arc::new(own.like(other)))
+                .collect(),
         }
     }
+}
+
+/// The step of a node, in these or in the bodies of their conditions.
+pub(crate) fn find_step(steps: &[Step], node: usize) -> Option<&Step> {
+    steps.iter().find_map(|step| {
+        let in_bodies = || {
+            step.bodies
+                .iter()
+                .find_map(|body| find_step(&body.steps, node))
+        };
+        match step.node == node {
+            true => Some(step),
+            false => in_bodies(),
+        }
+    })
+}
+
+/// The same, for a change: launches go on with what they have.
+pub(crate) fn find_step_mut(steps: &mut [Step], node: usize) -> Option<&mut Step> {
+    for step in steps {
+        if step.node == node {
+            return Some(step);
+        }
+        let mut bodies = step.bodies.iter_mut();
+        let of_node = bodies.find(|body| find_step(&body.steps, node).is_some());
+        if let Some(body) = of_node {
+            return find_step_mut(&mut Arc::make_mut(body).steps, node);
+        }
+    }
+    None
+}
+
+/// Steps in the order in which their nodes were made, and each node's place there.
+pub(crate) fn in_order(steps: &[Step]) -> (Vec<&Step>, HashMap<usize, usize>) {
+    let mut ordered: Vec<&Step> = steps.iter().collect();
+    ordered.sort_unstable_by_key(|step| step.node);
+    let places = ordered.iter().enumerate();
+    let places = places.map(|(place, step)| (step.node, place)).collect();
+    (ordered, places)
+}
+
+/// The steps with what those of another graph of the same shape do.
+pub(crate) fn updated(own: &[Step], other: &[Step]) -> Vec<Step> {
+    let (places, others) = (in_order(own).1, in_order(other).0);
+    let changed = own.iter().map(|step| {
+        let theirs = places.get(&step.node).and_then(|&place| others.get(place));
+        theirs.map_or_else(|| step.clone(), |theirs| step.like(theirs))
+    });
+    changed.collect()
 }
 
 /// The nodes of a graph in an order in which they can be done. Those that could be done at the same time follow each other as they were
@@ -522,6 +729,8 @@ pub(crate) struct Exec {
 #[derive(Debug)]
 pub(crate) struct ExecState {
     pub(crate) steps: Arc<Vec<Step>>,
+    /// Those of the outermost graph.
+    pub(crate) conditions: Vec<Arc<Condition>>,
     /// Where the launch before is over: two of one graph never run at the same time.
     pub(crate) last: Option<Point>,
     pub(crate) references: Vec<Arc<UserReference>>,
@@ -553,6 +762,10 @@ pub(crate) fn perform(steps: &[Step], records: &Records) -> Result<(), CUresult>
             perform(child, records)?;
             continue;
         }
+        if let Operation::Conditional(conditional) = &step.operation {
+            conditional.perform(&step.bodies, records)?;
+            continue;
+        }
         if let Operation::Record(event, _) = &step.operation {
             let of_event = records
                 .iter()
@@ -569,7 +782,10 @@ pub(crate) fn perform(steps: &[Step], records: &Records) -> Result<(), CUresult>
 
 /// A graph of a launchable one's steps, for a launch that is captured.
 pub(crate) fn graph_of_steps(steps: &[Step]) -> Result<Arc<Graph>, CUresult> {
-    if steps.iter().any(|step| step.operation.is_of_memory()) {
+    let is_alone = |step: &Step| {
+        step.operation.is_of_memory() || matches!(step.operation, Operation::Conditional(_))
+    };
+    if steps.iter().any(is_alone) {
         return Err(CUresult::NOT_SUPPORTED);
     }
     let graph = Graph::new()?;

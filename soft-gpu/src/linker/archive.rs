@@ -2,7 +2,7 @@
 //!
 //! What is in it is machine code, so a text of our own stands for what of it is executed here. It is known by the name of its member.
 
-/// `libcudadevrt`, as far as it is executed: cooperative groups' grid.
+/// `libcudadevrt`, as far as it is executed: cooperative groups' grid, and conditions of graphs.
 pub(super) const DEVICE_RUNTIME: &str = include_str!("device_runtime.ptx");
 
 const MAGIC: &[u8] = b"!<arch>\n";

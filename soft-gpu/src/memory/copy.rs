@@ -219,6 +219,16 @@ impl Copy {
         Ok(())
     }
 
+    /// Whether both ends are memory that a device reaches by address.
+    pub(crate) fn is_of_devices(&self) -> bool {
+        let is_array = |end| matches!(end, End::Array(_));
+        let Pageable {
+            destination,
+            source,
+        } = self.pageable;
+        !(destination || source || is_array(self.destination) || is_array(self.source))
+    }
+
     fn reads_device(&self) -> Result<bool, CUresult> {
         let space = driver()?.memory.space();
         let source = space.find(self.source.address());

@@ -41,6 +41,16 @@ pub(super) unsafe fn fill(address: u64, pattern: u32, width: u32, count: usize) 
     }
 }
 
+/// Reads a word.
+///
+/// # Safety
+///
+/// The word is mapped, and its address is a multiple of its size.
+pub(super) unsafe fn word(address: u64) -> u32 {
+    // SAFETY: by contract.
+    unsafe { (address as *const u32).read_volatile() }
+}
+
 /// Fills device memory that its caller has just made or is about to give back.
 pub(super) fn fill_own(address: u64, size: u64, byte: u8) {
     // SAFETY: the region belongs to the caller alone, and is mapped until it is given back.

@@ -13,6 +13,7 @@ use driver_api::abi::CUresult;
 use driver_api::image::fatbin::{Entry, Kind};
 use driver_api::image::{self, Container, Fatbin, Image, ImageError, elf};
 
+use crate::linker::parse_completed;
 use crate::ptx;
 use crate::state::driver;
 
@@ -86,7 +87,7 @@ pub(super) fn from_file(path: &str) -> Result<Arc<ptx::Module>, LoadError> {
 
 fn from_image(image: &Image<'_>) -> Result<Arc<ptx::Module>, LoadError> {
     best(image, |text, cubin| {
-        let mut module = ptx::parse(text)?;
+        let mut module = parse_completed(text)?;
         // What the machine code was compiled for, its text does not say.
         for (kernel, most) in cubin.map_or(Ok(Vec::new()), elf::register_limits)? {
             module.limit_registers(Some(&kernel), most);

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use driver_api::abi::CUresult;
+use driver_api::graph_layout::condition;
 
 use super::values::Values;
 use crate::event::Event;
-use crate::graph::{Allocation, Nested};
+use crate::graph::{Allocation, Conditional, Nested};
 use crate::launch::{HostCall, Kernel};
 use crate::memory::{Copy, Fill};
 use crate::state::driver;
@@ -27,6 +28,8 @@ pub(crate) enum Operation {
     Allocate(Arc<Allocation>),
     /// An allocation's address and name.
     Free(u64, u64),
+    /// Only graphs have it, whose launch chooses what it does.
+    Conditional(Arc<Conditional>),
     Empty,
 }
 
@@ -45,12 +48,22 @@ impl Operation {
             Self::Allocate(_) => 10,
             Self::Free(..) => 11,
             Self::Values(_) => 12,
+            Self::Conditional(_) => condition::NODE,
         }
     }
 
     /// Whether it makes or ends memory, which nobody may do twice at a time.
     pub(crate) fn is_of_memory(&self) -> bool {
         matches!(self, Self::Allocate(_) | Self::Free(..))
+    }
+
+    /// Whether the body of a condition may have it.
+    pub(crate) fn check_in_body(&self) -> Result<(), CUresult> {
+        let may_be = match self {
+            Self::Copy(copy) => copy.is_of_devices(),
+            _ => condition::is_of_body(self.kind()),
+        };
+        may_be.then_some(()).ok_or(CUresult::NOT_SUPPORTED)
     }
 
     /// Whether it can be done: memory may have gone since it was made.
@@ -76,7 +89,11 @@ impl Operation {
                 let driver = driver()?;
                 driver.memory.spoil(driver, *address, *id);
             }
-            Self::Record(..) | Self::Wait(..) | Self::Child(_) | Self::Empty => {}
+            Self::Record(..)
+            | Self::Wait(..)
+            | Self::Child(_)
+            | Self::Conditional(_)
+            | Self::Empty => {}
         }
         Ok(())
     }

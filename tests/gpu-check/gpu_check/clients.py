@@ -48,6 +48,7 @@ PROGRAMS = {
     "memory": [[]],
     "multi_thread": [[]],
     "driver_api": [[]],
+    "conditional": [[]],
     "export_tables": [[]],
     "error_paths": [[], ["trap"], ["assert"]],
     "device_query": [[]],

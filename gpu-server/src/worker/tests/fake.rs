@@ -18,7 +18,8 @@ use std::os::fd::IntoRawFd;
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard};
 
 use driver_api::Driver;
-use driver_api::abi::{CUcontext, CUevent, CUfunction, CUmodule, CUstream};
+use driver_api::abi::{CUcontext, CUevent, CUfunction, CUgraph, CUmodule, CUstream};
+use driver_api::graph_layout::{AnyParameters, ConditionalParameters};
 use driver_api::result::CUresult;
 
 use crate::worker::end::lock;
@@ -558,6 +559,26 @@ unsafe extern "C" fn graph_handle(place: *mut usize) -> CUresult {
     CUresult::SUCCESS
 }
 
+/// A node of a graph with a condition, which has as many bodies as its parameters say.
+unsafe extern "C" fn conditional_node(
+    node: *mut usize,
+    _graph: usize,
+    _dependencies: *const usize,
+    _data: *const u64,
+    _count: usize,
+    parameters: *mut AnyParameters,
+) -> CUresult {
+    let mut state = lock(&STATE);
+    unsafe {
+        node.write(state.handle());
+        let of_kind = (*parameters).of_kind.as_mut_ptr();
+        let conditional = of_kind.cast::<ConditionalParameters>();
+        let bodies = (0..(*conditional).size).map(|_| CUgraph(state.handle()));
+        (*conditional).bodies = Box::leak(bodies.collect::<Box<[CUgraph]>>()).as_ptr();
+    }
+    CUresult::SUCCESS
+}
+
 extern "C" fn succeed() -> CUresult {
     CUresult::SUCCESS
 }
@@ -603,15 +624,22 @@ pub(in crate::worker) fn driver(writes: bool) -> &'static Driver {
             "cuModuleGetGlobal_v2" => get_global as *const (),
             "cuFuncGetParamInfo" => parameter_info as *const (),
             "cuLaunchKernel" => launch as *const (),
+            // An old driver has none.
+            "cuGraphConditionalHandleCreate" if !writes => return None,
             "cuGraphCreate"
             | "cuGraphAddEmptyNode"
             | "cuGraphAddKernelNode"
             | "cuGraphAddMemcpyNode"
             | "cuGraphAddMemsetNode"
+            | "cuGraphConditionalHandleCreate"
             | "cuGraphInstantiateWithFlags" => graph_handle as *const (),
+            "cuGraphAddNode_v2" => conditional_node as *const (),
             "cuCtxDisablePeerAccess" => disable_peer as *const (),
             "cuCtxEnablePeerAccess"
             | "cuGraphDestroy"
+            | "cuGraphDestroyNode"
+            | "cuGraphAddDependencies"
+            | "cuGraphRemoveDependencies"
             | "cuGraphExecDestroy"
             | "cuGraphLaunch"
             | "cuModuleUnload" => succeed as *const (),

@@ -13,11 +13,11 @@ use driver_api::wire::{RequestVisitor, request as r, visit_requests};
 use proptest::prelude::*;
 use protocol::frame::{CallFlags, CallRecord, FrameHeader, FrameKind, RecordBuffer};
 use protocol::transport::memory::Faults;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::super::end::Reason;
 use super::client::{Client, Got};
-use super::{client, fake, map};
+use super::{client, client_on, fake, map};
 
 fn violates(client: &Client) {
     assert!(matches!(client.session.end.wait(), Reason::Violation(_)));
@@ -174,7 +174,7 @@ fn graphs_follow_their_rules() {
         empty[..5].to_vec(),
     ] {
         let (mut client, _) = client();
-        client.post(&r::GpurunGraphMake::new(1, 1), &malformed);
+        client.post(&r::GpurunGraphMake::new(1, 0, 1), &malformed);
         violates(&client);
     }
     // What is only wrong is refused, and the session goes on.
@@ -192,7 +192,7 @@ fn graphs_follow_their_rules() {
         height: 4.into(),
         depth: 2.into(),
     };
-    let mut make = |list: &[u8]| client.ask(&r::GpurunGraphMake::new(1, 1), list);
+    let mut make = |list: &[u8]| client.ask(&r::GpurunGraphMake::new(1, 0, 1), list);
     for (destination, source) in [
         (base + super::CHUNK_BYTES - 127, base),
         (base, base + super::CHUNK_BYTES - 127),
@@ -217,24 +217,171 @@ fn graphs_follow_their_rules() {
     );
 }
 
+fn condition(client: &mut Client, within: u32, (node, body): (u32, u32)) -> Result<u64, CUresult> {
+    let request = r::GpurunConditionMake::new(within, node, body, 1, 1);
+    let reply = client.ask(&request, &[])?;
+    let reply = driver_api::wire::reply::GpurunConditionMake::read_from_bytes(&reply);
+    Ok(reply.expect("a reply").handle())
+}
+
+/// A node with a condition, of its name, and its bodies.
+fn conditional(node: u32, bodies: &[Vec<u8>]) -> Vec<u8> {
+    let body = device_graph::conditional(node, bodies).expect("not too much");
+    list(device_graph::kind::CONDITIONAL, &[], [&body, &[]])
+}
+
+#[test]
+fn conditions_follow_their_rules() {
+    const IF: u32 = 0;
+    const SWITCH: u32 = 2;
+    let (mut client, _) = client();
+    let invalid = Err(CUresult::INVALID_VALUE);
+    let unknown = Err(CUresult::INVALID_HANDLE);
+    assert_eq!(condition(&mut client, 0, (0, 0)), invalid);
+    assert_eq!(condition(&mut client, 1, (9, 0)), unknown);
+    let handle = condition(&mut client, 1, (0, 0)).expect("the number is free still");
+    let make = |client: &mut Client, within, place: (u32, u32), node, handle, kind, size| {
+        let request =
+            r::GpurunConditionalMake::new(within, place.0, place.1, node, handle, kind, size);
+        client.ask(&request, &[]).map(drop)
+    };
+    let within = |client: &mut Client, graph, node, handle, kind, size| {
+        make(client, graph, (0, 0), node, handle, kind, size)
+    };
+    assert_eq!(within(&mut client, 2, 5, handle, IF, 1), unknown.map(drop));
+    for (node, handle, kind, size) in [
+        (5, handle + 1, IF, 1),
+        (5, handle, IF, 3),
+        (5, handle, 3, 1),
+        (5, handle, SWITCH, u32::MAX),
+        (0, handle, IF, 1),
+    ] {
+        let refused = within(&mut client, 1, node, handle, kind, size);
+        assert_eq!(refused, invalid.map(drop), "{node} {kind} {size}");
+    }
+    within(&mut client, 1, 5, handle, SWITCH, 2).expect("made");
+    assert_eq!(within(&mut client, 1, 6, handle, IF, 1), invalid.map(drop));
+    assert_eq!(condition(&mut client, 1, (5, 2)), invalid);
+    let inner = condition(&mut client, 1, (5, 1)).expect("of a body");
+    assert_eq!(within(&mut client, 1, 5, inner, IF, 1), invalid.map(drop));
+    make(&mut client, 1, (5, 1), 6, inner, IF, 1).expect("made");
+    // What is launchable has each node where it was made, and once.
+    let fill = |client: &mut Client, graph, list: &[u8]| {
+        client
+            .ask(&r::GpurunGraphMake::new(graph, 1, 1), list)
+            .map(drop)
+    };
+    let empty = list(device_graph::kind::EMPTY, &[], [&[], &[]]);
+    let inside = conditional(6, std::slice::from_ref(&empty));
+    for (list, refused) in [
+        (empty.clone(), CUresult::NOT_SUPPORTED),
+        (
+            conditional(5, &[empty.clone(), empty.clone()]),
+            CUresult::NOT_SUPPORTED,
+        ),
+        (
+            conditional(5, &[inside.clone(), empty.clone()]),
+            CUresult::INVALID_VALUE,
+        ),
+        (inside.clone(), CUresult::INVALID_VALUE),
+        (
+            conditional(5, &[empty.clone(), inside.repeat(2)]),
+            CUresult::INVALID_VALUE,
+        ),
+    ] {
+        assert_eq!(fill(&mut client, 7, &list), Err(refused));
+    }
+    let whole = conditional(5, &[empty.clone(), inside.clone()]);
+    for graph in [7, 8] {
+        fill(&mut client, graph, &whole).expect("made");
+    }
+    client
+        .ask(&r::GpurunConditionalEnd::new(1, 5), &[])
+        .expect("ended");
+    assert_eq!(condition(&mut client, 1, (6, 0)), unknown, "it was inside");
+    fill(&mut client, 9, &empty).expect("nothing else is left");
+    for request in [1, 1, 77] {
+        client
+            .ask(&r::GpurunConditionsEnd::new(request), &[])
+            .expect("ended, or not there");
+    }
+    client
+        .ask(&r::GpurunConditionalEnd::new(1, 5), &[])
+        .expect("gone with its graph");
+    assert_eq!(fill(&mut client, 10, &empty), unknown.map(drop));
+}
+
+#[test]
+fn conditions_are_of_graphs_that_have_them() {
+    let (mut own, _) = client();
+    own.post(&r::GpurunGraphMake::new(1, 0, 1), &conditional(5, &[]));
+    violates(&own);
+    let (mut own, _) = client();
+    let handle = condition(&mut own, 1, (0, 0)).expect("made");
+    own.ask(
+        &r::GpurunConditionalMake::new(1, 0, 0, 5, handle, 0, 2),
+        &[],
+    )
+    .expect("made");
+    own.post(
+        &r::GpurunGraphMake::new(1, 1, 1),
+        &conditional(5, &[vec![]]),
+    );
+    violates(&own);
+}
+
+#[test]
+fn an_old_driver_has_no_conditions() {
+    let (mut client, _) = client_on(fake::driver(false));
+    let none = condition(&mut client, 1, (0, 0));
+    assert_eq!(none, Err(CUresult::NOT_SUPPORTED));
+    let empty = list(device_graph::kind::EMPTY, &[], [&[], &[]]);
+    let made = client.ask(&r::GpurunGraphMake::new(7, 1, 1), &empty);
+    assert_eq!(made, Err(CUresult::INVALID_HANDLE), "nothing was begun");
+}
+
+#[test]
+fn conditions_are_bounded() {
+    const SWITCH: u32 = 2;
+    let (mut client, _) = client();
+    for within in [1, 2] {
+        let mut made = 0;
+        let refused = loop {
+            let handle = match condition(&mut client, within, (0, 0)) {
+                Ok(handle) => handle,
+                Err(error) => break error,
+            };
+            let node = r::GpurunConditionalMake::new(within, 0, 0, made + 1, handle, SWITCH, 4096);
+            match client.ask(&node, &[]) {
+                Ok(_) => made += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((refused, made), (CUresult::OUT_OF_MEMORY, 63));
+        client
+            .ask(&r::GpurunConditionsEnd::new(within), &[])
+            .expect("ended");
+    }
+}
+
 #[test]
 fn a_graph_in_parts_is_one_and_bounded() {
     let (mut client, _) = client();
     let list = list(device_graph::kind::EMPTY, &[], [&[], &[]]).repeat(20_000);
     let (first, rest) = list.split_at(list.len() / 2 + 1);
     client
-        .ask(&r::GpurunGraphMake::new(1, 0), first)
+        .ask(&r::GpurunGraphMake::new(1, 0, 0), first)
         .expect("kept");
     client
-        .ask(&r::GpurunGraphMake::new(1, 1), rest)
+        .ask(&r::GpurunGraphMake::new(1, 0, 1), rest)
         .expect("made");
     let part = vec![0; 1 << 19];
     for _ in 0..device_graph::MAX_BYTES / part.len() {
         client
-            .ask(&r::GpurunGraphMake::new(2, 0), &part)
+            .ask(&r::GpurunGraphMake::new(2, 0, 0), &part)
             .expect("kept");
     }
-    client.post(&r::GpurunGraphMake::new(2, 0), &part);
+    client.post(&r::GpurunGraphMake::new(2, 0, 0), &part);
     violates(&client);
 }
 
@@ -249,7 +396,7 @@ fn a_graph_is_launched_no_more_when_a_function_of_it_is_gone() {
         [launch.as_bytes(), &[0; 12]],
     );
     client
-        .ask(&r::GpurunGraphMake::new(1, 1), &list)
+        .ask(&r::GpurunGraphMake::new(1, 0, 1), &list)
         .expect("made");
     let launch = |client: &mut Client| client.ask(&r::GpurunGraphLaunch::new(1, StreamId(0)), &[]);
     launch(&mut client).expect("launched");
