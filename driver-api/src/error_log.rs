@@ -9,6 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Most bytes that are kept: what the driver's reference says.
 pub const MOST_BYTES: usize = 25_600;
+
+/// Most bytes of one line.
+const LONGEST_LINE: usize = MOST_BYTES / 4;
 /// Stands before what is left of more.
 const TRUNCATED: &str = "[older lines of this log are lost]";
 
@@ -76,7 +79,8 @@ impl ErrorLog {
 
     /// Adds a line; a line break in it becomes a blank.
     pub fn keep(&mut self, line: &str) {
-        let line = line.replace('\n', " ");
+        // A line may hold a whole text of the program's: it must not push out all others, and itself.
+        let line = line[..line.floor_char_boundary(LONGEST_LINE)].replace('\n', " ");
         self.bytes += line.len() + 1;
         self.lines.push_back(line);
         self.ever = self.ever.wrapping_add(1);
@@ -195,8 +199,11 @@ mod tests {
         let text = log.text(None);
         assert!(text.starts_with(TRUNCATED), "{text}");
         assert_eq!(text.len(), TRUNCATED.len() + 1 + 25_000);
-        // A line that alone is too long leaves nothing.
-        log.keep(&"z".repeat(MOST_BYTES));
-        assert_eq!(log.text(None), format!("{TRUNCATED}\n"));
+        // A line that alone is too long is cut, and leaves others there.
+        log.keep(&"ä".repeat(MOST_BYTES));
+        let text = log.text(None);
+        let last = text.lines().last().unwrap_or_default();
+        assert_eq!(last, "ä".repeat(LONGEST_LINE / 2));
+        assert!(text.lines().nth(1).is_some_and(|other| other == line));
     }
 }

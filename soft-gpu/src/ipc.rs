@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use driver_api::abi::{CUdeviceptr, CUevent, CUipcEventHandle, CUipcMemHandle, CUresult};
+use rustix::io::retry_on_intr;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
@@ -257,17 +258,19 @@ fn serve(connection: &OwnedFd) -> io::Result<()> {
 fn ask(token: &Token, of: &[u8], number: u64) -> io::Result<OwnedFd> {
     let connection = socket()?;
     limit_waiting(&connection)?;
-    rustix::net::connect(&connection, &address_of(token)?)?;
+    let address = address_of(token)?;
+    // With a time limit the system begins none of these again after a signal, whatever its handler says.
+    retry_on_intr(|| rustix::net::connect(&connection, &address))?;
     let mut question = Question::default();
     question[..8].copy_from_slice(of);
     question[8..].copy_from_slice(&number.to_le_bytes());
-    rustix::net::send(&connection, &question, SendFlags::NOSIGNAL)?;
+    retry_on_intr(|| rustix::net::send(&connection, &question, SendFlags::NOSIGNAL))?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = Question::default();
     let mut parts = [IoSliceMut::new(&mut bytes)];
     let flags = RecvFlags::CMSG_CLOEXEC;
-    rustix::net::recvmsg(&connection, &mut parts, &mut ancillary, flags)?;
+    retry_on_intr(|| rustix::net::recvmsg(&connection, &mut parts, &mut ancillary, flags))?;
     let files = ancillary.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(files) => Some(files),
         _ => None,

@@ -46,7 +46,7 @@ impl Viewer {
             Kind::Host { .. } | Kind::Registered { .. } | Kind::Managed { .. } => true,
             Kind::Mapped { devices, .. } => devices.contains(self.device),
             _ if region.device == self.device => true,
-            Kind::Borrowed { opener, .. } => *opener == self.device,
+            Kind::Borrowed { opener, .. } if region.pool == 0 => *opener == self.device,
             _ if region.pool != 0 => pools.contains(&region.pool),
             _ => self.peers.contains(&region.context),
         }

@@ -161,7 +161,9 @@ impl Pools {
         let mut held = lock(&self.held);
         let fits = |held: &Held| {
             let of_context = held.region.context == context.handle;
-            held.pool.handle == pool && of_context && held.region.fits(size)
+            // Memory of another process is nobody's to have again.
+            let is_ours = held.region.is_plain();
+            held.pool.handle == pool && of_context && is_ours && held.region.fits(size)
         };
         let index = held.iter().position(fits)?;
         let taken = held.swap_remove(index);

@@ -159,7 +159,10 @@ impl Context {
 
     /// Lets all streams, and those that are made later, wait for a place.
     pub(crate) fn wait_for(&self, green: usize, point: &Point) {
-        lock(&self.gates).push((green, point.clone()));
+        let mut gates = lock(&self.gates);
+        gates.retain(|(_, gate)| !gate.is_done());
+        gates.push((green, point.clone()));
+        drop(gates);
         for stream in self.streams_of(green) {
             stream.post(vec![point.clone()], Box::new(|_| Ok(())));
         }
