@@ -74,7 +74,7 @@ pub enum ConfigError {
     #[error("rdma_traffic_class: {0}")]
     TrafficClass(String),
     /// Neither of the two.
-    #[error("rdma_gpu_memory: '{0}' is neither auto nor off")]
+    #[error("rdma_gpu_memory: '{0}' is none of auto, always, off")]
     GpuMemory(String),
     /// Something of leases that cannot be.
     #[error("pool.{key}: {problem}")]
@@ -159,6 +159,8 @@ pub struct Rdma {
     pub traffic_class: u8,
     /// It is not looked for whether the card reaches GPU memory.
     pub refuses_gpu_memory: bool,
+    /// Where the card reaches it, copies go so without a comparison with host memory.
+    pub prefers_gpu_memory: bool,
 }
 
 /// The server's settings.
@@ -298,9 +300,10 @@ fn rdma(file: &File) -> Result<Rdma, ConfigError> {
     }
     let class = file.rdma_traffic_class.map(|class| class.to_string());
     let traffic_class = class.map_or(Ok(0), |text| parse_traffic_class(&text));
-    let refuses_gpu_memory = match file.rdma_gpu_memory.as_deref() {
-        None | Some("auto") => false,
-        Some("off") => true,
+    let (refuses_gpu_memory, prefers_gpu_memory) = match file.rdma_gpu_memory.as_deref() {
+        None | Some("auto") => (false, false),
+        Some("always") => (false, true),
+        Some("off") => (true, false),
         Some(other) => return Err(ConfigError::GpuMemory(other.to_owned())),
     };
     Ok(Rdma {
@@ -308,6 +311,7 @@ fn rdma(file: &File) -> Result<Rdma, ConfigError> {
         device: file.rdma_device.clone(),
         traffic_class: traffic_class.map_err(ConfigError::TrafficClass)?,
         refuses_gpu_memory,
+        prefers_gpu_memory,
     })
 }
 
@@ -353,9 +357,11 @@ mod tests {
         let named = rdma("rdma_device = 'mlx5_0:1'\nrdma_traffic_class = 106").expect("a config");
         assert_eq!(named.device.as_deref(), Some("mlx5_0:1"));
         assert_eq!(named.traffic_class, 106);
-        assert!(!named.refuses_gpu_memory);
+        assert!(!named.refuses_gpu_memory && !named.prefers_gpu_memory);
         let refused = rdma("rdma_gpu_memory = 'off'").expect("a config");
         assert!(refused.refuses_gpu_memory);
+        let preferred = rdma("rdma_gpu_memory = 'always'").expect("a config");
+        assert!(preferred.prefers_gpu_memory && !preferred.refuses_gpu_memory);
         assert!(rdma("rdma_gpu_memory = 'on'").is_err());
         assert!(rdma("rdma_device = ':'").is_err());
         assert!(rdma("rdma_traffic_class = 300").is_err());

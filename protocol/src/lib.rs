@@ -13,11 +13,12 @@
 //! nvml             what is read of devices
 //! filter, size     what devices must be like, and sizes as people write them
 //! transport        bytes across         stats    what a run counted
-//! spin             waiting for bytes
+//! spin             waiting for bytes     choice   the cheaper of two ways
 //! ```
 
 pub mod address;
 pub mod bounded;
+pub mod choice;
 pub mod config;
 pub mod connect;
 pub mod credentials;

@@ -15,7 +15,9 @@ use std::time::Duration;
 use protocol::frame::{FrameHeader, FrameKind};
 use protocol::hello::RdmaEnd;
 use protocol::transport::rdma::{Prepared, RdmaError, Settings, Wanted, is_present};
-use protocol::transport::{Connection, Loan, Owner, Patience, TransportError};
+use protocol::transport::{
+    Connection, DeviceLoan, DeviceMemory, Loan, Owner, Patience, Reached, TransportError,
+};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -373,7 +375,174 @@ fn a_memory_file_is_no_dma_buf() {
     let file = rustix::fs::memfd_create("no dma-buf", rustix::fs::MemfdFlags::CLOEXEC);
     let file = file.expect("a memory file");
     rustix::fs::ftruncate(&file, 4096).expect("a page");
-    let tried = prepare(&Settings::default()).try_dma_buf(file.as_fd(), 4096);
+    let memory = DeviceMemory {
+        address: 0x20_0000,
+        length: 4096,
+        reached: Reached::ByDmaBuf {
+            buffer: file.as_fd(),
+            offset: 0,
+        },
+    };
+    // SAFETY: nothing is registered.
+    let tried = unsafe { prepare(&Settings::default()).try_device(&memory) };
     let error = tried.expect_err("it is none").to_string();
     assert!(error.contains("ibv_reg_dmabuf_mr"), "{error}");
+}
+
+/// Memory that stands for a device's: in a memory file, as the software GPU's is.
+struct Memory {
+    start: *mut u8,
+    length: usize,
+}
+
+impl Memory {
+    fn new(length: usize) -> Self {
+        let file = rustix::fs::memfd_create("device memory", rustix::fs::MemfdFlags::CLOEXEC);
+        let file = file.expect("a memory file");
+        rustix::fs::ftruncate(&file, length as u64).expect("its length");
+        let access = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+        let flags = rustix::mm::MapFlags::SHARED;
+        // SAFETY: a new mapping.
+        let start =
+            unsafe { rustix::mm::mmap(std::ptr::null_mut(), length, access, flags, &file, 0) };
+        let start = start.expect("mapped").cast::<u8>();
+        Self { start, length }
+    }
+
+    /// Writes these bytes at its beginning.
+    fn fill(&self, bytes: &[u8]) {
+        let length = bytes.len().min(self.length);
+        // SAFETY: inside the mapping, to which no reference exists.
+        unsafe { self.start.copy_from_nonoverlapping(bytes.as_ptr(), length) };
+    }
+
+    /// No processor may touch it from here on.
+    fn hide(&self) {
+        let nothing = rustix::mm::MprotectFlags::empty();
+        // SAFETY: the mapping is ours, and no reference to it exists.
+        let hidden = unsafe { rustix::mm::mprotect(self.start.cast(), self.length, nothing) };
+        hidden.expect("hidden");
+    }
+
+    fn part(&self, offset: usize, length: usize) -> DeviceMemory<'static> {
+        DeviceMemory {
+            address: self.start as u64 + offset as u64,
+            length,
+            reached: Reached::ByAddress,
+        }
+    }
+}
+
+/// Sizes and places of all kinds, out of memory that only the card can read while they leave.
+#[test]
+fn memory_of_a_device_is_sent_and_no_processor_reads_it() {
+    if !has_device() {
+        return;
+    }
+    let (mut one, mut other) = pair(&Settings::default(), |_| {});
+    let memory = Memory::new(16 << 20);
+    // Of a length that no page is a multiple of.
+    let period: Vec<u8> = (0..251_u8).map(|place| place.wrapping_mul(31)).collect();
+    let bytes = period.repeat((16 << 20) / 251 + 1);
+    memory.fill(&bytes);
+    let parts = [
+        (0, 4096),
+        (5, 1),
+        (4095, 4098),
+        (3, (1 << 20) - 1),
+        (7 << 20, 9 << 20),
+        (1, (16 << 20) - 1),
+    ];
+    // SAFETY: mapped until the process ends, and nobody writes it.
+    let lend = |(offset, length)| unsafe { one.lender.lend(&memory.part(offset, length)) };
+    let loans: Vec<DeviceLoan> = parts.map(|part| lend(part).expect("lent")).into();
+    memory.hide();
+    let sender = thread::spawn(move || {
+        let mut sequence = 0;
+        for ((_, length), loan) in parts.iter().zip(loans) {
+            let mut at = 0;
+            while at < *length {
+                let chunk = (length - at).min(1 << 20);
+                sequence += 1;
+                let header = FrameHeader {
+                    sequence,
+                    ..FrameHeader::bulk(0, 0)
+                };
+                let sent = one.sender.send_device(&header, &loan, at as u64, chunk);
+                sent.expect("sent");
+                at += chunk;
+            }
+            drop(loan);
+        }
+        one
+    });
+    for (offset, length) in parts {
+        let mut got = Vec::new();
+        while got.len() < length {
+            got.extend(receive(&mut other).expect("a frame"));
+        }
+        assert!(
+            got == bytes[offset..offset + length],
+            "{length} at {offset}"
+        );
+    }
+    sender.join().expect("the sender");
+}
+
+#[test]
+fn what_is_not_lent_of_a_device_is_not_sent() {
+    if !has_device() {
+        return;
+    }
+    let (mut one, _other) = pair(&Settings::default(), |_| {});
+    let memory = Memory::new(1 << 20);
+    // SAFETY: as above.
+    let loan = unsafe { one.lender.lend(&memory.part(4096, 8192)) }.expect("lent");
+    let header = FrameHeader {
+        sequence: 1,
+        ..FrameHeader::bulk(0, 0)
+    };
+    let sent = one.sender.send_device(&header, &loan, 8000, 193);
+    let error = sent.expect_err("beyond its end").to_string();
+    assert!(error.contains("not lent"), "{error}");
+    // Nothing is there to be registered.
+    let (other, _third) = pair(&Settings::default(), |_| {});
+    let nothing = DeviceMemory {
+        address: 0x1000,
+        length: 4096,
+        reached: Reached::ByAddress,
+    };
+    // SAFETY: it is refused.
+    let refused = unsafe { other.lender.lend(&nothing) }.map(drop);
+    let error = refused.expect_err("no memory").to_string();
+    assert!(error.contains("ibv_reg_mr"), "{error}");
+}
+
+#[test]
+fn a_devices_memory_is_taken_back_soon_from_a_peer_that_is_gone() {
+    if !has_device() {
+        return;
+    }
+    let (mut one, other) = pair(&Settings::default(), |_| {});
+    let memory = Memory::new(16 << 20);
+    // SAFETY: as above.
+    let loan = unsafe { one.lender.lend(&memory.part(0, 16 << 20)) }.expect("lent");
+    let sender = thread::spawn(move || {
+        let failed = (0..16).find_map(|part| {
+            let header = FrameHeader {
+                sequence: part + 1,
+                ..FrameHeader::bulk(0, 0)
+            };
+            let sent = one.sender.send_device(&header, &loan, part << 20, 1 << 20);
+            sent.err()
+        });
+        let begun = std::time::Instant::now();
+        drop(loan);
+        (failed, begun.elapsed())
+    });
+    thread::sleep(Duration::from_millis(300));
+    drop(other);
+    let (failed, time) = sender.join().expect("the sender");
+    assert!(failed.is_some(), "the ring is smaller than what was sent");
+    assert!(time < Duration::from_secs(10), "{time:?}");
 }

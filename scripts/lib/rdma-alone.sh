@@ -16,6 +16,43 @@ by_rdma "a program that forks before and after it has a session" programs/forks 
 by_rdma "a forked child that goes on" programs/forks connected
 by_rdma "a program that closes every descriptor that it does not know" programs/descriptors close-all
 
+# Large copies: measured, some each way; then all of them directly, and what goes wrong around them; then none.
+by_rdma "large copies, whichever way is cheaper" bin/large_copies
+grep -q "large copies from the GPU go directly, by peer memory" /tmp/server.log || failed "the server says nothing of GPU memory"
+[ "$(direct_copies)" -gt 0 ] || failed "no copy went directly"
+stop_server
+start_server always
+by_rdma "large copies, directly" bin/large_copies
+some=$(direct_copies)
+[ "$some" -gt 40 ] || failed "only $some copies went directly"
+! grep -q "a copy from the device goes by way of host memory" /tmp/server.log || failed "the card refused memory"
+passed "$some copies went directly"
+by_rdma "large copies around a fault, directly" bin/large_copies fault
+for name in memory multi_thread stream_overlap; do by_rdma "$name, directly" "programs/$name"; done
+for victim in "gpu-server worker" "programs/long_run 60"; do
+    before=$(direct_copies)
+    client programs/long_run 60 24 back >/tmp/client.log 2>&1 &
+    program=$!
+    await "gpu-server worker"
+    tries=0
+    until [ "$(direct_copies)" -gt $((before + 2)) ]; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 600 ] || failed "no copy goes directly before the kill"
+        usleep 100000
+    done
+    for process in $(find_process "$victim"); do kill -9 "$process"; done
+    wait "$program" && failed "a program passes though $victim is killed"
+    await_none "gpu-server worker"
+    passed "$victim is killed among direct copies, and the other side ends"
+done
+by_rdma "the next program" programs/vector_add
+stop_server
+start_server off
+by_rdma "large copies, by way of host memory" bin/large_copies
+[ "$(direct_copies)" = 0 ] || failed "a copy went directly though the settings say no"
+stop_server
+start_server
+
 SERVER="[$RXE_IP6]:7370" by_rdma "vector_add by an IPv6 address" programs/vector_add
 grep -q "frames travel by rdma.*$RXE_IP6" /tmp/client.log || failed "not by the IPv6 address: $(cat /tmp/client.log)"
 
@@ -54,6 +91,5 @@ for process in $(find_process "programs/long_run 60"); do kill -9 "$process"; do
 await_none "gpu-server worker"
 passed "a killed program's worker ends"
 
-kill "$SERVER_PID"
-wait "$SERVER_PID" 2>/dev/null
+stop_server
 exit 0

@@ -3,6 +3,7 @@
 # shellcheck source=scripts/lib/rdma-common.sh
 . ./rdma-common.sh
 export SERVER=10.77.0.1:7370
+export GPU_MEMORY="large copies from the GPU go directly, by peer memory"
 tries=0
 until bin/gpurun list --server "$SERVER" >/dev/null 2>&1; do
     tries=$((tries + 1))
@@ -14,12 +15,21 @@ for name in vector_add stream_overlap tiled_matmul; do by_rdma "$name between tw
 # time that the card tries.
 mute() { ip neigh replace 10.77.0.1 lladdr 02:00:00:00:00:99 dev "$RXE_NETDEV" nud permanent; }
 unmute() { ip neigh del 10.77.0.1 dev "$RXE_NETDEV"; }
+# Until the program has gone round a few times.
+at_work() {
+    tries=0
+    until [ "$(grep -c ^iteration /tmp/client.log)" -gt 2 ]; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 600 ] || failed "the program does not begin"
+        usleep 100000
+    done
+}
 outlives() {
     what=$1
     shift
     client "$@" >/tmp/client.log 2>&1 &
     program=$!
-    usleep 1500000
+    at_work
     before=$(grep -c ^iteration /tmp/client.log)
     mute
     sleep 2
@@ -34,7 +44,7 @@ outlives "small calls" programs/long_run 5 16
 outlives "large copies from the device" programs/long_run 8 4 back
 client programs/long_run 60 16 >/tmp/client.log 2>&1 &
 program=$!
-usleep 1500000
+at_work
 mute
 wait "$program" && failed "a program whose wire is dead passes"
 unmute

@@ -9,8 +9,14 @@ failed() {
     exit 1
 }
 
+# `start_server [GPU_MEMORY]`: with this setting of `rdma_gpu_memory`, which is also how the client is told that GPU memory goes.
 start_server() {
-    GPURUN_LOG=info bin/gpu-server serve --device soft --insecure --listen "tcp://$RXE_IP:7370" --listen "tcp://[$RXE_IP6]:7370" >/tmp/server.log 2>&1 &
+    printf "rdma_gpu_memory = '%s'\n" "${1:-auto}" >/tmp/server.toml
+    case ${1:-auto} in
+        off) export GPU_MEMORY="GPU memory by way of host memory: this server's settings say no" ;;
+        *) export GPU_MEMORY="large copies from the GPU go directly, by peer memory" ;;
+    esac
+    GPURUN_LOG=info,gpu_server::worker=debug bin/gpu-server serve --config /tmp/server.toml --device soft --insecure --listen "tcp://$RXE_IP:7370" --listen "tcp://[$RXE_IP6]:7370" >/tmp/server.log 2>&1 &
     export SERVER_PID=$!
     tries=0
     until grep -q listening /tmp/server.log; do
@@ -19,6 +25,15 @@ start_server() {
         usleep 100000
     done
 }
+
+stop_server() {
+    kill "$SERVER_PID"
+    wait "$SERVER_PID" 2>/dev/null
+    return 0
+}
+
+# `direct_copies`: how many copies from the device have gone directly since the server began.
+direct_copies() { grep -c "a copy from the device went directly" /tmp/server.log || :; }
 
 # `find_process TEXT`: the ids of processes whose command line has it.
 find_process() {
@@ -55,6 +70,6 @@ by_rdma() {
     shift
     client "$@" >/tmp/client.log 2>&1 || failed "$name"
     grep -q "frames travel by rdma by rxe0" /tmp/client.log || failed "$name: not by RDMA"
-    grep -q "GPU memory by way of host memory: the driver exports no dma-buf" /tmp/client.log || failed "$name: nothing is told of GPU memory"
+    grep -q "$GPU_MEMORY" /tmp/client.log || failed "$name: nothing is told of GPU memory"
     passed "$name over RDMA"
 }

@@ -2,7 +2,7 @@
 # scripts/rdma-check on two machines: the one with the device. It ends when the other says so.
 # shellcheck source=scripts/lib/rdma-common.sh
 . ./rdma-common.sh
-start_server
+start_server always
 # The other machine runs a program of this name when it is done.
 tries=0
 until grep -q the_last_one /tmp/server.log; do
@@ -11,6 +11,5 @@ until grep -q the_last_one /tmp/server.log; do
     usleep 100000
 done
 await_none "gpu-server worker"
-kill "$SERVER_PID"
-wait "$SERVER_PID" 2>/dev/null
+stop_server
 exit 0

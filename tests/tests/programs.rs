@@ -289,3 +289,15 @@ fn errors_are_the_same_at_a_distance() {
         }
     }
 }
+
+/// Copies of more than one frame: sizes and offsets, what is put behind them, memory that is freed at once, threads, a fault.
+#[test]
+fn large_copies_are_whole() {
+    let server = Server::start(Transport::Tcp);
+    for way in [Way::Direct, Way::Gpurun(server.address.clone())] {
+        run_program(&way, "driver", "large_copies").assert_passed(&format!("{way:?}"));
+        let mut command = way.command(&program("driver", "large_copies"));
+        command.arg("fault");
+        run(command).assert_passed(&format!("fault, {way:?}"));
+    }
+}

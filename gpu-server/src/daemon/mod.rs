@@ -680,5 +680,6 @@ fn rdma_order(rdma: &crate::config::Rdma) -> RdmaOrder {
         device: rdma.device.clone().unwrap_or_default(),
         traffic_class: rdma.traffic_class.into(),
         refuses_gpu_memory: rdma.refuses_gpu_memory,
+        prefers_gpu_memory: rdma.prefers_gpu_memory,
     }
 }

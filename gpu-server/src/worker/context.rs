@@ -103,6 +103,8 @@ pub(crate) struct Context {
     idle: Mutex<Option<CUstream>>,
     /// A stream in which fresh memory is wiped.
     wiping: Mutex<Option<CUstream>>,
+    /// A stream for copies while their own is held.
+    aside: Mutex<Option<CUstream>>,
     streams: Mutex<Vec<Arc<Stream>>>,
     is_alive: AtomicBool,
     /// Code that may print was loaded into it.
@@ -134,6 +136,7 @@ impl Context {
             legacy: OnceLock::new(),
             idle: Mutex::default(),
             wiping: Mutex::default(),
+            aside: Mutex::default(),
             streams: Mutex::default(),
             is_alive: AtomicBool::new(true),
             prints: AtomicBool::new(false),
@@ -179,6 +182,11 @@ impl Context {
     /// A stream in which fresh memory is wiped; the context is current.
     pub(crate) fn wiping_stream(&self, driver: &Driver) -> Result<CUstream, CUresult> {
         non_blocking(driver, &self.wiping)
+    }
+
+    /// A stream for copies while their own is held; the context is current.
+    pub(crate) fn aside_stream(&self, driver: &Driver) -> Result<CUstream, CUresult> {
+        non_blocking(driver, &self.aside)
     }
 
     pub(crate) fn add_stream(&self, stream: Arc<Stream>) {
@@ -238,6 +246,9 @@ impl Context {
         self.is_alive.store(false, Ordering::Release);
         session.contexts.retain(|other| other.serial != self.serial);
         self.lose_streams(session, CUresult::CONTEXT_IS_DESTROYED, true);
+        if let Some(direct) = &session.direct {
+            direct.wait_for_context(session, self.serial);
+        }
         self.staging.close();
         // Whatever of its buffers is lent to the transport: their memory goes with the context, and its addresses come again.
         session.outbox.take_back_all();

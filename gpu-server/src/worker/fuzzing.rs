@@ -57,7 +57,7 @@ pub fn serve(bytes: &[u8]) {
         ..Devices::default()
     };
     let memory = Memory::new(0, vec![WINDOW], Accounts::default());
-    let session = super::start(&DRIVER, devices, theirs, memory, Output::untouched());
+    let session = super::start(&DRIVER, devices, theirs, memory, Output::untouched(), None);
     let session = session.expect("threads");
     let mut client = Client {
         sender: ours.sender,

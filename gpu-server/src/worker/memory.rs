@@ -152,6 +152,19 @@ impl Memory {
         Ok(())
     }
 
+    /// Whether all of these bytes are of one range that was mapped, or placed, for this context and is given back by the janitor.
+    pub(super) fn is_whole(&self, address: u64, length: u64, context: u64) -> bool {
+        let ranges = lock(&self.ranges);
+        let range = ranges.range(..=address).next_back().map(|(_, range)| range);
+        range.is_some_and(|range| {
+            let offset = address - range.address;
+            matches!(range.kind, Kind::Mapped(_) | Kind::Placed)
+                && range.context == context
+                && offset < range.size
+                && length <= range.size - offset
+        })
+    }
+
     /// Whether all of these bytes are of one range that can be managed: memory that was mapped for a context, or a variable.
     pub(super) fn check_manageable(&self, address: u64, length: u64) -> Result<(), CUresult> {
         let ranges = lock(&self.ranges);
@@ -513,6 +526,9 @@ impl Mapping {
         context: &Context,
     ) -> Result<(), CUresult> {
         let (driver, accounts) = (session.driver, &session.memory.accounts);
+        if let Some(direct) = &session.direct {
+            direct.wait_for(session, self.address, self.size);
+        }
         accounts.begin_to_give_back(self.device);
         let result = match context.make_current(driver) {
             Err(_) if self.is_placed_by_driver() => Ok(()),

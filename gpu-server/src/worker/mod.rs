@@ -10,7 +10,7 @@
 //! ```text
 //! frames ──> executor ──> schedule: here or on a lane ──> dispatch ──> area (memory, stream, …) ──> driver
 //!               │ Bulk ──> transfer ──> staging ───────────────────────────────────────────────────> driver
-//!               └─ outbox <── reply                          point of a stream ──> poller ──> outbox
+//!               └─ outbox <── reply                          point of a stream ──> poller ──> outbox, or direct: the RDMA card reads device memory
 //! ```
 
 pub(crate) mod array;
@@ -28,6 +28,7 @@ pub(crate) mod texture;
 mod accounts;
 mod call;
 mod capture;
+mod direct;
 mod dispatch;
 mod end;
 mod executor;
@@ -78,8 +79,9 @@ use crate::order::{Descriptors, Taken};
 use crate::registry;
 use crate::sandbox;
 use accounts::Accounts;
+use direct::Direct;
 use end::{End, Reason};
-use gpu_memory::Unreachable;
+use gpu_memory::{Reach, Unreachable};
 use memory::Memory;
 use outbox::Outbox;
 use output::Output;
@@ -142,12 +144,15 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let prepared = confined.and_then(|()| {
         let (driver, devices, accounts, mut accepted) = prepare(&order, &hello, descriptors)?;
         let end = offer_rdma(&order, &hello, &line, &mut accepted);
+        let mut reach = None;
         if let Some(end) = &end {
-            accepted.rdma_gpu_memory = find_gpu_memory(&order, driver, &devices, end);
+            let found = find_gpu_memory(&order, driver, &devices, end);
+            accepted.rdma_gpu_memory = gpu_memory::describe(&found);
+            reach = found.ok();
         }
         sandbox::close(&order)?;
         let memory = Memory::new(order.session, accepted.windows.clone(), accounts);
-        Ok((accepted, (driver, devices, memory, end)))
+        Ok((accepted, (driver, devices, memory, end, reach)))
     });
     let (reply, prepared) = match prepared {
         Ok((accepted, prepared)) => (HelloReply::from(accepted), Ok(prepared)),
@@ -160,7 +165,7 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let reply = hello::encode(&reply).map_err(|error| Reason::Failed(error.to_string()))?;
     line.write(&reply, deadline)
         .map_err(|error| Reason::Lost(error.to_string()))?;
-    let (driver, devices, memory, end) = prepared?;
+    let (driver, devices, memory, end, reach) = prepared?;
     let patience = Patience {
         grace: Duration::from_secs(order.silence_grace_seconds),
         told: Arc::new(move |notice| tracing::warn!(session, "the client: {notice}")),
@@ -176,7 +181,13 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     };
     tracing::debug!(session, "frames travel by {}", connection.description);
     let cannot_start = |error| Reason::Failed(format!("cannot start a thread: {error}"));
-    let session = start(driver, devices, connection, memory, output).map_err(cannot_start)?;
+    let is_always = order
+        .rdma
+        .as_ref()
+        .is_some_and(|rdma| rdma.prefers_gpu_memory);
+    let reach = reach.map(|reach| (reach, is_always));
+    let session = start(driver, devices, connection, memory, output, reach);
+    let session = session.map_err(cannot_start)?;
     if let Some(client) = client {
         spawn("watch", &session, move |session| client.watch(session)).map_err(cannot_start)?;
     }
@@ -242,13 +253,14 @@ fn offer_rdma(
     }
 }
 
-/// How the bytes of the session's devices come to the RDMA card, for people.
+/// How the bytes of the session's devices come to the RDMA card.
+#[expect(unsafe_code, reason = "registers device memory that the probe keeps")]
 fn find_gpu_memory(
     order: &WorkerOrder,
     driver: &Driver,
     devices: &Devices,
     end: &ServerEnd,
-) -> String {
+) -> Result<Reach, Unreachable> {
     let is_refused = order
         .rdma
         .as_ref()
@@ -256,11 +268,11 @@ fn find_gpu_memory(
     let found = match devices.count {
         _ if is_refused => Err(Unreachable::NotWanted),
         0 => Err(Unreachable::NoDevice),
-        _ => gpu_memory::probe(driver, 0, |buffer, length| end.try_dma_buf(buffer, length)),
+        // SAFETY: the probe's memory is there until it ends.
+        _ => gpu_memory::probe(driver, 0, |memory| unsafe { end.try_device(memory) }),
     };
-    let text = gpu_memory::describe(&found);
-    tracing::info!(session = order.session, "{text}");
-    text
+    tracing::info!(session = order.session, "{}", gpu_memory::describe(&found));
+    found
 }
 
 fn rdma_settings(order: &WorkerOrder) -> Result<rdma::Settings, RdmaError> {
@@ -321,12 +333,22 @@ fn start(
     connection: Connection,
     memory: Memory,
     output: Output,
+    reach: Option<(Reach, bool)>,
 ) -> std::io::Result<Arc<Session>> {
     let end = Arc::new(End::new(connection.interrupt));
     let outbox = Outbox::new(connection.sender, Arc::clone(&end));
     let (jobs, orders) = mpsc::channel();
-    let session = Session::new(driver, devices, end, outbox, memory, output, jobs);
+    let (copies, reached) = mpsc::channel();
+    let direct =
+        reach.map(|(reach, is_always)| Direct::new(connection.lender, reach, is_always, copies));
+    let is_direct = direct.is_some();
+    let session = Session::new(driver, devices, end, (outbox, direct), memory, output, jobs);
     let session = Arc::new(session);
+    if is_direct {
+        spawn("direct", &session, move |session| {
+            direct::run(session, &reached)
+        })?;
+    }
     spawn("poller", &session, poller::run)?;
     spawn("janitor", &session, move |session| {
         janitor::run(session, &orders);

@@ -21,7 +21,7 @@ use protocol::frame::{
     CompletionRecord, FrameHeader, FrameKind, Record, RecordBuffer, ReplyRecord,
 };
 use protocol::limits::{BATCH_BYTES, HEARTBEAT_INTERVAL, MAX_TEXT_BYTES};
-use protocol::transport::{FrameSender, Loan, Owner};
+use protocol::transport::{DeviceLoan, FrameSender, Loan, Owner, TransportError};
 
 use super::end::{End, Reason, lock};
 use super::staging::StagingBuffer;
@@ -196,6 +196,21 @@ impl Outbox {
         }
     }
 
+    /// Sends bytes of a device's memory that is lent, the `offset`-th of a transfer, after everything handed over before: `length` bytes from `at` on of the loan.
+    pub(crate) fn bulk_of_device(
+        &self,
+        (transfer, offset): (u64, u64),
+        loan: &DeviceLoan,
+        (at, length): (u64, usize),
+    ) {
+        let mut state = lock(&self.state);
+        self.send_open(&mut state);
+        let header = FrameHeader::bulk(transfer, offset);
+        self.send_by(&mut state, &header, length, |sender, header| {
+            sender.send_device(header, loan, at, length)
+        });
+    }
+
     /// Sends what device code printed.
     pub(crate) fn output(&self, bytes: &[u8]) {
         self.send_after_open(&FrameHeader::new(FrameKind::Output), bytes);
@@ -252,6 +267,20 @@ impl Outbox {
     }
 
     fn send(&self, state: &mut MutexGuard<'_, State>, header: &FrameHeader, bytes: &[u8]) {
+        self.send_by(state, header, bytes.len(), |sender, header| {
+            sender.send(header, &[IoSlice::new(bytes)])
+        });
+    }
+
+    /// Sends a frame with so many bytes, by `send`.
+    #[inline]
+    fn send_by(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        header: &FrameHeader,
+        length: usize,
+        send: impl FnOnce(&mut dyn FrameSender, &FrameHeader) -> Result<(), TransportError>,
+    ) {
         let mut header = *header;
         if header.kind != FrameKind::Heartbeat {
             state.sequence += 1;
@@ -262,12 +291,12 @@ impl Outbox {
         self.owed_frames.store(0, Ordering::Relaxed);
         self.owed_bytes.store(0, Ordering::Relaxed);
         header.acknowledged = self.received.load(Ordering::Acquire);
-        if let Err(error) = state.sender.send(&header, &[IoSlice::new(bytes)]) {
+        if let Err(error) = send(&mut *state.sender, &header) {
             self.end.finish(error.into());
         }
         // The client waits for none of this.
         state.last_sent = Instant::now();
-        COUNTERS.sent(bytes.len() as u64);
+        COUNTERS.sent(length as u64);
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use driver_api::abi::CUevent;
 
+use super::direct::{DirectCopy, Stopwatch};
 use super::end::lock;
 use super::ipc::Record;
 use super::janitor::Job;
@@ -27,6 +28,10 @@ pub(crate) enum Action {
     },
     /// Send a part of a transfer to the client.
     Deliver(Delivery),
+    /// Let the card read what is to be sent to the client: the stream waits behind the point.
+    Direct(DirectCopy),
+    /// A copy begins whose time is taken.
+    Begin(Arc<Stopwatch>),
     /// Answer a small copy.
     Reply {
         /// The call.
@@ -60,7 +65,7 @@ pub(crate) enum Action {
 impl Action {
     /// Whether it neither waits nor sends much: who reads the connection may run it.
     pub(crate) fn is_brief(&self) -> bool {
-        !matches!(self, Self::Deliver(_))
+        !matches!(self, Self::Deliver(_) | Self::Direct(_))
     }
 
     /// Whether someone waits for it now.
@@ -68,8 +73,13 @@ impl Action {
         match self {
             Self::Complete { is_urgent, .. } => *is_urgent,
             Self::Deliver(delivery) => delivery.flight.is_some(),
+            Self::Direct(copy) => copy.is_urgent(),
             Self::Reply { .. } | Self::Recorded { .. } => true,
-            Self::Release { .. } | Self::Passed { .. } | Self::CountDown(_) | Self::Settle => false,
+            Self::Release { .. }
+            | Self::Passed { .. }
+            | Self::CountDown(_)
+            | Self::Begin(_)
+            | Self::Settle => false,
         }
     }
 }
@@ -88,6 +98,8 @@ pub(crate) struct Delivery {
     pub(crate) flight: Option<Arc<Flight>>,
     /// The call to answer after the last part.
     pub(crate) answers: Option<u64>,
+    /// Of the last part, where the copy's time is taken.
+    pub(crate) ends: Option<Arc<Stopwatch>>,
 }
 
 /// How many parts of one copy are on their way, and whether one is lost.

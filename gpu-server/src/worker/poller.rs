@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use driver_api::abi::CUstream;
 use driver_api::result::CUresult;
 
 use super::context::Context;
@@ -210,7 +211,12 @@ fn run_brief(session: &Session, stream: &Stream, action: Action) {
                 context.slots.put_back(slot);
             }
         }
-        Action::Release { .. } | Action::Recorded { .. } | Action::Settle | Action::Deliver(_) => {}
+        Action::Begin(stopwatch) => stopwatch.start(),
+        Action::Release { .. }
+        | Action::Recorded { .. }
+        | Action::Settle
+        | Action::Direct(_)
+        | Action::Deliver(_) => {}
     }
 }
 
@@ -317,13 +323,21 @@ impl Watch<'_> {
             // Also one that nobody waits for: who synchronises with what is known to be done asks no more.
             Action::Complete { .. } | Action::Reply { .. } => true,
             Action::Deliver(delivery) => delivery.answers.is_some(),
+            Action::Direct(copy) => copy.is_urgent(),
             _ => false,
         };
         if flushes && may_print(self.session, context) {
-            self.flush_printed(stream, context);
+            // One that waits at a gate is not done before this has gone on.
+            let is_held = matches!(action, Action::Direct(_));
+            let handle = stream.settled_handle().filter(|_| !is_held);
+            self.flush_printed(handle, context);
         }
         match action {
             Action::Deliver(delivery) => deliver(self.session, delivery),
+            Action::Direct(copy) => match &self.session.direct {
+                Some(direct) => direct.take_up(self.session, copy),
+                None => copy.fail(self.session, CUresult::NOT_SUPPORTED),
+            },
             brief => run_brief(self.session, stream, brief),
         }
     }
@@ -338,7 +352,9 @@ impl Watch<'_> {
                 }
             }
             Action::Reply { call, .. } => outbox.reply(call, result, &[]),
-            Action::Release { .. }
+            Action::Direct(copy) => copy.fail(self.session, result),
+            Action::Begin(_)
+            | Action::Release { .. }
             | Action::Recorded { .. }
             | Action::Passed { .. }
             | Action::Settle => {}
@@ -353,10 +369,10 @@ impl Watch<'_> {
 
     /// Every synchronise of a context's stream prints what its device code has printed. The poller must not wait for work behind the point,
     /// which may be held until something happens that the poller itself has to tell: then it is a stream with nothing in it.
-    fn flush_printed(&mut self, stream: &Stream, context: &Context) {
+    fn flush_printed(&mut self, settled: Option<CUstream>, context: &Context) {
         if self.make_current(context) {
             let driver = self.session.driver;
-            let flushed = match stream.settled_handle() {
+            let flushed = match settled {
                 Some(handle) => output::synchronize(driver, handle),
                 None => context
                     .idle_stream(driver)
@@ -405,6 +421,9 @@ fn deliver(session: &Session, delivery: Delivery) {
         delivery.buffer,
         delivery.length,
     );
+    if let (Some(direct), Some(stopwatch)) = (&session.direct, &delivery.ends) {
+        direct.measured(stopwatch);
+    }
     if let Some(call) = delivery.answers {
         session.outbox.reply(call, CUresult::SUCCESS, &[]);
     }

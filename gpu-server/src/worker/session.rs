@@ -9,6 +9,7 @@ use driver_api::result::CUresult;
 
 use super::array::Array;
 use super::context::Context;
+use super::direct::Direct;
 use super::end::{End, lock};
 use super::event::Event;
 use super::executor::Work;
@@ -79,6 +80,8 @@ pub(crate) struct Session {
     pub(crate) devices: Devices,
     pub(crate) end: Arc<End>,
     pub(crate) outbox: Outbox,
+    /// Where the RDMA card reaches device memory.
+    pub(crate) direct: Option<Direct>,
     pub(crate) contexts: Table<Arc<Context>>,
     pub(crate) streams: Table<Arc<Stream>>,
     pub(crate) events: Table<Event>,
@@ -108,7 +111,7 @@ impl Session {
         driver: &'static Driver,
         devices: Devices,
         end: Arc<End>,
-        outbox: Outbox,
+        (outbox, direct): (Outbox, Option<Direct>),
         memory: Memory,
         output: Output,
         janitor: Sender<Job>,
@@ -118,6 +121,7 @@ impl Session {
             devices,
             end,
             outbox,
+            direct,
             contexts: Table::new(MAX_CONTEXTS),
             streams: Table::new(MAX_STREAMS),
             events: Table::new(MAX_EVENTS),

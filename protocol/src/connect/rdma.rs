@@ -4,7 +4,7 @@
 //! or an error, never another transport.
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use super::secure::{self, Hold, Line};
@@ -15,7 +15,7 @@ use crate::credentials::Credential;
 use crate::hello::{Accepted, Hello};
 use crate::limits::HELLO_REPLY_TIMEOUT;
 use crate::transport::rdma::{self, Prepared, RdmaError, Settings};
-use crate::transport::{Connection, Patience};
+use crate::transport::{Connection, DeviceMemory, Patience};
 
 /// What a client does about RDMA for one session.
 pub enum Attempt {
@@ -180,12 +180,20 @@ impl ServerEnd {
         })
     }
 
-    /// Whether the card takes a dma-buf.
+    /// Whether the card takes memory of a device.
     ///
     /// # Errors
     /// [`RdmaError`]: why not.
-    pub fn try_dma_buf(&self, buffer: BorrowedFd<'_>, length: usize) -> Result<(), RdmaError> {
-        self.prepared.try_dma_buf(buffer, length)
+    ///
+    /// # Safety
+    /// The memory is the device's meanwhile.
+    #[expect(
+        unsafe_code,
+        reason = "the caller vouches for memory that a card reads"
+    )]
+    pub unsafe fn try_device(&self, memory: &DeviceMemory<'_>) -> Result<(), RdmaError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.prepared.try_device(memory) }
     }
 
     /// Puts our end into the answer.

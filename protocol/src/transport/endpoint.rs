@@ -11,7 +11,8 @@ use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use super::Owner;
+use super::rdma::RdmaError;
+use super::{DeviceMemory, Owner};
 
 /// A direction to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +97,26 @@ pub(super) trait Endpoint: Send + Sync + 'static {
     unsafe fn lend(&self, whose: Owner, start: *const u8, length: usize) -> Option<u64> {
         let _ = (whose, start, length);
         None
+    }
+
+    /// See [`Lender::lend`](super::Lender::lend).
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn lend_device(&self, memory: &DeviceMemory<'_>) -> Result<u64, RdmaError> {
+        let _ = memory;
+        Err(RdmaError::Misuse("there is no card"))
+    }
+
+    /// [`Endpoint::send_some`] of bytes of a device that are lent.
+    fn send_device(&self, loan: u64, offset: u64, length: usize) -> io::Result<usize> {
+        let _ = (loan, offset, length);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Waits until nothing of a device's memory that was lent is on its way any more; then it is forgotten.
+    fn take_back_device(&self, loan: u64) {
+        let _ = loan;
     }
 
     /// See [`FrameSender::take_back`](super::FrameSender::take_back).

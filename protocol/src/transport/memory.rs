@@ -2,16 +2,23 @@
 //!
 //! What: [`pair`] makes two connected ends. Each direction is a bounded queue of bytes that become visible in
 //! pieces and after delays that a seed decides, and that can be cut after so many bytes. Rule: the same seed
-//! gives the same pieces and the same delays; what a thread's timing makes of them is its own.
+//! gives the same pieces and the same delays; what a thread's timing makes of them is its own. The second end may have a [`Card`], which takes memory of devices
+//! as one for RDMA does.
+//!
+//! # Safety
+//! Memory that is lent to a card is what its lender vouched for; such a device's memory is this process's own.
+#![expect(unsafe_code, reason = "a card reads what is lent to it")]
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::endpoint::{Endpoint, Interest, Span};
-use super::{Connection, Patience};
+use super::rdma::RdmaError;
+use super::{Connection, DeviceMemory, Patience};
 
 /// Bytes that one direction holds before its sender has to wait.
 const CAPACITY_BYTES: usize = 1024 * 1024;
@@ -31,6 +38,17 @@ pub struct Faults {
     pub cut_after_sent_by_second: Option<u64>,
     /// How long each end may be silent.
     pub patience: Patience,
+    /// The card of the second end.
+    pub card: Card,
+}
+
+/// A card that reads memory of devices, if that is this process's own.
+#[derive(Debug, Clone, Default)]
+pub struct Card {
+    /// How often it takes memory before it refuses: 0, never.
+    pub takes: u64,
+    /// It has not done with what is lent, though all was sent, as long as this is set.
+    pub is_busy: Arc<AtomicBool>,
 }
 
 /// Two connected ends.
@@ -53,12 +71,16 @@ struct Link {
     changed: Condvar,
     max_delay: Duration,
     max_piece_bytes: usize,
+    card: Card,
 }
 
 struct State {
     /// `directions[side]` is what `side` sends.
     directions: [Direction; 2],
     is_over: bool,
+    /// What is lent to the card: its number, where it is, how long it is.
+    lent: Vec<(u64, u64, usize)>,
+    given: u64,
 }
 
 struct Direction {
@@ -109,10 +131,13 @@ impl Link {
                     direction(u64::MAX, faults.cut_after_sent_by_second),
                 ],
                 is_over: false,
+                lent: Vec::new(),
+                given: 0,
             }),
             changed: Condvar::new(),
             max_delay: faults.max_delay,
             max_piece_bytes: faults.max_piece_bytes,
+            card: faults.card.clone(),
         }
     }
 
@@ -208,6 +233,44 @@ impl Endpoint for End {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             _ => Ok(sent),
         }
+    }
+
+    unsafe fn lend_device(&self, memory: &DeviceMemory<'_>) -> Result<u64, RdmaError> {
+        let mut state = self.link.state();
+        if self.side == 0 || state.given >= self.link.card.takes {
+            return Err(RdmaError::TooMuchLent);
+        }
+        state.given += 1;
+        let given = state.given;
+        state.lent.push((given, memory.address, memory.length));
+        Ok(given)
+    }
+
+    fn send_device(&self, loan: u64, offset: u64, length: usize) -> io::Result<usize> {
+        let lent = self.link.state().lent.clone();
+        let (_, start, whole) = *lent
+            .iter()
+            .find(|(number, ..)| *number == loan)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        if offset > whole || length > whole - offset {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let source = std::ptr::with_exposed_provenance::<u8>(start as usize + offset);
+        let mut bytes = vec![0; length];
+        // SAFETY: inside of what is lent, which is this process's own memory.
+        unsafe { source.copy_to_nonoverlapping(bytes.as_mut_ptr(), length) };
+        self.send_some(&[IoSlice::new(&bytes)])
+    }
+
+    fn take_back_device(&self, loan: u64) {
+        while self.link.card.is_busy.load(Relaxed) && !self.link.state().is_over {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.link
+            .state()
+            .lent
+            .retain(|(number, ..)| *number != loan);
     }
 
     fn receive_some(&self, spans: [Span; 2]) -> io::Result<usize> {

@@ -84,6 +84,22 @@ pub trait FrameSender: Send {
         None
     }
 
+    /// Sends one frame whose payload is bytes of a device from `offset` on, of memory that is [lent](Lender::lend): the card reads them where they
+    /// are. There is no other way for them, so nothing of the device's memory is ever read by this process.
+    ///
+    /// # Errors
+    /// The connection is over; it is also where a transport has no card. [`TransportError::Misuse`] as for [`FrameSender::send`].
+    fn send_device(
+        &mut self,
+        header: &FrameHeader,
+        loan: &DeviceLoan,
+        offset: u64,
+        length: usize,
+    ) -> Result<(), TransportError> {
+        let _ = (header, loan, offset, length);
+        Err(TransportError::Misuse("this transport has no card"))
+    }
+
     /// Waits until nothing of it is on its way any more, which it is soon once the peer has acknowledged it; then it is forgotten.
     fn take_back(&mut self, loan: Loan) {
         let _ = loan;
@@ -102,6 +118,72 @@ pub enum Owner {
 /// Memory that is lent to a transport.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Loan(u64);
+
+/// Memory of a device, as its driver names it. That is all that is known of it here: a processor may be unable to read it, so nothing makes a pointer or a
+/// reference of the address.
+#[derive(Debug, Clone, Copy)]
+pub struct DeviceMemory<'a> {
+    /// The device's address.
+    pub address: u64,
+    /// Bytes.
+    pub length: usize,
+    /// How a card finds it.
+    pub reached: Reached<'a>,
+}
+
+/// How a card finds memory of a device.
+#[derive(Debug, Clone, Copy)]
+pub enum Reached<'a> {
+    /// By its address: a kernel module of the driver's makes it the card's (peer memory).
+    ByAddress,
+    /// In a dma-buf of the driver's, from this offset on.
+    ByDmaBuf {
+        /// The descriptor.
+        buffer: BorrowedFd<'a>,
+        /// Where in it the address is.
+        offset: u64,
+    },
+}
+
+/// Lends memory of devices to a connection's card, from any thread.
+#[derive(Clone)]
+pub struct Lender(Arc<dyn endpoint::Endpoint>);
+
+impl Lender {
+    /// Lends a device's memory for [`FrameSender::send_device`], until the loan is dropped.
+    ///
+    /// Cost: it is registered anew each time.
+    ///
+    /// # Errors
+    /// [`rdma::RdmaError`]: too much is lent, there is no card, or it refuses.
+    ///
+    /// # Safety
+    /// The memory is the device's, and nothing in it that was sent changes, until the loan is dropped.
+    #[expect(
+        unsafe_code,
+        reason = "the caller vouches for memory that a card reads"
+    )]
+    pub unsafe fn lend(&self, memory: &DeviceMemory<'_>) -> Result<DeviceLoan, rdma::RdmaError> {
+        // SAFETY: the caller's promise.
+        let loan = unsafe { self.0.lend_device(memory) }?;
+        Ok(DeviceLoan {
+            endpoint: Arc::clone(&self.0),
+            loan,
+        })
+    }
+}
+
+/// Memory of a device that is lent. Dropping it waits until the card has done with it.
+pub struct DeviceLoan {
+    endpoint: Arc<dyn endpoint::Endpoint>,
+    loan: u64,
+}
+
+impl Drop for DeviceLoan {
+    fn drop(&mut self) {
+        self.endpoint.take_back_device(self.loan);
+    }
+}
 
 /// The receiving half.
 ///
@@ -180,6 +262,8 @@ pub struct Connection {
     pub receiver: Box<dyn FrameReceiver>,
     /// Ends both.
     pub interrupt: Interrupt,
+    /// Lends memory of devices, where there is a card.
+    pub lender: Lender,
     /// Looks how long the peer has been silent.
     pub watch: Watch,
     /// Where it goes, for people: `tcp://h:7370`.
@@ -224,6 +308,7 @@ impl Connection {
                 Arc::clone(&endpoint),
                 Arc::clone(&silence),
             )),
+            lender: Lender(Arc::clone(&endpoint) as Arc<dyn endpoint::Endpoint>),
             interrupt: Interrupt(endpoint),
             watch: Watch(silence),
             description,

@@ -20,7 +20,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::endpoint::{Endpoint, Interest, Span};
 use super::silence::Silence;
-use super::{FrameReceiver, FrameSender, Loan, Owner, TransportError};
+use super::{DeviceLoan, FrameReceiver, FrameSender, Loan, Owner, TransportError};
 use crate::frame::{FrameHeader, FrameKind, HEADER_BYTES, WireHeader};
 use crate::limits::{DIRECT_READ_BYTES, LOOK_INTERVAL, READ_AHEAD_BYTES, RECEIVE_BUFFER_BYTES};
 
@@ -74,9 +74,31 @@ impl<E: Endpoint> StreamSender<E> {
         Ok(())
     }
 
+    /// Sends bytes of a device that are lent.
+    fn send_lent(
+        &self,
+        loan: &DeviceLoan,
+        offset: u64,
+        length: usize,
+    ) -> Result<(), TransportError> {
+        let mut at = 0;
+        while at < length {
+            let place = offset + at as u64;
+            at += self.take_some(self.endpoint.send_device(loan.loan, place, length - at))?;
+        }
+        Ok(())
+    }
+
     /// Sends some bytes of these pieces; none if it is to be tried again, now.
+    #[inline]
     fn send_some(&self, pieces: &[IoSlice<'_>]) -> Result<usize, TransportError> {
-        match self.endpoint.send_some(pieces) {
+        self.take_some(self.endpoint.send_some(pieces))
+    }
+
+    /// What was sent; none if it is to be tried again, now.
+    #[inline]
+    fn take_some(&self, sent: io::Result<usize>) -> Result<usize, TransportError> {
+        match sent {
             Ok(0) => Err(TransportError::Cut),
             Ok(sent) => Ok(sent),
             Err(error) => match error.kind() {
@@ -130,6 +152,39 @@ impl<E: Endpoint> FrameSender for StreamSender<E> {
             self.endpoint.shutdown();
         } else if header.kind == FrameKind::Goodbye {
             self.endpoint.flush();
+        }
+        result
+    }
+
+    fn send_device(
+        &mut self,
+        header: &FrameHeader,
+        loan: &DeviceLoan,
+        offset: u64,
+        length: usize,
+    ) -> Result<(), TransportError> {
+        if self.is_over {
+            return Err(TransportError::Closed);
+        }
+        if length > header.kind.max_payload_bytes() {
+            return Err(TransportError::Misuse(
+                "a payload longer than its kind may be",
+            ));
+        }
+        if !std::ptr::addr_eq(Arc::as_ptr(&self.endpoint), Arc::as_ptr(&loan.endpoint)) {
+            return Err(TransportError::Misuse("memory that is lent elsewhere"));
+        }
+        let header = FrameHeader {
+            length: u32::try_from(length).unwrap_or(u32::MAX),
+            ..*header
+        };
+        let wire = header.to_wire();
+        let result = self
+            .send_all(wire.as_bytes(), &[])
+            .and_then(|()| self.send_lent(loan, offset, length));
+        if result.is_err() {
+            self.is_over = true;
+            self.endpoint.shutdown();
         }
         result
     }

@@ -11,7 +11,7 @@
 use core::ffi::c_uint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use driver_api::abi::{CUdeviceptr, CUresult, CUstream, CUstreamBatchMemOpParams};
 
@@ -28,9 +28,10 @@ const NOR: c_uint = 3;
 /// Remote writes are always visible here.
 const FLUSH: c_uint = 1 << 30;
 
-/// How long a wait polls without giving up its core, and how long it sleeps then.
+/// How long a wait polls without giving up its core, and how long it sleeps then: longer, the longer it has waited.
 const SPINS: u32 = 1000;
-const NAP: Duration = Duration::from_micros(50);
+const SHORTEST_NAP: Duration = Duration::from_micros(50);
+const LONGEST_NAP: Duration = Duration::from_millis(1);
 
 /// A word of device or pinned memory.
 #[derive(Debug, Clone, Copy)]
@@ -96,15 +97,17 @@ impl Word {
     }
 
     fn wait(self, value: u64, condition: c_uint, fate: &Fate) {
+        let mut begun = None;
         for round in 0u32.. {
             if self.satisfies(value, condition) || fate.is_over() {
                 return;
             }
             if round < SPINS {
-                std::hint::spin_loop()
-            } else {
-                std::thread::sleep(NAP)
+                std::hint::spin_loop();
+                continue;
             }
+            let waited = begun.get_or_insert_with(Instant::now).elapsed();
+            std::thread::sleep((waited / 16).clamp(SHORTEST_NAP, LONGEST_NAP));
         }
     }
 }

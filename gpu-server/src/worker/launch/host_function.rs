@@ -66,9 +66,15 @@ pub(crate) fn gpurunHostFunction(
 
 /// Puts a gate into its stream.
 fn close(call: &Call<'_>, stream: u32, id: u32, gate: Gate) -> Result<(), CUresult> {
+    let held = call.stream(stream)?;
+    pace::hold(&held);
+    put(call, stream, id, gate)
+}
+
+/// Puts a gate into its stream, and behind it what gives its slot back.
+fn put(call: &Call<'_>, stream: u32, id: u32, gate: Gate) -> Result<(), CUresult> {
     let stream = call.stream(stream)?;
     let context = Arc::clone(call.context()?);
-    pace::hold(&stream);
     if let Err(error) = wait(call.driver(), stream.handle, gate.slot, gate.value) {
         call.session.gates.remove(id);
         context.slots.put_back(gate.slot);
@@ -82,11 +88,44 @@ fn close(call: &Call<'_>, stream: u32, id: u32, gate: Gate) -> Result<(), CUresu
 
 /// Holds a stream at a gate of the worker's own, until it is [opened](open); its number.
 pub(crate) fn hold(call: &Call<'_>, stream: u32) -> Result<u32, CUresult> {
-    /// Clients count theirs from 1.
-    static LAST: AtomicU32 = AtomicU32::new(1 << 31);
-    let id = LAST.fetch_add(1, Ordering::Relaxed) | 1 << 31;
+    let id = next_id();
     let gate = make(call, stream, id)?;
     close(call, stream, id, gate).map(|()| id)
+}
+
+/// A number for a gate of the worker's own.
+fn next_id() -> u32 {
+    /// Clients count theirs from 1.
+    static LAST: AtomicU32 = AtomicU32::new(1 << 31);
+    LAST.fetch_add(1, Ordering::Relaxed) | 1 << 31
+}
+
+/// Puts an action into a stream, made with the number of the gate at which the stream waits behind it. The gate is opened by whoever takes the action, whatever
+/// else the session does, so nobody is let through on its account.
+///
+/// # Errors
+/// The action is not in the stream.
+pub(crate) fn hold_behind(
+    call: &Call<'_>,
+    stream: u32,
+    action: impl FnOnce(u32) -> Action,
+) -> Result<(), CUresult> {
+    let id = next_id();
+    let gate = make(call, stream, id)?;
+    let context = Arc::clone(call.context()?);
+    let point = call
+        .stream(stream)?
+        .point(call.session, &context, action(id));
+    if let Err((error, _)) = point {
+        call.session.gates.remove(id);
+        context.slots.put_back(gate.slot);
+        return Err(error);
+    }
+    // The action is on its way, and answers for itself. That its stream did not wait is told beside it.
+    if let Err(error) = put(call, stream, id, gate) {
+        call.session.fault(&context, error, "a gate");
+    }
+    Ok(())
 }
 
 /// Lets the stream go that waits at a gate, if it is there still.

@@ -22,6 +22,7 @@ use protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_TRANSFER_BYTES};
 use crate::driver::cuda;
 use crate::worker::call::{Call, CallError};
 use crate::worker::context::{self, Context};
+use crate::worker::direct::{self, Stopwatch, Way};
 use crate::worker::pace;
 use crate::worker::point::{Action, Delivery, Flight};
 use crate::worker::session::Session;
@@ -178,13 +179,13 @@ fn copy_large(
     stream: &Arc<Stream>,
     request: &request::GpurunCopyFromDevice,
 ) -> Result<(), CUresult> {
+    let range = (request.source(), request.length(), request.transfer());
+    let ends = match direct::begin(call, (request.stream().0, stream), range, true)? {
+        Way::Directly => return Ok(()),
+        Way::ByHost(ends) => ends,
+    };
     let flight = Arc::new(Flight::default());
-    let outcome = deliver(
-        call,
-        stream,
-        (request.source(), request.length(), request.transfer()),
-        Some(&flight),
-    );
+    let outcome = deliver(call, stream, range, Some(&flight), ends);
     if outcome.is_err() {
         // The reply with the error comes after the last of what is on its way.
         flight.settle(|| call.session.end.is_over());
@@ -198,9 +199,15 @@ fn deliver(
     stream: &Arc<Stream>,
     (source, length, transfer): (u64, u64, u64),
     flight: Option<&Arc<Flight>>,
+    mut ends: Option<Arc<Stopwatch>>,
 ) -> Result<(), CUresult> {
     let context = call.context()?;
     let session = call.session;
+    if let Some(stopwatch) = &ends {
+        let begins = Action::Begin(Arc::clone(stopwatch));
+        let put = stream.point(session, context, begins);
+        put.map_err(|(error, _)| error)?;
+    }
     let mut offset = 0;
     while offset < length {
         let part = (length - offset).min(BUFFER_BYTES as u64);
@@ -226,6 +233,7 @@ fn deliver(
                 length: part as usize,
                 flight: flight.cloned(),
                 answers: (is_last && flight.is_some()).then_some(call.number),
+                ends: ends.take_if(|_| is_last),
             };
             stream
                 .point(session, context, Action::Deliver(delivery))
@@ -248,7 +256,10 @@ pub(crate) fn gpurunFetchFromDevice(
     let stream = call.stream(request.stream().0)?;
     check_source(call, request.source(), request.length())?;
     let range = (request.source(), request.length(), request.transfer());
-    deliver(call, &stream, range, None)?;
+    match direct::begin(call, (request.stream().0, &stream), range, false)? {
+        Way::Directly => {}
+        Way::ByHost(ends) => deliver(call, &stream, range, None, ends)?,
+    }
     Ok(())
 }
 

@@ -284,6 +284,7 @@ pub(crate) fn gpurunFetchVolume(
         length: described.bytes as usize,
         flight: None,
         answers: None,
+        ends: None,
     };
     stream
         .point(session, context, Action::Deliver(delivery))

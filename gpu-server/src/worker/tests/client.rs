@@ -12,10 +12,11 @@ use protocol::frame::{
     CallFlags, CallRecord, Completions, FrameHeader, FrameKind, RecordBuffer, Replies,
 };
 use protocol::hello::Window;
-use protocol::transport::memory::{Faults, pair};
+use protocol::transport::memory::{Card, Faults, pair};
 use protocol::transport::{Connection, FrameReceiver, FrameSender, Interrupt};
 
 use super::super::accounts::Accounts;
+use super::super::gpu_memory::Reach;
 use super::super::memory::Memory;
 use super::super::output::Output;
 use super::super::pace::Pacer;
@@ -63,7 +64,26 @@ impl Client {
             count: 1,
             ..Devices::default()
         };
-        Self::on(driver, windows, faults, devices)
+        Self::on(driver, windows, faults, devices, None)
+    }
+
+    /// A client whose worker has a card for device memory; `is_always`: and uses it without a question.
+    pub(super) fn with_card(
+        driver: &'static Driver,
+        windows: Vec<Window>,
+        card: Card,
+        is_always: bool,
+    ) -> Self {
+        let faults = Faults {
+            card,
+            ..Faults::default()
+        };
+        let devices = Devices {
+            count: 1,
+            ..Devices::default()
+        };
+        let reach = Some((Reach::PeerMemory, is_always));
+        Self::on(driver, windows, &faults, devices, reach)
     }
 
     /// A client of a device with a gate.
@@ -77,7 +97,7 @@ impl Client {
             pacers: vec![pacer],
             ..Devices::default()
         };
-        Self::on(driver, windows, &Faults::default(), devices)
+        Self::on(driver, windows, &Faults::default(), devices, None)
     }
 
     fn on(
@@ -85,10 +105,12 @@ impl Client {
         windows: Vec<Window>,
         faults: &Faults,
         devices: Devices,
+        reach: Option<(Reach, bool)>,
     ) -> Self {
         let (ours, theirs) = pair(faults);
         let memory = Memory::new(0, windows, Accounts::default());
-        let session = super::super::start(driver, devices, theirs, memory, Output::untouched());
+        let output = Output::untouched();
+        let session = super::super::start(driver, devices, theirs, memory, output, reach);
         let Connection {
             sender,
             receiver,

@@ -39,6 +39,8 @@ enum Op {
     Fill(usize, u8, usize),
     Write64(usize, u64),
     Write32(usize, u32),
+    /// Waits until the word is at least this.
+    Wait32(usize, u32),
     Record(usize),
     Fault,
 }
@@ -107,6 +109,9 @@ impl State {
             if entry.is_held || self.faulted.contains_key(&context) {
                 return;
             }
+            if entry.ops.front().is_some_and(is_waiting) {
+                return;
+            }
             let Some(op) = entry.ops.pop_front() else {
                 return;
             };
@@ -126,6 +131,7 @@ impl State {
                 Op::Fill(to, value, length) => std::ptr::write_bytes(to as *mut u8, value, length),
                 Op::Write64(to, value) => std::ptr::write_volatile(to as *mut u64, value),
                 Op::Write32(to, value) => std::ptr::write_volatile(to as *mut u32, value),
+                Op::Wait32(..) => {}
                 Op::Record(event) => {
                     self.done_events.insert(event);
                 }
@@ -135,6 +141,15 @@ impl State {
             }
         }
     }
+}
+
+/// Whether a stream does not come further: the word is not what it waits for.
+fn is_waiting(op: &Op) -> bool {
+    let Op::Wait32(address, value) = op else {
+        return false;
+    };
+    let word = std::ptr::with_exposed_provenance::<u32>(*address);
+    unsafe { word.read_volatile() }.wrapping_sub(*value) as i32 <= -1
 }
 
 /// Holds every stream that the driver made last, until [`resume`].
@@ -368,8 +383,13 @@ unsafe extern "C" fn stream_destroy(_: CUstream) -> CUresult {
     CUresult::SUCCESS
 }
 
+/// Streams that wait look again whenever one is asked for.
 unsafe extern "C" fn stream_query(_: CUstream) -> CUresult {
-    let state = lock(&STATE);
+    let mut state = lock(&STATE);
+    let all: Vec<(usize, usize)> = state.streams.keys().copied().collect();
+    for (context, stream) in all {
+        state.advance(context, stream);
+    }
     let fault = state.faulted.get(&CURRENT.get());
     fault.copied().unwrap_or(CUresult::NOT_READY)
 }
@@ -380,6 +400,10 @@ unsafe extern "C" fn write64(stream: CUstream, address: u64, value: u64, _: u32)
 
 unsafe extern "C" fn write32(stream: CUstream, address: u64, value: u32, _: u32) -> CUresult {
     lock(&STATE).put(stream, Op::Write32(address as usize, value))
+}
+
+unsafe extern "C" fn wait32(stream: CUstream, address: u64, value: u32, _: u32) -> CUresult {
+    lock(&STATE).put(stream, Op::Wait32(address as usize, value))
 }
 
 unsafe extern "C" fn copy_to(
@@ -611,6 +635,7 @@ pub(in crate::worker) fn driver(writes: bool) -> &'static Driver {
             "cuStreamQuery" => stream_query as *const (),
             "cuStreamWriteValue64_v2" if writes => write64 as *const (),
             "cuStreamWriteValue32_v2" if writes => write32 as *const (),
+            "cuStreamWaitValue32_v2" if writes => wait32 as *const (),
             "cuMemcpyHtoDAsync_v2" => copy_to as *const (),
             "cuMemcpyDtoHAsync_v2" => copy_from as *const (),
             "cuMemcpyDtoDAsync_v2" => copy_on as *const (),

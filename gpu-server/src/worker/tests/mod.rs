@@ -1,6 +1,7 @@
 //! Sessions over a connection in memory, on a driver made of functions in this process.
 
 mod client;
+mod direct;
 pub(super) mod fake;
 mod gpu_memory;
 mod hostile;

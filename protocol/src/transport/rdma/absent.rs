@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use super::super::{Connection, Patience};
+use super::super::{Connection, DeviceMemory, Patience};
 use super::{RdmaError, Settings};
 use crate::hello::RdmaEnd;
 
@@ -32,11 +32,15 @@ impl Prepared {
         match self.0 {}
     }
 
-    /// Whether the card takes a dma-buf.
+    /// Whether the card takes memory of a device.
     ///
     /// # Errors
     /// Never called.
-    pub fn try_dma_buf(&self, _: BorrowedFd<'_>, _: usize) -> Result<(), RdmaError> {
+    ///
+    /// # Safety
+    /// Never called.
+    #[expect(unsafe_code, reason = "as where there is a card")]
+    pub unsafe fn try_device(&self, _: &DeviceMemory<'_>) -> Result<(), RdmaError> {
         match self.0 {}
     }
 

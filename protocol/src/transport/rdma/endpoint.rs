@@ -29,13 +29,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
-use super::super::Owner;
 use super::super::endpoint::{Endpoint, Interest, Span};
 use super::super::socket::{self, Borrowed, Socket};
+use super::super::{DeviceMemory, Owner};
 use super::RdmaError;
 use super::loan::Loans;
 use super::ring::{Credit, MAX_CREDITS, Part, Reader, Writer};
-use super::verbs::{Completion, Device, QueuePair, Region, Request, Target};
+use super::verbs::{Completion, Device, LentMemory, QueuePair, Region, Request, Target};
 
 /// Bytes of one request: small enough that copying the next overlaps with sending this.
 const PIECE_BYTES: u64 = 256 * 1024;
@@ -45,6 +45,10 @@ const MEASURED_BYTES: usize = 64 * 1024;
 
 /// How long who waits looks before it sleeps: sleeping and being woken takes an interrupt, an event and three system calls, and looking none.
 const LOOK_TIME: Duration = Duration::from_micros(200);
+
+/// Between two looks whether the card has done with what was sent.
+const SHORTEST_NAP: Duration = Duration::from_micros(50);
+const LONGEST_NAP: Duration = Duration::from_millis(1);
 
 /// Every so many requests, one asks for a completion.
 const SIGNAL_EVERY: u32 = 16;
@@ -179,6 +183,19 @@ impl Outgoing {
         Ok(part.length as usize)
     }
 
+    /// Sends the beginning of a part of a device's memory, which the card alone can read.
+    fn send_device(&mut self, loan: u64, offset: u64, length: u64) -> Result<usize, RdmaError> {
+        let Some((part, target)) = self.room(usize::try_from(length).unwrap_or(usize::MAX)) else {
+            return Ok(0);
+        };
+        let source = self.loans.device_source(loan, offset, part.length);
+        let source = source.ok_or(RdmaError::Misuse("memory that is not lent"))?;
+        let request = self.request(part.length);
+        self.loans.device_sent(loan, self.writer.sent());
+        self.pair.write_from(source, part.length, target, request)?;
+        Ok(part.length as usize)
+    }
+
     fn send_copied(&mut self, pieces: &[IoSlice<'_>]) -> Result<usize, RdmaError> {
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
         let Some((part, target)) = self.room(total) else {
@@ -201,7 +218,7 @@ impl Outgoing {
             at += piece.len();
         }
         if let Some(begun) = begun {
-            self.loans.choice.copied(length, begun.elapsed());
+            self.loans.choice.went_plain(length, begun.elapsed());
         }
         let request = self.request(part.length);
         let source = self.staging.source(part.offset);
@@ -469,7 +486,8 @@ impl RdmaEndpoint {
 
     /// Waits until the card has done with everything before this position, or the time is over.
     fn flush_for(&self, position: u64, time: Duration) {
-        let deadline = Instant::now() + time;
+        let begun = Instant::now();
+        let deadline = begun + time;
         while self.borrowed.check().is_ok() {
             let mut outgoing = self.outgoing();
             let failed = outgoing.progress().is_err();
@@ -481,7 +499,11 @@ impl RdmaEndpoint {
             if self.is_over.load(SeqCst) || Instant::now() >= deadline || has_ended() {
                 return;
             }
-            std::thread::yield_now();
+            // The completion queue's events are for who waits for room: this looks now and then, and leaves the processor to those who work meanwhile.
+            match begun.elapsed() {
+                waited if waited < LOOK_TIME => std::thread::yield_now(),
+                waited => std::thread::sleep((waited / 16).clamp(SHORTEST_NAP, LONGEST_NAP)),
+            }
         }
     }
 }
@@ -503,6 +525,33 @@ impl Endpoint for RdmaEndpoint {
             sent = outgoing.send(pieces).map_err(|error| self.failed(error))?;
         }
         match sent {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            sent => Ok(sent),
+        }
+    }
+
+    unsafe fn lend_device(&self, memory: &DeviceMemory<'_>) -> Result<u64, RdmaError> {
+        self.look().map_err(|source| RdmaError::Verbs {
+            what: "the connection's descriptors",
+            source,
+        })?;
+        // Before the lock: who sends meanwhile does not wait for it.
+        // SAFETY: the caller's promise.
+        let memory = unsafe { LentMemory::of_device(&self.device, memory) }?;
+        let lent = self.outgoing().loans.lend_device(memory);
+        lent.ok_or(RdmaError::TooMuchLent)
+    }
+
+    fn send_device(&self, loan: u64, offset: u64, length: usize) -> io::Result<usize> {
+        if self.is_over.load(SeqCst) {
+            self.look()?;
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.borrowed.check()?;
+        let mut outgoing = self.outgoing();
+        outgoing.progress().map_err(|error| self.failed(error))?;
+        let sent = outgoing.send_device(loan, offset, length as u64);
+        match sent.map_err(|error| self.failed(error))? {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             sent => Ok(sent),
         }
@@ -560,6 +609,20 @@ impl Endpoint for RdmaEndpoint {
         }
         if self.borrowed.look().is_ok() {
             self.outgoing().loans.end(loan);
+        }
+    }
+
+    fn take_back_device(&self, loan: u64) {
+        let last = self.outgoing().loans.last(loan);
+        if let Some(last) = last {
+            self.flush_for(last, TAKE_BACK_TIME);
+        }
+        let memory = self.outgoing().loans.end_device(loan);
+        match self.borrowed.look() {
+            // Behind the lock, as above.
+            Ok(()) => drop(memory),
+            // It is the process's to its end: the library would write into what is the program's by now.
+            Err(_) => std::mem::forget(memory),
         }
     }
 

@@ -6,6 +6,9 @@
 //! copy of every page of a file that is mapped privately, of the zero page, and of what is shared with a forked child; such memory is staged. After a `fork` parent and child see what they would see
 //! anyway: the bytes on their way do not change while they are lent. What is cheaper, copying or registering, depends on the card, the
 //! kernel and the memory, and so is [measured](Choice).
+//!
+//! Memory of a device is registered in the same way, and apart: no processor may read it, so it is never a piece of bytes, and whether it is worth while is
+//! for the worker to say, who knows the other way.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,15 +17,13 @@ use std::time::{Duration, Instant};
 
 use super::super::Owner;
 use super::verbs::{Device, LentMemory, Source};
+use crate::choice::Choice;
 
 /// Less is always copied.
 const LEAST_BYTES: usize = 1 << 20;
 
 /// Most loans at one time: each is one registration of the card's.
 const MOST: usize = 16;
-
-/// Every so many choices the dearer way is measured again.
-const TRY_AGAIN: u32 = 64;
 
 /// What is lent.
 pub(super) struct Loan {
@@ -33,10 +34,19 @@ pub(super) struct Loan {
     cost: Duration,
 }
 
+/// Memory of a device that is registered.
+struct DeviceLoan {
+    number: u64,
+    memory: LentMemory,
+    /// The position behind what was last sent of it.
+    last: u64,
+}
+
 /// All loans of a connection.
 #[derive(Default)]
 pub(super) struct Loans {
     loans: Vec<Loan>,
+    devices: Vec<DeviceLoan>,
     given: u64,
     pub(super) choice: Choice,
 }
@@ -57,7 +67,7 @@ impl Loans {
         start: *const u8,
         length: usize,
     ) -> Option<u64> {
-        if length < LEAST_BYTES || self.loans.len() >= MOST || !self.choice.lends() {
+        if length < LEAST_BYTES || self.loans.len() >= MOST || !self.choice.takes_other() {
             return None;
         }
         let begun = Instant::now();
@@ -68,7 +78,7 @@ impl Loans {
         let memory = unsafe { LentMemory::new(device, start, length) };
         if memory.is_err() {
             // Such as for lack of memory that may be locked: it is not tried again for a while.
-            self.choice.failed();
+            self.choice.other_failed();
         }
         let memory = memory.ok()?;
         self.given += 1;
@@ -81,7 +91,36 @@ impl Loans {
         Some(self.given)
     }
 
-    /// Whether nothing is lent.
+    /// Lends memory of a device that was registered; nothing if too much is lent already.
+    pub(super) fn lend_device(&mut self, memory: LentMemory) -> Option<u64> {
+        if self.devices.len() >= MOST {
+            return None;
+        }
+        self.given += 1;
+        self.devices.push(DeviceLoan {
+            number: self.given,
+            memory,
+            last: 0,
+        });
+        Some(self.given)
+    }
+
+    /// Where the card finds a part of a device's memory, if all of it is lent by this number.
+    pub(super) fn device_source(&self, number: u64, offset: u64, length: u64) -> Option<Source> {
+        let mut devices = self.devices.iter();
+        let loan = devices.find(|loan| loan.number == number)?;
+        loan.memory.part(offset, length)
+    }
+
+    /// A part of a device's memory was sent; the position behind it.
+    pub(super) fn device_sent(&mut self, number: u64, position: u64) {
+        let mut devices = self.devices.iter_mut();
+        if let Some(loan) = devices.find(|loan| loan.number == number) {
+            loan.last = position;
+        }
+    }
+
+    /// Whether nothing of a program, or of ours, is lent.
     pub(super) fn is_empty(&self) -> bool {
         self.loans.is_empty()
     }
@@ -101,10 +140,17 @@ impl Loans {
 
     /// The position at which the card has done with a loan; nothing if there is no such loan.
     pub(super) fn last(&self, number: u64) -> Option<u64> {
-        let mut loans = self.loans.iter();
-        loans
-            .find(|loan| loan.number == number)
-            .map(|loan| loan.last)
+        let loans = self.loans.iter().map(|loan| (loan.number, loan.last));
+        let devices = self.devices.iter().map(|loan| (loan.number, loan.last));
+        let mut all = loans.chain(devices);
+        all.find(|(other, _)| *other == number)
+            .map(|(_, last)| last)
+    }
+
+    /// Ends a loan of a device's memory, whose registration is the caller's then: giving it back takes its time.
+    pub(super) fn end_device(&mut self, number: u64) -> Option<LentMemory> {
+        let place = self.devices.iter().position(|loan| loan.number == number)?;
+        Some(self.devices.swap_remove(place).memory)
     }
 
     /// Ends a loan.
@@ -117,7 +163,7 @@ impl Loans {
         let begun = Instant::now();
         let length = memory.length();
         drop(memory);
-        self.choice.lent(length, cost + begun.elapsed());
+        self.choice.went_other(length, cost + begun.elapsed());
     }
 }
 
@@ -152,76 +198,9 @@ fn is_anonymous(start: usize, length: usize) -> bool {
     true
 }
 
-/// What is cheaper here: copying bytes, or registering them for one transfer. Both are the sender's own time, so they can be compared.
-#[derive(Debug, Default)]
-pub(super) struct Choice {
-    /// Nanoseconds for a mebibyte, once measured.
-    copying: Option<u64>,
-    lending: Option<u64>,
-    choices: u32,
-    /// So many are copied without a question.
-    rest: u32,
-}
-
-impl Choice {
-    fn lends(&mut self) -> bool {
-        if self.rest > 0 {
-            self.rest -= 1;
-            return false;
-        }
-        self.choices = self.choices.wrapping_add(1);
-        match (self.copying, self.lending) {
-            (None, _) => false,
-            (_, None) => true,
-            (Some(copying), Some(lending)) => {
-                (lending < copying) != self.choices.is_multiple_of(TRY_AGAIN)
-            }
-        }
-    }
-
-    fn failed(&mut self) {
-        self.rest = TRY_AGAIN;
-    }
-
-    /// So many bytes were copied in this time.
-    pub(super) fn copied(&mut self, bytes: usize, time: Duration) {
-        self.copying = Some(averaged(self.copying, bytes, time));
-    }
-
-    /// So many bytes were registered, and no longer are, in this time.
-    fn lent(&mut self, bytes: usize, time: Duration) {
-        self.lending = Some(averaged(self.lending, bytes, time));
-    }
-}
-
-/// The average with what was measured before: the newest is a quarter of it.
-fn averaged(before: Option<u64>, bytes: usize, time: Duration) -> u64 {
-    let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX >> 22);
-    let newest = (time.min(u64::MAX >> 22) << 20) / (bytes as u64).max(1);
-    before.map_or(newest, |before| before - before / 4 + newest / 4)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SLOW: Duration = Duration::from_micros(300);
-    const FAST: Duration = Duration::from_micros(100);
-
-    #[test]
-    fn both_ways_are_measured_and_the_cheaper_is_taken() {
-        for (copying, lending, expected) in [(SLOW, FAST, true), (FAST, SLOW, false)] {
-            let mut choice = Choice::default();
-            assert!(!choice.lends(), "copying is measured first");
-            choice.copied(1 << 20, copying);
-            assert!(choice.lends());
-            choice.lent(1 << 20, lending);
-            let other = (0..640).filter(|_| choice.lends() != expected).count();
-            assert_eq!(other, 10, "the other way is measured now and then");
-            choice.failed();
-            assert!(!choice.lends());
-        }
-    }
 
     #[test]
     fn memory_of_files_and_memory_that_is_not_there_is_told_from_the_programs_own() {

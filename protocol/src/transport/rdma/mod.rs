@@ -6,7 +6,7 @@
 //! notices at once when a process dies, which queue pairs do only after many retries.
 //!
 //! Rules: nothing travels encrypted, so who requires encryption refuses; keys open exactly one ring, as long as the session lives; of the
-//! program's memory only what is being sent is registered, for reading, until it is sent (`loan`). Where rdma-core or a device is missing, everything else works and the error
+//! program's memory, and of a device's, only what is being sent is registered, for reading, until it is sent (`loan`). Where rdma-core or a device is missing, everything else works and the error
 //! says what is missing.
 //!
 //! ```text
@@ -71,6 +71,12 @@ pub enum RdmaError {
         /// Why.
         source: io::Error,
     },
+    /// The caller asks for what cannot be.
+    #[error("{0}")]
+    Misuse(&'static str),
+    /// As much is registered as may be at one time.
+    #[error("too much of a device's memory is registered already")]
+    TooMuchLent,
     /// A request did not succeed; the connection is over.
     #[error("the RDMA connection failed: {0}")]
     Completion(String),

@@ -1,16 +1,16 @@
 //! An end that is made and not yet connected.
 
 use std::net::IpAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::super::socket::Socket;
-use super::super::{Connection, Patience, tcp};
+use super::super::{Connection, DeviceMemory, Patience, tcp};
 use super::endpoint::{INLINE_BYTES, Incoming, Outgoing, RdmaEndpoint, SENDS};
 use super::gid::{self, Gid};
 use super::loan::Loans;
 use super::ring::{MAX_CREDITS, Reader, Writer};
-use super::verbs::{Depths, Device, Peer, QueuePair, Region, Target};
+use super::verbs::{Depths, Device, LentMemory, Peer, QueuePair, Region, Target};
 use super::{LEAST_RING_BYTES, RdmaError, Settings};
 use crate::hello::{RdmaEnd, RdmaQueuePair};
 
@@ -87,12 +87,20 @@ impl Prepared {
         self.device.gid().to_string()
     }
 
-    /// Whether the card takes a dma-buf: its first `length` bytes are registered, and given back.
+    /// Whether the card takes memory of a device: it is registered, and given back.
     ///
     /// # Errors
     /// [`RdmaError`]: why not.
-    pub fn try_dma_buf(&self, buffer: BorrowedFd<'_>, length: usize) -> Result<(), RdmaError> {
-        self.device.try_dma_buf(buffer, length)
+    ///
+    /// # Safety
+    /// The memory is the device's meanwhile.
+    #[expect(
+        unsafe_code,
+        reason = "the caller vouches for memory that a card reads"
+    )]
+    pub unsafe fn try_device(&self, memory: &DeviceMemory<'_>) -> Result<(), RdmaError> {
+        // SAFETY: the caller's promise; it is given back at once.
+        unsafe { LentMemory::of_device(&self.device, memory) }.map(drop)
     }
 
     /// What the peer has to know.

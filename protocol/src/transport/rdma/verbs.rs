@@ -25,6 +25,7 @@ use rdma_sys::{
 };
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use super::super::{DeviceMemory, Reached};
 use super::gid::Gid;
 use super::library::{Library, library};
 use super::{PathSettings, RdmaError};
@@ -96,32 +97,28 @@ impl Device {
         self.mtu
     }
 
-    /// Registers the first `length` bytes of a dma-buf, and gives them back.
-    pub(super) fn try_dma_buf(
+    /// Registers bytes of a dma-buf, for reading, under the addresses that the device has for them.
+    fn register_dma_buf(
         &self,
         buffer: BorrowedFd<'_>,
-        length: usize,
-    ) -> Result<(), RdmaError> {
+        offset: u64,
+        (address, length): (u64, usize),
+    ) -> Result<NonNull<ibv_mr>, RdmaError> {
         let Some(register) = self.library.ibv_reg_dmabuf_mr else {
             return Err(RdmaError::TooOld("ibv_reg_dmabuf_mr"));
         };
-        let access = ibv_access_flags::IBV_ACCESS_LOCAL_WRITE.0.cast_signed();
-        // SAFETY: the domain lives; the library keeps the buffer by a reference of its own, and nothing is asked to use the registration.
+        // SAFETY: the domain lives; the library keeps the buffer by a reference of its own.
         let region = unsafe {
             register(
                 self.domain.as_ptr(),
-                0,
+                offset,
                 length,
-                0,
+                address,
                 buffer.as_raw_fd(),
-                access,
+                0,
             )
         };
-        let region = NonNull::new(region).ok_or_else(|| failed("ibv_reg_dmabuf_mr"))?;
-        // SAFETY: made above, used by nothing.
-        check("ibv_dereg_mr", unsafe {
-            (self.library.ibv_dereg_mr)(region.as_ptr())
-        })
+        NonNull::new(region).ok_or_else(|| failed("ibv_reg_dmabuf_mr"))
     }
 
     /// Descriptors that a forked child must not keep: they would keep the session's queue pairs alive.
@@ -358,8 +355,47 @@ impl LentMemory {
         })
     }
 
+    /// Registers memory of a device: by the driver's dma-buf, or by its address, which a kernel module then makes the card's (peer memory).
+    ///
+    /// # Safety
+    /// The memory stays the device's until this is dropped.
+    pub(super) unsafe fn of_device(
+        device: &Arc<Device>,
+        memory: &DeviceMemory<'_>,
+    ) -> Result<Self, RdmaError> {
+        let (start, length) = (memory.address, memory.length);
+        let region = match memory.reached {
+            Reached::ByAddress => {
+                let address = std::ptr::without_provenance_mut(start as usize);
+                // SAFETY: the domain lives; the address is looked at by the kernel alone. Without any access flag the card only reads.
+                let region = unsafe {
+                    (device.library.ibv_reg_mr)(device.domain.as_ptr(), address, length, 0)
+                };
+                NonNull::new(region).ok_or_else(|| failed("ibv_reg_mr"))?
+            }
+            Reached::ByDmaBuf { buffer, offset } => {
+                device.register_dma_buf(buffer, offset, (start, length))?
+            }
+        };
+        Ok(Self {
+            device: Arc::clone(device),
+            start,
+            length,
+            region,
+        })
+    }
+
     pub(super) fn length(&self) -> usize {
         self.length
+    }
+
+    /// Where the card finds a part of it, if it has that.
+    pub(super) fn part(&self, offset: u64, length: u64) -> Option<Source> {
+        let end = offset.checked_add(length)?;
+        // SAFETY: the registration lives; it is a plain number.
+        let key = unsafe { (*self.region.as_ptr()).lkey };
+        let address = self.start.checked_add(offset)?;
+        (end <= self.length as u64).then_some(Source { address, key })
     }
 
     /// Where the card finds a piece, if all of it is in this memory.
