@@ -277,18 +277,19 @@ static void whole_context(CUfunction slow, CUdeviceptr word) {
 
 // One thread makes, uses and destroys streams, while another asks for what concerns all streams of the context.
 static void while_streams_come_and_go() {
+    const unsigned STREAMS = 400;
     CUcontext context = current();
     CUdeviceptr words;
     CUevent all;
     std::atomic<bool> is_over{false};
-    OK("cuMemAlloc_v2", &words, (size_t)16);
+    OK("cuMemAlloc_v2", &words, (size_t)STREAMS * 4);
     OK("cuEventCreate", &all, 2u);
     std::thread other([&] {
         OK("cuCtxSetCurrent", context);
-        for (unsigned i = 0; i < 400; i++) {
+        for (unsigned i = 0; i < STREAMS; i++) {
             CUstream stream;
             OK("cuStreamCreate", &stream, 1u);
-            OK("cuMemsetD32Async", words, i, (size_t)1, stream);
+            OK("cuMemsetD32Async", words + 4 * i, i, (size_t)1, stream);
             OK("cuStreamDestroy_v2", stream);
         }
         is_over = true;
@@ -303,7 +304,7 @@ static void while_streams_come_and_go() {
     }
     other.join();
     OK("cuCtxSynchronize");
-    REQUIRE(read(words) == 399);
+    for (unsigned i = 0; i < STREAMS; i++) REQUIRE(read(words + 4 * i) == i);
     OK("cuEventDestroy_v2", all);
     OK("cuMemFree_v2", words);
 }
