@@ -4,7 +4,7 @@ use core::ffi::{c_int, c_uint, c_void};
 
 use crate::abi::{
     CUDA_MEMCPY3D, CUcontext, CUdeviceptr, CUfunction, CUgraph, CUgraphConditionalHandle,
-    CUgraphNode, CUhostFn, CUmemAccessDesc, CUstream, CUstreamBatchMemOpParams,
+    CUgraphNode, CUgraphNodeParams, CUhostFn, CUmemAccessDesc, CUstream, CUstreamBatchMemOpParams,
 };
 
 /// `CUDA_KERNEL_NODE_PARAMS_v1`.
@@ -162,6 +162,8 @@ pub struct ConditionalParameters {
 pub mod condition {
     use core::ffi::c_uint;
 
+    use crate::abi::CUgraphConditionalHandle;
+
     /// The kind of a node that has a condition.
     pub const NODE: c_uint = 13;
     /// The default value is assigned when the graph is launched.
@@ -174,6 +176,14 @@ pub mod condition {
     pub const SWITCH: c_uint = 2;
     /// Most bodies of a node: far more than a program writes by hand.
     pub const MAX_BODIES: c_uint = 4096;
+
+    /// How pictures of graphs name a node of this kind with this condition.
+    #[must_use]
+    pub fn label(kind: c_uint, handle: CUgraphConditionalHandle) -> String {
+        let kind = ["if", "while", "switch"].get(kind as usize);
+        let kind = kind.copied().unwrap_or("conditional");
+        format!("{kind}\\ncondition {handle:#x}")
+    }
 
     /// Whether a node of this kind may have so many bodies.
     #[must_use]
@@ -207,6 +217,45 @@ pub struct AnyParameters {
 }
 
 impl AnyParameters {
+    /// The structure of this kind, all zero.
+    #[must_use]
+    pub const fn new(kind: c_uint) -> Self {
+        Self {
+            kind,
+            reserved: [0; 3],
+            of_kind: [0; 29],
+            last: 0,
+        }
+    }
+
+    /// A node's condition and its bodies.
+    #[must_use]
+    #[expect(unsafe_code, reason = "a structure in the place of any")]
+    pub fn of_condition(conditional: ConditionalParameters) -> Self {
+        let mut any = Self::new(condition::NODE);
+        let place = any.of_kind.as_mut_ptr().cast::<ConditionalParameters>();
+        // SAFETY: the place is as aligned as the structure and longer.
+        unsafe { place.write(conditional) };
+        any
+    }
+
+    /// What a node with a condition is.
+    #[must_use]
+    #[expect(unsafe_code, reason = "a structure in the place of any")]
+    pub fn conditional(&self) -> ConditionalParameters {
+        let place = self.of_kind.as_ptr().cast::<ConditionalParameters>();
+        // SAFETY: as above; it has only numbers, addresses and handles, for which any bytes are valid.
+        unsafe { place.read() }
+    }
+
+    /// Where a description of a node that a program has passed has what is of its kind; nothing is read.
+    #[must_use]
+    pub const fn place_of_kind(described: *const CUgraphNodeParams) -> *const u8 {
+        described
+            .cast::<u8>()
+            .wrapping_add(core::mem::offset_of!(Self, of_kind))
+    }
+
     /// The function and the context that a kernel's node names, if it is one and names both.
     #[must_use]
     #[expect(unsafe_code, reason = "a structure in the place of any")]

@@ -45,8 +45,11 @@ use crate::threads::{lock, spawn};
 /// `CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS`, which has to be there.
 const LAZY_ENABLE_PEER_ACCESS: c_uint = 1;
 
-/// Who does not answer for so long, or does not ask, is left.
+/// Who does not answer for so long is left.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who has connected and does not ask for so long is left. Others wait for their turn meanwhile, so it is less than they have patience.
+const PATIENCE_TO_ANSWER: Duration = Duration::from_secs(1);
 
 /// What the names of our sockets begin with.
 const SOCKET_PREFIX: &[u8] = b"gpurun-soft-ipc-";
@@ -210,16 +213,16 @@ fn listen() -> io::Result<Token> {
     Ok(token)
 }
 
-fn limit_waiting(connection: &OwnedFd) -> io::Result<()> {
+fn limit_waiting(connection: &OwnedFd, time: Duration) -> io::Result<()> {
     for way in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
-        sockopt::set_socket_timeout(connection, way, Some(PATIENCE))?;
+        sockopt::set_socket_timeout(connection, way, Some(time))?;
     }
     Ok(())
 }
 
 /// Answers one question: the descriptor of a device's file, by its number, or of an event's page, by its handle.
 fn serve(connection: &OwnedFd) -> io::Result<()> {
-    limit_waiting(connection)?;
+    limit_waiting(connection, PATIENCE_TO_ANSWER)?;
     let who = sockopt::socket_peercred(connection)?;
     if who.uid != rustix::process::geteuid() {
         return Err(io::ErrorKind::PermissionDenied.into());
@@ -257,7 +260,7 @@ fn serve(connection: &OwnedFd) -> io::Result<()> {
 /// Asks another process for something of a kind: its descriptor.
 fn ask(token: &Token, of: &[u8], number: u64) -> io::Result<OwnedFd> {
     let connection = socket()?;
-    limit_waiting(&connection)?;
+    limit_waiting(&connection, PATIENCE)?;
     let address = address_of(token)?;
     // With a time limit the system begins none of these again after a signal, whatever its handler says.
     retry_on_intr(|| rustix::net::connect(&connection, &address))?;
@@ -334,7 +337,14 @@ pub(crate) fn import_of_pool(
     if (contents.token, contents.pool) != theirs {
         return Err(CUresult::INVALID_VALUE);
     }
-    map(driver, &*current()?, &contents, ours)
+    let context = current()?;
+    let region = map(driver, &context, &contents, ours)?;
+    // It may have ended while the other process was asked, and nobody would close this then.
+    if context.fate.is_aborted() {
+        free(driver, region.base, region.id);
+        return Err(CUresult::CONTEXT_IS_DESTROYED);
+    }
+    Ok(region)
 }
 
 pub(crate) unsafe fn cuIpcGetMemHandle(handle: *mut CUipcMemHandle, dptr: CUdeviceptr) -> CUresult {

@@ -182,9 +182,7 @@ impl Conditional {
         if flags & WITH_CONDITION == 0 {
             return "conditional".to_owned();
         }
-        let kind = ["if", "while", "switch"].get(self.kind as usize);
-        let kind = kind.copied().unwrap_or("conditional");
-        format!("{kind}\\ncondition {:#x}", self.condition.handle)
+        condition::label(self.kind, self.condition.handle)
     }
 }
 
@@ -206,13 +204,8 @@ pub(super) unsafe fn described(
     graph: CUgraph,
     parameters: *mut CUgraphNodeParams,
 ) -> Result<Operation, CUresult> {
-    // SAFETY: the caller's promise; the structure of the kind begins behind four words.
-    let place = unsafe {
-        parameters
-            .cast::<u8>()
-            .add(core::mem::offset_of!(AnyParameters, of_kind))
-            .cast::<ConditionalParameters>()
-    };
+    let place = AnyParameters::place_of_kind(parameters).cast_mut();
+    let place = place.cast::<ConditionalParameters>();
     // SAFETY: the caller's promise.
     let mut parameters: ConditionalParameters = unsafe { given(place) }?;
     let conditional = Conditional::new(maker, &find(graph)?, &parameters)?;

@@ -166,8 +166,13 @@ fn instantiate(call: &Call<'_>, context: &Context, list: &[u8]) -> Result<Instan
         cuda!(driver, cuGraphInstantiateWithFlags(&mut exec, graph, 0))?;
         Ok(functions)
     });
-    cuda!(driver, cuGraphDestroy(graph))?;
-    Ok((exec, made?))
+    let destroyed = cuda!(driver, cuGraphDestroy(graph));
+    let functions = made?;
+    if let Err(error) = destroyed {
+        cuda!(driver, cuGraphExecDestroy(exec))?;
+        return Err(error.into());
+    }
+    Ok((exec, functions))
 }
 
 /// Of a graph with conditions, which is filled for it.

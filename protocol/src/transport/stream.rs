@@ -109,6 +109,31 @@ impl<E: Endpoint> StreamSender<E> {
         }
     }
 
+    /// The header of a frame with a payload of so many bytes, if that can be sent.
+    fn sized(&self, header: &FrameHeader, bytes: usize) -> Result<WireHeader, TransportError> {
+        if self.is_over {
+            return Err(TransportError::Closed);
+        }
+        if bytes > header.kind.max_payload_bytes() {
+            return Err(TransportError::Misuse(
+                "a payload longer than its kind may be",
+            ));
+        }
+        let header = FrameHeader {
+            length: u32::try_from(bytes).unwrap_or(u32::MAX),
+            ..*header
+        };
+        Ok(header.to_wire())
+    }
+
+    /// A frame that is not whole is the connection's end.
+    fn end_if_failed(&mut self, result: &Result<(), TransportError>) {
+        if result.is_err() {
+            self.is_over = true;
+            self.endpoint.shutdown();
+        }
+    }
+
     fn wait_writable(&self) -> Result<(), TransportError> {
         loop {
             match self.endpoint.wait(Interest::Write, Some(LOOK_INTERVAL)) {
@@ -129,28 +154,14 @@ impl<E: Endpoint> FrameSender for StreamSender<E> {
         header: &FrameHeader,
         payload: &[IoSlice<'_>],
     ) -> Result<(), TransportError> {
-        if self.is_over {
-            return Err(TransportError::Closed);
-        }
         let bytes: usize = payload.iter().map(|piece| piece.len()).sum();
-        if bytes > header.kind.max_payload_bytes() {
-            return Err(TransportError::Misuse(
-                "a payload longer than its kind may be",
-            ));
-        }
-        let header = FrameHeader {
-            length: u32::try_from(bytes).unwrap_or(u32::MAX),
-            ..*header
-        };
-        let wire = header.to_wire();
+        let wire = self.sized(header, bytes)?;
         let result = match HEADER_BYTES + bytes <= SMALL_BYTES {
             true => self.send_small(wire.as_bytes(), payload),
             false => self.send_all(wire.as_bytes(), payload),
         };
-        if result.is_err() {
-            self.is_over = true;
-            self.endpoint.shutdown();
-        } else if header.kind == FrameKind::Goodbye {
+        self.end_if_failed(&result);
+        if result.is_ok() && header.kind == FrameKind::Goodbye {
             self.endpoint.flush();
         }
         result
@@ -163,29 +174,14 @@ impl<E: Endpoint> FrameSender for StreamSender<E> {
         offset: u64,
         length: usize,
     ) -> Result<(), TransportError> {
-        if self.is_over {
-            return Err(TransportError::Closed);
-        }
-        if length > header.kind.max_payload_bytes() {
-            return Err(TransportError::Misuse(
-                "a payload longer than its kind may be",
-            ));
-        }
+        let wire = self.sized(header, length)?;
         if !std::ptr::addr_eq(Arc::as_ptr(&self.endpoint), Arc::as_ptr(&loan.endpoint)) {
             return Err(TransportError::Misuse("memory that is lent elsewhere"));
         }
-        let header = FrameHeader {
-            length: u32::try_from(length).unwrap_or(u32::MAX),
-            ..*header
-        };
-        let wire = header.to_wire();
         let result = self
             .send_all(wire.as_bytes(), &[])
             .and_then(|()| self.send_lent(loan, offset, length));
-        if result.is_err() {
-            self.is_over = true;
-            self.endpoint.shutdown();
-        }
+        self.end_if_failed(&result);
         result
     }
 

@@ -156,9 +156,7 @@ impl Conditional {
 
     /// For a person.
     pub(super) fn label(&self) -> String {
-        let kind = ["if", "while", "switch"].get(self.kind as usize);
-        let kind = kind.copied().unwrap_or("conditional");
-        format!("{kind}\\ncondition {:#x}", self.condition.handle())
+        condition::label(self.kind, self.condition.handle())
     }
 
     /// A launch has come to it.
@@ -205,13 +203,8 @@ pub(super) unsafe fn described(
     graph: CUgraph,
     parameters: *mut CUgraphNodeParams,
 ) -> Result<Arc<Conditional>, CUresult> {
-    // SAFETY: by contract; the structure of the kind begins behind four words.
-    let place = unsafe {
-        parameters
-            .cast::<u8>()
-            .add(core::mem::offset_of!(AnyParameters, of_kind))
-            .cast::<ConditionalParameters>()
-    };
+    let place = AnyParameters::place_of_kind(parameters).cast_mut();
+    let place = place.cast::<ConditionalParameters>();
     // SAFETY: by contract.
     let mut parameters: ConditionalParameters = unsafe { given(place) }?;
     let conditional = Conditional::new(&find(graph)?, &parameters)?;

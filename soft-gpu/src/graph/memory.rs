@@ -222,11 +222,9 @@ pub(super) unsafe fn any(
     kind: u32,
     parameters: *mut CUgraphNodeParams,
 ) -> Result<Operation, CUresult> {
-    // SAFETY: by contract; the structure of the kind begins behind four words.
+    let of_kind = AnyParameters::place_of_kind(parameters).cast_mut();
+    // SAFETY: by contract.
     unsafe {
-        let of_kind = parameters
-            .cast::<u8>()
-            .add(core::mem::offset_of!(AnyParameters, of_kind));
         if kind == ALLOCATES {
             described(of_kind.cast())
         } else {

@@ -124,12 +124,10 @@ pub(super) unsafe fn any(parameters: *const CUgraphNodeParams) -> Result<Operati
     if parameters.is_null() {
         return Err(CUresult::INVALID_VALUE);
     }
-    // SAFETY: by contract, and not null; the structure of the kind begins behind four words.
+    let of_kind = AnyParameters::place_of_kind(parameters);
+    // SAFETY: by contract, and not null.
     unsafe {
         let kind = parameters.cast::<c_uint>().read_unaligned();
-        let of_kind = parameters
-            .cast::<u8>()
-            .add(core::mem::offset_of!(AnyParameters, of_kind));
         let handle = || of_kind.cast::<usize>().read_unaligned();
         match kind {
             0 => kernel_in_context(of_kind.cast::<KernelParametersInContext>().read_unaligned()),
@@ -653,12 +651,7 @@ pub(crate) unsafe fn cuGraphNodeGetParams(
     if node_params.is_null() {
         return CUresult::INVALID_VALUE;
     }
-    let mut any = AnyParameters {
-        kind,
-        reserved: [0; 3],
-        of_kind: [0; 29],
-        last: 0,
-    };
+    let mut any = AnyParameters::new(kind);
     let place = any.of_kind.as_mut_ptr();
     let copy = core::mem::offset_of!(CopyParameters, copy);
     // SAFETY: the structure of each kind fits into its place, which is aligned for it.

@@ -151,13 +151,15 @@ fn best_of_fatbin<T>(
         )
     });
     let made = |entry: &Entry<'_>| -> Result<Option<T>, LoadError> {
-        let text = match entry.kind {
-            Kind::Ptx => return make(&entry.plain()?, None).map(Some),
-            Kind::Elf => elf::embedded_ptx(&entry.plain()?)?,
-            Kind::LinkTimeIr | Kind::Other(_) => None,
-        };
-        let Some(text) = text else { return Ok(None) };
-        make(&text, Some(&entry.plain()?)).map(Some)
+        match entry.kind {
+            Kind::Ptx => make(&entry.plain()?, None).map(Some),
+            Kind::Elf => {
+                let cubin = entry.plain()?;
+                let text = elf::embedded_ptx(&cubin)?;
+                text.map(|text| make(&text, Some(&cubin))).transpose()
+            }
+            Kind::LinkTimeIr | Kind::Other(_) => Ok(None),
+        }
     };
     let mut failure = None;
     for entry in &entries {

@@ -220,9 +220,15 @@ impl Module {
 
     /// Lets a kernel have no more registers, or all of them.
     pub(crate) fn limit_registers(&mut self, kernel: Option<&str>, most: u32) {
-        let is_meant =
-            |entry: &&mut Entry| entry.is_kernel && kernel.is_none_or(|name| entry.name == name);
-        for entry in self.functions.iter_mut().filter(is_meant) {
+        let meant = match kernel {
+            None => 0..self.functions.len(),
+            Some(name) => {
+                let index = self.by_name.get(name);
+                index.map_or(0..0, |index| *index..index + 1)
+            }
+        };
+        let meant = self.functions[meant].iter_mut();
+        for entry in meant.filter(|entry| entry.is_kernel) {
             let before = entry.max_registers.unwrap_or(most);
             entry.max_registers = Some(before.min(most));
         }

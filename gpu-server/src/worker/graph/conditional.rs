@@ -253,26 +253,13 @@ pub(crate) fn gpurunConditionalMake(
         return Err(CUresult::INVALID_VALUE.into());
     }
     let pieces = conditions.take(1 + size as usize)?;
-    let mut parameters = AnyParameters {
-        kind: condition::NODE,
-        reserved: [0; 3],
-        of_kind: [0; 29],
-        last: 0,
-    };
-    let described = parameters
-        .of_kind
-        .as_mut_ptr()
-        .cast::<ConditionalParameters>();
-    // SAFETY: the structure fits into its place, which is aligned for it.
-    unsafe {
-        described.write(ConditionalParameters {
-            handle,
-            kind,
-            size,
-            bodies: std::ptr::null(),
-            context: graph.context.handle(),
-        });
-    }
+    let mut parameters = AnyParameters::of_condition(ConditionalParameters {
+        handle,
+        kind,
+        size,
+        bodies: std::ptr::null(),
+        context: graph.context.handle(),
+    });
     let (driver, mut node) = (call.driver(), CUgraphNode(0));
     let place_of_parameters = (&raw mut parameters).cast();
     cuda!(
@@ -286,9 +273,7 @@ pub(crate) fn gpurunConditionalMake(
             place_of_parameters
         )
     )?;
-    let described = parameters.of_kind.as_ptr().cast::<ConditionalParameters>();
-    // SAFETY: as above; the driver has written it.
-    let bodies = unsafe { described.read() }.bodies;
+    let bodies = parameters.conditional().bodies;
     if bodies.is_null() {
         cuda!(driver, cuGraphDestroyNode(node))?;
         return Err(CUresult::UNKNOWN.into());
