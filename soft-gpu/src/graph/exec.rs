@@ -1,7 +1,7 @@
 //! Graphs that can be launched.
 
 use core::ffi::{c_char, c_uint, c_ulonglong};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use driver_api::abi::{
@@ -361,7 +361,7 @@ fn differs(own: &[Step], other: &[Step]) -> Option<(usize, CUgraphExecUpdateResu
         let first = other.get(own.len().min(other.len().saturating_sub(1)));
         return Some((first.map_or(0, |first| first.node), TOPOLOGY_CHANGED));
     }
-    let before = |step: &Step, places: &std::collections::HashMap<usize, usize>| {
+    let before = |step: &Step, places: &HashMap<usize, usize>| {
         let nodes = step.dependencies.iter();
         nodes
             .map(|node| places.get(node).copied())
