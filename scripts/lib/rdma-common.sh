@@ -16,6 +16,8 @@ start_server() {
         off) export GPU_MEMORY="GPU memory by way of host memory: this server's settings say no" ;;
         *) export GPU_MEMORY="large copies from the GPU go directly, by peer memory" ;;
     esac
+    # Empty before it is looked at: the last server's words are not this one's, however late its process begins.
+    : >/tmp/server.log
     GPURUN_LOG=info,gpu_server::worker=debug bin/gpu-server serve --config /tmp/server.toml --device soft --insecure --listen "tcp://$RXE_IP:7370" --listen "tcp://[$RXE_IP6]:7370" >/tmp/server.log 2>&1 &
     export SERVER_PID=$!
     tries=0
