@@ -329,6 +329,8 @@ fn rdma_end() -> RdmaEnd {
         ring_key: 0x1234_5678,
         ring_bytes: 1 << 20,
         slots: 128,
+        reading: pair,
+        reads: 16,
     }
 }
 

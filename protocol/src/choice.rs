@@ -20,10 +20,16 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// Whether the other way is left alone the next time, because it could not be gone.
+    pub fn rests(&mut self) -> bool {
+        let rests = self.rest > 0;
+        self.rest -= u32::from(rests);
+        rests
+    }
+
     /// Whether the next goes the other way.
     pub fn takes_other(&mut self) -> bool {
-        if self.rest > 0 {
-            self.rest -= 1;
+        if self.rests() {
             return false;
         }
         self.choices = self.choices.wrapping_add(1);

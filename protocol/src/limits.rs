@@ -36,6 +36,12 @@ pub const MAX_INLINE_COPY_BYTES: usize = 64 * 1024;
 /// millisecond on 10 Gb/s.
 pub const BULK_CHUNK_BYTES: usize = 1024 * 1024;
 
+/// Most bytes of a part of a copy that a card reads out of the program's memory: both ends register as much for each part.
+pub const READ_BYTES: usize = 4 * BULK_CHUNK_BYTES;
+
+/// Most parts of one such copy that are on offer: one is read while the next is prepared.
+pub const MAX_READS: usize = 2;
+
 /// Most bytes of one transfer: 1 TiB, more than any device's memory.
 pub const MAX_TRANSFER_BYTES: u64 = 1 << 40;
 

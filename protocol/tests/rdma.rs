@@ -2,7 +2,7 @@
 //! `GPURUN_TEST_RDMA` is set.
 //!
 //! # Safety
-//! Memory that is lent lives until it is taken back.
+//! Memory that is lent or offered lives until that ends, and what a card writes is nobody's else meanwhile.
 #![cfg(feature = "rdma")]
 #![expect(unsafe_code, reason = "lends memory to a card")]
 
@@ -16,7 +16,8 @@ use protocol::frame::{FrameHeader, FrameKind};
 use protocol::hello::RdmaEnd;
 use protocol::transport::rdma::{Prepared, RdmaError, Settings, Wanted, is_present};
 use protocol::transport::{
-    Connection, DeviceLoan, DeviceMemory, Loan, Owner, Patience, Reached, TransportError,
+    Connection, DeviceLoan, DeviceMemory, DeviceRead, Lender, Loan, Offer, Owner, Patience,
+    Reached, RemoteMemory, TransportError,
 };
 
 /// How long anything may take.
@@ -416,6 +417,19 @@ impl Memory {
         unsafe { self.start.copy_from_nonoverlapping(bytes.as_ptr(), length) };
     }
 
+    /// What is in it now, from a place on.
+    fn bytes(&self, offset: usize, length: usize) -> Vec<u8> {
+        assert!(offset + length <= self.length);
+        let mut bytes = vec![0; length];
+        // SAFETY: inside the mapping, to which no reference exists; no card writes it now.
+        unsafe {
+            bytes
+                .as_mut_ptr()
+                .copy_from_nonoverlapping(self.start.add(offset), length)
+        };
+        bytes
+    }
+
     /// No processor may touch it from here on.
     fn hide(&self) {
         let nothing = rustix::mm::MprotectFlags::empty();
@@ -545,4 +559,179 @@ fn a_devices_memory_is_taken_back_soon_from_a_peer_that_is_gone() {
     let (failed, time) = sender.join().expect("the sender");
     assert!(failed.is_some(), "the ring is smaller than what was sent");
     assert!(time < Duration::from_secs(10), "{time:?}");
+}
+
+/// Offers bytes of the program, which outlive it.
+fn offer(lender: &Lender, bytes: &[u8]) -> Offer {
+    // SAFETY: the callers keep the bytes until the offer ends.
+    let offer = unsafe { lender.offer(bytes.as_ptr(), bytes.len()) };
+    offer.expect("offered")
+}
+
+/// Begins to read what is offered.
+fn read(lender: &Lender, memory: &DeviceMemory<'_>, from: RemoteMemory) -> DeviceRead {
+    // SAFETY: the memory is mapped until the process ends, and looked at only behind the read.
+    let read = unsafe { lender.read(memory, from) };
+    read.expect("begun")
+}
+
+/// Waits for the end of a read.
+fn outcome(read: &DeviceRead) -> Result<(), RdmaError> {
+    let begun = std::time::Instant::now();
+    loop {
+        if let Some(outcome) = read.outcome() {
+            return outcome;
+        }
+        assert!(begun.elapsed() < 2 * PATIENCE, "it does not end");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Frames go on, both ways.
+fn is_alive(one: &mut Connection, other: &mut Connection) {
+    send(one, 1, &[1; 300]).expect("sent");
+    assert_eq!(receive(other).expect("a frame"), [1; 300]);
+    send(other, 1, &[2; 300]).expect("sent");
+    assert_eq!(receive(one).expect("a frame"), [2; 300]);
+}
+
+/// Sizes and places of all kinds, several at one time, into memory that only the card can write meanwhile.
+#[test]
+fn what_is_offered_is_read_into_a_devices_memory() {
+    if !has_device() {
+        return;
+    }
+    let (mut client, mut worker) = pair(&Settings::default(), |_| {});
+    assert!(client.lender.has_reads() && worker.lender.has_reads());
+    let bytes: Vec<u8> = (0..9 << 20).map(|at| (at * 31 % 251) as u8).collect();
+    let memory = Memory::new(12 << 20);
+    let parts = [
+        (0, 5, 1),
+        (4095, 8192, 4098),
+        (3, 1 << 20, (1 << 20) - 1),
+        (5 << 20, (2 << 20) + 7, 4 << 20),
+        (1, (7 << 20) + 5, (4 << 20) - 1),
+    ];
+    let offers = parts.map(|(from, _, length)| offer(&client.lender, &bytes[from..from + length]));
+    let reads: Vec<DeviceRead> = parts
+        .iter()
+        .zip(&offers)
+        .map(|((_, to, length), offer)| {
+            read(&worker.lender, &memory.part(*to, *length), offer.memory())
+        })
+        .collect();
+    for read in &reads {
+        outcome(read).expect("read");
+    }
+    drop(reads);
+    for (from, to, length) in parts {
+        assert!(
+            memory.bytes(to, length) == bytes[from..from + length],
+            "{length} at {to}"
+        );
+    }
+    // Nothing beside them.
+    assert_eq!(memory.bytes(0, 5), [0; 5]);
+    assert_eq!(memory.bytes(8192 + 4098, 9), [0; 9]);
+    is_alive(&mut client, &mut worker);
+}
+
+/// Each is the end of reads, and of nothing else.
+#[test]
+fn what_is_not_offered_is_not_read() {
+    if !has_device() {
+        return;
+    }
+    let wrong: [fn(&mut RemoteMemory); 3] = [
+        |memory| memory.key ^= 0x00FF_FF00,
+        |memory| memory.address += 4096,
+        |memory| memory.address -= 1,
+    ];
+    let bytes = vec![7_u8; 3 << 20];
+    let memory = Memory::new(1 << 20);
+    for change in wrong {
+        let (mut client, mut worker) = pair(&Settings::default(), |_| {});
+        let offered = offer(&client.lender, &bytes[1 << 20..2 << 20]);
+        let mut place = offered.memory();
+        change(&mut place);
+        let wrong = read(&worker.lender, &memory.part(0, 1 << 20), place);
+        let error = outcome(&wrong).expect_err("refused").to_string();
+        assert!(error.contains("remote access error"), "{error}");
+        drop(wrong);
+        // SAFETY: as above.
+        let again = unsafe {
+            worker
+                .lender
+                .read(&memory.part(0, 1 << 20), offered.memory())
+        };
+        assert!(matches!(again.map(drop), Err(RdmaError::Reading(_))));
+        is_alive(&mut client, &mut worker);
+    }
+    assert!(memory.bytes(0, 1 << 20).iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn an_offer_that_is_withdrawn_opens_nothing() {
+    if !has_device() {
+        return;
+    }
+    let (mut client, mut worker) = pair(&Settings::default(), |_| {});
+    let bytes = vec![7_u8; 1 << 20];
+    let memory = Memory::new(1 << 20);
+    let offered = offer(&client.lender, &bytes);
+    let place = offered.memory();
+    outcome(&read(&worker.lender, &memory.part(0, 1 << 20), place)).expect("read");
+    drop(offered);
+    let late = read(&worker.lender, &memory.part(0, 1 << 20), place);
+    let error = outcome(&late).expect_err("refused").to_string();
+    assert!(error.contains("remote access error"), "{error}");
+    drop(late);
+    is_alive(&mut client, &mut worker);
+}
+
+#[test]
+fn a_read_from_a_peer_that_is_gone_fails() {
+    if !has_device() {
+        return;
+    }
+    let (client, worker) = pair(&Settings::default(), |_| {});
+    let bytes = vec![7_u8; 8 << 20];
+    let memory = Memory::new(8 << 20);
+    let offered = offer(&client.lender, &bytes);
+    let place = offered.memory();
+    let whole = read(&worker.lender, &memory.part(0, 8 << 20), place);
+    thread::sleep(Duration::from_millis(2));
+    drop(offered);
+    drop(client);
+    // It may have been quick enough; what is begun now is not.
+    let _ = outcome(&whole);
+    drop(whole);
+    // SAFETY: as above.
+    let late = unsafe { worker.lender.read(&memory.part(0, 8 << 20), place) };
+    if let Ok(late) = late {
+        outcome(&late).expect_err("nobody is there");
+    }
+}
+
+/// Only memory that it does no harm to lend, and only where both ends have reads.
+#[test]
+fn memory_that_was_never_written_is_not_offered() {
+    if !has_device() {
+        return;
+    }
+    let (one, _other) = pair(&Settings::default(), |_| {});
+    let access = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+    let flags = rustix::mm::MapFlags::PRIVATE;
+    // SAFETY: a new mapping.
+    let untouched =
+        unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), 4 << 20, access, flags) };
+    let untouched = untouched.expect("mapped").cast::<u8>();
+    // SAFETY: mapped until the process ends.
+    let offered = unsafe { one.lender.offer(untouched, 4 << 20) };
+    assert!(offered.is_none());
+    let (one, _other) = pair(&Settings::default(), |end| end.reading = None);
+    let bytes = vec![7_u8; 1 << 20];
+    // SAFETY: as above.
+    let offered = unsafe { one.lender.offer(bytes.as_ptr(), bytes.len()) };
+    assert!(offered.is_none() && !one.lender.has_reads());
 }

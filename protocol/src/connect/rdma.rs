@@ -196,6 +196,17 @@ impl ServerEnd {
         unsafe { self.prepared.try_device(memory) }
     }
 
+    /// Nothing that the client offers will be read.
+    pub fn give_up_reads(&mut self) {
+        self.prepared.give_up_reads();
+    }
+
+    /// Whether what the client offers can be read.
+    #[must_use]
+    pub fn has_reads(&self) -> bool {
+        self.prepared.has_reads()
+    }
+
     /// Puts our end into the answer.
     pub fn answer(&self, accepted: &mut Accepted) {
         accepted.rdma = Some(Box::new(self.prepared.end()));

@@ -84,6 +84,26 @@ fn sixty_four_devices_fit() {
     assert!(encode(&reply).is_ok());
 }
 
+/// An end of a connection by RDMA that is well-formed.
+fn rdma_end() -> RdmaEnd {
+    let pair = Some(RdmaQueuePair {
+        number: 17,
+        first_packet: 12_345,
+    });
+    RdmaEnd {
+        gid: vec![7; 16],
+        mtu: 3,
+        outgoing: pair,
+        incoming: pair,
+        ring_address: 0x7000_0000_0000,
+        ring_key: 0x1234_5678,
+        ring_bytes: 1 << 20,
+        slots: 128,
+        reading: pair,
+        reads: 16,
+    }
+}
+
 #[test]
 fn rules_are_checked() {
     let malformed = |change: &dyn Fn(&mut Hello)| {
@@ -124,6 +144,31 @@ fn rules_are_checked() {
             ..DeviceRequest::default()
         });
     });
+    let end = |change: &dyn Fn(&mut RdmaEnd)| {
+        let mut end = rdma_end();
+        change(&mut end);
+        let hello = Hello {
+            rdma: Some(end),
+            ..hello(1, 1)
+        };
+        decode::<Hello>(&hello.encode_to_vec())
+    };
+    assert!(end(&|_| ()).is_ok());
+    assert!(end(&|end| (end.reading, end.reads) = (None, 0)).is_ok());
+    let wrong: [&dyn Fn(&mut RdmaEnd); 4] = [
+        &|end| end.reads = 0,
+        &|end| end.reads = 256,
+        &|end| end.incoming = None,
+        &|end| {
+            end.reading = Some(RdmaQueuePair {
+                number: 1 << 24,
+                first_packet: 0,
+            });
+        },
+    ];
+    for change in wrong {
+        assert!(matches!(end(change), Err(HelloError::Malformed(_))));
+    }
     let mut reply = accepted();
     reply.devices[0].uuid.pop();
     assert!(matches!(

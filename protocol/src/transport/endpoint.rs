@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use super::rdma::RdmaError;
-use super::{DeviceMemory, Owner};
+use super::{DeviceMemory, Owner, RemoteMemory};
 
 /// A direction to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +117,45 @@ pub(super) trait Endpoint: Send + Sync + 'static {
     /// Waits until nothing of a device's memory that was lent is on its way any more; then it is forgotten.
     fn take_back_device(&self, loan: u64) {
         let _ = loan;
+    }
+
+    /// See [`Lender::has_reads`](super::Lender::has_reads).
+    fn has_reads(&self) -> bool {
+        false
+    }
+
+    /// See [`Lender::offer`](super::Lender::offer): the offer's number, and what the peer has to know.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn offer(&self, start: *const u8, length: usize) -> Option<(u64, RemoteMemory)> {
+        let _ = (start, length);
+        None
+    }
+
+    /// The peer's card reads nothing of an offer from here on.
+    fn withdraw(&self, offer: u64) {
+        let _ = offer;
+    }
+
+    /// See [`Lender::read`](super::Lender::read): the read's number.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn read(&self, memory: &DeviceMemory<'_>, from: RemoteMemory) -> Result<u64, RdmaError> {
+        let _ = (memory, from);
+        Err(RdmaError::Misuse("there is no card"))
+    }
+
+    /// See [`DeviceRead::outcome`](super::DeviceRead::outcome).
+    fn outcome(&self, read: u64) -> Option<Result<(), RdmaError>> {
+        let _ = read;
+        Some(Err(RdmaError::Misuse("there is no card")))
+    }
+
+    /// The card writes nothing of a read from here on.
+    fn end_read(&self, read: u64) {
+        let _ = read;
     }
 
     /// See [`FrameSender::take_back`](super::FrameSender::take_back).

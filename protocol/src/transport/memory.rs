@@ -2,12 +2,15 @@
 //!
 //! What: [`pair`] makes two connected ends. Each direction is a bounded queue of bytes that become visible in
 //! pieces and after delays that a seed decides, and that can be cut after so many bytes. Rule: the same seed
-//! gives the same pieces and the same delays; what a thread's timing makes of them is its own. The second end may have a [`Card`], which takes memory of devices
-//! as one for RDMA does.
+//! gives the same pieces and the same delays; what a thread's timing makes of them is its own. The second end may have a [`Card`], which takes memory of devices,
+//! and reads into it what the first end offers, as one for RDMA does.
 //!
 //! # Safety
-//! Memory that is lent to a card is what its lender vouched for; such a device's memory is this process's own.
-#![expect(unsafe_code, reason = "a card reads what is lent to it")]
+//! Memory that is lent to a card, or offered, is what its lender vouched for; such a device's memory is this process's own.
+#![expect(
+    unsafe_code,
+    reason = "a card reads what is lent to it, and writes a device's memory"
+)]
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -18,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use super::endpoint::{Endpoint, Interest, Span};
 use super::rdma::RdmaError;
-use super::{Connection, DeviceMemory, Patience};
+use super::{Connection, DeviceMemory, Patience, RemoteMemory};
 
 /// Bytes that one direction holds before its sender has to wait.
 const CAPACITY_BYTES: usize = 1024 * 1024;
@@ -42,13 +45,21 @@ pub struct Faults {
     pub card: Card,
 }
 
-/// A card that reads memory of devices, if that is this process's own.
+/// A card that reads and writes memory of devices, if that is this process's own.
 #[derive(Debug, Clone, Default)]
 pub struct Card {
     /// How often it takes memory before it refuses: 0, never.
     pub takes: u64,
-    /// It has not done with what is lent, though all was sent, as long as this is set.
+    /// It has not done with what is lent, though all was sent, nor with what it reads, as long as this is set.
     pub is_busy: Arc<AtomicBool>,
+}
+
+/// Something that a card reads of what the other end offers.
+struct Read {
+    number: u64,
+    destination: u64,
+    from: RemoteMemory,
+    is_done: bool,
 }
 
 /// Two connected ends.
@@ -81,6 +92,12 @@ struct State {
     /// What is lent to the card: its number, where it is, how long it is.
     lent: Vec<(u64, u64, usize)>,
     given: u64,
+    /// What the first end offers, by the offers' numbers.
+    offered: Vec<(u64, RemoteMemory)>,
+    offers: u64,
+    reads: Vec<Read>,
+    /// A read has failed, and all later ones with it.
+    reads_nothing: bool,
 }
 
 struct Direction {
@@ -133,6 +150,10 @@ impl Link {
                 is_over: false,
                 lent: Vec::new(),
                 given: 0,
+                offered: Vec::new(),
+                offers: 0,
+                reads: Vec::new(),
+                reads_nothing: false,
             }),
             changed: Condvar::new(),
             max_delay: faults.max_delay,
@@ -196,6 +217,13 @@ impl Direction {
     fn visible_at(&self) -> Option<Instant> {
         self.pieces.front().map(|piece| piece.visible_at)
     }
+}
+
+/// Whether a read takes nothing but what is offered.
+fn is_inside(read: &RemoteMemory, offer: &RemoteMemory) -> bool {
+    let offset = read.address.checked_sub(offer.address);
+    let end = offset.and_then(|offset| offset.checked_add(read.length as u64));
+    read.key == offer.key && end.is_some_and(|end| end <= offer.length as u64)
 }
 
 struct End {
@@ -271,6 +299,87 @@ impl Endpoint for End {
             .state()
             .lent
             .retain(|(number, ..)| *number != loan);
+    }
+
+    fn has_reads(&self) -> bool {
+        self.link.card.takes > 0
+    }
+
+    unsafe fn offer(&self, start: *const u8, length: usize) -> Option<(u64, RemoteMemory)> {
+        if self.side != 0 || !self.has_reads() {
+            return None;
+        }
+        let mut state = self.link.state();
+        state.offers += 1;
+        let number = state.offers;
+        let memory = RemoteMemory {
+            address: start.expose_provenance() as u64,
+            length,
+            // Not the number, and never the same again.
+            key: u32::try_from(number).unwrap_or(0).wrapping_mul(0x9E37_79B1),
+        };
+        state.offered.push((number, memory));
+        Some((number, memory))
+    }
+
+    fn withdraw(&self, offer: u64) {
+        self.link
+            .state()
+            .offered
+            .retain(|(number, _)| *number != offer);
+    }
+
+    unsafe fn read(&self, memory: &DeviceMemory<'_>, from: RemoteMemory) -> Result<u64, RdmaError> {
+        let mut state = self.link.state();
+        if self.side == 0 || state.given >= self.link.card.takes {
+            return Err(RdmaError::TooMuchLent);
+        }
+        if memory.length != from.length {
+            return Err(RdmaError::Misuse("a read into memory of another size"));
+        }
+        state.given += 1;
+        let number = state.given;
+        state.reads.push(Read {
+            number,
+            destination: memory.address,
+            from,
+            is_done: false,
+        });
+        Ok(number)
+    }
+
+    fn outcome(&self, read: u64) -> Option<Result<(), RdmaError>> {
+        if self.link.card.is_busy.load(Relaxed) {
+            return None;
+        }
+        let mut state = self.link.state();
+        let State {
+            reads,
+            offered,
+            reads_nothing,
+            ..
+        } = &mut *state;
+        let Some(read) = reads.iter_mut().find(|other| other.number == read) else {
+            return Some(Err(RdmaError::Misuse("a read that was not begun")));
+        };
+        let is_open = offered
+            .iter()
+            .any(|(_, offer)| is_inside(&read.from, offer));
+        if !read.is_done && (*reads_nothing || !is_open) {
+            *reads_nothing = true;
+            return Some(Err(RdmaError::Reading("remote access error".to_owned())));
+        }
+        if !std::mem::replace(&mut read.is_done, true) {
+            let source = std::ptr::with_exposed_provenance::<u8>(read.from.address as usize);
+            let place = std::ptr::with_exposed_provenance_mut::<u8>(read.destination as usize);
+            // SAFETY: the source is inside of what is offered, which stays while this lock is held; the destination is the card's to write until the read is dropped.
+            unsafe { source.copy_to(place, read.from.length) };
+        }
+        Some(Ok(()))
+    }
+
+    fn end_read(&self, read: u64) {
+        self.link.state().reads.retain(|other| other.number != read);
     }
 
     fn receive_some(&self, spans: [Span; 2]) -> io::Result<usize> {

@@ -145,7 +145,7 @@ pub enum Reached<'a> {
     },
 }
 
-/// Lends memory of devices to a connection's card, from any thread.
+/// Lends memory to a connection's card, and offers it to the peer's, from any thread.
 #[derive(Clone)]
 pub struct Lender(Arc<dyn endpoint::Endpoint>);
 
@@ -170,6 +170,111 @@ impl Lender {
             endpoint: Arc::clone(&self.0),
             loan,
         })
+    }
+
+    /// Whether the worker's card can read what the client offers.
+    #[must_use]
+    pub fn has_reads(&self) -> bool {
+        self.0.has_reads()
+    }
+
+    /// Offers memory of the program to the peer's card, until the offer is dropped. Nothing where it cannot be registered, or is not such as it does the program no
+    /// harm to lend.
+    ///
+    /// Cost: it is registered anew each time.
+    ///
+    /// # Safety
+    /// `start` is readable for `length` bytes until the offer is dropped.
+    #[expect(
+        unsafe_code,
+        reason = "the caller vouches for memory that a card reads"
+    )]
+    pub unsafe fn offer(&self, start: *const u8, length: usize) -> Option<Offer> {
+        // SAFETY: the caller's promise.
+        let (number, memory) = unsafe { self.0.offer(start, length) }?;
+        Some(Offer {
+            endpoint: Arc::clone(&self.0),
+            number,
+            memory,
+        })
+    }
+
+    /// Has the card read what the peer offers into memory of a device, all of which it fills.
+    ///
+    /// Cost: that memory is registered anew each time.
+    ///
+    /// # Errors
+    /// [`rdma::RdmaError`]: too much is read already, there is no card or it refuses, or a read before has failed.
+    ///
+    /// # Safety
+    /// The memory is the device's, and the card's to write, until the read is dropped.
+    #[expect(
+        unsafe_code,
+        reason = "the caller vouches for memory that a card writes"
+    )]
+    pub unsafe fn read(
+        &self,
+        memory: &DeviceMemory<'_>,
+        from: RemoteMemory,
+    ) -> Result<DeviceRead, rdma::RdmaError> {
+        // SAFETY: the caller's promise.
+        let read = unsafe { self.0.read(memory, from) }?;
+        Ok(DeviceRead {
+            endpoint: Arc::clone(&self.0),
+            read,
+        })
+    }
+}
+
+/// Memory that the peer offers: its addresses, and what opens it. It means something to the peer's card alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteMemory {
+    /// The first byte's address in the peer's process.
+    pub address: u64,
+    /// Bytes.
+    pub length: usize,
+    /// The key.
+    pub key: u32,
+}
+
+/// Memory of the program that is offered. Dropping it ends that: a read that is under way then fails.
+pub struct Offer {
+    endpoint: Arc<dyn endpoint::Endpoint>,
+    number: u64,
+    memory: RemoteMemory,
+}
+
+impl Offer {
+    /// What the peer has to know of it.
+    #[must_use]
+    pub fn memory(&self) -> RemoteMemory {
+        self.memory
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        self.endpoint.withdraw(self.number);
+    }
+}
+
+/// A read into memory of a device. Dropping it ends it: whatever became of it, the card writes there no more.
+pub struct DeviceRead {
+    endpoint: Arc<dyn endpoint::Endpoint>,
+    read: u64,
+}
+
+impl DeviceRead {
+    /// How it ended, if it has: with success, all of the memory is filled. Does not wait.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Result<(), rdma::RdmaError>> {
+        self.endpoint.outcome(self.read)
+    }
+}
+
+impl Drop for DeviceRead {
+    fn drop(&mut self) {
+        self.endpoint.end_read(self.read);
     }
 }
 
@@ -262,7 +367,7 @@ pub struct Connection {
     pub receiver: Box<dyn FrameReceiver>,
     /// Ends both.
     pub interrupt: Interrupt,
-    /// Lends memory of devices, where there is a card.
+    /// Lends memory of devices and offers the program's, where there is a card.
     pub lender: Lender,
     /// Looks how long the peer has been silent.
     pub watch: Watch,

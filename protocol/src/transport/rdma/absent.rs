@@ -44,6 +44,17 @@ impl Prepared {
         match self.0 {}
     }
 
+    /// Whether memory that the client offers can be read.
+    #[must_use]
+    pub fn has_reads(&self) -> bool {
+        match self.0 {}
+    }
+
+    /// Nothing will be read by this connection.
+    pub fn give_up_reads(&mut self) {
+        match self.0 {}
+    }
+
     /// Connects with the peer's end.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! A connection over two queue pairs, one for each direction, and the socket of the hello.
+//! A connection over two queue pairs, one for each direction, one for [reads](super::reading), and the socket of the hello.
 //!
 //! What: bytes are written into a ring in the peer's memory, each write with an immediate that says how many; the reader gives room back with
 //! immediates of its own, in the same queue pair's other direction. So each half of a connection has a queue pair, a completion
@@ -31,11 +31,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::super::endpoint::{Endpoint, Interest, Span};
 use super::super::socket::{self, Borrowed, Socket};
-use super::super::{DeviceMemory, Owner};
+use super::super::{DeviceMemory, Owner, RemoteMemory};
 use super::RdmaError;
-use super::loan::Loans;
+use super::loan::{Loans, is_anonymous};
+use super::reading::Reading;
 use super::ring::{Credit, MAX_CREDITS, Part, Reader, Writer};
-use super::verbs::{Completion, Device, LentMemory, QueuePair, Region, Request, Target};
+use super::verbs::{Access, Completion, Device, LentMemory, QueuePair, Region, Request, Target};
 
 /// Bytes of one request: small enough that copying the next overlaps with sending this.
 const PIECE_BYTES: u64 = 256 * 1024;
@@ -333,6 +334,7 @@ impl Incoming {
 pub(super) struct RdmaEndpoint {
     outgoing: ManuallyDrop<Mutex<Outgoing>>,
     incoming: ManuallyDrop<Mutex<Incoming>>,
+    reading: ManuallyDrop<Option<Mutex<Reading>>>,
     device: ManuallyDrop<Arc<Device>>,
     socket: Socket,
     /// Readable when bytes may have come or the socket has ended: both in one descriptor.
@@ -351,8 +353,7 @@ fn lock<T>(half: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl RdmaEndpoint {
     pub(super) fn new(
-        outgoing: Outgoing,
-        incoming: Incoming,
+        (outgoing, incoming, reading): (Outgoing, Incoming, Option<Reading>),
         device: Arc<Device>,
         socket: Socket,
     ) -> io::Result<Self> {
@@ -371,12 +372,15 @@ impl RdmaEndpoint {
             [&outgoing.pair, &incoming.pair].map(|pair| pair.completions().events().as_raw_fd());
         let mut library = device.descriptors().to_vec();
         library.extend(channels);
+        let events = |reading: &Reading| reading.pair().completions().events().as_raw_fd();
+        library.extend(reading.as_ref().map(events));
         library.push(readiness.as_raw_fd());
         Ok(Self {
             borrowed: Borrowed::new(&library)?,
             channels,
             outgoing: ManuallyDrop::new(Mutex::new(outgoing)),
             incoming: ManuallyDrop::new(Mutex::new(incoming)),
+            reading: ManuallyDrop::new(reading.map(Mutex::new)),
             device: ManuallyDrop::new(device),
             socket,
             readiness: ManuallyDrop::new(readiness),
@@ -406,6 +410,30 @@ impl RdmaEndpoint {
 
     fn incoming(&self) -> MutexGuard<'_, Incoming> {
         lock(&self.incoming)
+    }
+
+    fn reading(&self) -> Result<MutexGuard<'_, Reading>, RdmaError> {
+        let reading = self.reading.as_ref();
+        reading
+            .map(lock)
+            .ok_or(RdmaError::Misuse("this connection has no reads"))
+    }
+
+    /// Gives memory back, behind every lock: who uses the connection meanwhile does not wait for it.
+    fn give_back(&self, memory: Option<LentMemory>) {
+        match self.borrowed.look() {
+            Ok(()) => drop(memory),
+            // It is the process's to its end: the library would write into what is the program's by now.
+            Err(_) => std::mem::forget(memory),
+        }
+    }
+
+    /// An error if a registration cannot be made, since the program has taken one of the connection's descriptors away.
+    fn look_to_register(&self) -> Result<(), RdmaError> {
+        self.look().map_err(|source| RdmaError::Verbs {
+            what: "the connection's descriptors",
+            source,
+        })
     }
 
     /// Whether a half has what is waited for.
@@ -531,13 +559,10 @@ impl Endpoint for RdmaEndpoint {
     }
 
     unsafe fn lend_device(&self, memory: &DeviceMemory<'_>) -> Result<u64, RdmaError> {
-        self.look().map_err(|source| RdmaError::Verbs {
-            what: "the connection's descriptors",
-            source,
-        })?;
+        self.look_to_register()?;
         // Before the lock: who sends meanwhile does not wait for it.
-        // SAFETY: the caller's promise.
-        let memory = unsafe { LentMemory::of_device(&self.device, memory) }?;
+        // SAFETY: the caller's promise; the card only reads.
+        let memory = unsafe { LentMemory::of_device(&self.device, memory, Access::Nothing) }?;
         let lent = self.outgoing().loans.lend_device(memory);
         lent.ok_or(RdmaError::TooMuchLent)
     }
@@ -618,12 +643,47 @@ impl Endpoint for RdmaEndpoint {
             self.flush_for(last, TAKE_BACK_TIME);
         }
         let memory = self.outgoing().loans.end_device(loan);
-        match self.borrowed.look() {
-            // Behind the lock, as above.
-            Ok(()) => drop(memory),
-            // It is the process's to its end: the library would write into what is the program's by now.
-            Err(_) => std::mem::forget(memory),
+        self.give_back(memory);
+    }
+
+    fn has_reads(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    unsafe fn offer(&self, start: *const u8, length: usize) -> Option<(u64, RemoteMemory)> {
+        let is_possible = self.has_reads() && self.borrowed.look().is_ok();
+        if !is_possible || !is_anonymous(start.addr(), length) {
+            return None;
         }
+        // Before the lock, as above.
+        // SAFETY: the caller's promise.
+        let memory = unsafe { LentMemory::new(&self.device, (start, length), true) }.ok()?;
+        self.reading().ok()?.offer(memory)
+    }
+
+    fn withdraw(&self, offer: u64) {
+        let memory = self.reading().ok().and_then(|mut all| all.withdraw(offer));
+        self.give_back(memory);
+    }
+
+    unsafe fn read(&self, memory: &DeviceMemory<'_>, from: RemoteMemory) -> Result<u64, RdmaError> {
+        self.look_to_register()?;
+        // SAFETY: the caller's promise.
+        let memory = unsafe { LentMemory::of_device(&self.device, memory, Access::LocalWrite) }?;
+        self.reading()?.begin(memory, from)
+    }
+
+    fn outcome(&self, read: u64) -> Option<Result<(), RdmaError>> {
+        match (self.reading(), self.borrowed.check()) {
+            (Ok(mut reading), Ok(())) => reading.outcome(read),
+            (Err(error), _) => Some(Err(error)),
+            (_, Err(error)) => Some(Err(RdmaError::Reading(error.to_string()))),
+        }
+    }
+
+    fn end_read(&self, read: u64) {
+        let memory = self.reading().ok().and_then(|mut all| all.end(read));
+        self.give_back(memory);
     }
 
     fn look_time(&self) -> Duration {
@@ -660,6 +720,7 @@ impl Drop for RdmaEndpoint {
                 ManuallyDrop::drop(&mut self.readiness);
                 ManuallyDrop::drop(&mut self.outgoing);
                 ManuallyDrop::drop(&mut self.incoming);
+                ManuallyDrop::drop(&mut self.reading);
                 ManuallyDrop::drop(&mut self.device);
             }
         }

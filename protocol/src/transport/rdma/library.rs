@@ -16,8 +16,8 @@ use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
 use rdma_sys::{
-    _compat_ibv_port_attr, ibv_comp_channel, ibv_context, ibv_cq, ibv_device, ibv_mr, ibv_pd,
-    ibv_qp, ibv_qp_attr, ibv_qp_init_attr, ibv_wc_status,
+    _compat_ibv_port_attr, ibv_comp_channel, ibv_context, ibv_cq, ibv_device, ibv_device_attr,
+    ibv_mr, ibv_pd, ibv_qp, ibv_qp_attr, ibv_qp_init_attr, ibv_wc_status,
 };
 
 use super::RdmaError;
@@ -63,6 +63,8 @@ library! {
     ibv_open_device: fn(*mut ibv_device) -> *mut ibv_context;
     /// Closes it.
     ibv_close_device: fn(*mut ibv_context) -> c_int;
+    /// What the device can do.
+    ibv_query_device: fn(*mut ibv_context, *mut ibv_device_attr) -> c_int;
     /// A port's state; the structure is the newer one's beginning.
     ibv_query_port: fn(*mut ibv_context, u8, *mut _compat_ibv_port_attr) -> c_int;
     /// A protection domain.

@@ -23,7 +23,7 @@ use crate::choice::Choice;
 const LEAST_BYTES: usize = 1 << 20;
 
 /// Most loans at one time: each is one registration of the card's.
-const MOST: usize = 16;
+pub(super) const MOST: usize = 16;
 
 /// What is lent.
 pub(super) struct Loan {
@@ -75,7 +75,7 @@ impl Loans {
             return None;
         }
         // SAFETY: the caller's promise.
-        let memory = unsafe { LentMemory::new(device, start, length) };
+        let memory = unsafe { LentMemory::new(device, (start, length), false) };
         if memory.is_err() {
             // Such as for lack of memory that may be locked: it is not tried again for a while.
             self.choice.other_failed();
@@ -169,7 +169,7 @@ impl Loans {
 
 /// Whether every page of this memory is there, belongs to no file, and is this process's alone, as the zero page is not: what the kernel says of this
 /// process's pages.
-fn is_anonymous(start: usize, length: usize) -> bool {
+pub(super) fn is_anonymous(start: usize, length: usize) -> bool {
     const PAGE: usize = 4096;
     const IS_PRESENT: u64 = 1 << 63;
     const IS_OF_A_FILE: u64 = 1 << 61;

@@ -1,13 +1,13 @@
 //! RDMA: a connection over RoCE v2, beside the socket on which the hello was said.
 //!
-//! What: both ends prepare ([`Prepared::new`]): a device is chosen by the connection's own address, two queue pairs and two rings are
-//! made. The hello carries each end's numbers ([`Prepared::end`]); each connects ([`Prepared::connect`]) and becomes a connection
-//! ([`Prepared::into_connection`]). From there on frames travel by RDMA and the socket is silent; its end is the connection's. Why a socket at all: it carries the authenticated hello, and it
-//! notices at once when a process dies, which queue pairs do only after many retries.
+//! What: both ends prepare ([`Prepared::new`]): a device is chosen by the connection's own address, two queue pairs and two rings are made, and a third queue
+//! pair for reads (`reading`). The hello carries each end's numbers ([`Prepared::end`]); each connects ([`Prepared::connect`]) and becomes a connection
+//! ([`Prepared::into_connection`]). From there on frames travel by RDMA and the socket is silent; its end is the connection's. Why a socket at all: it carries
+//! the authenticated hello, and it notices at once when a process dies, which queue pairs do only after many retries.
 //!
-//! Rules: nothing travels encrypted, so who requires encryption refuses; keys open exactly one ring, as long as the session lives; of the
-//! program's memory, and of a device's, only what is being sent is registered, for reading, until it is sent (`loan`). Where rdma-core or a device is missing, everything else works and the error
-//! says what is missing.
+//! Rules: nothing travels encrypted, so who requires encryption refuses; keys open exactly one ring, as long as the session lives, or a part of the program's
+//! memory that the worker reads, until it has; of the program's memory, and of a device's, only what is being sent is registered, for reading, until it is sent
+//! (`loan`). Where rdma-core or a device is missing, everything else works and the error says what is missing.
 //!
 //! ```text
 //! client                                   server
@@ -31,6 +31,8 @@ mod library;
 mod loan;
 #[cfg(feature = "rdma")]
 mod prepared;
+#[cfg(feature = "rdma")]
+mod reading;
 #[cfg(feature = "rdma")]
 mod verbs;
 
@@ -80,6 +82,9 @@ pub enum RdmaError {
     /// A request did not succeed; the connection is over.
     #[error("the RDMA connection failed: {0}")]
     Completion(String),
+    /// A read did not succeed; nothing more is read on this connection, which goes on.
+    #[error("reading the peer's memory: {0}")]
+    Reading(String),
     /// The peer said what cannot be.
     #[error("the peer broke the protocol: {0}")]
     Violation(&'static str),
@@ -198,6 +203,9 @@ pub fn describe_all() -> Vec<String> {
 /// The least immediates under way: credits are given back in quarters of them.
 const LEAST_SLOTS: u32 = 16;
 
+/// Most reads under way that an end may name: verbs count them in a byte.
+const MOST_READS: u32 = 255;
+
 /// The least ring: a few of the largest small frames.
 const LEAST_RING_BYTES: u32 = 128 * 1024;
 
@@ -221,6 +229,8 @@ pub(crate) fn check_end(end: &RdmaEnd) -> Result<(), HelloError> {
         && (LEAST_SLOTS..=ring::MAX_SLOTS).contains(&end.slots)
         && is_pair(&end.outgoing)
         && is_pair(&end.incoming)
+        && (end.reading.is_none()
+            || is_pair(&end.reading) && (1..=MOST_READS).contains(&end.reads))
         && is_ring;
     if is_well_formed {
         Ok(())

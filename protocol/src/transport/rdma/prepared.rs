@@ -9,8 +9,9 @@ use super::super::{Connection, DeviceMemory, Patience, tcp};
 use super::endpoint::{INLINE_BYTES, Incoming, Outgoing, RdmaEndpoint, SENDS};
 use super::gid::{self, Gid};
 use super::loan::Loans;
+use super::reading::{READS, Reading};
 use super::ring::{MAX_CREDITS, Reader, Writer};
-use super::verbs::{Depths, Device, LentMemory, Peer, QueuePair, Region, Target};
+use super::verbs::{Access, Depths, Device, LentMemory, Peer, QueuePair, Region, Remote, Target};
 use super::{LEAST_RING_BYTES, RdmaError, Settings};
 use crate::hello::{RdmaEnd, RdmaQueuePair};
 
@@ -22,6 +23,8 @@ pub struct Prepared {
     device: Arc<Device>,
     outgoing: QueuePair,
     incoming: QueuePair,
+    /// For reads, where the device has them and the peer as well.
+    reading: Option<QueuePair>,
     staging: Region,
     ring: Region,
     ring_bytes: u32,
@@ -40,7 +43,7 @@ struct Agreed {
 impl Prepared {
     /// Prepares an end for a connection whose socket has this address here.
     ///
-    /// Cost: a device opened, two queue pairs, twice the ring of memory registered: a few milliseconds on a card.
+    /// Cost: a device opened, three queue pairs, twice the ring of memory registered: a few milliseconds on a card.
     ///
     /// # Errors
     /// [`RdmaError`]: what is missing.
@@ -63,16 +66,21 @@ impl Prepared {
                 inline_bytes: 0,
             },
         )?;
-        outgoing.initialise()?;
-        incoming.initialise()?;
+        outgoing.initialise(Remote::Writes)?;
+        incoming.initialise(Remote::Writes)?;
         outgoing.post_receives(2 * MAX_CREDITS)?;
         incoming.post_receives(SLOTS)?;
+        let reading = match device.reads() {
+            0 => None,
+            _ => Some(pair_for_reads(&device)?),
+        };
         let (ring, staging, ring_bytes) =
             regions(&device, settings.ring_bytes.max(LEAST_RING_BYTES))?;
         Ok(Self {
             device,
             outgoing,
             incoming,
+            reading,
             staging,
             ring,
             ring_bytes,
@@ -100,7 +108,18 @@ impl Prepared {
     )]
     pub unsafe fn try_device(&self, memory: &DeviceMemory<'_>) -> Result<(), RdmaError> {
         // SAFETY: the caller's promise; it is given back at once.
-        unsafe { LentMemory::of_device(&self.device, memory) }.map(drop)
+        unsafe { LentMemory::of_device(&self.device, memory, Access::Nothing) }.map(drop)
+    }
+
+    /// Whether memory that the client offers can be read.
+    #[must_use]
+    pub fn has_reads(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// Nothing will be read by this connection.
+    pub fn give_up_reads(&mut self) {
+        self.reading = None;
     }
 
     /// What the peer has to know.
@@ -121,6 +140,8 @@ impl Prepared {
             ring_key: self.ring.remote_key(),
             ring_bytes: self.ring_bytes,
             slots: SLOTS,
+            reading: self.reading.as_ref().and_then(numbers),
+            reads: self.device.reads().min(READS),
         }
     }
 
@@ -141,11 +162,21 @@ impl Prepared {
                 number,
                 first_packet,
                 mtu: peer.mtu,
+                reads: 0,
             }
         };
         let path = &self.settings.path;
         self.outgoing.connect(&end(peer.incoming), path)?;
         self.incoming.connect(&end(peer.outgoing), path)?;
+        self.reading = self.reading.take().filter(|_| peer.reading.is_some());
+        if let Some(pair) = &self.reading {
+            let reads = self.device.reads().min(READS).min(peer.reads);
+            let their = Peer {
+                reads: u8::try_from(reads).unwrap_or(u8::MAX),
+                ..end(peer.reading)
+            };
+            pair.connect(&their, path)?;
+        }
         self.agreed = Agreed {
             bytes: self.ring_bytes.min(peer.ring_bytes).into(),
             slots: SLOTS.min(peer.slots),
@@ -197,8 +228,9 @@ impl Prepared {
         };
         tcp::tune(&socket).map_err(of_socket)?;
         let socket = Socket::tcp(socket).map_err(of_socket)?;
-        let endpoint =
-            RdmaEndpoint::new(outgoing, incoming, self.device, socket).map_err(of_socket)?;
+        let reading = self.reading.map(Reading::new);
+        let endpoint = RdmaEndpoint::new((outgoing, incoming, reading), self.device, socket)
+            .map_err(of_socket)?;
         let descriptors = endpoint.descriptors();
         let mut connection = Connection::over(endpoint, patience, description);
         connection.descriptors = descriptors;
@@ -219,6 +251,18 @@ fn choose(local: IpAddr, settings: &Settings) -> Result<Gid, RdmaError> {
         let all: Vec<String> = gids.iter().map(ToString::to_string).collect();
         RdmaError::NoDevice(format!("none has the address {local} of this connection, or is the one that was named; there are {}", all.join(", ")))
     })
+}
+
+/// The queue pair of reads. No receive is ever posted, but some devices want room for one.
+fn pair_for_reads(device: &Arc<Device>) -> Result<QueuePair, RdmaError> {
+    let depths = Depths {
+        sends: READS,
+        receives: 1,
+        inline_bytes: 0,
+    };
+    let pair = QueuePair::new(device, depths)?;
+    pair.initialise(Remote::Reads)?;
+    Ok(pair)
 }
 
 /// A ring and a staging ring, as large as may be locked: for the peer's writes and for ours.

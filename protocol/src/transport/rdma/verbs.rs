@@ -5,8 +5,9 @@
 //! numbers, nowhere else.
 //!
 //! # Safety
-//! Every pointer came from the library and is not null, is used only while its owner lives, and verbs objects may be used by any thread
-//! (the library locks where it must). Registered memory is a mapping of our own, never given to anyone as a reference: the card writes it; or it is lent, and the card only reads it.
+//! Every pointer came from the library and is not null, is used only while its owner lives, and verbs objects may be used by any thread (the library locks
+//! where it must). Registered memory is a mapping of our own, never given to anyone as a reference: the card writes it; or it is lent, and the card only reads
+//! it; or it is a device's.
 #![expect(unsafe_code, reason = "calls rdma-core")]
 
 use std::ffi::{CStr, c_int};
@@ -18,14 +19,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rdma_sys::{
-    ibv_access_flags, ibv_comp_channel, ibv_context, ibv_cq, ibv_mr, ibv_mtu, ibv_pd,
-    ibv_port_attr, ibv_qp, ibv_qp_attr, ibv_qp_attr_mask, ibv_qp_init_attr, ibv_qp_state,
+    ibv_access_flags, ibv_comp_channel, ibv_context, ibv_cq, ibv_device_attr, ibv_mr, ibv_mtu,
+    ibv_pd, ibv_port_attr, ibv_qp, ibv_qp_attr, ibv_qp_attr_mask, ibv_qp_init_attr, ibv_qp_state,
     ibv_qp_type, ibv_recv_wr, ibv_send_flags, ibv_send_wr, ibv_sge, ibv_wc, ibv_wc_opcode,
     ibv_wc_status, ibv_wr_opcode,
 };
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use super::super::{DeviceMemory, Reached};
+use super::super::{DeviceMemory, Reached, RemoteMemory};
 use super::gid::Gid;
 use super::library::{Library, library};
 use super::{PathSettings, RdmaError};
@@ -55,6 +56,7 @@ pub(super) struct Device {
     domain: NonNull<ibv_pd>,
     gid: Gid,
     mtu: ibv_mtu::Type,
+    reads: u32,
 }
 
 // SAFETY: the library's objects may be used by any thread.
@@ -72,6 +74,7 @@ impl Device {
             unsafe { (library.ibv_close_device)(context.as_ptr()) };
         };
         let mtu = port_mtu(library, context, gid.port).inspect_err(|_| close())?;
+        let reads = most_reads(library, context).inspect_err(|_| close())?;
         // SAFETY: the context is open.
         let domain = NonNull::new(unsafe { (library.ibv_alloc_pd)(context.as_ptr()) });
         let Some(domain) = domain else {
@@ -85,6 +88,7 @@ impl Device {
             domain,
             gid: gid.clone(),
             mtu,
+            reads,
         }))
     }
 
@@ -97,12 +101,35 @@ impl Device {
         self.mtu
     }
 
-    /// Registers bytes of a dma-buf, for reading, under the addresses that the device has for them.
+    /// Most reads that may be under way by one queue pair, asked for as well as answered; 0: it has none.
+    pub(super) fn reads(&self) -> u32 {
+        self.reads
+    }
+
+    /// Registers memory by its address.
+    ///
+    /// # Safety
+    /// The memory is what the access makes of it until the registration is given back: readable by the card, or its to write.
+    unsafe fn register(
+        &self,
+        (address, length): (u64, usize),
+        access: Access,
+    ) -> Result<NonNull<ibv_mr>, RdmaError> {
+        let address = std::ptr::without_provenance_mut(address as usize);
+        // SAFETY: the domain lives; the address is looked at by the kernel alone; the rest is the caller's promise.
+        let region = unsafe {
+            (self.library.ibv_reg_mr)(self.domain.as_ptr(), address, length, access.flags())
+        };
+        NonNull::new(region).ok_or_else(|| failed("ibv_reg_mr"))
+    }
+
+    /// Registers bytes of a dma-buf under the addresses that the device has for them.
     fn register_dma_buf(
         &self,
         buffer: BorrowedFd<'_>,
         offset: u64,
         (address, length): (u64, usize),
+        access: Access,
     ) -> Result<NonNull<ibv_mr>, RdmaError> {
         let Some(register) = self.library.ibv_reg_dmabuf_mr else {
             return Err(RdmaError::TooOld("ibv_reg_dmabuf_mr"));
@@ -115,7 +142,7 @@ impl Device {
                 length,
                 address,
                 buffer.as_raw_fd(),
-                0,
+                access.flags(),
             )
         };
         NonNull::new(region).ok_or_else(|| failed("ibv_reg_dmabuf_mr"))
@@ -167,6 +194,19 @@ fn open(library: &Library, name: &str) -> Result<NonNull<ibv_context>, RdmaError
     // SAFETY: it is the list from above; an opened device stays open.
     unsafe { (library.ibv_free_device_list)(list) };
     opened
+}
+
+/// Most reads under way that a queue pair of this device may have, in both roles.
+fn most_reads(library: &Library, context: NonNull<ibv_context>) -> Result<u32, RdmaError> {
+    // SAFETY: numbers only, for which zeros are valid.
+    let mut attributes: ibv_device_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: the context is open; the attributes are ours.
+    let code = unsafe { (library.ibv_query_device)(context.as_ptr(), &mut attributes) };
+    check("ibv_query_device", code)?;
+    let both = attributes
+        .max_qp_rd_atom
+        .min(attributes.max_qp_init_rd_atom);
+    Ok(u32::try_from(both).unwrap_or(0))
 }
 
 fn port_mtu(
@@ -319,7 +359,29 @@ impl Drop for Region {
     }
 }
 
-/// Memory of someone else that the card may read for a while: nobody can write it by its registration, nor use its key from outside.
+/// What registered memory is open to, beside the card's own reading.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Access {
+    /// Nothing: nobody can write it, nor use its key from outside.
+    Nothing,
+    /// The peer's reading, by its key.
+    RemoteRead,
+    /// The card's own writing.
+    LocalWrite,
+}
+
+impl Access {
+    const fn flags(self) -> c_int {
+        let flags = match self {
+            Self::Nothing => ibv_access_flags(0),
+            Self::RemoteRead => ibv_access_flags::IBV_ACCESS_REMOTE_READ,
+            Self::LocalWrite => ibv_access_flags::IBV_ACCESS_LOCAL_WRITE,
+        };
+        flags.0.cast_signed()
+    }
+}
+
+/// Memory of someone else that is the card's for a while, for what it was registered.
 pub(super) struct LentMemory {
     device: Arc<Device>,
     start: u64,
@@ -333,23 +395,26 @@ unsafe impl Send for LentMemory {}
 unsafe impl Sync for LentMemory {}
 
 impl LentMemory {
-    /// Registers it. The kernel holds its pages, so that they can be read even if they are unmapped meanwhile.
+    /// Registers it, to be read by the card, and by the peer where that is said. The kernel holds its pages, so that they can be read even if they
+    /// are unmapped meanwhile.
     ///
     /// # Safety
     /// `start` is readable for `length` bytes until this is dropped.
     pub(super) unsafe fn new(
         device: &Arc<Device>,
-        start: *const u8,
-        length: usize,
+        (start, length): (*const u8, usize),
+        is_offered: bool,
     ) -> Result<Self, RdmaError> {
-        // SAFETY: the domain lives; without any access flag the card only reads, which the caller vouches for.
-        let region = unsafe {
-            (device.library.ibv_reg_mr)(device.domain.as_ptr(), start.cast_mut().cast(), length, 0)
+        let access = match is_offered {
+            true => Access::RemoteRead,
+            false => Access::Nothing,
         };
-        let region = NonNull::new(region).ok_or_else(|| failed("ibv_reg_mr"))?;
+        let start = start as u64;
+        // SAFETY: by either access it is only read, which the caller vouches for.
+        let region = unsafe { device.register((start, length), access) }?;
         Ok(Self {
             device: Arc::clone(device),
-            start: start as u64,
+            start,
             length,
             region,
         })
@@ -358,23 +423,18 @@ impl LentMemory {
     /// Registers memory of a device: by the driver's dma-buf, or by its address, which a kernel module then makes the card's (peer memory).
     ///
     /// # Safety
-    /// The memory stays the device's until this is dropped.
+    /// The memory stays the device's until this is dropped, and what the card writes there by this access is wanted.
     pub(super) unsafe fn of_device(
         device: &Arc<Device>,
         memory: &DeviceMemory<'_>,
+        access: Access,
     ) -> Result<Self, RdmaError> {
         let (start, length) = (memory.address, memory.length);
         let region = match memory.reached {
-            Reached::ByAddress => {
-                let address = std::ptr::without_provenance_mut(start as usize);
-                // SAFETY: the domain lives; the address is looked at by the kernel alone. Without any access flag the card only reads.
-                let region = unsafe {
-                    (device.library.ibv_reg_mr)(device.domain.as_ptr(), address, length, 0)
-                };
-                NonNull::new(region).ok_or_else(|| failed("ibv_reg_mr"))?
-            }
+            // SAFETY: the caller's promise.
+            Reached::ByAddress => unsafe { device.register((start, length), access) }?,
             Reached::ByDmaBuf { buffer, offset } => {
-                device.register_dma_buf(buffer, offset, (start, length))?
+                device.register_dma_buf(buffer, offset, (start, length), access)?
             }
         };
         Ok(Self {
@@ -387,6 +447,16 @@ impl LentMemory {
 
     pub(super) fn length(&self) -> usize {
         self.length
+    }
+
+    /// What the peer has to know of it, if it is offered.
+    pub(super) fn told(&self) -> RemoteMemory {
+        RemoteMemory {
+            address: self.start,
+            length: self.length,
+            // SAFETY: the registration lives; it is a plain number.
+            key: unsafe { (*self.region.as_ptr()).rkey },
+        }
     }
 
     /// Where the card finds a part of it, if it has that.
@@ -416,7 +486,7 @@ impl Drop for LentMemory {
     }
 }
 
-/// Where the card finds bytes to send: in a region, or in memory that is lent.
+/// Where the card finds bytes to send, in a region or in memory that is lent; or puts what it reads, in a device's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source {
     address: u64,
@@ -589,6 +659,17 @@ pub(super) struct Peer {
     pub(super) number: u32,
     pub(super) first_packet: u32,
     pub(super) mtu: u32,
+    /// Most reads under way, by either end.
+    pub(super) reads: u8,
+}
+
+/// What the peer does by a queue pair.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Remote {
+    /// It writes what is open to that.
+    Writes,
+    /// It reads what is open to that.
+    Reads,
 }
 
 /// A reliable-connected queue pair.
@@ -661,12 +742,16 @@ impl QueuePair {
     }
 
     /// Receives can be posted from here on.
-    pub(super) fn initialise(&self) -> Result<(), RdmaError> {
+    pub(super) fn initialise(&self, remote: Remote) -> Result<(), RdmaError> {
         use ibv_qp_attr_mask as mask;
         let mut attributes = no_attributes();
         attributes.qp_state = ibv_qp_state::IBV_QPS_INIT;
         attributes.port_num = self.completions.device.gid.port;
-        attributes.qp_access_flags = ibv_access_flags::IBV_ACCESS_REMOTE_WRITE.0;
+        let access = match remote {
+            Remote::Writes => ibv_access_flags::IBV_ACCESS_REMOTE_WRITE,
+            Remote::Reads => ibv_access_flags::IBV_ACCESS_REMOTE_READ,
+        };
+        attributes.qp_access_flags = access.0;
         let set = mask::IBV_QP_STATE
             | mask::IBV_QP_PKEY_INDEX
             | mask::IBV_QP_PORT
@@ -684,6 +769,7 @@ impl QueuePair {
         attributes.dest_qp_num = peer.number;
         attributes.rq_psn = peer.first_packet;
         attributes.min_rnr_timer = path.receiver_not_ready_timer;
+        attributes.max_dest_rd_atomic = peer.reads;
         attributes.ah_attr.is_global = 1;
         attributes.ah_attr.port_num = device.gid.port;
         attributes.ah_attr.grh.dgid.raw = peer.gid;
@@ -704,6 +790,7 @@ impl QueuePair {
         attributes.timeout = path.timeout;
         attributes.retry_cnt = path.retries;
         attributes.rnr_retry = path.receiver_not_ready_retries;
+        attributes.max_rd_atomic = peer.reads;
         let set = mask::IBV_QP_STATE
             | mask::IBV_QP_TIMEOUT
             | mask::IBV_QP_RETRY_CNT
@@ -779,6 +866,35 @@ impl QueuePair {
             rkey: target.key,
         };
         self.post(order, request, flags)
+    }
+
+    /// Reads the peer's bytes into registered memory, by a request of this number; they are there, or not, when its completion is seen.
+    pub(super) fn read_into(
+        &self,
+        destination: Source,
+        length: u64,
+        from: Target,
+        number: u64,
+    ) -> Result<(), RdmaError> {
+        let mut piece = ibv_sge {
+            addr: destination.address,
+            length: u32::try_from(length).unwrap_or(0),
+            lkey: destination.key,
+        };
+        let mut order = no_order();
+        order.sg_list = &mut piece;
+        order.num_sge = 1;
+        order.opcode = ibv_wr_opcode::IBV_WR_RDMA_READ;
+        order.wr.rdma = rdma_sys::rdma_t {
+            remote_addr: from.address,
+            rkey: from.key,
+        };
+        let request = Request {
+            number,
+            immediate: 0,
+            is_signalled: true,
+        };
+        self.post(order, request, ibv_send_flags(0))
     }
 
     /// Writes no bytes and tells nobody: its completion says that all before it is done.
