@@ -94,6 +94,8 @@ pub(super) fn value(driver: &Driver, device: usize, attribute: u32) -> Option<i3
         75 => config.capability.major.into(),
         76 => config.capability.minor.into(),
         87 => 2,
+        // What a card writes into memory is there for every device: CU_GPU_DIRECT_RDMA_WRITES_ORDERING_ALL_DEVICES.
+        118 => 200,
         126 => 1,
         131 | 134 => -1,
         // What it does: overlap, mapped host memory, concurrent kernels, unified addresses, priorities, caches, managed memory, also while
