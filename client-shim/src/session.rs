@@ -27,9 +27,9 @@ use zerocopy::FromBytes;
 use crate::context::{self, Context};
 use crate::device::Device;
 use crate::entry;
-use crate::link::{Call, Link, Lost, Placed, Reply};
+use crate::link::{Asked, Call, Link, Lost, Placed, Reply};
 use crate::log;
-use crate::memory::{Windows, give_back};
+use crate::memory::{Reads, Windows, give_back};
 use crate::objects::{Objects, Pushed};
 use crate::process;
 use crate::stream::{Stream, USUAL_DEPTH};
@@ -39,6 +39,8 @@ use crate::thread;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) link: Arc<Link>,
+    /// How the worker's card reads the program's memory, if it does.
+    pub(crate) reads: Option<Reads>,
     pub(crate) objects: Arc<Objects>,
     pub(crate) devices: Vec<Device>,
     pub(crate) driver_version: i32,
@@ -168,6 +170,7 @@ fn begin() -> Result<Session, CUresult> {
     let objects = Arc::new(Objects::default());
     let windows = windows.keep(&accepted.windows);
     objects.memory.use_windows(windows.clone());
+    let reads = Reads::new(&connection.lender, accepted.rdma_reads_always);
     let link =
         Link::start(connection, Box::new(Pushed(Arc::clone(&objects)))).map_err(|error| {
             log::error!("cannot start a thread: {error}");
@@ -186,6 +189,7 @@ fn begin() -> Result<Session, CUresult> {
     Ok(Session {
         queue_depth: depths.min().unwrap_or(USUAL_DEPTH),
         link,
+        reads,
         objects,
         devices,
         driver_version: server.driver_version,
@@ -382,6 +386,22 @@ pub(crate) fn current() -> Result<(&'static Session, Arc<Context>), CUresult> {
 }
 
 impl Session {
+    /// A session over a link, without a device.
+    #[cfg(test)]
+    pub(crate) fn over(link: Arc<Link>, reads: Option<Reads>, objects: Arc<Objects>) -> Self {
+        Self {
+            link,
+            reads,
+            objects,
+            devices: Vec::new(),
+            driver_version: 0,
+            windows: Vec::new(),
+            executes_ptx_only: AtomicBool::new(false),
+            queue_depth: USUAL_DEPTH,
+            initialised: AtomicBool::new(true),
+        }
+    }
+
     /// Posts a request.
     pub(crate) fn post_in<R: Request>(
         &self,
@@ -500,6 +520,30 @@ impl Session {
         entry::waited(since);
         reply.result.ok()?;
         Ok(reply)
+    }
+
+    /// Asks a request whose answer is [waited for](Session::finish_ask) later.
+    pub(crate) fn begin_ask<R: Request>(
+        &self,
+        context: u32,
+        request: &R,
+    ) -> Result<Asked, CUresult> {
+        entry::answered(Answered::Asked);
+        let call = Call {
+            number: R::NUMBER,
+            thread: thread::number(),
+            context,
+        };
+        Ok(self.link.begin_ask(call, &[request.as_bytes()], |_| ())?)
+    }
+
+    /// Waits for the reply of a request, which is its fixed part and nothing else.
+    pub(crate) fn finish_ask<R: Request>(&self, asked: Asked) -> Result<R::Reply, CUresult> {
+        let since = entry::waits();
+        let reply = self.link.finish_ask(asked)?;
+        entry::waited(since);
+        reply.result.ok()?;
+        R::Reply::read_from_bytes(&reply.body).map_err(|_| malformed::<R>())
     }
 
     /// Sends what is queued, and waits until `done`.

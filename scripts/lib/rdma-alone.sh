@@ -18,38 +18,47 @@ by_rdma "a program that closes every descriptor that it does not know" programs/
 
 # Large copies: measured, some each way; then all of them directly, and what goes wrong around them; then none.
 by_rdma "large copies, whichever way is cheaper" bin/large_copies
-grep -q "large copies from the GPU go directly, by peer memory" /tmp/server.log || failed "the server says nothing of GPU memory"
-[ "$(direct_copies)" -gt 0 ] || failed "no copy went directly"
+grep -q "large copies from and to the GPU go directly, by peer memory" /tmp/server.log || failed "the server says nothing of GPU memory"
+[ "$(direct_copies)" -gt 0 ] || failed "no copy from the device went directly"
+[ "$(direct_reads)" -gt 0 ] || failed "no copy to the device went directly"
 stop_server
 start_server always
 by_rdma "large copies, directly" bin/large_copies
 some=$(direct_copies)
-[ "$some" -gt 40 ] || failed "only $some copies went directly"
-! grep -q "a copy from the device goes by way of host memory" /tmp/server.log || failed "the card refused memory"
-passed "$some copies went directly"
+[ "$some" -gt 40 ] || failed "only $some copies from the device went directly"
+reads=$(direct_reads)
+[ "$reads" -gt 25 ] || failed "only $reads copies to the device went directly"
+! grep -q "a copy .* the device goes by way of host memory" /tmp/server.log || failed "the card refused memory"
+passed "$some copies from the device and $reads to it went directly"
 by_rdma "large copies around a fault, directly" bin/large_copies fault
+by_rdma "a large copy to the device behind a fault" bin/large_copies fault to
 for name in memory multi_thread stream_overlap; do by_rdma "$name, directly" "programs/$name"; done
-for victim in "gpu-server worker" "programs/long_run 60"; do
-    before=$(direct_copies)
-    client programs/long_run 60 24 back >/tmp/client.log 2>&1 &
+# `killed_among WAY COUNT VICTIM`: long_run copies back or forth, its copies are counted, and the victim is killed.
+killed_among() {
+    before=$($2)
+    client programs/long_run 60 24 "$1" >/tmp/client.log 2>&1 &
     program=$!
     await "gpu-server worker"
     tries=0
-    until [ "$(direct_copies)" -gt $((before + 2)) ]; do
+    until [ "$($2)" -gt $((before + 2)) ]; do
         tries=$((tries + 1))
-        [ "$tries" -lt 600 ] || failed "no copy goes directly before the kill"
+        [ "$tries" -lt 600 ] || failed "no copy goes directly, $1, before the kill"
         usleep 100000
     done
-    for process in $(find_process "$victim"); do kill -9 "$process"; done
-    wait "$program" && failed "a program passes though $victim is killed"
+    for process in $(find_process "$3"); do kill -9 "$process"; done
+    wait "$program" && failed "a program passes though $3 is killed"
     await_none "gpu-server worker"
-    passed "$victim is killed among direct copies, and the other side ends"
+    passed "$3 is killed among direct copies, $1, and the other side ends"
+}
+for victim in "gpu-server worker" "programs/long_run 60"; do
+    killed_among back direct_copies "$victim"
+    killed_among forth direct_reads "$victim"
 done
 by_rdma "the next program" programs/vector_add
 stop_server
 start_server off
 by_rdma "large copies, by way of host memory" bin/large_copies
-[ "$(direct_copies)" = 0 ] || failed "a copy went directly though the settings say no"
+[ "$(direct_copies)$(direct_reads)" = 00 ] || failed "a copy went directly though the settings say no"
 stop_server
 start_server
 

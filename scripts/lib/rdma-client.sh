@@ -3,7 +3,7 @@
 # shellcheck source=scripts/lib/rdma-common.sh
 . ./rdma-common.sh
 export SERVER=10.77.0.1:7370
-export GPU_MEMORY="large copies from the GPU go directly, by peer memory"
+export GPU_MEMORY="large copies from and to the GPU go directly, by peer memory"
 tries=0
 until bin/gpurun list --server "$SERVER" >/dev/null 2>&1; do
     tries=$((tries + 1))
@@ -42,6 +42,7 @@ outlives() {
 }
 outlives "small calls" programs/long_run 5 16
 outlives "large copies from the device" programs/long_run 8 4 back
+outlives "large copies to the device" programs/long_run 8 4 forth
 client programs/long_run 60 16 >/tmp/client.log 2>&1 &
 program=$!
 at_work

@@ -14,7 +14,7 @@ start_server() {
     printf "rdma_gpu_memory = '%s'\n" "${1:-auto}" >/tmp/server.toml
     case ${1:-auto} in
         off) export GPU_MEMORY="GPU memory by way of host memory: this server's settings say no" ;;
-        *) export GPU_MEMORY="large copies from the GPU go directly, by peer memory" ;;
+        *) export GPU_MEMORY="large copies from and to the GPU go directly, by peer memory" ;;
     esac
     # Empty before it is looked at: the last server's words are not this one's, however late its process begins.
     : >/tmp/server.log
@@ -36,6 +36,9 @@ stop_server() {
 
 # `direct_copies`: how many copies from the device have gone directly since the server began.
 direct_copies() { grep -c "a copy from the device went directly" /tmp/server.log || :; }
+
+# `direct_reads`: the same for copies to the device.
+direct_reads() { grep -c "a copy to the device went directly" /tmp/server.log || :; }
 
 # `find_process TEXT`: the ids of processes whose command line has it.
 find_process() {

@@ -34,7 +34,7 @@ pub(crate) use incoming::{Body, Reply, Sink};
 pub(crate) use outgoing::{Call, Placed};
 pub(crate) use transfers::Transfer;
 
-use incoming::Incoming;
+use incoming::{Incoming, Waiting};
 use outgoing::Outgoing;
 use transfers::Transfers;
 
@@ -60,6 +60,9 @@ impl From<Lost> for CUresult {
         Self::DEVICE_UNAVAILABLE
     }
 }
+
+/// A call that will be answered.
+pub(crate) struct Asked(Arc<Waiting>);
 
 /// One connection to a worker.
 pub(crate) struct Link {
@@ -301,14 +304,29 @@ impl Link {
         placed: impl FnOnce(Placed),
         then: impl FnOnce() -> Result<(), Lost>,
     ) -> Result<Reply, Lost> {
+        let asked = self.begin_ask(call, parts, placed)?;
+        then()?;
+        self.finish_ask(asked)
+    }
+
+    /// Sends a call whose reply is [waited for](Link::finish_ask) later. `placed` is called with the queue locked.
+    pub(crate) fn begin_ask(
+        &self,
+        call: Call,
+        parts: &[&[u8]],
+        placed: impl FnOnce(Placed),
+    ) -> Result<Asked, Lost> {
         self.check()?;
         let mut waiting = None;
         self.outgoing.ask(self, call, parts, |place| {
             waiting = Some(self.incoming.expect(place.call));
             placed(place);
         })?;
-        let waiting = waiting.ok_or(Lost)?;
-        then()?;
+        waiting.map(Asked).ok_or(Lost)
+    }
+
+    /// Waits for the reply of a call.
+    pub(crate) fn finish_ask(&self, Asked(waiting): Asked) -> Result<Reply, Lost> {
         self.wait_until(|| waiting.is_done())?;
         self.incoming.take(waiting).ok_or(Lost)
     }

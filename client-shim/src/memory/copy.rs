@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | pageable | device, asynchronous | ≤ 64 KiB in the call; else from the user's memory | when copied; when the worker has it |
 //! | pinned | device, asynchronous | the same, after what still lands in that memory | the same |
-//! | host | device, synchronous | the same | pageable ≤ 64 KiB as above unless memory is mapped or managed; else when the device has it |
+//! | host | device, synchronous | the same, or [read](super::offered) by the worker's card | pageable ≤ 64 KiB as above unless memory is mapped or managed; else when the device has it |
 //! | device | pageable | asked | with the bytes |
 //! | device | pinned, asynchronous | posted; lands before the stream's next completion is seen | at once |
 //! | device | device | posted | at once |
@@ -98,6 +98,16 @@ impl<'a> Copy<'a> {
         }
     }
 
+    /// The surroundings of a copy that its call waits for.
+    #[cfg(test)]
+    pub(super) fn now(session: &'a Session, stream: &'a Arc<Stream>) -> Self {
+        Self {
+            session,
+            stream,
+            when: When::Now,
+        }
+    }
+
     /// The surroundings of a graph's copy.
     pub(crate) fn in_graph(session: &'a Session, stream: &'a Arc<Stream>) -> Self {
         Self {
@@ -135,6 +145,11 @@ impl Copy<'_> {
             let request =
                 GpurunCopyToDevice::new(destination, length as u64, 0, self.stream.wire_id());
             self.session.post_work(self.stream, &request, bytes)?;
+        } else if self.when == When::Now {
+            // SAFETY: the caller's promise.
+            if unsafe { self.send_now(destination, source, length) }? {
+                return Ok(());
+            }
         } else {
             // SAFETY: the caller's promise.
             unsafe { self.send(destination, source, length) }?;
@@ -180,7 +195,7 @@ impl Copy<'_> {
     ///
     /// # Safety
     /// As [`Copy::to_device`].
-    unsafe fn send(
+    pub(super) unsafe fn send(
         &self,
         destination: u64,
         source: *const u8,

@@ -1,8 +1,9 @@
 //! Device and host memory, copies, fills, pointer attributes.
 //!
-//! [`windows`] reserves the addresses, [`device`] gives them out as [`places`] says, [`host`] keeps pinned memory, [`mapped`] keeps alike what both
-//! sides reach, [`managed`] makes memory that is so from the beginning, [`copy`] moves bytes, [`boxes`] boxes of them, [`volume`] boxes of arrays,
-//! [`batch`] many of these, [`peer`] from one context to another, [`fill`] sets bytes, [`mod@pointer`] tells what an address is.
+//! [`windows`] reserves the addresses, [`device`] gives them out as [`places`] says, [`host`] keeps pinned memory, [`mapped`] keeps alike what both sides
+//! reach, [`managed`] makes memory that is so from the beginning, [`copy`] moves bytes, [`boxes`] boxes of them, [`volume`] boxes of arrays, [`offered`] large
+//! ones that the worker's card reads, [`batch`] many of these, [`peer`] from one context to another, [`fill`] sets bytes, [`mod@pointer`] tells what an address
+//! is.
 
 mod batch;
 mod boxes;
@@ -12,6 +13,7 @@ mod fill;
 mod host;
 mod managed;
 mod mapped;
+mod offered;
 mod peer;
 mod places;
 mod pointer;
@@ -27,6 +29,7 @@ pub(crate) use device::*;
 pub(crate) use fill::*;
 pub(crate) use host::*;
 pub(crate) use mapped::*;
+pub(crate) use offered::Reads;
 pub(crate) use peer::*;
 pub(crate) use places::{Allocation, GRANULARITY};
 pub(crate) use pointer::*;

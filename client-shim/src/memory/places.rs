@@ -107,6 +107,14 @@ impl Allocation {
         )
     }
 
+    /// Whether it is memory of its context's device and nothing else.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Small { .. } | Kind::Large { .. } | Kind::Plain
+        )
+    }
+
     pub(super) fn range(&self) -> Range<u64> {
         self.start..self.start + self.size
     }

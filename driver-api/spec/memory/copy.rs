@@ -42,6 +42,23 @@ unsafe extern "C" {
         stream: CUstream,
     ) -> CUresult;
 
+    /// A part of a copy to the device that the worker's card reads out of the program's memory: `length` bytes at `source`, open by `key` until this
+    /// is answered, which belong `offset` bytes behind the beginning. The parts of a thread's copy come in order; its first says where `whole` bytes
+    /// go, and takes the copy's place in the stream. A part of no bytes ends the copy before its end. The answer of the part that ends it comes when
+    /// the device has it all, and says how long that took since the stream had reached the copy. NOT_SUPPORTED: these bytes do not go so, and the
+    /// copy is over.
+    #[row(49, private, asked, custom = worker, blocks = device)]
+    fn gpurunReadToDevice(
+        #[out] nanoseconds: *mut u64,
+        destination: CUdeviceptr,
+        whole: u64,
+        offset: u64,
+        length: u64,
+        source: u64,
+        key: u32,
+        stream: CUstream,
+    ) -> CUresult;
+
     /// A copy of a box to or from an array. The rest: a [`Volume`](crate::volume::Volume), then the bytes of the source if they travel, row by row.
     #[row(72, private, posted, custom = worker, blocks = device)]
     fn gpurunCopyVolume(stream: CUstream, #[rest] volume_and_bytes: &[u8]) -> CUresult;

@@ -1,10 +1,11 @@
-//! Large copies to the client that the RDMA card makes out of the device's memory, with no copy of the driver's and none of ours between.
+//! Large copies that the RDMA card makes out of the device's memory or into it, with no copy of the driver's and none of ours between. Those to the client are
+//! here, those to the device in [`reads`].
 //!
 //! *What:* a copy puts a point into its stream and, behind it, a gate at which the stream waits. Once the stream has reached the point, a thread of its own
 //! registers the memory with the card, part by part, sends it, waits until the card has done with it, and opens the gate: what was put into the stream later
 //! finds the memory its own again. *Rules:* nothing here, nor anything that it calls, makes a pointer of a device address: on a real card a processor may not be
-//! able to read it. What the card does not take goes by a copy of the driver's, in a stream beside the held one. Memory that is being read is not given back
-//! ([`Direct::wait_for`]), whatever becomes of its stream. There is no cache of registrations, so nothing stale is read. Whether it is worth while is
+//! able to read it. What the card does not take goes by a copy of the driver's, in a stream beside the held one. Memory that the card has is not given back
+//! ([`InUse`]), whatever becomes of its stream. There is no cache of registrations, so nothing stale is read. Whether it is worth while is
 //! [measured](Choice) against copies by way of host memory, unless the operator knows.
 //!
 //! Why the memory's bytes are those that the program expects: a stream's write of a value to host memory comes after all that was put before it, in memory as
@@ -18,13 +19,16 @@
 //! ```
 //!
 //! # Safety
-//! A range was compared with the session's own, and stays the device's while it is on the [list](Direct::take_up) of what is read; a held stream
+//! A range was compared with the session's own, and stays the device's while it is on the [list](InUse) of what the card has; a held stream
 //! keeps what was put behind it from writing there.
 #![expect(unsafe_code, reason = "lends device memory to a card")]
 
+mod in_use;
+pub(crate) mod reads;
+
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Condvar, Mutex, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use driver_api::result::CUresult;
@@ -43,6 +47,8 @@ use super::session::Session;
 use super::staging::BUFFER_BYTES;
 use super::stream::Stream;
 use crate::driver::cuda;
+use in_use::InUse;
+use reads::Reads;
 
 /// What is registered at one time is twice this: one part is on its way while the next is prepared.
 const PART_BYTES: u64 = 4 * BULK_CHUNK_BYTES as u64;
@@ -65,20 +71,11 @@ pub(crate) struct Direct {
     is_always: bool,
     choice: Mutex<Choice>,
     jobs: Sender<Job>,
-    read: Mutex<Vec<Read>>,
-    changed: Condvar,
+    /// How copies go the other way, where the card can read the client's memory.
+    pub(crate) reads: Option<Reads>,
+    in_use: InUse,
     /// That the card refuses memory is told once.
     refusal_told: Once,
-}
-
-/// A range that is being read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Read {
-    call: u64,
-    /// The serial of its context.
-    context: u64,
-    start: u64,
-    length: u64,
 }
 
 /// A copy, as its stream's point has it.
@@ -142,71 +139,45 @@ impl DirectCopy {
 }
 
 impl Direct {
-    pub(crate) fn new(lender: Lender, reach: Reach, is_always: bool, jobs: Sender<Job>) -> Self {
+    pub(crate) fn new(
+        (lender, reach): (Lender, Reach),
+        is_always: bool,
+        jobs: Sender<Job>,
+        reads: Option<Reads>,
+    ) -> Self {
         Self {
             lender,
             reach,
             is_always,
             choice: Mutex::default(),
             jobs,
-            read: Mutex::default(),
-            changed: Condvar::new(),
+            reads,
+            in_use: InUse::default(),
             refusal_told: Once::new(),
         }
     }
 
     /// Begins to read what a stream has reached. Nothing is read in a context that is going.
     pub(crate) fn take_up(&self, session: &Session, copy: DirectCopy) {
-        let read = Read {
-            call: copy.call,
-            context: copy.context.serial,
-            start: copy.source,
-            length: copy.length,
-        };
-        let is_alive = {
-            let mut all = lock(&self.read);
-            // Looked at under this lock: who ends a context says so first, and then waits for what is on the list.
-            let is_alive = copy.context.is_alive();
-            if is_alive {
-                all.push(read);
-            }
-            is_alive
-        };
-        if !is_alive {
+        let range = (copy.source, copy.length);
+        if !self.in_use.begin(copy.call, &copy.context, range) {
             return copy.fail(session, CUresult::CONTEXT_IS_DESTROYED);
         }
         let since = Instant::now();
         if let Err(refused) = self.jobs.send(Job { copy, since }) {
             // Only while the process ends.
-            self.is_read(&refused.0.copy);
+            self.in_use.end(refused.0.copy.call);
         }
     }
 
-    /// A copy's memory is not read any more.
-    fn is_read(&self, copy: &DirectCopy) {
-        lock(&self.read).retain(|read| read.call != copy.call);
-        self.changed.notify_all();
-    }
-
-    /// Waits until nothing of a range is being read.
+    /// Waits until the card has nothing of a range.
     pub(crate) fn wait_for(&self, session: &Session, start: u64, size: u64) {
-        self.wait_while(session, |read| {
-            read.start < start.saturating_add(size)
-                && start < read.start.saturating_add(read.length)
-        });
+        self.in_use.wait_for(&session.end, start, size);
     }
 
-    /// Waits until nothing of a context is being read.
+    /// Waits until the card has nothing of a context.
     pub(crate) fn wait_for_context(&self, session: &Session, serial: u64) {
-        self.wait_while(session, |read| read.context == serial);
-    }
-
-    fn wait_while(&self, session: &Session, is_meant: impl Fn(&Read) -> bool) {
-        let mut all = lock(&self.read);
-        while all.iter().any(&is_meant) && !session.end.is_over() {
-            let waited = self.changed.wait_timeout(all, PARK);
-            all = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
-        }
+        self.in_use.wait_for_context(&session.end, serial);
     }
 
     /// A copy by way of host memory has sent its last byte.
@@ -260,14 +231,7 @@ pub(crate) fn begin(
     let (Some(direct), context) = (&session.direct, call.context()?) else {
         return Ok(Way::ByHost(None));
     };
-    let can_wait = context.marking != Marking::Events
-        && stream
-            .context()
-            .is_some_and(|own| own.serial == context.serial);
-    if length <= MOST_STAGED_BYTES
-        || !can_wait
-        || !session.memory.is_whole(source, length, context.serial)
-    {
+    if !is_possible(session, context, stream, (source, length)) {
         return Ok(Way::ByHost(None));
     }
     if !direct.is_always && !lock(&direct.choice).takes_other() {
@@ -287,6 +251,20 @@ pub(crate) fn begin(
         })
     })?;
     Ok(Way::Directly)
+}
+
+/// Whether a stream can wait for a copy, and its memory is the card's to have.
+fn is_possible(
+    session: &Session,
+    context: &Context,
+    stream: &Stream,
+    (start, length): (u64, u64),
+) -> bool {
+    let can_wait = context.marking != Marking::Events
+        && stream
+            .context()
+            .is_some_and(|own| own.serial == context.serial);
+    length > MOST_STAGED_BYTES && can_wait && session.memory.is_whole(start, length, context.serial)
 }
 
 /// The thread that sends: a part of each copy in turn, so that none waits for the end of a long one.
@@ -387,7 +365,7 @@ impl Active {
         copy.end(session, result);
         // The card has done with it, or the connection is over.
         drop(lent);
-        direct.is_read(&copy);
+        direct.in_use.end(copy.call);
         launch::open(session, copy.gate);
         if !is_refused {
             lock(&direct.choice).went_other(copy.length as usize, time);

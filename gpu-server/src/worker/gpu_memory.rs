@@ -25,6 +25,20 @@ const EXPORTS_DMA_BUF: u32 = 124;
 /// `CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD`.
 const DMA_BUF: u32 = 1;
 
+/// `CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_FLUSH_WRITES_OPTIONS`, and the bit that says that `cuFlushGPUDirectRDMAWrites` works.
+const FLUSH_OPTIONS: u32 = 117;
+const FLUSH_BY_HOST: i32 = 1;
+
+/// `CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WRITES_ORDERING`.
+const WRITES_ORDERING: u32 = 118;
+
+/// Who sees such writes: of `CUGPUDirectRDMAWritesOrdering` and `CUflushGPUDirectRDMAWritesScope` alike.
+const BY_OWNER: u32 = 100;
+const BY_ALL_DEVICES: u32 = 200;
+
+/// `CU_FLUSH_GPU_DIRECT_RDMA_WRITES_TARGET_CURRENT_CTX`.
+const CURRENT_CONTEXT: u32 = 0;
+
 /// What is tried: the size of the driver's large pages, so that it is made of whole ones.
 const BYTES: usize = 2 << 20;
 
@@ -68,12 +82,56 @@ pub(crate) enum Unreachable {
     },
 }
 
-/// The finding, for people.
-pub(super) fn describe(found: &Result<Reach, Unreachable>) -> String {
-    match found {
-        Ok(Reach::DmaBuf) => "large copies from the GPU go directly, by dma-buf".to_owned(),
-        Ok(Reach::PeerMemory) => "large copies from the GPU go directly, by peer memory".to_owned(),
-        Err(reason) => format!("GPU memory by way of host memory: {reason}"),
+/// The finding, for people; `reads`: whether the card can read the client's memory, too.
+pub(super) fn describe(found: &Result<Reach, Unreachable>, reads: bool) -> String {
+    let way = match found {
+        Ok(Reach::DmaBuf) => "dma-buf",
+        Ok(Reach::PeerMemory) => "peer memory",
+        Err(reason) => return format!("GPU memory by way of host memory: {reason}"),
+    };
+    let which = match reads {
+        true => "from and to",
+        false => "from",
+    };
+    format!("large copies {which} the GPU go directly, by {way}")
+}
+
+/// How a device's work comes to see what a card has written into its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It does once the card says that it is written.
+    AtOnce,
+    /// Once the driver has flushed it, so far.
+    Flushed(u32),
+}
+
+impl Seen {
+    /// Of a device of a session with so many; nothing where it cannot be made sure. Their other devices may read the memory as well.
+    pub(super) fn of(driver: &Driver, device: CUdevice, devices: i32) -> Option<Self> {
+        let scope = match devices {
+            ..=1 => BY_OWNER,
+            _ => BY_ALL_DEVICES,
+        };
+        let number = |which| attribute(driver, device, which).unwrap_or(0);
+        let ordering = u32::try_from(number(WRITES_ORDERING)).unwrap_or(0);
+        let can_flush = number(FLUSH_OPTIONS) & FLUSH_BY_HOST != 0;
+        match ordering >= scope {
+            true => Some(Self::AtOnce),
+            false => can_flush.then_some(Self::Flushed(scope)),
+        }
+    }
+
+    /// Makes it so; the memory's context is current.
+    ///
+    /// # Errors
+    /// The driver refuses.
+    pub(super) fn make_sure(self, driver: &Driver) -> Result<(), CUresult> {
+        match self {
+            Self::AtOnce => Ok(()),
+            Self::Flushed(scope) => {
+                cuda!(driver, cuFlushGPUDirectRDMAWrites(CURRENT_CONTEXT, scope))
+            }
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) use super::mirrors::{
 };
 pub(crate) use copy::{
     fill_extent, gpurunCopyFromDevice, gpurunCopyOnDevice, gpurunCopyToDevice,
-    gpurunFetchFromDevice, gpurunFill, issue_part,
+    gpurunFetchFromDevice, gpurunFill, gpurunReadToDevice, issue_part,
 };
 use copy::{keep, run_if_large};
 pub(crate) use volume::*;

@@ -10,7 +10,7 @@
 //! ```text
 //! frames ──> executor ──> schedule: here or on a lane ──> dispatch ──> area (memory, stream, …) ──> driver
 //!               │ Bulk ──> transfer ──> staging ───────────────────────────────────────────────────> driver
-//!               └─ outbox <── reply                          point of a stream ──> poller ──> outbox, or direct: the RDMA card reads device memory
+//!               └─ outbox <── reply                          point of a stream ──> poller ──> outbox, or direct: the RDMA card reads or writes device memory
 //! ```
 
 pub(crate) mod array;
@@ -80,6 +80,7 @@ use crate::registry;
 use crate::sandbox;
 use accounts::Accounts;
 use direct::Direct;
+use direct::reads::Reads;
 use end::{End, Reason};
 use gpu_memory::{Reach, Unreachable};
 use memory::Memory;
@@ -143,11 +144,13 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let line = line(connection, order.tls.as_ref())?;
     let prepared = confined.and_then(|()| {
         let (driver, devices, accounts, mut accepted) = prepare(&order, &hello, descriptors)?;
-        let end = offer_rdma(&order, &hello, &line, &mut accepted);
+        let mut end = offer_rdma(&order, &hello, &line, &mut accepted);
         let mut reach = None;
-        if let Some(end) = &end {
+        if let Some(end) = &mut end {
             let found = find_gpu_memory(&order, driver, &devices, end);
-            accepted.rdma_gpu_memory = gpu_memory::describe(&found);
+            accepted.rdma_gpu_memory = gpu_memory::describe(&found, end.has_reads());
+            accepted.rdma_reads_always = prefers_gpu_memory(&order);
+            end.answer(&mut accepted);
             reach = found.ok();
         }
         sandbox::close(&order)?;
@@ -181,11 +184,7 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     };
     tracing::debug!(session, "frames travel by {}", connection.description);
     let cannot_start = |error| Reason::Failed(format!("cannot start a thread: {error}"));
-    let is_always = order
-        .rdma
-        .as_ref()
-        .is_some_and(|rdma| rdma.prefers_gpu_memory);
-    let reach = reach.map(|reach| (reach, is_always));
+    let reach = reach.map(|reach| (reach, prefers_gpu_memory(&order)));
     let session = start(driver, devices, connection, memory, output, reach);
     let session = session.map_err(cannot_start)?;
     if let Some(client) = client {
@@ -231,7 +230,7 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && differences.fold(0, std::ops::BitOr::bitor) == 0
 }
 
-/// Our end of a connection by RDMA, if the client asks for one; the answer tells it, or why there is none.
+/// Our end of a connection by RDMA, if the client asks for one; the answer tells why there is none.
 fn offer_rdma(
     order: &WorkerOrder,
     hello: &Hello,
@@ -241,10 +240,7 @@ fn offer_rdma(
     hello.rdma.as_ref()?;
     let end = rdma_settings(order).and_then(|settings| ServerEnd::new(hello, line, &settings));
     match end {
-        Ok(end) => {
-            end.answer(accepted);
-            Some(end)
-        }
+        Ok(end) => Some(end),
         Err(error) => {
             tracing::info!(session = order.session, "no RDMA: {error}");
             accepted.rdma_refusal = error.to_string();
@@ -253,13 +249,19 @@ fn offer_rdma(
     }
 }
 
-/// How the bytes of the session's devices come to the RDMA card.
+/// Whether the card is used for GPU memory without a comparison.
+fn prefers_gpu_memory(order: &WorkerOrder) -> bool {
+    let rdma = order.rdma.as_ref();
+    rdma.is_some_and(|rdma| rdma.prefers_gpu_memory)
+}
+
+/// How the bytes of the session's devices come to the RDMA card; where they do not, it reads nothing for them.
 #[expect(unsafe_code, reason = "registers device memory that the probe keeps")]
 fn find_gpu_memory(
     order: &WorkerOrder,
     driver: &Driver,
     devices: &Devices,
-    end: &ServerEnd,
+    end: &mut ServerEnd,
 ) -> Result<Reach, Unreachable> {
     let is_refused = order
         .rdma
@@ -271,7 +273,11 @@ fn find_gpu_memory(
         // SAFETY: the probe's memory is there until it ends.
         _ => gpu_memory::probe(driver, 0, |memory| unsafe { end.try_device(memory) }),
     };
-    tracing::info!(session = order.session, "{}", gpu_memory::describe(&found));
+    if found.is_err() {
+        end.give_up_reads();
+    }
+    let told = gpu_memory::describe(&found, end.has_reads());
+    tracing::info!(session = order.session, "{told}");
     found
 }
 
@@ -339,14 +345,23 @@ fn start(
     let outbox = Outbox::new(connection.sender, Arc::clone(&end));
     let (jobs, orders) = mpsc::channel();
     let (copies, reached) = mpsc::channel();
-    let direct =
-        reach.map(|(reach, is_always)| Direct::new(connection.lender, reach, is_always, copies));
+    let (parts, offered) = mpsc::channel();
+    let direct = reach.map(|(reach, is_always)| {
+        let reads = connection.lender.has_reads().then(|| Reads::new(parts));
+        Direct::new((connection.lender, reach), is_always, copies, reads)
+    });
     let is_direct = direct.is_some();
+    let has_reads = direct.as_ref().is_some_and(|direct| direct.reads.is_some());
     let session = Session::new(driver, devices, end, (outbox, direct), memory, output, jobs);
     let session = Arc::new(session);
     if is_direct {
         spawn("direct", &session, move |session| {
             direct::run(session, &reached)
+        })?;
+    }
+    if has_reads {
+        spawn("reads", &session, move |session| {
+            direct::reads::run(session, &offered);
         })?;
     }
     spawn("poller", &session, poller::run)?;

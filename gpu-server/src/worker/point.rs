@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use driver_api::abi::CUevent;
 
+use super::direct::reads::ReadCopy;
 use super::direct::{DirectCopy, Stopwatch};
 use super::end::lock;
 use super::ipc::Record;
@@ -30,6 +31,8 @@ pub(crate) enum Action {
     Deliver(Delivery),
     /// Let the card read what is to be sent to the client: the stream waits behind the point.
     Direct(DirectCopy),
+    /// Let the card write what the client offers: the stream waits behind the point.
+    Read(Arc<ReadCopy>),
     /// A copy begins whose time is taken.
     Begin(Arc<Stopwatch>),
     /// Answer a small copy.
@@ -65,7 +68,7 @@ pub(crate) enum Action {
 impl Action {
     /// Whether it neither waits nor sends much: who reads the connection may run it.
     pub(crate) fn is_brief(&self) -> bool {
-        !matches!(self, Self::Deliver(_) | Self::Direct(_))
+        !matches!(self, Self::Deliver(_) | Self::Direct(_) | Self::Read(_))
     }
 
     /// Whether someone waits for it now.
@@ -74,7 +77,7 @@ impl Action {
             Self::Complete { is_urgent, .. } => *is_urgent,
             Self::Deliver(delivery) => delivery.flight.is_some(),
             Self::Direct(copy) => copy.is_urgent(),
-            Self::Reply { .. } | Self::Recorded { .. } => true,
+            Self::Reply { .. } | Self::Recorded { .. } | Self::Read(_) => true,
             Self::Release { .. }
             | Self::Passed { .. }
             | Self::CountDown(_)

@@ -216,6 +216,7 @@ fn run_brief(session: &Session, stream: &Stream, action: Action) {
         | Action::Recorded { .. }
         | Action::Settle
         | Action::Direct(_)
+        | Action::Read(_)
         | Action::Deliver(_) => {}
     }
 }
@@ -321,14 +322,14 @@ impl Watch<'_> {
     fn run(&mut self, stream: &Stream, context: &Context, action: Action) {
         let flushes = match &action {
             // Also one that nobody waits for: who synchronises with what is known to be done asks no more.
-            Action::Complete { .. } | Action::Reply { .. } => true,
+            Action::Complete { .. } | Action::Reply { .. } | Action::Read(_) => true,
             Action::Deliver(delivery) => delivery.answers.is_some(),
             Action::Direct(copy) => copy.is_urgent(),
             _ => false,
         };
         if flushes && may_print(self.session, context) {
             // One that waits at a gate is not done before this has gone on.
-            let is_held = matches!(action, Action::Direct(_));
+            let is_held = matches!(action, Action::Direct(_) | Action::Read(_));
             let handle = stream.settled_handle().filter(|_| !is_held);
             self.flush_printed(handle, context);
         }
@@ -336,6 +337,10 @@ impl Watch<'_> {
             Action::Deliver(delivery) => deliver(self.session, delivery),
             Action::Direct(copy) => match &self.session.direct {
                 Some(direct) => direct.take_up(self.session, copy),
+                None => copy.fail(self.session, CUresult::NOT_SUPPORTED),
+            },
+            Action::Read(copy) => match &self.session.direct {
+                Some(direct) => direct.take_up_read(self.session, &copy),
                 None => copy.fail(self.session, CUresult::NOT_SUPPORTED),
             },
             brief => run_brief(self.session, stream, brief),
@@ -353,6 +358,7 @@ impl Watch<'_> {
             }
             Action::Reply { call, .. } => outbox.reply(call, result, &[]),
             Action::Direct(copy) => copy.fail(self.session, result),
+            Action::Read(copy) => copy.fail(self.session, result),
             Action::Begin(_)
             | Action::Release { .. }
             | Action::Recorded { .. }

@@ -263,6 +263,14 @@ pub(crate) fn gpurunFetchFromDevice(
     Ok(())
 }
 
+/// A part of a copy to the device that the card reads out of the client's memory.
+pub(crate) fn gpurunReadToDevice(
+    call: &mut Call<'_>,
+    request: &request::GpurunReadToDevice,
+) -> Result<(), CallError> {
+    direct::reads::offered(call, request)
+}
+
 /// From device memory to device memory.
 pub(crate) fn gpurunCopyOnDevice(
     call: &mut Call<'_>,

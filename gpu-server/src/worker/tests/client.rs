@@ -13,7 +13,7 @@ use protocol::frame::{
 };
 use protocol::hello::Window;
 use protocol::transport::memory::{Card, Faults, pair};
-use protocol::transport::{Connection, FrameReceiver, FrameSender, Interrupt};
+use protocol::transport::{Connection, FrameReceiver, FrameSender, Interrupt, Lender};
 
 use super::super::accounts::Accounts;
 use super::super::gpu_memory::Reach;
@@ -38,6 +38,7 @@ pub(super) enum Got {
 
 pub(super) struct Client {
     pub(super) session: Arc<Session>,
+    pub(super) lender: Lender,
     sender: Box<dyn FrameSender>,
     receiver: Box<dyn FrameReceiver>,
     _interrupt: Interrupt,
@@ -115,10 +116,12 @@ impl Client {
             sender,
             receiver,
             interrupt,
+            lender,
             ..
         } = ours;
         Self {
             session: session.expect("threads"),
+            lender,
             sender,
             receiver,
             _interrupt: interrupt,

@@ -72,6 +72,8 @@ struct State {
     waiting_reads: HashSet<u64>,
     /// Where access was given, as often as it was.
     accesses: Vec<u64>,
+    /// How often what cards have written was flushed.
+    flushes: usize,
     /// Contexts from whose memory no access is taken away.
     kept_peers: HashSet<usize>,
 }
@@ -172,6 +174,10 @@ pub(super) fn release(number: u32) {
 }
 
 /// Whether this address was unmapped or freed.
+pub(super) fn flushes() -> usize {
+    lock(&STATE).flushes
+}
+
 pub(super) fn is_unmapped(address: u64) -> bool {
     lock(&STATE).unmapped.contains(&address)
 }
@@ -281,9 +287,20 @@ unsafe extern "C" fn synchronize_context() -> CUresult {
 
 /// The second device exports dma-bufs, the first does not.
 unsafe extern "C" fn attribute(value: *mut i32, number: u32, device: i32) -> CUresult {
-    let has = matches!(number, 102 | 122) || number == 124 && device == EXPORTING_DEVICE;
+    let has = matches!(number, 102 | 117 | 122) || number == 124 && device == EXPORTING_DEVICE;
     unsafe { *value = i32::from(has) };
     CUresult::SUCCESS
+}
+
+/// What cards have written is flushed.
+unsafe extern "C" fn flush(target: u32, scope: u32) -> CUresult {
+    match (target, scope) {
+        (0, 100) => {
+            lock(&STATE).flushes += 1;
+            CUresult::SUCCESS
+        }
+        _ => CUresult::INVALID_VALUE,
+    }
 }
 
 unsafe extern "C" fn export(place: *mut c_void, _: u64, bytes: usize, _: u32, _: u64) -> CUresult {
@@ -619,6 +636,7 @@ pub(in crate::worker) fn driver(writes: bool) -> &'static Driver {
             "cuMemHostAlloc" => host_alloc as *const (),
             "cuMemHostGetDevicePointer_v2" => host_device_pointer as *const (),
             "cuMemGetHandleForAddressRange" => export as *const (),
+            "cuFlushGPUDirectRDMAWrites" => flush as *const (),
             "cuMemAlloc_v2" => alloc as *const (),
             "cuMemFree_v2" => free as *const (),
             "cuMemCreate" => create as *const (),

@@ -27,7 +27,7 @@ fn a_driver_that_exports_nothing_has_its_addresses_taken() {
         (found.as_ref().ok(), asked.get()),
         (Some(&Reach::PeerMemory), 1)
     );
-    assert!(describe(&found).contains("directly, by peer memory"));
+    assert!(describe(&found, false) == "large copies from the GPU go directly, by peer memory");
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_dma_buf_is_taken_first() {
         Ok(())
     });
     assert_eq!(taken.as_ref().ok(), Some(&Reach::DmaBuf));
-    assert!(describe(&taken).contains("directly, by dma-buf"));
+    assert!(describe(&taken, true) == "large copies from and to the GPU go directly, by dma-buf");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_card_that_takes_neither_is_named_with_both_reasons() {
             Reached::ByDmaBuf { .. } => refusal("ibv_reg_dmabuf_mr", libc::EOPNOTSUPP),
         })
     });
-    let text = describe(&refused);
+    let text = describe(&refused, true);
     assert!(
         text.starts_with("GPU memory by way of host memory: "),
         "{text}"
@@ -79,5 +79,5 @@ fn a_card_that_takes_neither_is_named_with_both_reasons() {
     let refused = probe(fake::driver(true), 0, |_| {
         Err(refusal("ibv_reg_mr", libc::EFAULT))
     });
-    assert!(describe(&refused).contains("the driver exports no dma-buf"));
+    assert!(describe(&refused, true).contains("the driver exports no dma-buf"));
 }

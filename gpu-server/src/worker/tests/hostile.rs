@@ -12,14 +12,14 @@ use driver_api::wire::Request;
 use driver_api::wire::{RequestVisitor, request as r, visit_requests};
 use proptest::prelude::*;
 use protocol::frame::{CallFlags, CallRecord, FrameHeader, FrameKind, RecordBuffer};
-use protocol::transport::memory::Faults;
+use protocol::transport::memory::{Card, Faults};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::super::end::Reason;
 use super::client::{Client, Got};
-use super::{client, client_on, fake, map};
+use super::{client, client_on, fake, map, ready, window};
 
-fn violates(client: &Client) {
+pub(super) fn violates(client: &Client) {
     assert!(matches!(client.session.end.wait(), Reason::Violation(_)));
 }
 
@@ -460,8 +460,12 @@ proptest! {
 
     /// Bodies of the right length with any content never end the worker otherwise than by a violation.
     #[test]
-    fn any_fields_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..64), asked: bool) {
-        let (mut client, _) = client();
+    fn any_fields_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..64), asked: bool, has_card: bool) {
+        let card = Card { takes: 100, ..Card::default() };
+        let mut client = match has_card {
+            true => ready(Client::with_card(fake::driver(true), vec![window()], card, true)),
+            false => client().0,
+        };
         let mut garbage = Garbage { records: RecordBuffer::new(), bytes: &bytes, asked };
         visit_requests(&mut garbage);
         client.frame(FrameHeader::new(FrameKind::Calls), garbage.records.as_bytes());

@@ -7,6 +7,7 @@ mod gpu_memory;
 mod hostile;
 mod mirrors;
 mod peer;
+mod reads;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
