@@ -325,10 +325,8 @@ impl Executor {
             body: bytes.to_vec(),
             inbound: inbound.clone(),
         };
-        let has_successor = self.executors.has_successor();
-        let place = self
-            .executors
-            .place(record.thread, may_block && has_successor, own);
+        let leaves = may_block && self.executors.has_successor();
+        let place = self.executors.place(record.thread, leaves, own);
         match place {
             Place::Here => {
                 let execute = || self.execute(&record, number, bytes, inbound);
