@@ -179,10 +179,12 @@ fn convert<'t>(
         to_integer: to_integer.is_some(),
     };
     let (ftz, saturate, relu) = (form.take("ftz"), form.take("sat"), form.take("relu"));
+    let is_finite = form.take("satfinite");
     let (to, from) = (form.take_type()?, form.take_type()?);
     let path = decoder.path;
     if matches!(to, Type::F16x2 | Type::Bf16x2) {
-        return convert_pair(decoder, form, to, rounding, (saturate, relu), operands);
+        let limits = (saturate, relu, is_finite);
+        return convert_pair(decoder, form, to, rounding, limits, operands);
     }
     if relu && !(matches!(to, Type::F16 | Type::Bf16) && from == Type::F32) {
         return form.refuse();
@@ -211,7 +213,10 @@ fn convert<'t>(
         } else {
             return form.refuse();
         };
-        return simple(decoder, handler, Type::B32, &[Type::F32], operands);
+        let rows = limited_sources(decoder, to, is_finite, &[Type::F32], operands)?;
+        let d = decoder.destination(&operands[0], Type::B32)?;
+        decoder.apply(handler, d, &rows);
+        return decoder.settle(&operands[0], d, Type::B32);
     }
     if rna {
         return form.refuse();
@@ -226,7 +231,7 @@ fn convert<'t>(
     let Some(handler) = handler else {
         return form.refuse();
     };
-    let rows = sources(decoder, &[from], operands)?;
+    let rows = limited_sources(decoder, to, is_finite, &[from], operands)?;
     let d = decoder.destination(&operands[0], to)?;
     decoder.apply(handler, d, &rows);
     if relu {
@@ -605,7 +610,7 @@ fn convert_pair<'t>(
     form: &Form<'t>,
     to: Type,
     rounding: Rounding,
-    (saturate, relu): (bool, bool),
+    (saturate, relu, is_finite): (bool, bool, bool),
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
     if rounding.direction > 1
@@ -651,7 +656,36 @@ fn convert_pair<'t>(
     } else {
         both!(Bf16)
     };
-    simple(decoder, handler, to, &[Type::F32, Type::F32], operands)
+    let rows = limited_sources(decoder, to, is_finite, &[Type::F32, Type::F32], operands)?;
+    let d = decoder.destination(&operands[0], to)?;
+    decoder.apply(handler, d, &rows);
+    decoder.settle(&operands[0], d, to)
+}
+
+/// The sources of a conversion. With `.satfinite`, singles beyond the greatest finite number of the format are that number before they are converted; NaN stays.
+fn limited_sources<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    to: Type,
+    is_finite: bool,
+    types: &[Type],
+    operands: &[Operand<'t>],
+) -> Result<Vec<Row>, String> {
+    const HALF: f32 = 65_504.0;
+    const BRAIN: f32 = f32::from_bits(0x7f7f_0000);
+    const TENSOR: f32 = f32::from_bits(0x7f7f_e000);
+    let path = decoder.path;
+    let mut rows = sources(decoder, types, operands)?;
+    for row in rows.iter_mut().filter(|_| is_finite) {
+        let handler = match to {
+            Type::F16 | Type::F16x2 => rare_unary(path, |a: f32| a.clamp(-HALF, HALF)),
+            Type::Tf32 => rare_unary(path, |a: f32| a.clamp(-TENSOR, TENSOR)),
+            _ => rare_unary(path, |a: f32| a.clamp(-BRAIN, BRAIN)),
+        };
+        let finite = decoder.temporary(false);
+        decoder.apply(handler, finite, &[*row]);
+        *row = finite;
+    }
+    Ok(rows)
 }
 
 /// To [0, 1]; NaN becomes 0.

@@ -209,52 +209,75 @@ fn between(all: &mut Vec<Reference>) {
         convert("bf16", "f16", direction, false, "");
     }
     for direction in ["rn", "rz"] {
-        for to in ["f16", "bf16"] {
-            all.push(Reference::new(
-                format!("cvt.{direction}.relu.{to}.f32"),
-                to,
-                &["f32"],
-                move |[a, ..]| {
-                    let value = number("f32", a);
-                    encode(to, if value <= 0.0 { 0.0 } else { value }, direction)
-                },
-            ));
-        }
-    }
-    for (pair, half) in [("f16x2", "f16"), ("bf16x2", "bf16")] {
-        for direction in ["rn", "rz"] {
-            for relu in ["", ".relu"] {
+        for (to, pair) in [("f16", "f16x2"), ("bf16", "bf16x2")] {
+            for (relu, finite) in [(false, false), (false, true), (true, false), (true, true)] {
+                let name = format!(
+                    "cvt.{direction}{}{}",
+                    if relu { ".relu" } else { "" },
+                    if finite { ".satfinite" } else { "" }
+                );
+                let part = move |bits: u64| {
+                    let value = f64::from(single(bits));
+                    let value = match relu && value <= 0.0 {
+                        true => 0.0,
+                        false => value,
+                    };
+                    Format::of(to).round(finite_in(to, value, finite), direction)
+                };
+                // Without either there are more roundings: above.
+                if relu || finite {
+                    all.push(Reference::new(
+                        format!("{name}.{to}.f32"),
+                        to,
+                        &["f32"],
+                        move |[a, ..]| Number(part(a)),
+                    ));
+                }
                 all.push(Reference::new(
-                    format!("cvt.{direction}{relu}.{pair}.f32"),
+                    format!("{name}.{pair}.f32"),
                     pair,
                     &["f32", "f32"],
-                    move |[a, b, ..]| {
-                        let part = |bits: u64| {
-                            let value = f64::from(single(bits));
-                            let value = if !relu.is_empty() && value <= 0.0 {
-                                0.0
-                            } else {
-                                value
-                            };
-                            Format::of(half).round(value, direction)
-                        };
-                        Number(part(a) << 16 | part(b))
-                    },
+                    move |[a, b, ..]| Number(part(a) << 16 | part(b)),
                 ));
             }
         }
     }
-    all.push(Reference::new(
-        "cvt.rna.tf32.f32".into(),
-        "b32",
-        &["f32"],
-        |[a, ..]| {
-            if !single(a).is_finite() {
-                return Open;
-            }
-            Bits(
-                ((((a as u32 & 0x7fff_ffff) + 0x1000) & !0x1fff) | (a as u32 & 0x8000_0000)).into(),
-            )
-        },
-    ));
+    for finite in [false, true] {
+        all.push(Reference::new(
+            format!("cvt.rna{}.tf32.f32", if finite { ".satfinite" } else { "" }),
+            "b32",
+            &["f32"],
+            move |[a, ..]| {
+                let value = single(a);
+                if value.is_nan() || !finite && value.is_infinite() {
+                    return Open;
+                }
+                let bits = a as u32 & 0x7fff_ffff;
+                let rounded = (bits + 0x1000) & !0x1fff;
+                let beyond = finite && f32::from_bits(bits) > GREATEST_TF32;
+                let kept = match beyond {
+                    true => GREATEST_TF32.to_bits(),
+                    false => rounded,
+                };
+                Bits((kept | (a as u32 & 0x8000_0000)).into())
+            },
+        ));
+    }
+}
+
+/// The greatest number with eight bits of exponent and ten of mantissa.
+const GREATEST_TF32: f32 = f32::from_bits(0x7f7f_e000);
+
+/// A number, or with `finite` the greatest one of a format where it is beyond that.
+fn finite_in(ty: Name, value: f64, finite: bool) -> f64 {
+    // The mantissa's bits, with the hidden one, and the greatest exponent.
+    let (bits, exponent) = match ty {
+        "f16" => (11, 15),
+        _ => (8, 127),
+    };
+    let greatest = (2.0 - 2f64.powi(1 - bits)) * 2f64.powi(exponent);
+    match finite && value.abs() > greatest {
+        true => greatest.copysign(value),
+        false => value,
+    }
 }
