@@ -316,10 +316,10 @@ pub(crate) fn wait(
             captured.depend(place.dependencies);
             Ok(true)
         }
-        (Some(captured), None) => match event.point() {
-            Some(_) => Err(captured.capture.spoil(CUresult::STREAM_CAPTURE_ISOLATION)),
-            None => Ok(true),
-        },
+        (Some(captured), None) if event.is_recorded() => {
+            Err(captured.capture.spoil(CUresult::STREAM_CAPTURE_ISOLATION))
+        }
+        (Some(_), None) => Ok(true),
         (None, Some(place)) => {
             place.capture.check()?;
             if stream.role == Role::Legacy {

@@ -24,8 +24,7 @@ use crate::state::{Driver, driver};
 use crate::stream::{Point, Work, find};
 use crate::threads::lock;
 
-use shared::Open;
-pub(crate) use shared::Shared;
+pub(crate) use shared::{Open, Shared};
 
 const BLOCKING_SYNC: c_uint = 1;
 const DISABLE_TIMING: c_uint = 2;
@@ -73,13 +72,11 @@ impl Event {
         post: impl FnOnce(Work) -> Point,
     ) -> Result<(), CUresult> {
         self.set_captured(None);
-        let nanoseconds = Self::begin_record();
+        let nanoseconds = Arc::new(AtomicU64::new(0));
         let reached = Arc::clone(&nanoseconds);
         // Held until the new place is stored, so that two threads recording at once leave the later one.
         let mut recorded = lock(&self.recorded);
-        let is_over = || self.fate.is_over();
-        let open = |shared| Open::new(shared, segment, is_over);
-        let shared = self.shared.as_ref().map(open).transpose()?;
+        let shared = self.open(segment)?;
         let work = move |_| {
             Self::reach(&reached);
             drop(shared);
@@ -90,9 +87,11 @@ impl Event {
         Ok(())
     }
 
-    /// Begins a record in a graph that is being launched: where the time goes when it is reached.
-    pub(crate) fn begin_record() -> Arc<AtomicU64> {
-        Arc::new(AtomicU64::new(0))
+    /// Counts a record for the processes that share it, if any do.
+    pub(crate) fn open(&self, segment: &Segment) -> Result<Option<Open>, CUresult> {
+        let is_over = || self.fate.is_over();
+        let open = |shared| Open::new(shared, segment, is_over);
+        self.shared.as_ref().map(open).transpose()
     }
 
     /// Notes that a place is reached now.
@@ -100,11 +99,17 @@ impl Event {
         nanoseconds.store(epoch().elapsed().as_nanos() as u64, Ordering::Release);
     }
 
-    /// The launch was posted: it is over at `point`.
+    /// A graph was launched that records it: it is over at `point`.
     pub(crate) fn end_record(&self, point: Point, nanoseconds: Arc<AtomicU64>) {
         let mut recorded = lock(&self.recorded);
         *recorded = Some(Record { point, nanoseconds });
         self.set_captured(None);
+    }
+
+    /// Whether there is something to wait for, or was.
+    pub(crate) fn is_recorded(&self) -> bool {
+        let shared = self.shared.as_ref();
+        shared.map_or_else(|| self.record().is_some(), |shared| shared.recorded() > 0)
     }
 
     /// The place that was recorded last, if any.

@@ -15,6 +15,7 @@
 #![expect(non_snake_case, reason = "the driver's names")]
 
 mod conditional;
+mod events;
 mod exec;
 mod memory;
 mod node;

@@ -63,35 +63,108 @@ static void hear(int from) {
     REQUIRE(::read(from, &byte, (size_t)1) == 1);
 }
 
+// A record of an event, or a wait for it, in a stream; or in a graph that is launched into that.
+struct Marker {
+    CUevent event;
+    CUgraphExec record = nullptr, wait = nullptr;
+
+    // Nodes for both, one after the other.
+    void make_graphs() {
+        for (bool is_record : {true, false}) {
+            CUgraph graph;
+            CUgraphNode node;
+            OK("cuGraphCreate", &graph, 0u);
+            OK(is_record ? "cuGraphAddEventRecordNode" : "cuGraphAddEventWaitNode", &node, graph, (const CUgraphNode *)nullptr, (size_t)0, event);
+            OK("cuGraphInstantiateWithFlags", is_record ? &record : &wait, graph, 0ull);
+            OK("cuGraphDestroy", graph);
+        }
+    }
+
+    void record_in(CUstream stream) const {
+        if (record)
+            OK("cuGraphLaunch", record, stream);
+        else
+            OK("cuEventRecord", event, stream);
+    }
+
+    void wait_in(CUstream stream) const {
+        if (wait)
+            OK("cuGraphLaunch", wait, stream);
+        else
+            OK("cuStreamWaitEvent", stream, event, 0u);
+    }
+
+    void end() const {
+        for (CUgraphExec made : {record, wait})
+            if (made) OK("cuGraphExecDestroy", made);
+    }
+};
+
 // The second process's part: `held` is recorded behind a kernel that waits for a word, which only this process writes, once it has seen that nothing is reached.
-static void wait_for_the_other(char *handle, CUdeviceptr word) {
-    CUevent held = nullptr, again = nullptr;
+static void wait_for_the_other(const Marker &held, CUdeviceptr word, unsigned written) {
     CUstream stream;
-    CUipcEventHandle opened = handle_of<CUipcEventHandle>(handle), own = {};
     OK("cuStreamCreate", &stream, (unsigned)CU_STREAM_NON_BLOCKING);
-    OK("cuIpcOpenEventHandle", &held, opened);
-    REQUIRE(held);
     hear(FROM_PARENT);
-    GIVES(CUDA_ERROR_NOT_READY, "cuEventQuery", held);
-    OK("cuStreamWaitEvent", stream, held, 0u);
+    GIVES(CUDA_ERROR_NOT_READY, "cuEventQuery", held.event);
+    held.wait_in(stream);
     GIVES(CUDA_ERROR_NOT_READY, "cuStreamQuery", stream);
     say(TO_PARENT);
-    OK("cuEventSynchronize", held);
-    OK("cuEventQuery", held);
+    OK("cuEventSynchronize", held.event);
+    OK("cuEventQuery", held.event);
     OK("cuStreamSynchronize", stream);
     // What the other stream wrote before its record is there.
     unsigned value = 0;
     OK("cuMemcpyDtoH_v2", (void *)&value, word, sizeof value);
-    REQUIRE(value == 9);
+    REQUIRE(value == written);
     // And the other way round.
-    OK("cuEventRecord", held, stream);
+    held.record_in(stream);
     OK("cuStreamSynchronize", stream);
-    FAILS("cuIpcGetEventHandle", &own, held);
+    OK("cuEventQuery", held.event);
+    say(TO_PARENT);
+    OK("cuStreamDestroy_v2", stream);
+}
+
+// The same by streams, then by graphs.
+static void wait_for_the_other(char *handle, CUdeviceptr word) {
+    Marker held{};
+    CUevent again = nullptr;
+    CUipcEventHandle opened = handle_of<CUipcEventHandle>(handle), own = {};
+    OK("cuIpcOpenEventHandle", &held.event, opened);
+    REQUIRE(held.event);
+    wait_for_the_other(held, word, 9);
+    held.make_graphs();
+    wait_for_the_other(held, word, 10);
+    held.end();
+    FAILS("cuIpcGetEventHandle", &own, held.event);
     OK("cuEventCreate", &again, (unsigned)CU_EVENT_DISABLE_TIMING);
     GIVES(CUDA_ERROR_INVALID_HANDLE, "cuIpcGetEventHandle", &own, again);
-    OK("cuEventDestroy_v2", held);
+    OK("cuEventDestroy_v2", held.event);
     opened.reserved[10] ^= 1, opened.reserved[30] ^= 1;
-    FAILS("cuIpcOpenEventHandle", &held, opened);
+    FAILS("cuIpcOpenEventHandle", &held.event, opened);
+}
+
+// The first process's part: a stream that is held, and the event behind; the second process sees both, and lets neither go.
+static void hold_the_other(const Marker &marker, CUdeviceptr word, unsigned written) {
+    CUdeviceptr gate;
+    CUstream stream;
+    OK("cuStreamCreate", &stream, (unsigned)CU_STREAM_NON_BLOCKING);
+    OK("cuMemAlloc_v2", &gate, BYTES);
+    OK("cuMemsetD32_v2", gate, 0u, (size_t)4);
+    OK("cuCtxSynchronize");
+    OK("cuStreamWaitValue32_v2", stream, gate, 1u, (unsigned)CU_STREAM_WAIT_VALUE_EQ);
+    OK("cuMemsetD32Async", word, written, (size_t)1, stream);
+    marker.record_in(stream);
+    GIVES(CUDA_ERROR_NOT_READY, "cuEventQuery", marker.event);
+    say(TO_CHILD);
+    hear(FROM_CHILD);
+    GIVES(CUDA_ERROR_NOT_READY, "cuEventQuery", marker.event);
+    OK("cuMemsetD32_v2", gate, 1u, (size_t)1);
+    OK("cuEventSynchronize", marker.event);
+    hear(FROM_CHILD);
+    marker.wait_in(stream);
+    OK("cuStreamSynchronize", stream);
+    OK("cuStreamDestroy_v2", stream);
+    OK("cuMemFree_v2", gate);
 }
 
 // A second process that ends while a stream of its is held. It records behind what nobody writes, and then, in another stream, once more; the later record lets nobody go who waits
@@ -140,6 +213,11 @@ static int child(char **handles) {
     OK("cuIpcCloseMemHandle", again);
     REQUIRE(read(first, BYTES) == pattern(1, BYTES));
     FAILS("cuMemFree_v2", first);
+    // Only the context that has opened it opens it once more.
+    CUcontext other, popped;
+    OK("cuCtxCreate_v2", &other, 0u, (CUdevice)0);
+    GIVES(CUDA_ERROR_INVALID_CONTEXT, "cuIpcOpenMemHandle_v2", &again, small[0], lazily);
+    OK("cuCtxPopCurrent_v2", &popped);
     // A kernel reads the one and writes the other.
     CUmodule module;
     CUfunction function;
@@ -158,7 +236,12 @@ static int child(char **handles) {
         FAILS("cuMemGetAddressRange_v2", &base, &size, closed);
         GIVES(CUDA_ERROR_INVALID_VALUE, "cuIpcCloseMemHandle", closed);
     }
-    // What is closed can be opened anew.
+    // What is closed can be opened anew, also in another context; and is closed with that.
+    OK("cuCtxPushCurrent_v2", other);
+    OK("cuIpcOpenMemHandle_v2", &again, large, lazily);
+    REQUIRE(read(again, LARGE) == pattern(7, LARGE));
+    OK("cuCtxDestroy_v2", other);
+    FAILS("cuMemGetAddressRange_v2", &base, &size, again);
     OK("cuIpcOpenMemHandle_v2", &again, large, lazily);
     REQUIRE(read(again, LARGE) == pattern(7, LARGE));
     // What another process has given out is not ours to give.
@@ -228,20 +311,11 @@ int main(int count, char **arguments) {
     GIVES(CUDA_ERROR_INVALID_CONTEXT, "cuIpcOpenEventHandle", &opened_event, event_handle);
     OK("cuEventQuery", event);
     pid_t process = start(count, arguments, {letters(handle[0]), letters(handle[1]), letters(handle[2]), letters(event_handle)});
-    // A stream that is held, and the event behind; the second process sees both, and lets neither go.
-    CUdeviceptr gate;
-    OK("cuMemAlloc_v2", &gate, BYTES);
-    OK("cuMemsetD32_v2", gate, 0u, (size_t)4);
-    OK("cuCtxSynchronize");
-    OK("cuStreamWaitValue32_v2", stream, gate, 1u, (unsigned)CU_STREAM_WAIT_VALUE_EQ);
-    OK("cuMemsetD32Async", large, 9u, (size_t)1, stream);
-    OK("cuEventRecord", event, stream);
-    GIVES(CUDA_ERROR_NOT_READY, "cuEventQuery", event);
-    say(TO_CHILD);
-    hear(FROM_CHILD);
-    GIVES(CUDA_ERROR_NOT_READY, "cuEventQuery", event);
-    OK("cuMemsetD32_v2", gate, 1u, (size_t)1);
-    OK("cuEventSynchronize", event);
+    Marker marker{event};
+    hold_the_other(marker, large, 9);
+    marker.make_graphs();
+    hold_the_other(marker, large, 10);
+    marker.end();
     end(process);
     OK("cuEventSynchronize", event);
     process = start(count, arguments, {"lost", "", "", letters(event_handle)});
@@ -258,14 +332,13 @@ int main(int count, char **arguments) {
     REQUIRE(kill(process, SIGKILL) == 0 && waitpid(process, nullptr, 0) == process);
     OK("cuStreamSynchronize", stream);
     OK("cuEventDestroy_v2", event);
-    OK("cuMemFree_v2", gate);
     std::vector<unsigned> before(BYTES / 4), after(BYTES / 4);
     auto bytes = pattern(1, BYTES);
     std::memcpy(before.data(), bytes.data(), BYTES);
     OK("cuMemcpyDtoH_v2", (void *)after.data(), small[1], BYTES);
     for (size_t i = 0; i < after.size(); i++) REQUIRE(after[i] == before[i] * 3 + 5);
     auto last = pattern(7, LARGE);
-    std::memcpy(last.data(), "\x09\0\0", 4);
+    std::memcpy(last.data(), "\x0a\0\0", 4);
     REQUIRE(read(large, LARGE) == last);
     OK("cuMemFree_v2", small[0]);
     OK("cuMemFree_v2", small[1]);

@@ -153,7 +153,7 @@ impl Shared {
 }
 
 /// A record whose stream will reach it: dropped when it has, or when it never will.
-pub(super) struct Open {
+pub(crate) struct Open {
     shared: Arc<Shared>,
     number: u64,
 }

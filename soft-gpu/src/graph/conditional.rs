@@ -20,9 +20,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use driver_api::abi::{CUcontext, CUgraph, CUgraphConditionalHandle, CUgraphNodeParams, CUresult};
 use driver_api::graph_layout::{AnyParameters, ConditionalParameters, condition};
 
+use super::events::Events;
 use super::find;
 use super::node::given;
-use super::object::{Body, Graph, Nested, Records};
+use super::object::{Body, Graph, Nested};
 use crate::context::{Context, Fate, current};
 use crate::entry::answer;
 use crate::state::driver;
@@ -160,7 +161,11 @@ impl Conditional {
     }
 
     /// A launch has come to it.
-    pub(super) fn perform(&self, bodies: &[Arc<Body>], records: &Records) -> Result<(), CUresult> {
+    pub(super) fn perform(
+        &self,
+        bodies: &[Arc<Body>],
+        events: &mut Events,
+    ) -> Result<(), CUresult> {
         loop {
             let value = self.condition.value()?;
             let chosen = match (self.kind, value) {
@@ -171,7 +176,7 @@ impl Conditional {
             let Some(body) = bodies.get(chosen) else {
                 return Ok(());
             };
-            body.perform(records)?;
+            body.perform(events)?;
             // In a context that has failed, a loop goes no further.
             if self.kind != condition::WHILE || self.condition.fate.is_over() {
                 return Ok(());

@@ -11,10 +11,11 @@ use driver_api::abi::{
     CUgraphNodeParams, CUresult, CUstream,
 };
 
+use super::events::Events;
 use super::node;
 use super::object::{
-    ExecState, Nested, Records, Step, begin, check_used, events, find_step, find_step_mut,
-    graph_of_steps, in_order, perform, steps, updated,
+    ExecState, Nested, Step, begin, check_used, find_step, find_step_mut, graph_of_steps, in_order,
+    perform, steps, updated,
 };
 use super::{Exec, find, in_context};
 use crate::capture;
@@ -170,20 +171,21 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
     capture::forbid(&context, &stream)?;
     let steps = Arc::clone(&state.steps);
     let (references, conditions) = (state.references.clone(), state.conditions.clone());
-    let freed = driver()?
+    let driver = driver()?;
+    let freed = driver
         .graph_memory
         .launch(&steps, exec.flags & AUTO_FREE != 0)?;
-    let (mut records, mut after): (Records, Vec<_>) = (Vec::new(), Vec::new());
-    events(&steps, &mut records, &mut after);
+    let mut events = Events::of(&steps, &stream.fate, &driver.segment)?;
+    let mut after = events.take_before();
     after.extend(state.last.take());
-    let reached = records.clone();
+    let records = events.records();
     let point = context.post_always(
         &stream,
         after,
         Box::new(move |status| {
             let result = status.and_then(|()| begin(&conditions));
-            let result = result.and_then(|()| perform(&steps, &reached));
-            drop((references, freed));
+            let result = result.and_then(|()| perform(&steps, &mut events));
+            drop((events, references, freed));
             result
         }),
     );

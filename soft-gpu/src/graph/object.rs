@@ -5,14 +5,14 @@
 //! them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use driver_api::abi::{CUgraphConditionalHandle, CUresult};
 
+use super::events::Events;
 use super::{Condition, UserReference};
 use crate::context::unique_id;
-use crate::event::Event;
 use crate::state::driver;
 use crate::stream::{Operation, Point};
 use crate::threads::lock;
@@ -502,7 +502,7 @@ pub(crate) struct Step {
     pub(crate) dependencies: Vec<usize>,
     pub(crate) is_enabled: bool,
     /// Of a graph in the graph, its steps.
-    child: Option<Arc<Vec<Step>>>,
+    pub(super) child: Option<Arc<Vec<Step>>>,
     /// Of a condition, what it chooses from.
     pub(crate) bodies: Vec<Arc<Body>>,
 }
@@ -524,9 +524,9 @@ impl Body {
     }
 
     /// A launch has come to it.
-    pub(super) fn perform(&self, records: &Records) -> Result<(), CUresult> {
+    pub(super) fn perform(&self, events: &mut Events) -> Result<(), CUresult> {
         begin(&self.conditions)?;
-        perform(&self.steps, records)
+        perform(&self.steps, events)
     }
 
     /// The same steps, in the same places, with what those of another body do.
@@ -736,46 +736,22 @@ pub(crate) struct ExecState {
     pub(crate) references: Vec<Arc<UserReference>>,
 }
 
-/// Events that a launch records, with the times at which it reaches them.
-pub(crate) type Records = Vec<(Arc<Event>, Arc<AtomicU64>)>;
-
-/// The events that a launch will record, and the places that it has to wait for.
-pub(crate) fn events(steps: &[Step], records: &mut Records, waits: &mut Vec<Point>) {
-    for step in steps.iter().filter(|step| step.is_enabled) {
-        match &step.operation {
-            Operation::Record(event, _) => {
-                records.push((Arc::clone(event), Event::begin_record()));
-            }
-            Operation::Wait(event, _) => waits.extend(event.point()),
-            _ => {}
-        }
-        if let Some(child) = &step.child {
-            events(child, records, waits);
-        }
-    }
-}
-
 /// Does all steps, one after the other.
-pub(crate) fn perform(steps: &[Step], records: &Records) -> Result<(), CUresult> {
+pub(super) fn perform(steps: &[Step], events: &mut Events) -> Result<(), CUresult> {
     for step in steps.iter().filter(|step| step.is_enabled) {
         if let Some(child) = &step.child {
-            perform(child, records)?;
+            perform(child, events)?;
             continue;
         }
-        if let Operation::Conditional(conditional) = &step.operation {
-            conditional.perform(&step.bodies, records)?;
-            continue;
+        match &step.operation {
+            Operation::Conditional(conditional) => conditional.perform(&step.bodies, events)?,
+            Operation::Record(..) | Operation::Wait(..) => events.pass()?,
+            operation => {
+                // The memory may have gone since the node was made.
+                operation.check().map_err(|_| CUresult::ILLEGAL_ADDRESS)?;
+                operation.perform()?;
+            }
         }
-        if let Operation::Record(event, _) = &step.operation {
-            let of_event = records
-                .iter()
-                .filter(|(other, _)| Arc::ptr_eq(other, event));
-            of_event.for_each(|(_, time)| Event::reach(time));
-        }
-        // The memory may have gone since the node was made.
-        let checked = step.operation.check();
-        checked.map_err(|_| CUresult::ILLEGAL_ADDRESS)?;
-        step.operation.perform()?;
     }
     Ok(())
 }
