@@ -194,13 +194,22 @@ impl Outcome {
 /// # Panics
 /// It cannot be started, or does not end.
 #[must_use]
-pub fn run(mut command: Command) -> Outcome {
+pub fn run(command: Command) -> Outcome {
+    run_within(command, PROGRAM_LIMIT)
+}
+
+/// Runs a command to its end, at most for `limit`.
+///
+/// # Panics
+/// It cannot be started, or does not end.
+#[must_use]
+pub fn run_within(mut command: Command, limit: Duration) -> Outcome {
     let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let outcome = finish(child.expect("the program can be started"));
+    let outcome = finish_within(child.expect("the program can be started"), limit);
     let mut variables = command.get_envs();
     let segment = variables.find_map(|(name, value)| value.filter(|_| name == SEGMENT_VARIABLE));
     let segment = segment.and_then(std::ffi::OsStr::to_str);
@@ -216,7 +225,11 @@ pub fn run(mut command: Command) -> Outcome {
 /// # Panics
 /// It does not end within [`PROGRAM_LIMIT`].
 #[must_use]
-pub fn finish(mut child: Child) -> Outcome {
+pub fn finish(child: Child) -> Outcome {
+    finish_within(child, PROGRAM_LIMIT)
+}
+
+fn finish_within(mut child: Child, limit: Duration) -> Outcome {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let read = |pipe: Option<Box<dyn Read + Send>>| {
         std::thread::spawn(move || {
@@ -229,7 +242,7 @@ pub fn finish(mut child: Child) -> Outcome {
     };
     let stdout = read(stdout.map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
     let stderr = read(stderr.map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
-    let status = wait(&mut child, PROGRAM_LIMIT);
+    let status = wait(&mut child, limit);
     let Some(status) = status else {
         let _ = child.kill();
         let _ = child.wait();
