@@ -28,6 +28,7 @@ use driver_api::abi::{
 use driver_api::id::ModuleId;
 use driver_api::image::Image;
 use driver_api::launch_state::LaunchState;
+use driver_api::link_options::LinkOption;
 use driver_api::wire::reply;
 use driver_api::wire::request::{
     CuModuleUnload, GpurunFunctionGet, GpurunModuleGlobal, GpurunModuleLoad,
@@ -44,7 +45,7 @@ use crate::link::Body;
 use crate::memory::out;
 use crate::session::{self, Session};
 pub(crate) use image::{BEHIND_FILE, read_file};
-use image::{note_options, send_useful};
+use image::{options_of, send_useful};
 
 /// A module.
 #[derive(Debug)]
@@ -232,7 +233,20 @@ pub(crate) fn function_of(handle: CUfunction) -> Result<Arc<Function>, CUresult>
 /// # Safety
 /// `image` is null or points to a complete image.
 pub(crate) unsafe fn load_image(image: *const c_void) -> Result<CUmodule, CUresult> {
+    // SAFETY: the caller's promise.
+    unsafe { compile_image(image, &[]) }
+}
+
+/// The same with options of its compilation.
+///
+/// # Safety
+/// As [`load_image`].
+unsafe fn compile_image(
+    image: *const c_void,
+    options: &[LinkOption],
+) -> Result<CUmodule, CUresult> {
     let (session, context) = session::current()?;
+    let count = options.len() as u32;
     let module = session.objects.modules.insert_with(|id| Module {
         id,
         context: context.id,
@@ -245,7 +259,10 @@ pub(crate) unsafe fn load_image(image: *const c_void) -> Result<CUmodule, CUresu
             context.device,
             context.id,
             image,
-            |hash, length, transfer| GpurunModuleLoad::new(module.id, hash, length, transfer),
+            options,
+            |hash, length, transfer| {
+                GpurunModuleLoad::new(module.id, hash, length, transfer, count)
+            },
         )
     };
     match loaded {
@@ -304,8 +321,8 @@ pub(crate) unsafe fn cuModuleLoadDataEx(
     // SAFETY: the API's contract.
     unsafe {
         write_module(module, || {
-            note_options(num_options, options, option_values)?;
-            load_image(image)
+            let options = options_of(num_options, options, option_values)?;
+            compile_image(image, &options)
         })
     }
 }

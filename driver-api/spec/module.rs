@@ -3,14 +3,16 @@
 //! Private rows (below 100) come first: what several functions are `via`.
 
 unsafe extern "C" {
-    /// A module image of `length` bytes, inline (`transfer` = 0) or as the bulk transfer `transfer`.
+    /// A module image of `length` bytes, inline (`transfer` = 0) or as the bulk transfer `transfer`. After the fixed part: `count` options of its
+    /// compilation, then what is inline.
     #[row(20, private, asked, custom = worker, blocks = unbounded)]
     fn gpurunModuleLoad(
         module: u32,
         hash: [u8; 32],
         length: u64,
         transfer: u64,
-        #[rest] image: &[u8],
+        count: u32,
+        #[rest] options_and_image: &[u8],
     ) -> CUresult;
 
     /// The same for a library, which belongs to no context.
@@ -20,7 +22,8 @@ unsafe extern "C" {
         hash: [u8; 32],
         length: u64,
         transfer: u64,
-        #[rest] image: &[u8],
+        count: u32,
+        #[rest] options_and_image: &[u8],
     ) -> CUresult;
 
     /// A function of a module by name. The reply tells its parameters: `u32` offset and `u32` size of each, if `known` is 1.

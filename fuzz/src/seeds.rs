@@ -242,7 +242,7 @@ pub fn worker() -> Vec<Vec<u8>> {
     let function = FunctionId(9);
     let launch = r::GpurunLaunch::new(function, [1; 3], [32, 1, 1], 0, STREAM, 0, 0);
     let image = b".version 7.0\n.target sm_70\n.address_size 64\n";
-    let load = r::GpurunModuleLoad::new(3, [0; 32], image.len() as u64, 0);
+    let load = r::GpurunModuleLoad::new(3, [0; 32], image.len() as u64, 0, 0);
     let copies = begun()
         .post(&r::GpurunCopyToDevice::new(base, 8, 0, STREAM), b"inlined!")
         .post(&r::GpurunCopyToDevice::new(base, 8, 1, STREAM), &[])

@@ -158,7 +158,7 @@ impl Worker {
             kernels: 0,
         };
         let image = b".version 7.0\n.target sm_70\n.address_size 64\n";
-        let request = r::GpurunLibraryLoad::new(5, [0; 32], image.len() as u64, 0);
+        let request = r::GpurunLibraryLoad::new(5, [0; 32], image.len() as u64, 0, 0);
         assert_eq!(session.ask(&request, image), 0, "a library");
         session
     }

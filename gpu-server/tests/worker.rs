@@ -305,7 +305,7 @@ fn ready(driver: &Path) -> (Worker, u64) {
 
 fn load(worker: &mut Worker) {
     worker.ask(
-        &r::GpurunModuleLoad::new(2, [0; 32], PTX.len() as u64, 0),
+        &r::GpurunModuleLoad::new(2, [0; 32], PTX.len() as u64, 0, 0),
         PTX,
     );
     for (id, name) in [(10, "add"), (11, "greet"), (12, "break_it")] {

@@ -123,6 +123,47 @@ static void modules() {
     }
 }
 
+// A kernel in which a hundred values live at the same time: it stores a hundred words in the other order.
+static std::string wide_kernel() {
+    std::string text = ".version 7.0\n.target sm_70\n.address_size 64\n.visible .entry wide(.param .u64 at)\n{\n.reg .b64 %at; .reg .b32 %v<100>;\n"
+                       "ld.param.u64 %at, [at];\n";
+    for (int i = 0; i < 100; i++) text += "ld.global.u32 %v" + std::to_string(i) + ", [%at+" + std::to_string(4 * i) + "];\n";
+    for (int i = 0; i < 100; i++) text += "st.global.u32 [%at+" + std::to_string(4 * i) + "], %v" + std::to_string(99 - i) + ";\n";
+    return text + "ret;\n}\n";
+}
+
+// How many registers it says it has, once it has computed.
+static int registers_of_wide(CUmodule module) {
+    int registers = -1;
+    CUfunction wide = nullptr;
+    void *parameters[] = {&out};
+    std::vector<unsigned> words(100);
+    OK("cuModuleGetFunction", &wide, module, "wide");
+    OK("cuMemcpyDtoD_v2", out, in, words.size() * sizeof(unsigned));
+    OK("cuLaunchKernel", wide, 1u, 1u, 1u, 1u, 1u, 1u, 0u, (CUstream)0, parameters, (void **)0);
+    OK("cuMemcpyDtoH_v2", (void *)words.data(), out, words.size() * sizeof(unsigned));
+    for (unsigned i = 0; i < 100; i++) REQUIRE(words[i] == 99 - i);
+    OK("cuMemsetD32_v2", out, 0xDEADu, (size_t)COUNT);
+    OK("cuFuncGetAttribute", &registers, (int)CU_FUNC_ATTRIBUTE_NUM_REGS, wide);
+    OK("cuModuleUnload", module);
+    return registers;
+}
+
+// What a compilation may have of registers.
+static void limited_registers() {
+    CUmodule module = nullptr;
+    const std::string text = wide_kernel();
+    OK("cuModuleLoadData", &module, (const void *)text.c_str());
+    REQUIRE(registers_of_wide(module) > 40);
+    for (unsigned most : {40u, 64u}) {
+        CUjit_option option = CU_JIT_MAX_REGISTERS;
+        void *value = (void *)(uintptr_t)most;
+        OK("cuModuleLoadDataEx", &module, (const void *)text.c_str(), 1u, &option, &value);
+        int registers = registers_of_wide(module);
+        REQUIRE(registers > 0 && registers <= (int)most);
+    }
+}
+
 static void functions() {
     CUmodule module = nullptr, owner = nullptr;
     const char *name = nullptr;
@@ -375,6 +416,7 @@ int main(int count, char **arguments) {
     OK("cuMemcpyHtoD_v2", in, (const void *)numbers.data(), COUNT * sizeof(unsigned));
     OK("cuMemsetD32_v2", out, 0xDEADu, (size_t)COUNT);
     modules();
+    limited_registers();
     functions();
     linkers();
     libraries();

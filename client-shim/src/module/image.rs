@@ -11,16 +11,17 @@ use std::sync::{Mutex, PoisonError};
 
 use driver_api::abi::{CUjit_option, CUresult};
 use driver_api::image::{self, ComputeCapability, Image, ImageError};
-use driver_api::link_options::{ERRORS, INFORMATION, WALL_TIME};
+use driver_api::link_options::{self, ERRORS, INFORMATION, LinkOption, WALL_TIME};
 use driver_api::wire::Request;
 use protocol::limits::MAX_INLINE_COPY_BYTES;
+use zerocopy::IntoBytes;
 
 use crate::device::Device;
 use crate::log::{self, Level};
 use crate::memory::out;
 use crate::session::Session;
 
-/// Sends the part of an image that the device can use, with the request that `request` makes of (hash, length, transfer).
+/// Sends the part of an image that the device can use, with options of its compilation and the request that `request` makes of (hash, length, transfer).
 ///
 /// What a device can use is known from its compute capability, except for one thing: the software GPU executes PTX only, of any target.
 /// So where a server has no use for what it was sent, all PTX that there is is tried once more, and from the first time that this
@@ -33,6 +34,7 @@ pub(super) unsafe fn send_useful<R: Request>(
     device: usize,
     context: u32,
     image: *const c_void,
+    options: &[LinkOption],
     request: impl Fn([u8; 32], u64, u64) -> R,
 ) -> Result<(), CUresult> {
     // SAFETY: the caller's promise.
@@ -41,7 +43,7 @@ pub(super) unsafe fn send_useful<R: Request>(
         .devices
         .get(device)
         .ok_or(CUresult::INVALID_DEVICE)?;
-    let send = |bytes: &[u8]| send_image(session, context, bytes, &request);
+    let send = |bytes: &[u8]| send_image(session, context, bytes, options, &request);
     let ptx_first = session.executes_ptx_only.load(Relaxed);
     let first = if ptx_first { only_ptx(&found)? } else { None };
     let mut sent = match &first {
@@ -129,18 +131,20 @@ fn tell_no_binary(device: &Device, address: usize, image: &Image<'_>) {
     );
 }
 
-/// Sends an image with the request that `request` makes of (hash, length, transfer).
+/// Sends an image with options, and the request that `request` makes of (hash, length, transfer).
 fn send_image<R: Request>(
     session: &Session,
     context: u32,
     bytes: &[u8],
+    options: &[LinkOption],
     request: impl Fn([u8; 32], u64, u64) -> R,
 ) -> Result<(), CUresult> {
     let hash = *blake3::hash(bytes).as_bytes();
     if bytes.len() <= MAX_INLINE_COPY_BYTES {
         let request = request(hash, bytes.len() as u64, 0);
+        let rest = [options.as_bytes(), bytes].concat();
         return session
-            .ask_reply(context, &request, bytes, || Ok(()))
+            .ask_reply(context, &request, &rest, || Ok(()))
             .map(drop);
     }
     let transfer = session.link.transfer_number();
@@ -154,7 +158,9 @@ fn send_image<R: Request>(
         }
         .map(drop)
     };
-    session.ask_reply(context, &request, &[], send).map(drop)
+    session
+        .ask_reply(context, &request, options.as_bytes(), send)
+        .map(drop)
 }
 
 /// How many zeros [`read_file`] puts behind a file.
@@ -174,19 +180,23 @@ pub(crate) unsafe fn read_file(name: *const c_char) -> Result<Vec<u8>, CUresult>
     Ok(bytes)
 }
 
-/// JIT options: logs come back empty; the others are advice to a compiler that the server's driver has with its own defaults.
+/// JIT options: those that travel. Logs come back empty; what is no value is left out.
 ///
 /// # Safety
 /// The arrays have so many elements.
-pub(super) unsafe fn note_options(
+pub(super) unsafe fn options_of(
     count: c_uint,
     options: *mut CUjit_option,
     values: *mut *mut c_void,
-) -> Result<(), CUresult> {
+) -> Result<Vec<LinkOption>, CUresult> {
+    let mut travelling = Vec::new();
     if count == 0 {
-        return Ok(());
+        return Ok(travelling);
     }
     let (options, values) = (out(options)?, out(values)?);
+    if count as usize > link_options::MAX {
+        return Err(CUresult::INVALID_VALUE);
+    }
     for index in 0..count as usize {
         // SAFETY: the caller's promise.
         let (option, value) = unsafe { (options.add(index).read(), values.add(index)) };
@@ -196,9 +206,13 @@ pub(super) unsafe fn note_options(
         } else if option == WALL_TIME {
             // SAFETY: a float in the value's place, as the driver writes it.
             unsafe { value.cast::<f32>().write(0.0) };
+        } else if link_options::is_value(option) {
+            // SAFETY: the caller's promise.
+            let value = unsafe { value.read() } as u64;
+            travelling.push(LinkOption::new(option, value));
         } else if ![INFORMATION.0, ERRORS.0].contains(&option) {
             log::info!("JIT option {option} is left to the server's driver");
         }
     }
-    Ok(())
+    Ok(travelling)
 }

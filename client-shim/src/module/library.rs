@@ -19,7 +19,7 @@ use driver_api::wire::request::{
     GpurunLibraryGlobal, GpurunLibraryLoad,
 };
 
-use super::image::{note_options, read_file, send_useful};
+use super::image::{options_of, read_file, send_useful};
 use super::{
     Function, Library, Module, Owner, Variable, forget_functions, function_of, library_of, look_up,
     owned_name, write_global,
@@ -41,7 +41,8 @@ unsafe fn load_library(
     let place = out(place)?;
     let session = session::get()?;
     // SAFETY: the API's contract.
-    unsafe { note_options(jit_count, jit_options, jit_values) }?;
+    let options = unsafe { options_of(jit_count, jit_options, jit_values) }?;
+    let count = options.len() as u32;
     let library = session.objects.libraries.insert_with(|id| Library {
         id,
         kernels: Mutex::default(),
@@ -51,9 +52,16 @@ unsafe fn load_library(
     // A library belongs to no context: the devices of a session are alike, so the first one stands for all.
     // SAFETY: the API's contract.
     let loaded = unsafe {
-        send_useful(session, 0, context, image, |hash, length, transfer| {
-            GpurunLibraryLoad::new(library.id, hash, length, transfer)
-        })
+        send_useful(
+            session,
+            0,
+            context,
+            image,
+            &options,
+            |hash, length, transfer| {
+                GpurunLibraryLoad::new(library.id, hash, length, transfer, count)
+            },
+        )
     };
     if let Err(code) = loaded {
         session.objects.libraries.remove(library.id);

@@ -52,7 +52,7 @@ struct State {
 
 /// Options as the driver takes them.
 #[derive(Default)]
-struct Options {
+pub(crate) struct Options {
     names: Vec<CUjit_option>,
     values: Vec<usize>,
 }
@@ -63,8 +63,15 @@ impl Options {
         self.values.push(value);
     }
 
-    /// The driver's arrays.
-    fn arrays(&mut self) -> (u32, *mut CUjit_option, *mut *mut c_void) {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The driver's arrays; null for none.
+    pub(crate) fn arrays(&mut self) -> (u32, *mut CUjit_option, *mut *mut c_void) {
+        if self.is_empty() {
+            return (0, std::ptr::null_mut(), std::ptr::null_mut());
+        }
         let count = self.names.len() as u32;
         let values = self.values.as_mut_ptr().cast();
         (count, self.names.as_mut_ptr(), values)
@@ -72,13 +79,15 @@ impl Options {
 }
 
 /// The options of a call, and what is behind them.
-fn options_of(count: u32, rest: &[u8]) -> Result<(Options, &[u8]), CallError> {
+pub(crate) fn options_of(count: u32, rest: &[u8]) -> Result<(Options, &[u8]), CallError> {
     let count = count as usize;
     if count > link_options::MAX {
-        return Err(CallError::Violation("more options than a linker takes"));
+        return Err(CallError::Violation(
+            "more options than a compilation takes",
+        ));
     }
     let (list, rest) = <[LinkOption]>::ref_from_prefix_with_elems(rest, count)
-        .map_err(|_| CallError::Violation("a linker's options cut short"))?;
+        .map_err(|_| CallError::Violation("the options of a compilation cut short"))?;
     let mut options = Options::default();
     for option in list {
         if !link_options::is_value(option.option.get()) {

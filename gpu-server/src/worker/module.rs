@@ -26,6 +26,7 @@ use driver_api::wire::{reply, request};
 use protocol::limits::MAX_REPLY_BYTES;
 
 use super::call::{Call, CallError};
+use super::linker::options_of;
 use crate::driver::cuda;
 
 /// Most bytes of a symbol's name.
@@ -183,8 +184,9 @@ pub(crate) fn name_of(bytes: &[u8]) -> Result<CString, CUresult> {
 pub(crate) fn gpurunModuleLoad(
     call: &mut Call<'_>,
     request: &request::GpurunModuleLoad,
-    inline: &[u8],
+    rest: &[u8],
 ) -> Result<(), CallError> {
+    let (mut options, inline) = options_of(request.count(), rest)?;
     let image = image_of(call, request.length(), inline)?;
     let context = Arc::clone(call.context()?);
     let id = request.module();
@@ -192,7 +194,17 @@ pub(crate) fn gpurunModuleLoad(
     let prints = inspect(&image)?;
     let driver = call.driver();
     let mut handle = CUmodule(0);
-    cuda!(driver, cuModuleLoadData(&mut handle, image.as_ptr().cast()))?;
+    let code = image.as_ptr().cast();
+    match options.is_empty() {
+        true => cuda!(driver, cuModuleLoadData(&mut handle, code))?,
+        false => {
+            let (count, names, values) = options.arrays();
+            cuda!(
+                driver,
+                cuModuleLoadDataEx(&mut handle, code, count, names, values)
+            )?;
+        }
+    }
     let module = Module {
         handle,
         context: context.serial,
@@ -219,25 +231,26 @@ pub(crate) fn gpurunModuleLoad(
 pub(crate) fn gpurunLibraryLoad(
     call: &mut Call<'_>,
     request: &request::GpurunLibraryLoad,
-    inline: &[u8],
+    rest: &[u8],
 ) -> Result<(), CallError> {
+    let (mut options, inline) = options_of(request.count(), rest)?;
     let image = image_of(call, request.length(), inline)?;
     let id = request.library();
     call.session.libraries.check_free(id)?;
     let prints = inspect(&image)?;
     let driver = call.driver();
-    let none = std::ptr::null_mut;
     let mut handle = CUlibrary(0);
+    let (count, names, values) = options.arrays();
     cuda!(
         driver,
         cuLibraryLoadData(
             &mut handle,
             image.as_ptr().cast(),
+            names,
+            values,
+            count,
             std::ptr::null_mut(),
-            none(),
-            0,
             std::ptr::null_mut(),
-            none(),
             0
         )
     )?;

@@ -244,7 +244,7 @@ impl Tenant {
         for stream in [STREAM, OTHER_STREAM] {
             self.ask(&r::GpurunStreamCreate::new(stream.0, 1, 0), &[]);
         }
-        let load = r::GpurunModuleLoad::new(2, [0; 32], PTX.len() as u64, 0);
+        let load = r::GpurunModuleLoad::new(2, [0; 32], PTX.len() as u64, 0, 0);
         self.ask(&load, PTX);
         for (id, name) in [(SPIN, "spin"), (AWAIT, "await_it"), (BREAK, "break_it")] {
             let get = r::GpurunFunctionGet::new(ModuleId(2), id.0);

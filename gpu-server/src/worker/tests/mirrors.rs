@@ -205,7 +205,7 @@ fn of_what_is_told_all_that_was_written_before_is_told() {
 /// Two variables of a module of this number; where they are in the fake driver's memory.
 fn variables(client: &mut Client, module: u32) -> [u64; 2] {
     let image = b".version 7.0\n.target sm_70\n.address_size 64\n";
-    let load = r::GpurunModuleLoad::new(module, [0; 32], image.len() as u64, 0);
+    let load = r::GpurunModuleLoad::new(module, [0; 32], image.len() as u64, 0, 0);
     client.ask(&load, image).expect("loaded");
     // As the fake driver reads names: an offset and a size.
     ["64 64", "128 64"].map(|name| {
@@ -307,7 +307,7 @@ fn a_variable_goes_with_its_module_and_hinders_no_pull() {
 fn variables_that_share_a_word_share_a_mirror() {
     let (mut client, _) = client();
     let image = b".version 7.0\n.target sm_70\n.address_size 64\n";
-    let load = r::GpurunModuleLoad::new(7, [0; 32], image.len() as u64, 0);
+    let load = r::GpurunModuleLoad::new(7, [0; 32], image.len() as u64, 0, 0);
     client.ask(&load, image).expect("loaded");
     let mut manage = |name: &str, size| {
         let global = r::GpurunModuleGlobal::new(ModuleId(7));

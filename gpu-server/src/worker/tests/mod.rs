@@ -101,7 +101,7 @@ fn function(client: &mut Client, name: &str) -> FunctionId {
     let (module, function) = (3, 9);
     client
         .ask(
-            &r::GpurunModuleLoad::new(module, [0; 32], image.len() as u64, 0),
+            &r::GpurunModuleLoad::new(module, [0; 32], image.len() as u64, 0, 0),
             image,
         )
         .expect("loaded");
@@ -244,7 +244,7 @@ fn a_blocked_thread_holds_itself_only() {
     let (mut client, base) = client();
     map(&mut client, base, CHUNK_BYTES);
     let image = b".version 7.0\n.target sm_70\n// hold 1001\n";
-    let load = r::GpurunModuleLoad::new(50, [0; 32], image.len() as u64, 0);
+    let load = r::GpurunModuleLoad::new(50, [0; 32], image.len() as u64, 0, 0);
     let blocked = client.begin(&load, image);
     let queued = client.begin(
         &r::GpurunCopyFromDevice::new(base, 1, 0, StreamId(STREAM)),
@@ -273,7 +273,7 @@ fn an_image_may_come_as_a_transfer_while_others_call() {
     map(&mut client, base, CHUNK_BYTES);
     let mut image = b".version 7.0\n.target sm_70\n//".to_vec();
     image.resize(200_000, b'x');
-    let load = r::GpurunModuleLoad::new(50, [0; 32], image.len() as u64, 6);
+    let load = r::GpurunModuleLoad::new(50, [0; 32], image.len() as u64, 6, 0);
     let loading = client.begin(&load, &[]);
     client.frame(FrameHeader::bulk(6, 0), &image[..100_000]);
     client.thread = 2;
@@ -339,7 +339,7 @@ fn memory_stays_until_other_lanes_have_come_so_far() {
     let (mut client, base) = client();
     map(&mut client, base, CHUNK_BYTES);
     let image = b".version 7.0\n.target sm_70\n// hold 1002\n";
-    let load = r::GpurunModuleLoad::new(50, [0; 32], image.len() as u64, 0);
+    let load = r::GpurunModuleLoad::new(50, [0; 32], image.len() as u64, 0, 0);
     client.begin(&load, image);
     client.post(
         &r::GpurunFill::new(base, 0, 9, 1, 1, 1, StreamId(STREAM)),
