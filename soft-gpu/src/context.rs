@@ -66,8 +66,8 @@ fn create(flags: c_uint, device: CUdevice) -> Result<CUcontext, CUresult> {
     if flags & !ALL_FLAGS != 0 {
         return Err(CUresult::INVALID_VALUE);
     }
-    let handle = driver.contexts.reserve();
-    let context = Arc::new(Context::new(driver, handle, device, flags, false));
+    let (handle, hostile) = (driver.contexts.reserve(), &driver.config.hostile);
+    let context = Arc::new(Context::new(hostile, handle, device, flags, false));
     driver.contexts.insert(handle, context);
     push(handle)?;
     Ok(CUcontext(handle))

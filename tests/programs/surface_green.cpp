@@ -1,5 +1,7 @@
 // Green contexts: parts of a device, streams whose kernels stay in them, and what a green context is as a context.
+#include <atomic>
 #include <set>
+#include <thread>
 
 #include "driver.h"
 
@@ -167,6 +169,59 @@ static void events(const CUgreenCtx *greens, const CUstream *streams) {
     OK("cuStreamDestroy_v2", plain);
 }
 
+// Whether a wait for a green context that has begun while two streams are held ends although they are given more meanwhile.
+static bool ends_in_time(CUcontext context, const CUstream *held, CUdeviceptr gates) {
+    const CUdeviceptr last = gates + 4;
+    OK("cuMemsetD32_v2", gates, 0u, (size_t)2);
+    OK("cuCtxSynchronize");
+    auto hold = [&](CUdeviceptr gate) {
+        for (int i = 0; i < 2; i++) OK("cuStreamWaitValue32_v2", held[i], gate, 1u, (unsigned)CU_STREAM_WAIT_VALUE_EQ);
+    };
+    hold(gates);
+    std::atomic<bool> begun{false}, over{false};
+    std::thread waiter([&] {
+        OK("cuCtxSetCurrent", context);
+        begun = true;
+        OK("cuCtxSynchronize");
+        over = true;
+    });
+    while (!begun) std::this_thread::yield();
+    usleep(200 << 10);
+    bool was_over = over;
+    hold(last);
+    OK("cuMemsetD32_v2", gates, 1u, (size_t)1);
+    for (int i = 0; i < 300 && !over; i++) usleep(10 << 10);
+    bool in_time = over;
+    OK("cuMemsetD32_v2", last, 1u, (size_t)1);
+    waiter.join();
+    if (was_over) fail(__LINE__, "a wait for a green context does not wait for its streams");
+    return in_time;
+}
+
+// What a wait for a green context is about: all that its streams had been given, and no capture goes on in them.
+static void synchronises(CUgreenCtx green) {
+    CUcontext context = nullptr, popped;
+    CUstream held[2];
+    CUdeviceptr gates;
+    OK("cuCtxFromGreenCtx", &context, green);
+    OK("cuMemAlloc_v2", &gates, (size_t)8);
+    for (CUstream &stream : held) OK("cuGreenCtxStreamCreate", &stream, green, (unsigned)CU_STREAM_NON_BLOCKING, 0);
+    // The other thread may come late on a busy machine.
+    int rounds = 0;
+    while (!ends_in_time(context, held, gates))
+        if (++rounds == 3) fail(__LINE__, "a wait for a green context waits for what came after it began");
+    for (CUstream stream : held) OK("cuStreamBeginCapture_v2", stream, CU_STREAM_CAPTURE_MODE_RELAXED);
+    OK("cuCtxPushCurrent_v2", context);
+    GIVES(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "cuCtxSynchronize");
+    OK("cuCtxPopCurrent_v2", &popped);
+    for (CUstream stream : held) {
+        CUgraph graph = nullptr;
+        GIVES(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "cuStreamEndCapture", stream, &graph);
+        OK("cuStreamDestroy_v2", stream);
+    }
+    OK("cuMemFree_v2", gates);
+}
+
 int main(int count, char **arguments) {
     open_driver(count, arguments);
     CUmodule module;
@@ -210,6 +265,7 @@ int main(int count, char **arguments) {
         if (!where_each[1].count(number)) allowed.insert(number);
     as_context(greens[0], allowed, parts[0].sm.smCount);
     events(greens, streams);
+    synchronises(greens[0]);
     CUevent event;
     CUstreamAttrValue attribute{};
     OK("cuStreamGetAttribute", streams[0], (int)CU_LAUNCH_ATTRIBUTE_PRIORITY, &attribute);

@@ -4,6 +4,8 @@
 //   surface_sharing [--without NAME]… [--pretend NAME]
 #include "driver.h"
 
+#include <thread>
+
 #include <spawn.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -235,7 +237,11 @@ static void import_in_two_contexts(CUmemoryPool pool, Pointers &pointers) {
     OK("cuCtxPopCurrent_v2", &popped);
     REQUIRE(popped == second && is_full_of(small, 33, SMALL));
     OK("cuMemFree_v2", small);
-    OK("cuCtxDestroy_v2", second);
+    // One that another thread has ended gets nothing.
+    OK("cuCtxPushCurrent_v2", second);
+    std::thread([&] { OK("cuCtxDestroy_v2", second); }).join();
+    GIVES(CUDA_ERROR_CONTEXT_IS_DESTROYED, "cuMemPoolImportPointer", &again, pool, &pointers.small);
+    OK("cuCtxPopCurrent_v2", &popped);
 }
 
 // Who cannot give a piece up while a stream is captured has it still.
@@ -252,6 +258,27 @@ static void free_in_a_capture(CUmemoryPool pool, Pointers &pointers, CUstream st
         OK("cuMemFree_v2", small);
     }
     GIVES(CUDA_ERROR_INVALID_VALUE, "cuMemFree_v2", small);
+}
+
+// Nobody waits who gives up a pool, whatever its streams wait for; what is still there can be freed.
+static void destroy_without_waiting(CUmemoryPool pool, Pointers &pointers, CUstream stream) {
+    CUdeviceptr gate = 0, small = 0, large = 0;
+    OK("cuMemAlloc_v2", &gate, SMALL);
+    fill(gate, 0, SMALL);
+    OK("cuMemPoolImportPointer", &small, pool, &pointers.small);
+    OK("cuMemPoolImportPointer", &large, pool, &pointers.large);
+    OK("cuStreamWaitValue32_v2", stream, gate, 1u, (unsigned)CU_STREAM_WAIT_VALUE_EQ);
+    OK("cuMemFreeAsync", small, stream);
+    // Who waits for ever fails by this signal.
+    alarm(20);
+    OK("cuMemPoolDestroy", pool);
+    OK("cuMemFreeAsync", large, stream);
+    GIVES(CUDA_ERROR_NOT_READY, "cuStreamQuery", stream);
+    alarm(0);
+    OK("cuMemsetD32_v2", gate, 1u, (size_t)1);
+    OK("cuStreamSynchronize", stream);
+    for (CUdeviceptr gone : {small, large}) GIVES(CUDA_ERROR_INVALID_VALUE, "cuMemFree_v2", gone);
+    OK("cuMemFree_v2", gate);
 }
 
 // The second process, of a pool.
@@ -302,7 +329,7 @@ static int child_of_pool() {
     OK("cuMemFree_v2", small);
     import_in_two_contexts(pool, pointers);
     free_in_a_capture(pool, pointers, stream);
-    OK("cuMemPoolDestroy", pool);
+    destroy_without_waiting(pool, pointers, stream);
     FAILS("cuMemPoolImportPointer", &small, pool, &pointers.small);
     send(TO_PARENT, {});
     return 0;

@@ -13,7 +13,7 @@ use crate::capture;
 use crate::exec::Heap;
 use crate::green;
 use crate::hostile::Hostile;
-use crate::state::{Driver, driver};
+use crate::state::driver;
 use crate::stream::{Operation, Point, Role, Stream, Work};
 use crate::threads::lock;
 
@@ -68,7 +68,7 @@ fn thread_number() -> u64 {
 
 impl Context {
     pub(crate) fn new(
-        driver: &Driver,
+        hostile: &Hostile,
         handle: usize,
         device: usize,
         flags: u32,
@@ -77,7 +77,6 @@ impl Context {
         let fate = Arc::new(Fate::default());
         let id = unique_id();
         let legacy = (1, unique_id());
-        let hostile = &driver.config.hostile;
         let legacy = Stream::new(legacy, Role::Legacy, (0, 0), Arc::clone(&fate), hostile);
         Self {
             handle,
@@ -387,4 +386,34 @@ pub(crate) fn current() -> Result<Arc<Context>, CUresult> {
     let context = current_in_any_state()?;
     context.fate.status()?;
     Ok(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_streams_have_passed_is_no_gate_any_more() {
+        let hostile = Hostile::default();
+        let context = Context::new(&hostile, 1, 0, 0, false);
+        let nothing = || Box::new(|_| Ok(()));
+        for _ in 0..100 {
+            let gate = context.post_behind_all(&hostile, 0, nothing());
+            gate.wait();
+            context.wait_for(0, &gate);
+        }
+        assert_eq!(lock(&context.gates).len(), 1, "the last");
+        let (released, held) = std::sync::mpsc::channel::<()>();
+        let gate = context.post_behind_all(
+            &hostile,
+            0,
+            Box::new(move |_| held.recv().map_err(|_| CUresult::UNKNOWN)),
+        );
+        context.wait_for(0, &gate);
+        let another = context.post_behind_all(&hostile, 7, nothing());
+        context.wait_for(7, &another);
+        assert_eq!(lock(&context.gates).len(), 2, "one is still waited for");
+        released.send(()).expect("it waits");
+        gate.wait();
+    }
 }

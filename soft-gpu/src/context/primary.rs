@@ -54,7 +54,8 @@ pub(crate) fn retain(device: CUdevice) -> Result<CUcontext, CUresult> {
     let mut primary = primary(device)?;
     if primary.context.is_none() {
         let index = driver.device(device)?;
-        let context = Context::new(driver, primary.handle, index, primary.flags, true);
+        let hostile = &driver.config.hostile;
+        let context = Context::new(hostile, primary.handle, index, primary.flags, true);
         let context = Arc::new(context);
         driver.contexts.insert(primary.handle, Arc::clone(&context));
         primary.context = Some(context);
