@@ -5,9 +5,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use protocol::config::DEVICES_VARIABLE;
-use tests::{Server, Transport, Way, repository, run};
+use tests::{Outcome, Server, Transport, Way, repository, run_within};
 
 /// A set of packages that run both ways, and the clients that use it.
 const CLIENTS: [(&str, &[&str]); 2] = [
@@ -34,6 +35,9 @@ const CLIENTS: [(&str, &[&str]); 2] = [
         ],
     ),
 ];
+
+/// Most time for one client: one that starts several processes with PyTorch in each takes a minute of a quiet machine, and minutes of a busy one.
+const CLIENT_LIMIT: Duration = Duration::from_secs(600);
 
 /// What needs no kernel: PyTorch's are machine code alone, which the software GPU refuses.
 const WITHOUT_KERNELS: [&str; 5] = [
@@ -86,6 +90,10 @@ fn command_of(way: &Way, python: &Path, client: &str) -> Command {
             .join(format!("{client}.py")),
     );
     command
+}
+
+fn run(command: Command) -> Outcome {
+    run_within(command, CLIENT_LIMIT)
 }
 
 /// Runs the client directly, where what it gives the device must all be executable, also what it does not call; then at a distance.
