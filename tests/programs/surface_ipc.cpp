@@ -173,8 +173,6 @@ static int lost(char *handle) {
     CUevent held = nullptr;
     CUstream stuck, free;
     CUdeviceptr never;
-    // Nobody else ends it if the first process fails.
-    REQUIRE(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
     OK("cuIpcOpenEventHandle", &held, handle_of<CUipcEventHandle>(handle));
     OK("cuStreamCreate", &stuck, (unsigned)CU_STREAM_NON_BLOCKING);
     OK("cuStreamCreate", &free, (unsigned)CU_STREAM_NON_BLOCKING);
@@ -281,6 +279,8 @@ int main(int count, char **arguments) {
     if (count > 5 && !std::strcmp(arguments[1], "--child")) {
         handles = arguments + 2;
         arguments += 5, count -= 5;
+        // Nobody else ends it if the first process fails.
+        REQUIRE(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
     }
     open_driver(count, arguments);
     CUcontext context;
