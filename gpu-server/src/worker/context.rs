@@ -246,6 +246,8 @@ impl Context {
         self.is_alive.store(false, Ordering::Release);
         session.contexts.retain(|other| other.serial != self.serial);
         self.lose_streams(session, CUresult::CONTEXT_IS_DESTROYED, true);
+        // From here on no point is reached; what was reached before may still be sending out of the context's memory.
+        session.poller.finish_actions();
         if let Some(direct) = &session.direct {
             direct.wait_for_context(session, self.serial);
         }

@@ -125,6 +125,12 @@ impl Poller {
         has_arrived
     }
 
+    /// Waits until what streams have reached so far is done: an action that is under way is no longer among the points of its stream.
+    pub(crate) fn finish_actions(&self) {
+        // Whoever takes actions holds it until they are done.
+        drop(lock(&self.watched));
+    }
+
     /// An expected point did not come about.
     pub(crate) fn expect_no_more(&self, is_urgent: bool) {
         if is_urgent {
