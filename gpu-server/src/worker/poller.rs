@@ -117,6 +117,12 @@ impl Poller {
         !watched.is_empty()
     }
 
+    /// As while an action is under way.
+    #[cfg(test)]
+    pub(crate) fn hold_actions(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Stream>>> {
+        lock(&self.watched)
+    }
+
     /// Puts the streams that have come on the list; whether there were any.
     fn take_news(&self, watched: &mut Vec<Arc<Stream>>) -> bool {
         let mut news = lock(&self.news);

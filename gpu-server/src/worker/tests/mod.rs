@@ -469,6 +469,21 @@ fn ids_are_not_taken_twice() {
 }
 
 #[test]
+fn a_context_does_not_end_while_something_of_it_is_sent() {
+    let (mut client, base) = client();
+    map(&mut client, base, CHUNK_BYTES);
+    let session = Arc::clone(&client.session);
+    let acting = session.poller.hold_actions();
+    let release = client.begin(&r::GpurunPrimaryRelease::new(0, CONTEXT), &[]);
+    let is_over = |got: &Got| matches!(got, Got::Reply(call, ..) if *call == release);
+    assert!(client.not_within(MOMENT, is_over));
+    assert!(!fake::is_unmapped(base));
+    drop(acting);
+    assert_eq!(client.answer(release), Ok(Vec::new()));
+    assert!(fake::is_unmapped(base));
+}
+
+#[test]
 fn a_released_context_takes_everything_with_it() {
     let (mut client, base) = client();
     map(&mut client, base, CHUNK_BYTES);
