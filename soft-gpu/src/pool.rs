@@ -141,10 +141,15 @@ impl Pools {
         owner.map_or_else(|| self.all.get(self.defaults[device]), Ok)
     }
 
-    fn hold(&self, pool: Arc<Pool>, region: Region) {
+    /// Keeps memory for a pool; of an allocation of its own, whose `id` it is, which is one or the other at any moment.
+    fn hold(&self, pool: Arc<Pool>, id: Option<u64>, region: Region) {
         let bytes = region.taken();
         self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
-        lock(&pool.state).held += bytes;
+        {
+            let mut state = lock(&pool.state);
+            id.into_iter().for_each(|id| state.forget(id));
+            state.held += bytes;
+        }
         lock(&self.held).push(Held { pool, region });
     }
 
@@ -250,7 +255,7 @@ pub(crate) fn hold(driver: &Driver, device: usize, (address, id): (u64, u64)) {
     let pools = &driver.pools;
     let region = driver.memory.take(address, id);
     if let Some((region, pool)) = region.zip(pools.all.get(pools.defaults[device]).ok()) {
-        pools.hold(pool, region);
+        pools.hold(pool, None, region);
     }
 }
 
@@ -332,12 +337,7 @@ impl Pool {
     }
 
     fn forget(&self, id: u64) {
-        let mut state = lock(&self.state);
-        match state.live.remove(&id) {
-            Some(live) if live.is_leaving => state.leaving -= live.bytes,
-            Some(live) => state.used -= live.bytes,
-            None => {}
-        }
+        lock(&self.state).forget(id);
     }
 
     /// Who frees does not use it any more, whenever the stream comes to it.
@@ -383,6 +383,14 @@ impl Pool {
 }
 
 impl State {
+    fn forget(&mut self, id: u64) {
+        match self.live.remove(&id) {
+            Some(live) if live.is_leaving => self.leaving -= live.bytes,
+            Some(live) => self.used -= live.bytes,
+            None => {}
+        }
+    }
+
     fn reserved(&self) -> u64 {
         self.used + self.leaving + self.held
     }
@@ -438,11 +446,10 @@ fn free(address: u64, stream: CUstream) -> Result<(), CUresult> {
     }
     pool.leave(id);
     let work = move |_| {
-        pool.forget(id);
-        // Its context may have ended, and taken it along.
-        let region = driver.memory.take(address, id);
-        if let Some(region) = region {
-            driver.pools.hold(pool, region);
+        match driver.memory.take(address, id) {
+            Some(region) => driver.pools.hold(pool, Some(id), region),
+            // Its context has ended, and taken it along.
+            None => pool.forget(id),
         }
         lock(&driver.pools.freeing).remove(&id);
         Ok(())

@@ -556,6 +556,25 @@ fn keeping_pool(most: usize) -> CUmemoryPool {
     pool
 }
 
+#[test]
+fn what_is_freed_is_reserved_all_the_while() {
+    context();
+    let pool = keeping_pool(0);
+    let mut stream = CUstream(0);
+    ok!(cuStreamCreate(&mut stream, 1));
+    for _ in 0..2000 {
+        let mut memory = 0;
+        ok!(cuMemAllocFromPoolAsync(&mut memory, MIB, pool, stream));
+        ok!(cuMemFreeAsync(memory, stream));
+        while cu!(cuStreamQuery(stream)) == CUresult::NOT_READY {
+            assert_eq!(pool_number(pool, RESERVED), MIB as u64);
+        }
+        assert_eq!(pool_number(pool, USED), 0);
+    }
+    ok!(cuMemPoolDestroy(pool));
+    ok!(cuStreamDestroy_v2(stream));
+}
+
 /// A stream that does nothing until a word is 1, and the word.
 fn blocked() -> (CUstream, u64) {
     let (word, mut stream) = (allocate(4), CUstream(0));
