@@ -385,6 +385,15 @@ pub(crate) fn current() -> Result<(&'static Session, Arc<Context>), CUresult> {
     Ok((session, context))
 }
 
+/// A call of the calling thread.
+fn call_of<R: Request>(context: u32) -> Call {
+    Call {
+        number: R::NUMBER,
+        thread: thread::number(),
+        context,
+    }
+}
+
 impl Session {
     /// A session over a link, without a device.
     #[cfg(test)]
@@ -508,11 +517,7 @@ impl Session {
         then: impl FnOnce() -> Result<(), Lost>,
     ) -> Result<Reply, CUresult> {
         entry::answered(Answered::Asked);
-        let call = Call {
-            number: R::NUMBER,
-            thread: thread::number(),
-            context,
-        };
+        let call = call_of::<R>(context);
         let since = entry::waits();
         let reply = self
             .link
@@ -529,11 +534,7 @@ impl Session {
         request: &R,
     ) -> Result<Asked, CUresult> {
         entry::answered(Answered::Asked);
-        let call = Call {
-            number: R::NUMBER,
-            thread: thread::number(),
-            context,
-        };
+        let call = call_of::<R>(context);
         Ok(self.link.begin_ask(call, &[request.as_bytes()], |_| ())?)
     }
 

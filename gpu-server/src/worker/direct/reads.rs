@@ -207,19 +207,18 @@ impl ReadCopy {
 
     /// Answers a part. With the last of the copy lets the stream go first: by then the card has done with the memory.
     fn answer(&self, session: &Session, part: Part, result: Result<(), CUresult>) {
-        let (is_over, is_whole, reached) = {
-            let mut progress = lock(&self.progress);
-            let is_over = progress.answer(result);
-            (is_over, progress.is_whole(), progress.reached)
-        };
         let mut nanoseconds = 0;
+        let mut progress = lock(&self.progress);
+        let is_over = progress.answer(result);
+        let went_directly = (is_over && progress.is_whole()).then_some(progress.whole);
+        let reached = progress.reached;
+        drop(progress);
         if is_over {
             self.end(session);
             let time = reached.map_or(Duration::ZERO, |reached| reached.elapsed());
             nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         }
-        if is_over && is_whole {
-            let bytes = part.offset + part.from.length as u64;
+        if let Some(bytes) = went_directly {
             tracing::debug!(bytes, "a copy to the device went directly");
         }
         let told = reply::GpurunReadToDevice::new(nanoseconds);
