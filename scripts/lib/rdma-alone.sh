@@ -36,9 +36,7 @@ for name in memory multi_thread stream_overlap; do by_rdma "$name, directly" "pr
 # `killed_among WAY COUNT VICTIM`: long_run copies back or forth, its copies are counted, and the victim is killed.
 killed_among() {
     before=$($2)
-    client programs/long_run 60 24 "$1" >/tmp/client.log 2>&1 &
-    program=$!
-    await "gpu-server worker"
+    begin programs/long_run 60 24 "$1"
     tries=0
     until [ "$($2)" -gt $((before + 2)) ]; do
         tries=$((tries + 1))
@@ -83,19 +81,14 @@ grep -q "not by RDMA: no RDMA device" /tmp/client.log || failed "it is not told 
 passed "without a device frames go by TCP, and it is told why"
 
 # The worker is killed: a clear error, soon.
-client programs/long_run 60 16 >/tmp/client.log 2>&1 &
-program=$!
-await "gpu-server worker"
-usleep 700000
+begin programs/long_run 60 16
 kill -9 "$(find_process "gpu-server worker")"
 wait "$program" && failed "a program whose worker is gone passes"
 grep -q "the session is lost" /tmp/client.log || failed "the lost worker is not told"
 passed "a killed worker ends the session with a clear error"
 
 # The program is killed: its worker ends.
-client programs/long_run 60 16 >/tmp/client.log 2>&1 &
-await "gpu-server worker"
-usleep 700000
+begin programs/long_run 60 16
 for process in $(find_process "programs/long_run 60"); do kill -9 "$process"; done
 await_none "gpu-server worker"
 passed "a killed program's worker ends"

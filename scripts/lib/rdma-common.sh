@@ -48,15 +48,7 @@ find_process() {
     return 0
 }
 
-# `await TEXT`: until there is such a process; `await_none TEXT`: until there is none. A minute at most.
-await() {
-    tries=0
-    until [ -n "$(find_process "$1")" ]; do
-        tries=$((tries + 1))
-        [ "$tries" -lt 600 ] || failed "no process $1"
-        usleep 100000
-    done
-}
+# `await_none TEXT`: until there is no such process. A minute at most.
 await_none() {
     tries=0
     while [ -n "$(find_process "$1")" ]; do
@@ -77,4 +69,18 @@ by_rdma() {
     grep -q "frames travel by rdma by rxe0" /tmp/client.log || failed "$name: not by RDMA"
     grep -q "$GPU_MEMORY" /tmp/client.log || failed "$name: nothing is told of GPU memory"
     passed "$name over RDMA"
+}
+
+# `begin PROGRAM [ARGUMENT…]`: the client runs beside, as $program, until it has gone round a few times (a program that prints its iterations).
+begin() {
+    # As the server's log: the last program's lines are not this one's.
+    : >/tmp/client.log
+    client "$@" >/tmp/client.log 2>&1 &
+    program=$!
+    tries=0
+    until [ "$(grep -c ^iteration /tmp/client.log)" -gt 2 ]; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 600 ] || failed "$1 does not begin"
+        usleep 100000
+    done
 }
