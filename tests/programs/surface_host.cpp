@@ -247,10 +247,12 @@ static void named_while_freed() {
     std::atomic<bool> is_over{false};
     std::thread second([&] {
         OK("cuCtxSetCurrent", context);
-        while (!is_over) {
+        // A free waits for what was launched before it: a few, also where each takes a millisecond.
+        for (unsigned launches = 0; !is_over; launches++) {
             CUdeviceptr at = named;
             void *parameters[] = {&at};
             OK("cuLaunchKernel", unused, 1u, 1u, 1u, 1u, 1u, 1u, 0u, stream, (void **)parameters, (void **)nullptr);
+            if (launches % 16 == 15) OK("cuStreamSynchronize", stream);
         }
     });
     for (unsigned round = 0; round < 200; round++) {
