@@ -1,4 +1,4 @@
-//! What the environment says about the device: read once, when the driver is initialised.
+//! What the environment says about the device: read once, when the driver is initialised, and its version when that is first asked for.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
@@ -6,11 +6,14 @@
 //! | `CUDA_VISIBLE_DEVICES` | which of them, and in which order: see [`visible`] | all |
 //! | `GPURUN_SOFT_MEMORY` | memory of each, in bytes or with `KiB`, `MiB`, `GiB` | 4 GiB |
 //! | `GPURUN_SOFT_THREADS` | cores that execute kernels, and the number of multiprocessors | all |
+//! | `GPURUN_SOFT_DRIVER` | version of CUDA that the driver says it serves, 11.0 to 13.5 | 13.5 |
 //! | `GPURUN_SOFT_CC` | compute capability: 7.0, 7.5 or 8.0 | 8.0 |
 //! | `GPURUN_SOFT_WATCHDOG` | warp operations after which a kernel is ended (error 702) | none |
 //! | `GPURUN_SOFT_SEGMENT` | name of the shared segment, that is: which device this is | one per user |
 //! | `GPURUN_SOFT_DECODE` | `all`: every kernel of a module when it is loaded, and the log says how many can be executed | when first needed |
 //! | `GPURUN_SOFT_HOSTILE` | see [`crate::hostile`] | none |
+
+use std::sync::OnceLock;
 
 use driver_api::image::ComputeCapability;
 use driver_api::soft_usage::{SEGMENT_VARIABLE, segment_name, segment_of_user};
@@ -24,6 +27,9 @@ pub(crate) const MAX_DEVICES: usize = 16;
 const MAX_THREADS: usize = 1024;
 /// A device smaller than this could not even hold a context.
 const LEAST_MEMORY_BYTES: u64 = 16 << 20;
+/// What the functions of the table go back to, and up to.
+const OLDEST_DRIVER_VERSION: u32 = 11000;
+const NEWEST_DRIVER_VERSION: u32 = 13050;
 const DEFAULT_MEMORY_BYTES: u64 = 4 << 30;
 
 /// The device as configured.
@@ -42,6 +48,15 @@ pub(crate) struct Config {
     /// File name inside `/dev/shm`.
     pub(crate) segment: String,
     pub(crate) hostile: Hostile,
+}
+
+/// The version of CUDA that the driver says it serves, as `cuDriverGetVersion` has it.
+///
+/// Programs choose by it: what a toolkit newer than the driver compiles is handed over as machine code, which only that toolkit's own assembler makes, and
+/// as PTX otherwise (NVIDIA's Warp does so). So it is the newest there is, unless a program is to meet an older driver.
+pub(crate) fn driver_version() -> u32 {
+    static VERSION: OnceLock<u32> = OnceLock::new();
+    *VERSION.get_or_init(|| setting("GPURUN_SOFT_DRIVER", version).unwrap_or(NEWEST_DRIVER_VERSION))
 }
 
 impl Config {
@@ -141,6 +156,16 @@ fn bytes(text: &str) -> Option<u64> {
     digits.trim().parse::<u64>().ok()?.checked_mul(scale)
 }
 
+/// `12.4` is 12040.
+fn version(text: &str) -> Option<u32> {
+    let (major, minor) = text.split_once('.')?;
+    let digit = minor.parse::<u32>().ok().filter(|_| minor.len() == 1)?;
+    let version = major.parse::<u32>().ok()?.checked_mul(1000)? + digit * 10;
+    (OLDEST_DRIVER_VERSION..=NEWEST_DRIVER_VERSION)
+        .contains(&version)
+        .then_some(version)
+}
+
 fn capability(text: &str) -> Option<ComputeCapability> {
     let (major, minor) = match text {
         "7.0" => (7, 0),
@@ -164,6 +189,16 @@ mod tests {
             (bytes("4 potatoes"), bytes("GiB"), bytes("99999999999GiB")),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn versions_are_those_that_the_table_knows() {
+        assert_eq!((version("13.5"), version("11.0")), (Some(13050), Some(11000)));
+        for text in ["13.6", "10.2", "13", "12.10", "12.+4", "4294967.0", ""] {
+            assert_eq!(version(text), None, "{text}");
+        }
+        let newest = driver_api::PROCEDURES.iter().map(|it| it.since).max();
+        assert_eq!(newest, Some(NEWEST_DRIVER_VERSION));
     }
 
     #[test]

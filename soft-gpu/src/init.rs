@@ -18,7 +18,8 @@ use driver_api::proc_address::{self, Found};
 use crate::context::{self, current_handle};
 use crate::entry::{answer, answer_if_asked, done};
 use crate::exports::EXPORTS;
-use crate::state::{DRIVER_VERSION, driver, initialise};
+use crate::config::driver_version as version_served;
+use crate::state::{driver, initialise};
 use crate::{device, log, module, stream};
 
 pub(crate) unsafe fn cuInit(flags: c_uint) -> CUresult {
@@ -30,7 +31,7 @@ pub(crate) unsafe fn cuInit(flags: c_uint) -> CUresult {
 
 pub(crate) unsafe fn cuDriverGetVersion(driver_version: *mut c_int) -> CUresult {
     // SAFETY: the caller passes a place for a number.
-    unsafe { answer(driver_version, Ok(DRIVER_VERSION)) }
+    unsafe { answer(driver_version, Ok(version_served() as i32)) }
 }
 
 /// A text of the error, or null and INVALID_VALUE if the error is none of the driver's.
@@ -79,7 +80,7 @@ unsafe fn search(symbol: *const c_char, version: c_int, flags: u64) -> Result<Fo
         name,
         version,
         per_thread,
-        DRIVER_VERSION as u32,
+        version_served(),
     ))
 }
 
@@ -133,7 +134,7 @@ struct Host;
 
 impl TableHost for Host {
     fn driver_version(&self) -> u32 {
-        DRIVER_VERSION as u32
+        version_served()
     }
 
     fn devices(&self) -> Vec<DeviceIdentity> {

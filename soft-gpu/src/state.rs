@@ -34,9 +34,6 @@ use crate::stream::Stream;
 use crate::threads::{lock, with_signals_blocked};
 use crate::virtual_memory::Physical;
 
-/// The version of CUDA that the driver says it serves.
-pub(crate) const DRIVER_VERSION: i32 = 13000;
-
 /// The driver, once initialised.
 #[derive(Debug)]
 pub(crate) struct Driver {
