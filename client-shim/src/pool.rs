@@ -599,7 +599,8 @@ pub(crate) unsafe fn cuMemFreeAsync(dptr: CUdeviceptr, stream: CUstream) -> CUre
         if session.objects.graph_memory.free(dptr)? {
             return Ok(());
         }
-        let mark = stream.mark(session, false)?;
+        // Freed in the legacy stream, it is free behind what blocking streams do before.
+        let mark = stream.mark_behind_all(session, false)?;
         let used = pools.give_up(dptr).ok_or(CUresult::INVALID_VALUE)?;
         let freed = Free {
             start: dptr,

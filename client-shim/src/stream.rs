@@ -234,6 +234,27 @@ impl Stream {
         self.mark_if(session, urgent, self.has_unmarked_work())
     }
 
+    /// The mark after all that a wait for the stream waits for: also what is before it in others, where it and they wait for each other as the legacy stream
+    /// and blocking ones do. In this stream, whose next operation waits for theirs.
+    pub(crate) fn mark_behind_all(&self, session: &Session, urgent: bool) -> Result<u64, CUresult> {
+        let is_wanted = self.has_unmarked_work() || self.waits_for_others(session);
+        self.mark_if(session, urgent, is_wanted)
+    }
+
+    /// Whether a stream that is not marked here yet has work before this one's next operation.
+    fn waits_for_others(&self, session: &Session) -> bool {
+        let since = self.last_mark.load(SeqCst);
+        let is_before = |other: &Self| other.last_work() > since && other.is_busy();
+        if self.id == 0 {
+            let streams = &session.objects.streams;
+            let of_context = |other: &Self| other.context == self.context && other.is_blocking();
+            let before = streams.select(|other| of_context(other) && is_before(other));
+            return !before.is_empty();
+        }
+        let context = session.objects.contexts.get(self.context);
+        self.is_blocking() && context.is_some_and(|context| is_before(&context.legacy))
+    }
+
     /// The same also behind work that a reply has told to be done: only marks tell the room so.
     fn mark_for_room(&self, session: &Session, urgent: bool) -> Result<u64, CUresult> {
         let is_wanted = self.has_unmarked_work() || self.room.has_unmarked();
@@ -256,7 +277,7 @@ impl Stream {
     /// Waits for all work so far.
     pub(crate) fn synchronise(&self, session: &Session) -> Result<(), CUresult> {
         self.fault.check()?;
-        let mark = self.mark(session, true)?;
+        let mark = self.mark_behind_all(session, true)?;
         if !self.has_reached(mark) {
             session.wait_until(|| self.has_reached(mark))?;
         }
@@ -610,7 +631,7 @@ pub(crate) unsafe fn cuStreamQuery(stream: CUstream) -> CUresult {
     code((|| {
         let (session, context) = session::current()?;
         let stream = resolve_in(session, &context, stream)?;
-        let mark = stream.mark(session, false)?;
+        let mark = stream.mark_behind_all(session, false)?;
         query(session, &stream, mark)
     })())
 }

@@ -293,6 +293,58 @@ static void crowd() {
     for (auto stream : streams) OK("cuStreamDestroy_v2", stream);
 }
 
+// The legacy stream and those that block wait for each other: also who only waits for one, asks for it, or frees memory in it.
+static void with_the_legacy_stream(CUstream apart) {
+    const CUstream legacy = nullptr;
+    const unsigned equal = CU_STREAM_WAIT_VALUE_EQ;
+    const size_t size = 4096;
+    CUstream one, two;
+    CUdeviceptr flag, kept;
+    OK("cuStreamCreate", &one, 0u);
+    OK("cuStreamCreate", &two, 0u);
+    OK("cuMemAlloc_v2", &flag, (size_t)4);
+    OK("cuMemAlloc_v2", &kept, size);
+    OK("cuMemsetD32_v2", flag, 0u, (size_t)1);
+    OK("cuCtxSynchronize");
+
+    OK("cuStreamWaitValue32_v2", one, flag, (cuuint32_t)1, equal);
+    GIVES(CUDA_ERROR_NOT_READY, "cuStreamQuery", one);
+    GIVES(CUDA_ERROR_NOT_READY, "cuStreamQuery", legacy);
+    OK("cuStreamWriteValue32_v2", apart, flag, (cuuint32_t)1, 0u);
+    OK("cuStreamSynchronize", legacy);
+    OK("cuStreamQuery", one);
+
+    unsigned seen_apart = 0;
+    OK("cuStreamWaitValue32_v2", legacy, flag, (cuuint32_t)2, equal);
+    OK("cuMemsetD32Async", kept, 9u, (size_t)1, legacy);
+    GIVES(CUDA_ERROR_NOT_READY, "cuStreamQuery", two);
+    OK("cuStreamWriteValue32_v2", apart, flag, (cuuint32_t)2, 0u);
+    OK("cuStreamSynchronize", two);
+    OK("cuMemcpyDtoHAsync_v2", (void *)&seen_apart, kept, (size_t)4, apart);
+    OK("cuStreamSynchronize", apart);
+    REQUIRE(seen_apart == 9);
+
+    if (has("cuMemAllocAsync")) {
+        CUdeviceptr first, second;
+        OK("cuMemAllocAsync", &first, size, one);
+        OK("cuMemsetD8Async", first, (unsigned char)1, size, one);
+        OK("cuStreamWaitValue32_v2", one, flag, (cuuint32_t)3, equal);
+        OK("cuMemcpyDtoDAsync_v2", kept, first, size, one);
+        OK("cuMemFreeAsync", first, legacy);
+        // If it is the same memory, it is so behind the copy.
+        OK("cuMemAllocAsync", &second, size, two);
+        OK("cuMemsetD8Async", second, (unsigned char)2, size, two);
+        OK("cuStreamWriteValue32_v2", apart, flag, (cuuint32_t)3, 0u);
+        OK("cuCtxSynchronize");
+        REQUIRE(read(kept) == 0x01010101);
+        OK("cuMemFreeAsync", second, two);
+    }
+    OK("cuMemFree_v2", kept);
+    OK("cuMemFree_v2", flag);
+    OK("cuStreamDestroy_v2", one);
+    OK("cuStreamDestroy_v2", two);
+}
+
 int main(int count, char **arguments) {
     open_driver(count, arguments);
     CUmodule module;
@@ -308,6 +360,7 @@ int main(int count, char **arguments) {
     waiting(stream, other);
     time_between(stream);
     words(stream, other);
+    with_the_legacy_stream(other);
     functions(stream, other);
     attributes(stream, other);
     crowd();
