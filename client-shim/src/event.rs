@@ -296,6 +296,11 @@ pub(crate) fn end(session: &Session, event: &Event) -> Result<(), CUresult> {
         .remove(event.id)
         .ok_or(CUresult::INVALID_HANDLE)?;
     event.is_destroyed.store(true, SeqCst);
+    let context = session.objects.contexts.get(event.context);
+    if !context.is_some_and(|context| context.is_active()) {
+        // It went with its context.
+        return Ok(());
+    }
     if event.is_shared() {
         return event.ask(session, DESTROY, NOBODY).map(drop);
     }
