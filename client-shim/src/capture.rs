@@ -33,7 +33,6 @@ use crate::context::Context;
 use crate::entry::code;
 use crate::event::Event;
 use crate::graph::{self, Graph, Operation, answer, answer_if_asked, handles_at};
-use crate::log;
 use crate::objects::unique;
 use crate::session::{self, Session};
 use crate::stream::{self, Stream};
@@ -64,8 +63,6 @@ pub(crate) struct Capture {
     owns_graph: AtomicBool,
     /// The stream in which it began.
     origin: u64,
-    /// That of all its streams.
-    context: u32,
     mode: CUstreamCaptureMode,
     thread: u32,
     invalid: AtomicBool,
@@ -158,10 +155,10 @@ impl Captured {
         self.follow(dependencies);
     }
 
-    fn push(&mut self, operation: &Operation) -> Result<(), CUresult> {
+    /// Makes a node for the context of the stream that is here.
+    fn push(&mut self, context: u32, operation: &Operation) -> Result<(), CUresult> {
         self.capture.check()?;
         let graph = &self.capture.graph;
-        let context = self.capture.context;
         let node = graph.add(session::get()?, context, operation, &self.dependencies)?;
         self.follow(vec![node]);
         Ok(())
@@ -234,7 +231,7 @@ pub(crate) fn add(stream: &Stream, operation: Operation) -> Result<(), CUresult>
     let mut slot = slot(stream);
     // Another thread may have ended the capture.
     let captured = slot.as_mut().ok_or(CUresult::STREAM_CAPTURE_INVALIDATED)?;
-    captured.push(&operation)
+    captured.push(stream.context, &operation)
 }
 
 /// Where a captured stream is, for an event.
@@ -319,7 +316,7 @@ pub(crate) fn wait(
     let mut slot = slot(stream);
     match (slot.as_mut(), place) {
         (Some(captured), _) if external => {
-            captured.push(&Operation::Wait(Arc::clone(event)))?;
+            captured.push(stream.context, &Operation::Wait(Arc::clone(event)))?;
             Ok(true)
         }
         (Some(captured), Some((capture, dependencies))) => {
@@ -340,13 +337,6 @@ pub(crate) fn wait(
             if stream.id == 0 {
                 return Err(capture.spoil(CUresult::STREAM_CAPTURE_IMPLICIT));
             }
-            if stream.context != capture.context {
-                log::warn_once(
-                    "captures of contexts",
-                    format_args!("a capture of streams of several contexts is not supported"),
-                );
-                return Err(capture.spoil(CUresult::NOT_SUPPORTED));
-            }
             *slot = Some(Captured::new(capture, dependencies));
             Ok(true)
         }
@@ -357,14 +347,14 @@ pub(crate) fn wait(
     }
 }
 
-/// A stream is destroyed: a capture that began in it has no end.
+/// A stream is destroyed: a capture that began in it has no end. One that it only joined goes on, with what it did there.
 pub(crate) fn forget(stream: &Stream) {
     let gone = slot(stream).take();
-    if let Some(captured) = gone {
+    if let Some(captured) = gone
+        && captured.capture.origin == stream.unique()
+    {
         captured.capture.spoil(CUresult::STREAM_CAPTURE_INVALIDATED);
-        if captured.capture.origin == stream.unique() {
-            captured.capture.end();
-        }
+        captured.capture.end();
     }
 }
 
@@ -395,7 +385,6 @@ fn begin(
         owns_graph: AtomicBool::new(graph.is_none()),
         graph: graph.unwrap_or_else(|| Graph::new(session)),
         origin: stream.unique(),
-        context: stream.context,
         mode,
         thread: thread::number(),
         invalid: AtomicBool::new(false),

@@ -23,6 +23,7 @@
 mod conditional;
 mod device;
 mod exec;
+mod lanes;
 mod memory;
 mod model;
 mod node;

@@ -278,6 +278,20 @@ static void bodies() {
     OK("cuEventCreate", &event, 0u);
     FAILS("cuGraphAddEventRecordNode", &node, body, (const CUgraphNode *)0, (size_t)0, event);
     OK("cuEventDestroy_v2", event);
+    // Memory of its own is told when something launchable is to be made of it.
+    if (has("cuMemAllocAsync")) {
+        CUgraph with_memory = empty_graph(), ended = nullptr;
+        Condition other = add_condition(with_memory, handle_of(with_memory, 1), CU_GRAPH_COND_TYPE_IF, 1);
+        CUdeviceptr memory = 0;
+        CUgraphExec none = nullptr;
+        OK("cuStreamBeginCaptureToGraph", stream, other.bodies[0], (const CUgraphNode *)0, (const CUgraphEdgeData *)0, (size_t)0, CU_STREAM_CAPTURE_MODE_RELAXED);
+        OK("cuMemAllocAsync", &memory, (size_t)64, stream);
+        OK("cuMemFreeAsync", memory, stream);
+        OK("cuStreamEndCapture", stream, &ended);
+        REQUIRE(memory && ended == other.bodies[0]);
+        FAILS("cuGraphInstantiateWithFlags", &none, with_memory, 0ull);
+        OK("cuGraphDestroy", with_memory);
+    }
     // It is the node's.
     FAILS("cuGraphDestroy", body);
     CUgraphExec alone = nullptr;

@@ -997,6 +997,91 @@ static void captures() {
     OK("cuGraphDestroy", graph);
 }
 
+// Streams of several contexts in one capture: each node is done in its own, in whichever the graph is launched. A stream that is destroyed meanwhile leaves
+// what it did.
+static void captures_of_contexts() {
+    CUcontext second = nullptr;
+    CUmodule module = nullptr;
+    CUfunction there_function = nullptr;
+    CUstream there = nullptr, brief = nullptr;
+    CUevent fork = nullptr, join = nullptr, joined = nullptr;
+    CUdeviceptr there_at = 0;
+    unsigned digit = 7;
+    OK("cuEventCreate", &fork, 0u);
+    OK("cuEventCreate", &joined, 0u);
+    OK("cuStreamCreate", &brief, (unsigned)CU_STREAM_NON_BLOCKING);
+    OK("cuCtxCreate_v2", &second, 0u, (CUdevice)0);
+    OK("cuModuleLoadData", &module, (const void *)APPEND);
+    OK("cuModuleGetFunction", &there_function, module, "append");
+    OK("cuMemAlloc_v2", &there_at, (size_t)256);
+    OK("cuStreamCreate", &there, (unsigned)CU_STREAM_NON_BLOCKING);
+    OK("cuEventCreate", &join, 0u);
+    OK("cuCtxSetCurrent", context);
+    clear();
+
+    OK("cuStreamBeginCapture_v2", stream, CU_STREAM_CAPTURE_MODE_RELAXED);
+    Digit(1).launch(stream);
+    OK("cuEventRecord", fork, stream);
+    OK("cuCtxSetCurrent", second);
+    OK("cuStreamWaitEvent", there, fork, 0u);
+    OK("cuMemcpyDtoDAsync_v2", there_at, at, (size_t)4, there);
+    void *parameters[] = {&there_at, &digit};
+    OK("cuLaunchKernel", there_function, 1u, 1u, 1u, 1u, 1u, 1u, 0u, there, parameters, (void **)0);
+    OK("cuEventRecord", join, there);
+    OK("cuCtxSetCurrent", context);
+    OK("cuStreamWaitEvent", brief, fork, 0u);
+    Digit(2).launch(brief);
+    OK("cuEventRecord", joined, brief);
+    OK("cuStreamDestroy_v2", brief);
+    OK("cuStreamWaitEvent", stream, joined, 0u);
+    OK("cuStreamWaitEvent", stream, join, 0u);
+    OK("cuMemcpyDtoDAsync_v2", copy, there_at, (size_t)4, stream);
+    Digit(3).launch(stream);
+    CUgraph graph = end_capture();
+    REQUIRE(nodes_of(graph).size() == 6);
+    CUgraphExec exec = instantiate(graph);
+    // Where two nodes may be done in any order, what they do tells which it was.
+    auto is_done = [&] {
+        unsigned result = value(at);
+        REQUIRE(result == 123);
+        return value(copy) == 17 || value(copy) == 127;
+    };
+    for (int i = 0; i < 3; i++) REQUIRE(launched(exec) == 123 && is_done());
+    clear();
+    OK("cuCtxSetCurrent", second);
+    OK("cuGraphLaunch", exec, there);
+    OK("cuStreamSynchronize", there);
+    OK("cuCtxSetCurrent", context);
+    REQUIRE(is_done());
+    // As a part of another one; and alike.
+    CUgraph around = empty_graph();
+    CUgraphNode child = nullptr;
+    OK("cuGraphAddChildGraphNode", &child, around, NONE, (size_t)0, graph);
+    REQUIRE(does(around) == 123 && is_done());
+    OK("cuGraphDestroy", around);
+    CUgraphExecUpdateResultInfo info = {};
+    OK("cuGraphExecUpdate_v2", exec, graph, &info);
+    REQUIRE(launched(exec) == 123 && is_done());
+    OK("cuGraphDestroy", graph);
+    OK("cuGraphExecDestroy", exec);
+
+    // A node for a context that is not the current one.
+    CUDA_MEMSET_NODE_PARAMS_v1 fill = {};
+    fill.dst = there_at, fill.value = 5, fill.elementSize = 4, fill.width = 1, fill.height = 1;
+    CUgraphNode node = nullptr;
+    graph = empty_graph();
+    OK("cuGraphAddMemsetNode", &node, graph, NONE, (size_t)0, (const CUDA_MEMSET_NODE_PARAMS_v1 *)&fill, second);
+    REQUIRE(does(graph) == 0 && value(there_at) == 5);
+    exec = instantiate(graph);
+    REQUIRE(launched(exec) == 0);
+    OK("cuGraphDestroy", graph);
+    OK("cuCtxDestroy_v2", second);
+    OK("cuGraphExecDestroy", exec);
+    OK("cuCtxSetCurrent", context);
+    OK("cuEventDestroy_v2", fork);
+    OK("cuEventDestroy_v2", joined);
+}
+
 // What a graph cannot have spoils the capture, which then ends without a graph.
 template <typename Call> static void spoils(CUstream of, CUresult error, Call &&act) {
     CUgraph graph = (CUgraph)(uintptr_t)0x77;
@@ -1102,8 +1187,8 @@ static void modes() {
     }
 }
 
-// At a distance: an event that was destroyed is an error of the launch and of nothing else, a launch into a capture takes a child as it was
-// instantiated, and what would need two contexts is refused.
+// At a distance: an event that was destroyed is an error of the launch and of nothing else, and a launch into a capture takes a child as it was
+// instantiated.
 static void names() {
     if (!has("what nodes name")) return;
     CUgraph graph = empty_graph(), child = empty_graph(), into = nullptr, inner = nullptr;
@@ -1133,23 +1218,6 @@ static void names() {
     OK("cuGraphExecDestroy", exec);
     REQUIRE(does(into) == 1);
     OK("cuGraphDestroy", into);
-    CUcontext second = nullptr;
-    CUstream foreign;
-    OK("cuCtxCreate_v2", &second, 0u, (CUdevice)0);
-    OK("cuStreamCreate", &foreign, (unsigned)CU_STREAM_NON_BLOCKING);
-    OK("cuCtxSetCurrent", context);
-    CUDA_MEMSET_NODE_PARAMS_v1 fill = filled(at, 4);
-    GIVES(CUDA_ERROR_NOT_SUPPORTED, "cuGraphAddMemsetNode", &node, graph, NONE, (size_t)0,
-          (const CUDA_MEMSET_NODE_PARAMS_v1 *)&fill, second);
-    OK("cuEventCreate", &event, (unsigned)CU_EVENT_DISABLE_TIMING);
-    OK("cuStreamBeginCapture_v2", stream, (int)CU_STREAM_CAPTURE_MODE_RELAXED);
-    OK("cuEventRecord", event, stream);
-    OK("cuCtxSetCurrent", second);
-    GIVES(CUDA_ERROR_NOT_SUPPORTED, "cuStreamWaitEvent", foreign, event, 0u);
-    OK("cuCtxSetCurrent", context);
-    GIVES(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "cuStreamEndCapture", stream, &into);
-    OK("cuCtxDestroy_v2", second);
-    OK("cuEventDestroy_v2", event);
     OK("cuGraphDestroy", child);
     OK("cuGraphDestroy", graph);
 }
@@ -1180,6 +1248,7 @@ int main(int argc, char **argv) {
     memory_operations();
     user_objects();
     captures();
+    captures_of_contexts();
     violations();
     modes();
     names();

@@ -27,7 +27,8 @@ use driver_api::wire::request::{
     GpurunConditionMake, GpurunConditionalEnd, GpurunConditionalMake, GpurunConditionsEnd,
 };
 
-use super::model::{Graph, check_contexts, find};
+use super::lanes::Contexts;
+use super::model::{Graph, check_for_conditions, find};
 use super::node::{Maker, given};
 use super::{Operation, answer};
 use crate::context::{self, Context};
@@ -47,6 +48,10 @@ impl Origin {
             id: number(session),
             context,
         })
+    }
+
+    pub(super) fn context(&self) -> u32 {
+        self.context
     }
 
     /// Tells the server that something has ended, unless it went with its context.
@@ -231,7 +236,7 @@ fn create(
     if flags & !condition::ASSIGN_DEFAULT != 0 {
         return Err(CUresult::INVALID_VALUE);
     }
-    check_contexts(graph.context(), Some(context.id))?;
+    check_for_conditions(graph.contexts().and(Contexts::One(context.id)))?;
     let (origin, (node, body)) = graph.origin(session, context.id)?;
     let request = GpurunConditionMake::new(origin.id, node, body, default_launch_value, flags);
     let made = session.ask_in(context.id, &request, &[]);

@@ -2,7 +2,7 @@
 //!
 //! *What:* kernels, copies within the device, fills, and graphs of those. *When:* at the second launch of the same steps: the first is made of calls,
 //! which tells what is wrong with each of them, and a program that changes its graph before each launch never pays for making one.
-//! A change ends the driver's graph. Where the driver cannot make it, or the launch is in another context, calls do it as before.
+//! A change ends the driver's graph. Where the driver cannot make it, calls do it as before, and where it is of several contexts ([`super::lanes`]).
 //!
 //! A graph with conditions ([`super::conditional`]) is made at once, since calls cannot choose. What of it is no device's has to be done before all that
 //! conditions depend on, or behind all that depends on them: such steps are calls around the driver's graph ([`Parts`]).
@@ -20,6 +20,7 @@ use zerocopy::IntoBytes;
 
 use super::Operation;
 use super::conditional::Origin;
+use super::lanes::Way;
 use super::steps::{self, Step};
 use crate::log;
 use crate::session::Session;
@@ -152,7 +153,7 @@ impl OnDevice {
     pub(super) fn launch_conditioned(
         &mut self,
         session: &'static Session,
-        stream: &Arc<Stream>,
+        way: &mut Way<'_>,
         steps: &[Step],
         origin: &Origin,
     ) -> Result<(), CUresult> {
@@ -164,10 +165,10 @@ impl OnDevice {
                 made,
                 before,
                 behind,
-            } if made.context == stream.context => {
-                steps::post(session, stream, before)?;
-                made.launch(session, stream, steps)?;
-                steps::post(session, stream, behind)
+            } => {
+                steps::post(session, way, before)?;
+                made.launch(session, way.to(Some(made.context))?, steps)?;
+                steps::post(session, way, behind)
             }
             _ => Err(CUresult::NOT_SUPPORTED),
         }

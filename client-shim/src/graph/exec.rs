@@ -17,8 +17,9 @@ use driver_api::abi::{
 
 use super::conditional::{Origin, check_used};
 use super::device::OnDevice;
+use super::lanes::{Contexts, Lanes, Way};
 use super::memory::operations_of;
-use super::model::{check_contexts, destroy, find, node_of};
+use super::model::{check_for_conditions, destroy, find, node_of};
 use super::node::{self, Maker, given};
 use super::steps::{self, Difference, Last, Step, steps_of};
 use super::{Operation, UserReference, answer, answer_if_asked};
@@ -45,8 +46,8 @@ pub(crate) struct Exec {
     flags: u64,
     /// The graph that it was made of, whose nodes name its steps.
     graph: u64,
-    /// The context of all steps that a device does, if there is one.
-    context: Option<u32>,
+    /// Those that its steps are done in.
+    contexts: Contexts,
     /// What it does with memory of graphs, which cannot be changed.
     memory: Vec<Operation>,
     state: Mutex<State>,
@@ -56,6 +57,7 @@ pub(crate) struct Exec {
 struct State {
     steps: Arc<Vec<Step>>,
     last: Option<Last>,
+    lanes: Lanes,
     on_device: OnDevice,
     /// What the server has of the graph that it is made of, if it has conditions.
     origin: Option<Arc<Origin>>,
@@ -118,11 +120,13 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
     let origin = steps::origin_of(&steps);
     let mut on_device = OnDevice::NEW;
     if let Some(origin) = &origin {
+        check_conditioned(&steps, origin)?;
         on_device.make_conditioned(session, &steps, origin)?;
     }
     let state = State {
         steps: Arc::new(steps),
         last: None,
+        lanes: Lanes::default(),
         on_device,
         origin,
         references: steps::references_of(&graph, 0),
@@ -134,13 +138,21 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
             unique: unique(),
             flags,
             graph: graph.unique,
-            context: graph.context(),
+            contexts: graph.contexts(),
             memory,
             state: Mutex::new(state),
         }
     });
     graph.instantiated(&exec);
     Ok(handle)
+}
+
+/// With conditions, all of it is the driver's in one context.
+fn check_conditioned(steps: &[Step], origin: &Origin) -> Result<(), CUresult> {
+    match steps::are_of(steps, origin.context()) {
+        true => Ok(()),
+        false => check_for_conditions(Contexts::Several),
+    }
 }
 
 fn has_unused(graph: CUgraph) -> bool {
@@ -226,6 +238,7 @@ pub(crate) unsafe fn cuGraphExecDestroy(graph_exec: CUgraphExec) -> CUresult {
         // What a stream still waits for, the driver keeps.
         let mut state = exec.lock();
         state.on_device.changed(session)?;
+        std::mem::take(&mut state.lanes).end(session)?;
         state.last.take().map_or(Ok(()), |last| last.end(session))
     })())
 }
@@ -248,7 +261,7 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
     // Held, so that two launches are posted one after the other.
     let mut state = exec.lock();
     if capture::is_captured(session, &stream)? {
-        let of = exec.context.unwrap_or(stream.context);
+        let of = exec.contexts.one().unwrap_or(stream.context);
         let graph = steps::graph_of(session, of, &state.steps, &state.references)?;
         let handle = graph.handle();
         let added = capture::add(&stream, Operation::Child(graph));
@@ -256,14 +269,13 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
         return added;
     }
     stream.fault.check()?;
-    check_contexts(exec.context, Some(stream.context))?;
     let memory = &session.objects.graph_memory;
     let frees_first = exec.flags & AUTO_FREE != 0;
     let claims = memory.launch_of(&exec.memory, frees_first)?;
     if let Some(last) = &state.last {
         last.precede(session, &stream)?;
     }
-    let posted = put(session, &stream, &mut state);
+    let posted = put(session, &stream, exec.contexts, &mut state);
     // Also where only the first of them were put.
     state.last = Some(Last::instead_of(state.last.take(), session, &stream)?);
     posted?;
@@ -272,27 +284,45 @@ fn launch(exec: CUgraphExec, stream: CUstream) -> Result<(), CUresult> {
     Ok(())
 }
 
-/// Puts all steps into a stream, and behind them what keeps the user's objects until they are done.
-fn put(session: &'static Session, stream: &Arc<Stream>, state: &mut State) -> Result<(), CUresult> {
+/// Puts all steps before what is put into a stream next, and behind them what keeps the user's objects until they are done.
+fn put(
+    session: &'static Session,
+    stream: &Arc<Stream>,
+    contexts: Contexts,
+    state: &mut State,
+) -> Result<(), CUresult> {
     let State {
         steps,
         references,
+        lanes,
         on_device,
         origin,
         ..
     } = state;
-    let posted = match origin {
-        Some(origin) => on_device.launch_conditioned(session, stream, steps, origin),
-        None => {
-            let launched = on_device.launch(session, stream, steps);
-            launched.and_then(|is_launched| match is_launched {
-                true => Ok(()),
-                false => steps::post(session, stream, steps),
-            })
+    let mut way = Way::new(session, lanes, stream);
+    let mut post = || -> Result<(), CUresult> {
+        if let Some(origin) = origin {
+            way.to(Some(origin.context()))?;
+            return on_device.launch_conditioned(session, &mut way, steps, origin);
+        }
+        // The driver's graph is of one context.
+        let is_launched = match contexts {
+            Contexts::Several => false,
+            Contexts::None | Contexts::One(_) => {
+                let stream = way.to(contexts.one())?;
+                on_device.launch(session, stream, steps)?
+            }
+        };
+        match is_launched {
+            true => Ok(()),
+            false => steps::post(session, &mut way, steps),
         }
     };
+    let posted = post();
+    // Also behind a part of them.
+    let joined = way.end();
     steps::keep(session, stream, references)?;
-    posted
+    posted.and(joined)
 }
 
 pub(crate) unsafe fn cuGraphLaunch(graph: CUgraphExec, stream: CUstream) -> CUresult {
@@ -311,15 +341,18 @@ pub(crate) unsafe fn cuGraphUpload(graph: CUgraphExec, stream: CUstream) -> CUre
 fn change(
     exec: CUgraphExec,
     node: CUgraphNode,
-    make: impl FnOnce(&Maker, &Operation) -> Result<Operation, CUresult>,
+    make: impl FnOnce(&mut Maker, &Operation) -> Result<Operation, CUresult>,
 ) -> CUresult {
     code((|| {
         let exec = exec_of(exec)?;
-        let maker = Maker::new()?;
+        let mut maker = Maker::new()?;
         let mut state = exec.lock();
         let step = exec.step(&state.steps, node)?;
-        let operation = make(&maker, &step.operation)?;
-        check_contexts(exec.context, operation.context(maker.context))?;
+        let operation = make(&mut maker, &step.operation)?;
+        // A step stays in its context.
+        if operation.contexts(maker.context) != step.contexts {
+            return Err(CUresult::INVALID_VALUE);
+        }
         let changed = step.with(operation)?;
         let steps = Arc::make_mut(&mut state.steps);
         *exec.step_mut(steps, node)? = changed;
@@ -345,7 +378,8 @@ pub(crate) unsafe fn cuGraphExecKernelNodeSetParams_v2(
 ) -> CUresult {
     // SAFETY: the caller passes parameters.
     change(graph_exec, node, |maker, before| unsafe {
-        maker.kernel_instead(maker.in_context(given(node_params)?)?, before)
+        let parameters = maker.in_context(given(node_params)?)?;
+        maker.kernel_instead(parameters, before)
     })
 }
 
@@ -357,7 +391,7 @@ pub(crate) unsafe fn cuGraphExecMemcpyNodeSetParams(
 ) -> CUresult {
     // SAFETY: the caller passes a description.
     change(graph_exec, node, |maker, _| unsafe {
-        maker.check_context(ctx)?;
+        maker.enter(ctx)?;
         maker.copy(copy_params)
     })
 }
@@ -371,7 +405,7 @@ pub(crate) unsafe fn cuGraphExecMemsetNodeSetParams(
     // SAFETY: the caller passes parameters.
     let given = unsafe { given(memset_params) };
     change(graph_exec, node, |maker, _| {
-        maker.check_context(ctx)?;
+        maker.enter(ctx)?;
         maker.fill(given?)
     })
 }
@@ -485,7 +519,7 @@ fn update(exec: CUgraphExec, graph: CUgraph) -> Result<UpdateResult, CUresult> {
             from_node: CUgraphNode(0),
         });
     }
-    if check_contexts(exec.context, graph.context()).is_err() {
+    if steps::origin_of(&fresh).is_some_and(|origin| check_conditioned(&fresh, &origin).is_err()) {
         return Ok(UpdateResult {
             result: UPDATE_NOT_SUPPORTED,
             node: CUgraphNode(0),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use driver_api::abi::{CUgraph, CUgraphConditionalHandle, CUgraphNode, CUresult};
 
 use super::conditional::{Condition, Origin};
+use super::lanes::Contexts;
 use super::{Exec, Operation, UserReference};
 use crate::handles::Handle;
 use crate::log;
@@ -52,8 +53,8 @@ struct State {
     /// Of a clone: the original, and the number below which nodes are that one's.
     original: Option<(u64, u32)>,
     references: Vec<Arc<UserReference>>,
-    /// The context of all nodes that a device does, once there is one.
-    context: Option<u32>,
+    /// Of all nodes that it has or had.
+    contexts: Contexts,
     /// In the order in which their handles were made.
     conditions: Vec<Arc<Condition>>,
     /// What was made of it last.
@@ -79,30 +80,18 @@ impl State {
             false => Ok(()),
         }
     }
-
-    /// Takes a node in that is made for a context.
-    fn adopt(&mut self, operation: &Operation, context: u32) -> Result<(), CUresult> {
-        let own = operation.context(context);
-        check_contexts(self.context, own)?;
-        self.context = self.context.or(own);
-        Ok(())
-    }
 }
 
-/// A graph's nodes are done in the context of the stream that it is launched in: all are of one.
-pub(super) fn check_contexts(one: Option<u32>, other: Option<u32>) -> Result<(), CUresult> {
-    match (one, other) {
-        (Some(one), Some(other)) if one != other => {
-            log::warn_once(
-                "contexts of graphs",
-                format_args!(
-                    "a graph in several contexts, or launched in another one than its own, is not supported"
-                ),
-            );
-            Err(CUresult::NOT_SUPPORTED)
-        }
-        _ => Ok(()),
+/// What conditions choose is one graph of the server's driver, which is of one context.
+pub(super) fn check_for_conditions(contexts: Contexts) -> Result<(), CUresult> {
+    if contexts != Contexts::Several {
+        return Ok(());
     }
+    log::warn_once(
+        "contexts of graphs with conditions",
+        format_args!("a graph with conditions in several contexts is not supported"),
+    );
+    Err(CUresult::NOT_SUPPORTED)
 }
 
 /// A node of a graph.
@@ -110,6 +99,8 @@ pub(super) fn check_contexts(one: Option<u32>, other: Option<u32>) -> Result<(),
 pub(crate) struct Node {
     pub(crate) handle: CUgraphNode,
     pub(crate) operation: Operation,
+    /// Those that it is done in.
+    pub(super) contexts: Contexts,
     /// The nodes that come before it.
     pub(crate) dependencies: Vec<u32>,
 }
@@ -229,7 +220,7 @@ impl Graph {
             return Err(CUresult::NOT_SUPPORTED);
         }
         let origin = self.origin.get_or_init(|| Origin::new(session, context));
-        check_contexts(Some(origin.context), Some(context))?;
+        check_for_conditions(Contexts::One(origin.context).and(Contexts::One(context)))?;
         let place = self.around.as_ref().map_or((0, 0), |around| around.place);
         Ok((Arc::clone(origin), place))
     }
@@ -280,9 +271,9 @@ impl Graph {
             .ok_or(CUresult::INVALID_VALUE)
     }
 
-    /// The context that it is of, if its nodes are of one.
-    pub(super) fn context(&self) -> Option<u32> {
-        self.lock().context
+    /// The contexts that its nodes are of.
+    pub(super) fn contexts(&self) -> Contexts {
+        self.lock().contexts
     }
 
     /// Adds a node of a context behind others, and gives its handle. A graph in it is copied.
@@ -294,7 +285,8 @@ impl Graph {
         dependencies: &[CUgraphNode],
     ) -> Result<CUgraphNode, CUresult> {
         let dependencies = self.numbers(dependencies)?;
-        if self.is_body() {
+        // Memory of its own is captured there too, and makes a graph that cannot be instantiated.
+        if self.is_body() && !operation.is_of_memory() {
             operation.check_in_body()?;
         }
         let operation = self.own(session, operation)?;
@@ -302,10 +294,11 @@ impl Graph {
         if state.nodes.len() >= MAX_NODES {
             return Err(CUresult::OUT_OF_MEMORY);
         }
-        state.adopt(&operation, context)?;
+        let contexts = operation.contexts(context);
         let number = state.next;
         state.next = number.checked_add(1).ok_or(CUresult::OUT_OF_MEMORY)?;
-        let node = self.enter(session, number, operation, dependencies);
+        state.contexts = state.contexts.and(contexts);
+        let node = self.enter(session, number, operation, contexts, dependencies);
         let handle = node.handle;
         state.nodes.insert(number, node);
         Ok(handle)
@@ -316,6 +309,7 @@ impl Graph {
         session: &Session,
         number: u32,
         operation: Operation,
+        contexts: Contexts,
         dependencies: Vec<u32>,
     ) -> Node {
         let mut handle = CUgraphNode(0);
@@ -329,6 +323,7 @@ impl Graph {
         Node {
             handle,
             operation,
+            contexts,
             dependencies,
         }
     }
@@ -362,10 +357,14 @@ impl Graph {
         if node.operation.kind() != operation.kind() {
             return Err(CUresult::INVALID_VALUE);
         }
-        state.adopt(&operation, context)?;
+        let contexts = operation.contexts(context);
+        state.contexts = state.contexts.and(contexts);
         let node = state.nodes.get_mut(&number);
         // Outside the lock: a graph that goes takes its own.
-        let before = node.map(|node| std::mem::replace(&mut node.operation, operation));
+        let before = node.map(|node| {
+            node.contexts = contexts;
+            std::mem::replace(&mut node.operation, operation)
+        });
         drop(state);
         drop(before);
         Ok(())
@@ -452,7 +451,7 @@ impl Graph {
                 next: state.next,
                 original: Some((self.unique, state.next)),
                 references: state.references.clone(),
-                context: state.context,
+                contexts: state.contexts,
                 ..State::default()
             };
             (state.nodes.clone(), copied)
@@ -468,11 +467,13 @@ impl Graph {
                 }
                 other => other,
             };
-            operations.push((number, operation, node.dependencies));
+            operations.push((number, operation, node.contexts, node.dependencies));
         }
         let copy = Self::with(session, depth, copied, None);
-        let entered = operations.into_iter().map(|(number, operation, before)| {
-            (number, copy.enter(session, number, operation, before))
+        let entered = operations.into_iter();
+        let entered = entered.map(|(number, operation, contexts, before)| {
+            let node = copy.enter(session, number, operation, contexts, before);
+            (number, node)
         });
         let entered: BTreeMap<u32, Node> = entered.collect();
         copy.lock().nodes = entered;
@@ -604,6 +605,7 @@ mod tests {
             let node = Node {
                 handle: CUgraphNode(0),
                 operation: Operation::Empty,
+                contexts: Contexts::None,
                 dependencies: before.map(|(from, _)| *from).collect(),
             };
             (number, node)

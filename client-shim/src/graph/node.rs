@@ -63,24 +63,21 @@ impl Maker {
         })
     }
 
-    /// A node is done in the context of the stream that its graph is launched in: another one cannot be meant.
-    pub(super) fn check_context(&self, named: CUcontext) -> Result<(), CUresult> {
-        if named.0 == 0 || context::of(named)?.id == self.context {
-            return Ok(());
+    /// The node is made for the context that is named, if one is, instead of the current one.
+    pub(super) fn enter(&mut self, named: CUcontext) -> Result<(), CUresult> {
+        if named.0 != 0 {
+            let context = context::of(named)?;
+            (self.context, self.device) = (context.id, context.device);
         }
-        log::warn_once(
-            "contexts of nodes",
-            format_args!("a graph's node in another context than the current one is not supported"),
-        );
-        Err(CUresult::NOT_SUPPORTED)
+        Ok(())
     }
 
-    /// What is given for a context. A function may be named as a kernel.
+    /// What is given for a context, which is entered. A function may be named as a kernel.
     pub(super) fn in_context(
-        &self,
+        &mut self,
         parameters: KernelParametersInContext,
     ) -> Result<KernelParameters, CUresult> {
-        self.check_context(parameters.context)?;
+        self.enter(parameters.context)?;
         let mut plain = parameters.plain;
         if plain.function.0 == 0 {
             plain.function = parameters.kernel;
@@ -164,13 +161,13 @@ impl Maker {
     /// # Safety
     /// `parameters` is null or points to parameters, whose array has as many elements as they say.
     pub(super) unsafe fn memory(
-        &self,
+        &mut self,
         parameters: *const CUDA_BATCH_MEM_OP_NODE_PARAMS,
     ) -> Result<Operation, CUresult> {
         // SAFETY: the caller's promise.
         let operations = unsafe {
             let parameters: MemoryParameters = given(parameters)?;
-            self.check_context(parameters.context)?;
+            self.enter(parameters.context)?;
             stream::operations_at(parameters.count, parameters.operations, parameters.flags)
         }?;
         stream::check_all(self.session, self.device, &operations)?;
@@ -182,7 +179,7 @@ impl Maker {
     /// # Safety
     /// As [`Self::any`].
     pub(super) unsafe fn any_instead(
-        &self,
+        &mut self,
         parameters: *const CUgraphNodeParams,
         before: &Operation,
     ) -> Result<Operation, CUresult> {
@@ -210,7 +207,7 @@ impl Maker {
     /// # Safety
     /// As [`Self::any`].
     unsafe fn new_in(
-        &self,
+        &mut self,
         graph: CUgraph,
         parameters: *mut CUgraphNodeParams,
     ) -> Result<Operation, CUresult> {
@@ -226,7 +223,7 @@ impl Maker {
     /// # Safety
     /// `parameters` is null or points to the description of a node, which takes an answer.
     pub(super) unsafe fn any(
-        &self,
+        &mut self,
         parameters: *mut CUgraphNodeParams,
     ) -> Result<Operation, CUresult> {
         if parameters.is_null() {
@@ -238,12 +235,14 @@ impl Maker {
             let kind = parameters.cast::<c_uint>().read_unaligned();
             let handle = || of_kind.cast::<usize>().read_unaligned();
             match kind {
-                0 => self.kernel(
-                    self.in_context(of_kind.cast::<KernelParametersInContext>().read_unaligned())?,
-                ),
+                0 => {
+                    let given = of_kind.cast::<KernelParametersInContext>().read_unaligned();
+                    let plain = self.in_context(given)?;
+                    self.kernel(plain)
+                }
                 1 => {
                     let place = core::mem::offset_of!(CopyParameters, context);
-                    self.check_context(of_kind.add(place).cast::<CUcontext>().read_unaligned())?;
+                    self.enter(of_kind.add(place).cast::<CUcontext>().read_unaligned())?;
                     let place = core::mem::offset_of!(CopyParameters, copy);
                     self.copy(of_kind.add(place).cast())
                 }
@@ -300,7 +299,7 @@ pub(super) unsafe fn add(
     node: *mut CUgraphNode,
     graph: CUgraph,
     (dependencies, count): (*const CUgraphNode, usize),
-    make: impl FnOnce(&Maker) -> Result<Operation, CUresult>,
+    make: impl FnOnce(&mut Maker) -> Result<Operation, CUresult>,
 ) -> CUresult {
     if node.is_null() {
         return CUresult::INVALID_VALUE;
@@ -309,8 +308,9 @@ pub(super) unsafe fn add(
         let graph = find(graph)?;
         // SAFETY: the caller's promise.
         let dependencies = unsafe { handles_at(dependencies, count) }?;
-        let maker = Maker::new()?;
-        graph.add(maker.session, maker.context, &make(&maker)?, &dependencies)
+        let mut maker = Maker::new()?;
+        let operation = make(&mut maker)?;
+        graph.add(maker.session, maker.context, &operation, &dependencies)
     };
     // SAFETY: the caller's promise.
     unsafe { answer(node, added()) }
@@ -343,7 +343,8 @@ pub(crate) unsafe fn cuGraphAddKernelNode_v2(
     // SAFETY: the caller's promises are the same.
     unsafe {
         add(graph_node, graph, before, |maker| {
-            maker.kernel(maker.in_context(given(node_params)?)?)
+            let parameters = maker.in_context(given(node_params)?)?;
+            maker.kernel(parameters)
         })
     }
 }
@@ -360,7 +361,7 @@ pub(crate) unsafe fn cuGraphAddMemcpyNode(
     // SAFETY: the caller's promises are the same.
     unsafe {
         add(graph_node, graph, before, |maker| {
-            maker.check_context(ctx)?;
+            maker.enter(ctx)?;
             maker.copy(copy_params)
         })
     }
@@ -378,7 +379,7 @@ pub(crate) unsafe fn cuGraphAddMemsetNode(
     // SAFETY: the caller's promises are the same.
     unsafe {
         add(graph_node, graph, before, |maker| {
-            maker.check_context(ctx)?;
+            maker.enter(ctx)?;
             maker.fill(given(memset_params)?)
         })
     }
@@ -496,11 +497,15 @@ pub(super) fn operation(node: CUgraphNode) -> Result<Operation, CUresult> {
 }
 
 /// Gives a node what `make` makes to do.
-fn set(node: CUgraphNode, make: impl FnOnce(&Maker) -> Result<Operation, CUresult>) -> CUresult {
+fn set(
+    node: CUgraphNode,
+    make: impl FnOnce(&mut Maker) -> Result<Operation, CUresult>,
+) -> CUresult {
     code((|| {
         let (graph, number) = node_of(node)?;
-        let maker = Maker::new()?;
-        graph.set(maker.session, maker.context, number, &make(&maker)?)
+        let mut maker = Maker::new()?;
+        let operation = make(&mut maker)?;
+        graph.set(maker.session, maker.context, number, &operation)
     })())
 }
 

@@ -6,6 +6,7 @@ use driver_api::abi::{CUgraphNodeType, CUresult, CUstreamBatchMemOpParams};
 use driver_api::graph_layout::condition;
 use driver_api::stream_memory::StreamMemoryOperation;
 
+use super::lanes::Contexts;
 use super::{Allocation, Conditional, Graph};
 use crate::event::Event;
 use crate::launch::{HostCall, Kernel};
@@ -98,18 +99,18 @@ impl Operation {
         self.kind() <= 2
     }
 
-    /// The context that it is of where it is made in one: none if no device does it.
-    pub(super) fn context(&self, current: u32) -> Option<u32> {
+    /// The contexts that it is of where it is made for one.
+    pub(super) fn contexts(&self, current: u32) -> Contexts {
         match self {
             Self::Kernel(_)
             | Self::Copy(_)
             | Self::Fill(_)
             | Self::Allocate(_)
             | Self::Free(_)
-            | Self::Memory(_) => Some(current),
-            Self::Child(graph) => graph.context(),
-            Self::Conditional(conditional) => Some(conditional.context()),
-            Self::Host(_) | Self::Empty | Self::Wait(_) | Self::Record(_) => None,
+            | Self::Memory(_) => Contexts::One(current),
+            Self::Child(graph) => graph.contexts(),
+            Self::Conditional(conditional) => Contexts::One(conditional.context()),
+            Self::Host(_) | Self::Empty | Self::Wait(_) | Self::Record(_) => Contexts::None,
         }
     }
 

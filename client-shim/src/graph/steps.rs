@@ -1,7 +1,7 @@
 //! What an executable graph is: steps in an order in which they can be done, and how a launch does them.
 //!
 //! ```text
-//! Graph ──instantiate──▶ steps ──launch──▶ each step's call, posted to the stream one after the other
+//! Graph ──instantiate──▶ steps ──launch──▶ each step's call, posted one after the other
 //! ```
 //!
 //! *Rules:* a launch takes the steps as they are. Two launches of one executable graph never run at the same time: one in another stream waits
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use driver_api::abi::CUresult;
 
 use super::conditional::{Origin, check_used};
+use super::lanes::{Contexts, Way};
 use super::model::{Graph, MAX_DEPTH, Node, order};
 use super::{Operation, UserReference};
 use crate::event::{self, Event};
@@ -26,6 +27,8 @@ pub(super) struct Step {
     /// The number of the node that it was made of.
     pub(super) number: u32,
     pub(super) operation: Operation,
+    /// Those that it is done in.
+    pub(super) contexts: Contexts,
     pub(super) dependencies: Vec<u32>,
     pub(super) is_enabled: bool,
     /// Of a graph in the graph, its steps.
@@ -82,6 +85,7 @@ impl Step {
             child: child_of(&node.operation, depth)?,
             bodies,
             operation: node.operation,
+            contexts: node.contexts,
             dependencies: node.dependencies,
             is_enabled: true,
         })
@@ -190,7 +194,7 @@ pub(super) enum Difference {
     Topology,
     /// What kind of node it is.
     Kind,
-    /// Which memory it allocates or frees, or how many bodies a condition has.
+    /// Which memory it allocates or frees, in which context it is done, or how many bodies a condition has.
     Parameters,
 }
 
@@ -228,7 +232,7 @@ pub(super) fn difference(own: &[Step], other: &[Step]) -> Option<(Option<u32>, D
         if mine.operation.kind() != theirs.operation.kind() {
             return Some((Some(theirs.number), Difference::Kind));
         }
-        if memory(mine) != memory(theirs) {
+        if memory(mine) != memory(theirs) || mine.contexts != theirs.contexts {
             return Some((Some(theirs.number), Difference::Parameters));
         }
         if before(mine, &own_places) != before(theirs, &other_places) {
@@ -325,7 +329,10 @@ fn fill(
                 super::model::destroy(handle)?;
                 added
             }
-            None => graph.add(session, context, &step.operation, &before),
+            None => {
+                let context = step.contexts.one().unwrap_or(context);
+                graph.add(session, context, &step.operation, &before)
+            }
         };
         handles.insert(step.number, added?);
     }
@@ -389,18 +396,28 @@ pub(super) fn keep(
     launch::keep(session, stream, Box::new(references.to_vec()))
 }
 
-/// Puts the calls of all steps into a stream.
+/// Puts the calls of all steps into the streams of their contexts.
 pub(super) fn post(
     session: &'static Session,
-    stream: &Arc<Stream>,
+    way: &mut Way<'_>,
     steps: &[Step],
 ) -> Result<(), CUresult> {
     for step in steps.iter().filter(|step| step.is_enabled) {
         if let Some(child) = &step.child {
-            post(session, stream, child)?;
+            post(session, way, child)?;
             continue;
         }
+        let stream = way.to(step.contexts.one())?;
         step.operation.post(session, stream)?;
     }
     Ok(())
+}
+
+/// Whether all steps, also those inside others, are of one context or of none.
+pub(super) fn are_of(steps: &[Step], context: u32) -> bool {
+    steps.iter().all(|step| {
+        let mut inside = step.bodies.iter().map(|body| &body.steps[..]);
+        let own = Contexts::One(context);
+        step.contexts.and(own) == own && inside.all(|steps| are_of(steps, context))
+    })
 }

@@ -239,7 +239,8 @@ impl Graph {
         dependencies: &[usize],
     ) -> Result<usize, CUresult> {
         self.check_nodes(dependencies)?;
-        if self.is_body() {
+        // Memory of its own is captured there too, and makes a graph that cannot be instantiated.
+        if self.is_body() && !operation.is_of_memory() {
             operation.check_in_body()?;
         }
         let nodes = &driver()?.graph_nodes;
