@@ -193,7 +193,10 @@ mod tests {
 
     #[test]
     fn versions_are_those_that_the_table_knows() {
-        assert_eq!((version("13.5"), version("11.0")), (Some(13050), Some(11000)));
+        assert_eq!(
+            (version("13.5"), version("11.0")),
+            (Some(13050), Some(11000))
+        );
         for text in ["13.6", "10.2", "13", "12.10", "12.+4", "4294967.0", ""] {
             assert_eq!(version(text), None, "{text}");
         }

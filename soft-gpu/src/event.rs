@@ -254,10 +254,10 @@ fn finished(event: CUevent, wait: bool) -> Result<(), CUresult> {
     let driver = driver()?;
     let event = driver.events.get(event.0)?;
     event.fate.status()?;
-    capture::guard()?;
     if event.captured().is_some() {
         return Err(CUresult::CAPTURED_EVENT);
     }
+    capture::guard()?;
     if let Some(shared) = &event.shared {
         let record = shared.recorded();
         if wait {

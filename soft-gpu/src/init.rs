@@ -15,10 +15,10 @@ use driver_api::abi::{
 use driver_api::private_tables::{self, DeviceIdentity, TableHost};
 use driver_api::proc_address::{self, Found};
 
+use crate::config::driver_version as version_served;
 use crate::context::{self, current_handle};
 use crate::entry::{answer, answer_if_asked, done};
 use crate::exports::EXPORTS;
-use crate::config::driver_version as version_served;
 use crate::state::{driver, initialise};
 use crate::{device, log, module, stream};
 

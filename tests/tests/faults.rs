@@ -190,6 +190,10 @@ fn action(number: u64, server: &Server, strike: &mut Strike, random: &mut Random
 fn strike_all(seeds: std::ops::Range<u64>) -> usize {
     let server = Server::start(Transport::Tcp);
     let units = VICTIMS.map(|name| units_of(&server, name));
+    // The programs that were counted are gone, and what they held.
+    eventually(LIVENESS_LIMIT, "before the strikes", || {
+        server.workers() == 0
+    });
     let free_before = server.free_bytes();
     let bystander = Bystander::start(&server);
     let mut failed = 0;
