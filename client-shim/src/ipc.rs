@@ -392,6 +392,9 @@ pub(crate) unsafe fn cuIpcGetEventHandle(
         let session = session::get()?;
         let event = event::of(event)?;
         if !event.is_shared() {
+            // NVIDIA's driver leaves an empty handle, and there are programs that look at nothing else.
+            // SAFETY: checked by `out`.
+            unsafe { place.write(CUipcEventHandle { reserved: [0; 64] }) };
             return Err(CUresult::INVALID_HANDLE);
         }
         let (lender, key) = event.export(session)?;

@@ -85,6 +85,24 @@ const PTX: &[u8] = br#"
     st.global.u32 [%a], 1;
     ret;
 }
+
+.visible .entry greet_and_trap()
+{
+    .reg .u64 %a;
+    .reg .u32 %v;
+    mov.u64 %a, text;
+    cvta.global.u64 %a, %a;
+    {
+        .param .b64 format;
+        .param .b64 arguments;
+        .param .b32 result;
+        st.param.b64 [format], %a;
+        st.param.b64 [arguments], 0;
+        call.uni (result), vprintf, (format, arguments);
+        ld.param.b32 %v, [result];
+    }
+    trap;
+}
 "#;
 
 fn driver() -> PathBuf {
@@ -308,7 +326,8 @@ fn load(worker: &mut Worker) {
         &r::GpurunModuleLoad::new(2, [0; 32], PTX.len() as u64, 0, 0),
         PTX,
     );
-    for (id, name) in [(10, "add"), (11, "greet"), (12, "break_it")] {
+    let names = ["add", "greet", "break_it", "greet_and_trap"];
+    for (id, name) in (10..).zip(names) {
         let request = r::GpurunFunctionGet::new(ModuleId(2), id);
         let parameters = worker.ask(&request, name.as_bytes());
         let known_and_pairs = if id == 10 { 4 + 16 } else { 4 };
@@ -380,6 +399,17 @@ fn large_copies_pass_through() {
     );
     assert_eq!(worker.wait_for(1), 0);
     assert!(worker.bulk == bytes, "the fetched bytes differ");
+}
+
+/// Whoever waits reads why the kernel gave up before it is told that it did.
+#[test]
+fn what_a_kernel_printed_before_its_fault_comes_before_it() {
+    let driver = driver();
+    let (mut worker, _) = ready(&driver);
+    load(&mut worker);
+    worker.launch(13, 1, &[]);
+    assert_ne!(worker.wait_for(1), 0);
+    assert_eq!(String::from_utf8_lossy(&worker.printed), "hello there!\n");
 }
 
 #[test]

@@ -253,7 +253,7 @@ pub(crate) unsafe fn cuEventRecordWithFlags(
 fn finished(event: CUevent, wait: bool) -> Result<(), CUresult> {
     let driver = driver()?;
     let event = driver.events.get(event.0)?;
-    event.fate.status()?;
+    crate::output::status(&event.fate)?;
     if event.captured().is_some() {
         return Err(CUresult::CAPTURED_EVENT);
     }

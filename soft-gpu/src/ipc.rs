@@ -478,9 +478,18 @@ pub(crate) unsafe fn cuIpcGetEventHandle(
     let export = || {
         let driver = driver()?;
         let known = driver.events.get(event.0)?;
-        let shared = known.shared.as_ref().ok_or(CUresult::INVALID_HANDLE)?;
         // What another process has given out is not ours to give.
-        drop(shared.file().ok_or(CUresult::INVALID_HANDLE)?);
+        if known
+            .shared
+            .as_ref()
+            .and_then(|shared| shared.file())
+            .is_none()
+        {
+            // NVIDIA's driver leaves an empty handle, and there are programs that look at nothing else.
+            // SAFETY: the caller passes a place for a handle, which is not null.
+            unsafe { handle.write(CUipcEventHandle { reserved: [0; 64] }) };
+            return Err(CUresult::INVALID_HANDLE);
+        }
         let mut reserved = [0; 64];
         reserved[..16].copy_from_slice(&driver.ipc.token()?);
         reserved[16..24].copy_from_slice(EVENT);

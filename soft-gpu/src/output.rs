@@ -1,4 +1,4 @@
-//! What kernels print goes to the program's standard output when somebody synchronises.
+//! What kernels print goes to the program's standard output when somebody synchronises, or is told of a fault.
 //!
 //! # Safety
 //!
@@ -7,10 +7,22 @@
 
 #![expect(unsafe_code, reason = "C standard output")]
 
+use driver_api::abi::CUresult;
+
 use crate::context::Fate;
 
 unsafe extern "C" {
     static stdout: *mut libc::FILE;
+}
+
+/// Fails with a context's sticky error, once what its kernels printed before it is written out: whichever call first tells of a fault may be the last
+/// one of the program.
+///
+/// # Errors
+///
+/// The sticky error.
+pub(crate) fn status(fate: &Fate) -> Result<(), CUresult> {
+    fate.status().inspect_err(|_| flush(fate))
 }
 
 /// Writes out what a context's kernels have printed.

@@ -123,6 +123,51 @@ fn every_filter_and_address_mode_is_what_the_guide_says() {
     }
 }
 
+/// Multiplied by the size, a coordinate that is far away has no bits left for the place between two elements, or is infinite.
+#[test]
+fn a_coordinate_far_away_is_one_nearby() {
+    const NORMALISED: u32 = 2;
+    const AWAY: f32 = 1_048_576.0;
+    let repeated = [
+        (AWAY + 0.125, 0.125),
+        (0.125 - AWAY, 0.125),
+        (1.875 - AWAY, 1.875),
+        (f32::MAX, 0.0),
+    ];
+    let outside = [
+        (f32::MAX, 99.0),
+        (f32::INFINITY, 99.0),
+        (f32::MIN, -99.0),
+        (f32::NAN, 0.0),
+    ];
+    for kernel in kernels(SAMPLE, "k") {
+        for variant in 0..16_u32 {
+            let (mode, filter, flags) = (variant & 3, variant >> 2 & 1, (variant >> 3) * 2);
+            let mut image = image();
+            let how = Descriptor {
+                address_modes: [mode, mode, 0],
+                filter,
+                flags,
+                border: [5.0, 6.0, 7.0, 8.0],
+                ..descriptor(TEXTURE, &image)
+            };
+            let pairs = match (mode, flags) {
+                (0 | 2, NORMALISED) => repeated,
+                _ => outside,
+            };
+            let mut points: Vec<[f32; 2]> = pairs
+                .into_iter()
+                .flat_map(|(far, near)| [[far, 0.4], [near, 0.4], [0.4, far], [0.4, near]])
+                .collect();
+            let got = sample(&kernel, &how, &mut image, &mut points);
+            for (pair, points) in got.chunks(2).zip(points.chunks(2)) {
+                let path = &kernel.path;
+                assert_eq!(pair[0], pair[1], "{path:?}, {variant}: {points:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn channels_that_are_not_there_are_nothing_and_opaque() {
     for kernel in kernels(SAMPLE, "k") {

@@ -283,6 +283,17 @@ fn a_signal_interrupts_no_open() {
     assert!(signals > 1, "{signals}");
 }
 
+/// There are programs that look at the handle alone.
+#[test]
+fn an_event_of_one_process_has_an_empty_handle() {
+    context();
+    let (mut event, mut own) = (CUevent(0), CUipcEventHandle { reserved: [7; 64] });
+    ok!(cuEventCreate(&mut event, 0));
+    let refused = cu!(cuIpcGetEventHandle(&mut own, event));
+    assert_eq!(refused, CUresult::INVALID_HANDLE);
+    assert_eq!(own.reserved, [0; 64]);
+}
+
 #[test]
 fn who_connects_and_does_not_ask_lets_others_in() {
     context();

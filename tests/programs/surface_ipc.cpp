@@ -137,7 +137,10 @@ static void wait_for_the_other(char *handle, CUdeviceptr word) {
     held.end();
     FAILS("cuIpcGetEventHandle", &own, held.event);
     OK("cuEventCreate", &again, (unsigned)CU_EVENT_DISABLE_TIMING);
+    memset(&own, 7, sizeof own);
     GIVES(CUDA_ERROR_INVALID_HANDLE, "cuIpcGetEventHandle", &own, again);
+    const CUipcEventHandle none = {};
+    REQUIRE(!memcmp(&own, &none, sizeof own));
     OK("cuEventDestroy_v2", held.event);
     opened.reserved[10] ^= 1, opened.reserved[30] ^= 1;
     FAILS("cuIpcOpenEventHandle", &held.event, opened);

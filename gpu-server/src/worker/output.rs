@@ -5,8 +5,9 @@
 //! the file, so that it does not grow.
 //!
 //! # Safety
-//! The descriptor is replaced once, at the start; `fflush` of no stream flushes all; stream handles come from the session.
-#![expect(unsafe_code, reason = "fflush, and a synchronise of the driver")]
+//! The descriptor is replaced once, at the start; `fflush` of no stream flushes all; stream and context handles
+//! come from the session.
+#![expect(unsafe_code, reason = "fflush, and synchronises of the driver")]
 
 use std::fs::File;
 use std::io;
@@ -15,13 +16,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use driver_api::Driver;
-use driver_api::abi::CUstream;
+use driver_api::abi::{CUcontext, CUstream};
 use driver_api::result::CUresult;
 use protocol::limits::BULK_CHUNK_BYTES;
 use rustix::fs::{FallocateFlags, MemfdFlags, OFlags};
 
+use super::context::Context;
 use super::end::lock;
 use super::outbox::Outbox;
+use super::session::Session;
 use crate::driver::cuda;
 
 /// The file that stands in for standard output.
@@ -86,6 +89,28 @@ impl Output {
             let _ = rustix::fs::fallocate(file, hole, before, *taken - before);
         }
     }
+}
+
+/// Whether device code that prints can have run in a context.
+pub(crate) fn may_be_printed(session: &Session, context: &Context) -> bool {
+    context.prints.load(Ordering::Relaxed) || session.output.is_expected_from_libraries()
+}
+
+/// Sends what device code printed before its context was lost. The driver prints it where a synchronise tells of the fault, which waits for
+/// nothing any more.
+pub(crate) fn flush_lost(session: &Session, context: &Context) {
+    if !may_be_printed(session, context) || !context.is_alive() {
+        return;
+    }
+    let driver = session.driver;
+    // Whoever finds the fault keeps the context that was current.
+    if cuda!(driver, cuCtxPushCurrent_v2(context.handle())).is_ok() {
+        let mut popped = CUcontext(0);
+        // It fails with the fault, which is known.
+        let _ = cuda!(driver, cuCtxSynchronize());
+        let _ = cuda!(driver, cuCtxPopCurrent_v2(&mut popped));
+    }
+    session.output.drain(&session.outbox);
 }
 
 /// Waits for a stream, which makes the driver print what device code of it printed.

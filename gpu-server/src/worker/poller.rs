@@ -101,7 +101,7 @@ impl Poller {
             let Some(context) = stream.context() else {
                 return true;
             };
-            if may_print(session, &context) {
+            if output::may_be_printed(session, &context) {
                 return true;
             }
             while let Some(action) = stream.next_reached_if(&context, Action::is_brief) {
@@ -191,11 +191,6 @@ pub(crate) fn defer_wakes<T>(body: impl FnOnce() -> T) -> (T, bool) {
     let before = WAKES.replace(Wakes::Deferred);
     let result = body();
     (result, WAKES.replace(before) == Wakes::Owed)
-}
-
-/// Whether device code that prints can have run in a context.
-fn may_print(session: &Session, context: &Context) -> bool {
-    context.prints.load(Ordering::Relaxed) || session.output.is_expected_from_libraries()
 }
 
 /// Runs an action that neither waits nor sends much; of others, nothing is done.
@@ -339,7 +334,7 @@ impl Watch<'_> {
             Action::Direct(copy) => copy.is_urgent(),
             _ => false,
         };
-        if flushes && may_print(self.session, context) {
+        if flushes && output::may_be_printed(self.session, context) {
             // One that waits at a gate is not done before this has gone on.
             let is_held = matches!(action, Action::Direct(_) | Action::Read(_));
             let handle = stream.settled_handle().filter(|_| !is_held);

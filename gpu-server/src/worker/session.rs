@@ -22,7 +22,7 @@ use super::memory::{MAX_RANGES, Memory};
 use super::mirrors::Mirrors;
 use super::module::{Function, Library, Module};
 use super::outbox::Outbox;
-use super::output::Output;
+use super::output::{self, Output};
 use super::pace::Pacer;
 use super::poller::Poller;
 use super::schedule::Lanes;
@@ -171,7 +171,10 @@ impl Session {
     /// Tells the client that something failed that it does not wait for: its context is lost, or a posted call was refused.
     pub(crate) fn fault(&self, context: &Context, result: CUresult, what: &str) {
         if result.is_sticky() {
-            context.tell_fault_once(|| self.send_fault(context, result, what));
+            context.tell_fault_once(|| {
+                output::flush_lost(self, context);
+                self.send_fault(context, result, what);
+            });
         } else {
             self.send_fault(context, result, what);
         }

@@ -384,7 +384,7 @@ pub(crate) fn current_in_any_state() -> Result<Arc<Context>, CUresult> {
 /// The current context, for everything that a faulted one refuses.
 pub(crate) fn current() -> Result<Arc<Context>, CUresult> {
     let context = current_in_any_state()?;
-    context.fate.status()?;
+    crate::output::status(&context.fate)?;
     Ok(context)
 }
 

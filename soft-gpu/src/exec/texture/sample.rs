@@ -1,7 +1,8 @@
 //! The arithmetic of textures: which elements a coordinate means, and what is made of them.
 //!
 //! As the CUDA programming guide's appendix on texture fetching has it: `x` is element `floor(x)`; filtered, the elements around `x - 0.5` are weighted
-//! by fractions of eight bits. Normalised coordinates are multiplied by the size first. Colours that an element has not are 0, its alpha 1.
+//! by fractions of eight bits. Normalised coordinates are multiplied by the size first, those that repeat without the periods that they are away from 0.
+//! Colours that an element has not are 0, its alpha 1.
 
 use driver_api::array::format;
 
@@ -302,14 +303,24 @@ impl Lookup<'_> {
         }
         let mut points = coordinates.map(f32::from_bits);
         if self.is_normalised() {
-            for (point, size) in points.iter_mut().zip(level.size) {
-                *point *= size as f32;
+            for (dimension, point) in points.iter_mut().enumerate() {
+                let mode = self.address_mode(dimension);
+                *point = in_first_period(*point, mode) * level.size[dimension] as f32;
             }
         }
         for (point, offset) in points.iter_mut().zip(offsets) {
-            *point += offset as f32;
+            *point = countable(*point + offset as f32);
         }
         Position::Points(points)
+    }
+
+    /// What is done with coordinates outside.
+    fn address_mode(&self, dimension: usize) -> u32 {
+        match self.descriptor.address_modes[dimension] {
+            _ if self.descriptor.resource == Resource::Linear as u32 => address::BORDER,
+            _ if self.geometry.is_cube() => address::CLAMP,
+            mode => mode,
+        }
     }
 
     fn in_level(
@@ -401,11 +412,7 @@ impl Lookup<'_> {
         let is_linear = descriptor.resource == Resource::Linear as u32;
         let dimensions = self.geometry.dimensions();
         for (dimension, number) in numbers.iter_mut().enumerate().take(dimensions) {
-            let mode = match descriptor.address_modes[dimension] {
-                _ if is_linear => address::BORDER,
-                _ if self.geometry.is_cube() => address::CLAMP,
-                mode => mode,
-            };
+            let mode = self.address_mode(dimension);
             let size = level.size[dimension];
             let place = addressed(*number, size, mode, wraps && self.is_normalised());
             match place {
@@ -503,6 +510,25 @@ fn linear_of_srgb(value: f32) -> f32 {
     }
 }
 
+/// A normalised coordinate without its whole periods: multiplied by the size it would have no bits left for the place between two elements.
+fn in_first_period(coordinate: f32, mode: u32) -> f32 {
+    let period = match mode {
+        address::WRAP => 1.0,
+        address::MIRROR => 2.0,
+        _ => return coordinate,
+    };
+    coordinate - period * (coordinate / period).floor()
+}
+
+/// A coordinate in elements that can be counted with: no texture reaches as far as the bounds, and what is no number is 0, as for Direct3D.
+fn countable(point: f32) -> f32 {
+    const FAR: f32 = (1_u32 << 30) as f32;
+    match point.is_nan() {
+        true => 0.0,
+        false => point.clamp(-FAR, FAR),
+    }
+}
+
 /// The element that a number means, or nothing where the border is. Only normalised coordinates wrap and mirror; others are clamped then.
 fn addressed(number: i64, size: i64, mode: u32, is_normalised: bool) -> Option<i64> {
     match mode {
@@ -569,6 +595,23 @@ mod tests {
         let border = [None, None, Some(0), Some(3), None, None];
         assert_eq!(places(address::BORDER), border);
         assert_eq!(addressed(9, 4, address::WRAP, false), Some(3));
+    }
+
+    #[test]
+    fn a_repeated_coordinate_keeps_its_place_in_the_period() {
+        let reduced = |mode| [0.125, 512.125, -511.875, f32::MAX].map(|x| in_first_period(x, mode));
+        assert_eq!(reduced(address::WRAP), [0.125, 0.125, 0.125, 0.0]);
+        assert_eq!(reduced(address::MIRROR), [0.125, 0.125, 0.125, 0.0]);
+        assert_eq!(in_first_period(-510.125, address::MIRROR), 1.875);
+        assert_eq!(in_first_period(-510.125, address::CLAMP), -510.125);
+    }
+
+    #[test]
+    fn every_coordinate_can_be_counted_with() {
+        assert_eq!(countable(-2.5), -2.5);
+        assert_eq!(countable(f32::MAX), countable(f32::INFINITY));
+        assert!(countable(f32::NEG_INFINITY).is_finite());
+        assert_eq!(countable(f32::NAN), 0.0);
     }
 
     #[test]
