@@ -19,6 +19,7 @@ use super::fault::FaultKind;
 use super::op::{NONE, Op, Row};
 use super::path::Path;
 use super::rows::{Context, Handler, Isa, LANES, Lane, Operation, Outcome, handler};
+use super::whole;
 use super::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 
 /// How many addresses are remembered at a time.
@@ -563,27 +564,43 @@ impl<M: Memory, T: Element> Operation for Store<M, T> {
     }
 }
 
-struct LoadVector<M, T>(PhantomData<(M, T)>);
-impl<M: Memory, T: Element> Operation for LoadVector<M, T> {
+struct LoadVector<M, T, const STRONG: bool>(PhantomData<(M, T)>);
+impl<M: Memory, T: Element, const STRONG: bool> Operation for LoadVector<M, T, STRONG> {
     #[inline(always)]
     unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
         // SAFETY: the decoder gave this operation as many rows.
         unsafe {
             match op.count {
-                2 => load_vector::<M, T, P, 2>(context, op),
-                _ => load_vector::<M, T, P, 4>(context, op),
+                2 => load_vector::<M, T, P, STRONG, 2>(context, op),
+                _ => load_vector::<M, T, P, STRONG, 4>(context, op),
             }
         }
     }
 }
 
-/// Loads `N` elements for each lane.
+/// One lane's vector.
+///
+/// # Safety
+///
+/// It may be accessed.
+#[inline(always)]
+unsafe fn read_vector<T: Element, const STRONG: bool, const N: usize>(address: u64) -> [T; N] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match STRONG {
+            true => whole::read(address),
+            false => (address as *const [T; N]).read(),
+        }
+    }
+}
+
+/// Loads `N` elements for each lane; `STRONG`: each lane's as one access, which others may write meanwhile.
 ///
 /// # Safety
 ///
 /// Row `a` holds addresses of `M`, and the first `N` of `extra` are rows for the elements.
 #[inline(always)]
-unsafe fn load_vector<M: Memory, T: Element, P: Isa, const N: usize>(
+unsafe fn load_vector<M: Memory, T: Element, P: Isa, const STRONG: bool, const N: usize>(
     context: &mut Context<'_>,
     op: &Op,
 ) -> Outcome {
@@ -594,12 +611,12 @@ unsafe fn load_vector<M: Memory, T: Element, P: Isa, const N: usize>(
         match bounds.shape {
             Shape::Refused => return Outcome::Fault,
             Shape::Uniform => {
-                let elements = (bounds.low as *const [T; N]).read();
+                let elements = read_vector::<T, STRONG, N>(bounds.low);
                 for element in 0..N {
                     rows[element] = [elements[element].widen(); LANES];
                 }
             }
-            Shape::Contiguous => {
+            Shape::Contiguous if !STRONG => {
                 let elements = (bounds.low as *const [[T; N]; LANES]).read();
                 for element in 0..N {
                     for lane in 0..LANES {
@@ -607,11 +624,11 @@ unsafe fn load_vector<M: Memory, T: Element, P: Isa, const N: usize>(
                     }
                 }
             }
-            Shape::Groups | Shape::Scattered | Shape::Translated => {
+            Shape::Contiguous | Shape::Groups | Shape::Scattered | Shape::Translated => {
                 let addresses = each::<M>(context, op, bounds);
                 for lane in 0..LANES {
                     if context.active >> lane & 1 != 0 {
-                        let elements = (addresses[lane] as *const [T; N]).read();
+                        let elements = read_vector::<T, STRONG, N>(addresses[lane]);
                         for element in 0..N {
                             rows[element][lane] = elements[element].widen();
                         }
@@ -626,27 +643,27 @@ unsafe fn load_vector<M: Memory, T: Element, P: Isa, const N: usize>(
     Outcome::Continue
 }
 
-struct StoreVector<M, T>(PhantomData<(M, T)>);
-impl<M: Memory, T: Element> Operation for StoreVector<M, T> {
+struct StoreVector<M, T, const STRONG: bool>(PhantomData<(M, T)>);
+impl<M: Memory, T: Element, const STRONG: bool> Operation for StoreVector<M, T, STRONG> {
     #[inline(always)]
     unsafe fn execute<P: Isa>(context: &mut Context<'_>, op: &Op) -> Outcome {
         // SAFETY: the decoder gave this operation as many rows.
         unsafe {
             match op.count {
-                2 => store_vector::<M, T, P, 2>(context, op),
-                _ => store_vector::<M, T, P, 4>(context, op),
+                2 => store_vector::<M, T, P, STRONG, 2>(context, op),
+                _ => store_vector::<M, T, P, STRONG, 4>(context, op),
             }
         }
     }
 }
 
-/// Stores `N` elements of each lane.
+/// Stores `N` elements of each lane; `STRONG`: each lane's as one access, which others may look at meanwhile.
 ///
 /// # Safety
 ///
 /// Row `a` holds addresses of `M`, and the first `N` of `extra` are rows of the elements.
 #[inline(always)]
-unsafe fn store_vector<M: Memory, T: Element, P: Isa, const N: usize>(
+unsafe fn store_vector<M: Memory, T: Element, P: Isa, const STRONG: bool, const N: usize>(
     context: &mut Context<'_>,
     op: &Op,
 ) -> Outcome {
@@ -663,7 +680,7 @@ unsafe fn store_vector<M: Memory, T: Element, P: Isa, const N: usize>(
         let of_lane = |lane: usize| -> [T; N] {
             std::array::from_fn(|element| T::narrow(rows[element][lane]))
         };
-        if bounds.shape == Shape::Contiguous {
+        if bounds.shape == Shape::Contiguous && !STRONG {
             let elements: [[T; N]; LANES] = std::array::from_fn(of_lane);
             (bounds.low as *mut [[T; N]; LANES]).write(elements);
             return Outcome::Continue;
@@ -671,7 +688,10 @@ unsafe fn store_vector<M: Memory, T: Element, P: Isa, const N: usize>(
         let addresses = each::<M>(context, op, bounds);
         for (lane, address) in addresses.into_iter().enumerate() {
             if context.active >> lane & 1 != 0 {
-                (address as *mut [T; N]).write(of_lane(lane));
+                match STRONG {
+                    true => whole::write(address, of_lane(lane)),
+                    false => (address as *mut [T; N]).write(of_lane(lane)),
+                }
             }
         }
     }
@@ -696,6 +716,9 @@ pub(crate) enum Transfer {
     Store,
     LoadVector,
     StoreVector,
+    /// Of relaxed, acquiring, releasing and volatile accesses.
+    LoadStrongVector,
+    StoreStrongVector,
 }
 
 /// Which memory.
@@ -732,7 +755,9 @@ fn transfer_of<M: Memory, T: Element>(path: Path, transfer: Transfer) -> Handler
     match transfer {
         Transfer::Load => handler::<Load<M, T>>(path),
         Transfer::Store => handler::<Store<M, T>>(path),
-        Transfer::LoadVector => handler::<LoadVector<M, T>>(path),
-        Transfer::StoreVector => handler::<StoreVector<M, T>>(path),
+        Transfer::LoadVector => handler::<LoadVector<M, T, false>>(path),
+        Transfer::StoreVector => handler::<StoreVector<M, T, false>>(path),
+        Transfer::LoadStrongVector => handler::<LoadVector<M, T, true>>(path),
+        Transfer::StoreStrongVector => handler::<StoreVector<M, T, true>>(path),
     }
 }

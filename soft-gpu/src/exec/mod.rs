@@ -39,6 +39,7 @@ pub mod syntax;
 mod texture;
 mod video;
 mod warp;
+mod whole;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};

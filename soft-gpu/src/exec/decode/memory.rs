@@ -150,13 +150,20 @@ fn elements<'o, 't>(
     }
 }
 
+/// Whether other threads may access the same place meanwhile.
+fn is_strong(form: &Form<'_>) -> bool {
+    ["acquire", "release", "relaxed", "volatile"]
+        .iter()
+        .any(|order| form.has(order))
+}
+
 fn load<'t>(
     decoder: Decoder<'_, 't, '_>,
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
     // What is read again and again until somebody else writes it.
-    let awaited = form.has("acquire") || form.has("volatile") || form.has("relaxed");
+    let awaited = is_strong(form);
     form.take_all(is_hint);
     let space = take_space(form);
     let [destination, source] = without_policy(form, operands) else {
@@ -178,10 +185,10 @@ fn load<'t>(
         .iter()
         .map(|part| decoder.destination(part, ty))
         .collect::<Result<_, _>>()?;
-    let kind = if rows.len() == 1 {
-        Transfer::Load
-    } else {
-        Transfer::LoadVector
+    let kind = match rows.len() {
+        1 => Transfer::Load,
+        _ if awaited => Transfer::LoadStrongVector,
+        _ => Transfer::LoadVector,
     };
     let mut op = Op::new(Kind::Straight, transfer(decoder.path, target, kind, width));
     (op.a, op.immediate, op.link) = (address.base, address.offset, decoder.cache_slot());
@@ -238,6 +245,7 @@ fn store<'t>(
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
+    let strong = is_strong(form);
     form.take_all(is_hint);
     let space = take_space(form);
     let [destination, source] = without_policy(form, operands) else {
@@ -257,10 +265,10 @@ fn store<'t>(
         .iter()
         .map(|part| decoder.source(part, ty))
         .collect::<Result<_, _>>()?;
-    let kind = if rows.len() == 1 {
-        Transfer::Store
-    } else {
-        Transfer::StoreVector
+    let kind = match rows.len() {
+        1 => Transfer::Store,
+        _ if strong => Transfer::StoreStrongVector,
+        _ => Transfer::StoreVector,
     };
     let mut op = Op::new(Kind::Straight, transfer(decoder.path, target, kind, width));
     (op.a, op.immediate, op.link) = (address.base, address.offset, decoder.cache_slot());
