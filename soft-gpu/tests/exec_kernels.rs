@@ -144,3 +144,21 @@ fn what_is_known_of_addresses_is_taken_over_only_where_it_holds() {
         }
     }
 }
+
+#[test]
+fn lanes_that_go_ahead_leave_alone_what_those_behind_still_need() {
+    let text = include_str!("../kernels/parted.ptx");
+    let expected: Vec<u64> = (0..32u64)
+        .map(|tid| match tid {
+            0..16 => tid * 1_000_003,
+            _ => [1, 3, 5, 7].map(|i| (tid + i) * (tid + i + 1)).iter().sum(),
+        })
+        .collect();
+    for kernel in kernels(text, "k") {
+        let mut out = vec![0u64; 32];
+        let mut run = Run::new(&kernel, 1, 32);
+        let arguments = [run.buffer(&mut out)];
+        run.launch(&arguments).unwrap();
+        assert_eq!(out, expected, "{:?}", kernel.path);
+    }
+}

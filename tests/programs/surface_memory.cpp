@@ -73,6 +73,40 @@ static void copies(unsigned char *pinned) {
     REQUIRE(read(second, BYTES) == expected);
 }
 
+// All addresses are of one space. A program may call device memory the host's, and a copy goes by what the memory is.
+static void copies_of_device_memory_called_the_hosts() {
+    void *const called = (void *)second;
+    auto expected = pattern(40, BYTES);
+    auto moved = [&](unsigned seed, CUdeviceptr from) {
+        expected = pattern(seed, BYTES);
+        write(from, expected);
+    };
+    moved(40, first);
+    OK("cuMemcpyDtoHAsync_v2", called, first, BYTES, stream);
+    OK("cuStreamSynchronize", stream);
+    REQUIRE(read(second, BYTES) == expected);
+    moved(41, second);
+    OK("cuMemcpyHtoDAsync_v2", first, (const void *)called, BYTES, stream);
+    OK("cuStreamSynchronize", stream);
+    REQUIRE(read(first, BYTES) == expected);
+    moved(42, first);
+    OK("cuMemcpyDtoH_v2", called, first, BYTES);
+    REQUIRE(read(second, BYTES) == expected);
+    moved(43, second);
+    OK("cuMemcpyHtoD_v2", first, (const void *)called, BYTES);
+    REQUIRE(read(first, BYTES) == expected);
+    moved(44, first);
+    CUDA_MEMCPY2D rows = {};
+    rows.srcMemoryType = CU_MEMORYTYPE_DEVICE;
+    rows.srcDevice = first;
+    rows.dstMemoryType = CU_MEMORYTYPE_HOST;
+    rows.dstHost = called;
+    rows.srcPitch = rows.dstPitch = rows.WidthInBytes = 64;
+    rows.Height = BYTES / 64;
+    OK("cuMemcpy2D_v2", (const CUDA_MEMCPY2D *)&rows);
+    REQUIRE(read(second, BYTES) == expected);
+}
+
 // A rectangle of 100 bytes by 8 rows out of host memory with rows of 128 bytes, to rows of 256 bytes on the device.
 static void rectangle(const char *name, unsigned seed) {
     auto rows = pattern(seed, 128 * 8);
@@ -496,6 +530,7 @@ int main(int count, char **arguments) {
     REQUIRE(pinned);
     allocations();
     copies((unsigned char *)pinned);
+    copies_of_device_memory_called_the_hosts();
     rectangle("cuMemcpy2D_v2", 6);
     rectangle("cuMemcpy2DUnaligned_v2", 7);
     rectangle("cuMemcpy2DAsync_v2", 8);

@@ -209,6 +209,8 @@ fn kind_of(session: &Session, memory_type: u32, first: u64, length: u64) -> Resu
     match memory_type {
         DEVICE => Ok(Kind::Device),
         UNIFIED if is_reached => Ok(Kind::Device),
+        // All addresses are of one space: a copy goes by what the memory is.
+        HOST if memory.find(first).is_some() => Ok(Kind::Device),
         HOST | UNIFIED if is_pinned(session, first, length) => Ok(Kind::Pinned),
         HOST | UNIFIED => Ok(Kind::Pageable),
         _ => Err(CUresult::INVALID_VALUE),

@@ -10,6 +10,7 @@
 //! | device | device | posted | at once |
 //! | device | pageable, in a graph | as pinned | at once |
 //! | mapped or managed | device or the like, and back | as within the device | asynchronous: at once; else when done |
+//! | device, called the host's | device | as between any device memory | the same |
 //!
 //! What other copies will still write into the source is waited for before its bytes leave, and where a stream is still to call a function of the
 //! program, which may write it, so is the copy's own stream. Otherwise a copy takes the bytes of the call: a program that changes pinned memory before it
@@ -135,7 +136,7 @@ impl Copy<'_> {
         let memory = &self.session.objects.memory;
         memory.reach(self.session, destination, length as u64)?;
         check_host(source.addr() as u64)?;
-        if memory.mapped.holds(source.addr() as u64, length as u64) {
+        if self.is_reached(source.addr() as u64, length) {
             return self.within_device(destination, source.addr() as u64, length);
         }
         let pinned = self.is_ready_to_read(source, length)?;
@@ -235,10 +236,7 @@ impl Copy<'_> {
         let memory = &self.session.objects.memory;
         memory.reach(self.session, source, length as u64)?;
         check_host(destination.addr() as u64)?;
-        if memory
-            .mapped
-            .holds(destination.addr() as u64, length as u64)
-        {
+        if self.is_reached(destination.addr() as u64, length) {
             return self.within_device(destination.addr() as u64, source, length);
         }
         let pinned = memory.host.find(destination.addr(), length).is_some();
@@ -260,6 +258,13 @@ impl Copy<'_> {
         }
         self.stream.has_done(before);
         memory.mapped.after_wait(self.session)
+    }
+
+    /// Whether the device reaches these bytes. All addresses are of one space, so a program may also call device memory the host's, and a copy
+    /// goes by what the memory is.
+    fn is_reached(&self, address: u64, length: usize) -> bool {
+        let memory = &self.session.objects.memory;
+        memory.find(address).is_some() || memory.mapped.holds(address, length as u64)
     }
 
     /// The device's own affair, at its place in the stream, also where it reaches the host's memory.
@@ -406,10 +411,8 @@ impl Copy<'_> {
         source: u64,
         length: usize,
     ) -> Result<(), CUresult> {
-        let memory = &self.session.objects.memory;
         let host = |address: u64| core::ptr::with_exposed_provenance_mut::<u8>(address as usize);
-        let is_reached =
-            |address| memory.find(address).is_some() || memory.mapped.holds(address, length as u64);
+        let is_reached = |address| self.is_reached(address, length);
         match (is_reached(destination), is_reached(source)) {
             (true, true) => self.within_device(destination, source, length),
             // SAFETY: the caller's promise.

@@ -2,8 +2,10 @@
 //!
 //! Real modules have thousands of registers of which a handful are alive at a time; a small frame stays in the
 //! first-level cache. Copies vanish where they can ([`copies`]); liveness over the control-flow graph gives each
-//! virtual register one interval of operations; intervals that do not overlap share a row. Lanes are threads of
-//! their own, so liveness of one thread is enough even where lanes part.
+//! virtual register one interval of operations; registers of one width whose intervals do not overlap share a row.
+//! Lanes are threads of their own, so liveness of one thread is enough even where lanes part, as long as each lane's
+//! part of a row stays where it is. In a narrow row made of half a wide one, lanes that are ahead would write
+//! what others, behind, still have in the wide one.
 
 use std::collections::HashMap;
 
@@ -264,7 +266,7 @@ fn extend(intervals: &mut [Interval], blocks: &[Block], live_in: &[u64], words: 
     }
 }
 
-/// Free places for rows of one width, most recently used last.
+/// Free places for rows of each width, most recently used last.
 #[derive(Default)]
 struct Places {
     narrow: Vec<Row>,
@@ -273,17 +275,16 @@ struct Places {
 }
 
 impl Places {
-    fn take(&mut self, wide: bool) -> Row {
-        let pool = if wide {
+    fn of(&mut self, wide: bool) -> &mut Vec<Row> {
+        if wide {
             &mut self.wide
         } else {
             &mut self.narrow
-        };
-        if let Some(row) = pool.pop() {
-            return row;
         }
-        if let Some(row) = self.wide.pop().filter(|_| !wide) {
-            self.narrow.push(row + ROW_BYTES);
+    }
+
+    fn take(&mut self, wide: bool) -> Row {
+        if let Some(row) = self.of(wide).pop() {
             return row;
         }
         let row = self.end;
@@ -315,12 +316,7 @@ fn assign(code: &Code<'_>, intervals: &[Interval]) -> Result<Frame, String> {
                 break;
             }
             active.pop();
-            let pool = if code.virtuals[old].wide {
-                &mut places.wide
-            } else {
-                &mut places.narrow
-            };
-            pool.push(rows[old]);
+            places.of(code.virtuals[old].wide).push(rows[old]);
         }
         rows[index] = places.take(code.virtuals[index].wide);
         active.push(std::cmp::Reverse((intervals[index].end, index)));
