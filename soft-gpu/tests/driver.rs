@@ -387,6 +387,17 @@ fn wrong_calls_are_answered_and_forgotten() {
     assert_eq!(cu!(cuCtxSynchronize()), CUresult::INVALID_CONTEXT);
 }
 
+/// What NVIDIA's assembler makes of such operands, too.
+#[test]
+fn an_index_counts_elements() {
+    context();
+    let (_, function) = load(include_str!("../kernels/elements.ptx"));
+    let at = allocate(40);
+    assert_eq!(launch(function, at, 2, CUstream(0)), CUresult::SUCCESS);
+    let words: Vec<u32> = (0..9).map(|word| read(at + 4 * word)).collect();
+    assert_eq!(words, [102, 0, 104, 0, 112, 2, 102, 0, 2]);
+}
+
 #[test]
 fn events_measure_what_lies_between_them() {
     let context = context();

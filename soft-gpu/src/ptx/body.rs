@@ -31,6 +31,12 @@ pub(crate) enum Operand<'t> {
     Negative(Box<Operand<'t>>),
     /// `symbol+offset` outside brackets
     Offset(&'t str, i64),
+    /// `array[register+index]`, in elements
+    Element {
+        array: &'t str,
+        register: Option<&'t str>,
+        index: i64,
+    },
 }
 
 /// `@p` or `@!p`.
@@ -62,6 +68,7 @@ pub(crate) enum Statement<'t> {
         name: &'t str,
         align: u32,
         size: Option<u64>,
+        element: u32,
     },
     /// `name: .branchtargets a, b;` or `.calltargets`
     Targets { name: &'t str, labels: Vec<&'t str> },
@@ -251,6 +258,7 @@ impl<'t> BodyParser<'t> {
                 name: declarator.name,
                 align: declarator.align,
                 size: declarator.size,
+                element: declarator.element,
             },
         );
         if self.lexer.peek() == Token::Mark(b'=') {
@@ -326,14 +334,20 @@ impl<'t> BodyParser<'t> {
             self.lexer.next()?;
             return Ok(Operand::Offset(word, self.lexer.integer()?));
         }
-        // `array[0]` is the array's address; other elements would need their size here.
+        // `array[0]` is the array's address.
         if self.lexer.accept(b'[')? {
-            if self.lexer.integer()? != 0 {
-                return Err(self
-                    .lexer
-                    .error(format!("element of `{word}` other than the first")));
-            }
+            let element = self.element(word)?;
             self.lexer.expect(b']')?;
+            if !matches!(
+                element,
+                Operand::Element {
+                    register: None,
+                    index: 0,
+                    ..
+                }
+            ) {
+                return Ok(element);
+            }
         }
         // `variable[4]`, as tinygrad writes the address of a byte of a variable.
         if self.lexer.accept(b'[')? {
@@ -344,6 +358,29 @@ impl<'t> BodyParser<'t> {
             return Ok(Operand::Offset(word, offset));
         }
         Ok(Operand::Name(word))
+    }
+
+    /// The inside of `array[…]`: a register, a number, or the sum or difference of both.
+    fn element(&mut self, array: &'t str) -> Result<Operand<'t>, PtxError> {
+        let register = match self.lexer.peek() {
+            Token::Word(register) => {
+                self.lexer.next()?;
+                Some(register)
+            }
+            _ => None,
+        };
+        let index = if register.is_none() || self.lexer.accept(b'+')? {
+            self.lexer.integer()?
+        } else if self.lexer.accept(b'-')? {
+            self.lexer.integer()?.wrapping_neg()
+        } else {
+            0
+        };
+        Ok(Operand::Element {
+            array,
+            register,
+            index,
+        })
     }
 
     fn negative(&mut self) -> Result<Operand<'t>, PtxError> {

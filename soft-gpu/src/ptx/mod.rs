@@ -106,6 +106,8 @@ pub struct Global {
     pub align: u32,
     /// Size in bytes; 0 for an `.extern` array without a size (dynamic shared memory).
     pub size: u64,
+    /// Bytes of an element, by which an index counts.
+    pub element: u32,
     /// Leading bytes; the rest is zero.
     pub init: Vec<u8>,
     /// Addresses within `init`.

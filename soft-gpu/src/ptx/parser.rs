@@ -105,6 +105,8 @@ pub(super) struct Declarator<'t> {
     pub(super) align: u32,
     /// Size in bytes; `None` for `name[]`.
     pub(super) size: Option<u64>,
+    /// Bytes of an element, which an index counts; of an array of arrays too.
+    pub(super) element: u32,
     /// Whether it has the attribute `.managed`.
     pub(super) is_managed: bool,
     /// Of an opaque type; the type of its value is `.b64`.
@@ -402,6 +404,7 @@ impl<'t> Parser<'t> {
             space,
             align: declarator.align,
             size: 0,
+            element: declarator.element,
             init: Vec::new(),
             relocations: Vec::new(),
             is_extern,
@@ -576,6 +579,7 @@ fn array<'t>(
         ty,
         align,
         size,
+        element: element as u32,
         is_managed: false,
         opaque: None,
     })

@@ -7,7 +7,7 @@ use crate::ptx::{Entry, Operand, Scoped, Space, Statement, Type, align_up, parse
 use super::super::op::{Kind, NONE, Op, OperandList, Row};
 use super::super::path::Path;
 use super::super::program::{Fixed, FixedRow, Function};
-use super::super::rows::{Handler, not_executed, nothing, unary};
+use super::super::rows::{Handler, binary, not_executed, nothing, ternary, unary};
 use super::super::syntax;
 use super::form::Form;
 use super::names::{Binding, Names, Register, special};
@@ -165,6 +165,7 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
                 Binding::Local(
                     self.place_local(u64::from(param.size), param.align)?,
                     param.size,
+                    0,
                 )
             };
             self.names.bind(&param.name, binding);
@@ -231,7 +232,8 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
                 name,
                 align,
                 size,
-            } => self.variable(*space, name, *align, *size)?,
+                element,
+            } => self.variable(*space, name, *align, (*size, *element))?,
             Statement::Targets { .. } | Statement::Prototype { .. } => {}
             Statement::Instruction {
                 guard,
@@ -274,14 +276,15 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
         space: Space,
         name: &'t str,
         align: u32,
-        size: Option<u64>,
+        (size, element): (Option<u64>, u32),
     ) -> Result<(), String> {
         let size = size.ok_or_else(|| format!("`{name}` has no size"))?;
         let binding = match space {
-            Space::Shared => Binding::Shared(self.linker.place_shared(size, align)?),
+            Space::Shared => Binding::Shared(self.linker.place_shared(size, align)?, element),
             _ => Binding::Local(
                 self.place_local(size, align)?,
                 size.min(u64::from(u32::MAX)) as u32,
+                element,
             ),
         };
         self.names.bind(name, binding);
@@ -514,9 +517,9 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
         let (result, path) = (self.temporary(ty.is_wide()), self.path);
         let addend = self.constant(offset as u64, ty.is_wide());
         let handler = if ty.is_wide() {
-            super::super::rows::binary(path, |a: u64, b: u64| a.wrapping_add(b))
+            binary(path, |a: u64, b: u64| a.wrapping_add(b))
         } else {
-            super::super::rows::binary(path, |a: u32, b: u32| a.wrapping_add(b))
+            binary(path, |a: u32, b: u32| a.wrapping_add(b))
         };
         self.apply(handler, result, &[row, addend]);
         Ok(result)
@@ -529,10 +532,10 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
         wide: bool,
     ) -> Result<(Row, Space), String> {
         match self.names.find(name) {
-            Some(Binding::Shared(offset)) => {
+            Some(Binding::Shared(offset, _)) => {
                 return Ok((self.constant(u64::from(offset), wide), Space::Shared));
             }
-            Some(Binding::Local(offset, _)) => {
+            Some(Binding::Local(offset, ..)) => {
                 return Ok((self.fixed(Fixed::Local(offset), wide), Space::Local));
             }
             Some(Binding::KernelParam(offset)) => {
@@ -603,8 +606,70 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
         Ok(())
     }
 
+    /// The bytes of an element of variable `name`.
+    fn element_of(&self, name: &str) -> Result<u32, String> {
+        let element = match self.names.find(name) {
+            Some(Binding::Shared(_, element) | Binding::Local(_, _, element)) => Some(element),
+            Some(_) => None,
+            None => self.linker.module.variable(name).map(|it| it.element),
+        };
+        let element = element.filter(|element| *element > 0);
+        element.ok_or_else(|| format!("`{name}` has no elements"))
+    }
+
+    /// The address of an element: an index counts elements, and one in a register is not negative.
+    fn element(
+        &mut self,
+        array: &'t str,
+        register: Option<&'t str>,
+        index: i64,
+    ) -> Result<Address, String> {
+        let element = self.element_of(array)?;
+        let (base, space) = self.variable_address(array, true)?;
+        let Some(register) = register else {
+            return Ok(Address {
+                base,
+                wide: true,
+                offset: index.wrapping_mul(i64::from(element)),
+                space: Some(space),
+            });
+        };
+        let (row, ty) = self.register(&Operand::Name(register))?;
+        let path = self.path;
+        let addend = self.constant(index as u64, ty.is_wide());
+        let place = self.temporary(true);
+        // As wide as the register: what is too large begins again there.
+        let count = match ty.is_wide() {
+            true => binary(path, |a: u64, b: u64| a.wrapping_add(b)),
+            false => binary(path, |a: u32, b: u32| u64::from(a.wrapping_add(b))),
+        };
+        self.apply(count, place, &[row, addend]);
+        let (bytes, sum) = (
+            self.constant(u64::from(element), true),
+            self.temporary(true),
+        );
+        let step = ternary(path, |a: u64, b: u64, c: u64| {
+            a.wrapping_mul(b).wrapping_add(c)
+        });
+        self.apply(step, sum, &[place, bytes, base]);
+        Ok(Address {
+            base: sum,
+            wide: true,
+            offset: 0,
+            space: Some(space),
+        })
+    }
+
     /// An address operand.
     pub(super) fn address(&mut self, operand: &Operand<'t>) -> Result<Address, String> {
+        if let Operand::Element {
+            array,
+            register,
+            index,
+        } = *operand
+        {
+            return self.element(array, register, index);
+        }
         let Operand::Address(base, offset) = operand else {
             return Err(format!("{operand:?} is not an address"));
         };
@@ -641,7 +706,7 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
     /// The offset and size in local memory of the variable `operand`.
     pub(super) fn local_variable(&self, operand: &Operand<'t>) -> Result<(u32, u32), String> {
         if let Operand::Name(name) = operand
-            && let Some(Binding::Local(offset, size)) = self.names.find(name)
+            && let Some(Binding::Local(offset, size, _)) = self.names.find(name)
         {
             return Ok((offset, size));
         }
@@ -725,7 +790,7 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
         let frame_bytes = allocate::allocate(&mut code)?;
         let fixed = code.virtuals_fixed(&self.fixed);
         let local = |name: &str| match self.names.find(name) {
-            Some(Binding::Local(offset, size)) => (offset, size),
+            Some(Binding::Local(offset, size, _)) => (offset, size),
             _ => (0, 0),
         };
         let local_bytes = (self.local_bytes as u32).next_multiple_of(16);

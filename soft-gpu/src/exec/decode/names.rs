@@ -15,10 +15,10 @@ pub(super) enum Binding {
         count: Option<u32>,
         ty: Type,
     },
-    /// A variable in shared memory, by offset.
-    Shared(u32),
-    /// A variable or parameter in the frame's local memory, by offset, with its size.
-    Local(u32, u32),
+    /// A variable in shared memory, by offset, with the bytes of an element.
+    Shared(u32, u32),
+    /// A variable or parameter in the frame's local memory, by offset, with its size and the bytes of an element.
+    Local(u32, u32, u32),
     /// A kernel parameter, by offset.
     KernelParam(u32),
 }
