@@ -162,3 +162,76 @@ fn lanes_that_go_ahead_leave_alone_what_those_behind_still_need() {
         assert_eq!(out, expected, "{:?}", kernel.path);
     }
 }
+
+/// Block 0 writes vectors of equal elements again and again, block 1 reads them; what it finds different in a vector is not 0.
+fn writer_and_reader(count: usize, bits: usize) -> String {
+    let values = |name: &str| vec![name; count].join(", ");
+    let names: Vec<String> = (0..count).map(|element| format!("%v{element}")).collect();
+    let compared: String = (1..count)
+        .map(|element| format!("xor.b{bits} %w, %v0, %v{element};\nor.b{bits} %all, %all, %w;\n"))
+        .collect();
+    format!(
+        "
+.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry k(.param .u64 memory, .param .u64 out, .param .u32 stride)
+{{
+    .reg .b32 %r<6>; .reg .b64 %d<4>; .reg .pred %p;
+    .reg .b{bits} %i, %w, %all, %v<{count}>;
+    ld.param.u64 %d0, [memory];
+    ld.param.u64 %d1, [out];
+    ld.param.u32 %r0, [stride];
+    mov.u32 %r1, %tid.x;
+    mad.wide.u32 %d0, %r1, %r0, %d0;
+    mad.wide.u32 %d1, %r1, 8, %d1;
+    mov.b{bits} %i, 0;
+    mov.b{bits} %all, 0;
+    mov.u32 %r2, 0;
+    mov.u32 %r3, %ctaid.x;
+    setp.ne.u32 %p, %r3, 0;
+    @%p bra read;
+write:
+    st.volatile.global.v{count}.u{bits} [%d0], {{{written}}};
+    add.u{bits} %i, %i, 1;
+    add.u32 %r2, %r2, 1;
+    setp.lt.u32 %p, %r2, 40000;
+    @%p bra write;
+    ret;
+read:
+    ld.volatile.global.v{count}.u{bits} {{{read}}}, [%d0];
+    {compared}
+    add.u32 %r2, %r2, 1;
+    setp.lt.u32 %p, %r2, 40000;
+    @%p bra read;
+    st.global.u{bits} [%d1], %all;
+    ret;
+}}
+",
+        written = values("%i"),
+        read = names.join(", "),
+    )
+}
+
+/// Of up to sixteen bytes. The strides: one address, neighbours, and apart.
+#[test]
+fn a_vector_is_read_as_it_was_written() {
+    for (count, bits) in [(2, 64), (4, 32), (2, 32), (4, 16)] {
+        let size = (count * bits / 8) as u32;
+        for kernel in kernels(&writer_and_reader(count, bits), "k") {
+            for stride in [0, size, 3 * size] {
+                let mut memory = vec![0u128; 32 * 3];
+                let mut out = vec![0u64; 32];
+                let mut run = Run::new(&kernel, 2, 32);
+                let arguments = [
+                    run.buffer(&mut memory),
+                    run.buffer(&mut out),
+                    Argument::U32(stride),
+                ];
+                run.launch(&arguments).unwrap();
+                let path = kernel.path;
+                assert_eq!(out, [0; 32], "{path:?} v{count}.u{bits}, stride {stride}");
+            }
+        }
+    }
+}
