@@ -4,7 +4,7 @@ import drjit as dr
 import numpy
 from common import close, passed
 from drjit.auto.ad import TensorXf
-from drjit.cuda import Array3f, Bool, Float, Float64, Int, PCG32, Texture2f, UInt
+from drjit.cuda import PCG32, Array2f, Array3f, Bool, Float, Float64, Texture2f, UInt
 from drjit.cuda.ad import Float as Variable
 
 source = numpy.random.default_rng(5)
@@ -68,14 +68,15 @@ image = source.random((16, 32, 1), dtype=numpy.float32)
 texture = Texture2f(image, wrap_mode=dr.WrapMode.Clamp)
 column, row = source.integers(0, 32, 300), source.integers(0, 16, 300)
 place = ((column + 0.5) / 32, (row + 0.5) / 16)
-read = texture.eval(type(texture.tensor().array) and dr.cuda.Array2f(Float(place[0].astype(numpy.float32)), Float(place[1].astype(numpy.float32))))
+read = texture.eval(Array2f(*(Float(axis.astype(numpy.float32)) for axis in place)))
 close("a texture", of(read[0]), image[row, column, 0], rtol=1e-5, atol=1e-6)
 
 random = PCG32(1000)
 drawn = of(random.next_float32())
 close("random numbers are in their range", (drawn >= 0) & (drawn < 1), numpy.ones(1000, bool))
 close("a mask", of(dr.count(Bool(a > 0.25))), [(x > 0.25).sum()])
-close("integers", of(Int(-7) // Int(source.integers(1, 5, 10).astype(numpy.int32)) * 0), numpy.zeros(10, numpy.int32))
+close("bits", of((index << 3) ^ index & 5), (numbers << 3) ^ numbers & 5)
+close("quotients and rests", of(index // 7 * 100 + index % 7), numbers // 7 * 100 + numbers % 7)
 close("a tensor", of(TensorXf(numpy.arange(12, dtype=numpy.float32).reshape(3, 4)) * 2), numpy.arange(12).reshape(3, 4) * 2)
 
 passed("drjit")

@@ -1,7 +1,7 @@
 //! Unmodified Python clients from PyPI: directly on the software GPU and at a distance, with the same lines on standard output.
 //!
 //! Each compares what it computes with numpy, or with PyTorch on the processor; its lines carry the bits, so that the two ways are compared as well.
-//! Needs `scripts/clients`, which downloads several gigabytes, and `scripts/toolchain`: `scripts/test` runs tinygrad and the array libraries, `scripts/test clients` all of them.
+//! Needs `scripts/clients`, which downloads several gigabytes, and `scripts/toolchain`: `scripts/test` runs tinygrad, the array libraries and the languages, `scripts/test clients` all of them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ use protocol::config::DEVICES_VARIABLE;
 use tests::{Outcome, Server, Transport, Way, repository, run_within};
 
 /// A set of packages that run both ways, and the clients that use it.
-const CLIENTS: [(&str, &[&str]); 2] = [
+const CLIENTS: [(&str, &[&str]); 3] = [
     (
         "arrays",
         &[
@@ -23,6 +23,15 @@ const CLIENTS: [(&str, &[&str]); 2] = [
             "cuda_python",
             "cuda_python_graphs",
             "cuda_python_ipc",
+        ],
+    ),
+    (
+        "languages",
+        &[
+            "warp_kernels",
+            "taichi_fields",
+            "drjit_arrays",
+            "halide_pipelines",
         ],
     ),
     (
@@ -70,6 +79,8 @@ fn command(way: &Way, set: &str, client: &str) -> Command {
         .env("CUPY_CACHE_DIR", cache("cupy"))
         .env("TRITON_CACHE_DIR", cache("triton"))
         .env("TORCHINDUCTOR_CACHE_DIR", cache("inductor"))
+        .env("WARP_CACHE_PATH", cache("warp"))
+        .env("TI_OFFLINE_CACHE", "0")
         .env("PYTHONWARNINGS", "ignore")
         // Kernels that the check of a real GPU has as well.
         .env("PYTHONPATH", repository().join("tests/gpu-check/clients"));
@@ -142,6 +153,12 @@ fn all_of(set: &str) {
 #[ignore = "needs scripts/clients"]
 fn array_libraries() {
     all_of("arrays");
+}
+
+#[test]
+#[ignore = "needs scripts/clients"]
+fn kernel_languages() {
+    all_of("languages");
 }
 
 #[test]

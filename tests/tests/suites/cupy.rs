@@ -79,7 +79,7 @@ const MODULE_LIMIT: Duration = Duration::from_secs(5400);
 const TEST_LIMIT: Duration = Duration::from_secs(1800);
 
 fn cupy(way: &Way, part: &Part<'_>) -> Command {
-    let mut command = way.command(&python());
+    let mut command = way.command(&python("arrays"));
     let paths = std::env::join_paths([fetched("runner"), own("")]).expect("folders without colons");
     let is_direct = matches!(way, Way::Direct);
     let modules = part.modules.iter();

@@ -5,6 +5,8 @@
 mod cupy;
 mod numba_cuda;
 mod tinygrad;
+mod unittests;
+mod warp;
 
 use std::path::PathBuf;
 
@@ -22,9 +24,12 @@ fn fetched(name: &str) -> PathBuf {
     suites.join(name)
 }
 
-/// The interpreter with the packages that they test.
-fn python() -> PathBuf {
-    repository().join("target/venvs/arrays/bin/python")
+/// The interpreter with a set of the packages that they test.
+fn python(set: &str) -> PathBuf {
+    let venv = repository().join("target/venvs").join(set);
+    let python = venv.join("bin/python");
+    assert!(python.exists(), "run scripts/clients {set}");
+    python
 }
 
 /// Where CuPy keeps what it has compiled.

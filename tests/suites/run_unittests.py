@@ -1,4 +1,4 @@
-"""Runs modules of numba-cuda's own tests: `run_numba_cuda.py RESULTS MODULE…`.
+"""Runs modules of the tests that a package has: `run_unittests.py RESULTS PACKAGE MODULE…`.
 
 RESULTS gets a line for each test as it ends, `OUTCOME<tab>TEST<tab>WHY`, and `end` as the last one: a process that dies has none.
 """
@@ -7,19 +7,16 @@ import faulthandler
 import sys
 import unittest
 
-from numba.cuda.testing import CUDATestCase
-
-TESTS = "numba.cuda.tests."
-
 
 class Recorder(unittest.TestResult):
-    def __init__(self, lines):
+    def __init__(self, package, lines):
         super().__init__()
+        self.package = package
         self.lines = lines
         self.has_failed = False
 
     def say(self, outcome, test, why=""):
-        name = test.id().removeprefix(TESTS)
+        name = test.id().removeprefix(f"{self.package}.")
         self.lines.write(f"{outcome}\t{name}\t{' '.join(str(why).split())[:300]}\n")
         self.lines.flush()
 
@@ -50,20 +47,23 @@ class Recorder(unittest.TestResult):
         self.say("skipped", test, reason)
 
     def addExpectedFailure(self, test, error):
-        self.say("passed", test, "fails, as numba-cuda expects")
+        self.say("passed", test, "fails, as the suite expects")
 
     def addUnexpectedSuccess(self, test):
-        self.say("failed", test, "passes, which numba-cuda does not expect")
+        self.say("failed", test, "passes, which the suite does not expect")
 
 
 def main():
-    results, *modules = sys.argv[1:]
+    results, package, *modules = sys.argv[1:]
     faulthandler.enable()
-    # numba-cuda's own runner sets it by an option.
-    CUDATestCase._dump_failed_filechecks = False
-    suite = unittest.defaultTestLoader.loadTestsFromNames(TESTS + name for name in modules)
+    if package.startswith("numba.cuda"):
+        from numba.cuda.testing import CUDATestCase
+
+        # Its own runner sets it by an option.
+        CUDATestCase._dump_failed_filechecks = False
+    suite = unittest.defaultTestLoader.loadTestsFromNames(f"{package}.{name}" for name in modules)
     with open(results, "w", encoding="utf-8") as lines:
-        suite.run(Recorder(lines))
+        suite.run(Recorder(package, lines))
         lines.write("end\n")
 
 
