@@ -144,7 +144,7 @@ fn nvitop_shows_the_device_and_the_program() {
         "/ 4096MiB",
         "Default",
         "long_run",
-        "CUDA Driver Version: 13.0",
+        "CUDA Driver Version: 13.5",
     ] {
         assert!(
             outcome.stdout.contains(part),
