@@ -93,7 +93,8 @@ pub(super) fn receive<M: Message + Default>(
     let mut parts = [IoSliceMut::new(&mut bytes)];
     let received = loop {
         match recvmsg(&socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-            Err(rustix::io::Errno::INTR) => {}
+            // The other end has closed with packets of ours unread. The kernel says so once, before what had been sent till then.
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
             result => break result.map_err(io::Error::from)?,
         }
     };

@@ -182,6 +182,23 @@ fn packets_that_are_none_are_refused() {
     assert!(matches!(receive(|_| true), Err(PacketError::Ended)));
 }
 
+/// A worker that is told to end when it has ended already closes its connection with that unread.
+#[test]
+fn last_words_are_heard_of_who_has_not_read_everything() {
+    let (ours, theirs) = pair();
+    let message = ToDaemon {
+        message: Some(to_daemon::Message::Counts(Counts::default().into())),
+    };
+    for from in [&ours, &theirs] {
+        packet::send(from, &message, &[], SendFlags::empty()).expect("sent");
+    }
+    drop(ours);
+    let heard = packet::receive::<ToDaemon>(&theirs, |_| false).expect("its last words");
+    assert_eq!(heard.message, message);
+    let end = packet::receive::<ToDaemon>(&theirs, |_| false);
+    assert!(matches!(end, Err(PacketError::Ended)));
+}
+
 /// A registry that finds workers in its directory, and what it tells.
 struct Daemon {
     registry: Registry,
