@@ -252,10 +252,6 @@ impl Worker {
         let session = self.session;
         match error {
             PacketError::Ended => tracing::debug!(session, "the worker's connection has ended"),
-            // It ended before it had read our last word. How it ended, its process tells.
-            PacketError::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                tracing::debug!(session, "the worker's connection has ended: {error}");
-            }
             error => tracing::error!(session, "the worker's connection: {error}"),
         }
     }
