@@ -273,8 +273,10 @@ fn a_server_that_cannot_serve_one_more_says_so() {
     let outcome = vector_add(server.address.clone());
     assert_fails(&outcome, "refused: all 1 sessions of this server are taken");
     drop(session);
-    eventually(LIVENESS_LIMIT, "the session ends", || server.workers() == 0);
-    vector_add(server.address.clone()).assert_passed("the next program");
+    // Its worker is gone a moment before the daemon has counted the session out.
+    eventually(LIVENESS_LIMIT, "the next program passes", || {
+        vector_add(server.address.clone()).status.success()
+    });
 }
 
 /// Lets the server have only so many descriptors more than it has.
