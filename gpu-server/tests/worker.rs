@@ -60,7 +60,7 @@ const PTX: &[u8] = br#"
     ret;
 }
 
-.visible .entry greet()
+.func say()
 {
     .reg .u64 %a;
     .reg .u32 %v;
@@ -75,6 +75,12 @@ const PTX: &[u8] = br#"
         call.uni (result), vprintf, (format, arguments);
         ld.param.b32 %v, [result];
     }
+    ret;
+}
+
+.visible .entry greet()
+{
+    call.uni say;
     ret;
 }
 
@@ -88,19 +94,7 @@ const PTX: &[u8] = br#"
 
 .visible .entry greet_and_trap()
 {
-    .reg .u64 %a;
-    .reg .u32 %v;
-    mov.u64 %a, text;
-    cvta.global.u64 %a, %a;
-    {
-        .param .b64 format;
-        .param .b64 arguments;
-        .param .b32 result;
-        st.param.b64 [format], %a;
-        st.param.b64 [arguments], 0;
-        call.uni (result), vprintf, (format, arguments);
-        ld.param.b32 %v, [result];
-    }
+    call.uni say;
     trap;
 }
 "#;

@@ -50,10 +50,6 @@ impl Origin {
         })
     }
 
-    pub(super) fn context(&self) -> u32 {
-        self.context
-    }
-
     /// Tells the server that something has ended, unless it went with its context.
     fn end<R: Request>(&self, request: &R) {
         let Ok(session) = session::get() else {

@@ -149,7 +149,7 @@ fn instantiate(graph: CUgraph, flags: u64) -> Result<CUgraphExec, CUresult> {
 
 /// With conditions, all of it is the driver's in one context.
 fn check_conditioned(steps: &[Step], origin: &Origin) -> Result<(), CUresult> {
-    match steps::are_of(steps, origin.context()) {
+    match steps::are_of(steps, origin.context) {
         true => Ok(()),
         false => check_for_conditions(Contexts::Several),
     }
@@ -237,9 +237,11 @@ pub(crate) unsafe fn cuGraphExecDestroy(graph_exec: CUgraphExec) -> CUresult {
         let exec = exec.ok_or(CUresult::INVALID_HANDLE)?;
         // What a stream still waits for, the driver keeps.
         let mut state = exec.lock();
-        state.on_device.changed(session)?;
-        std::mem::take(&mut state.lanes).end(session)?;
-        state.last.take().map_or(Ok(()), |last| last.end(session))
+        let on_device = state.on_device.changed(session);
+        let lanes = std::mem::take(&mut state.lanes).end(session);
+        let last = state.last.take().map_or(Ok(()), |last| last.end(session));
+        // All of them, whatever becomes of one.
+        on_device.and(lanes).and(last)
     })())
 }
 
@@ -302,7 +304,6 @@ fn put(
     let mut way = Way::new(session, lanes, stream);
     let mut post = || -> Result<(), CUresult> {
         if let Some(origin) = origin {
-            way.to(Some(origin.context()))?;
             return on_device.launch_conditioned(session, &mut way, steps, origin);
         }
         // The driver's graph is of one context.

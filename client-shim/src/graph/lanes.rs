@@ -8,6 +8,7 @@
 //! wants them. A graph of the launch's context pays nothing.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use driver_api::abi::CUresult;
@@ -59,7 +60,6 @@ pub(super) struct Lanes(HashMap<u32, Lane>);
 
 impl Lanes {
     fn of(&mut self, session: &Session, context: u32) -> Result<&mut Lane, CUresult> {
-        use std::collections::hash_map::Entry;
         match self.0.entry(context) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => Ok(entry.insert(Lane {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use tests::{PROGRAM_LIMIT, Server, Transport, Way};
+use tests::{PROGRAM_LIMIT, Transport, Way};
 
 use super::unittests::Suite;
 use super::{cupy_cache, fetched, own, python};
@@ -35,19 +35,11 @@ fn interpreter(way: &Way) -> Command {
 #[test]
 #[ignore = "needs scripts/suites"]
 fn numba_cuda_chosen() {
-    let server = Server::start(Transport::Tcp);
-    let modules = SUITE.modules_of("chosen");
-    let modules: Vec<&str> = modules.iter().map(String::as_str).collect();
-    for modules in modules.chunks(IN_ONE_PROCESS) {
-        SUITE.both_ways(modules, &server.address);
-    }
+    SUITE.run("chosen", Transport::Tcp, IN_ONE_PROCESS);
 }
 
 #[test]
 #[ignore = "needs scripts/suites, and many minutes"]
 fn numba_cuda_others() {
-    let server = Server::start(Transport::Unix);
-    for module in SUITE.modules_of("other") {
-        SUITE.both_ways(&[&module], &server.address);
-    }
+    SUITE.run("other", Transport::Unix, 1);
 }

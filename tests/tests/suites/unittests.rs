@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use tests::{Way, run_within};
+use tests::{Server, Transport, Way, run_within};
 
 use super::own;
 
@@ -34,15 +34,25 @@ fn columns(name: &str) -> Vec<(String, String)> {
 }
 
 impl Suite {
+    /// Runs the modules of an occasion, so many in each process.
+    pub(crate) fn run(&self, kind: &str, transport: Transport, in_one_process: usize) {
+        let server = Server::start(transport);
+        let modules = self.modules_of(kind);
+        let modules: Vec<&str> = modules.iter().map(String::as_str).collect();
+        for modules in modules.chunks(in_one_process) {
+            self.both_ways(modules, &server.address);
+        }
+    }
+
     /// The modules that run on this occasion.
-    pub(crate) fn modules_of(&self, kind: &str) -> Vec<String> {
+    fn modules_of(&self, kind: &str) -> Vec<String> {
         let lines = columns(&format!("{}.modules", self.name)).into_iter();
         let modules = lines.filter_map(|(of, module)| (of == kind).then_some(module));
         modules.collect()
     }
 
     /// Directly on the software GPU, and at a distance by the launcher, since tests start processes, which share its lease.
-    pub(crate) fn both_ways(&self, modules: &[&str], server: &str) {
+    fn both_ways(&self, modules: &[&str], server: &str) {
         for way in [Way::Direct, Way::Gpurun(server.to_owned())] {
             let results = self.results_of(&way, modules);
             self.assert_as_expected(&way, modules, &results);

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use tests::{Server, Transport, Way, repository};
+use tests::{Transport, Way, repository};
 
 use super::python;
 use super::unittests::Suite;
@@ -24,23 +24,14 @@ fn interpreter(way: &Way) -> Command {
     command
 }
 
-fn run(kind: &str, transport: Transport, in_one_process: usize) {
-    let server = Server::start(transport);
-    let modules = SUITE.modules_of(kind);
-    let modules: Vec<&str> = modules.iter().map(String::as_str).collect();
-    for modules in modules.chunks(in_one_process) {
-        SUITE.both_ways(modules, &server.address);
-    }
-}
-
 #[test]
 #[ignore = "needs scripts/clients"]
 fn warp_chosen() {
-    run("chosen", Transport::Tcp, usize::MAX);
+    SUITE.run("chosen", Transport::Tcp, usize::MAX);
 }
 
 #[test]
 #[ignore = "needs scripts/clients, and an hour"]
 fn warp_others() {
-    run("other", Transport::Unix, 1);
+    SUITE.run("other", Transport::Unix, 1);
 }
