@@ -147,7 +147,8 @@ unsafe fn parameters(
     Ok(buffer)
 }
 
-/// Reads the list `extra`: keys and values, up to the key 0.
+/// Reads the list `extra`: keys and values, up to the key 0. A buffer that is shorter than the parameters leaves the rest as it is: NCCL gives that part of a
+/// structure of 4 KiB that its kernel will look at.
 ///
 /// # Safety
 ///
@@ -177,11 +178,14 @@ unsafe fn from_extra(extra: *mut *mut c_void, buffer: &mut [u8]) -> Result<(), C
         }
     }
     let size = size.ok_or(CUresult::INVALID_VALUE)?;
-    if size < buffer.len() || (source.is_null() && !buffer.is_empty()) {
+    if source.is_null() && !buffer.is_empty() {
         return Err(CUresult::INVALID_VALUE);
     }
-    // SAFETY: by contract, the buffer has `size` bytes, which are at least as many.
-    unsafe { core::ptr::copy_nonoverlapping(source, buffer.as_mut_ptr(), buffer.len()) };
+    let taken = size.min(buffer.len());
+    if taken > 0 {
+        // SAFETY: by contract, the source has `size` bytes; it is not null, since there are parameters.
+        unsafe { core::ptr::copy_nonoverlapping(source, buffer.as_mut_ptr(), taken) };
+    }
     Ok(())
 }
 

@@ -321,6 +321,9 @@ unsafe fn pack_each(
     Ok(())
 }
 
+/// A buffer may end before the kernel's parameters do, if the kernel does not look at what is behind: NCCL's take a structure of 4 KiB, of which each launch
+/// gives the part that is in use. The rest is zeros here.
+///
 /// # Safety
 /// `extra` is a list of names and values that ends in `CU_LAUNCH_PARAM_END`.
 unsafe fn pack_buffer(
@@ -348,12 +351,14 @@ unsafe fn pack_buffer(
     let (Some(buffer), Some(size)) = (buffer, size) else {
         return Err(CUresult::INVALID_VALUE);
     };
-    if size > MAX_PARAMETER_BYTES || size < bytes || (buffer.is_null() && size > 0) {
+    if size > MAX_PARAMETER_BYTES || (buffer.is_null() && size.max(bytes) > 0) {
         return Err(CUresult::INVALID_VALUE);
     }
+    let base = packed.len();
     if size > 0 {
         // SAFETY: the program's buffer of this size, copied before this returns.
         packed.extend_from_slice(unsafe { std::slice::from_raw_parts(buffer, size) });
     }
+    packed.resize(base + size.max(bytes), 0);
     Ok(())
 }
