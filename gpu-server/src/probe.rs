@@ -23,6 +23,9 @@ use protocol::limits::MAX_DEVICES;
 
 use crate::snapshot;
 
+/// Peers are told as bits of a word.
+const _: () = assert!(MAX_DEVICES <= u64::BITS as usize);
+
 /// The symbol by which our own client library is known.
 pub const SHIM_MARK: &str = "gpurun_shim_mark";
 
@@ -149,10 +152,11 @@ fn look(driver: &Path) -> Result<ProbeReport, String> {
     }
     let functions = Functions::find(&library)?;
     functions.initialise()?;
-    let devices = (0..functions.device_count()?)
+    let mut devices = (0..functions.device_count()?)
         .take(MAX_DEVICES)
         .map(|ordinal| functions.device(ordinal))
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<Vec<_>, _>>()?;
+    functions.look_at_peers(&mut devices)?;
     Ok(ProbeReport {
         driver_version: functions.driver_version()?,
         devices,
@@ -172,6 +176,7 @@ struct Functions {
     device_get_uuid: unsafe extern "C" fn(*mut [u8; hello::UUID_BYTES], c_int) -> Result32,
     device_total_mem: unsafe extern "C" fn(*mut usize, c_int) -> Result32,
     device_get_attribute: unsafe extern "C" fn(*mut c_int, c_int, c_int) -> Result32,
+    device_get_p2p_attribute: unsafe extern "C" fn(*mut c_int, c_int, c_int, c_int) -> Result32,
 }
 
 fn check(function: &str, result: Result32) -> Result<(), String> {
@@ -203,6 +208,7 @@ impl Functions {
             device_get_uuid: symbol(library, &["cuDeviceGetUuid_v2", "cuDeviceGetUuid"])?,
             device_total_mem: symbol(library, &["cuDeviceTotalMem_v2"])?,
             device_get_attribute: symbol(library, &["cuDeviceGetAttribute"])?,
+            device_get_p2p_attribute: symbol(library, &["cuDeviceGetP2PAttribute"])?,
         })
     }
 
@@ -259,6 +265,39 @@ impl Functions {
         Ok(snapshot)
     }
 
+    /// Adds to each device what it can do with the others' memory.
+    fn look_at_peers(&self, devices: &mut [DeviceSnapshot]) -> Result<(), String> {
+        let ordinals: Vec<u32> = devices.iter().map(|device| device.ordinal).collect();
+        for device in devices {
+            let peers = |attribute| {
+                let others = ordinals.iter().filter(|other| **other != device.ordinal);
+                others.copied().try_fold(0, |peers, other| {
+                    let can = self.peer_attribute(attribute, device.ordinal, other)?;
+                    Ok::<u64, String>(peers | u64::from(can) << other)
+                })
+            };
+            device.reachable_peers = Some(peers(attribute::P2P_ACCESS_SUPPORTED)?);
+            device.atomic_peers = Some(peers(attribute::P2P_NATIVE_ATOMIC_SUPPORTED)?);
+        }
+        Ok(())
+    }
+
+    fn peer_attribute(&self, attribute: c_int, device: u32, other: u32) -> Result<bool, String> {
+        let handle = |ordinal: u32| {
+            let mut handle = 0;
+            // SAFETY: the pointer is to a live integer.
+            let result = unsafe { (self.device_get)(&mut handle, ordinal.cast_signed()) };
+            check("cuDeviceGet", result).map(|()| handle)
+        };
+        let (device, other) = (handle(device)?, handle(other)?);
+        let mut value = 0;
+        // SAFETY: the pointer is to a live integer.
+        check("cuDeviceGetP2PAttribute", unsafe {
+            (self.device_get_p2p_attribute)(&mut value, attribute, device, other)
+        })?;
+        Ok(value != 0)
+    }
+
     fn name(&self, device: c_int) -> Result<String, String> {
         const LENGTH: usize = 256;
         let mut bytes = [0_u8; LENGTH];
@@ -308,6 +347,10 @@ mod attribute {
     pub(super) const PCI_DOMAIN_ID: i32 = 50;
     pub(super) const COMPUTE_CAPABILITY_MAJOR: i32 = 75;
     pub(super) const COMPUTE_CAPABILITY_MINOR: i32 = 76;
+
+    /// Of pairs of devices, numbered by themselves (`CUdevice_P2PAttribute`).
+    pub(super) const P2P_ACCESS_SUPPORTED: i32 = 2;
+    pub(super) const P2P_NATIVE_ATOMIC_SUPPORTED: i32 = 3;
 }
 
 #[cfg(test)]

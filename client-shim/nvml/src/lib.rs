@@ -1,6 +1,6 @@
 //! `libnvidia-ml.so.1` of a machine whose GPU is elsewhere: NVML for the programs that ask it.
 //!
-//! *What:* the functions that PyTorch, XLA, pynvml, gpustat and nvitop call. Who the devices are comes from the daemon once, with `nvmlInit`;
+//! *What:* the functions that PyTorch, NCCL, XLA, pynvml, gpustat and nvitop call. Who the devices are comes from the daemon once, with `nvmlInit`;
 //! how they are used comes from it anew when somebody asks and the last answer is older than a moment. Each time on a short connection of
 //! its own; no worker is started, and nothing stays open. `docs/nvml.md` says what each function answers.
 //!
@@ -13,7 +13,7 @@
 //! library   init, shutdown, versions     state    what is known, and until when
 //! device    who a device is              link     asking the daemon
 //! readings  sensors and counters         fork     what a child inherits
-//! memory    processes    pci             answer   results through C pointers
+//! memory    processes    pci    peers    answer   results through C pointers
 //! absent    what no device here has      layout   NVML's structures and codes
 //! node      the driver's device node
 //! ```
@@ -30,6 +30,7 @@ mod link;
 mod memory;
 mod node;
 mod pci;
+mod peers;
 mod processes;
 mod readings;
 mod state;
