@@ -1,4 +1,6 @@
 // Modules, libraries, functions, launches and occupancy.
+#include <cstddef>
+
 #include "driver.h"
 
 const char *const PROGRAM = "surface_module";
@@ -31,6 +33,18 @@ static void launches(CUfunction axpy) {
     configuration.gridDimY = configuration.gridDimZ = configuration.blockDimY = configuration.blockDimZ = 1;
     OK("cuLaunchKernelEx", (const CUlaunchConfig *)&configuration, axpy, parameters, (void **)0);
     computed(4);
+    struct {
+        CUdeviceptr out, in;
+        unsigned n, factor;
+    } packed = {out, in, n, 5};
+    size_t bytes = sizeof packed;
+    void *extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, &packed, CU_LAUNCH_PARAM_BUFFER_SIZE, &bytes, CU_LAUNCH_PARAM_END};
+    OK("cuLaunchKernelEx", (const CUlaunchConfig *)&configuration, axpy, (void **)0, extra);
+    computed(5);
+    // NCCL gives the first part of a structure of 4 KiB, as much as its kernel will look at; what is not given is zeros.
+    bytes = offsetof(decltype(packed), factor);
+    OK("cuLaunchKernelEx", (const CUlaunchConfig *)&configuration, axpy, (void **)0, extra);
+    computed(0);
     int cooperative = -1;
     OK("cuDeviceGetAttribute", &cooperative, (int)CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH, (CUdevice)0);
     factor = 6;

@@ -22,6 +22,8 @@ import pynvml as nvml
 HELD = 256 << 20
 LIMIT = 30
 CANARY = 0xA5
+# CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED and _NATIVE_ATOMIC_SUPPORTED
+ACCESS, ATOMICS = 2, 3
 
 
 def cuda():
@@ -53,6 +55,8 @@ def identity(count):
     assert nvml.nvmlSystemGetDriverVersion() and nvml.nvmlSystemGetNVMLVersion()
     for index in range(count):
         same_device(driver, index)
+        for other in range(count):
+            same_peers(driver, index, other)
     # Asked for twice, shut down twice, asked for again.
     nvml.nvmlInitWithFlags(nvml.NVML_INIT_FLAG_NO_GPUS)
     nvml.nvmlShutdown()
@@ -98,6 +102,18 @@ def same_device(driver, index):
     check(driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device))
     check(driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device))
     assert nvml.nvmlDeviceGetCudaComputeCapability(handle) == (major.value, minor.value)
+
+
+def same_peers(driver, index, other):
+    """What CUDA says of a pair, and that a device reaches itself, of which CUDA says nothing. NCCL asks both."""
+    handles = [nvml.nvmlDeviceGetHandleByIndex(number) for number in (index, other)]
+    capabilities = {0: ACCESS, 1: ACCESS, 3: ATOMICS, 4: ACCESS}
+    for capability, attribute in capabilities.items():
+        can = ctypes.c_int(1)
+        if index != other:
+            check(driver.cuDeviceGetP2PAttribute(ctypes.byref(can), attribute, index, other))
+        expected = nvml.NVML_P2P_STATUS_OK if can.value else nvml.NVML_P2P_STATUS_NOT_SUPPORTED
+        assert nvml.nvmlDeviceGetP2PStatus(*handles, capability) == expected, (index, other, capability)
 
 
 def address(handle):

@@ -1,7 +1,7 @@
 //! Unmodified Python clients from PyPI: directly on the software GPU and at a distance, with the same lines on standard output.
 //!
 //! Each compares what it computes with numpy, or with PyTorch on the processor; its lines carry the bits, so that the two ways are compared as well.
-//! Needs `scripts/clients`, which downloads several gigabytes, and `scripts/toolchain`: `scripts/test` runs tinygrad, the array libraries and the languages, `scripts/test clients` all of them.
+//! Needs `scripts/clients`, which downloads several gigabytes, and `scripts/toolchain`: `scripts/test` runs tinygrad, the array libraries, the languages and NCCL, `scripts/test clients` all of them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -238,6 +238,33 @@ fn pytorch_on_two_devices() {
         };
         computes_the_same("torch_devices", &server, &command);
     }
+}
+
+/// NCCL needs NVML, which the software GPU has not, so it runs at a distance only: over two devices, by its own binding and by PyTorch.
+fn collectives(set: &str, client: &str) {
+    let server = Server::start_with(Transport::Tcp, &[DEVICES_OF_MACHINE]);
+    let outcome = |way: &Way| {
+        let mut command = command(way, set, client);
+        command.env(DEVICES_VARIABLE, "2");
+        let outcome = run(command);
+        outcome.assert_passed(&format!("{client} ({way:?})"));
+        outcome.stdout
+    };
+    let [first, second] =
+        [Way::LibraryPath, Way::Gpurun].map(|way| outcome(&way(server.address.clone())));
+    assert_eq!(first, second, "{client}");
+}
+
+#[test]
+#[ignore = "needs scripts/clients"]
+fn nccl() {
+    collectives("collectives", "nccl_collectives");
+}
+
+#[test]
+#[ignore = "needs scripts/clients"]
+fn pytorch_distributed() {
+    collectives("torch", "torch_distributed");
 }
 
 /// JAX needs NVML, which the software GPU has not, so it runs at a distance only; and a device node, for which only `gpurun` stands in. By `gpurun` nothing is

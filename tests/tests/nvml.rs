@@ -272,7 +272,7 @@ fn exactly_nvml_s_names_are_exported() {
         .filter(|name| !name.starts_with("nvml") && !OTHER_NAMES.contains(&name.as_str()))
         .collect();
     assert!(foreign.is_empty(), "{foreign:?}");
-    // PyTorch gives up where one of these is missing.
+    // PyTorch gives up where one of these is missing; NCCL calls the last without looking.
     for needed in [
         "nvmlInit_v2",
         "nvmlDeviceGetHandleByPciBusId_v2",
@@ -280,6 +280,7 @@ fn exactly_nvml_s_names_are_exported() {
         "nvmlDeviceGetNvLinkRemotePciInfo_v2",
         "nvmlDeviceGetComputeRunningProcesses",
         "nvmlSystemGetCudaDriverVersion_v2",
+        "nvmlDeviceGetP2PStatus",
     ] {
         assert!(names.iter().any(|name| name == needed), "{needed}");
     }
