@@ -176,7 +176,9 @@ struct Functions {
     device_get_uuid: unsafe extern "C" fn(*mut [u8; hello::UUID_BYTES], c_int) -> Result32,
     device_total_mem: unsafe extern "C" fn(*mut usize, c_int) -> Result32,
     device_get_attribute: unsafe extern "C" fn(*mut c_int, c_int, c_int) -> Result32,
-    device_get_p2p_attribute: unsafe extern "C" fn(*mut c_int, c_int, c_int, c_int) -> Result32,
+    /// Since CUDA 8.
+    device_get_p2p_attribute:
+        Option<unsafe extern "C" fn(*mut c_int, c_int, c_int, c_int) -> Result32>,
 }
 
 fn check(function: &str, result: Result32) -> Result<(), String> {
@@ -208,7 +210,7 @@ impl Functions {
             device_get_uuid: symbol(library, &["cuDeviceGetUuid_v2", "cuDeviceGetUuid"])?,
             device_total_mem: symbol(library, &["cuDeviceTotalMem_v2"])?,
             device_get_attribute: symbol(library, &["cuDeviceGetAttribute"])?,
-            device_get_p2p_attribute: symbol(library, &["cuDeviceGetP2PAttribute"])?,
+            device_get_p2p_attribute: symbol(library, &["cuDeviceGetP2PAttribute"]).ok(),
         })
     }
 
@@ -226,21 +228,17 @@ impl Functions {
         Ok(version)
     }
 
-    fn device_count(&self) -> Result<c_int, String> {
+    fn device_count(&self) -> Result<u32, String> {
         let mut count = 0;
         // SAFETY: the pointer is to a live integer.
         check("cuDeviceGetCount", unsafe {
             (self.device_get_count)(&mut count)
         })?;
-        Ok(count)
+        Ok(u32::try_from(count).unwrap_or(0))
     }
 
-    fn device(&self, ordinal: c_int) -> Result<DeviceSnapshot, String> {
-        let mut device = 0;
-        // SAFETY: the pointer is to a live integer.
-        check("cuDeviceGet", unsafe {
-            (self.device_get)(&mut device, ordinal)
-        })?;
+    fn device(&self, ordinal: u32) -> Result<DeviceSnapshot, String> {
+        let device = self.handle(ordinal)?;
         let mut attributes = self.attributes(device);
         let number = |attribute: i32| {
             let value = attributes.get(&attribute).copied().unwrap_or(0);
@@ -248,7 +246,7 @@ impl Functions {
         };
         let total_memory = self.total_memory(device)?;
         let mut snapshot = DeviceSnapshot {
-            ordinal: u32::try_from(ordinal).unwrap_or(0),
+            ordinal,
             name: self.name(device)?,
             uuid: self.uuid(device)?.to_vec(),
             pci_domain: number(attribute::PCI_DOMAIN_ID),
@@ -265,15 +263,22 @@ impl Functions {
         Ok(snapshot)
     }
 
-    /// Adds to each device what it can do with the others' memory.
+    /// Adds to each device what it can do with the others' memory, if the driver can tell.
     fn look_at_peers(&self, devices: &mut [DeviceSnapshot]) -> Result<(), String> {
+        let Some(function) = self.device_get_p2p_attribute else {
+            return Ok(());
+        };
         let ordinals: Vec<u32> = devices.iter().map(|device| device.ordinal).collect();
         for device in devices {
             let peers = |attribute| {
                 let others = ordinals.iter().filter(|other| **other != device.ordinal);
-                others.copied().try_fold(0, |peers, other| {
-                    let can = self.peer_attribute(attribute, device.ordinal, other)?;
-                    Ok::<u64, String>(peers | u64::from(can) << other)
+                others.copied().try_fold(0, |peers, ordinal| {
+                    let (device, other) = (self.handle(device.ordinal)?, self.handle(ordinal)?);
+                    let mut can = 0;
+                    // SAFETY: the pointer is to a live integer.
+                    let result = unsafe { function(&mut can, attribute, device, other) };
+                    check("cuDeviceGetP2PAttribute", result)?;
+                    Ok::<u64, String>(peers | u64::from(can != 0) << ordinal)
                 })
             };
             device.reachable_peers = Some(peers(attribute::P2P_ACCESS_SUPPORTED)?);
@@ -282,20 +287,11 @@ impl Functions {
         Ok(())
     }
 
-    fn peer_attribute(&self, attribute: c_int, device: u32, other: u32) -> Result<bool, String> {
-        let handle = |ordinal: u32| {
-            let mut handle = 0;
-            // SAFETY: the pointer is to a live integer.
-            let result = unsafe { (self.device_get)(&mut handle, ordinal.cast_signed()) };
-            check("cuDeviceGet", result).map(|()| handle)
-        };
-        let (device, other) = (handle(device)?, handle(other)?);
-        let mut value = 0;
+    fn handle(&self, ordinal: u32) -> Result<c_int, String> {
+        let mut handle = 0;
         // SAFETY: the pointer is to a live integer.
-        check("cuDeviceGetP2PAttribute", unsafe {
-            (self.device_get_p2p_attribute)(&mut value, attribute, device, other)
-        })?;
-        Ok(value != 0)
+        let result = unsafe { (self.device_get)(&mut handle, ordinal.cast_signed()) };
+        check("cuDeviceGet", result).map(|()| handle)
     }
 
     fn name(&self, device: c_int) -> Result<String, String> {

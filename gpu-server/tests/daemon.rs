@@ -119,6 +119,8 @@ fn snapshots_over_both_transports_and_a_clean_end() {
         assert_eq!(snapshot.devices.len(), 2);
         let device = &snapshot.devices[1];
         assert_eq!((device.name.as_str(), device.pci_bus), ("Fake Device 1", 2));
+        let peers = [device.reachable_peers, device.atomic_peers];
+        assert_eq!(peers, [Some(0b01); 2], "it reaches the first one");
         assert_eq!((device.compute_major, device.compute_minor), (8, 6));
         assert_eq!(
             (&device.uuid[..], device.total_memory),

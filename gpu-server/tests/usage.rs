@@ -9,7 +9,8 @@ use std::time::Instant;
 use protocol::address::Address;
 use protocol::connect;
 use protocol::hello::{
-    self, Accepted, DeviceSnapshot, DeviceUsage, Hello, Intent, ProbeReport, Reading, UsageReport,
+    self, Accepted, DeviceSnapshot, DeviceUsage, Hello, Intent, NvLink, PciPlace, ProbeReport,
+    Reading, UsageReport,
 };
 use protocol::limits::{CONNECT_TIMEOUT, USAGE_TIMEOUT};
 
@@ -94,6 +95,26 @@ fn check_devices(devices: &[DeviceUsage]) {
     }
     assert_eq!(first.free_memory, Some(11 << 30));
     assert_eq!(first.serial, "1650000000000");
+    let link = |number, active, version, device: Option<u32>| NvLink {
+        number,
+        active,
+        version,
+        capabilities: 0b101,
+        remote_type: None,
+        remote: device.map(|device| PciPlace {
+            domain: 1,
+            bus: 0x1B,
+            device,
+            id: 0x22A3_10DE,
+        }),
+    };
+    let links = [
+        link(0, true, Some(7), Some(0)),
+        link(1, true, None, Some(1)),
+        link(2, false, Some(7), None),
+    ];
+    assert_eq!(first.links, links);
+    assert!(second.links.is_empty());
     assert_eq!(second.reading(Reading::Temperature), None, "refused");
     assert_eq!(second.reading(Reading::PowerUsage), Some(70_002));
 }

@@ -16,8 +16,8 @@ use prost::Message;
 use crate::bounded::Reader;
 use crate::limits::{
     MAX_ATTRIBUTES, MAX_DEVICES, MAX_ENVIRONMENT, MAX_HELLO_BYTES, MAX_READINGS,
-    MAX_SHAPE_HASH_BYTES, MAX_STRING_BYTES, MAX_TOKEN_BYTES, MAX_USAGE_PROCESSES, MAX_WINDOWS,
-    NEWEST_VERSION, OLDEST_VERSION,
+    MAX_SHAPE_HASH_BYTES, MAX_STRING_BYTES, MAX_TOKEN_BYTES, MAX_USAGE_LINKS, MAX_USAGE_PROCESSES,
+    MAX_WINDOWS, NEWEST_VERSION, OLDEST_VERSION,
 };
 use crate::transport::rdma;
 
@@ -29,10 +29,10 @@ pub mod control {
 pub use control::hello_reply::Answer;
 pub use control::{
     Accepted, DescriptorOrder, DeviceKind, DeviceRequest, DeviceSnapshot, DeviceUsage, Hello,
-    HelloReply, Identity, Intent, LeaseOrder, ProbeReport, ProcessUsage, RdmaEnd, RdmaOrder,
-    RdmaQueuePair, Reading, RefusalCode, Refused, SandboxAccess, SandboxLayer, SandboxOrder,
-    SandboxPath, ServerInfo, SliceOrder, Ticket, TlsOrder, UsageReport, Waiting, Window,
-    WorkerOrder,
+    HelloReply, Identity, Intent, LeaseOrder, NvLink, PciPlace, ProbeReport, ProcessUsage, RdmaEnd,
+    RdmaOrder, RdmaQueuePair, Reading, RefusalCode, Refused, SandboxAccess, SandboxLayer,
+    SandboxOrder, SandboxPath, ServerInfo, SliceOrder, Ticket, TlsOrder, UsageReport, Waiting,
+    Window, WorkerOrder,
 };
 
 /// The first bytes of each direction: a name and the version of this way of beginning.
@@ -457,12 +457,14 @@ fn check_devices(devices: &[DeviceSnapshot]) -> Result<(), HelloError> {
 }
 
 fn check_usages<'a>(usages: impl Iterator<Item = &'a DeviceUsage>) -> Result<(), HelloError> {
-    let mut processes = 0;
+    let (mut links, mut processes) = (0, 0);
     for usage in usages {
         check_text(&usage.serial)?;
         require(usage.readings.len() <= MAX_READINGS, "too many readings")?;
+        links += usage.links.len();
         processes += usage.processes.len();
     }
+    require(links <= MAX_USAGE_LINKS, "too many links")?;
     require(processes <= MAX_USAGE_PROCESSES, "too many processes")
 }
 

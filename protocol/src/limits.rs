@@ -73,7 +73,10 @@ pub const MAX_ATTRIBUTES: usize = 512;
 /// Most readings of one device's usage.
 pub const MAX_READINGS: usize = 128;
 
-/// Most processes in one report of usage, over all its devices: with them, and 64 devices of 44 readings, it stays
+/// Most NVLinks in one report of usage, over all its devices: 16 devices of 18 links.
+pub const MAX_USAGE_LINKS: usize = 288;
+
+/// Most processes in one report of usage, over all its devices: with them, the links, and 64 devices of 44 readings, it stays
 /// within [`MAX_HELLO_BYTES`].
 pub const MAX_USAGE_PROCESSES: usize = 1024;
 

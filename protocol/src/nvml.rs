@@ -15,6 +15,18 @@ pub const SUCCESS: Return = 0;
 /// `NVML_ERROR_INSUFFICIENT_SIZE`.
 pub const INSUFFICIENT_SIZE: Return = 7;
 
+/// `NVML_NVLINK_MAX_LINKS`: no device has more.
+pub const MAX_NVLINKS: usize = 36;
+
+/// `NVML_NVLINK_CAP_COUNT`: kinds of abilities of a link.
+pub const NVLINK_CAPABILITIES: u32 = 6;
+
+/// The bit of `NVML_NVLINK_CAP_P2P_SUPPORTED`, of `NVML_NVLINK_CAP_P2P_ATOMICS` and of `NVML_NVLINK_CAP_VALID`: what is at the other end is reached.
+pub const NVLINK_REACHES_PEERS: u32 = 1 << 0 | 1 << 2 | 1 << 5;
+
+/// `NVML_NVLINK_DEVICE_TYPE_GPU`.
+pub const NVLINK_TO_GPU: u32 = 0;
+
 /// Kinds of clocks (`nvmlClockType_t`, by number) and what each reads: now, at most.
 pub const CLOCKS: [(crate::hello::Reading, crate::hello::Reading); 4] = {
     use crate::hello::Reading::{

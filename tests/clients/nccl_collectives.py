@@ -1,21 +1,18 @@
 """NCCL, by NVIDIA's own binding (nccl4py): sums, gatherings and scatterings over all devices, of one process and of a process for each.
 
 NCCL's ordinary kernels are machine code alone. Its symmetric ones, which read and write the memory of all devices through windows that each of them has registered,
-are PTX too. It takes them among devices that NVLink connects: a topology file, which NCCL reads instead of looking around, says that they are.
+are PTX too; it takes them among devices that NVLink connects, as NVML says.
 """
 
 import contextlib
 import itertools
 import multiprocessing
-import os
-import tempfile
 
 import cuda.core as core
 import nccl.core as nccl
 import numpy
 from common import close, fail, passed, true
 from cuda.bindings import driver
-from nccl_topology import topology
 
 LIMIT = 100
 # Few numbers go by kernels that wait for each word, many by those that wait once for all.
@@ -147,21 +144,14 @@ def in_processes(ranks):
 
 
 def main():
-    devices = [core.Device(number) for number in range(core.system.get_num_devices())]
-    ranks = len(devices)
-    with tempfile.TemporaryDirectory() as folder:
-        file = os.path.join(folder, "topology.xml")
-        with open(file, "w") as out:
-            out.write(topology([device.properties for device in devices], devices[0].compute_capability))
-        # Processes that are started inherit it.
-        os.environ.update(NCCL_TOPO_FILE=file, NCCL_CUMEM_ENABLE="1")
-        communicators = nccl.Communicator.init_all(ranks)
-        true("ranks", len(communicators) == ranks > 1, ranks)
-        check("one process", run(communicators, nccl.group), ranks)
-        for communicator in communicators:
-            communicator.destroy()
-        for found in in_processes(ranks):
-            check("a process each", found, ranks)
+    ranks = core.system.get_num_devices()
+    communicators = nccl.Communicator.init_all(ranks)
+    true("ranks", len(communicators) == ranks > 1, ranks)
+    check("one process", run(communicators, nccl.group), ranks)
+    for communicator in communicators:
+        communicator.destroy()
+    for found in in_processes(ranks):
+        check("a process each", found, ranks)
     passed("nccl")
 
 

@@ -1,19 +1,17 @@
 """PyTorch's distributed package on NCCL, a process and a device for each rank: sums, gatherings and scatterings of tensors.
 
-NCCL's ordinary kernels are machine code alone; its symmetric ones, which it takes for memory that no one has registered if it is told to, are PTX too, and it takes
-them among devices that NVLink connects (see `nccl_collectives`, whose topology file this writes as well).
+NCCL's ordinary kernels are machine code alone; its symmetric ones, which it takes for memory that no one has registered if it is told to, are PTX too (see
+`nccl_collectives`).
 """
 
 import datetime
 import os
 import socket
-import tempfile
 
 import torch
 import torch.distributed as distributed
 import torch.multiprocessing as processes
 from common import close, passed, true
-from nccl_topology import topology
 
 LIMIT = datetime.timedelta(seconds=100)
 COUNT = 1000
@@ -49,20 +47,14 @@ def rank_of(rank, ranks, port, answers):
 def main():
     ranks = torch.cuda.device_count()
     true("ranks", ranks > 1, ranks)
-    places = [torch.cuda.get_device_properties(number) for number in range(ranks)]
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        file = os.path.join(folder, "topology.xml")
-        with open(file, "w") as out:
-            out.write(topology(places, torch.cuda.get_device_capability()))
-        os.environ.update(NCCL_TOPO_FILE=file, NCCL_CUMEM_ENABLE="1", NCCL_SYM_NOWIN_ENABLE="1")
-        context = processes.get_context("spawn")
-        answers = context.SimpleQueue()
-        started = processes.spawn(rank_of, (ranks, port, answers), ranks, join=False)
-        found = dict(answers.get() for _ in range(ranks))
-        while not started.join():
-            pass
+    os.environ["NCCL_SYM_NOWIN_ENABLE"] = "1"
+    answers = processes.get_context("spawn").SimpleQueue()
+    started = processes.spawn(rank_of, (ranks, port, answers), ranks, join=False)
+    found = dict(answers.get() for _ in range(ranks))
+    while not started.join():
+        pass
     total = sum(line(other) for other in range(ranks))
     every = sum(line(other, ranks * COUNT) for other in range(ranks))
     for rank in range(ranks):

@@ -114,6 +114,29 @@ def same_peers(driver, index, other):
             check(driver.cuDeviceGetP2PAttribute(ctypes.byref(can), attribute, index, other))
         expected = nvml.NVML_P2P_STATUS_OK if can.value else nvml.NVML_P2P_STATUS_NOT_SUPPORTED
         assert nvml.nvmlDeviceGetP2PStatus(*handles, capability) == expected, (index, other, capability)
+    places = [nvml.nvmlDeviceGetPciInfo(handle).busId for handle in handles]
+    assert (places[1] in linked_with(handles[0])) == (index != other)
+
+
+def linked_with(handle):
+    """Where the links of a device lead: the software GPU's, to every other one."""
+    links = [place for place in (end_of_link(handle, link) for link in range(nvml.NVML_NVLINK_MAX_LINKS)) if place]
+    [count] = nvml.nvmlDeviceGetFieldValues(handle, [nvml.NVML_FI_DEV_NVLINK_LINK_COUNT])
+    told = count.value.uiVal if count.nvmlReturn == nvml.NVML_SUCCESS else 0
+    assert told == len(links), (told, links)
+    return links
+
+
+def end_of_link(handle, link):
+    try:
+        state = nvml.nvmlDeviceGetNvLinkState(handle, link)
+    except nvml.NVMLError_NotSupported:
+        return None
+    [field] = nvml.nvmlDeviceGetFieldValues(handle, [(nvml.NVML_FI_DEV_NVLINK_GET_STATE, link)])
+    assert state == nvml.NVML_FEATURE_ENABLED == field.value.uiVal and field.nvmlReturn == nvml.NVML_SUCCESS
+    assert nvml.nvmlDeviceGetNvLinkCapability(handle, link, nvml.NVML_NVLINK_CAP_P2P_SUPPORTED) == 1
+    assert nvml.nvmlDeviceGetNvLinkRemoteDeviceType(handle, link) == nvml.NVML_NVLINK_DEVICE_TYPE_GPU
+    return nvml.nvmlDeviceGetNvLinkRemotePciInfo(handle, link).busId
 
 
 def address(handle):

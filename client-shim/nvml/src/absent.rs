@@ -2,12 +2,11 @@
 //! supported" rather than that its driver is too old.
 #![expect(unsafe_code, reason = "functions of a C ABI")]
 
-use core::ffi::{c_int, c_uint};
+use core::ffi::c_uint;
 
-use crate::answer::{get, guarded, put};
+use crate::answer::{get, guarded};
 use crate::layout::{
-    ARGUMENT_VERSION_MISMATCH, FabricInfoV2, FabricInfoV3, FieldValue, INVALID_ARGUMENT,
-    NOT_SUPPORTED, Return, version_of,
+    ARGUMENT_VERSION_MISMATCH, FabricInfoV2, FabricInfoV3, NOT_SUPPORTED, Return, version_of,
 };
 use crate::state;
 
@@ -25,9 +24,6 @@ macro_rules! not_supported {
 }
 
 not_supported! {
-    // Links to devices and switches of the server, which no program reaches from here.
-    nvmlDeviceGetNvLinkState nvmlDeviceGetNvLinkVersion nvmlDeviceGetNvLinkCapability
-    nvmlDeviceGetNvLinkRemoteDeviceType nvmlDeviceGetNvLinkRemotePciInfo nvmlDeviceGetNvLinkRemotePciInfo_v2
     nvmlDeviceGetGpuFabricInfo
     // The number of `/dev/nvidiaN` on the server.
     nvmlDeviceGetMinorNumber
@@ -53,33 +49,4 @@ pub(crate) extern "C" fn nvmlDeviceGetGpuFabricInfoV(device: usize, info: *mut c
         }
         Err(NOT_SUPPORTED)
     })
-}
-
-/// Succeeds and says of each field that it is not supported, as NVML does for fields that a device does not have.
-#[unsafe(no_mangle)]
-pub(crate) extern "C" fn nvmlDeviceGetFieldValues(
-    device: usize,
-    count: c_int,
-    values: *mut FieldValue,
-) -> Return {
-    guarded(|| {
-        state::device(device)?;
-        let count = usize::try_from(count).map_err(|_| INVALID_ARGUMENT)?;
-        if values.is_null() {
-            return Err(INVALID_ARGUMENT);
-        }
-        for index in 0..count {
-            let place = values.wrapping_add(index);
-            put(result_of(place), NOT_SUPPORTED)?;
-        }
-        Ok(())
-    })
-}
-
-/// The place of a field's result.
-fn result_of(value: *mut FieldValue) -> *mut Return {
-    value
-        .cast::<u8>()
-        .wrapping_add(core::mem::offset_of!(FieldValue, result))
-        .cast()
 }

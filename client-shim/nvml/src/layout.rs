@@ -129,6 +129,7 @@ pub(crate) struct FabricInfoV3([c_uint; 10]);
 const _: () = assert!(version_of::<FabricInfoV3>(3) == 0x0300_0028);
 
 /// `nvmlFieldValue_t`.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct FieldValue {
     pub(crate) field: c_uint,

@@ -13,9 +13,9 @@
 //! library   init, shutdown, versions     state    what is known, and until when
 //! device    who a device is              link     asking the daemon
 //! readings  sensors and counters         fork     what a child inherits
-//! memory    processes    pci    peers    answer   results through C pointers
-//! absent    what no device here has      layout   NVML's structures and codes
-//! node      the driver's device node
+//! memory    processes    pci    links    answer   results through C pointers
+//! peers     who reaches whose memory     layout   NVML's structures and codes
+//! absent    what no device here has      node     the driver's device node
 //! ```
 //!
 //! [`CONNECT_TIMEOUT`]: protocol::limits::CONNECT_TIMEOUT
@@ -27,6 +27,7 @@ mod fork;
 mod layout;
 mod library;
 mod link;
+mod links;
 mod memory;
 mod node;
 mod pci;

@@ -3,7 +3,7 @@
 
 use core::ffi::{c_char, c_uint};
 
-use protocol::hello::{DeviceSnapshot, Reading};
+use protocol::hello::{PciPlace, Reading};
 
 use crate::answer::{get_text, guarded, put};
 use crate::layout::{INVALID_ARGUMENT, NOT_FOUND, PciInfoV1, PciInfoV2, PciInfoV3, Return};
@@ -34,27 +34,30 @@ fn of(handle: usize) -> Result<PciInfoV3, Return> {
             .and_then(|id| c_uint::try_from(id).ok())
             .unwrap_or(0)
     };
-    Ok(info(
-        device,
-        id(Reading::PciDevice),
-        id(Reading::PciSubsystem),
-    ))
+    let place = PciPlace {
+        domain: device.pci_domain,
+        bus: device.pci_bus,
+        device: device.pci_device,
+        id: id(Reading::PciDevice),
+    };
+    Ok(info(place, id(Reading::PciSubsystem)))
 }
 
-fn info(device: &DeviceSnapshot, device_id: c_uint, subsystem_id: c_uint) -> PciInfoV3 {
-    let (domain, bus, number) = (device.pci_domain, device.pci_bus, device.pci_device);
+/// What is at a place.
+pub(crate) fn info(place: PciPlace, subsystem_id: c_uint) -> PciInfoV3 {
+    let (domain, bus, device) = (place.domain, place.bus, place.device);
     PciInfoV3 {
         second: PciInfoV2 {
             first: PciInfoV1 {
-                bus_id: characters(&format!("{domain:04X}:{bus:02X}:{number:02X}.0")),
+                bus_id: characters(&format!("{domain:04X}:{bus:02X}:{device:02X}.0")),
                 domain,
                 bus,
-                device: number,
-                device_id,
+                device,
+                device_id: place.id,
             },
             subsystem_id,
         },
-        bus_id: characters(&format!("{domain:08X}:{bus:02X}:{number:02X}.0")),
+        bus_id: characters(&format!("{domain:08X}:{bus:02X}:{device:02X}.0")),
     }
 }
 
@@ -120,13 +123,13 @@ mod tests {
 
     #[test]
     fn both_texts_of_a_place() {
-        let device = DeviceSnapshot {
-            pci_domain: 1,
-            pci_bus: 0xAB,
-            pci_device: 2,
-            ..DeviceSnapshot::default()
+        let place = PciPlace {
+            domain: 1,
+            bus: 0xAB,
+            device: 2,
+            id: 7,
         };
-        let info = info(&device, 7, 8);
+        let info = info(place, 8);
         let text = |field: &[c_char]| -> String {
             let bytes = field.iter().map(|byte| byte.cast_unsigned());
             bytes

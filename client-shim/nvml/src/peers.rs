@@ -45,8 +45,8 @@ fn status_of(device: &DeviceSnapshot, other: &DeviceSnapshot, way: u32) -> Resul
     let peers = match way {
         index::READ | index::WRITE | index::PCI => device.reachable_peers,
         index::ATOMICS => device.atomic_peers,
-        // Links between devices are the server's, see `absent`.
-        index::NVLINK => return Ok(status::NOT_SUPPORTED),
+        // CUDA does not tell by what a device reaches another; its links do.
+        index::NVLINK => return Ok(status::UNKNOWN),
         _ => return Err(INVALID_ARGUMENT),
     };
     if device.ordinal == other.ordinal {
@@ -86,7 +86,7 @@ mod tests {
         }
         assert_eq!(ask(1, index::ATOMICS), Ok(status::NOT_SUPPORTED));
         assert_eq!(ask(3, index::ATOMICS), Ok(status::OK));
-        assert_eq!(ask(3, index::NVLINK), Ok(status::NOT_SUPPORTED));
+        assert_eq!(ask(3, index::NVLINK), Ok(status::UNKNOWN));
         assert_eq!(ask(3, 5), Err(INVALID_ARGUMENT));
         let older = DeviceSnapshot::default();
         assert_eq!(

@@ -234,6 +234,7 @@ mod tests {
                 memory(77, Some(3)),
             ],
             serial: "S".to_owned(),
+            links: Vec::new(),
         }
     }
 

@@ -9,14 +9,19 @@
 //! are to live locals of the sizes that nvml.h says. Handles of devices come from the library itself.
 #![expect(unsafe_code, reason = "a handful of NVML's functions")]
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::{Path, PathBuf};
 
 use libloading::Library;
-use protocol::hello::{DeviceSnapshot, DeviceUsage, ProcessUsage, Reading, UsageReport};
-use protocol::limits::MAX_USAGE_PROCESSES;
-use protocol::nvml::{CLOCKS, ECC_COUNTERS, INSUFFICIENT_SIZE, Return, SUCCESS};
+use protocol::hello::{
+    DeviceSnapshot, DeviceUsage, NvLink, PciPlace, ProcessUsage, Reading, UsageReport,
+};
+use protocol::limits::{MAX_USAGE_LINKS, MAX_USAGE_PROCESSES};
+use protocol::nvml::{
+    CLOCKS, ECC_COUNTERS, INSUFFICIENT_SIZE, MAX_NVLINKS, NVLINK_CAPABILITIES, Return, SUCCESS,
+};
 
 use crate::probe::SHIM_MARK;
 
@@ -50,6 +55,7 @@ const NOT_AVAILABLE: u64 = u64::MAX;
 
 /// `nvmlPciInfo_t` in words; of interest are the words of the device and of the subsystem.
 type PciInfo = [u32; 17];
+const PCI_DOMAIN_WORD: usize = 4;
 const PCI_DEVICE_WORD: usize = 7;
 const PCI_SUBSYSTEM_WORD: usize = 8;
 
@@ -73,6 +79,8 @@ protocol::for_each_nvml_pair!(pairs);
 /// The library, initialised for the rest of the process's life.
 pub(super) struct Nvml {
     library: Library,
+    /// The links of each device that was asked for: hundreds of questions, whose answers do not change.
+    links: RefCell<BTreeMap<usize, Vec<NvLink>>>,
 }
 
 fn done(result: Return) -> Option<()> {
@@ -88,7 +96,10 @@ impl Nvml {
             path.ok_or_else(|| format!("there is no {LIBRARY} beside {}", driver.display()))?;
         // SAFETY: this process exists to load the library that belongs to the operator's driver.
         let library = unsafe { Library::new(&path) }.map_err(|error| error.to_string())?;
-        let nvml = Self { library };
+        let nvml = Self {
+            library,
+            links: RefCell::default(),
+        };
         if nvml.function::<*const ()>(SHIM_MARK).is_some() {
             return Err(format!(
                 "{} is gpurun's own, not a driver's",
@@ -113,9 +124,9 @@ impl Nvml {
             .map(|symbol| *symbol)
     }
 
-    /// Everything about these devices. Processes beyond the most that a report may have are left out.
+    /// Everything about these devices. Processes and links beyond the most that a report may have are left out.
     pub(super) fn report(&self, devices: &[DeviceSnapshot]) -> UsageReport {
-        let mut room = MAX_USAGE_PROCESSES;
+        let (mut room, mut room_for_links) = (MAX_USAGE_PROCESSES, MAX_USAGE_LINKS);
         let usage = devices.iter().map(|device| {
             let mut usage = self
                 .find(device)
@@ -123,6 +134,8 @@ impl Nvml {
                 .unwrap_or_default();
             usage.processes.truncate(room);
             room -= usage.processes.len();
+            usage.links.truncate(room_for_links);
+            room_for_links -= usage.links.len();
             usage
         });
         UsageReport {
@@ -213,7 +226,61 @@ impl Nvml {
             readings,
             processes: self.processes(device),
             serial: self.serial(device).unwrap_or_default(),
+            links: self.links(device),
         }
+    }
+
+    fn links(&self, device: Device) -> Vec<NvLink> {
+        let mut known = self.links.borrow_mut();
+        let links = known.entry(device.addr()).or_insert_with(|| {
+            (0..MAX_NVLINKS as u32)
+                .filter_map(|number| self.link(device, number))
+                .collect()
+        });
+        links.clone()
+    }
+
+    /// A link of a device, if it has one of this number.
+    fn link(&self, device: Device, number: u32) -> Option<NvLink> {
+        let state = self.number_of(device, "nvmlDeviceGetNvLinkState", number)?;
+        let of = |name: &str| self.number_of(device, name, number);
+        let capabilities = (0..NVLINK_CAPABILITIES).fold(0, |found, capability| {
+            let has = self.link_capability(device, number, capability);
+            found | u32::from(has == Some(true)) << capability
+        });
+        let place = |info: PciInfo| PciPlace {
+            domain: info[PCI_DOMAIN_WORD],
+            bus: info[PCI_DOMAIN_WORD + 1],
+            device: info[PCI_DOMAIN_WORD + 2],
+            id: info[PCI_DEVICE_WORD],
+        };
+        Some(NvLink {
+            number,
+            active: state != 0,
+            version: of("nvmlDeviceGetNvLinkVersion"),
+            capabilities,
+            remote_type: of("nvmlDeviceGetNvLinkRemoteDeviceType"),
+            remote: self.link_end(device, number).map(place),
+        })
+    }
+
+    fn link_capability(&self, device: Device, link: u32, capability: u32) -> Option<bool> {
+        let function: unsafe extern "C" fn(Device, u32, u32, *mut u32) -> Return =
+            self.function("nvmlDeviceGetNvLinkCapability")?;
+        let mut value = 0;
+        // SAFETY: a live number.
+        done(unsafe { function(device, link, capability, &mut value) })?;
+        Some(value != 0)
+    }
+
+    /// What is at the other end of a link.
+    fn link_end(&self, device: Device, link: u32) -> Option<PciInfo> {
+        let function: unsafe extern "C" fn(Device, u32, *mut PciInfo) -> Return =
+            self.function("nvmlDeviceGetNvLinkRemotePciInfo_v2")?;
+        let mut info = PciInfo::default();
+        // SAFETY: a live structure of the size that the function fills.
+        done(unsafe { function(device, link, &mut info) })?;
+        Some(info)
     }
 
     fn number(&self, device: Device, name: &str) -> Option<u32> {

@@ -1,8 +1,8 @@
 //! The software GPU's usage, from its shared segment.
 //!
 //! The library itself reads the segment, through the one function that it exports for this ([`driver_api::soft_usage`]); the driver is not
-//! initialised. It has no sensors: what is told is memory, the share of time in which kernels ran, and that any number of
-//! processes may use it at a time.
+//! initialised. It has no sensors: what is told is memory, the share of time in which kernels ran, that any number of
+//! processes may use it at a time, and that each device is linked with every other: they all lie in one memory.
 //!
 //! # Safety
 //! The function is called with the signature that `driver_api::soft_usage` gives it, on a live structure.
@@ -14,7 +14,10 @@ use std::path::Path;
 use driver_api::abi::CUresult;
 use driver_api::soft_usage::{Function, SYMBOL, Usage};
 use libloading::Library;
-use protocol::hello::{self, DeviceSnapshot, DeviceUsage, ProcessUsage, Reading, UsageReport};
+use protocol::hello::{
+    self, DeviceSnapshot, DeviceUsage, NvLink, PciPlace, ProcessUsage, Reading, UsageReport,
+};
+use protocol::nvml::{MAX_NVLINKS, NVLINK_REACHES_PEERS, NVLINK_TO_GPU};
 
 /// `NVML_COMPUTEMODE_DEFAULT`: any number of processes.
 const COMPUTE_MODE_DEFAULT: u64 = 0;
@@ -44,7 +47,10 @@ impl SoftGpu {
                 .iter()
                 .map(|device| {
                     self.usage(device.ordinal)
-                        .map(of_device)
+                        .map(|usage| DeviceUsage {
+                            links: links(device, devices),
+                            ..of_device(usage)
+                        })
                         .unwrap_or_default()
                 })
                 .collect(),
@@ -61,6 +67,27 @@ impl SoftGpu {
         tracing::debug!(ordinal, "{SYMBOL} answers {}", result.0);
         None
     }
+}
+
+/// A link from a device to each of the others.
+fn links(device: &DeviceSnapshot, devices: &[DeviceSnapshot]) -> Vec<NvLink> {
+    let others = devices
+        .iter()
+        .filter(|other| other.ordinal != device.ordinal);
+    let link = |(number, other): (u32, &DeviceSnapshot)| NvLink {
+        number,
+        active: true,
+        version: None,
+        capabilities: NVLINK_REACHES_PEERS,
+        remote_type: Some(NVLINK_TO_GPU),
+        remote: Some(PciPlace {
+            domain: other.pci_domain,
+            bus: other.pci_bus,
+            device: other.pci_device,
+            id: 0,
+        }),
+    };
+    (0..).zip(others).take(MAX_NVLINKS).map(link).collect()
 }
 
 fn of_device(usage: Usage) -> DeviceUsage {
@@ -83,5 +110,6 @@ fn of_device(usage: Usage) -> DeviceUsage {
             })
             .collect(),
         serial: String::new(),
+        links: Vec::new(),
     }
 }

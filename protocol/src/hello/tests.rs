@@ -241,7 +241,20 @@ proptest! {
     }
 }
 
-fn usage(readings: usize, processes: usize) -> DeviceUsage {
+fn usage(readings: usize, links: usize, processes: usize) -> DeviceUsage {
+    let link = NvLink {
+        number: 17,
+        active: true,
+        version: Some(7),
+        capabilities: 63,
+        remote_type: Some(255),
+        remote: Some(PciPlace {
+            domain: 0xFFFF,
+            bus: 255,
+            device: 31,
+            id: u32::MAX,
+        }),
+    };
     DeviceUsage {
         free_memory: Some(u64::MAX),
         readings: (0..)
@@ -256,14 +269,23 @@ fn usage(readings: usize, processes: usize) -> DeviceUsage {
             processes
         ],
         serial: "0123456789012".to_owned(),
+        links: vec![link; links],
     }
 }
 
-fn used(devices: usize, readings: usize, processes: usize) -> HelloReply {
-    let device = |index| DeviceSnapshot {
-        attributes: Default::default(),
-        usage: Some(usage(readings, if index == 0 { processes } else { 0 })),
-        ..device()
+/// What is bounded over all devices is the first one's.
+fn used(devices: usize, readings: usize, links: usize, processes: usize) -> HelloReply {
+    let device = |index| {
+        let (links, processes) = if index == 0 {
+            (links, processes)
+        } else {
+            (0, 0)
+        };
+        DeviceSnapshot {
+            attributes: Default::default(),
+            usage: Some(usage(readings, links, processes)),
+            ..device()
+        }
     };
     HelloReply::from(Accepted {
         devices: (0..devices).map(device).collect(),
@@ -273,7 +295,8 @@ fn used(devices: usize, readings: usize, processes: usize) -> HelloReply {
 
 #[test]
 fn the_usage_of_sixty_four_devices_fits() {
-    let bytes = encode(&used(MAX_DEVICES, 44, MAX_USAGE_PROCESSES)).expect("it fits");
+    let bytes =
+        encode(&used(MAX_DEVICES, 44, MAX_USAGE_LINKS, MAX_USAGE_PROCESSES)).expect("it fits");
     let reply: HelloReply = decode(&bytes[PREAMBLE_BYTES..]).expect("well-formed");
     let Some(Answer::Accepted(accepted)) = reply.answer else {
         panic!("accepted");
@@ -282,19 +305,23 @@ fn the_usage_of_sixty_four_devices_fits() {
         .devices
         .last()
         .and_then(|device| device.usage.clone());
-    assert_eq!(last, Some(usage(44, 0)));
+    assert_eq!(last, Some(usage(44, 0, 0)));
 }
 
 #[test]
 fn usage_is_bounded() {
     for (reply, what) in [
         (
-            used(1, MAX_READINGS + 1, 0),
+            used(1, MAX_READINGS + 1, 0, 0),
             "a hello with too many readings",
         ),
         (
-            used(1, 1, MAX_USAGE_PROCESSES + 1),
+            used(1, 1, 0, MAX_USAGE_PROCESSES + 1),
             "a hello with too many processes",
+        ),
+        (
+            used(1, 1, MAX_USAGE_LINKS + 1, 0),
+            "a hello with too many links",
         ),
     ] {
         assert_eq!(encode(&reply).expect_err(what).to_string(), what);
@@ -303,8 +330,8 @@ fn usage_is_bounded() {
     }
     let report = UsageReport {
         devices: vec![
-            usage(1, MAX_USAGE_PROCESSES / 2),
-            usage(1, MAX_USAGE_PROCESSES / 2 + 1),
+            usage(1, 0, MAX_USAGE_PROCESSES / 2),
+            usage(1, 0, MAX_USAGE_PROCESSES / 2 + 1),
         ],
         ..UsageReport::default()
     };

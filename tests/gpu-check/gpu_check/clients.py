@@ -62,6 +62,7 @@ PYTHON = [
     ("nvml_device", 30, {}, "the software GPU has no NVML of its own to compare with"),
     ("torch_cnn", 60, {}, MACHINE_CODE_ONLY),
     ("torch_operations", 60, {}, MACHINE_CODE_ONLY),
+    ("torch_distributed_alone", 60, {}, MACHINE_CODE_ONLY),
     ("cupy_arrays", 45, {"CUPY_CACHE_DIR": "{cache}"}, MACHINE_CODE_ONLY),
     ("numba_kernels", 45, {"NUMBA_CACHE_DIR": "{cache}"}, MACHINE_CODE_ONLY),
     ("triton_kernels", 60, {"TRITON_CACHE_DIR": "{cache}"}, MACHINE_CODE_ONLY),
