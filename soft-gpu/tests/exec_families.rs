@@ -33,6 +33,11 @@ fn atomics_are_as_the_isa_says() {
 }
 
 #[test]
+fn wide_transfers_are_as_the_isa_says() {
+    families::quad::check(&forms("quad", |_| true));
+}
+
+#[test]
 fn copies_barriers_orders_and_hints_are_as_the_isa_says() {
     let known = ["ld", "ldu", "st", "atom", "red"];
     for form in forms("memory", |opcode| !known.contains(&opcode)) {

@@ -33,6 +33,7 @@ mod path;
 mod pool;
 mod printf;
 mod program;
+mod quad;
 mod rows;
 mod services;
 pub mod syntax;

@@ -13,7 +13,7 @@ use super::form::Form;
 use super::names::{Binding, Names, Register, special};
 use super::{
     Linker, Place, allocate, asynchronous, atomic, bits, compare, control, convert, float, integer,
-    matrix, memory, texture, video, warp,
+    matrix, memory, quad, texture, video, warp,
 };
 
 /// Largest frame-local memory of one function.
@@ -59,6 +59,8 @@ pub(super) struct FunctionDecoder<'t, 'l> {
     pub(super) names: Names<'t>,
     pub(super) virtuals: Vec<Virtual>,
     registers: HashMap<u32, Row>,
+    /// The upper halves of registers of 128 bits.
+    upper_halves: HashMap<u32, Row>,
     next_register: u32,
     fixed: HashMap<(Fixed, bool), Row>,
     pub(super) ops: Vec<Op>,
@@ -137,6 +139,7 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             names,
             virtuals: Vec::new(),
             registers: HashMap::new(),
+            upper_halves: HashMap::new(),
             next_register: 0,
             fixed: HashMap::new(),
             ops: Vec::new(),
@@ -258,7 +261,7 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
     }
 
     fn declare(&mut self, ty: Type, name: &'t str, count: Option<u32>) -> Result<(), String> {
-        if ty.bytes() > 8 {
+        if ty.bytes() > 8 && !quad::is_quad(ty) {
             return Err(format!("registers of type {ty:?} are not supported"));
         }
         let first = self.next_register;
@@ -315,6 +318,7 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             || bits::decode(self, &mut form, operands)?
             || float::decode(self, &mut form, operands)?
             || compare::decode(self, &mut form, operands)?
+            || quad::decode(self, &mut form, operands)?
             || memory::decode(self, &mut form, operands)?
             || convert::decode(self, &mut form, operands)?
             || control::decode(self, &mut form, operands)?
@@ -421,7 +425,33 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             .names
             .register(name)
             .ok_or_else(|| format!("unknown register `{name}`"))?;
+        if quad::is_quad(register.ty) {
+            return Err(format!("`{name}` has 128 bits"));
+        }
         Ok((self.register_row(register), register.ty))
+    }
+
+    /// The two rows of a register of 128 bits, the lower half first.
+    pub(super) fn halves(&mut self, operand: &Operand<'t>) -> Result<[Row; 2], String> {
+        let register = match operand {
+            Operand::Name(name) => self.names.register(name),
+            _ => None,
+        };
+        let Some(register) = register.filter(|register| quad::is_quad(register.ty)) else {
+            return Err(format!("{operand:?} is not a register of 128 bits"));
+        };
+        let mut row = |halves: fn(&mut Self) -> &mut HashMap<u32, Row>| {
+            if let Some(&row) = halves(self).get(&register.number) {
+                return row;
+            }
+            let row = self.temporary(true);
+            halves(self).insert(register.number, row);
+            row
+        };
+        Ok([
+            row(|decoder| &mut decoder.registers),
+            row(|decoder| &mut decoder.upper_halves),
+        ])
     }
 
     /// A predicate register, or its negation.

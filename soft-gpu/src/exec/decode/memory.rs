@@ -151,7 +151,7 @@ fn elements<'o, 't>(
 }
 
 /// Whether other threads may access the same place meanwhile.
-fn is_strong(form: &Form<'_>) -> bool {
+pub(super) fn is_strong(form: &Form<'_>) -> bool {
     ["acquire", "release", "relaxed", "volatile"]
         .iter()
         .any(|order| form.has(order))

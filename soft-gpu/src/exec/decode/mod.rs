@@ -20,6 +20,7 @@ mod integer;
 mod matrix;
 mod memory;
 mod names;
+mod quad;
 mod reuse;
 mod surface;
 mod texture;

@@ -7,6 +7,7 @@
 
 mod matrix;
 mod memory;
+mod quad;
 mod scalar;
 mod warp;
 
@@ -37,6 +38,7 @@ const SETS: &[(&str, &str)] = &[
         "L1::evict_normal|L1::evict_unchanged|L1::evict_first|L1::evict_last|L1::no_allocate",
     ),
     ("CACHE", "CACHING|PRIORITY"),
+    ("FURTHER", "L2::evict_last|L2::evict_normal|L2::evict_first"),
     ("AHEAD", "L2::64B|L2::128B|L2::256B"),
     ("ORDERS", "relaxed|acquire|release|acq_rel"),
     // A cluster is a block here.
@@ -46,9 +48,10 @@ const SETS: &[(&str, &str)] = &[
 ];
 
 /// The families of instructions, each with its lines.
-const FAMILIES: [(&str, &[&str]); 4] = [
+const FAMILIES: [(&str, &[&str]); 5] = [
     ("scalar", scalar::LINES),
     ("memory", memory::LINES),
+    ("quad", quad::LINES),
     ("warp", warp::LINES),
     ("matrix", matrix::LINES),
 ];
@@ -163,7 +166,7 @@ pub fn admit(form: &str) -> Result<(), String> {
     })
 }
 
-/// Every form of a family: `scalar`, `memory`, `warp` or `matrix`.
+/// Every form of a family: `scalar`, `memory`, `quad`, `warp` or `matrix`.
 pub fn forms(family: &str) -> Vec<String> {
     let lines = FAMILIES.iter().filter(|(name, _)| *name == family);
     lines
@@ -222,7 +225,7 @@ mod tests {
             ("mul.wide.u64", "`mul.wide.u64`"),
             ("min.xorsign.f32", "modifier `.xorsign`"),
             ("ld.volatile.global.cg.u32", "modifier `.volatile`"),
-            ("ld.global.v4.f64", "`ld.global.v4.f64`"),
+            ("ld.shared.v4.f64", "`ld.shared.v4.f64`"),
             ("st.acquire.gpu.u32", "modifier `.acquire`"),
             ("frobnicate.b32", "`frobnicate.b32` is not executed"),
         ] {

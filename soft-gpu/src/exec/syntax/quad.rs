@@ -1,0 +1,33 @@
+//! What is wider than a register of 64 bits: registers of 128, and 256 bits of global memory at once.
+
+pub(super) const LINES: &[&str] = &[
+    "mov.b128",
+    "ld.weak?.global?.CACHE?.L2::cache_hint?.AHEAD?.b128",
+    "ld.weak?.const|local|shared|shared::cta.CACHING?.b128",
+    "ld.weak?.global.ca|cg|cs|PRIORITY?.nc.L2::cache_hint?.AHEAD?.b128",
+    "ld.volatile.const|global|local|shared|shared::cta?.AHEAD?.b128",
+    "ld.relaxed|acquire.SCOPE.global?.PRIORITY?.L2::cache_hint?.AHEAD?.b128",
+    "ld.relaxed|acquire.SCOPE.shared|shared::cta.b128",
+    "st.weak?.global?.WRITING|PRIORITY?.L2::cache_hint?.b128",
+    "st.weak?.local|shared|shared::cta.WRITING?.b128",
+    "st.volatile.global|local|shared|shared::cta?.b128",
+    "st.relaxed|release.SCOPE.global?.PRIORITY?.L2::cache_hint?.b128",
+    "st.relaxed|release.SCOPE.shared|shared::cta.b128",
+    "atom.ORDERS?.SCOPE?.global?.exch|cas.L2::cache_hint?.b128",
+    "atom.ORDERS?.SCOPE?.shared|shared::cta.exch|cas.b128",
+    // 256 bits.
+    "ld.weak?.global.CACHE?.FURTHER?.L2::cache_hint?.AHEAD?.v8.b32|u32|s32|f32",
+    "ld.weak?.global.CACHE?.FURTHER?.L2::cache_hint?.AHEAD?.v4.b64|u64|s64|f64",
+    "ld.weak?.global.ca|cg|cs|PRIORITY?.FURTHER?.nc.L2::cache_hint?.AHEAD?.v8.b32|u32|s32|f32",
+    "ld.weak?.global.ca|cg|cs|PRIORITY?.FURTHER?.nc.L2::cache_hint?.AHEAD?.v4.b64|u64|s64|f64",
+    "ld.volatile.global.AHEAD?.v8.b32|u32|s32|f32",
+    "ld.volatile.global.AHEAD?.v4.b64|u64|s64|f64",
+    "ld.relaxed|acquire.SCOPE.global.PRIORITY?.FURTHER?.L2::cache_hint?.AHEAD?.v8.b32|u32|s32|f32",
+    "ld.relaxed|acquire.SCOPE.global.PRIORITY?.FURTHER?.L2::cache_hint?.AHEAD?.v4.b64|u64|s64|f64",
+    "st.weak?.global.WRITING|PRIORITY?.FURTHER?.L2::cache_hint?.v8.b32|u32|s32|f32",
+    "st.weak?.global.WRITING|PRIORITY?.FURTHER?.L2::cache_hint?.v4.b64|u64|s64|f64",
+    "st.volatile.global.v8.b32|u32|s32|f32",
+    "st.volatile.global.v4.b64|u64|s64|f64",
+    "st.relaxed|release.SCOPE.global.PRIORITY?.FURTHER?.L2::cache_hint?.v8.b32|u32|s32|f32",
+    "st.relaxed|release.SCOPE.global.PRIORITY?.FURTHER?.L2::cache_hint?.v4.b64|u64|s64|f64",
+];
