@@ -1,7 +1,7 @@
 //! Unmodified Python clients from PyPI: directly on the software GPU and at a distance, with the same lines on standard output.
 //!
 //! Each compares what it computes with numpy, or with PyTorch on the processor; its lines carry the bits, so that the two ways are compared as well.
-//! Needs `scripts/clients`, which downloads several gigabytes, and `scripts/toolchain`: `scripts/test` runs tinygrad, the array libraries, the languages and NCCL, `scripts/test clients` all of them.
+//! Needs `scripts/clients`, which downloads several gigabytes, and `scripts/toolchain`: `scripts/test` runs tinygrad, the array libraries, the languages, NCCL and XGBoost, `scripts/test clients` all of them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ use protocol::config::DEVICES_VARIABLE;
 use tests::{Outcome, Server, Transport, Way, repository, run_within};
 
 /// A set of packages that run both ways, and the clients that use it.
-const CLIENTS: [(&str, &[&str]); 3] = [
+const CLIENTS: [(&str, &[&str]); 5] = [
     (
         "arrays",
         &[
@@ -34,6 +34,8 @@ const CLIENTS: [(&str, &[&str]); 3] = [
             "halide_pipelines",
         ],
     ),
+    ("trees", &["xgboost_trees"]),
+    ("rapids", &["cudf_frames"]),
     (
         "torch",
         &[
@@ -159,6 +161,27 @@ fn array_libraries() {
 #[ignore = "needs scripts/clients"]
 fn kernel_languages() {
     all_of("languages");
+}
+
+#[test]
+#[ignore = "needs scripts/clients"]
+fn boosted_trees() {
+    all_of("trees");
+}
+
+/// Each wait at a distance compares the 100 MiB of pinned memory that it has, so it takes minutes there.
+#[test]
+#[ignore = "needs scripts/clients"]
+fn catboost() {
+    let server = Server::start(Transport::Tcp);
+    let command = |way: &Way| command(way, "trees", "catboost_trees");
+    computes_the_same("catboost_trees", &server, &command);
+}
+
+#[test]
+#[ignore = "needs scripts/clients"]
+fn frames() {
+    all_of("rapids");
 }
 
 #[test]
