@@ -172,6 +172,7 @@ struct Functions {
     device_get_uuid: unsafe extern "C" fn(*mut [u8; hello::UUID_BYTES], c_int) -> Result32,
     device_total_mem: unsafe extern "C" fn(*mut usize, c_int) -> Result32,
     device_get_attribute: unsafe extern "C" fn(*mut c_int, c_int, c_int) -> Result32,
+    has_multicast: bool,
 }
 
 fn check(function: &str, result: Result32) -> Result<(), String> {
@@ -203,6 +204,9 @@ impl Functions {
             device_get_uuid: symbol(library, &["cuDeviceGetUuid_v2", "cuDeviceGetUuid"])?,
             device_total_mem: symbol(library, &["cuDeviceTotalMem_v2"])?,
             device_get_attribute: symbol(library, &["cuDeviceGetAttribute"])?,
+            has_multicast: snapshot::MULTICAST_FUNCTIONS
+                .iter()
+                .all(|name| symbol::<*const ()>(library, &[name]).is_ok()),
         })
     }
 
@@ -254,7 +258,7 @@ impl Functions {
             compute_minor: number(attribute::COMPUTE_CAPABILITY_MINOR),
             ..DeviceSnapshot::default()
         };
-        snapshot::edit(&mut attributes);
+        snapshot::edit(&mut attributes, self.has_multicast);
         snapshot.attributes = attributes;
         Ok(snapshot)
     }
