@@ -153,6 +153,7 @@ fn all_of(set: &str) {
 #[ignore = "needs scripts/clients"]
 fn array_libraries() {
     all_of("arrays");
+    cuda_python_with_a_multicast_object();
 }
 
 #[test]
@@ -238,6 +239,18 @@ fn pytorch_on_two_devices() {
         };
         computes_the_same("torch_devices", &server, &command);
     }
+}
+
+/// Two devices whose memory is under one address, each with a process of its own.
+fn cuda_python_with_a_multicast_object() {
+    let machine = [DEVICES_OF_MACHINE, ("GPURUN_SOFT_CC", "9.0")];
+    let server = Server::start_with(Transport::Unix, &machine);
+    let command = |way: &Way| {
+        let mut command = command(way, "arrays", "cuda_python_multicast");
+        command.envs(machine).env(DEVICES_VARIABLE, "2");
+        command
+    };
+    computes_the_same("cuda_python_multicast", &server, &command);
 }
 
 /// JAX needs NVML, which the software GPU has not, so it runs at a distance only; and a device node, for which only `gpurun` stands in. By `gpurun` nothing is
