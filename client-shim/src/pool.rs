@@ -171,6 +171,16 @@ impl State {
 }
 
 impl Pool {
+    /// Of which device its memory is.
+    pub(crate) fn device(&self) -> usize {
+        self.device
+    }
+
+    /// Whether other processes may have its memory.
+    pub(crate) fn is_exportable(&self) -> bool {
+        self.origin.is_exportable()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -268,6 +278,11 @@ impl Pools {
         let used = self.used();
         used.get(&start)
             .map_or(0, |used| CUmemoryPool::dress(used.pool.id).0 as u64)
+    }
+
+    /// The pool that has given the memory that begins at an address.
+    pub(crate) fn pool_at(&self, start: u64) -> Option<Arc<Pool>> {
+        self.used().get(&start).map(|used| Arc::clone(&used.pool))
     }
 
     /// Notes memory that a pool has given, once more.

@@ -7,13 +7,14 @@
 //! ```
 //!
 //! A mapping takes a whole handle. Physical memory lives until its handle is released as often as it was given *and* nothing is mapped to it: then the
-//! worker is told. It belongs to no context. A descriptor of it that somebody has counts as a handle ([`sharing`]).
+//! worker is told. It belongs to no context. Multicast objects are kept in the same way ([`multicast`]). A descriptor of it that somebody has counts as a handle ([`sharing`]).
 //!
 //! # Safety
 //! The functions named like the driver's read properties and write results through pointers that they have checked for null, by the API's contract.
 #![expect(unsafe_code, reason = "parameters and out parameters of a C ABI")]
 #![expect(non_snake_case, reason = "these are the driver's names")]
 
+mod multicast;
 mod sharing;
 
 use core::ffi::{c_ulonglong, c_void};
@@ -35,6 +36,11 @@ use crate::handles::{dress, undress};
 use crate::memory::{GRANULARITY, out};
 use crate::session::{self, Session};
 
+use multicast::Team;
+pub(crate) use multicast::{
+    cuMulticastAddDevice, cuMulticastBindAddr, cuMulticastBindAddr_v2, cuMulticastBindMem,
+    cuMulticastBindMem_v2, cuMulticastCreate, cuMulticastGetGranularity, cuMulticastUnbind,
+};
 use sharing::{Lingering, Sharing};
 pub(crate) use sharing::{cuMemExportToShareableHandle, cuMemImportFromShareableHandle};
 
@@ -53,7 +59,7 @@ const KIND: usize = 8;
 /// Physical memory and mappings belong to no context.
 const NO_CONTEXT: u32 = 0;
 
-/// Physical memory that the program has made.
+/// Physical memory that the program has made, or a multicast object.
 #[derive(Debug)]
 pub(crate) struct Physical {
     id: u32,
@@ -61,13 +67,15 @@ pub(crate) struct Physical {
     device: usize,
     properties: CUmemAllocationProp,
     uses: Mutex<Uses>,
+    /// Of a multicast object.
+    team: Option<Team>,
 }
 
-/// How often a handle was given, and how often it is mapped.
+/// How often a handle was given, and how often it is mapped, bound to a multicast object, or in use by a call.
 #[derive(Debug)]
 struct Uses {
     handles: u32,
-    mappings: u32,
+    uses: u32,
     sharing: Sharing,
     /// It has been given back.
     is_over: bool,
@@ -77,7 +85,7 @@ impl Uses {
     const fn first(sharing: Sharing) -> Self {
         Self {
             handles: 1,
-            mappings: 0,
+            uses: 0,
             sharing,
             is_over: false,
         }
@@ -98,7 +106,7 @@ impl Physical {
         {
             let mut uses = self.uses();
             which(&mut uses)?;
-            if uses.handles > 0 || uses.mappings > 0 || uses.is_over {
+            if uses.handles > 0 || uses.uses > 0 || uses.is_over {
                 return Ok(());
             }
             if uses.sharing.is_held() {
@@ -112,13 +120,27 @@ impl Physical {
             uses.is_over = true;
         }
         session.objects.physical.remove(self.id);
-        session.post_in(NO_CONTEXT, |_| GpurunPhysicalRelease::new(self.id), &[])
+        session.post_in(NO_CONTEXT, |_| GpurunPhysicalRelease::new(self.id), &[])?;
+        match &self.team {
+            Some(team) => team.end(session),
+            None => Ok(()),
+        }
     }
 
-    /// One mapping fewer.
-    fn end_mapping(self: &Arc<Self>, session: &Session) -> Result<(), CUresult> {
+    /// One use more, by who has a handle.
+    fn begin_use(&self) -> Result<(), CUresult> {
+        let mut uses = self.uses();
+        if uses.handles == 0 {
+            return Err(CUresult::INVALID_VALUE);
+        }
+        uses.uses += 1;
+        Ok(())
+    }
+
+    /// One use fewer.
+    fn end_use(self: &Arc<Self>, session: &Session) -> Result<(), CUresult> {
         self.give_up(session, |uses| {
-            uses.mappings = uses.mappings.saturating_sub(1);
+            uses.uses = uses.uses.saturating_sub(1);
             Ok(())
         })
     }
@@ -130,6 +152,19 @@ struct Mapped {
     physical: Arc<Physical>,
     /// What devices may do with it, if anything.
     accesses: BTreeMap<usize, u32>,
+    /// It is being mapped: only its place is taken.
+    is_pending: bool,
+}
+
+impl Mapped {
+    fn new(physical: Arc<Physical>) -> Self {
+        Self {
+            size: physical.size,
+            physical,
+            accesses: BTreeMap::new(),
+            is_pending: false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -176,6 +211,7 @@ fn whole(reservation: &Reservation, range: &Range<u64>) -> Result<Vec<u64>, CUre
         let mapped = reservation
             .mappings
             .get(&reached)
+            .filter(|mapped| !mapped.is_pending)
             .ok_or(CUresult::INVALID_VALUE)?;
         starts.push(reached);
         reached += mapped.size;
@@ -329,6 +365,7 @@ pub(crate) unsafe fn cuMemCreate(
             device,
             properties,
             uses: Mutex::new(Uses::first(Sharing::default())),
+            team: None,
         });
         let request = GpurunPhysicalCreate::new(physical.id, properties.location.id, size);
         let ask = || session.ask_in(NO_CONTEXT, &request, &[]).map(drop);
@@ -362,6 +399,9 @@ pub(crate) unsafe fn cuMemGetAllocationPropertiesFromHandle(
     code((|| {
         let place = out(prop)?;
         let physical = physical_of(session::get()?, handle)?;
+        if physical.team.is_some() {
+            return Err(CUresult::INVALID_VALUE);
+        }
         // SAFETY: checked by `out`.
         unsafe { place.write(physical.properties) };
         Ok(())
@@ -383,7 +423,7 @@ pub(crate) unsafe fn cuMemRetainAllocationHandle(
             .range(..=address)
             .next_back()
             .ok_or(CUresult::INVALID_VALUE)?;
-        if address - start >= mapped.size {
+        if address - start >= mapped.size || mapped.is_pending {
             return Err(CUresult::INVALID_VALUE);
         }
         mapped.physical.uses().handles += 1;
@@ -414,25 +454,21 @@ pub(crate) unsafe fn cuMemMap(
             return Err(CUresult::INVALID_VALUE);
         }
         // Counted before it is asked for: another thread may release the handle meanwhile, and the memory stays for the mapping.
-        {
-            let mut uses = physical.uses();
-            if uses.handles == 0 {
-                return Err(CUresult::INVALID_VALUE);
-            }
-            uses.mappings += 1;
+        physical.begin_use()?;
+        if physical.team.is_some() {
+            let mut mapped = Mapped::new(Arc::clone(&physical));
+            mapped.is_pending = true;
+            found.mappings.insert(ptr, mapped);
+            drop(reservations);
+            return multicast::map(session, ptr, size as u64, physical);
         }
         // The order of mappings is that of the calls: the lock is held, for which no thread of ours ever waits.
         let request = GpurunPhysicalMap::new(ptr, size as u64, physical.id);
         if let Err(code) = session.ask_in(NO_CONTEXT, &request, &[]) {
-            physical.end_mapping(session)?;
+            physical.end_use(session)?;
             return Err(code);
         }
-        let mapped = Mapped {
-            size: size as u64,
-            physical,
-            accesses: BTreeMap::new(),
-        };
-        found.mappings.insert(ptr, mapped);
+        found.mappings.insert(ptr, Mapped::new(physical));
         Ok(())
     })())
 }
@@ -490,7 +526,8 @@ pub(crate) unsafe fn cuMemSetAccess(
                     _ => mapped.accesses.insert(*device, *flags),
                 };
                 let memory = &session.objects.memory;
-                match mapped.accesses.is_empty() {
+                // A multicast object's addresses are no memory.
+                match mapped.accesses.is_empty() || mapped.physical.team.is_some() {
                     true => memory.forget_virtual(start),
                     false => memory.note_virtual(start, mapped.size, mapped.physical.device),
                 }
@@ -540,7 +577,7 @@ pub(crate) unsafe fn cuMemUnmap(ptr: CUdeviceptr, size: usize) -> CUresult {
             session.ask_in(NO_CONTEXT, &request, &[])?;
             session.objects.memory.forget_virtual(start);
             found.mappings.remove(&start);
-            mapped.physical.end_mapping(session)?;
+            mapped.physical.end_use(session)?;
         }
         Ok(())
     })())

@@ -3,6 +3,60 @@
 //! Private rows (below 100) come first: what several functions are `via`.
 
 unsafe extern "C" {
+    /// How large the parts of a multicast object are that can be bound.
+    #[row(8, private, asked, custom = worker, blocks = device)]
+    fn gpurunMulticastGranularity(
+        devices: u32,
+        size: u64,
+        handle_types: u64,
+        option: u32,
+        #[out] granularity: *mut u64,
+    ) -> CUresult;
+
+    /// A multicast object of another session, named by the client as physical memory is.
+    #[row(9, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunMulticastImport(
+        multicast: u32,
+        size: u64,
+        lender: u64,
+        key_low: u64,
+        key_high: u64,
+    ) -> CUresult;
+
+    /// A device more in the team of a multicast object.
+    #[row(14, private, asked, custom = worker, blocks = device)]
+    fn gpurunMulticastAddDevice(multicast: u32, device: CUdevice) -> CUresult;
+
+    /// A multicast object, named by the client as physical memory is; it ends as that does.
+    #[row(18, private, asked, custom = worker, blocks = device)]
+    fn gpurunMulticastCreate(
+        multicast: u32,
+        devices: u32,
+        size: u64,
+        handle_types: u64,
+    ) -> CUresult;
+
+    /// Binds a part of a device's memory for it, once the team is complete: of the physical memory with a number, or (`by` = 1) what is mapped at an address.
+    #[row(19, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunMulticastBind(
+        multicast: u32,
+        device: CUdevice,
+        offset: u64,
+        size: u64,
+        by: u32,
+        physical: u32,
+        start: u64,
+    ) -> CUresult;
+
+    /// Ends what was bound so.
+    #[row(29, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunMulticastUnbind(
+        multicast: u32,
+        device: CUdevice,
+        offset: u64,
+        size: u64,
+    ) -> CUresult;
+
     /// Makes physical memory one that other sessions of the lease may import: by this session's number and a key.
     #[row(33, private, asked, custom = worker, blocks = device)]
     fn gpurunPhysicalExport(
@@ -22,6 +76,10 @@ unsafe extern "C" {
         key_low: u64,
         key_high: u64,
     ) -> CUresult;
+
+    /// Maps a multicast object, all of it, at an address of a window, once the team is complete. Nothing can use it there yet.
+    #[row(39, private, asked, custom = worker, blocks = unbounded)]
+    fn gpurunMulticastMap(address: u64, size: u64, multicast: u32) -> CUresult;
 
     /// Physical memory of a device, named by the client.
     #[row(60, private, asked, custom = worker, blocks = device)]
@@ -379,17 +437,21 @@ unsafe extern "C" {
 
     #[row(
         440,
-        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
+        asked,
+        via = gpurunMulticastAddDevice,
         blocks = device,
-        since = 12010
+        since = 12010,
+        test = "surface_multicast"
     )]
     fn cuMulticastAddDevice(mc_handle: CUmemGenericAllocationHandle, dev: CUdevice) -> CUresult;
 
     #[row(
         441,
-        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
-        blocks = device,
-        since = 12010
+        asked,
+        via = gpurunMulticastBind,
+        blocks = unbounded,
+        since = 12010,
+        test = "surface_multicast"
     )]
     fn cuMulticastBindAddr(
         mc_handle: CUmemGenericAllocationHandle,
@@ -401,9 +463,11 @@ unsafe extern "C" {
 
     #[row(
         442,
-        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
-        blocks = device,
-        since = 13010
+        asked,
+        via = gpurunMulticastBind,
+        blocks = unbounded,
+        since = 13010,
+        test = "surface_multicast"
     )]
     fn cuMulticastBindAddr_v2(
         mc_handle: CUmemGenericAllocationHandle,
@@ -416,9 +480,11 @@ unsafe extern "C" {
 
     #[row(
         443,
-        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
-        blocks = device,
-        since = 12010
+        asked,
+        via = gpurunMulticastBind,
+        blocks = unbounded,
+        since = 12010,
+        test = "surface_multicast"
     )]
     fn cuMulticastBindMem(
         mc_handle: CUmemGenericAllocationHandle,
@@ -431,9 +497,11 @@ unsafe extern "C" {
 
     #[row(
         444,
-        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
-        blocks = device,
-        since = 13010
+        asked,
+        via = gpurunMulticastBind,
+        blocks = unbounded,
+        since = 13010,
+        test = "surface_multicast"
     )]
     fn cuMulticastBindMem_v2(
         mc_handle: CUmemGenericAllocationHandle,
@@ -447,9 +515,11 @@ unsafe extern "C" {
 
     #[row(
         445,
-        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
+        asked,
+        via = gpurunMulticastCreate,
         blocks = device,
-        since = 12010
+        since = 12010,
+        test = "surface_multicast"
     )]
     fn cuMulticastCreate(
         #[creates] mc_handle: *mut CUmemGenericAllocationHandle,
@@ -458,9 +528,11 @@ unsafe extern "C" {
 
     #[row(
         446,
-        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
-        blocks = never,
-        since = 12010
+        asked,
+        via = gpurunMulticastGranularity,
+        blocks = device,
+        since = 12010,
+        test = "surface_multicast"
     )]
     fn cuMulticastGetGranularity(
         #[out] granularity: *mut usize,
@@ -470,9 +542,11 @@ unsafe extern "C" {
 
     #[row(
         447,
-        refused = "MULTICAST_SUPPORTED is 0: no memory of several devices is reached under one address",
+        asked,
+        via = gpurunMulticastUnbind,
         blocks = unbounded,
-        since = 12010
+        since = 12010,
+        test = "surface_multicast"
     )]
     fn cuMulticastUnbind(
         mc_handle: CUmemGenericAllocationHandle,

@@ -6,7 +6,7 @@
 //! `driver-api/tests/layouts.rs` compares sizes and offsets with cudarc's bindings.
 #![expect(non_camel_case_types, reason = "these are the driver's names")]
 
-use core::ffi::{c_int, c_uint, c_void};
+use core::ffi::{c_int, c_uint, c_ulonglong, c_void};
 
 pub use crate::copy_layout::{CUDA_MEMCPY3D_BATCH_OP, CUDA_MEMCPY3D_PEER, CUmemcpyAttributes};
 pub use crate::result::CUresult;
@@ -47,7 +47,7 @@ enums! {
 }
 
 opaque! {
-    CUDA_ARRAY3D_DESCRIPTOR_v1 CUDA_ARRAY_DESCRIPTOR_v1 CUDA_ARRAY_MEMORY_REQUIREMENTS CUDA_ARRAY_SPARSE_PROPERTIES CUDA_BATCH_MEM_OP_NODE_PARAMS CUDA_EXTERNAL_MEMORY_BUFFER_DESC CUDA_EXTERNAL_MEMORY_HANDLE_DESC CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_v1 CUDA_EXT_SEM_WAIT_NODE_PARAMS_v1 CUDA_FABRIC_COPY_BATCH_OP CUDA_GRAPH_INSTANTIATE_PARAMS CUDA_HOST_NODE_PARAMS_v1 CUDA_KERNEL_NODE_PARAMS CUDA_KERNEL_NODE_PARAMS_v1 CUDA_LAUNCH_PARAMS CUDA_MEMCPY2D_v1 CUDA_MEMCPY3D_v1 CUDA_MEMSET_NODE_PARAMS_v1 CUDA_MEM_ALLOC_NODE_PARAMS CUGLDeviceList CUarrayMapInfo CUcheckpointCheckpointArgs CUcheckpointLockArgs CUcheckpointRestoreArgs CUcheckpointUnlockArgs CUcliqueInfo CUctxCreateParams CUeglFrame CUeglStreamConnection CUgraphEdgeData CUgraphExecUpdateResultInfo CUgraphNodeParams CUkernelNodeAttrValue CUlogicalEndpointProp CUmemDecompressParams CUmemPoolPtrExportData CUmulticastObjectProp CUstreamCigCaptureParams CUtensorMap
+    CUDA_ARRAY3D_DESCRIPTOR_v1 CUDA_ARRAY_DESCRIPTOR_v1 CUDA_ARRAY_MEMORY_REQUIREMENTS CUDA_ARRAY_SPARSE_PROPERTIES CUDA_BATCH_MEM_OP_NODE_PARAMS CUDA_EXTERNAL_MEMORY_BUFFER_DESC CUDA_EXTERNAL_MEMORY_HANDLE_DESC CUDA_EXTERNAL_MEMORY_MIPMAPPED_ARRAY_DESC CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS CUDA_EXT_SEM_SIGNAL_NODE_PARAMS_v1 CUDA_EXT_SEM_WAIT_NODE_PARAMS_v1 CUDA_FABRIC_COPY_BATCH_OP CUDA_GRAPH_INSTANTIATE_PARAMS CUDA_HOST_NODE_PARAMS_v1 CUDA_KERNEL_NODE_PARAMS CUDA_KERNEL_NODE_PARAMS_v1 CUDA_LAUNCH_PARAMS CUDA_MEMCPY2D_v1 CUDA_MEMCPY3D_v1 CUDA_MEMSET_NODE_PARAMS_v1 CUDA_MEM_ALLOC_NODE_PARAMS CUGLDeviceList CUarrayMapInfo CUcheckpointCheckpointArgs CUcheckpointLockArgs CUcheckpointRestoreArgs CUcheckpointUnlockArgs CUcliqueInfo CUctxCreateParams CUeglFrame CUeglStreamConnection CUgraphEdgeData CUgraphExecUpdateResultInfo CUgraphNodeParams CUkernelNodeAttrValue CUlogicalEndpointProp CUmemDecompressParams CUmemPoolPtrExportData CUstreamCigCaptureParams CUtensorMap
 }
 
 /// A device's ordinal.
@@ -126,6 +126,20 @@ pub struct CUmemAllocationProp {
     pub usage: u16,
     /// Zero.
     pub reserved: [u8; 4],
+}
+
+/// What multicast object `cuMulticastCreate` is to make.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CUmulticastObjectProp {
+    /// How many devices will be in the team.
+    pub num_devices: c_uint,
+    /// The most bytes that are bound for each of them.
+    pub size: usize,
+    /// The kinds of handle that may be exported, as bits.
+    pub handle_types: c_ulonglong,
+    /// Zero.
+    pub flags: c_ulonglong,
 }
 
 /// Who may access mapped memory, and how.

@@ -138,6 +138,9 @@ fn layouts_are_those_of_cudarc() {
             max_size = maxSize, usage = usage,
         }
         CUmemAccessDesc = CUmemAccessDesc_st { location = location, flags = flags }
+        CUmulticastObjectProp = CUmulticastObjectProp_st {
+            num_devices = numDevices, size = size, handle_types = handleTypes, flags = flags,
+        }
         CUipcMemHandle = CUipcMemHandle_st { reserved = reserved }
         CUipcEventHandle = CUipcEventHandle_st { reserved = reserved }
         CUlaunchAttribute = CUlaunchAttribute_st { id = id, value = value }

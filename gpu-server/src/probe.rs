@@ -179,6 +179,7 @@ struct Functions {
     /// Since CUDA 8.
     device_get_p2p_attribute:
         Option<unsafe extern "C" fn(*mut c_int, c_int, c_int, c_int) -> Result32>,
+    has_multicast: bool,
 }
 
 fn check(function: &str, result: Result32) -> Result<(), String> {
@@ -211,6 +212,9 @@ impl Functions {
             device_total_mem: symbol(library, &["cuDeviceTotalMem_v2"])?,
             device_get_attribute: symbol(library, &["cuDeviceGetAttribute"])?,
             device_get_p2p_attribute: symbol(library, &["cuDeviceGetP2PAttribute"]).ok(),
+            has_multicast: snapshot::MULTICAST_FUNCTIONS
+                .iter()
+                .all(|name| symbol::<*const ()>(library, &[name]).is_ok()),
         })
     }
 
@@ -258,7 +262,7 @@ impl Functions {
             compute_minor: number(attribute::COMPUTE_CAPABILITY_MINOR),
             ..DeviceSnapshot::default()
         };
-        snapshot::edit(&mut attributes);
+        snapshot::edit(&mut attributes, self.has_multicast);
         snapshot.attributes = attributes;
         Ok(snapshot)
     }

@@ -116,7 +116,6 @@ pub const EDITS: &[Edit] = &[
         "the server's memory nodes are not the program's",
     ),
     unknown_node(131, "NUMA_ID"),
-    not_served(132, "MULTICAST_SUPPORTED", "multicast objects"),
     distance(
         133,
         "MPS_ENABLED",
@@ -178,8 +177,25 @@ const _: () = {
 const DESCRIPTORS: i32 = 103;
 const DESCRIPTORS_OF_POOLS: i32 = 119;
 
+/// `MULTICAST_SUPPORTED`.
+const MULTICAST: i32 = 132;
+
+/// What a driver has to have for that: what a worker calls.
+pub const MULTICAST_FUNCTIONS: [&str; 6] = [
+    "cuMulticastCreate",
+    "cuMulticastAddDevice",
+    "cuMulticastBindMem",
+    "cuMulticastBindAddr",
+    "cuMulticastUnbind",
+    "cuMulticastGetGranularity",
+];
+
 /// Edits a driver's attributes. What the driver does not know stays unknown.
-pub fn edit(attributes: &mut BTreeMap<i32, i32>) {
+/// `has_multicast`: the driver has all of [`MULTICAST_FUNCTIONS`].
+pub fn edit(attributes: &mut BTreeMap<i32, i32>, has_multicast: bool) {
+    if !has_multicast {
+        attributes.entry(MULTICAST).and_modify(|value| *value = 0);
+    }
     attributes.retain(|attribute, _| (1..=LAST_ATTRIBUTE).contains(attribute));
     let has_descriptors = attributes
         .get(&DESCRIPTORS)
@@ -202,7 +218,7 @@ mod tests {
     fn what_is_not_true_at_a_distance_is_absent() {
         let mut attributes: BTreeMap<i32, i32> = (1..=200).map(|number| (number, 7)).collect();
         attributes.remove(&147);
-        edit(&mut attributes);
+        edit(&mut attributes, true);
         for absent in [88, 89, 101, 116, 128] {
             assert_eq!(attributes[&absent], 0, "attribute {absent}");
         }
@@ -215,6 +231,12 @@ mod tests {
         assert_eq!(attributes[&115], 1, "pools are the client's own");
         assert_eq!(attributes[&119], 1, "and shared by descriptors");
         assert_eq!(attributes[&102], 7, "virtual memory is served");
+        assert_eq!(attributes[&132], 7, "so are multicast objects");
+        edit(&mut attributes, false);
+        assert_eq!(
+            attributes[&132], 0,
+            "unless the driver has no functions for them"
+        );
         for served in [19, 83, 125, 127] {
             assert_eq!(
                 attributes[&served], 7,

@@ -35,6 +35,7 @@ pub(crate) enum Kind {
     GreenContext,
     Descriptor,
     Reference,
+    Multicast,
 }
 
 /// All objects of one kind.

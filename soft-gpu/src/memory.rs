@@ -26,7 +26,7 @@ mod raw;
 pub(crate) mod space;
 
 use core::ffi::c_uint;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use driver_api::abi::{CUdeviceptr, CUresult};
@@ -43,6 +43,7 @@ use crate::context::{Context, current, unique_id};
 use crate::entry::{answer, answer_if_asked, done};
 use crate::exec::Allocations;
 use crate::hostile::POISON;
+use crate::log::warn;
 use crate::peer::Viewer;
 use crate::state::{Driver, driver};
 use crate::threads::lock;
@@ -76,6 +77,27 @@ pub(crate) struct Memory {
     generation: AtomicU64,
     snapshots: Mutex<Snapshots>,
     pub(crate) reservations: Mutex<Vec<Mapping>>,
+    /// How many regions of `space` are multicast objects.
+    pub(crate) multicasts: AtomicUsize,
+}
+
+/// Sees what is bound to multicast objects that are mapped; whether anything has changed.
+fn look_at_multicasts(space: &Space) -> bool {
+    let objects = space.iter().filter_map(|region| match &region.kind {
+        Kind::Multicast { object, .. } => Some(object),
+        _ => None,
+    });
+    let changed = objects.map(|object| object.refresh());
+    changed.fold(false, |known, new| match new {
+        Ok(new) => known | new,
+        Err(error) => {
+            warn(&format!(
+                "what is bound to a multicast object cannot be seen: error {}",
+                error.0
+            ));
+            known
+        }
+    })
 }
 
 impl Memory {
@@ -91,6 +113,7 @@ impl Memory {
             generation: AtomicU64::new(1),
             snapshots: Mutex::default(),
             reservations: Mutex::default(),
+            multicasts: AtomicUsize::new(0),
         })
     }
 
@@ -114,6 +137,10 @@ impl Memory {
     pub(crate) fn snapshot(&self, driver: &Driver, viewer: &Viewer) -> Arc<Allocations> {
         let mut snapshots = lock(&self.snapshots);
         let space = self.space();
+        // What is bound to a multicast object may be another process's doing.
+        if self.multicasts.load(Ordering::Relaxed) > 0 && look_at_multicasts(&space) {
+            self.generation.fetch_add(1, Ordering::Relaxed);
+        }
         // Before anything is looked at: a change of what pools allow meanwhile makes a later one.
         let generation = self.generation.load(Ordering::Relaxed);
         if snapshots.generation != generation {
@@ -124,7 +151,15 @@ impl Memory {
         if let Some((_, allocations)) = known {
             return Arc::clone(allocations);
         }
-        let allocations = Arc::new(Allocations::new(space.ranges(viewer.filter(driver))));
+        let reached = viewer.filter(driver);
+        let teams = space.iter().filter(|region| reached(region));
+        let teams = teams.filter_map(|region| match &region.kind {
+            Kind::Multicast { object, .. } => Some(object.teams_at(region.base)),
+            _ => None,
+        });
+        let teams = teams.flatten().collect();
+        let allocations = Allocations::new(space.ranges(&reached)).with_teams(teams);
+        let allocations = Arc::new(allocations);
         let taken = (viewer.clone(), Arc::clone(&allocations));
         snapshots.of.push(taken);
         allocations
@@ -314,7 +349,15 @@ impl Memory {
             Kind::Host { .. }
             | Kind::Registered { .. }
             | Kind::Mapped { .. }
+            | Kind::Multicast { .. }
             | Kind::Borrowed { .. } => {}
+        }
+    }
+
+    /// A piece was in use by something else than its region too, and is not any more.
+    pub(crate) fn let_go(&self, driver: &Driver, device: usize, piece: Arc<map::Piece>) {
+        if let Some(piece) = Arc::into_inner(piece) {
+            self.give_back(driver, device, piece);
         }
     }
 
@@ -391,9 +434,7 @@ impl Memory {
 
     /// Everything that belongs to a context, at its end.
     pub(crate) fn free_all_of(&self, driver: &Driver, context: usize) {
-        let of_context = |region: &&Region| {
-            region.context == context && !matches!(region.kind, Kind::Mapped { .. })
-        };
+        let of_context = |region: &&Region| region.context == context && !region.is_placed();
         let bases: Vec<u64> = self
             .space()
             .iter()

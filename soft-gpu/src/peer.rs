@@ -44,7 +44,9 @@ impl Viewer {
     fn reaches(&self, region: &Region, pools: &[usize]) -> bool {
         match &region.kind {
             Kind::Host { .. } | Kind::Registered { .. } | Kind::Managed { .. } => true,
-            Kind::Mapped { devices, .. } => devices.contains(self.device),
+            Kind::Mapped { devices, .. } | Kind::Multicast { devices, .. } => {
+                devices.contains(self.device)
+            }
             _ if region.device == self.device => true,
             Kind::Borrowed { opener, .. } if region.pool == 0 => *opener == self.device,
             _ if region.pool != 0 => pools.contains(&region.pool),

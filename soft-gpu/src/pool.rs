@@ -268,6 +268,12 @@ pub(crate) fn reached_by(driver: &Driver, device: usize) -> Vec<usize> {
     reached.map(|pool| pool.handle).collect()
 }
 
+/// Whether other processes may have a pool's memory.
+pub(crate) fn is_exportable(driver: &Driver, pool: usize) -> bool {
+    let pool = driver.pools.all.get(pool);
+    pool.is_ok_and(|pool| pool.origin == Origin::Exportable)
+}
+
 /// Whether an allocation is a pool's.
 pub(crate) fn owns(driver: &Driver, id: u64) -> bool {
     let pools = driver.pools.all.all();

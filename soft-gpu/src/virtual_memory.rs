@@ -16,9 +16,14 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
+mod multicast;
+
 use core::ffi::{c_int, c_ulonglong, c_void};
 use std::os::fd::{BorrowedFd, IntoRawFd as _, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustix::fs::FileType;
 
 use driver_api::abi::{
     CUdeviceptr, CUmemAccessDesc, CUmemAllocationGranularity_flags, CUmemAllocationHandleType,
@@ -33,10 +38,12 @@ use crate::memory::space::{Devices, Kind, Region};
 use crate::state::{Driver, driver};
 use crate::threads::lock;
 
+pub(crate) use multicast::*;
+
 const LOCATION_DEVICE: u32 = 1;
 const TYPE_PINNED: u32 = 1;
 const TYPE_MANAGED: u32 = 2;
-const HANDLE_POSIX_FD: u32 = 1;
+pub(crate) const HANDLE_POSIX_FD: u32 = 1;
 const ACCESS_NONE: u32 = 0;
 const ACCESS_READ_WRITE: u32 = 3;
 /// The most addresses that one reservation takes, and the largest alignment.
@@ -54,6 +61,25 @@ pub(crate) struct Physical {
     /// Its handle, and how often that has to be released.
     number: usize,
     handles: Mutex<usize>,
+}
+
+impl Physical {
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) fn device(&self) -> usize {
+        self.device
+    }
+
+    /// A copy of its file's descriptor.
+    pub(crate) fn file(&self) -> Result<OwnedFd, CUresult> {
+        self.file.try_clone().map_err(|_| CUresult::OUT_OF_MEMORY)
+    }
+
+    pub(crate) fn is_exportable(&self) -> bool {
+        self.properties.requested_handle_types & HANDLE_POSIX_FD != 0
+    }
 }
 
 impl Drop for Physical {
@@ -196,6 +222,14 @@ fn find(handle: CUmemGenericAllocationHandle) -> Result<Arc<Physical>, CUresult>
 
 pub(crate) unsafe fn cuMemRelease(handle: CUmemGenericAllocationHandle) -> CUresult {
     let release = || {
+        if let Some(object) = multicast(handle) {
+            let mut handles = lock(&object.handles);
+            *handles = handles.checked_sub(1).ok_or(CUresult::INVALID_VALUE)?;
+            if *handles == 0 {
+                driver()?.multicasts.remove(object.number)?;
+            }
+            return Ok(());
+        }
         let physical = find(handle)?;
         let mut handles = lock(&physical.handles);
         *handles = handles.checked_sub(1).ok_or(CUresult::INVALID_VALUE)?;
@@ -210,13 +244,19 @@ pub(crate) unsafe fn cuMemRelease(handle: CUmemGenericAllocationHandle) -> CUres
 /// The handle of what is mapped at an address, which has to be released once more; its first owner may have done so before.
 fn retain(address: CUdeviceptr) -> Result<CUmemGenericAllocationHandle, CUresult> {
     let driver = driver()?;
-    let physical = match driver
+    let kind = driver
         .memory
         .space()
         .find(address)
-        .map(|region| &region.kind)
-    {
-        Some(Kind::Mapped { physical, .. }) => Arc::clone(physical),
+        .map(|region| region.kind.clone());
+    let physical = match kind {
+        Some(Kind::Mapped { physical, .. }) => physical,
+        Some(Kind::Multicast { object, .. }) => {
+            *lock(&object.handles) += 1;
+            let number = object.number;
+            driver.multicasts.insert(number, object);
+            return Ok(number as CUmemGenericAllocationHandle);
+        }
         _ => return Err(CUresult::INVALID_VALUE),
     };
     let mut handles = lock(&physical.handles);
@@ -253,6 +293,12 @@ pub(crate) unsafe fn cuMemExportToShareableHandle(
     flags: c_ulonglong,
 ) -> CUresult {
     let export = || {
+        if let Some(object) = multicast(handle) {
+            return match (handle_type, flags) {
+                (HANDLE_POSIX_FD, 0) => object.export(),
+                _ => Err(CUresult::INVALID_VALUE),
+            };
+        }
         let physical = find(handle)?;
         let exportable = physical.properties.requested_handle_types & handle_type != 0;
         if !exportable || handle_type != HANDLE_POSIX_FD || flags != 0 {
@@ -284,6 +330,10 @@ pub(crate) unsafe fn cuMemImportFromShareableHandle(
         let file = file
             .try_clone_to_owned()
             .map_err(|_| CUresult::INVALID_VALUE)?;
+        let kind = rustix::fs::fstat(&file).map_err(|_| CUresult::INVALID_VALUE)?;
+        if FileType::from_raw_mode(kind.st_mode) == FileType::Socket {
+            return multicast::import(driver, file);
+        }
         let (device, size) = read_file(driver, &file)?;
         let properties = CUmemAllocationProp {
             kind: TYPE_PINNED,
@@ -375,6 +425,56 @@ pub(crate) unsafe fn cuMemAddressFree(ptr: CUdeviceptr, size: usize) -> CUresult
     done(free())
 }
 
+/// The multicast object of a handle, if it is one of these.
+fn multicast(handle: CUmemGenericAllocationHandle) -> Option<Arc<Object>> {
+    driver().ok()?.multicasts.get(handle as usize).ok()
+}
+
+/// The reservation that holds all of a range.
+fn reservation_of(reservations: &[Mapping], ptr: u64, size: u64) -> Result<&Mapping, CUresult> {
+    let holds = |known: &&Mapping| {
+        ptr >= known.base() && ptr - known.base() <= known.size().saturating_sub(size)
+    };
+    reservations
+        .iter()
+        .find(holds)
+        .ok_or(CUresult::INVALID_VALUE)
+}
+
+/// Maps a multicast object, all of it, once its team is complete.
+fn map_multicast(
+    ptr: CUdeviceptr,
+    size: u64,
+    offset: usize,
+    object: Arc<Object>,
+) -> Result<(), CUresult> {
+    let driver = driver()?;
+    if offset != 0 || size != object.size() || !ptr.is_multiple_of(GRANULARITY) {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    reservation_of(&reservations(driver), ptr, size)?;
+    object.wait_for_team();
+    let reservations = reservations(driver);
+    reservation_of(&reservations, ptr, size)?;
+    let region = Region {
+        base: ptr,
+        size,
+        kind: Kind::Multicast {
+            object,
+            devices: Devices::default(),
+        },
+        context: 0,
+        device: 0,
+        pool: 0,
+        id: unique_id(),
+    };
+    if !driver.memory.space_mut().insert(region) {
+        return Err(CUresult::INVALID_VALUE);
+    }
+    driver.memory.multicasts.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
 fn map(
     ptr: CUdeviceptr,
     size: u64,
@@ -382,17 +482,15 @@ fn map(
     handle: CUmemGenericAllocationHandle,
 ) -> Result<(), CUresult> {
     let driver = driver()?;
+    if let Some(object) = multicast(handle) {
+        return map_multicast(ptr, size, offset, object);
+    }
     let physical = find(handle)?;
     if offset != 0 || size != physical.size || !ptr.is_multiple_of(GRANULARITY) {
         return Err(CUresult::INVALID_VALUE);
     }
     let reservations = reservations(driver);
-    let reservation = reservations
-        .iter()
-        .find(|known| {
-            ptr >= known.base() && ptr - known.base() <= known.size().saturating_sub(size)
-        })
-        .ok_or(CUresult::INVALID_VALUE)?;
+    let reservation = reservation_of(&reservations, ptr, size)?;
     let region = Region {
         base: ptr,
         size,
@@ -434,8 +532,7 @@ fn mappings(driver: &Driver, ptr: CUdeviceptr, size: u64) -> Result<Vec<(u64, u6
     let mut end = ptr;
     let mut found = Vec::new();
     for region in space.overlapping(ptr, size) {
-        let is_mapped = matches!(region.kind, Kind::Mapped { .. });
-        if region.base != end || !is_mapped {
+        if region.base != end || !region.is_placed() {
             return Err(CUresult::INVALID_VALUE);
         }
         end = region.end();
@@ -458,7 +555,11 @@ fn unmap(ptr: CUdeviceptr, size: u64) -> Result<(), CUresult> {
     }
     let reservations = reservations(driver);
     for (base, size) in found {
-        driver.memory.space_mut().remove(base);
+        let region = driver.memory.space_mut().remove(base);
+        if region.is_some_and(|region| matches!(region.kind, Kind::Multicast { .. })) {
+            driver.memory.multicasts.fetch_sub(1, Ordering::Relaxed);
+            continue;
+        }
         let holds = |known: &&Mapping| base >= known.base() && base - known.base() < known.size();
         if let Some(reservation) = reservations.iter().find(holds) {
             reservation.clear(base, size, at_once)?;
@@ -499,11 +600,8 @@ pub(crate) unsafe fn cuMemSetAccess(
         let found = mappings(driver, ptr, size as u64)?;
         let mut space = driver.memory.space_mut();
         for (base, _) in found {
-            if let Some(Region {
-                kind: Kind::Mapped { devices, .. },
-                ..
-            }) = space.starting_at_mut(base)
-            {
+            let region = space.starting_at_mut(base);
+            if let Some(devices) = region.and_then(Region::devices_mut) {
                 wanted
                     .iter()
                     .for_each(|(device, is_in)| devices.set(*device, *is_in));
@@ -530,11 +628,8 @@ pub(crate) unsafe fn cuMemGetAccess(
             return Err(CUresult::NOT_SUPPORTED);
         }
         let device = driver.device(location.id)?;
-        match driver.memory.space().find(ptr).map(|region| &region.kind) {
-            Some(Kind::Mapped { devices, .. }) if devices.contains(device) => {
-                Ok(c_ulonglong::from(ACCESS_READ_WRITE))
-            }
-            Some(Kind::Mapped { .. }) => Ok(c_ulonglong::from(ACCESS_NONE)),
+        match driver.memory.space().find(ptr).map(Region::devices) {
+            Some(Some(devices)) if !devices.contains(device) => Ok(c_ulonglong::from(ACCESS_NONE)),
             Some(_) => Ok(c_ulonglong::from(ACCESS_READ_WRITE)),
             None => Err(CUresult::INVALID_VALUE),
         }

@@ -38,8 +38,15 @@ fn wide_transfers_are_as_the_isa_says() {
 }
 
 #[test]
+fn what_several_devices_have_is_as_the_isa_says() {
+    families::multimem::check(&forms("memory", |opcode| opcode == "multimem"));
+    families::multimem::check_precision();
+    families::multimem::check_faults();
+}
+
+#[test]
 fn copies_barriers_orders_and_hints_are_as_the_isa_says() {
-    let known = ["ld", "ldu", "st", "atom", "red"];
+    let known = ["ld", "ldu", "st", "atom", "red", "multimem"];
     for form in forms("memory", |opcode| !known.contains(&opcode)) {
         families::asynchronous::check(&form);
     }

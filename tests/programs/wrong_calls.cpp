@@ -452,6 +452,58 @@ static void virtual_memory() {
     OK("cuMemAddressFree", place, unit);
 }
 
+// Reference: multicast object management. Where two devices can.
+static void multicast() {
+    int devices = 0, supported = 0;
+    OK("cuDeviceGetCount", &devices);
+    OK("cuDeviceGetAttribute", &supported, (int)CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED, (CUdevice)0);
+    if (devices < 2 || !supported) return;
+    CUmulticastObjectProp properties{}, other{};
+    properties.numDevices = 2, properties.size = 1;
+    const CUmulticastObjectProp *good = &properties, *bad = &other;
+    size_t unit = 0;
+    OK("cuMulticastGetGranularity", &unit, good, (int)CU_MULTICAST_GRANULARITY_RECOMMENDED);
+    WRONG("null", INVALID, "cuMulticastGetGranularity", null<size_t>(), good, 0);
+    WRONG("null-properties", INVALID, "cuMulticastGetGranularity", &size, null<const CUmulticastObjectProp>(), 0);
+    WRONG("option", INVALID, "cuMulticastGetGranularity", &size, good, 77);
+    properties.size = unit;
+    CUmemGenericAllocationHandle object = 0, memory = 0;
+    WRONG("null", INVALID, "cuMulticastCreate", null<CUmemGenericAllocationHandle>(), good);
+    WRONG("null-properties", INVALID, "cuMulticastCreate", &object, null<const CUmulticastObjectProp>());
+    other = properties, other.size = unit / 2;
+    WRONG("size", INVALID, "cuMulticastCreate", &object, bad);
+    other = properties, other.flags = 1;
+    WRONG("flags", INVALID, "cuMulticastCreate", &object, bad);
+    other = properties, other.numDevices = 0;
+    WRONG("nobody", INVALID, "cuMulticastCreate", &object, bad);
+    OK("cuMulticastCreate", &object, good);
+    WRONG("handle", INVALID, "cuMulticastAddDevice", (CUmemGenericAllocationHandle)0, (CUdevice)0);
+    EITHER("device", CUDA_ERROR_INVALID_DEVICE, INVALID, "cuMulticastAddDevice", object, NO_DEVICE);
+    for (CUdevice device = 0; device < 2; device++) OK("cuMulticastAddDevice", object, device);
+    CUmemAllocationProp wanted{};
+    wanted.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    wanted.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    OK("cuMemCreate", &memory, unit, (const CUmemAllocationProp *)&wanted, 0ull);
+    const size_t none = 0;
+    WRONG("handle", INVALID, "cuMulticastBindMem", (CUmemGenericAllocationHandle)0, none, memory, none, unit, 0ull);
+    WRONG("memory", INVALID, "cuMulticastBindMem", object, none, (CUmemGenericAllocationHandle)0, none, unit, 0ull);
+    WRONG("offset", INVALID, "cuMulticastBindMem", object, unit, memory, none, unit, 0ull);
+    WRONG("unaligned", INVALID, "cuMulticastBindMem", object, (size_t)16, memory, none, unit / 2, 0ull);
+    WRONG("memory-offset", INVALID, "cuMulticastBindMem", object, none, memory, unit, unit, 0ull);
+    WRONG("size", INVALID, "cuMulticastBindMem", object, none, memory, none, 2 * unit, 0ull);
+    WRONG("flags", INVALID, "cuMulticastBindMem", object, none, memory, none, unit, 1ull);
+    EITHER("device", CUDA_ERROR_INVALID_DEVICE, INVALID, "cuMulticastBindMem_v2", object, NO_DEVICE, none, memory, none, unit, 0ull);
+    EITHER("another-device", CUDA_ERROR_INVALID_DEVICE, INVALID, "cuMulticastBindMem_v2", object, (CUdevice)1, none, memory, none,
+           unit, 0ull);
+    WRONG("nowhere", INVALID, "cuMulticastBindAddr", object, none, NOWHERE, unit, 0ull);
+    EITHER("device", CUDA_ERROR_INVALID_DEVICE, INVALID, "cuMulticastBindAddr_v2", object, NO_DEVICE, none, NOWHERE, unit, 0ull);
+    WRONG("handle", INVALID, "cuMulticastUnbind", (CUmemGenericAllocationHandle)0, (CUdevice)0, none, unit);
+    EITHER("device", CUDA_ERROR_INVALID_DEVICE, INVALID, "cuMulticastUnbind", object, NO_DEVICE, none, unit);
+    WRONG("size", INVALID, "cuMulticastUnbind", object, (CUdevice)0, none, 2 * unit);
+    OK("cuMemRelease", memory);
+    OK("cuMemRelease", object);
+}
+
 // Reference: shareable handles of physical memory; what is no descriptor of such memory is an invalid argument.
 static void shareable_handles() {
     const int descriptors = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
@@ -932,6 +984,7 @@ int main(int count, char **arguments) {
     arrays(words);
     references(words);
     virtual_memory();
+    multicast();
     shareable_handles();
     pools();
     streams(words);

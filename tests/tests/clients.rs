@@ -155,6 +155,7 @@ fn all_of(set: &str) {
 #[ignore = "needs scripts/clients"]
 fn array_libraries() {
     all_of("arrays");
+    cuda_python_with_a_multicast_object();
 }
 
 #[test]
@@ -288,6 +289,20 @@ fn nccl() {
 #[ignore = "needs scripts/clients"]
 fn pytorch_distributed() {
     collectives("torch", "torch_distributed");
+}
+
+/// Two devices whose memory is under one address, each with a process of its own.
+#[test]
+#[ignore = "needs scripts/clients"]
+fn cuda_python_with_a_multicast_object() {
+    let machine = [DEVICES_OF_MACHINE, ("GPURUN_SOFT_CC", "9.0")];
+    let server = Server::start_with(Transport::Unix, &machine);
+    let command = |way: &Way| {
+        let mut command = command(way, "arrays", "cuda_python_multicast");
+        command.envs(machine).env(DEVICES_VARIABLE, "2");
+        command
+    };
+    computes_the_same("cuda_python_multicast", &server, &command);
 }
 
 /// JAX needs NVML, which the software GPU has not, so it runs at a distance only; and a device node, for which only `gpurun` stands in. By `gpurun` nothing is

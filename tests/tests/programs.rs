@@ -100,6 +100,19 @@ fn two_devices_reach_each_other_s_memory() {
 }
 
 #[test]
+fn two_devices_add_what_they_have_under_one_address() {
+    let machine = [("GPURUN_SOFT_GPUS", "2"), ("GPURUN_SOFT_CC", "9.0")];
+    for transport in [Transport::Tcp, Transport::Unix] {
+        let server = Server::start_with(transport, &machine);
+        for way in [Way::Direct, Way::Gpurun(server.address.clone())] {
+            let mut command = way.command(&program("hopper13", "multicast"));
+            command.envs(machine).env("GPURUN_DEVICES", "2");
+            run(command).assert_passed(&format!("multicast ({way:?}, {transport:?})"));
+        }
+    }
+}
+
+#[test]
 fn two_processes_of_a_lease_share_memory() {
     for transport in [Transport::Tcp, Transport::Unix] {
         let server = Server::start(transport);

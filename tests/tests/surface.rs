@@ -55,11 +55,18 @@ const DEVICES_OF_MACHINE: (&str, &str) = ("GPURUN_SOFT_GPUS", "2");
 /// How many multiprocessors they have: green contexts are parts of them.
 const MULTIPROCESSORS: (&str, &str) = ("GPURUN_SOFT_THREADS", "4");
 
+/// What is about instructions of newer devices than the software GPU is by default: it has a machine of its own.
+const NEWER: [&str; 1] = ["surface_multicast"];
+const CAPABILITY: (&str, &str) = ("GPURUN_SOFT_CC", "9.0");
+
 /// The command that runs a program; those that are about several devices get two.
 fn command(way: &Way, name: &str) -> Command {
     let mut command = way.command(&program("driver", name));
     command.env(MULTIPROCESSORS.0, MULTIPROCESSORS.1);
-    if name == "surface_peer" {
+    if NEWER.contains(&name) {
+        command.env(CAPABILITY.0, CAPABILITY.1);
+    }
+    if matches!(name, "surface_peer" | "surface_multicast") {
         let (variable, count) = match way {
             Way::Direct => DEVICES_OF_MACHINE,
             _ => (DEVICES_VARIABLE, "2"),
@@ -71,6 +78,13 @@ fn command(way: &Way, name: &str) -> Command {
 
 fn server(transport: Transport) -> Server {
     Server::start_with(transport, &[DEVICES_OF_MACHINE, MULTIPROCESSORS])
+}
+
+fn newer_server(transport: Transport) -> Server {
+    Server::start_with(
+        transport,
+        &[DEVICES_OF_MACHINE, MULTIPROCESSORS, CAPABILITY],
+    )
 }
 
 fn passes(way: &Way, name: &str, arguments: &[&str]) {
@@ -85,7 +99,7 @@ fn directly_on_the_software_gpu() {
         .iter()
         .flat_map(|name| ["--without", name])
         .collect();
-    for name in PROGRAMS {
+    for name in PROGRAMS.iter().chain(&NEWER) {
         passes(&Way::Direct, name, &without);
     }
 }
@@ -93,10 +107,14 @@ fn directly_on_the_software_gpu() {
 #[test]
 fn by_every_way_over_each_transport() {
     for transport in [Transport::Tcp, Transport::Unix] {
-        let server = server(transport);
-        for way in [Way::Preload, Way::LibraryPath, Way::Gpurun] {
-            for name in PROGRAMS {
-                passes(&way(server.address.clone()), name, &[]);
+        for (server, programs) in [
+            (server(transport), PROGRAMS),
+            (newer_server(transport), &NEWER),
+        ] {
+            for way in [Way::Preload, Way::LibraryPath, Way::Gpurun] {
+                for name in programs {
+                    passes(&way(server.address.clone()), name, &[]);
+                }
             }
         }
     }
@@ -163,9 +181,14 @@ fn notices(way: &Way, name: &str, function: &str) -> bool {
 #[test]
 fn a_function_that_merely_returns_success_is_noticed() {
     let server = server(Transport::Unix);
-    let way = Way::Preload(server.address.clone());
-    for name in PROGRAMS {
-        passes(&way, name, &[]);
+    let newer = newer_server(Transport::Unix);
+    let way_of = |name: &str| {
+        let is_newer = NEWER.contains(&name);
+        let server = if is_newer { &newer } else { &server };
+        Way::Preload(server.address.clone())
+    };
+    for name in PROGRAMS.iter().chain(&NEWER) {
+        passes(&way_of(name), name, &[]);
     }
     let queue = Mutex::new(served());
     let unnoticed = Mutex::new(Vec::new());
@@ -176,8 +199,9 @@ fn a_function_that_merely_returns_success_is_noticed() {
                     let Some((name, test)) = queue.lock().expect("nobody panics").pop() else {
                         return;
                     };
-                    let known = PROGRAMS.contains(&test.as_str());
-                    if !known || !notices(&way, &test, &name) {
+                    let test = test.as_str();
+                    let known = PROGRAMS.contains(&test) || NEWER.contains(&test);
+                    if !known || !notices(&way_of(test), test, &name) {
                         let mut unnoticed = unnoticed.lock().expect("nobody panics");
                         unnoticed.push(format!("{name} ({test})"));
                     }

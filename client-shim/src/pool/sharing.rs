@@ -71,6 +71,10 @@ impl Origin {
         Ok(Self::Exportable(key))
     }
 
+    pub(super) fn is_exportable(self) -> bool {
+        matches!(self, Self::Exportable(_))
+    }
+
     pub(super) fn is_imported(self) -> bool {
         matches!(self, Self::Imported(_))
     }

@@ -35,7 +35,8 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{
-    NO_CONTEXT, ON_DEVICE, PINNED, POSIX_DESCRIPTOR, Physical, Uses, handle_of, physical_of,
+    NO_CONTEXT, ON_DEVICE, PINNED, POSIX_DESCRIPTOR, Physical, Uses, handle_of, multicast,
+    physical_of,
 };
 use crate::entry::code;
 use crate::memory::{GRANULARITY, out};
@@ -44,14 +45,18 @@ use crate::token;
 
 const MAGIC: [u8; 8] = *b"gpshare1";
 
+/// In the place of a device's UUID.
+const NO_DEVICE: [u8; 16] = [0; 16];
+
 /// What is in the file.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub(super) struct Token {
     magic: [u8; 8],
-    lender: u64,
-    key: [u64; 2],
-    size: u64,
+    pub(super) lender: u64,
+    pub(super) key: [u64; 2],
+    pub(super) size: u64,
+    /// Its UUID; zeros of a multicast object.
     device: [u8; 16],
 }
 
@@ -130,6 +135,14 @@ pub(super) struct Sharing {
 }
 
 impl Sharing {
+    /// Of what was imported by this.
+    pub(super) fn of(token: Token) -> Self {
+        Self {
+            token: Some(token),
+            watches: Vec::new(),
+        }
+    }
+
     pub(super) fn is_held(&self) -> bool {
         self.watches.iter().any(Watch::is_held)
     }
@@ -169,7 +182,10 @@ fn token_of(session: &Session, physical: &Physical) -> Result<Token, CUresult> {
         lender: reply.lender(),
         key: [reply.key_low(), reply.key_high()],
         size: physical.size,
-        device: session.devices[physical.device].identity().uuid,
+        device: match physical.team {
+            Some(_) => NO_DEVICE,
+            None => session.devices[physical.device].identity().uuid,
+        },
     };
     physical.uses().sharing.token = Some(token);
     Ok(token)
@@ -198,7 +214,10 @@ pub(crate) unsafe fn cuMemExportToShareableHandle(
         let place = out(shareable_handle.cast::<RawFd>())?;
         let session = session::get()?;
         let physical = physical_of(session, handle)?;
-        let is_exportable = physical.properties.requested_handle_types & handle_type != 0;
+        let is_exportable = match &physical.team {
+            Some(team) => team.is_exportable(),
+            None => physical.properties.requested_handle_types & handle_type != 0,
+        };
         if handle_type != POSIX_DESCRIPTOR || !is_exportable || flags != 0 {
             return Err(CUresult::INVALID_VALUE);
         }
@@ -223,6 +242,19 @@ fn known(session: &Session, token: &Token) -> Option<CUmemGenericAllocationHandl
 }
 
 fn import(session: &Session, token: Token) -> Result<CUmemGenericAllocationHandle, CUresult> {
+    let imported = match token.device {
+        NO_DEVICE => multicast::import(session, token),
+        _ => import_memory(session, token),
+    };
+    match imported {
+        Ok(physical) => Ok(handle_of(&physical)),
+        // The handle that is wrong is the descriptor.
+        Err(CUresult::INVALID_HANDLE | CUresult::INVALID_CONTEXT) => Err(CUresult::INVALID_VALUE),
+        Err(error) => Err(error),
+    }
+}
+
+fn import_memory(session: &Session, token: Token) -> Result<Arc<Physical>, CUresult> {
     let mut devices = session.devices.iter();
     let device = devices.position(|device| device.identity().uuid == token.device);
     let device = device.ok_or(CUresult::INVALID_DEVICE)?;
@@ -236,29 +268,22 @@ fn import(session: &Session, token: Token) -> Result<CUmemGenericAllocationHandl
         },
         ..CUmemAllocationProp::default()
     };
-    let sharing = Sharing {
-        token: Some(token),
-        watches: Vec::new(),
-    };
     let physical = session.objects.physical.insert_with(|id| Physical {
         id,
         size: token.size,
         device,
         properties,
-        uses: Mutex::new(Uses::first(sharing)),
+        uses: Mutex::new(Uses::first(Sharing::of(token))),
+        team: None,
     });
     let [low, high] = token.key;
     let request =
         GpurunPhysicalImport::new(physical.id, ordinal, token.size, token.lender, low, high);
     if let Err(error) = session.ask_in(NO_CONTEXT, &request, &[]) {
         session.objects.physical.remove(physical.id);
-        return Err(match error {
-            // The handle that is wrong is the descriptor.
-            CUresult::INVALID_HANDLE | CUresult::INVALID_CONTEXT => CUresult::INVALID_VALUE,
-            error => error,
-        });
+        return Err(error);
     }
-    Ok(handle_of(&physical))
+    Ok(physical)
 }
 
 pub(crate) unsafe fn cuMemImportFromShareableHandle(

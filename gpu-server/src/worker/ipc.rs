@@ -51,6 +51,9 @@ const READ_AND_WRITE: u32 = 3;
 /// Most ranges that a session exports, and most that it opens: each has descriptors.
 const MAX_SHARED: usize = 4096;
 
+/// In the place of a device's UUID, for multicast objects.
+const NO_DEVICE: [u8; 16] = [0; 16];
+
 /// What memory is exported by.
 type Key = [u8; 16];
 
@@ -159,12 +162,17 @@ impl Shared {
         (!is_broken(&kept.reader)).then_some(kept)
     }
 
+    /// What was exported is given back, and nothing has to be kept for others.
+    pub(super) fn forget_export(&self, what: Shareable) {
+        lock(&self.exports).remove(&what);
+    }
+
     /// Makes memory one that others may open, if it is not yet: what is found, its handle, its size and its device. It is looked for with the exports held, so that what is
     /// given back meanwhile is then taken out again.
     fn export<T>(
         &self,
         driver: &Driver,
-        find: impl FnOnce() -> Result<(Shareable, (u64, u64, CUdevice), T), CUresult>,
+        find: impl FnOnce() -> Result<(Shareable, (u64, u64, Option<CUdevice>), T), CUresult>,
     ) -> Result<(Key, T), CUresult> {
         let mut exports = lock(&self.exports);
         let (what, memory, found) = find()?;
@@ -282,7 +290,7 @@ pub(crate) fn gpurunIpcExport(
     let memory = &call.session.memory;
     let find = || {
         let (address, handle, size, device) = memory.mapped_at(request.address())?;
-        let what = (handle, size, device);
+        let what = (handle, size, Some(device));
         Ok((Shareable::Mapped(address), what, (address, size)))
     };
     let (key, (address, size)) = shared.export(call.driver(), find)?;
@@ -292,14 +300,15 @@ pub(crate) fn gpurunIpcExport(
     Ok(())
 }
 
-/// [`gpurunIpcExport`] for physical memory of the program's own.
+/// [`gpurunIpcExport`] for physical memory of the program's own, or a multicast object, which is of no device.
 pub(super) fn export_physical(
     call: &mut Call<'_>,
     physical: u32,
-    memory: (u64, u64, CUdevice),
+    (handle, size): (u64, u64),
+    device: Option<CUdevice>,
 ) -> Result<(), CUresult> {
     let shared = &call.session.memory.shared;
-    let what = (Shareable::Physical(physical), memory, ());
+    let what = (Shareable::Physical(physical), (handle, size, device), ());
     let (key, ()) = shared.export(call.driver(), || Ok(what))?;
     let [low, high] = halves(&key);
     let answer = reply::GpurunPhysicalExport::new(shared.session, low, high);
@@ -309,9 +318,12 @@ pub(super) fn export_physical(
 
 fn export(
     driver: &Driver,
-    (handle, bytes, device): (u64, u64, CUdevice),
+    (handle, bytes, device): (u64, u64, Option<CUdevice>),
 ) -> Result<Export, CUresult> {
-    let device = uuid_of(driver, device)?;
+    let device = match device {
+        Some(device) => uuid_of(driver, device)?,
+        None => NO_DEVICE,
+    };
     let mut number: i32 = -1;
     cuda!(
         driver,
@@ -417,6 +429,17 @@ pub(super) fn import_physical(
     };
     lock(&shared.imports).insert(Shareable::Physical(physical), import);
     Ok(handle)
+}
+
+/// The driver's handle of a multicast object that another session of the lease has exported. It is the driver's own: the lender may go.
+pub(super) fn import_multicast(
+    call: &Call<'_>,
+    size: u64,
+    (lender, key): (u64, [u64; 2]),
+) -> Result<u64, CUresult> {
+    let lent = call.session.memory.shared.borrow(lender, key)?;
+    lent.check(size, NO_DEVICE)?;
+    import(call.driver(), &lent.memory)
 }
 
 /// Imports, maps, gives access; undoes what was done if a step fails.

@@ -31,6 +31,7 @@ use super::ipc::{Shareable, Shared};
 use super::janitor::{self, Job};
 use super::point::{Action, Quarantine};
 use super::session::Session;
+use super::virtual_memory::Bindings;
 use crate::driver::cuda;
 
 pub(crate) use super::mirrors::{
@@ -111,6 +112,8 @@ pub(crate) struct Memory {
     pub(super) peers: Peers,
     /// What is shared with other sessions of the lease.
     pub(crate) shared: Arc<Shared>,
+    /// What is bound to multicast objects.
+    pub(super) bindings: Bindings,
 }
 
 impl Memory {
@@ -121,6 +124,7 @@ impl Memory {
             accounts,
             peers: Peers::default(),
             shared: Arc::new(Shared::new(session)),
+            bindings: Bindings::default(),
         }
     }
 
@@ -443,6 +447,7 @@ impl Memory {
             gone
         };
         for mapping in gone {
+            self.bindings.end_of_range(driver, mapping.address);
             if mapping.is_borrowed() {
                 let (address, give_back) = (mapping.address, || mapping.give_back(driver));
                 let what = Shareable::Mapped(address);
@@ -530,6 +535,7 @@ impl Mapping {
             direct.wait_for(session, self.address, self.size);
         }
         accounts.begin_to_give_back(self.device);
+        session.memory.bindings.end_of_range(driver, self.address);
         let result = match context.make_current(driver) {
             Err(_) if self.is_placed_by_driver() => Ok(()),
             _ if session.memory.keeps(driver, self) => {

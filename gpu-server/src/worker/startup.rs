@@ -126,6 +126,16 @@ pub(super) fn uuid_of(driver: &Driver, ordinal: i32) -> Result<[u8; 16], CUresul
     Ok(uuid.bytes)
 }
 
+/// Whether the driver has all of [`snapshot::MULTICAST_FUNCTIONS`].
+fn has_multicast(driver: &Driver) -> bool {
+    driver.cuMulticastCreate.is_some()
+        && driver.cuMulticastAddDevice.is_some()
+        && driver.cuMulticastBindMem.is_some()
+        && driver.cuMulticastBindAddr.is_some()
+        && driver.cuMulticastUnbind.is_some()
+        && driver.cuMulticastGetGranularity.is_some()
+}
+
 fn describe(driver: &Driver, ordinal: i32) -> Result<DeviceSnapshot, CUresult> {
     let mut name = [0_u8; 256];
     cuda!(
@@ -147,7 +157,7 @@ fn describe(driver: &Driver, ordinal: i32) -> Result<DeviceSnapshot, CUresult> {
     };
     let (pci_bus, pci_device, pci_domain) = (number(33), number(34), number(50));
     let (compute_major, compute_minor) = (number(75), number(76));
-    snapshot::edit(&mut attributes);
+    snapshot::edit(&mut attributes, has_multicast(driver));
     let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
     Ok(DeviceSnapshot {
         ordinal: ordinal.cast_unsigned(),

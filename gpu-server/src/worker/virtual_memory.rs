@@ -3,12 +3,14 @@
 //! *What:* a [`Physical`] is memory that the driver has made, charged as long as it is there. *Rules:* it is mapped inside the session's windows only, where
 //! nothing else is; what is mapped anywhere cannot be released, so that what is charged is what there is; where fresh memory is to be wiped, that happens
 //! when it can first be written, before its program can, or before another session can have it. What another session has exported is charged to that one:
-//! see [`super::ipc`].
+//! see [`super::ipc`]. Multicast objects are in the same table, though they are no memory: see [`multicast`].
 //!
 //! # Safety
 //! Addresses are in windows that this process has reserved, handles come from the driver through this module, out parameters are locals.
 #![expect(unsafe_code, reason = "calls the driver")]
 #![expect(non_snake_case, reason = "rows have the driver's names")]
+
+mod multicast;
 
 use std::sync::{Arc, Mutex};
 
@@ -24,12 +26,22 @@ use super::ipc::{self, Shareable};
 use super::memory::{CHUNK_BYTES, create, set_access, wipe};
 use crate::driver::cuda;
 
+pub(crate) use multicast::*;
+
 /// `CU_MEM_ACCESS_FLAGS_PROT_*`: none, and read and write.
 const NO_ACCESS: u32 = 0;
 const READ_AND_WRITE: u32 = 3;
 
-/// Physical memory.
+/// What a driver's handle of this kind stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Memory,
+    Multicast,
+}
+
+/// Physical memory, or a multicast object.
 pub(crate) struct Physical {
+    what: What,
     handle: u64,
     size: u64,
     device: CUdevice,
@@ -41,16 +53,65 @@ pub(crate) struct Physical {
 impl Physical {
     fn new(handle: u64, (size, device): (u64, CUdevice), origin: Origin) -> Self {
         Self {
+            what: What::Memory,
             handle,
             size,
             device,
             is_borrowed: matches!(origin, Origin::Borrowed),
             state: Mutex::new(State {
-                mappings: 0,
+                uses: 0,
                 is_released: false,
                 is_clean: !matches!(origin, Origin::Unclean),
             }),
         }
+    }
+
+    /// A multicast object, which is no memory that could be unclean, and of no device.
+    fn new_multicast(handle: u64, size: u64, is_borrowed: bool) -> Self {
+        let origin = match is_borrowed {
+            true => Origin::Borrowed,
+            false => Origin::Fresh,
+        };
+        Self {
+            what: What::Multicast,
+            ..Self::new(handle, (size, 0), origin)
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn driver_handle(&self) -> u64 {
+        self.handle
+    }
+
+    /// It is not released before the use ends.
+    fn begin_use(self: &Arc<Self>) -> Result<Use, CUresult> {
+        let mut state = lock(&self.state);
+        if state.is_released {
+            return Err(CUresult::INVALID_HANDLE);
+        }
+        state.uses += 1;
+        Ok(Use(Arc::clone(self)))
+    }
+
+    fn end_use(&self) {
+        let mut state = lock(&self.state);
+        state.uses = state.uses.saturating_sub(1);
+    }
+}
+
+/// What is being used.
+struct Use(Arc<Physical>);
+
+impl Use {
+    /// The use lasts longer than this call.
+    fn keep(self) {
+        lock(&self.0.state).uses += 1;
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.0.end_use();
     }
 }
 
@@ -65,8 +126,8 @@ enum Origin {
 }
 
 struct State {
-    /// How often it is mapped.
-    mappings: u32,
+    /// How often it is mapped, or bound to multicast objects, and how many calls are using it.
+    uses: u32,
     is_released: bool,
     /// Nothing of another tenant is in it.
     is_clean: bool,
@@ -122,16 +183,26 @@ pub(crate) fn gpurunPhysicalRelease(
 ) -> Result<(), CallError> {
     let physical = physical_of(call, request.physical())?;
     let mut state = lock(&physical.state);
-    if state.mappings > 0 || state.is_released {
+    if state.uses > 0 || state.is_released {
         return Err(CUresult::INVALID_HANDLE.into());
     }
     state.is_released = true;
     call.session.physical.remove(request.physical());
-    match physical.is_borrowed {
-        true => give_back_borrowed(call, request.physical(), &physical)?,
-        false => give_back(call, request.physical(), &physical)?,
+    drop(state);
+    match (physical.what, physical.is_borrowed) {
+        (What::Multicast, _) => give_back_multicast(call, request.physical(), &physical)?,
+        (What::Memory, true) => give_back_borrowed(call, request.physical(), &physical)?,
+        (What::Memory, false) => give_back(call, request.physical(), &physical)?,
     }
     Ok(())
+}
+
+/// Releases an object, to which nothing of this session's is bound any more. Others that have imported it have handles of their own.
+fn give_back_multicast(call: &Call<'_>, id: u32, object: &Arc<Physical>) -> Result<(), CUresult> {
+    let memory = &call.session.memory;
+    memory.bindings.end_of_object(call.driver(), object);
+    memory.shared.forget_export(Shareable::Physical(id));
+    cuda!(call.driver(), cuMemRelease(object.handle))
 }
 
 fn give_back_borrowed(call: &Call<'_>, id: u32, physical: &Physical) -> Result<(), CUresult> {
@@ -180,8 +251,13 @@ pub(crate) fn gpurunPhysicalExport(
         cleaned?;
         state.is_clean = true;
     }
-    let memory = (physical.handle, physical.size, physical.device);
-    ipc::export_physical(call, request.physical(), memory)?;
+    let device = (physical.what == What::Memory).then_some(physical.device);
+    ipc::export_physical(
+        call,
+        request.physical(),
+        (physical.handle, physical.size),
+        device,
+    )?;
     Ok(())
 }
 
@@ -209,7 +285,7 @@ pub(crate) fn gpurunPhysicalMap(
 ) -> Result<(), CallError> {
     let (address, size) = (request.address(), request.size());
     let physical = physical_of(call, request.physical())?;
-    if size != physical.size {
+    if size != physical.size || physical.what != What::Memory {
         return Err(CUresult::INVALID_VALUE.into());
     }
     let mut state = lock(&physical.state);
@@ -224,7 +300,7 @@ pub(crate) fn gpurunPhysicalMap(
     );
     memory.settle_virtual(address, mapped.is_ok().then_some(request.physical()));
     mapped?;
-    state.mappings += 1;
+    state.uses += 1;
     Ok(())
 }
 
@@ -301,6 +377,6 @@ pub(crate) fn gpurunVirtualUnmap(
     let mut state = lock(&physical.state);
     cuda!(call.driver(), cuMemUnmap(address, size as usize))?;
     memory.settle_virtual(address, None);
-    state.mappings = state.mappings.saturating_sub(1);
+    state.uses = state.uses.saturating_sub(1);
     Ok(())
 }

@@ -98,6 +98,7 @@ pub(super) fn value(driver: &Driver, device: usize, attribute: u32) -> Option<i3
         118 => 200,
         126 => 1,
         131 | 134 => -1,
+        132 => crate::virtual_memory::multicasts_are_supported(driver).into(),
         // What it does: overlap, mapped host memory, concurrent kernels, unified addresses, priorities, caches, managed memory, also while
         // kernels run, preemption, registered pointers, stream memory operations, cooperative launches, registration, managed memory without
         // migration, virtual memory, descriptors, memory pools and descriptors of them, events of several processes.

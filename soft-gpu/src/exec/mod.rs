@@ -28,6 +28,7 @@ mod heap;
 mod math;
 mod matrix;
 mod memory;
+mod multimem;
 mod op;
 mod path;
 mod pool;
@@ -46,7 +47,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-pub use allocations::Allocations;
+pub use allocations::{Allocations, Held, Team};
 pub use fault::{DecodeError, Fault, FaultKind};
 pub use heap::Heap;
 pub use path::Path;

@@ -11,7 +11,7 @@ use core::ffi::{c_uint, c_void};
 
 use driver_api::abi::{CUdeviceptr, CUpointer_attribute, CUresult};
 
-use super::space::{Kind, Region};
+use super::space::Region;
 use crate::entry::done;
 use crate::state::driver;
 
@@ -54,7 +54,7 @@ fn value(
     region: Option<&Region>,
 ) -> Result<Value, Missing> {
     let known = || region.ok_or(Missing::Unknown);
-    let mapped = |region: &Region| matches!(region.kind, Kind::Mapped { .. });
+    let mapped = Region::is_placed;
     Ok(match attribute {
         1 => Value::Word(known()?.context as u64),
         2 => Value::Int(if known()?.is_host() { 1 } else { 2 }),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::map::{Mapping, Piece};
+use crate::virtual_memory::Object;
 use crate::virtual_memory::Physical;
 
 /// What a region is, and what has to go back when it ends.
@@ -38,6 +39,11 @@ pub(crate) enum Kind {
     /// Placed by `cuMemMap`; access for the devices that `cuMemSetAccess` says.
     Mapped {
         physical: Arc<Physical>,
+        devices: Devices,
+    },
+    /// A multicast object, placed by `cuMemMap`: no memory, but what `multimem` may use; access as for memory.
+    Multicast {
+        object: Arc<Object>,
         devices: Devices,
     },
 }
@@ -123,7 +129,32 @@ impl Region {
     }
 
     fn is_accessible(&self) -> bool {
-        !matches!(self.kind, Kind::Mapped { devices, .. } if devices.is_empty())
+        match self.kind {
+            Kind::Mapped { devices, .. } => !devices.is_empty(),
+            Kind::Multicast { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// Whether `cuMemMap` has placed it.
+    pub(crate) fn is_placed(&self) -> bool {
+        matches!(self.kind, Kind::Mapped { .. } | Kind::Multicast { .. })
+    }
+
+    /// Who may access it, where that is `cuMemSetAccess`'s affair.
+    pub(crate) fn devices(&self) -> Option<Devices> {
+        match self.kind {
+            Kind::Mapped { devices, .. } | Kind::Multicast { devices, .. } => Some(devices),
+            _ => None,
+        }
+    }
+
+    /// The same, to change it.
+    pub(crate) fn devices_mut(&mut self) -> Option<&mut Devices> {
+        match &mut self.kind {
+            Kind::Mapped { devices, .. } | Kind::Multicast { devices, .. } => Some(devices),
+            _ => None,
+        }
     }
 
     fn is_mapped(&self) -> bool {
@@ -206,7 +237,7 @@ impl Space {
     }
 
     /// Every range of regions that are `reached`, with mappings that follow each other joined.
-    pub(crate) fn ranges(&self, reached: impl Fn(&Region) -> bool) -> Vec<std::ops::Range<u64>> {
+    pub(crate) fn ranges(&self, reached: &impl Fn(&Region) -> bool) -> Vec<std::ops::Range<u64>> {
         let mut ranges: Vec<std::ops::Range<u64>> = Vec::new();
         let mut joinable = false;
         for region in self

@@ -12,12 +12,13 @@ const OPERATIONS: [&str; 10] = [
 ];
 
 /// What a place holds after an operation on `old`, by the text of the ISA.
-fn after(operation: &str, ty: &str, [old, b, c]: [u64; 3]) -> u64 {
+pub(crate) fn after(operation: &str, ty: &str, [old, b, c]: [u64; 3]) -> u64 {
     let bits = width(ty);
     let signed = |word: u64| (word << (64 - bits)) as i64 >> (64 - bits);
     let float = matches!(ty, "f32" | "f64" | "f16" | "bf16" | "f16x2" | "bf16x2");
     let new = match operation {
         "add" if float => sum(ty, old, b),
+        "min" | "max" if float => choice(operation, ty, old, b),
         "add" => old.wrapping_add(b),
         "exch" => b,
         "cas" if old == b => c,
@@ -36,6 +37,17 @@ fn after(operation: &str, ty: &str, [old, b, c]: [u64; 3]) -> u64 {
         other => panic!("no reference of `{other}`"),
     };
     cut(bits, new)
+}
+
+/// The lesser or the greater of two halves, or of each two of pairs.
+fn choice(operation: &str, ty: &str, a: u64, b: u64) -> u64 {
+    if let Some(of) = ty.strip_suffix("x2") {
+        let part =
+            |shift: u32| choice(operation, of, a >> shift & 0xffff, b >> shift & 0xffff) << shift;
+        return part(0) | part(16);
+    }
+    let is_first = (whole(ty, a) < whole(ty, b)) == (operation == "min");
+    if is_first { a } else { b }
 }
 
 fn sum(ty: &str, a: u64, b: u64) -> u64 {
@@ -87,7 +99,7 @@ fn whole(ty: &str, bits: u64) -> i64 {
 }
 
 /// Three operands of a lane: everyday numbers where they are floats, now and then alike.
-fn operands(ty: &str, lane: usize) -> [u64; 3] {
+pub(crate) fn operands(ty: &str, lane: usize) -> [u64; 3] {
     let small = |seed: usize| (noise(seed) % 31) as i64 - 15;
     let one = |seed: usize| match ty {
         "f32" => u64::from((small(seed) as f32 / 8.0).to_bits()),

@@ -3,6 +3,7 @@
 pub(crate) mod asynchronous;
 pub(crate) mod atomics;
 pub(crate) mod control;
+pub(crate) mod multimem;
 pub(crate) mod quad;
 pub(crate) mod transfers;
 pub(crate) mod warp;

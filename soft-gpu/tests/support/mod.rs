@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use soft_gpu::exec::{
-    Allocations, Fault, Heap, HostServices, Launch, Path, Pool, Program, Statistics, run,
+    Allocations, Fault, Heap, HostServices, Launch, Path, Pool, Program, Statistics, Team, run,
 };
 use soft_gpu::ptx;
 
@@ -61,6 +61,7 @@ pub(crate) struct Run<'k> {
     pub(crate) threads: usize,
     pub(crate) budget: Option<u64>,
     pub(crate) ranges: Vec<std::ops::Range<u64>>,
+    pub(crate) teams: Vec<Team>,
     pub(crate) printed: Mutex<Vec<u8>>,
     pub(crate) heap: Option<Heap>,
     pub(crate) cooperative: bool,
@@ -78,6 +79,7 @@ impl<'k> Run<'k> {
             threads: 2,
             budget: Some(1 << 28),
             ranges: Vec::new(),
+            teams: Vec::new(),
             printed: Mutex::default(),
             heap: None,
             cooperative: false,
@@ -126,7 +128,7 @@ impl<'k> Run<'k> {
         run(
             &Pool::new(self.threads),
             &launch,
-            &Allocations::new(self.ranges.clone()),
+            &Allocations::new(self.ranges.clone()).with_teams(self.teams.clone()),
             &host,
         )
     }

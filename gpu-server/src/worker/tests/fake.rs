@@ -76,6 +76,8 @@ struct State {
     flushes: usize,
     /// Contexts from whose memory no access is taken away.
     kept_peers: HashSet<usize>,
+    /// What happened to multicast objects, and what was given back between.
+    of_multicasts: Vec<(&'static str, u64)>,
 }
 
 static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
@@ -372,11 +374,62 @@ unsafe extern "C" fn set_access(
 }
 
 unsafe extern "C" fn unmap(address: u64, _: usize) -> CUresult {
-    lock(&STATE).unmapped.push(address);
+    let mut state = lock(&STATE);
+    state.unmapped.push(address);
+    state.of_multicasts.push(("unmapped", address));
     CUresult::SUCCESS
 }
 
-unsafe extern "C" fn release_handle(_: u64) -> CUresult {
+unsafe extern "C" fn release_handle(handle: u64) -> CUresult {
+    lock(&STATE).of_multicasts.push(("released", handle));
+    CUresult::SUCCESS
+}
+
+/// What happened to multicast objects, and what was given back, of these handles and addresses.
+pub(super) fn of_multicasts(about: &[u64]) -> Vec<&'static str> {
+    let state = lock(&STATE);
+    let is_it = |(_, of): &&(&'static str, u64)| about.contains(of);
+    let happened = state.of_multicasts.iter().filter(is_it);
+    happened.map(|(what, _)| *what).collect()
+}
+
+unsafe extern "C" fn multicast_create(
+    handle: *mut u64,
+    _: *const driver_api::abi::CUmulticastObjectProp,
+) -> CUresult {
+    unsafe { *handle = lock(&STATE).handle() as u64 };
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn multicast_add(_: u64, _: i32) -> CUresult {
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn multicast_bind(
+    object: u64,
+    _: usize,
+    _: u64,
+    _: usize,
+    _: usize,
+    _: u64,
+) -> CUresult {
+    lock(&STATE).of_multicasts.push(("bound", object));
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn multicast_bind_address(
+    object: u64,
+    _: usize,
+    _: u64,
+    _: usize,
+    _: u64,
+) -> CUresult {
+    lock(&STATE).of_multicasts.push(("bound", object));
+    CUresult::SUCCESS
+}
+
+unsafe extern "C" fn multicast_unbind(object: u64, _: i32, _: usize, _: usize) -> CUresult {
+    lock(&STATE).of_multicasts.push(("unbound", object));
     CUresult::SUCCESS
 }
 
@@ -644,6 +697,11 @@ pub(in crate::worker) fn driver(writes: bool) -> &'static Driver {
             "cuMemSetAccess" => set_access as *const (),
             "cuMemUnmap" => unmap as *const (),
             "cuMemRelease" => release_handle as *const (),
+            "cuMulticastCreate" => multicast_create as *const (),
+            "cuMulticastAddDevice" => multicast_add as *const (),
+            "cuMulticastBindMem" => multicast_bind as *const (),
+            "cuMulticastBindAddr" => multicast_bind_address as *const (),
+            "cuMulticastUnbind" => multicast_unbind as *const (),
             "cuStreamCreateWithPriority" => stream_create as *const (),
             "cuStreamCreate" => plain_stream_create as *const (),
             "cuStreamSynchronize" => stream_synchronize as *const (),

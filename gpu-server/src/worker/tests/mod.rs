@@ -6,6 +6,7 @@ pub(super) mod fake;
 mod gpu_memory;
 mod hostile;
 mod mirrors;
+mod multicast;
 mod peer;
 mod reads;
 

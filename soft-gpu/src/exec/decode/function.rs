@@ -13,7 +13,7 @@ use super::form::Form;
 use super::names::{Binding, Names, Register, special};
 use super::{
     Linker, Place, allocate, asynchronous, atomic, bits, compare, control, convert, float, integer,
-    matrix, memory, quad, texture, video, warp,
+    matrix, memory, multimem, quad, texture, video, warp,
 };
 
 /// Largest frame-local memory of one function.
@@ -327,6 +327,7 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             || asynchronous::decode(self, &mut form, operands)?
             || video::decode(self, &mut form, operands)?
             || atomic::decode(self, &mut form, operands)?
+            || multimem::decode(self, &mut form, operands)?
             || texture::decode(self, &mut form, operands)?;
         if !known {
             return form.refuse();

@@ -19,6 +19,7 @@ mod function;
 mod integer;
 mod matrix;
 mod memory;
+mod multimem;
 mod names;
 mod quad;
 mod reuse;
