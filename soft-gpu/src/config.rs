@@ -7,7 +7,7 @@
 //! | `GPURUN_SOFT_MEMORY` | memory of each, in bytes or with `KiB`, `MiB`, `GiB` | 4 GiB |
 //! | `GPURUN_SOFT_THREADS` | cores that execute kernels, and the number of multiprocessors | all |
 //! | `GPURUN_SOFT_DRIVER` | version of CUDA that the driver says it serves, 11.0 to 13.5 | 13.5 |
-//! | `GPURUN_SOFT_CC` | compute capability: 7.0, 7.5 or 8.0 | 8.0 |
+//! | `GPURUN_SOFT_CC` | compute capability: 7.0, 7.5, 8.0 or 9.0 | 8.0 |
 //! | `GPURUN_SOFT_WATCHDOG` | warp operations after which a kernel is ended (error 702) | none |
 //! | `GPURUN_SOFT_SEGMENT` | name of the shared segment, that is: which device this is | one per user |
 //! | `GPURUN_SOFT_DECODE` | `all`: every kernel of a module when it is loaded, and the log says how many can be executed | when first needed |
@@ -171,6 +171,7 @@ fn capability(text: &str) -> Option<ComputeCapability> {
         "7.0" => (7, 0),
         "7.5" => (7, 5),
         "8.0" => (8, 0),
+        "9.0" => (9, 0),
         _ => return None,
     };
     Some(ComputeCapability { major, minor })

@@ -11,14 +11,16 @@
 //! # Safety
 //!
 //! As in [`super::rows`]; memory is touched only where [`place`] or [`locate`] found it accessible. A block runs on one
-//! thread, so that its barriers are plain words.
+//! thread, so that its barriers are plain words; so do the blocks of a cluster.
 #![expect(unsafe_code, reason = "device memory is reached by address")]
 
 use std::marker::PhantomData;
 
 use super::classify::Shape;
 use super::fault::FaultKind;
-use super::memory::{Device, Memory, Shared, SharedShort, Target, each, locate, place};
+use super::memory::{
+    Device, Memory, Shared, SharedShort, Target, each, locate, locate_shared, place,
+};
 use super::op::{NONE, Op};
 use super::path::Path;
 use super::rows::{
@@ -239,9 +241,7 @@ fn shared_word(context: &mut Context<'_>, lane: usize, address: u64) -> Option<*
         context.fail_in(lane, FaultKind::Misaligned, Some(address));
         return None;
     }
-    let start = context.shared as u64;
-    let found = locate(context, lane, address, 8)
-        .filter(|host| (start..start + context.shared_bytes).contains(host));
+    let found = locate_shared(context, address, 8);
     if found.is_none() {
         context.fail_in(lane, FaultKind::IllegalAddress, Some(address));
     }

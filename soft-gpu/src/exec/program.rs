@@ -53,6 +53,20 @@ pub(crate) enum Special {
     Multiprocessor,
     /// `%nsmid`
     MultiprocessorCount,
+    /// `%clusterid`, dimension 0 to 2.
+    Cluster(u8),
+    /// `%nclusterid`
+    ClusterGridSize(u8),
+    /// `%cluster_ctaid`
+    BlockInCluster(u8),
+    /// `%cluster_nctaid`
+    ClusterSize(u8),
+    /// `%cluster_ctarank`
+    ClusterRank,
+    /// `%cluster_nctarank`
+    ClusterBlocks,
+    /// `%is_explicit_cluster`: a predicate.
+    IsExplicitCluster,
     /// `%envreg`: the first two tell where the workspace of a cooperative launch is.
     Environment(u8),
 }

@@ -4,6 +4,9 @@ use super::{POLICY, SCRATCH, kernel, noise, policy, results};
 
 pub(crate) fn check(form: &str) {
     match form.split('.').next().unwrap_or("") {
+        "fence" if form.contains("tensormap") && form.contains("acquire") => {
+            undisturbed(&format!("{form} [%in], 128;"));
+        }
         "membar" | "fence" => undisturbed(&format!("{form};")),
         "prefetch" | "prefetchu" if form.contains("local") => {
             undisturbed(&format!("{form} [own];"))

@@ -131,7 +131,7 @@ pub(crate) fn check(forms: &[String]) {
 fn check_group((operation, ty): (&str, &str), (space, target): (&str, &str), forms: &[&String]) {
     let bits = width(ty);
     let (pointer, start) = match (space, target) {
-        ("shared", _) => (
+        ("shared" | "shared::cluster", _) => (
             "b32",
             "mov.u32 %at, tile; mad.lo.u32 %at, %lane, 8, %at;".to_owned(),
         ),

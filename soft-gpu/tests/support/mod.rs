@@ -64,6 +64,7 @@ pub(crate) struct Run<'k> {
     pub(crate) printed: Mutex<Vec<u8>>,
     pub(crate) heap: Option<Heap>,
     pub(crate) cooperative: bool,
+    pub(crate) cluster: Option<[u32; 3]>,
     /// The values of opaque variables.
     pub(crate) references: HashMap<&'static str, u64>,
 }
@@ -81,6 +82,7 @@ impl<'k> Run<'k> {
             printed: Mutex::default(),
             heap: None,
             cooperative: false,
+            cluster: None,
             references: HashMap::new(),
         }
     }
@@ -122,6 +124,7 @@ impl<'k> Run<'k> {
             params: &params,
             references: &references,
             cooperative: self.cooperative,
+            cluster: self.cluster,
         };
         run(
             &Pool::new(self.threads),

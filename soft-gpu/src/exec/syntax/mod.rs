@@ -39,9 +39,9 @@ const SETS: &[(&str, &str)] = &[
     ("CACHE", "CACHING|PRIORITY"),
     ("AHEAD", "L2::64B|L2::128B|L2::256B"),
     ("ORDERS", "relaxed|acquire|release|acq_rel"),
-    // A cluster is a block here.
     ("SCOPE", "cta|cluster|gpu|sys"),
     ("CUBE", "m16n16k16|m8n32k16|m32n8k16"),
+    ("SHARED", "shared|shared::cta|shared::cluster"),
     ("MEMORY", "global|shared|shared::cta"),
 ];
 
