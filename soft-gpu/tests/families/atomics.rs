@@ -12,7 +12,7 @@ const OPERATIONS: [&str; 10] = [
 ];
 
 /// What a place holds after an operation on `old`, by the text of the ISA.
-fn after(operation: &str, ty: &str, [old, b, c]: [u64; 3]) -> u64 {
+pub(crate) fn after(operation: &str, ty: &str, [old, b, c]: [u64; 3]) -> u64 {
     let bits = width(ty);
     let signed = |word: u64| (word << (64 - bits)) as i64 >> (64 - bits);
     let float = matches!(ty, "f32" | "f64" | "f16" | "bf16" | "f16x2" | "bf16x2");
@@ -25,6 +25,8 @@ fn after(operation: &str, ty: &str, [old, b, c]: [u64; 3]) -> u64 {
         "and" => old & b,
         "or" => old | b,
         "xor" => old ^ b,
+        "min" if float => half(ty, whole(ty, old).min(whole(ty, b))),
+        "max" if float => half(ty, whole(ty, old).max(whole(ty, b))),
         "min" if ty.starts_with('s') => signed(old).min(signed(b)) as u64,
         "max" if ty.starts_with('s') => signed(old).max(signed(b)) as u64,
         "min" => old.min(b),
@@ -87,7 +89,7 @@ fn whole(ty: &str, bits: u64) -> i64 {
 }
 
 /// Three operands of a lane: everyday numbers where they are floats, now and then alike.
-fn operands(ty: &str, lane: usize) -> [u64; 3] {
+pub(crate) fn operands(ty: &str, lane: usize) -> [u64; 3] {
     let small = |seed: usize| (noise(seed) % 31) as i64 - 15;
     let one = |seed: usize| match ty {
         "f32" => u64::from((small(seed) as f32 / 8.0).to_bits()),

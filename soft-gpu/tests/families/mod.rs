@@ -2,6 +2,7 @@
 
 pub(crate) mod asynchronous;
 pub(crate) mod atomics;
+pub(crate) mod bulk;
 pub(crate) mod control;
 pub(crate) mod transfers;
 pub(crate) mod warp;

@@ -60,7 +60,7 @@ pub(super) fn decode<'t>(
 ) -> Result<bool, String> {
     match form.base {
         "ld" | "ldu" => load(decoder, form, operands)?,
-        "st" => store(decoder, form, operands)?,
+        "st" if !form.has("async") => store(decoder, form, operands)?,
         "prefetch" | "prefetchu" | "applypriority" | "discard" => {
             form.take_all(|_| true);
         }

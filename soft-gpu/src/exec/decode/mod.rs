@@ -9,6 +9,7 @@ mod allocate;
 mod asynchronous;
 mod atomic;
 mod bits;
+mod bulk;
 mod compare;
 mod control;
 mod convert;

@@ -42,6 +42,7 @@ const SETS: &[(&str, &str)] = &[
     ("SCOPE", "cta|cluster|gpu|sys"),
     ("CUBE", "m16n16k16|m8n32k16|m32n8k16"),
     ("SHARED", "shared|shared::cta|shared::cluster"),
+    ("DIMENSIONS", "1d|2d|3d|4d|5d"),
     ("MEMORY", "global|shared|shared::cta"),
 ];
 
