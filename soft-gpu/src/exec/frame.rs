@@ -92,7 +92,9 @@ impl<'a> Frames<'a> {
                     self.special(&mut storage, fixed, special, identity);
                 }
                 Fixed::Local(offset) => fill(&mut storage, fixed, u64::from(local_base + offset)),
-                value if fresh => fill(&mut storage, fixed, self.constant(value)),
+                value if fresh => {
+                    fill(&mut storage, fixed, self.constant(value, fixed.wide));
+                }
                 _ => {}
             }
         }
@@ -113,10 +115,14 @@ impl<'a> Frames<'a> {
         }
     }
 
-    fn constant(&self, value: Fixed) -> u64 {
+    fn constant(&self, value: Fixed, is_wide: bool) -> u64 {
         match value {
             Fixed::Constant(bits) => bits,
-            Fixed::ParamAddress(offset) => self.params.as_ptr() as u64 + u64::from(offset),
+            Fixed::ParamAddress(offset) if is_wide => {
+                self.params.as_ptr() as u64 + u64::from(offset)
+            }
+            // In 32 bits, the place among the parameters, which `cvta` makes an address of.
+            Fixed::ParamAddress(offset) => offset.into(),
             Fixed::Param {
                 offset,
                 bytes,

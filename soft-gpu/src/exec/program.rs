@@ -83,7 +83,7 @@ pub(crate) enum Fixed {
         bytes: u8,
         signed: bool,
     },
-    /// The address of a byte of the parameter buffer.
+    /// The address of a byte of the parameter buffer; in 32 bits, its place there.
     ParamAddress(u32),
     /// An offset in local memory, from the start of the frame's part.
     Local(u32),

@@ -772,8 +772,11 @@ fn packs(all: &mut Vec<Reference>) {
 fn spaces(all: &mut Vec<Reference>) {
     for space in ["global", "const", "param", "param::entry"] {
         for to in ["", ".to"] {
+            // What is less than all addresses is a place among parameters.
             let form = format!("cvta{to}.{space}.u64");
-            all.push(Reference::new(form, "u64", &["u64"], |[a, ..]| Bits(a)));
+            let text = format!("or.b64 %w0, %s0, 0x10000; {form} %d, %w0;");
+            let reference = Reference::new(form, "u64", &["u64"], |[a, ..]| Bits(a | 0x10000));
+            all.push(reference.with_text(text));
         }
     }
     for space in ["shared", "shared::cta", "shared::cluster", "local"] {

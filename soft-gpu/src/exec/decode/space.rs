@@ -11,6 +11,9 @@ use super::form::Form;
 use super::function::FunctionDecoder;
 use super::integer::{simple, sources};
 
+/// Bytes that parameters can have at most, and below all addresses: what is less is a place among them, as a name in 32 bits stands for.
+const MOST_PARAMS: u64 = 1 << 16;
+
 type Decoder<'a, 't, 'l> = &'a mut FunctionDecoder<'t, 'l>;
 
 /// Decodes `form` if it belongs here.
@@ -70,6 +73,15 @@ fn change_space<'t>(
     let start = window(space);
     let rows = sources(decoder, &[ty], operands)?;
     let d = decoder.destination(&operands[0], ty)?;
+    if space == Space::Param && !to {
+        let base = decoder.fixed(Fixed::ParamAddress(0), true);
+        let generic = rare_binary(decoder.path, |a: u64, base: u64| match a < MOST_PARAMS {
+            true => base + a,
+            false => a,
+        });
+        decoder.apply(generic, d, &[rows[0], base]);
+        return Ok(());
+    }
     if start == 0 {
         copy(decoder, true, d, rows[0]);
         return Ok(());
