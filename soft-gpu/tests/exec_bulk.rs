@@ -4,7 +4,7 @@
 mod support;
 
 use soft_gpu::exec::{Fault, FaultKind};
-use support::{Kernel, Run, kernels};
+use support::{Argument, Kernel, Run, kernels};
 
 /// Blocks of a cluster, and threads of each.
 const BLOCKS: u32 = 4;
@@ -14,10 +14,10 @@ const THREADS: u32 = 32;
 /// the next block, `%gnear` and `%gfar` their generic addresses; thread 0 has `%first`.
 fn module(arrivals: u32, body: &str) -> String {
     format!(
-        ".version 8.6\n.target sm_90\n.address_size 64\n.visible .entry k(.param .u64 in, .param .u64 out)\n{{\n\
+        ".version 8.6\n.target sm_90\n.address_size 64\n.visible .entry k(.param .u64 in, .param .u64 out, .param .u32 blocks)\n{{\n\
          .shared .align 128 .b8 tile[512]; .shared .align 128 .b8 more[512]; .shared .align 8 .b64 bar;\n\
          .reg .b32 %tid, %rank, %size, %next, %near, %far, %mine, %x, %y; .reg .b64 %in, %out, %gnear, %gfar, %w, %v, %to; .reg .pred %p, %first; .reg .b16 %mask;\n\
-         mov.u32 %tid, %tid.x; mov.u32 %rank, %cluster_ctarank; mov.u32 %size, %cluster_nctarank;\n\
+         mov.u32 %tid, %tid.x; mov.u32 %rank, %cluster_ctarank; ld.param.u32 %size, [blocks];\n\
          ld.param.u64 %in, [in]; ld.param.u64 %out, [out]; setp.eq.u32 %first, %tid, 0;\n\
          add.u32 %next, %rank, 1; rem.u32 %next, %next, %size; mov.u32 %near, tile; mov.u32 %far, bar;\n\
          mapa.shared::cluster.u32 %near, %near, %next; mapa.shared::cluster.u32 %far, %far, %next;\n\
@@ -36,13 +36,17 @@ const SHOW: &str = "WAIT: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b
 /// What the kernel makes of a page of a word for each eight bytes, with one thread of the machine and with two.
 fn launch(kernel: &Kernel, out: &mut [u64]) -> Result<Vec<u64>, Fault> {
     let mut page: Vec<u128> = (0..256u128)
-        .map(|word| word * 0x1_0003 | (word + 7) << 80)
+        .map(|word| (word * 0x1_0003) | ((word + 7) << 80))
         .collect();
     let words = page.iter().flat_map(|it| [*it as u64, (*it >> 64) as u64]);
     let words: Vec<u64> = words.collect();
     let mut run = Run::new(kernel, BLOCKS * 2, THREADS);
     run.cluster = Some([BLOCKS, 1, 1]);
-    let arguments = [run.buffer(&mut page), run.buffer(out)];
+    let arguments = [
+        run.buffer(&mut page),
+        run.buffer(out),
+        Argument::U32(BLOCKS),
+    ];
     run.launch(&arguments)?;
     Ok(words)
 }
@@ -51,7 +55,8 @@ fn launch(kernel: &Kernel, out: &mut [u64]) -> Result<Vec<u64>, Fault> {
 fn shows(arrivals: u32, body: &str, want: impl Fn(&[u64], usize) -> Vec<u64>) {
     for kernel in kernels(&module(arrivals, &format!("{body}\n{SHOW}")), "k") {
         let mut out = vec![0u64; 64 * BLOCKS as usize];
-        let page = launch(&kernel, &mut out).unwrap_or_else(|fault| panic!("{fault} of {body}"));
+        let page = launch(&kernel, &mut out)
+            .unwrap_or_else(|fault| panic!("{fault} of {body} on {:?}", kernel.path));
         for (rank, tile) in out.chunks_exact(64).enumerate() {
             assert_eq!(tile, want(&page, rank), "{body} in block {rank}");
         }

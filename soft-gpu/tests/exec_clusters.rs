@@ -8,8 +8,8 @@ use support::{Argument, Kernel, Run, kernels};
 /// A module of one kernel `k`, whose only parameter is the address of its results.
 fn module(body: &str) -> String {
     format!(
-        ".version 8.6\n.target sm_90\n.address_size 64\n.visible .entry k(.param .u64 out)\n{{\n\
-         .reg .b32 %tid, %rank, %size; .reg .b64 %out;\n\
+        ".version 8.6\n.target sm_90\n.address_size 64\n.visible .entry k(.param .u64 out, .param .u32 threads)\n{{\n\
+         .reg .b32 %tid, %rank, %size, %threads; .reg .b64 %out; ld.param.u32 %threads, [threads];\n\
          mov.u32 %tid, %tid.x; mov.u32 %rank, %cluster_ctarank; mov.u32 %size, %cluster_nctarank;\n\
          ld.param.u64 %out, [out];\n{body}\nret;\n}}\n"
     )
@@ -24,7 +24,7 @@ fn launch(
 ) -> Result<Statistics, Fault> {
     let mut run = Run::new(kernel, 1, block);
     (run.grid, run.cluster, run.threads) = (grid, cluster, threads);
-    let arguments = [run.buffer(out)];
+    let arguments = [run.buffer(out), Argument::U32(block)];
     run.launch(&arguments)
 }
 
@@ -110,7 +110,7 @@ fn ring(give: &str, take: &str) -> String {
         {give}
         barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;
         {take}
-        mov.u32 %y, %ctaid.x; mad.lo.u32 %y, %y, 64, %tid; mad.wide.u32 %to, %y, 4, %out; st.global.b32 [%to], %x;
+        mov.u32 %y, %ctaid.x; mad.lo.u32 %y, %y, %threads, %tid; mad.wide.u32 %to, %y, 4, %out; st.global.b32 [%to], %x;
         barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;"
     )
 }
@@ -256,7 +256,7 @@ fn a_cooperative_launch_may_have_clusters() {
         let mut out = vec![0u32; 16 * 64];
         let mut run = Run::new(&kernel, 16, 64);
         (run.cluster, run.cooperative) = (Some([4, 1, 1]), true);
-        let arguments = [run.buffer(&mut out)];
+        let arguments = [run.buffer(&mut out), Argument::U32(64)];
         run.launch(&arguments).unwrap();
         for (index, word) in out.iter().enumerate() {
             let block = index as u32 / 64;

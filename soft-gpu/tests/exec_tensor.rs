@@ -113,7 +113,7 @@ impl Case {
             // Lines of 128 bytes are eight pieces; which are swapped depends on the number of the line.
             let lines = [1, 2, 4, 8][self.of.swizzle as usize];
             let (line, piece) = (linear / 128, linear / 16 % 8);
-            let there = line * 128 + (piece ^ line % lines) * 16 + linear % 16;
+            let there = line * 128 + (piece ^ (line % lines)) * 16 + linear % 16;
             visit(there, is_inside.then_some(place as usize));
         }
     }
@@ -250,7 +250,7 @@ fn check(form: &str, kernel: &Kernel, case: &Case, random: &mut Random) {
     let words = shared_before.as_chunks::<8>().0.iter();
     let mut shared: Vec<u64> = words.map(|word| u64::from_le_bytes(*word)).collect();
     launch(kernel, case, &mut tensor, &mut shared)
-        .unwrap_or_else(|fault| panic!("{fault} of {form} of {case:?}"));
+        .unwrap_or_else(|fault| panic!("{fault} of {form} of {case:?} on {:?}", kernel.path));
     let (mut want, mut want_shared) = (before.clone(), shared_before.clone());
     let is_load = !form.contains("bulk_group");
     case.each(|there, place| {

@@ -12,6 +12,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("driver", "surface_cluster"),
     ("driver", "surface_tensor_map"),
     ("hopper13", "clusters"),
+    ("hopper13", "tensor_copies"),
+    ("hopper13", "graphs"),
     ("hopper13", "vector_add"),
     ("hopper13", "tiled_matmul"),
 ];

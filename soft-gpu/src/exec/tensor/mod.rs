@@ -399,7 +399,7 @@ mod tests {
     fn swizzles_swap_pieces_within_lines() {
         // The patterns repeat after 256, 512 and 1024 bytes, and no two pieces meet.
         for (swizzle, period) in [(0, 16), (1, 256), (2, 512), (3, 1024)] {
-            let mut seen = vec![false; 128];
+            let mut seen = [false; 128];
             for place in (0..2048u64).step_by(16) {
                 let there = swapped(place, swizzle);
                 assert_eq!(there / 128, place / 128, "in its line");
