@@ -59,6 +59,7 @@ impl Subject {
             params: &params,
             references: &[],
             cooperative: false,
+            cluster: None,
         };
         let start = Instant::now();
         self.statistics = run(pool, &launch, &allocations, &host)?;

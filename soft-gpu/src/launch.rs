@@ -11,6 +11,8 @@
 #![expect(unsafe_code, reason = "the driver's C interface")]
 #![expect(non_snake_case, reason = "the driver's names")]
 
+mod attributes;
+pub(crate) mod cluster;
 mod replaced;
 
 use core::ffi::{c_int, c_uint, c_void};
@@ -33,6 +35,7 @@ use crate::state::{Driver, driver};
 use crate::stream::{Operation, find, own_multiprocessors};
 use crate::texture::Slot;
 
+pub(crate) use attributes::{Attributes, Value, has_clusters};
 pub(crate) use replaced::*;
 
 const MAX_GRID: [u32; 3] = [i32::MAX as u32, 65535, 65535];
@@ -44,8 +47,7 @@ pub(crate) struct Shape {
     pub(crate) grid: [u32; 3],
     pub(crate) block: [u32; 3],
     pub(crate) shared: u32,
-    /// Whether all blocks are there at the same time.
-    pub(crate) cooperative: bool,
+    pub(crate) attributes: Attributes,
 }
 
 impl Shape {
@@ -53,13 +55,13 @@ impl Shape {
         self.block.iter().map(|&count| u64::from(count)).product()
     }
 
-    /// Whether the device and the kernel allow it.
+    /// Whether the device and the kernel allow it. Gives the size of its clusters, if it has any.
     fn check(
         &self,
         driver: &Driver,
         function: &Function,
         program: &Program,
-    ) -> Result<(), CUresult> {
+    ) -> Result<Option<[u32; 3]>, CUresult> {
         let limits = Limits::of(driver.config.capability);
         let within = |counts: [u32; 3], most: [u32; 3]| {
             counts
@@ -83,10 +85,15 @@ impl Shape {
             Some(required) if required != self.block => return Err(CUresult::INVALID_VALUE),
             _ => {}
         }
-        if self.cooperative && self.blocks() > self.resident(driver, &limits, program) {
+        let cluster = cluster::size(function, &self.attributes)?;
+        if let Some(size) = cluster {
+            cluster::check_grid(self.grid, size)?;
+        }
+        let most = self.resident_each(&limits, program, cluster) * driver.config.threads as u64;
+        if self.attributes.cooperative && self.blocks() > most {
             return Err(CUresult::COOPERATIVE_LAUNCH_TOO_LARGE);
         }
-        Ok(())
+        Ok(cluster)
     }
 
     fn blocks(&self) -> u64 {
@@ -96,15 +103,11 @@ impl Shape {
             .fold(1, |all: u64, &count| all.saturating_mul(count.into()))
     }
 
-    /// How many such blocks the device holds at a time.
-    fn resident(&self, driver: &Driver, limits: &Limits, program: &Program) -> u64 {
-        self.resident_each(limits, program) * driver.config.threads as u64
-    }
-
     /// How many such blocks a multiprocessor holds at a time.
-    fn resident_each(&self, limits: &Limits, program: &Program) -> u64 {
+    fn resident_each(&self, limits: &Limits, program: &Program, cluster: Option<[u32; 3]>) -> u64 {
         let (threads, shared) = (self.threads() as u32, self.shared as usize);
-        occupancy::blocks(limits, &program.attributes(), threads, shared).into()
+        let each = occupancy::blocks(limits, &program.attributes(), threads, shared);
+        cluster::resident(each.into(), cluster)
     }
 }
 
@@ -197,6 +200,8 @@ pub(crate) struct Kernel {
     pub(crate) function: Arc<Function>,
     program: Arc<Program>,
     pub(crate) shape: Shape,
+    /// Blocks of a cluster in each dimension, if it has clusters.
+    cluster: Option<[u32; 3]>,
     parameters: Vec<u8>,
     /// Where each parameter is, for those who ask: addresses in `parameters`.
     places: Vec<usize>,
@@ -227,7 +232,7 @@ impl Kernel {
         let parameters = unsafe { parameters(&function, kernel_params, extra)? };
         let context = driver.contexts.get(function.module.context)?;
         let program = function.program()?;
-        shape.check(driver, &function, &program)?;
+        let cluster = shape.check(driver, &function, &program)?;
         let heap = match program.attributes().uses_heap {
             true => Some(heap_of(&context)?),
             false => None,
@@ -242,6 +247,7 @@ impl Kernel {
             handle,
             program,
             shape,
+            cluster,
             parameters,
             places,
             fate: Arc::clone(&context.fate),
@@ -275,8 +281,10 @@ impl Kernel {
     /// Whether all blocks of a cooperative launch are there at a time on so many multiprocessors.
     fn check_resident(&self, multiprocessors: u64) -> Result<(), CUresult> {
         let limits = Limits::of(driver()?.config.capability);
-        let each = self.shape.resident_each(&limits, &self.program);
-        match self.shape.cooperative && self.shape.blocks() > each * multiprocessors {
+        let each = self
+            .shape
+            .resident_each(&limits, &self.program, self.cluster);
+        match self.shape.attributes.cooperative && self.shape.blocks() > each * multiprocessors {
             true => Err(CUresult::COOPERATIVE_LAUNCH_TOO_LARGE),
             false => Ok(()),
         }
@@ -297,7 +305,8 @@ fn execute(driver: &Driver, kernel: &Kernel) -> Result<(), CUresult> {
         dynamic_shared_bytes: shape.shared,
         params: &kernel.parameters,
         references: &kernel.references,
-        cooperative: shape.cooperative,
+        cooperative: shape.attributes.cooperative,
+        cluster: kernel.cluster,
     };
     let host = HostServices {
         printf: &|bytes| fate.print(bytes),
@@ -396,7 +405,7 @@ pub(crate) unsafe fn cuLaunchKernel(
         grid: [grid_dim_x, grid_dim_y, grid_dim_z],
         block: [block_dim_x, block_dim_y, block_dim_z],
         shared: shared_mem_bytes,
-        cooperative: false,
+        attributes: Attributes::default(),
     };
     // SAFETY: the caller's promises are the same.
     done(unsafe { launch(shape, f, stream, kernel_params, extra) })
@@ -419,39 +428,10 @@ pub(crate) unsafe fn cuLaunchCooperativeKernel(
         grid: [grid_dim_x, grid_dim_y, grid_dim_z],
         block: [block_dim_x, block_dim_y, block_dim_z],
         shared: shared_mem_bytes,
-        cooperative: true,
+        attributes: Attributes::cooperative(),
     };
     // SAFETY: the caller's promises are the same.
     done(unsafe { launch(shape, f, stream, kernel_params, core::ptr::null_mut()) })
-}
-
-/// Bytes of an attribute's value.
-pub(crate) const VALUE_BYTES: usize = 64;
-/// The attribute that makes a launch cooperative.
-pub(crate) const COOPERATIVE: c_uint = 2;
-
-/// What an attribute of a launch, or of a kernel's node, says: whether it is cooperative, if it speaks of that. It may ask for nothing that this
-/// device lacks.
-pub(crate) fn attribute(id: c_uint, value: &[u8; VALUE_BYTES]) -> Result<Option<bool>, CUresult> {
-    const CLUSTER_DIMENSION: c_uint = 4;
-    const PROGRAMMATIC_EVENT: c_uint = 7;
-    const LAUNCH_COMPLETION_EVENT: c_uint = 12;
-    let word = |at: usize| {
-        let bytes = value[4 * at..4 * at + 4].iter().rev();
-        bytes.fold(0u32, |word, byte| word << 8 | u32::from(*byte))
-    };
-    let lacking = match id {
-        COOPERATIVE => return Ok(Some(word(0) != 0)),
-        CLUSTER_DIMENSION => (0..3).any(|dimension| word(dimension) > 1),
-        PROGRAMMATIC_EVENT | LAUNCH_COMPLETION_EVENT => true,
-        // Priorities, cache policies, carve-outs: hints. An earlier start (programmatic serialization) need not be either.
-        _ => false,
-    };
-    if lacking {
-        warn(&format!("launch attribute {id} is not supported"));
-        return Err(CUresult::NOT_SUPPORTED);
-    }
-    Ok(None)
 }
 
 /// What a configuration says, once its attributes are known to ask for nothing that this device lacks.
@@ -472,29 +452,29 @@ pub(crate) unsafe fn shape_of(
         block: [config.block_dim_x, config.block_dim_y, config.block_dim_z],
         shared: config.shared_mem_bytes,
         // SAFETY: the caller's promise.
-        cooperative: unsafe { is_cooperative(&config) }?,
+        attributes: unsafe { attributes_of(&config) }?,
     };
     Ok((shape, config.stream))
 }
 
-/// Whether a launch's attributes say that it is cooperative.
+/// What a launch's attributes say.
 ///
 /// # Safety
 ///
 /// `config` has as many attributes as it says.
-unsafe fn is_cooperative(config: &CUlaunchConfig) -> Result<bool, CUresult> {
+unsafe fn attributes_of(config: &CUlaunchConfig) -> Result<Attributes, CUresult> {
     const MAX_ATTRIBUTES: c_uint = 64;
     if config.num_attrs > MAX_ATTRIBUTES || (config.num_attrs > 0 && config.attrs.is_null()) {
         return Err(CUresult::INVALID_VALUE);
     }
-    let mut cooperative = false;
+    let mut attributes = Attributes::default();
     for index in 0..config.num_attrs as usize {
         // SAFETY: by contract.
         let CUlaunchAttribute { id, value, .. } =
             unsafe { config.attrs.add(index).read_unaligned() };
-        cooperative = attribute(id, &value)?.unwrap_or(cooperative);
+        attributes.set(id, &value)?;
     }
-    Ok(cooperative)
+    Ok(attributes)
 }
 
 pub(crate) unsafe fn cuLaunchKernelEx(

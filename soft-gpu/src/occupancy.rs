@@ -9,6 +9,7 @@
 #![expect(non_snake_case, reason = "the driver's names")]
 
 use core::ffi::{c_int, c_uint};
+use std::sync::Arc;
 
 use driver_api::abi::{CUfunction, CUlaunchConfig, CUoccupancyB2DSize, CUresult};
 
@@ -16,8 +17,8 @@ use crate::context::current;
 use crate::device::Limits;
 use crate::entry::{answer, answer_if_asked};
 use crate::exec::{ProgramAttributes, REGISTER_UNIT};
-use crate::launch::shape_of;
-use crate::module::find_function;
+use crate::launch::{Shape, cluster, has_clusters, shape_of};
+use crate::module::{Function, find_function};
 use crate::state::driver;
 
 const WARP: u32 = 32;
@@ -203,13 +204,15 @@ pub(crate) unsafe fn cuOccupancyMaxPotentialBlockSizeWithFlags(
     unsafe { potential(places, func, by_size, dynamic_s_mem_size, block_size_limit) }
 }
 
-/// Clusters are of one block each here: as many as there are blocks on all multiprocessors, and a launch whose attributes want larger ones is
-/// refused.
+/// A function, a configuration, and how many of its blocks a multiprocessor holds.
 ///
 /// # Safety
 ///
 /// The caller's promises to the driver's function.
-unsafe fn clusters(func: CUfunction, config: *const CUlaunchConfig) -> Result<c_int, CUresult> {
+unsafe fn clustered(
+    func: CUfunction,
+    config: *const CUlaunchConfig,
+) -> Result<(Arc<Function>, Shape, u32), CUresult> {
     // SAFETY: the caller passes a configuration.
     let (shape, _) = unsafe { shape_of(config) }?;
     let threads = shape
@@ -219,7 +222,48 @@ unsafe fn clusters(func: CUfunction, config: *const CUlaunchConfig) -> Result<c_
     let threads = threads.and_then(|threads| c_int::try_from(threads).ok());
     let threads = threads.ok_or(CUresult::INVALID_VALUE)?;
     let each = blocks_of(func, threads, shape.shared as usize)?;
-    Ok(each.saturating_mul(driver()?.config.threads as c_int))
+    Ok((find_function(func)?, shape, each as u32))
+}
+
+/// How many clusters of a launch there are at a time. Where there are clusters, their size has to be said.
+///
+/// # Safety
+///
+/// The caller's promises to the driver's function.
+unsafe fn active_clusters(
+    func: CUfunction,
+    config: *const CUlaunchConfig,
+) -> Result<c_int, CUresult> {
+    // SAFETY: the caller's promises are the same.
+    let (function, shape, each) = unsafe { clustered(func, config) }?;
+    let size = cluster::size(&function, &shape.attributes)?;
+    if size.is_none() && has_clusters()? {
+        return Err(CUresult::INVALID_CLUSTER_SIZE);
+    }
+    let blocks = size.and_then(cluster::blocks).unwrap_or(1).max(1);
+    let all = cluster::resident(each.into(), size) / u64::from(blocks);
+    let all = all.saturating_mul(driver()?.config.threads as u64);
+    Ok(c_int::try_from(all).unwrap_or(c_int::MAX))
+}
+
+/// How many blocks a cluster of a function can have: none if not even one fits.
+///
+/// # Safety
+///
+/// The caller's promises to the driver's function.
+unsafe fn largest_cluster(
+    func: CUfunction,
+    config: *const CUlaunchConfig,
+) -> Result<c_int, CUresult> {
+    // SAFETY: the caller's promises are the same.
+    let (function, shape, each) = unsafe { clustered(func, config) }?;
+    let required = cluster::required(&function)?.and_then(cluster::blocks);
+    let most = match required {
+        _ if each == 0 => 0,
+        Some(blocks) => blocks,
+        None => cluster::most_blocks(&function, &shape.attributes)?,
+    };
+    Ok(most as c_int)
 }
 
 pub(crate) unsafe fn cuOccupancyMaxActiveClusters(
@@ -228,7 +272,7 @@ pub(crate) unsafe fn cuOccupancyMaxActiveClusters(
     config: *const CUlaunchConfig,
 ) -> CUresult {
     // SAFETY: the caller passes a place for a number, and a configuration.
-    unsafe { answer(num_clusters, clusters(func, config)) }
+    unsafe { answer(num_clusters, active_clusters(func, config)) }
 }
 
 pub(crate) unsafe fn cuOccupancyMaxPotentialClusterSize(
@@ -237,5 +281,5 @@ pub(crate) unsafe fn cuOccupancyMaxPotentialClusterSize(
     config: *const CUlaunchConfig,
 ) -> CUresult {
     // SAFETY: the caller passes a place for a number, and a configuration.
-    unsafe { answer(cluster_size, clusters(func, config).map(|_| 1)) }
+    unsafe { answer(cluster_size, largest_cluster(func, config)) }
 }

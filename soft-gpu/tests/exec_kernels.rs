@@ -235,3 +235,32 @@ fn a_vector_is_read_as_it_was_written() {
         }
     }
 }
+
+/// A parameter's name in 32 bits, as Triton writes it: `cvta` makes an address of it, as of one in 64.
+#[test]
+fn a_parameter_has_an_address_of_either_width() {
+    let text = "
+.version 7.7
+.target sm_70
+.address_size 64
+.visible .entry k(.param .u64 first, .param .u64 out)
+{
+    .reg .b32 %r; .reg .b64 %narrow, %wide, %x, %y, %out;
+    ld.param.u64 %out, [out];
+    mov.b32 %r, out; cvt.u64.u32 %narrow, %r; cvta.param.u64 %narrow, %narrow;
+    mov.b64 %wide, first; cvta.param.u64 %wide, %wide;
+    ld.b64 %x, [%narrow]; ld.b64 %y, [%wide+8]; st.global.v2.b64 [%out], {%x, %y};
+    ret;
+}
+";
+    for kernel in kernels(text, "k") {
+        let mut out = [0u64; 2];
+        let mut run = Run::new(&kernel, 1, 1);
+        let Argument::U64(address) = run.buffer(&mut out) else {
+            panic!("an address");
+        };
+        run.launch(&[Argument::U64(7), Argument::U64(address)])
+            .unwrap();
+        assert_eq!(out, [address; 2], "on {:?}", kernel.path);
+    }
+}

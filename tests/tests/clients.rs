@@ -158,6 +158,41 @@ fn array_libraries() {
     cuda_python_with_a_multicast_object();
 }
 
+/// A device of compute capability 9.0: its own clients, and some that know nothing of it, whose kernels are compiled for it.
+const HOPPER: [(&str, &[&str]); 2] = [
+    (
+        "arrays",
+        &["hopper_cuda_core", "cupy_arrays", "numba_kernels"],
+    ),
+    ("torch", &["hopper_triton"]),
+];
+const HOPPER_DEVICE: (&str, &str) = ("GPURUN_SOFT_CC", "9.0");
+
+fn on_hopper(set: &str) {
+    let server = Server::start_with(Transport::Tcp, &[HOPPER_DEVICE]);
+    let (_, clients) = HOPPER.iter().find(|(name, _)| *name == set).expect("a set");
+    for client in *clients {
+        let command = |way: &Way| {
+            let mut command = command(way, set, client);
+            command.env(HOPPER_DEVICE.0, HOPPER_DEVICE.1);
+            command
+        };
+        computes_the_same(client, &server, &command);
+    }
+}
+
+#[test]
+#[ignore = "needs scripts/clients"]
+fn array_libraries_on_hopper() {
+    on_hopper("arrays");
+}
+
+#[test]
+#[ignore = "needs scripts/clients"]
+fn triton_on_hopper() {
+    on_hopper("torch");
+}
+
 #[test]
 #[ignore = "needs scripts/clients"]
 fn kernel_languages() {

@@ -38,8 +38,8 @@ const MAX_THREADS: u32 = 1;
 
 /// Launch attributes that hold no handle and mean the same on the server: access policy window (1), cooperative (2), synchronization policy (3), cluster
 /// dimension (4), cluster scheduling (5), programmatic serialization (6), priority (8), domains of memory synchronization (9, 10), preferred cluster
-/// (11), shared memory carve-out (14).
-const PLAIN_ATTRIBUTES: [c_uint; 11] = [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 14];
+/// (11), shared memory carve-out (14), whether clusters have to be portable (17).
+const PLAIN_ATTRIBUTES: [c_uint; 12] = [1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 14, 17];
 /// Bytes of an attribute's value.
 pub(crate) const VALUE_BYTES: usize = 64;
 

@@ -43,8 +43,8 @@ const COOPERATIVE: u32 = 2;
 
 /// The attributes that hold neither a handle nor a host pointer, by `CU_LAUNCH_ATTRIBUTE_*`: ignore, access policy window,
 /// cooperative, synchronization policy, cluster dimension and its scheduling, programmatic serialization, priority, memory
-/// synchronization domain map and domain, preferred cluster dimension, shared memory carve-out.
-const PLAIN_ATTRIBUTES: [u32; 12] = [0, 1, COOPERATIVE, 3, 4, 5, 6, 8, 9, 10, 11, 14];
+/// synchronization domain map and domain, preferred cluster dimension, shared memory carve-out, whether clusters have to be portable.
+const PLAIN_ATTRIBUTES: [u32; 13] = [0, 1, COOPERATIVE, 3, 4, 5, 6, 8, 9, 10, 11, 14, 17];
 
 /// `CU_LAUNCH_PARAM_BUFFER_POINTER` and its companions.
 const EXTRA_POINTER: usize = 1;

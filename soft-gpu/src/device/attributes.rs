@@ -29,7 +29,8 @@ impl Limits {
         let (threads, blocks, opt_in, shared, reserved) = match capability.sm() {
             70 => (2048, 32, 96 << 10, 96 << 10, 0),
             75 => (1024, 16, 64 << 10, 64 << 10, 0),
-            _ => (2048, 32, 163 << 10, 164 << 10, 1 << 10),
+            80 => (2048, 32, 163 << 10, 164 << 10, 1 << 10),
+            _ => (2048, 32, 227 << 10, 228 << 10, 1 << 10),
         };
         Self {
             threads_per_block: 1024,
@@ -99,6 +100,8 @@ pub(super) fn value(driver: &Driver, device: usize, attribute: u32) -> Option<i3
         126 => 1,
         131 | 134 => -1,
         132 => crate::virtual_memory::multicasts_are_supported(driver).into(),
+        // Launches in clusters, tensor maps that kernels use.
+        120 | 127 => (config.capability.major >= 9).into(),
         // What it does: overlap, mapped host memory, concurrent kernels, unified addresses, priorities, caches, managed memory, also while
         // kernels run, preemption, registered pointers, stream memory operations, cooperative launches, registration, managed memory without
         // migration, virtual memory, descriptors, memory pools and descriptors of them, events of several processes.

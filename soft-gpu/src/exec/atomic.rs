@@ -110,6 +110,7 @@ fn atomic<T: Word, F: Fn(T, T, T) -> T + Copy>(_: Path, target: Target, _change:
 
 /// What an atomic operation does, and on what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum Action {
     Add,
     Exchange,
@@ -129,6 +130,114 @@ pub(crate) enum Action {
     AddBrain,
     AddHalves,
     AddBrains,
+    MinHalf,
+    MaxHalf,
+    MinBrain,
+    MaxBrain,
+}
+
+impl Action {
+    pub(crate) const ALL: [Action; 22] = [
+        Action::Add,
+        Action::Exchange,
+        Action::CompareAndSwap,
+        Action::And,
+        Action::Or,
+        Action::Xor,
+        Action::Min,
+        Action::Max,
+        Action::MinSigned,
+        Action::MaxSigned,
+        Action::Increment,
+        Action::Decrement,
+        Action::AddSingle,
+        Action::AddDouble,
+        Action::AddHalf,
+        Action::AddBrain,
+        Action::AddHalves,
+        Action::AddBrains,
+        Action::MinHalf,
+        Action::MaxHalf,
+        Action::MinBrain,
+        Action::MaxBrain,
+    ];
+
+    /// The action with this number; the first where there is none.
+    pub(crate) fn from_number(number: u8) -> Action {
+        let known = Self::ALL.get(usize::from(number));
+        known.copied().unwrap_or(Action::Add)
+    }
+}
+
+/// What a word of `bytes` bytes becomes that is changed by one operand.
+fn after(action: Action, bytes: u8, old: u64, a: u64) -> u64 {
+    let unused = 64 - 8 * u32::from(bytes);
+    let signed = |word: u64| (word << unused) as i64 >> unused;
+    let halves = |of: fn(f32, f32) -> f32| {
+        let [old, a] = [old, a].map(|half| F16(half as u16).to_f32());
+        u64::from(F16::nearest(of(old, a)).0)
+    };
+    let brains = |of: fn(f32, f32) -> f32| {
+        let [old, a] = [old, a].map(|half| Bf16(half as u16).to_f32());
+        u64::from(Bf16::nearest(of(old, a)).0)
+    };
+    match action {
+        Action::Add => old.wrapping_add(a),
+        Action::Exchange | Action::CompareAndSwap => a,
+        Action::And => old & a,
+        Action::Or => old | a,
+        Action::Xor => old ^ a,
+        Action::Min => old.min(a),
+        Action::Max => old.max(a),
+        Action::MinSigned => signed(old).min(signed(a)) as u64,
+        Action::MaxSigned => signed(old).max(signed(a)) as u64,
+        Action::Increment if old >= a => 0,
+        Action::Increment => old + 1,
+        Action::Decrement if old == 0 || old > a => a,
+        Action::Decrement => old - 1,
+        Action::AddSingle => (f32::from_bits(old as u32) + f32::from_bits(a as u32))
+            .to_bits()
+            .into(),
+        Action::AddDouble => (f64::from_bits(old) + f64::from_bits(a)).to_bits(),
+        Action::AddHalf => halves(|x, y| x + y),
+        Action::AddBrain => brains(|x, y| x + y),
+        // A number is less and more than what is none.
+        Action::MinHalf => halves(f32::min),
+        Action::MaxHalf => halves(f32::max),
+        Action::MinBrain => brains(f32::min),
+        Action::MaxBrain => brains(f32::max),
+        Action::AddHalves => super::half::pair(old as u32, a as u32, |x: F16, y: F16| {
+            F16::nearest(x.to_f32() + y.to_f32())
+        })
+        .into(),
+        Action::AddBrains => super::half::pair(old as u32, a as u32, |x: Bf16, y: Bf16| {
+            Bf16::nearest(x.to_f32() + y.to_f32())
+        })
+        .into(),
+    }
+}
+
+/// Changes the word at `address` by one operand.
+///
+/// # Safety
+///
+/// `address` is accessible and aligned for a word of 2, 4 or 8 bytes; another number of them changes nothing.
+pub(crate) unsafe fn update(action: Action, bytes: u8, address: u64, operand: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match bytes {
+            2 => {
+                u16::update(address, |old| after(action, 2, old.into(), operand) as u16);
+            }
+            4 => {
+                u32::update(address, |old| after(action, 4, old.into(), operand) as u32);
+            }
+            8 => {
+                u64::update(address, |old| after(action, 8, old, operand));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The handler of `action` on words of `bytes` bytes.

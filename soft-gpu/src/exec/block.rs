@@ -53,6 +53,8 @@ pub(crate) struct Barriers {
     barriers: [Barrier; BARRIERS],
     /// Barriers that somebody waits at, as bits.
     used: u32,
+    /// Whether somebody has arrived at the cluster's since it last opened.
+    pub(crate) of_cluster: bool,
 }
 
 impl Barriers {
@@ -120,6 +122,14 @@ struct Running {
     pending: usize,
 }
 
+/// What a turn of all warps of a block has come to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Round {
+    pub(crate) has_ended: bool,
+    /// Whether any warp could go on, or a barrier opened.
+    pub(crate) progress: bool,
+}
+
 /// Runs blocks of one launch, one after the other, on one thread at a time.
 pub(crate) struct BlockRunner<'a> {
     launch: Launch<'a>,
@@ -129,6 +139,8 @@ pub(crate) struct BlockRunner<'a> {
     params: &'a [u8],
     shared: Memory,
     shared_bytes: usize,
+    /// Where the shared memory of the cluster's blocks is, by rank.
+    peers: Vec<u64>,
     /// Local memory of each warp that was started, by warp number; one for all when none is needed.
     locals: Vec<Memory>,
     cache: Vec<(u64, u64)>,
@@ -158,6 +170,7 @@ impl<'a> BlockRunner<'a> {
             params,
             shared: Memory::new(shared_bytes),
             shared_bytes,
+            peers: Vec::new(),
             locals: Vec::new(),
             cache: vec![(1, 0); code.cache_slots as usize],
             spare: Vec::new(),
@@ -166,22 +179,8 @@ impl<'a> BlockRunner<'a> {
         }
     }
 
-    /// Runs block number `index` to its end. `spent` gives the operations of all threads so far.
-    pub(crate) fn run(&mut self, index: u64, spent: &dyn Fn(u64) -> u64) -> Result<(), Box<Fault>> {
-        self.begin(index);
-        while !self.round(spent)? {}
-        Ok(())
-    }
-
-    /// Puts block number `index` before its first operation.
-    pub(crate) fn begin(&mut self, index: u64) {
-        let grid = self.launch.grid.map(u64::from);
-        let block = [
-            index % grid[0],
-            index / grid[0] % grid[1],
-            index / grid[0] / grid[1],
-        ]
-        .map(|number| number as u32);
+    /// Puts a block before its first operation.
+    pub(crate) fn begin_at(&mut self, block: [u32; 3]) {
         let threads = self.launch.block.iter().product::<u32>();
         let count = threads.div_ceil(LANES as u32) as usize;
         self.running = Some(Running {
@@ -191,30 +190,38 @@ impl<'a> BlockRunner<'a> {
             barriers: Barriers {
                 barriers: [FRESH; BARRIERS],
                 used: 0,
+                of_cluster: false,
             },
             done: vec![false; count],
             pending: count,
         });
     }
 
-    /// Gives each warp of the block a turn. Whether the block has ended.
-    pub(crate) fn round(&mut self, spent: &dyn Fn(u64) -> u64) -> Result<bool, Box<Fault>> {
+    /// Gives each warp of the block a turn.
+    pub(crate) fn give_turns(&mut self, spent: &dyn Fn(u64) -> u64) -> Result<Round, Box<Fault>> {
         let Some(mut running) = self.running.take() else {
-            return Ok(true);
+            return Ok(Round {
+                has_ended: true,
+                progress: false,
+            });
         };
-        self.turns(&mut running, spent)?;
-        let ended = running.pending == 0;
-        if !ended {
+        let progress = self.turns(&mut running, spent)?;
+        let has_ended = running.pending == 0;
+        if !has_ended {
             self.running = Some(running);
         }
-        Ok(ended)
+        Ok(Round {
+            has_ended,
+            progress,
+        })
     }
 
+    /// Whether anything could go on.
     fn turns(
         &mut self,
         running: &mut Running,
         spent: &dyn Fn(u64) -> u64,
-    ) -> Result<(), Box<Fault>> {
+    ) -> Result<bool, Box<Fault>> {
         let Running {
             block,
             threads,
@@ -225,7 +232,8 @@ impl<'a> BlockRunner<'a> {
         } = running;
         let mut progress = false;
         let mut cache = std::mem::take(&mut self.cache);
-        let mut context = self.context(&mut cache);
+        let peers = std::mem::take(&mut self.peers);
+        let mut context = self.context(&mut cache, &peers);
         for number in 0..warps.len() {
             if done[number] {
                 continue;
@@ -247,19 +255,62 @@ impl<'a> BlockRunner<'a> {
                 self.check_limits(spent, *block)?;
             }
         }
-        self.cache = cache;
+        (self.cache, self.peers) = (cache, peers);
         if barriers.used != 0 {
             progress |= self.open_barriers(warps, barriers, done, *threads);
         }
-        if !progress && *pending > 0 {
-            let fault = self.fault_at(FaultKind::Deadlock, *block, [0; 3], 0);
-            return Err(Box::new(fault));
+        Ok(progress)
+    }
+
+    /// That the block cannot go on, nor anybody whom it waits for.
+    pub(crate) fn deadlock(&self) -> Box<Fault> {
+        let block = self.running.as_ref().map_or([0; 3], |it| it.block);
+        Box::new(self.fault_at(FaultKind::Deadlock, block, [0; 3], 0))
+    }
+
+    /// Blocks of the launch in each dimension.
+    pub(crate) fn grid(&self) -> [u32; 3] {
+        self.launch.grid
+    }
+
+    /// The address of its shared memory.
+    pub(crate) fn shared_start(&self) -> u64 {
+        self.shared.start as u64
+    }
+
+    /// Makes it one block of a cluster, whose shared memory is at these addresses.
+    pub(crate) fn set_peers(&mut self, peers: Vec<u64>) {
+        self.peers = peers;
+    }
+
+    /// Whether somebody has arrived at the cluster's barrier.
+    pub(crate) fn uses_cluster_barrier(&self) -> bool {
+        self.running
+            .as_ref()
+            .is_some_and(|it| it.barriers.of_cluster)
+    }
+
+    /// Whether all of its threads have arrived there, or ended.
+    pub(crate) fn has_arrived(&self) -> bool {
+        let has = |(warp, done): (&Option<Warp>, &bool)| {
+            *done || warp.as_ref().is_some_and(Warp::has_arrived)
+        };
+        let running = self.running.as_ref();
+        running.is_none_or(|it| it.warps.iter().zip(&it.done).all(has))
+    }
+
+    /// Opens the cluster's barrier for this block.
+    pub(crate) fn open_cluster(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.barriers.of_cluster = false;
+            for warp in running.warps.iter_mut().flatten() {
+                warp.open_cluster();
+            }
         }
-        Ok(())
     }
 
     /// What the handlers of this block work on, before a warp's turn.
-    fn context<'c>(&self, cache: &'c mut [(u64, u64)]) -> Context<'c>
+    fn context<'c>(&self, cache: &'c mut [(u64, u64)], peers: &'c [u64]) -> Context<'c>
     where
         'a: 'c,
     {
@@ -273,6 +324,7 @@ impl<'a> BlockRunner<'a> {
             epoch: 1,
             known: [Known::NOTHING; KNOWN],
             shared_bytes: self.shared_bytes as u64,
+            peers,
             local: std::ptr::null_mut(),
             local_stride: u64::from(self.launch.program.code.local_stride),
             cache,
@@ -321,13 +373,14 @@ impl<'a> BlockRunner<'a> {
             self.locals.push(Memory::new(stride as usize * LANES));
         }
         context.local = self.locals[memory].start;
+        let is_alone = context.peers.is_empty();
         let mut runner = Runner {
             warp,
             context,
             frames: &mut self.frames,
             barriers,
             host: &self.host,
-            yields: self.launch.cooperative,
+            yields: self.launch.cooperative || !is_alone,
         };
         let stop = runner.run();
         self.executed += warp.executed - before;

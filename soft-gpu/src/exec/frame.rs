@@ -8,6 +8,7 @@
 #![expect(unsafe_code, reason = "rows are reached through a frame pointer")]
 
 use super::Launch;
+use super::cluster::rank_in;
 use super::program::{Fixed, FixedRow, Function, Special};
 use super::rows::LANES;
 
@@ -91,7 +92,9 @@ impl<'a> Frames<'a> {
                     self.special(&mut storage, fixed, special, identity);
                 }
                 Fixed::Local(offset) => fill(&mut storage, fixed, u64::from(local_base + offset)),
-                value if fresh => fill(&mut storage, fixed, self.constant(value)),
+                value if fresh => {
+                    fill(&mut storage, fixed, self.constant(value, fixed.wide));
+                }
                 _ => {}
             }
         }
@@ -112,10 +115,14 @@ impl<'a> Frames<'a> {
         }
     }
 
-    fn constant(&self, value: Fixed) -> u64 {
+    fn constant(&self, value: Fixed, is_wide: bool) -> u64 {
         match value {
             Fixed::Constant(bits) => bits,
-            Fixed::ParamAddress(offset) => self.params.as_ptr() as u64 + u64::from(offset),
+            Fixed::ParamAddress(offset) if is_wide => {
+                self.params.as_ptr() as u64 + u64::from(offset)
+            }
+            // In 32 bits, the place among the parameters, which `cvta` makes an address of.
+            Fixed::ParamAddress(offset) => offset.into(),
             Fixed::Param {
                 offset,
                 bytes,
@@ -144,7 +151,7 @@ impl<'a> Frames<'a> {
     }
 
     fn special_of_lane(&self, special: Special, identity: Identity, lane: u32) -> u32 {
-        let block = self.launch.block;
+        let (block, cluster) = (self.launch.block, self.launch.cluster_size());
         let below = ((1u64 << lane) - 1) as u32;
         match special {
             Special::Thread(_) | Special::Block(_) | Special::GridId => 0,
@@ -156,6 +163,22 @@ impl<'a> Frames<'a> {
             Special::Environment(_) => 0,
             Special::BlockSize(dimension) => block[usize::from(dimension)],
             Special::GridSize(dimension) => self.launch.grid[usize::from(dimension)],
+            Special::Cluster(dimension) => {
+                let dimension = usize::from(dimension);
+                identity.block[dimension] / cluster[dimension]
+            }
+            Special::ClusterGridSize(dimension) => {
+                let dimension = usize::from(dimension);
+                self.launch.grid[dimension] / cluster[dimension]
+            }
+            Special::BlockInCluster(dimension) => {
+                let dimension = usize::from(dimension);
+                identity.block[dimension] % cluster[dimension]
+            }
+            Special::ClusterSize(dimension) => cluster[usize::from(dimension)],
+            Special::ClusterRank => rank_in(cluster, identity.block),
+            Special::ClusterBlocks => cluster.iter().product(),
+            Special::IsExplicitCluster => u32::MAX * u32::from(self.launch.cluster.is_some()),
             Special::LaneId => lane,
             Special::WarpId => identity.warp,
             Special::WarpCount => (block[0] * block[1] * block[2]).div_ceil(LANES as u32),
@@ -199,7 +222,14 @@ impl<'a> Frames<'a> {
 
 /// Whether a special register differs between the warps of a launch.
 fn varies(special: Special) -> bool {
-    matches!(special, Special::Thread(_) | Special::WarpId)
+    matches!(
+        special,
+        Special::Thread(_)
+            | Special::WarpId
+            | Special::Cluster(_)
+            | Special::BlockInCluster(_)
+            | Special::ClusterRank
+    )
 }
 
 /// One dimension of the indices of a warp's threads. Counts up, since divisions are slow.

@@ -15,6 +15,7 @@
 use std::marker::PhantomData;
 
 use super::classify::{Bounds, Groups, Shape, classify};
+use super::cluster;
 use super::fault::FaultKind;
 use super::op::{NONE, Op, Row};
 use super::path::Path;
@@ -275,9 +276,8 @@ fn translate(context: &mut Context<'_>, addresses: [u64; LANES], size: u64) -> S
 /// The host address of `size` bytes at a lane's generic address, if the lane may touch them.
 pub(crate) fn locate(context: &Context<'_>, lane: usize, address: u64, size: u64) -> Option<u64> {
     let end = address.checked_add(size)?;
-    let shared = address.wrapping_sub(SHARED_WINDOW);
-    if shared < WINDOW_BYTES {
-        return (shared + size <= context.shared_bytes).then(|| context.shared as u64 + shared);
+    if address.wrapping_sub(SHARED_WINDOW) < WINDOW_BYTES {
+        return locate_shared(context, address, size);
     }
     let local = address.wrapping_sub(LOCAL_WINDOW);
     if local < WINDOW_BYTES {
@@ -286,6 +286,21 @@ pub(crate) fn locate(context: &Context<'_>, lane: usize, address: u64, size: u64
     }
     let in_params = address >= context.params.0 && end <= context.params.1;
     (in_params || context.allocations.find(address, end).is_some()).then_some(address)
+}
+
+/// The host address of `size` bytes at a generic address of shared memory: the block's own, or that of another block of its cluster.
+pub(crate) fn locate_shared(context: &Context<'_>, address: u64, size: u64) -> Option<u64> {
+    let place = address.wrapping_sub(SHARED_WINDOW);
+    if place >= WINDOW_BYTES {
+        return None;
+    }
+    let offset = cluster::offset_of(place);
+    let start = match cluster::rank_of(place) {
+        None => context.shared as u64,
+        Some(0) if context.peers.is_empty() => context.shared as u64,
+        Some(rank) => *context.peers.get(rank as usize)?,
+    };
+    (offset + size <= context.shared_bytes).then_some(start + offset)
 }
 
 /// Whether an access to shared memory stays inside.

@@ -17,7 +17,9 @@ mod allocations;
 mod asynchronous;
 mod atomic;
 mod block;
+mod bulk;
 mod classify;
+mod cluster;
 mod collective;
 mod decode;
 mod directed;
@@ -27,6 +29,7 @@ mod half;
 mod heap;
 mod math;
 mod matrix;
+mod mbarrier;
 mod memory;
 mod multimem;
 mod op;
@@ -38,6 +41,7 @@ mod quad;
 mod rows;
 mod services;
 pub mod syntax;
+mod tensor;
 mod texture;
 mod video;
 mod warp;
@@ -48,11 +52,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 pub use allocations::{Allocations, Held, Team};
+pub use cluster::MAX_CLUSTER_BLOCKS;
 pub use fault::{DecodeError, Fault, FaultKind};
 pub use heap::Heap;
 pub use path::Path;
 pub use pool::Pool;
 pub use program::{Program, ProgramAttributes};
+pub(crate) use tensor::form as tensor_form;
+pub use tensor::form::encode as encode_tensor_map;
 pub use texture::{Descriptor, FORCE_ELEMENTS, Resource, SAMPLER, SURFACE, TEXTURE};
 
 use crate::threads::lock;
@@ -88,6 +95,15 @@ pub struct Launch<'a> {
     pub references: &'a [u64],
     /// Whether all blocks are there at the same time and may wait for each other.
     pub cooperative: bool,
+    /// Blocks of a cluster in each dimension, which divides the grid; `None` where none was asked for.
+    pub cluster: Option<[u32; 3]>,
+}
+
+impl Launch<'_> {
+    /// Blocks of a cluster in each dimension: one where none was asked for.
+    fn cluster_size(&self) -> [u32; 3] {
+        self.cluster.unwrap_or([1; 3])
+    }
 }
 
 /// What a launch may ask of its host.
@@ -154,20 +170,7 @@ pub fn run_on(
     } else {
         (0, None)
     };
-    let progress = Progress {
-        next: AtomicU64::new(0),
-        executed: AtomicU64::new(0),
-        fault: Mutex::new(None),
-        resident: Mutex::default(),
-    };
-    let most = multiprocessors.map_or(pool.threads(), <[u32]>::len);
-    let helpers = most
-        .clamp(1, pool.threads())
-        .min(usize::try_from(blocks).unwrap_or(usize::MAX))
-        - 1;
-    let workers = AtomicU32::new(0);
-    pool.execute(helpers, &|| {
-        let worker = workers.fetch_add(1, Ordering::Relaxed);
+    let runner = |worker: u32| {
         let numbered = multiprocessors.and_then(|numbers| numbers.get(worker as usize));
         let place = Place {
             multiprocessor: numbered.copied().unwrap_or(worker),
@@ -175,24 +178,70 @@ pub fn run_on(
             workspace: place,
         };
         let allocations = with_workspace.as_ref().unwrap_or(allocations);
-        let runner = || block::BlockRunner::new(*launch, allocations, host, place, params);
-        if launch.cooperative {
-            progress.work_together(blocks, &runner);
-        } else {
-            progress.work(blocks, runner());
-        }
-    });
-    if let Some(fault) = progress
-        .fault
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-    {
-        return Err(fault);
-    }
+        block::BlockRunner::new(*launch, allocations, host, place, params)
+    };
+    let most = multiprocessors.map_or(pool.threads(), <[u32]>::len);
+    let cooperative = launch.cooperative;
+    let each = launch.cluster_size().map(u64::from);
+    let each: u64 = each.iter().product();
+    let warp_operations = if each == 1 {
+        share(pool, most, (blocks, cooperative), &runner)
+    } else {
+        let runner = |worker| cluster::ClusterRunner::new(launch, &|| runner(worker));
+        share(pool, most, (blocks / each, cooperative), &runner)
+    }?;
     Ok(Statistics {
-        warp_operations: progress.executed.into_inner(),
+        warp_operations,
         blocks,
     })
+}
+
+/// Has at most so many threads run the units of a launch, with runners made by `make` for each. Gives the operations of all.
+fn share<U: Unit + Send>(
+    pool: &Pool,
+    most: usize,
+    (units, cooperative): (u64, bool),
+    make: &(dyn Fn(u32) -> U + Sync),
+) -> Result<u64, Fault> {
+    let progress = Progress {
+        next: AtomicU64::new(0),
+        executed: AtomicU64::new(0),
+        fault: Mutex::new(None),
+        resident: Mutex::default(),
+    };
+    let helpers = most
+        .clamp(1, pool.threads())
+        .min(usize::try_from(units).unwrap_or(usize::MAX))
+        - 1;
+    let workers = AtomicU32::new(0);
+    pool.execute(helpers, &|| {
+        let worker = workers.fetch_add(1, Ordering::Relaxed);
+        if cooperative {
+            progress.work_together(units, &|| make(worker));
+        } else {
+            progress.work(units, make(worker));
+        }
+    });
+    let fault = progress.fault.into_inner();
+    match fault.unwrap_or_else(PoisonError::into_inner) {
+        Some(fault) => Err(fault),
+        None => Ok(progress.executed.into_inner()),
+    }
+}
+
+/// What one thread runs at a time: a block, or a cluster of blocks.
+trait Unit {
+    /// Puts number `index` before its first operation.
+    fn begin(&mut self, index: u64);
+
+    /// Gives each of its warps a turn. `spent` takes its operations so far and gives those of all threads. Whether it has ended.
+    ///
+    /// # Errors
+    /// What a thread of it did wrong, or that none of them can go on.
+    fn round(&mut self, spent: &dyn Fn(u64) -> u64) -> Result<bool, Box<Fault>>;
+
+    /// Warp operations so far.
+    fn executed(&self) -> u64;
 }
 
 /// Words of a cooperative launch's workspace. Cooperative groups' headers have in it the size, which nobody reads, and behind that
@@ -219,6 +268,15 @@ fn check_shape(launch: &Launch<'_>) -> Result<u64, Fault> {
         Some(threads) if (1..=u64::from(MAX_BLOCK_THREADS)).contains(&threads) => {}
         _ => return refuse("block of no or too many threads"),
     }
+    let cluster = launch.cluster_size();
+    if !matches!(product(cluster), Some(size) if (1..=u64::from(MAX_CLUSTER_BLOCKS)).contains(&size))
+    {
+        return refuse("cluster of no or too many blocks");
+    }
+    let divides = |(grid, cluster): (&u32, &u32)| grid.is_multiple_of(*cluster);
+    if !launch.grid.iter().zip(&cluster).all(divides) {
+        return refuse("grid of parts of clusters");
+    }
     match product(launch.grid) {
         Some(blocks) if blocks > 0 => Ok(blocks),
         _ => refuse("grid of no or too many blocks"),
@@ -226,29 +284,29 @@ fn check_shape(launch: &Launch<'_>) -> Result<u64, Fault> {
 }
 
 /// What the threads of a launch share.
-struct Progress<'a> {
+struct Progress<U> {
     next: AtomicU64,
     executed: AtomicU64,
     fault: Mutex<Option<Fault>>,
-    /// Blocks of a cooperative launch that have begun and are not running at the moment.
-    resident: Mutex<VecDeque<block::BlockRunner<'a>>>,
+    /// Units of a cooperative launch that have begun and are not running at the moment.
+    resident: Mutex<VecDeque<U>>,
 }
 
-impl<'a> Progress<'a> {
-    /// Nobody begins another block, or goes on with one.
-    fn end(&self, blocks: u64, fault: Fault) {
-        self.next.store(blocks, Ordering::Relaxed);
+impl<U: Unit> Progress<U> {
+    /// Nobody begins another unit, or goes on with one.
+    fn end(&self, units: u64, fault: Fault) {
+        self.next.store(units, Ordering::Relaxed);
         lock(&self.fault).get_or_insert(fault);
         lock(&self.resident).clear();
     }
 
-    /// Gives the blocks of a cooperative launch turns, with the other threads, until they have all ended: first those that have not
+    /// Gives the units of a cooperative launch turns, with the other threads, until they have all ended: first those that have not
     /// begun, then whichever has waited longest.
-    fn work_together(&self, blocks: u64, make: &dyn Fn() -> block::BlockRunner<'a>) {
+    fn work_together(&self, units: u64, make: &dyn Fn() -> U) {
         loop {
-            let mut runner = if self.next.load(Ordering::Relaxed) < blocks {
+            let mut runner = if self.next.load(Ordering::Relaxed) < units {
                 let index = self.next.fetch_add(1, Ordering::Relaxed);
-                if index >= blocks {
+                if index >= units {
                     continue;
                 }
                 let mut runner = make();
@@ -260,13 +318,13 @@ impl<'a> Progress<'a> {
                 // The rest are with other threads, which go on with them.
                 return;
             };
-            let before = std::cell::Cell::new(runner.executed);
+            let before = std::cell::Cell::new(runner.executed());
             let spent = |executed: u64| {
                 let new = executed - before.replace(executed);
                 self.executed.fetch_add(new, Ordering::Relaxed) + new
             };
             let ended = runner.round(&spent);
-            spent(runner.executed);
+            spent(runner.executed());
             match ended {
                 Ok(true) => {}
                 Ok(false) => {
@@ -275,17 +333,17 @@ impl<'a> Progress<'a> {
                         resident.push_back(runner);
                     }
                 }
-                Err(fault) => self.end(blocks, *fault),
+                Err(fault) => self.end(units, *fault),
             }
         }
     }
 
-    /// Takes blocks until there are none left or one faults.
-    fn work(&self, blocks: u64, mut runner: block::BlockRunner<'a>) {
+    /// Takes units until there are none left or one faults.
+    fn work(&self, units: u64, mut runner: U) {
         let mut published = 0;
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
-            if index >= blocks {
+            if index >= units {
                 break;
             }
             let before = std::cell::Cell::new(published);
@@ -295,13 +353,21 @@ impl<'a> Progress<'a> {
                     .fetch_add(executed - before.get(), Ordering::Relaxed);
                 all + executed - before.replace(executed)
             };
-            if let Err(fault) = runner.run(index, &spent) {
-                self.end(blocks, *fault);
+            runner.begin(index);
+            let ended = loop {
+                match runner.round(&spent) {
+                    Ok(false) => {}
+                    Ok(true) => break Ok(()),
+                    Err(fault) => break Err(fault),
+                }
+            };
+            if let Err(fault) = ended {
+                self.end(units, *fault);
                 break;
             }
             published = before.get();
         }
         self.executed
-            .fetch_add(runner.executed - published, Ordering::Relaxed);
+            .fetch_add(runner.executed() - published, Ordering::Relaxed);
     }
 }

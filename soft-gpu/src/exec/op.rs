@@ -40,7 +40,11 @@ pub(crate) enum Kind {
     Service,
     /// Block barrier: number in row `a`, thread count in row `b`, predicate in row `c`.
     Barrier,
-    /// In a cooperative launch, let others run: what was read may be what they are about to write.
+    /// An arrival at the barrier of the block's cluster.
+    ClusterArrive,
+    /// Until all of the cluster have arrived.
+    ClusterWait,
+    /// Where blocks may wait for each other, let others run: what was read may be what they are about to write.
     Yield,
     /// End the launch with a fault.
     Trap,

@@ -53,6 +53,20 @@ pub(crate) enum Special {
     Multiprocessor,
     /// `%nsmid`
     MultiprocessorCount,
+    /// `%clusterid`, dimension 0 to 2.
+    Cluster(u8),
+    /// `%nclusterid`
+    ClusterGridSize(u8),
+    /// `%cluster_ctaid`
+    BlockInCluster(u8),
+    /// `%cluster_nctaid`
+    ClusterSize(u8),
+    /// `%cluster_ctarank`
+    ClusterRank,
+    /// `%cluster_nctarank`
+    ClusterBlocks,
+    /// `%is_explicit_cluster`: a predicate.
+    IsExplicitCluster,
     /// `%envreg`: the first two tell where the workspace of a cooperative launch is.
     Environment(u8),
 }
@@ -69,7 +83,7 @@ pub(crate) enum Fixed {
         bytes: u8,
         signed: bool,
     },
-    /// The address of a byte of the parameter buffer.
+    /// The address of a byte of the parameter buffer; in 32 bits, its place there.
     ParamAddress(u32),
     /// An offset in local memory, from the start of the frame's part.
     Local(u32),

@@ -61,6 +61,8 @@ pub(crate) struct Context<'a> {
     /// The block's shared memory.
     pub(crate) shared: *mut u8,
     pub(crate) shared_bytes: u64,
+    /// Where the shared memory of the cluster's blocks is, by rank; empty where the block is alone.
+    pub(crate) peers: &'a [u64],
     /// The warp's local memory: `local_stride` bytes for each lane.
     pub(crate) local: *mut u8,
     pub(crate) local_stride: u64,

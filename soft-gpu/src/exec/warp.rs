@@ -44,6 +44,8 @@ enum Wait {
     Members,
     /// A block barrier.
     Barrier(u8),
+    /// The cluster's barrier.
+    Cluster,
 }
 
 /// Lanes at one place.
@@ -90,6 +92,8 @@ pub(crate) struct Warp {
     current: Split,
     others: Vec<Split>,
     frames: Vec<Option<Frame>>,
+    /// Lanes that have arrived at the cluster's barrier, as long as others have not.
+    arrived: u32,
     /// Operations of the next turn in which a split with a lower program counter does not get ahead of the running one.
     patience: u64,
     /// Operations executed.
@@ -116,6 +120,7 @@ impl Warp {
             current,
             others: Vec::new(),
             frames: Vec::new(),
+            arrived: 0,
             patience: 0,
             executed: 0,
         }
@@ -134,7 +139,7 @@ impl Warp {
             lanes: live,
         };
         (self.identity, self.live, self.executed) = (identity, live, 0);
-        self.patience = 0;
+        (self.patience, self.arrived) = (0, 0);
         self.current = Split {
             pc: 0,
             frame: 0,
@@ -174,6 +179,21 @@ impl Warp {
         }
         self.current = current;
         self.others = splits;
+    }
+
+    /// Whether all living lanes have arrived at the cluster's barrier.
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.live & !self.arrived == 0
+    }
+
+    /// Lets go the lanes at the cluster's barrier: what they arrive at next is its next phase.
+    pub(crate) fn open_cluster(&mut self) {
+        self.arrived = 0;
+        for split in std::iter::once(&mut self.current).chain(&mut self.others) {
+            if split.wait == Wait::Cluster {
+                split.wait = Wait::Nothing;
+            }
+        }
     }
 
     fn write_reduction(&mut self, op: &Op, split: &Split, result: super::block::Reduction) {
@@ -468,6 +488,8 @@ impl Runner<'_, '_, '_> {
             Kind::Yield => self.yield_turn(),
             Kind::Service => self.service(op),
             Kind::Barrier => self.barrier(op),
+            Kind::ClusterArrive => self.arrive_in_cluster(op),
+            Kind::ClusterWait => self.wait_for_cluster(op),
             Kind::Trap => {
                 let lanes = self.guard_lanes(op);
                 if lanes != 0 {
@@ -501,7 +523,7 @@ impl Runner<'_, '_, '_> {
         Err(Stop::Turn)
     }
 
-    /// In a cooperative launch other blocks are there to be waited for: they run, and before them this warp's other splits.
+    /// Where other blocks are there to be waited for: they run, and before them this warp's other splits.
     fn yield_turn(&mut self) -> Result<(), Stop> {
         self.warp.current.pc += 1;
         if !self.yields {
@@ -521,7 +543,7 @@ impl Runner<'_, '_, '_> {
             let here = split.pc == current.pc
                 && split.frame == current.frame
                 && split.mask & mask == 0
-                && !matches!(split.wait, Wait::Barrier(_));
+                && !matches!(split.wait, Wait::Barrier(_) | Wait::Cluster);
             mask |= if here { split.mask } else { 0 };
             !here
         });
@@ -860,6 +882,45 @@ impl Runner<'_, '_, '_> {
             return Ok(());
         }
         self.warp.current.mask &= !lanes;
+        if self.warp.current.mask != 0 {
+            self.context
+                .activate(self.warp.current.mask, self.warp.live);
+            return Ok(());
+        }
+        self.switch()
+    }
+}
+
+/// The cluster's barrier.
+impl Runner<'_, '_, '_> {
+    fn arrive_in_cluster(&mut self, op: &Op) -> Result<(), Stop> {
+        let lanes = self.guard_lanes(op);
+        let again = lanes & self.warp.arrived;
+        if again != 0 {
+            self.context
+                .fail_in(first(again), FaultKind::IllegalInstruction, None);
+            self.context.detail = "a second arrival at the cluster's barrier".into();
+            return Err(Stop::Fault);
+        }
+        self.warp.arrived |= lanes;
+        self.barriers.of_cluster |= lanes != 0;
+        self.warp.current.pc += 1;
+        Ok(())
+    }
+
+    /// A lane whose arrival is over, because all others have arrived since, need not wait.
+    fn wait_for_cluster(&mut self, op: &Op) -> Result<(), Stop> {
+        let waiting = self.guard_lanes(op) & self.warp.arrived;
+        self.warp.current.pc += 1;
+        if waiting == 0 {
+            return Ok(());
+        }
+        self.warp.others.push(Split {
+            mask: waiting,
+            wait: Wait::Cluster,
+            ..self.warp.current
+        });
+        self.warp.current.mask &= !waiting;
         if self.warp.current.mask != 0 {
             self.context
                 .activate(self.warp.current.mask, self.warp.live);

@@ -15,7 +15,7 @@ use super::object::{Nested, graph_of};
 use super::{check_edges, conditional, find, handles_at, in_context};
 use crate::entry::{answer, done};
 use crate::event::Event;
-use crate::launch::{COOPERATIVE, HostCall, Kernel, Shape, VALUE_BYTES, attribute};
+use crate::launch::{Attributes, HostCall, Kernel, Shape, Value};
 use crate::memory::{Copy, Fill};
 use crate::module::find_function;
 use crate::state::driver;
@@ -46,7 +46,7 @@ pub(super) unsafe fn kernel(parameters: KernelParameters) -> Result<Operation, C
         grid: parameters.grid,
         block: parameters.block,
         shared: parameters.shared_bytes,
-        cooperative: false,
+        attributes: Attributes::default(),
     };
     let KernelParameters {
         function,
@@ -366,16 +366,18 @@ fn set_parameters(
 /// Parameters of a kernel say nothing of its attributes: they stay what they were.
 pub(super) fn keep_attributes(old: &Operation, new: Operation) -> Result<Operation, CUresult> {
     match (old, &new) {
-        (Operation::Kernel(old), Operation::Kernel(kernel)) if old.shape.cooperative => {
-            cooperating(kernel, true)
+        (Operation::Kernel(old), Operation::Kernel(kernel))
+            if old.shape.attributes != kernel.shape.attributes =>
+        {
+            with_attributes(kernel, old.shape.attributes)
         }
         _ => Ok(new),
     }
 }
 
-fn cooperating(kernel: &Kernel, cooperative: bool) -> Result<Operation, CUresult> {
+fn with_attributes(kernel: &Kernel, attributes: Attributes) -> Result<Operation, CUresult> {
     let shape = Shape {
-        cooperative,
+        attributes,
         ..kernel.shape
     };
     Ok(Operation::Kernel(Arc::new(kernel.with_shape(shape)?)))
@@ -471,11 +473,7 @@ pub(crate) unsafe fn cuGraphKernelNodeGetAttribute(
     // SAFETY: the caller passes a place for a value.
     unsafe {
         tell(node, value_out.cast(), |operation| match operation {
-            Operation::Kernel(kernel) => {
-                let mut value = [0u8; VALUE_BYTES];
-                value[0] = u8::from(attr == COOPERATIVE && kernel.shape.cooperative);
-                Some(value)
-            }
+            Operation::Kernel(kernel) => Some(kernel.shape.attributes.get(attr)),
             _ => None,
         })
     }
@@ -488,10 +486,12 @@ pub(crate) unsafe fn cuGraphKernelNodeSetAttribute(
 ) -> CUresult {
     let change = || {
         let kernel = kernel_of(node)?;
+        let mut attributes = kernel.shape.attributes;
         // SAFETY: the caller passes a value.
-        match attribute(attr, &unsafe { given(value) }?)? {
-            Some(cooperative) => cooperating(&kernel, cooperative),
-            None => Ok(Operation::Kernel(kernel)),
+        attributes.set(attr, &unsafe { given::<Value, _>(value) }?)?;
+        match attributes == kernel.shape.attributes {
+            true => Ok(Operation::Kernel(kernel)),
+            false => with_attributes(&kernel, attributes),
         }
     };
     set(node, change)
@@ -502,7 +502,7 @@ pub(crate) unsafe fn cuGraphKernelNodeCopyAttributes(
     src: CUgraphNode,
 ) -> CUresult {
     set(dst, || {
-        cooperating(&*kernel_of(dst)?, kernel_of(src)?.shape.cooperative)
+        with_attributes(&*kernel_of(dst)?, kernel_of(src)?.shape.attributes)
     })
 }
 

@@ -12,7 +12,7 @@ use core::ffi::{c_int, c_uint, c_void};
 use driver_api::abi::{CUfunction, CUresult, CUstream};
 use driver_api::launch_state::{LaunchState, grid, with_extra};
 
-use super::{Shape, launch};
+use super::{Attributes, Shape, launch};
 use crate::entry::done;
 use crate::module::find_function;
 use crate::threads::lock;
@@ -76,7 +76,7 @@ fn launch_grid(
             grid,
             block: state.block,
             shared: state.shared_bytes,
-            cooperative: false,
+            attributes: Attributes::default(),
         };
         Ok((shape, state.parameters()))
     })?;

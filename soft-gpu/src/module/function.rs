@@ -16,11 +16,19 @@ use driver_api::abi::{
 
 use super::{Function, find_function};
 use crate::entry::{answer, answer_if_asked, done};
-use crate::launch;
+use crate::launch::{self, cluster, has_clusters};
 use crate::state::driver;
+use crate::threads::lock;
 
 const MAX_DYNAMIC_SHARED_SIZE_BYTES: CUfunction_attribute = 8;
 const PREFERRED_SHARED_MEMORY_CARVEOUT: CUfunction_attribute = 9;
+const CLUSTER_SIZE_MUST_BE_SET: CUfunction_attribute = 10;
+const REQUIRED_CLUSTER_WIDTH: CUfunction_attribute = 11;
+const REQUIRED_CLUSTER_DEPTH: CUfunction_attribute = 13;
+const NON_PORTABLE_CLUSTER_SIZE_ALLOWED: CUfunction_attribute = 14;
+const CLUSTER_SCHEDULING_POLICY_PREFERENCE: CUfunction_attribute = 15;
+/// `CU_CLUSTER_SCHEDULING_POLICY_LOAD_BALANCING`.
+const LAST_SCHEDULING_POLICY: c_int = 2;
 
 /// `CU_FUNC_ATTRIBUTE_*` of a function.
 pub(super) fn attribute(
@@ -41,8 +49,13 @@ pub(super) fn attribute(
         7 => 0,
         MAX_DYNAMIC_SHARED_SIZE_BYTES => function.max_dynamic_shared()? as c_int,
         PREFERRED_SHARED_MEMORY_CARVEOUT => -1,
-        // Clusters, which this device has not.
-        10..=15 => 0,
+        CLUSTER_SIZE_MUST_BE_SET => function.entry()?.has_explicit_cluster.into(),
+        REQUIRED_CLUSTER_WIDTH..=REQUIRED_CLUSTER_DEPTH => {
+            let size = cluster::required(function)?.unwrap_or_default();
+            size[(attribute - REQUIRED_CLUSTER_WIDTH) as usize] as c_int
+        }
+        NON_PORTABLE_CLUSTER_SIZE_ALLOWED => lock(&function.clusters).may_be_not_portable.into(),
+        CLUSTER_SCHEDULING_POLICY_PREFERENCE => lock(&function.clusters).scheduling,
         _ => return Err(CUresult::INVALID_VALUE),
     })
 }
@@ -60,8 +73,37 @@ pub(super) fn set_attribute(
         }
         // A hint.
         PREFERRED_SHARED_MEMORY_CARVEOUT if (-1..=100).contains(&value) => Ok(()),
+        REQUIRED_CLUSTER_WIDTH..=CLUSTER_SCHEDULING_POLICY_PREFERENCE if has_clusters()? => {
+            set_cluster_attribute(function, attribute, value)
+        }
         _ => Err(CUresult::INVALID_VALUE),
     }
+}
+
+fn set_cluster_attribute(
+    function: &Function,
+    attribute: CUfunction_attribute,
+    value: c_int,
+) -> Result<(), CUresult> {
+    let is_declared = function.entry()?.required_cluster.is_some();
+    let mut clusters = lock(&function.clusters);
+    match attribute {
+        NON_PORTABLE_CLUSTER_SIZE_ALLOWED if (0..=1).contains(&value) => {
+            clusters.may_be_not_portable = value == 1;
+        }
+        CLUSTER_SCHEDULING_POLICY_PREFERENCE if (0..=LAST_SCHEDULING_POLICY).contains(&value) => {
+            clusters.scheduling = value;
+        }
+        REQUIRED_CLUSTER_WIDTH..=REQUIRED_CLUSTER_DEPTH if is_declared => {
+            return Err(CUresult::NOT_PERMITTED);
+        }
+        REQUIRED_CLUSTER_WIDTH..=REQUIRED_CLUSTER_DEPTH => {
+            let count = u32::try_from(value).map_err(|_| CUresult::INVALID_VALUE)?;
+            clusters.required[(attribute - REQUIRED_CLUSTER_WIDTH) as usize] = count;
+        }
+        _ => return Err(CUresult::INVALID_VALUE),
+    }
+    Ok(())
 }
 
 /// Offset and size of a parameter.

@@ -17,6 +17,7 @@ use driver_api::launch_state::LaunchState;
 use crate::context::Context;
 use crate::device::Limits;
 use crate::exec::Program;
+use crate::launch::cluster::Settings;
 use crate::log::{warn, warn_once};
 use crate::ptx;
 use crate::state::{Driver, driver};
@@ -215,6 +216,7 @@ impl Module {
             module: Arc::clone(self),
             program: OnceLock::new(),
             launch_state: Mutex::default(),
+            clusters: Mutex::default(),
             dynamic_shared: AtomicU32::new(Limits::of(driver.config.capability).shared_per_block),
         });
         driver.functions.insert(handle, Arc::clone(&function));
@@ -235,6 +237,8 @@ pub(crate) struct Function {
     dynamic_shared: AtomicU32,
     /// What the launch interface before `cuLaunchKernel` was told.
     pub(crate) launch_state: Mutex<LaunchState>,
+    /// What was set of its clusters.
+    pub(crate) clusters: Mutex<Settings>,
 }
 
 impl Function {

@@ -67,6 +67,14 @@ pub struct Entry {
     pub max_registers: Option<u32>,
     /// `.reqntid`, with ones where it has fewer numbers.
     pub required_threads: Option<[u32; 3]>,
+    /// `.reqnctapercluster`, with ones where it has fewer numbers.
+    pub required_cluster: Option<[u32; 3]>,
+    /// `.maxclusterrank`: the most blocks that a cluster may have.
+    pub max_cluster_rank: Option<u32>,
+    /// `.explicitcluster`: a launch has to say how large its clusters are, or the kernel.
+    pub has_explicit_cluster: bool,
+    /// `.blocksareclusters`: a launch's grid counts clusters.
+    pub blocks_are_clusters: bool,
     /// Line of the declaration.
     pub line: u32,
     /// Where the body lies in the module's text, and the number of its first line; `None` for a declaration.

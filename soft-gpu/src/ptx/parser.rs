@@ -231,6 +231,10 @@ impl<'t> Parser<'t> {
             max_threads: None,
             max_registers: None,
             required_threads: None,
+            required_cluster: None,
+            max_cluster_rank: None,
+            has_explicit_cluster: false,
+            blocks_are_clusters: false,
             line,
             body: None,
         };
@@ -268,16 +272,22 @@ impl<'t> Parser<'t> {
                     let said = [entry.max_registers, most].into_iter().flatten();
                     entry.max_registers = said.min();
                 }
-                ".minnctapersm" | ".maxnctapersm" | ".maxclusterrank" => {
+                ".minnctapersm" | ".maxnctapersm" => {
                     self.lexer.next()?;
                     self.lexer.integer()?;
                 }
+                ".maxclusterrank" => {
+                    self.lexer.next()?;
+                    entry.max_cluster_rank = u32::try_from(self.lexer.integer()?).ok();
+                }
                 ".reqnctapercluster" => {
                     self.lexer.next()?;
-                    self.dimensions()?;
+                    entry.required_cluster = Some(self.dimensions()?);
                 }
                 ".noreturn" | ".explicitcluster" | ".blocksareclusters" => {
                     self.lexer.next()?;
+                    entry.has_explicit_cluster |= word == ".explicitcluster";
+                    entry.blocks_are_clusters |= word == ".blocksareclusters";
                 }
                 ".pragma" => self.skip_statement()?,
                 _ => break,

@@ -115,6 +115,8 @@ pub enum Space {
     Const,
     /// Memory of one block.
     Shared,
+    /// Memory of the blocks of a cluster.
+    Cluster,
     /// Memory of one thread.
     Local,
     /// Parameters of kernels and functions.
@@ -130,6 +132,7 @@ impl Space {
             "global" => Space::Global,
             "const" => Space::Const,
             "shared" | "shared::cta" => Space::Shared,
+            "shared::cluster" => Space::Cluster,
             "local" => Space::Local,
             "param" | "param::entry" | "param::func" => Space::Param,
             _ => return None,

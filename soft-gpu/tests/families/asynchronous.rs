@@ -1,9 +1,12 @@
 //! Orders and hints, which change nothing here but must not disturb; copies to shared memory; barriers there.
 
-use super::{POLICY, SCRATCH, kernel, noise, policy, results};
+use super::{POLICY, SCRATCH, bulk, kernel, noise, policy, results};
 
 pub(crate) fn check(form: &str) {
     match form.split('.').next().unwrap_or("") {
+        "fence" if form.contains("tensormap") && form.contains("acquire") => {
+            undisturbed(&format!("{form} [%in], 128;"));
+        }
         "membar" | "fence" => undisturbed(&format!("{form};")),
         "prefetch" | "prefetchu" if form.contains("local") => {
             undisturbed(&format!("{form} [own];"))
@@ -23,6 +26,8 @@ pub(crate) fn check(form: &str) {
                 "{form} %x, {operands}; ld.global.L2::cache_hint.b64 %y, [%in], %x;"
             ));
         }
+        "st" | "red" => bulk::check(form),
+        "cp" if form.contains("bulk") => bulk::check(form),
         "cp" if form.contains("mbarrier") => completion(form),
         "cp" if form.contains("group") || form.contains("wait_all") => waiting(form),
         "cp" => copy(form),
@@ -165,6 +170,7 @@ fn barrier(form: &str) {
     };
     let arrive = "mbarrier.arrive.shared.b64 %s1, [bar]; bar.sync 0;\n";
     match form.split('.').nth(1).unwrap_or("") {
+        _ if form.contains("_tx") => transactions(form),
         // Sixteen are waited for, twice as many arrive: two phases are over, and the parity is as at first.
         "init" => {
             let body = format!(
@@ -199,13 +205,18 @@ fn barrier(form: &str) {
             } else {
                 ""
             };
+            let state = if form.contains("shared::cluster") {
+                "_"
+            } else {
+                "%s0"
+            };
             let next = if name == "arrive_drop" {
                 arrive.to_owned()
             } else {
                 arrive.repeat(2)
             };
             let body = format!(
-                "{}mov.b32 %n, 0;\n{form} %s0, {at}{count};\nbar.sync 0;\n{}{arrive}{}{next}{}",
+                "{}mov.b32 %n, 0;\n{form} {state}, {at}{count};\nbar.sync 0;\n{}{arrive}{}{next}{}",
                 prepared(64),
                 waits(0),
                 waits(0),
@@ -232,4 +243,32 @@ fn barrier(form: &str) {
         }
         other => panic!("no reference of `mbarrier.{other}`"),
     }
+}
+
+/// A phase is not over when all have arrived, but when their transactions are complete too.
+fn transactions(form: &str) {
+    let at = barrier_address(form);
+    let waits = "mbarrier.test_wait.parity.shared.b64 %q, [bar], 0; selp.b32 %u, 1, 0, %q; shl.b32 %n, %n, 1; or.b32 %n, %n, %u; bar.sync 0;\n";
+    let given = |name: &str, plain: &str| match form.split('.').nth(1) == Some(name) {
+        true => format!("{form} {at}, 4;"),
+        false => plain.to_owned(),
+    };
+    let expect = given(
+        "expect_tx",
+        "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [bar], 4;",
+    );
+    let complete = given(
+        "complete_tx",
+        "mbarrier.complete_tx.relaxed.cta.shared::cta.b64 [bar], 4;",
+    );
+    let begin = match form.contains("arrive") {
+        true if form.contains("shared::cluster") => format!("{form} _, {at}, 4;"),
+        true => format!("{form} %s0, {at}, 4;"),
+        false => format!("{expect} mbarrier.arrive.shared.b64 %s0, [bar];"),
+    };
+    let body = format!(
+        "{}mov.b32 %n, 0;\n{begin}\nbar.sync 0;\n{waits}@%low {complete}\nbar.sync 0;\n{waits}@!%low {complete}\nbar.sync 0;\n{waits}",
+        prepared(32)
+    );
+    words(form, &body, |_| 0b001);
 }

@@ -26,6 +26,8 @@ pub(crate) fn after(operation: &str, ty: &str, [old, b, c]: [u64; 3]) -> u64 {
         "and" => old & b,
         "or" => old | b,
         "xor" => old ^ b,
+        "min" if float => half(ty, whole(ty, old).min(whole(ty, b))),
+        "max" if float => half(ty, whole(ty, old).max(whole(ty, b))),
         "min" if ty.starts_with('s') => signed(old).min(signed(b)) as u64,
         "max" if ty.starts_with('s') => signed(old).max(signed(b)) as u64,
         "min" => old.min(b),
@@ -143,7 +145,7 @@ pub(crate) fn check(forms: &[String]) {
 fn check_group((operation, ty): (&str, &str), (space, target): (&str, &str), forms: &[&String]) {
     let bits = width(ty);
     let (pointer, start) = match (space, target) {
-        ("shared", _) => (
+        ("shared" | "shared::cluster", _) => (
             "b32",
             "mov.u32 %at, tile; mad.lo.u32 %at, %lane, 8, %at;".to_owned(),
         ),

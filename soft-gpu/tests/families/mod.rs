@@ -2,6 +2,7 @@
 
 pub(crate) mod asynchronous;
 pub(crate) mod atomics;
+pub(crate) mod bulk;
 pub(crate) mod control;
 pub(crate) mod multimem;
 pub(crate) mod quad;
@@ -124,12 +125,13 @@ pub(crate) fn width(ty: &str) -> u32 {
 
 /// The memory that a form says, "" for generic addresses.
 pub(crate) fn space(form: &str) -> &'static str {
-    const SPACES: [&str; 9] = [
+    const SPACES: [&str; 10] = [
         "global",
         "const",
         "local",
         "shared",
         "shared::cta",
+        "shared::cluster",
         "param",
         "param::entry",
         "param::func",

@@ -52,7 +52,7 @@ impl Access<'_> {
     fn places(self) -> String {
         let size = self.size();
         let (declared, start) = match (self.space, self.target) {
-            ("shared", _) => (".reg .b32", "mov.u32 %a0, tile;".to_owned()),
+            ("shared" | "shared::cluster", _) => (".reg .b32", "mov.u32 %a0, tile;".to_owned()),
             ("shared::cta", _) => (".reg .b64", "mov.u64 %a0, tile;".to_owned()),
             ("", "shared") => (
                 ".reg .b64",

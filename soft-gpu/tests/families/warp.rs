@@ -13,6 +13,7 @@ pub(crate) fn check(form: &str) {
         "activemask" => active(form),
         "elect" => elected(form),
         "bar" | "barrier" if form.contains("warp") => warp_barrier(form),
+        "barrier" if form.contains("barrier.cluster") => cluster_barrier(form),
         "bar" | "barrier" if form.contains("red") => block_reduction(form),
         "bar" | "barrier" => block_barrier(form),
         _ => control::check(form),
@@ -305,6 +306,31 @@ fn block_barrier(form: &str) {
                     "{form} {operands} in thread {thread} on {path:?}"
                 );
             }
+        }
+    }
+}
+
+/// What a warp stores before its arrival the other one has after its wait, in each of three phases; here of a block that is its own cluster. Clusters of
+/// several are in `exec_clusters.rs`.
+fn cluster_barrier(form: &str) {
+    const THREADS: usize = 64;
+    let (arrive, wait) = match form.contains("arrive") {
+        true => (form, "barrier.cluster.wait"),
+        false => ("barrier.cluster.arrive", form),
+    };
+    let phase = format!(
+        "st.shared.b32 [%own], %x;\n{arrive};\n{wait};\nld.shared.b32 %x, [%other]; mad.lo.u32 %x, %x, 7, 3;\n{arrive};\n{wait};\n"
+    );
+    let body = format!(
+        ".shared .b32 cells[64]; .reg .b32 %own, %other, %x; .reg .b64 %to;\n\
+         mov.u32 %own, cells; xor.b32 %x, %lane, 32; mad.lo.u32 %other, %x, 4, %own; mad.lo.u32 %own, %lane, 4, %own; mov.b32 %x, %lane;\n\
+         {}mad.wide.u32 %to, %lane, 8, %out; st.global.b32 [%to], %x;",
+        phase.repeat(3)
+    );
+    for (path, out) in results(&kernel(&body, ""), THREADS as u32, &[], THREADS) {
+        for (thread, word) in out.into_iter().enumerate() {
+            let want = (0..3).fold(thread as u64 ^ 32, |word, _| word * 7 + 3);
+            assert_eq!(word, want, "{form} in thread {thread} on {path:?}");
         }
     }
 }

@@ -772,11 +772,14 @@ fn packs(all: &mut Vec<Reference>) {
 fn spaces(all: &mut Vec<Reference>) {
     for space in ["global", "const", "param", "param::entry"] {
         for to in ["", ".to"] {
+            // What is less than all addresses is a place among parameters.
             let form = format!("cvta{to}.{space}.u64");
-            all.push(Reference::new(form, "u64", &["u64"], |[a, ..]| Bits(a)));
+            let text = format!("or.b64 %w0, %s0, 0x10000; {form} %d, %w0;");
+            let reference = Reference::new(form, "u64", &["u64"], |[a, ..]| Bits(a | 0x10000));
+            all.push(reference.with_text(text));
         }
     }
-    for space in ["shared", "shared::cta", "local"] {
+    for space in ["shared", "shared::cta", "shared::cluster", "local"] {
         // There and back again, whatever the address; in between it is generic, and told from the others.
         let text = format!("cvta.{space}.u64 %w0, %s0; cvta.to.{space}.u64 %d, %w0;");
         let there = Reference::new(format!("cvta.{space}.u64"), "u64", &["u64"], |[a, ..]| {
@@ -790,18 +793,57 @@ fn spaces(all: &mut Vec<Reference>) {
             |[a, ..]| Bits(a),
         );
         all.push(back.with_text(text));
-        for other in ["shared", "shared::cta", "local", "global"] {
+        for other in [
+            "shared",
+            "shared::cta",
+            "shared::cluster",
+            "local",
+            "global",
+        ] {
             let compute = move |_| Bits(u64::from(space.starts_with(&other[..5])));
             let reference = Reference::new(format!("isspacep.{other}"), "pred", &["u32"], compute);
             all.push(reference.with_text(format!(
-                "cvt.u64.u32 %w0, %s0; cvta.{space}.u64 %w0, %w0; isspacep.{other} %d, %w0;"
+                "shr.u32 %t0, %s0, 8; cvt.u64.u32 %w0, %t0; cvta.{space}.u64 %w0, %w0; isspacep.{other} %d, %w0;"
             )));
         }
     }
-    for other in ["shared", "shared::cta", "local", "global"] {
+    for other in [
+        "shared",
+        "shared::cta",
+        "shared::cluster",
+        "local",
+        "global",
+    ] {
         let compute = move |_| Bits(u64::from(other == "global"));
         let reference = Reference::new(format!("isspacep.{other}"), "pred", &["u32"], compute);
         // Where the kernel's arguments point to is device memory.
         all.push(reference.with_text(format!("isspacep.{other} %d, %p0;")));
+    }
+    blocks(all);
+}
+
+/// `mapa` and `getctarank`: how an address says its block is the device's affair, but whose an address is that was mapped to a rank is known. A block that is
+/// alone is of rank 0, as every address of its own.
+fn blocks(all: &mut Vec<Reference>) {
+    for (form, convert, to) in [
+        ("u64", "cvta.shared.u64 %w0, %w0;", "u64 %w1, %w0"),
+        ("shared::cluster.u64", "", "shared::cluster.u64 %w1, %w0"),
+        (
+            "shared::cluster.u32",
+            "cvt.u32.u64 %t0, %w0;",
+            "shared::cluster.u32 %t1, %t0",
+        ),
+    ] {
+        let address = format!("and.b32 %t0, %s0, 0x3fff8; cvt.u64.u32 %w0, %t0; {convert}");
+        let of = to.split(',').next().unwrap_or("").replace(' ', " %d, ");
+        let text = format!("{address} shr.u32 %t2, %s0, 28; mapa.{to}, %t2; getctarank.{of};");
+        let mapped = |[a, ..]: [u64; 4]| Bits(u64::from(a as u32 >> 28));
+        for opcode in ["mapa", "getctarank"] {
+            let reference = Reference::new(format!("{opcode}.{form}"), "u32", &["u32"], mapped);
+            all.push(reference.with_text(text.clone()));
+        }
+        let own = to.replace("%w1, ", "%d, ").replace("%t1, ", "%d, ");
+        let reference = Reference::new(format!("getctarank.{form}"), "u32", &["u32"], |_| Bits(0));
+        all.push(reference.with_text(format!("{address} getctarank.{own};")));
     }
 }

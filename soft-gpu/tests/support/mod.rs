@@ -65,6 +65,7 @@ pub(crate) struct Run<'k> {
     pub(crate) printed: Mutex<Vec<u8>>,
     pub(crate) heap: Option<Heap>,
     pub(crate) cooperative: bool,
+    pub(crate) cluster: Option<[u32; 3]>,
     /// The values of opaque variables.
     pub(crate) references: HashMap<&'static str, u64>,
 }
@@ -83,6 +84,7 @@ impl<'k> Run<'k> {
             printed: Mutex::default(),
             heap: None,
             cooperative: false,
+            cluster: None,
             references: HashMap::new(),
         }
     }
@@ -124,6 +126,7 @@ impl<'k> Run<'k> {
             params: &params,
             references: &references,
             cooperative: self.cooperative,
+            cluster: self.cluster,
         };
         run(
             &Pool::new(self.threads),

@@ -1,11 +1,13 @@
-//! `cp.async`, `mbarrier`, and cache policies.
+//! `cp.async`, `mbarrier`, and cache policies; what else is asynchronous is in [`bulk`].
 
-use crate::ptx::{Operand, Type};
+use crate::ptx::{Operand, Space, Type};
 
-use super::super::asynchronous::{Act, barrier, copy, pending_count};
+use super::super::asynchronous::copy;
+use super::super::mbarrier::{Act, barrier, pending_count};
 use super::super::memory::Target;
 use super::super::op::{Kind, Op, Row};
 use super::super::rows::ternary;
+use super::bulk;
 use super::form::Form;
 use super::function::FunctionDecoder;
 use super::integer::simple;
@@ -21,8 +23,10 @@ pub(super) fn decode<'t>(
     operands: &[Operand<'t>],
 ) -> Result<bool, String> {
     match form.base {
+        "st" | "red" if form.has("async") => bulk::remote(decoder, form, operands)?,
+        "cp" if form.has("bulk") => bulk::decode(decoder, form, operands)?,
         "cp" => {
-            if !form.take("async") || form.has("bulk") {
+            if !form.take("async") {
                 return form.refuse();
             }
             if form.take("mbarrier") {
@@ -67,7 +71,7 @@ fn transfer<'t>(
         return form.refuse();
     }
     let mut destination = decoder.address(destination)?;
-    let target = target(decoder, crate::ptx::Space::Shared, &mut destination)?;
+    let target = target(decoder, Space::Shared, &mut destination)?;
     let source = decoder.address(source)?;
     let Some(handler) = copy(decoder.path, target).filter(|_| source.wide) else {
         return form.refuse();
@@ -170,7 +174,7 @@ fn barriers<'t>(
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
-    const NAMES: [&str; 7] = [
+    const NAMES: [&str; 8] = [
         "init",
         "inval",
         "arrive",
@@ -178,14 +182,20 @@ fn barriers<'t>(
         "test_wait",
         "try_wait",
         "pending_count",
+        "complete_tx",
     ];
-    let name = form.take_one(&NAMES).ok_or("mbarrier without action")?;
+    let expects = form.take("expect_tx");
+    let name = form.take_one(&NAMES);
     form.take_all(|part| is_hint(part) || part == "noComplete");
     let parity = form.take("parity");
     let space = take_space(form);
     if !form.take("b64") {
         return form.refuse();
     }
+    let Some(name) = name.filter(|name| *name != 7) else {
+        let act = if expects { Act::Expect } else { Act::Complete };
+        return transactions(decoder, form, (act, space), operands);
+    };
     if name == 6 {
         let handler = pending_count(decoder.path);
         return simple(decoder, handler, Type::U32, &[Type::B64], operands);
@@ -199,7 +209,14 @@ fn barriers<'t>(
     let (what, operand) = match (name, parity, rest) {
         (0, false, [count]) => (Act::Initialise, decoder.source(count, Type::U32)?),
         (1, false, []) => (Act::Invalidate, super::super::op::NONE),
-        (2 | 3, false, [] | [_]) => {
+        (2 | 3, false, [bytes]) if expects => {
+            let act = match name {
+                2 => Act::ExpectAndArrive,
+                _ => Act::ExpectAndArriveAndDrop,
+            };
+            (act, decoder.source(bytes, Type::U32)?)
+        }
+        (2 | 3, false, [] | [_]) if !expects => {
             let count = match rest {
                 [count] => decoder.source(count, Type::U32)?,
                 _ => decoder.constant(1, false),
@@ -226,6 +243,25 @@ fn barriers<'t>(
         let ty = if name >= 4 { Type::Pred } else { Type::B64 };
         op.d = decoder.destination(d, ty)?;
     }
+    decoder.emit(op);
+    Ok(())
+}
+
+/// `mbarrier.expect_tx` and `mbarrier.complete_tx`
+fn transactions<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    (what, space): (Act, Space),
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let [memory, bytes] = operands else {
+        return form.refuse();
+    };
+    let bytes = decoder.source(bytes, Type::U32)?;
+    let mut address = decoder.address(memory)?;
+    let target = target(decoder, space, &mut address)?;
+    let base = with_offset(decoder, address);
+    let op = act(form, what, (target, base, 0), bytes)?;
     decoder.emit(op);
     Ok(())
 }

@@ -34,8 +34,8 @@ pub(super) fn decode<'t>(
     let returns = form.base == "atom";
     let first = usize::from(returns);
     let wanted = first + 2 + usize::from(action == Action::CompareAndSwap);
-    if operands.len() != wanted || !matches!(space, Space::Global | Space::Shared | Space::Generic)
-    {
+    let spaces = [Space::Global, Space::Shared, Space::Cluster, Space::Generic];
+    if operands.len() != wanted || !spaces.contains(&space) {
         return form.refuse();
     }
     let mut address = decoder.address(&operands[first])?;

@@ -55,11 +55,9 @@ pub(super) fn decode<'t>(
     Ok(true)
 }
 
-/// Blocks run on one thread each; between them, x86 orders stores, and atomics order the rest.
+/// Blocks run on one thread each; between them, x86 orders stores, and atomics order the rest. Nothing here goes through another proxy.
 fn fence(form: &mut Form<'_>) {
-    form.take_all(|part| {
-        super::memory::is_hint(part) || matches!(part, "gl" | "proxy" | "alias" | "async")
-    });
+    form.take_all(|_| true);
 }
 
 fn branch_table<'t>(
@@ -350,8 +348,11 @@ fn barrier<'t>(
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<bool, String> {
-    if form.has("warp") || form.has("cluster") {
+    if form.has("warp") {
         return Ok(false);
+    }
+    if form.take("cluster") {
+        return cluster_barrier(decoder, form, operands).map(|()| true);
     }
     form.take("cta");
     form.take("aligned");
@@ -381,6 +382,26 @@ fn barrier<'t>(
         decoder.emit_always(Op::new(Kind::Join, nothing));
     }
     Ok(true)
+}
+
+/// `barrier.cluster`: its order is that of every access here.
+fn cluster_barrier<'t>(
+    decoder: Decoder<'_, 't, '_>,
+    form: &mut Form<'t>,
+    operands: &[Operand<'t>],
+) -> Result<(), String> {
+    let action = form.take_one(&["arrive", "wait"]);
+    form.take_all(|part| super::memory::is_hint(part) || part == "aligned");
+    let kind = match (action, operands) {
+        (Some(0), []) => Kind::ClusterArrive,
+        (Some(1), []) => Kind::ClusterWait,
+        _ => return form.refuse(),
+    };
+    decoder.emit(Op::new(kind, nothing));
+    if kind == Kind::ClusterWait {
+        decoder.emit_always(Op::new(Kind::Join, nothing));
+    }
+    Ok(())
 }
 
 /// The destination and predicate of `bar.red`; leaves the barrier's number and count in `rest`.

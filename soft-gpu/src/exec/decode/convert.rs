@@ -1,15 +1,14 @@
-//! `mov`, `cvt`, `cvta`, and packing.
+//! `mov`, `cvt`, and packing.
 
-use crate::ptx::{Class, Operand, Space, Type};
+use crate::ptx::{Class, Operand, Type};
 
 use super::super::half::{self, Bf16, F16, Half};
 use super::super::math::{self, flush};
 use super::super::op::{Kind, Op, Row};
 use super::super::path::Path;
 use super::super::rows::{
-    Flag, Handler, Lane, binary, rare_binary, rare_quaternary, rare_ternary, rare_unary, unary,
+    Handler, Lane, binary, rare_binary, rare_quaternary, rare_ternary, rare_unary, unary,
 };
-use super::super::{LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES};
 use super::form::Form;
 use super::function::FunctionDecoder;
 use super::integer::{simple, sources};
@@ -25,8 +24,6 @@ pub(super) fn decode<'t>(
     match form.base {
         "mov" => transport(decoder, form, operands)?,
         "cvt" => convert(decoder, form, operands)?,
-        "cvta" => change_space(decoder, form, operands)?,
-        "isspacep" => is_in_space(decoder, form, operands)?,
         _ => return Ok(false),
     }
     Ok(true)
@@ -692,84 +689,4 @@ fn limited_sources<'t>(
 #[inline(always)]
 fn clamp(value: f32) -> f32 {
     if value > 0.0 { value.min(1.0) } else { 0.0 }
-}
-
-/// The start of a space's window of generic addresses.
-fn window(space: Space) -> u64 {
-    match space {
-        Space::Shared => SHARED_WINDOW,
-        Space::Local => LOCAL_WINDOW,
-        _ => 0,
-    }
-}
-
-fn take_space(form: &mut Form<'_>) -> Result<Space, String> {
-    let names = [
-        "global",
-        "const",
-        "shared",
-        "local",
-        "param",
-        "shared::cta",
-        "param::entry",
-    ];
-    match form.take_one(&names) {
-        Some(index) => Space::from_name(names[index]).ok_or_else(|| "unknown space".to_owned()),
-        None => form.refuse(),
-    }
-}
-
-/// `cvta`: between an address in a space and a generic one.
-fn change_space<'t>(
-    decoder: Decoder<'_, 't, '_>,
-    form: &mut Form<'t>,
-    operands: &[Operand<'t>],
-) -> Result<(), String> {
-    let to = form.take("to");
-    let space = take_space(form)?;
-    let ty = form.take_type()?;
-    if ty != Type::U64 {
-        return form.refuse();
-    }
-    let start = window(space);
-    let rows = sources(decoder, &[ty], operands)?;
-    let d = decoder.destination(&operands[0], ty)?;
-    if start == 0 {
-        copy(decoder, true, d, rows[0]);
-        return Ok(());
-    }
-    let path = decoder.path;
-    let addend = if to { start.wrapping_neg() } else { start };
-    let constant = decoder.constant(addend, true);
-    decoder.apply(
-        binary(path, |a: u64, b: u64| a.wrapping_add(b)),
-        d,
-        &[rows[0], constant],
-    );
-    Ok(())
-}
-
-fn is_in_space<'t>(
-    decoder: Decoder<'_, 't, '_>,
-    form: &mut Form<'t>,
-    operands: &[Operand<'t>],
-) -> Result<(), String> {
-    let space = take_space(form)?;
-    let path = decoder.path;
-    let handler = match space {
-        Space::Shared => unary(path, |a: u64| {
-            Flag(a.wrapping_sub(SHARED_WINDOW) < WINDOW_BYTES)
-        }),
-        Space::Local => unary(path, |a: u64| {
-            Flag(a.wrapping_sub(LOCAL_WINDOW) < WINDOW_BYTES)
-        }),
-        Space::Global => unary(path, |a: u64| {
-            Flag(
-                a.wrapping_sub(SHARED_WINDOW) >= WINDOW_BYTES
-                    && a.wrapping_sub(LOCAL_WINDOW) >= WINDOW_BYTES,
-            )
-        }),
-        _ => return form.refuse(),
-    };
-    simple(decoder, handler, Type::Pred, &[Type::U64], operands)
 }

@@ -6,14 +6,14 @@ use crate::ptx::{Entry, Operand, Scoped, Space, Statement, Type, align_up, parse
 
 use super::super::op::{Kind, NONE, Op, OperandList, Row};
 use super::super::path::Path;
-use super::super::program::{Fixed, FixedRow, Function};
+use super::super::program::{Fixed, FixedRow, Function, Special};
 use super::super::rows::{Handler, binary, not_executed, nothing, ternary, unary};
 use super::super::syntax;
 use super::form::Form;
 use super::names::{Binding, Names, Register, special};
 use super::{
     Linker, Place, allocate, asynchronous, atomic, bits, compare, control, convert, float, integer,
-    matrix, memory, multimem, quad, texture, video, warp,
+    matrix, memory, multimem, quad, space, texture, video, warp,
 };
 
 /// Largest frame-local memory of one function.
@@ -321,6 +321,7 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             || quad::decode(self, &mut form, operands)?
             || memory::decode(self, &mut form, operands)?
             || convert::decode(self, &mut form, operands)?
+            || space::decode(self, &mut form, operands)?
             || control::decode(self, &mut form, operands)?
             || warp::decode(self, &mut form, operands)?
             || matrix::decode(self, &mut form, operands)?
@@ -463,6 +464,9 @@ impl<'t, 'l> FunctionDecoder<'t, 'l> {
             let path = self.path;
             self.apply(unary(path, |a: u32| !a), result, &[row]);
             return Ok(result);
+        }
+        if *operand == Operand::Name("%is_explicit_cluster") {
+            return Ok(self.fixed(Fixed::Special(Special::IsExplicitCluster), false));
         }
         if let Operand::Integer(value) = operand {
             return Ok(self.constant(if *value != 0 { u64::MAX } else { 0 }, false));

@@ -2,10 +2,11 @@
 
 use crate::ptx::{Class, Operand, Space, Type};
 
+use super::super::SHARED_WINDOW;
 use super::super::memory::{Target, Transfer, Width, transfer};
 use super::super::op::{Kind, Op, Role, Row};
 use super::super::program::Fixed;
-use super::super::rows::nothing;
+use super::super::rows::{nothing, rare_binary};
 use super::form::Form;
 use super::function::{Address, FunctionDecoder};
 
@@ -59,7 +60,7 @@ pub(super) fn decode<'t>(
 ) -> Result<bool, String> {
     match form.base {
         "ld" | "ldu" => load(decoder, form, operands)?,
-        "st" => store(decoder, form, operands)?,
+        "st" if !form.has("async") => store(decoder, form, operands)?,
         "prefetch" | "prefetchu" | "applypriority" | "discard" => {
             form.take_all(|_| true);
         }
@@ -70,11 +71,12 @@ pub(super) fn decode<'t>(
 
 /// The space that a form says.
 pub(super) fn take_space(form: &mut Form<'_>) -> Space {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 9] = [
         "global",
         "const",
         "shared",
         "shared::cta",
+        "shared::cluster",
         "local",
         "param",
         "param::entry",
@@ -98,6 +100,11 @@ pub(super) fn target(
         (space, _) => space,
     };
     match space {
+        Space::Cluster => {
+            (address.base, address.wide) = (in_window(decoder, address), true);
+            address.offset = 0;
+            Ok(Target::Device)
+        }
         Space::Shared if address.wide => Ok(Target::Shared),
         Space::Shared => Ok(Target::SharedShort),
         Space::Global | Space::Const | Space::Generic | Space::Param if address.wide => {
@@ -117,6 +124,23 @@ pub(super) fn target(
         }
         _ => Err("a 32-bit address of global memory".into()),
     }
+}
+
+/// The row of the generic address of a place in shared memory, whose blocks it may be of.
+pub(super) fn in_window(decoder: Decoder<'_, '_, '_>, address: &Address) -> Row {
+    let (generic, path) = (decoder.temporary(true), decoder.path);
+    let offset = decoder.constant(address.offset as u64, address.wide);
+    let sum = if address.wide {
+        rare_binary(path, |a: u64, b: u64| {
+            SHARED_WINDOW + (a.wrapping_add(b) & u64::from(u32::MAX))
+        })
+    } else {
+        rare_binary(path, |a: u32, b: u32| {
+            SHARED_WINDOW + u64::from(a.wrapping_add(b))
+        })
+    };
+    decoder.apply(sum, generic, &[address.base, offset]);
+    generic
 }
 
 /// How a type lies in memory.

@@ -1,7 +1,7 @@
 //! From PTX to operations.
 //!
 //! Each function is decoded on its own: [`function`] resolves names and hands every instruction to its family
-//! ([`integer`], [`bits`], [`float`], [`video`], [`compare`], [`convert`], [`memory`], [`atomic`], [`asynchronous`], [`texture`], [`warp`], [`matrix`],
+//! ([`integer`], [`bits`], [`float`], [`video`], [`compare`], [`convert`], [`space`], [`memory`], [`atomic`], [`asynchronous`], [`texture`], [`warp`], [`matrix`],
 //! [`control`]), which picks handlers;
 //! [`allocate`] then finds rows for the virtual registers. A form that no family knows is an error that names it.
 
@@ -9,6 +9,7 @@ mod allocate;
 mod asynchronous;
 mod atomic;
 mod bits;
+mod bulk;
 mod compare;
 mod control;
 mod convert;
@@ -23,6 +24,7 @@ mod multimem;
 mod names;
 mod quad;
 mod reuse;
+mod space;
 mod surface;
 mod texture;
 mod video;

@@ -41,9 +41,10 @@ const SETS: &[(&str, &str)] = &[
     ("FURTHER", "L2::evict_last|L2::evict_normal|L2::evict_first"),
     ("AHEAD", "L2::64B|L2::128B|L2::256B"),
     ("ORDERS", "relaxed|acquire|release|acq_rel"),
-    // A cluster is a block here.
     ("SCOPE", "cta|cluster|gpu|sys"),
     ("CUBE", "m16n16k16|m8n32k16|m32n8k16"),
+    ("SHARED", "shared|shared::cta|shared::cluster"),
+    ("DIMENSIONS", "1d|2d|3d|4d|5d"),
     ("MEMORY", "global|shared|shared::cta"),
 ];
 

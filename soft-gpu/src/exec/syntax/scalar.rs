@@ -114,6 +114,10 @@ pub(super) const LINES: &[&str] = &[
     "cvt.pack.sat.u16|s16.s32",
     "cvt.pack.sat.u8|s8.s32.b32",
     "cvt.pack.sat.u4|s4|u2|s2.s32.b32",
-    "cvta.to?.global|const|param|param::entry|shared|shared::cta|local.u64",
-    "isspacep.global|shared|shared::cta|local",
+    "cvta.to?.global|const|param|param::entry|shared|shared::cta|shared::cluster|local.u64",
+    "isspacep.global|shared|shared::cta|shared::cluster|local",
+    "mapa.u64",
+    "mapa.shared::cluster.u32|u64",
+    "getctarank.u64",
+    "getctarank.shared::cluster.u32|u64",
 ];

@@ -17,13 +17,15 @@ pub(super) const LINES: &[&str] = &[
     "barrier.cta?.sync|arrive.aligned?",
     "barrier.cta?.red.popc.aligned?.u32",
     "barrier.cta?.red.and|or.aligned?.pred",
+    "barrier.cluster.arrive.release|relaxed?.aligned?",
+    "barrier.cluster.wait.acquire?.aligned?",
     "bra|call|ret.uni?",
     "brx.idx.uni?",
     "exit|trap|brkpt",
     "nanosleep.u32",
     "pmevent.mask?",
     "alloca|stacksave|stackrestore.u32|u64",
-    // Without effect, as of a device that has no clusters and launches nothing dependent.
+    // Without effect: nothing dependent is launched early, and registers are rows.
     "griddepcontrol.launch_dependents|wait",
     "setmaxnreg.inc|dec.sync.aligned.u32",
 ];
