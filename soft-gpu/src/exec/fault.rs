@@ -1,6 +1,9 @@
 //! What can go wrong with a kernel, before and while it runs.
 
 use std::fmt;
+use std::sync::Arc;
+
+use super::scene::Scene;
 
 /// A kernel that cannot be executed here. Other kernels of the module are not affected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +76,8 @@ pub struct Fault {
     pub nearest: Option<(u64, u64)>,
     /// More words, for example an assertion's.
     pub detail: String,
+    /// What was there, if the host wanted it and a warp faulted.
+    pub scene: Option<Arc<Scene>>,
 }
 
 impl Fault {
@@ -87,6 +92,7 @@ impl Fault {
             address: None,
             nearest: None,
             detail: String::new(),
+            scene: None,
         }
     }
 }

@@ -34,6 +34,7 @@ mod pool;
 mod printf;
 mod program;
 mod rows;
+mod scene;
 mod services;
 pub mod syntax;
 mod texture;
@@ -51,6 +52,7 @@ pub use heap::Heap;
 pub use path::Path;
 pub use pool::Pool;
 pub use program::{Program, ProgramAttributes};
+pub use scene::Scene;
 pub use texture::{Descriptor, FORCE_ELEMENTS, Resource, SAMPLER, SURFACE, TEXTURE};
 
 use crate::threads::lock;
@@ -98,6 +100,8 @@ pub struct HostServices<'a> {
     pub cancelled: &'a AtomicBool,
     /// What device-side `malloc` takes from; its memory is among the launch's allocations. Without one there is never enough.
     pub heap: Option<&'a Heap>,
+    /// Whether a fault comes with what was there.
+    pub keeps_scene: bool,
 }
 
 /// What a launch did.
