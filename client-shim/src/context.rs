@@ -100,6 +100,7 @@ impl Context {
 
     /// Before it is ended.
     fn ends(&self, session: &Session) {
+        coredump::before_end(session, self);
         let shared = &session.objects.memory.mapped;
         shared.before_end_of(session, self);
     }

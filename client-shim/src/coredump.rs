@@ -41,6 +41,7 @@ use crate::log;
 use crate::objects::unique;
 use crate::process;
 use crate::session::{self, Session};
+use crate::stream;
 use crate::thread;
 
 /// A context's flags that are this module's: the server's driver is told otherwise.
@@ -160,6 +161,14 @@ pub(crate) fn after_error(result: CUresult) {
     if IS_EVER_WANTED.load(Relaxed) && result.is_sticky() {
         // The panic hook has written the line.
         let _ = catch_unwind(AssertUnwindSafe(deal_with_faults));
+    }
+}
+
+/// A context is about to end, and with it the dump of a kernel that may still fault: its work is waited for, as its end does anyway.
+pub(crate) fn before_end(session: &Session, context: &Context) {
+    let is_wanted = context.dumps.is_wanted.load(SeqCst);
+    if is_wanted && stream::wait_for_context(session, context).is_err() {
+        deal_with_faults();
     }
 }
 
@@ -301,8 +310,8 @@ pub(crate) unsafe fn cuCoredumpSetAttribute(
         unsafe { set(&mut wanted, setting, value, size)? };
         let is_other =
             (wanted.is_enabled(), wanted.flags()) != (settings.is_enabled(), settings.flags());
-        if is_other {
-            context.fault.check()?;
+        // In a context that has faulted there will be no other exception.
+        if is_other && !context.fault.is_set() {
             want(session, &context, &wanted)?;
         }
         *settings = wanted;

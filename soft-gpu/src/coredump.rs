@@ -15,6 +15,7 @@ mod elf;
 mod tables;
 
 use core::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use driver_api::abi::{
@@ -45,9 +46,20 @@ fn global() -> &'static Mutex<Settings> {
     })
 }
 
+/// Exceptions in some context were ever to be dumped: where not, a launch looks no further.
+static IS_EVER_WANTED: AtomicBool = AtomicBool::new(false);
+
+fn note(settings: &Settings) {
+    if settings.is_enabled() {
+        IS_EVER_WANTED.store(true, Ordering::SeqCst);
+    }
+}
+
 /// What a context begins with.
 pub(crate) fn of_new_context(flags: u32) -> Settings {
-    lock(global()).for_context(flags)
+    let settings = lock(global()).for_context(flags);
+    note(&settings);
+    settings
 }
 
 /// Refuses a context whose dumps a pipe is to trigger.
@@ -65,6 +77,9 @@ fn no_user_trigger() -> CUresult {
 
 /// What is set of the context of a kernel, if its exceptions are dumped.
 fn settings_of(driver: &Driver, kernel: &Kernel) -> Option<Settings> {
+    if !IS_EVER_WANTED.load(Ordering::Relaxed) {
+        return None;
+    }
     let context = driver.contexts.get(kernel.function.module.context).ok()?;
     let settings = lock(&context.coredump);
     settings.is_enabled().then(|| settings.clone())
@@ -146,7 +161,9 @@ unsafe fn set(
     let Some(value) = (unsafe { value::given(setting, value, size) })? else {
         return Ok(());
     };
-    let set = lock(settings).set(setting, value);
+    let mut settings = lock(settings);
+    let set = settings.set(setting, value);
+    note(&settings);
     set.map_err(|error| match error {
         CUresult::NOT_SUPPORTED => no_user_trigger(),
         error => error,

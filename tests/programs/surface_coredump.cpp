@@ -138,7 +138,7 @@ static std::string contents(const std::string &path) {
 }
 
 // A context whose kernel writes where nothing is.
-static CUcontext faulted(unsigned flags, void (*before)() = nullptr) {
+static CUcontext faulted(unsigned flags, void (*before)() = nullptr, bool waits = true) {
     CUcontext context;
     CUmodule module;
     CUfunction wild;
@@ -151,7 +151,7 @@ static CUcontext faulted(unsigned flags, void (*before)() = nullptr) {
     OK("cuMemsetD32_v2", memory, 0xfeedbeefu, (size_t)1 << 14);
     void *parameters[] = {&where};
     OK("cuLaunchKernel", wild, 1u, 1u, 1u, 64u, 1u, 1u, 0u, (CUstream)0, parameters, (void **)nullptr);
-    GIVES(CUDA_ERROR_ILLEGAL_ADDRESS, "cuCtxSynchronize");
+    if (waits) GIVES(CUDA_ERROR_ILLEGAL_ADDRESS, "cuCtxSynchronize");
     return context;
 }
 
@@ -256,6 +256,10 @@ static void dumps() {
     // A folder that is not there: it begins, and does not come to its end.
     destroy(faulted(0, [] { REQUIRE(give_name(SET_HERE, CU_COREDUMP_FILE, "/nowhere/at/all") == CUDA_SUCCESS); }));
     REQUIRE(told.size() == 4 && told.back() == "start a");
+    // A context that ends while its kernel runs.
+    REQUIRE(unlink((path + ".gz").c_str()) == 0);
+    destroy(faulted(0, nullptr, false));
+    REQUIRE(told.size() == 6 && !contents(path + ".gz").empty());
     REQUIRE(unlink((path + ".gz").c_str()) == 0);
     OK(no_start, first);
     OK(no_complete, last);

@@ -22,7 +22,7 @@ use driver_api::wire::{reply, request};
 
 use super::array;
 use super::call::{Call, CallError};
-use super::coredump::Dump;
+use super::coredump::{self, Dump};
 use super::end::lock;
 use super::graph;
 use super::green;
@@ -245,6 +245,7 @@ impl Context {
         self.make_current(session.driver)?;
         // A context that has faulted says so here, and is destroyed all the same.
         let _ = cuda!(session.driver, cuCtxSynchronize());
+        coredump::end(session.driver, self);
         session.poller.wake_if_asleep();
         self.drain();
         self.is_alive.store(false, Ordering::Release);

@@ -199,6 +199,9 @@ pub(crate) fn gpurunCoredumpSet(
     if wanted & !flags::ALL != 0 {
         return Err(CUresult::INVALID_VALUE.into());
     }
+    if driver.cuCoredumpSetAttribute.is_none() || driver.cuCoredumpGetAttribute.is_none() {
+        return Err(CUresult::NOT_SUPPORTED.into());
+    }
     if request.enabled() == 0 {
         return Ok(set(driver, ENABLE_ON_EXCEPTION, &mut false)?);
     }
@@ -223,6 +226,16 @@ pub(crate) fn gpurunCoredumpSet(
         "exceptions are dumped"
     );
     Ok(())
+}
+
+/// The context, which is current, is about to end; whoever else holds the driver's must not write to a descriptor that is another's by then.
+pub(crate) fn end(driver: &Driver, context: &Context) {
+    if context.coredump.get().is_some()
+        && let Err(error) = set(driver, ENABLE_ON_EXCEPTION, &mut false)
+        && !error.is_sticky()
+    {
+        tracing::warn!("core dumps of a context that ends cannot be disabled: {error}");
+    }
 }
 
 fn context_of(call: &Call<'_>, id: u32) -> Result<Arc<Context>, CUresult> {

@@ -63,7 +63,7 @@ pub struct Fault {
     /// What happened.
     pub kind: FaultKind,
     /// In which kernel.
-    pub kernel: String,
+    pub kernel: Box<str>,
     /// At which line of its PTX.
     pub ptx_line: u32,
     /// In which block.
@@ -85,7 +85,7 @@ impl Fault {
     pub(crate) fn of_launch(kind: FaultKind, kernel: &str) -> Fault {
         Fault {
             kind,
-            kernel: kernel.to_owned(),
+            kernel: kernel.into(),
             ptx_line: 0,
             block: [0; 3],
             thread: [0; 3],
