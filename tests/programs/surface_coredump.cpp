@@ -259,7 +259,7 @@ static void dumps() {
     // A context that ends while its kernel runs.
     REQUIRE(unlink((path + ".gz").c_str()) == 0);
     destroy(faulted(0, nullptr, false));
-    REQUIRE(told.size() == 6 && !contents(path + ".gz").empty());
+    REQUIRE(told.size() == 7 && !contents(path + ".gz").empty());
     REQUIRE(unlink((path + ".gz").c_str()) == 0);
     OK(no_start, first);
     OK(no_complete, last);

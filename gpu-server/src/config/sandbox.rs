@@ -121,8 +121,11 @@ impl SandboxConfig {
                 .or_else(in_state)
                 .or_else(user_cache),
             cache_bytes: size("cache_max", file.cache_max)?.unwrap_or(DEFAULT_CACHE_BYTES),
-            coredump_bytes: size("coredump_max", file.coredump_max)?
-                .unwrap_or(DEFAULT_COREDUMP_BYTES),
+            coredump_bytes: match file.coredump_max.as_deref() {
+                // As a size, that is none.
+                Some("0") => 0,
+                _ => size("coredump_max", file.coredump_max)?.unwrap_or(DEFAULT_COREDUMP_BYTES),
+            },
             read: file.read,
             write: file.write,
             state: state.map(Path::to_owned),
@@ -181,6 +184,8 @@ mod tests {
                     cache = '/c'\ncache_max = '2GiB'\ncoredump_max = '64MiB'\nread = ['/opt']\nwrite = ['/w']";
         let config = merged(text).expect("a config");
         assert_eq!(config.enabled, Enabled::Required);
+        let none = merged("coredump_max = '0'").expect("a config");
+        assert_eq!(none.coredump_bytes, 0);
         assert_eq!(config.worker_uids, Some(200_000..=265_535));
         assert_eq!(
             (config.memory_max, config.pids_max),
