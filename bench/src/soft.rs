@@ -48,6 +48,7 @@ impl Subject {
             operation_budget: None,
             cancelled: &cancelled,
             heap: None,
+            keeps_scene: false,
         };
         let allocations = Allocations::new(case.ranges());
         let params = case.params();

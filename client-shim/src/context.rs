@@ -24,6 +24,7 @@ use driver_api::wire::request::{
     GpurunPrimaryRelease, GpurunPrimaryReset, GpurunPrimaryRetain,
 };
 
+use crate::coredump::{self, Dumps};
 use crate::entry::code;
 use crate::green;
 use crate::handles::Handle;
@@ -47,6 +48,8 @@ pub(crate) struct Context {
     /// The legacy default stream.
     pub(crate) legacy: Arc<Stream>,
     pub(crate) fault: Fault,
+    /// What is set of its core dumps.
+    pub(crate) dumps: Dumps,
     /// Where all its streams meet.
     pub(crate) meeting: Meeting,
     flags: AtomicU32,
@@ -73,6 +76,7 @@ impl Context {
             device,
             legacy: Arc::new(Stream::legacy(id)),
             fault: Fault::default(),
+            dumps: Dumps::default(),
             meeting: Meeting::default(),
             flags: AtomicU32::new(flags),
             cache_config: AtomicU32::new(0),
@@ -96,6 +100,7 @@ impl Context {
 
     /// Before it is ended.
     fn ends(&self, session: &Session) {
+        coredump::before_end(session, self);
         let shared = &session.objects.memory.mapped;
         shared.before_end_of(session, self);
     }
@@ -202,10 +207,13 @@ pub(crate) fn retain_primary(dev: CUdevice) -> Result<Arc<Context>, CUresult> {
         .unwrap_or_else(PoisonError::into_inner);
     if *retained == 0 {
         let flags = primary.flags.load(SeqCst);
-        session.ask_in(0, &GpurunPrimaryRetain::new(dev, primary.id, flags), &[])?;
+        let of_driver = flags & !coredump::CONTEXT_FLAGS;
+        let retain = GpurunPrimaryRetain::new(dev, primary.id, of_driver);
+        session.ask_in(0, &retain, &[])?;
         primary.fault.clear();
         primary.legacy.begin_anew();
         primary.active.store(true, SeqCst);
+        coredump::begin(session, &primary, flags);
     }
     *retained += 1;
     drop(retained);
@@ -283,6 +291,7 @@ fn set_primary_flags(dev: CUdevice, flags: c_uint) -> Result<(), CUresult> {
     if flags & !ALL_FLAGS != 0 {
         return Err(CUresult::INVALID_VALUE);
     }
+    coredump::check_flags(flags)?;
     primary_of(session::get()?, dev)?.flags.store(flags, SeqCst);
     Ok(())
 }
@@ -319,16 +328,20 @@ fn create(context: *mut CUcontext, flags: c_uint, dev: CUdevice) -> Result<(), C
     if flags & !ALL_FLAGS != 0 {
         return Err(CUresult::INVALID_VALUE);
     }
+    coredump::check_flags(flags)?;
     let device = usize::try_from(dev).unwrap_or(0);
     let made = session
         .objects
         .contexts
         .insert_with(|id| Context::new(id, device, flags, false));
-    let asked = session.ask_in(0, &GpurunContextCreate::new(dev, made.id, flags), &[]);
+    let of_driver = flags & !coredump::CONTEXT_FLAGS;
+    let create = GpurunContextCreate::new(dev, made.id, of_driver);
+    let asked = session.ask_in(0, &create, &[]);
     if let Err(code) = asked.and_then(|_| thread::push(made.id)) {
         session.objects.contexts.remove(made.id);
         return Err(code);
     }
+    coredump::begin(session, &made, flags);
     // SAFETY: checked by `out`.
     unsafe { place.write(made.handle()) };
     Ok(())

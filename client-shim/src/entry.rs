@@ -11,6 +11,7 @@ use driver_api::ROWS;
 use driver_api::abi::CUresult;
 use protocol::stats::Answered;
 
+use crate::coredump;
 use crate::log;
 use crate::process;
 use crate::session;
@@ -45,6 +46,7 @@ pub(crate) fn call(row: usize, body: impl FnOnce() -> CUresult) -> CUresult {
     log::debug!("{} -> {result}", ROWS[row].name);
     if result != CUresult::SUCCESS && result != CUresult::NOT_READY {
         log::failed(row, result);
+        coredump::after_error(result);
     }
     if outer.1 == NO_ROW {
         log::tell();

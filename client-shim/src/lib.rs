@@ -15,6 +15,7 @@
 mod array;
 mod capture;
 mod context;
+mod coredump;
 mod debug;
 mod device;
 mod entry;

@@ -9,6 +9,7 @@ use driver_api::wire::{RECALL_STREAM, TICKET_STREAM};
 
 use crate::array::{Array, Mipmapped};
 use crate::context::Context;
+use crate::coredump;
 use crate::event::Event;
 use crate::graph::{Exec, GraphEntry, GraphMemory, NodeEntry, UserObject};
 use crate::green::Green;
@@ -98,6 +99,7 @@ impl Sink for Pushed {
         if let Some(context) = self.0.contexts.get(context) {
             context.fault.set(result);
             context.legacy.fault.set(result);
+            coredump::heard_of_fault(&context, result);
         }
         for stream in self.0.streams.select(|stream| stream.context == context) {
             stream.fault.set(result);

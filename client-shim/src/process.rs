@@ -22,6 +22,7 @@ use driver_api::abi::CUresult;
 use driver_api::private_tables;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use crate::coredump;
 use crate::init;
 use crate::log;
 use crate::session;
@@ -114,7 +115,11 @@ pub(crate) extern "C" fn at_load() {
 /// Sends what is still queued, and says goodbye. As a finaliser of the library it runs after the exit handlers and static
 /// destructors of the program.
 pub(crate) extern "C" fn at_end() {
-    if refusal().is_none() && catch_unwind(session::end).is_ok() {
+    let end = || {
+        coredump::at_end();
+        session::end();
+    };
+    if refusal().is_none() && catch_unwind(end).is_ok() {
         STATE.store(ENDED, SeqCst);
     }
 }
@@ -186,6 +191,7 @@ extern "C" fn in_forked_child() {
         session::forget();
     }
     log::forget();
+    coredump::forget();
     private_tables::forget();
     HELD.iter().for_each(Held::close);
 }
@@ -254,6 +260,12 @@ fn task_state(number: u32) -> Option<(bool, char)> {
 pub(crate) fn end() -> ! {
     // SAFETY: no thread of the program is left that the exit handlers could disturb.
     unsafe { libc::exit(0) }
+}
+
+/// Ends the process as one that has gone wrong.
+pub(crate) fn abort() -> ! {
+    // SAFETY: it takes nothing and does not return.
+    unsafe { libc::abort() }
 }
 
 /// Writes what device code printed to the program's own `stdout`, in order with what it prints itself.

@@ -77,8 +77,8 @@ pub type CUstreamCallback =
 pub type CUoccupancyB2DSize = Option<unsafe extern "C" fn(block_size: c_int) -> usize>;
 /// A callback that no served function calls.
 pub type CUasyncCallback = *mut c_void;
-/// A callback that no served function calls.
-pub type CUcoredumpStatusCallback = *mut c_void;
+/// A callback of the program at the beginning or the end of a core dump.
+pub type CUcoredumpStatusCallback = Option<crate::coredump::StatusFunction>;
 /// A callback that no served function calls.
 pub type CUgraphRecaptureCallback = *mut c_void;
 /// A callback of the program for each line of the driver's log.

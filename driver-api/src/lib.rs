@@ -16,6 +16,7 @@ pub mod abi;
 pub mod array;
 pub mod copy_batch;
 pub mod copy_layout;
+pub mod coredump;
 pub mod dev_resource;
 pub mod device_graph;
 pub mod error_log;

@@ -66,6 +66,7 @@ fn create(flags: c_uint, device: CUdevice) -> Result<CUcontext, CUresult> {
     if flags & !ALL_FLAGS != 0 {
         return Err(CUresult::INVALID_VALUE);
     }
+    crate::coredump::check_flags(flags)?;
     let (handle, hostile) = (driver.contexts.reserve(), &driver.config.hostile);
     let context = Arc::new(Context::new(hostile, handle, device, flags, false));
     driver.contexts.insert(handle, context);

@@ -22,7 +22,7 @@ pub(crate) use attributes::Limits;
 use crate::entry::{answer, answer_if_asked, done};
 use crate::state::driver;
 
-const NAME: &str = "gpurun Software GPU";
+pub(crate) const NAME: &str = "gpurun Software GPU";
 
 /// Of the device that this process sees at this place.
 pub(crate) fn uuid(device: usize) -> CUuuid {

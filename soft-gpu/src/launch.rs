@@ -24,6 +24,7 @@ use driver_api::abi::{
 use driver_api::texture::reference::DEFAULT_UNIT;
 
 use crate::context::{Fate, heap_of};
+use crate::coredump;
 use crate::device::Limits;
 use crate::entry::{done, in_host_function};
 use crate::exec::{self, Heap, HostServices, Launch, Program};
@@ -202,11 +203,11 @@ pub(crate) struct Kernel {
     pub(crate) shape: Shape,
     /// Blocks of a cluster in each dimension, if it has clusters.
     cluster: Option<[u32; 3]>,
-    parameters: Vec<u8>,
+    pub(crate) parameters: Vec<u8>,
     /// Where each parameter is, for those who ask: addresses in `parameters`.
     places: Vec<usize>,
-    fate: Arc<Fate>,
-    device: usize,
+    pub(crate) fate: Arc<Fate>,
+    pub(crate) device: usize,
     heap: Option<Arc<Heap>>,
     /// What keeps `references`.
     _slots: Vec<Option<Arc<Slot>>>,
@@ -313,6 +314,7 @@ fn execute(driver: &Driver, kernel: &Kernel) -> Result<(), CUresult> {
         operation_budget: driver.config.operation_budget,
         cancelled: &fate.aborted,
         heap: kernel.heap.as_deref(),
+        keeps_scene: coredump::is_wanted(driver, kernel),
     };
     if let Some(delay) = driver.config.hostile.delay() {
         std::thread::sleep(delay);
@@ -332,6 +334,7 @@ fn execute(driver: &Driver, kernel: &Kernel) -> Result<(), CUresult> {
         }
         Err(fault) => {
             warn(&fault.to_string());
+            coredump::exception(driver, kernel, &fault);
             Err(CUresult(fault.kind.cuda_result()))
         }
     }

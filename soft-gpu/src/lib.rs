@@ -18,6 +18,7 @@ mod array;
 mod capture;
 mod config;
 mod context;
+mod coredump;
 mod debug;
 mod device;
 mod entry;

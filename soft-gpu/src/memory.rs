@@ -133,6 +133,18 @@ impl Memory {
         self.space().is_accessible(address, size)
     }
 
+    /// Copies bytes of memory that is there. False: it has gone, or some of it.
+    pub(crate) fn read(&self, address: u64, bytes: &mut [u8]) -> bool {
+        // Nothing that is in it ends meanwhile.
+        let space = self.space();
+        if !space.is_accessible(address, bytes.len() as u64) {
+            return false;
+        }
+        // SAFETY: all of it is mapped as long as the space is held; the buffer is our own.
+        unsafe { raw::copy(bytes.as_mut_ptr() as u64, address, bytes.len()) };
+        true
+    }
+
     /// What kernels may access, as of now.
     pub(crate) fn snapshot(&self, driver: &Driver, viewer: &Viewer) -> Arc<Allocations> {
         let mut snapshots = lock(&self.snapshots);

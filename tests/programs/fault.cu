@@ -3,11 +3,13 @@
 //   fault address|past|misaligned|endless|trap|assert|stack    a kernel's fault
 //   fault memory                                               more memory than there is, and all of it back
 //   fault image                                                no code for this device
+//   fault silent                                               a kernel's fault, and no call of CUDA behind it: whoever wants to hear of it is told otherwise
 //   fault spin                                                 an endless kernel and nothing else: to be ended from outside
 #include "check.h"
 
 #include <cassert>
 #include <cstring>
+#include <unistd.h>
 #include <vector>
 
 const char *const PROGRAM = "fault";
@@ -174,10 +176,21 @@ static int spin() {
     return pass("spin: ended by itself");
 }
 
+static int silent() {
+    write_at<<<1, 1>>>((int *)0x10000, 1);
+    // The launch is on its way when this line is: a query sends what is queued.
+    (void)cudaStreamQuery(0);
+    std::printf("silent\n");
+    std::fflush(stdout);
+    for (int i = 0; i < 60; i++) sleep(1);
+    return pass("silent: nobody was told");
+}
+
 int main(int count, char **arguments) {
     const char *kind = count > 1 ? arguments[1] : "address";
     if (std::strcmp(kind, "memory") == 0) return memory();
     if (std::strcmp(kind, "image") == 0) return image();
+    if (std::strcmp(kind, "silent") == 0) return silent();
     if (std::strcmp(kind, "spin") == 0) return spin();
     return kernel_fault(kind);
 }

@@ -112,6 +112,8 @@ static void before_initialisation() {
     WRONG("before-init", code, "cuModuleLoadData", &module, (const void *)PTX);
     WRONG("before-init", code, "cuLibraryLoadData", &loaded, (const void *)PTX, null<CUjit_option>(), null<void *>(), 0u,
           null<CUlibraryOption>(), null<void *>(), 0u);
+    WRONG("before-init", code, "cuCoredumpGetAttribute", CU_COREDUMP_FILE, (void *)text, &size);
+    WRONG("before-init", code, "cuCoredumpSetAttribute", CU_COREDUMP_FILE, (void *)text, &size);
     CUgraphConditionalHandle handle = 0;
     WRONG("before-init", code, "cuGraphConditionalHandleCreate", &handle, null<CUgraph_st>(), null<CUctx_st>(), 0u, 0u);
 }
@@ -170,6 +172,8 @@ static void without_a_context() {
     WRONG("no-context", code, "cuCtxSynchronize");
     WRONG("no-context", code, "cuCtxGetDevice", &device);
     WRONG("no-context", code, "cuCtxGetFlags", &flags);
+    WRONG("no-context", code, "cuCoredumpGetAttribute", CU_COREDUMP_FILE, (void *)text, &size);
+    WRONG("no-context", code, "cuCoredumpSetAttribute", CU_COREDUMP_FILE, (void *)text, &size);
     WRONG("no-context", code, "cuCtxGetLimit", &size, (int)CU_LIMIT_STACK_SIZE);
     WRONG("no-context", code, "cuCtxSetLimit", (int)CU_LIMIT_STACK_SIZE, (size_t)1024);
     WRONG("no-context", code, "cuCtxGetCacheConfig", &number);
@@ -909,6 +913,27 @@ static void shared_memory(CUdeviceptr words) {
     WRONG("not-open", INVALID, "cuIpcCloseMemHandle", words);
 }
 
+// Reference: core dumps. The codes of each function are those that it lists; which one it is for what, the names tell.
+static void core_dumps() {
+    const CUcoredumpSettings enable = CU_COREDUMP_ENABLE_ON_EXCEPTION, none = (CUcoredumpSettings)0;
+    char value[4] = {};
+    for (const char *function : {"cuCoredumpGetAttributeGlobal", "cuCoredumpGetAttribute", "cuCoredumpSetAttributeGlobal", "cuCoredumpSetAttribute"}) {
+        WRONG("null-size", INVALID, function, enable, (void *)value, null<size_t>());
+        WRONG("unknown", INVALID, function, none, (void *)value, &(size = 4));
+        WRONG("too-small", INVALID, function, CU_COREDUMP_GENERATION_FLAGS, (void *)value, &(size = 2));
+    }
+    WRONG("too-small", INVALID, "cuCoredumpGetAttributeGlobal", CU_COREDUMP_FILE, (void *)value, &(size = 4));
+    WRONG("empty", INVALID, "cuCoredumpSetAttributeGlobal", CU_COREDUMP_FILE, (void *)value, &(size = 1));
+    // "cannot be set on a per-context basis"
+    EITHER("of-context", CUDA_ERROR_NOT_PERMITTED, CUDA_ERROR_NOT_SUPPORTED, "cuCoredumpSetAttribute", CU_COREDUMP_ENABLE_USER_TRIGGER,
+           (void *)value, &(size = 1));
+    EITHER("of-context", CUDA_ERROR_NOT_PERMITTED, CUDA_ERROR_NOT_SUPPORTED, "cuCoredumpSetAttribute", CU_COREDUMP_PIPE, (void *)"a", &(size = 2));
+    WRONG("null", INVALID, "cuCoredumpRegisterStartCallback", null<void>(), null<void>(), &pointer);
+    WRONG("null", INVALID, "cuCoredumpRegisterCompleteCallback", null<void>(), null<void>(), &pointer);
+    WRONG("null", INVALID, "cuCoredumpDeregisterStartCallback", null<void>());
+    WRONG("null", INVALID, "cuCoredumpDeregisterCompleteCallback", null<void>());
+}
+
 // Reference: attributes of streams, links between devices and the host, events of contexts, the log.
 static void newer() {
     CUlaunchAttributeValue value{};
@@ -992,6 +1017,7 @@ int main(int count, char **arguments) {
     batches(words);
     shared_memory(words);
     newer();
+    core_dumps();
     green();
     modules();
     functions(axpy);

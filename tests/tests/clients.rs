@@ -3,6 +3,7 @@
 //! Each compares what it computes with numpy, or with PyTorch on the processor; its lines carry the bits, so that the two ways are compared as well.
 //! Needs `scripts/clients`, which downloads several gigabytes, and `scripts/toolchain`: `scripts/test` runs tinygrad, the array libraries, the languages, NCCL and XGBoost, `scripts/test clients` all of them.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -191,6 +192,35 @@ fn array_libraries_on_hopper() {
 #[ignore = "needs scripts/clients"]
 fn triton_on_hopper() {
     on_hopper("torch");
+}
+
+/// numba knows nothing of core dumps, and its process ends behind one.
+#[test]
+#[ignore = "needs scripts/clients"]
+fn array_libraries_leave_core_dumps() {
+    let python = repository().join("target/venvs/arrays/bin/python");
+    assert!(python.exists(), "run scripts/clients arrays");
+    let server = Server::start(Transport::Unix);
+    let script = "from numba import cuda\nimport numpy as np\n\
+                  @cuda.jit(lineinfo=True)\ndef beyond(a, i):\n    a[i] = 1\n\
+                  a = cuda.to_device(np.zeros(16, np.float32))\n\
+                  beyond[1, 1](a, 1 << 40)\ncuda.synchronize()\nprint('alive')\n";
+    for way in [Way::Direct, Way::LibraryPath(server.address.clone())] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("core");
+        let mut command = way.command(&python);
+        command
+            .args(["-c", script])
+            .env("CUDA_ENABLE_COREDUMP_ON_EXCEPTION", "1")
+            .env("CUDA_COREDUMP_FILE", &file);
+        let outcome = run(command);
+        assert_eq!(outcome.status.signal(), Some(6), "{way:?}: {outcome:?}");
+        assert!(!outcome.stdout.contains("alive"));
+        let dump = std::fs::read(&file).expect("a dump");
+        assert!(dump.starts_with(b"\x7fELF"));
+        let text = String::from_utf8_lossy(&dump);
+        assert!(text.contains("beyond") && text.contains("illegal address"));
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ const PROGRAMS: &[&str] = &[
     "surface_array",
     "surface_conditional",
     "surface_context",
+    "surface_coredump",
     "surface_debug",
     "surface_graph",
     "surface_green",

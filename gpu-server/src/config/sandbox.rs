@@ -11,6 +11,9 @@ use super::ConfigError;
 /// Most bytes that a driver keeps of what it compiled for one tenant, if nothing else is said.
 pub const DEFAULT_CACHE_BYTES: u64 = 1 << 30;
 
+/// Most bytes of the core dumps of one worker's kernels, if nothing else is said.
+pub const DEFAULT_COREDUMP_BYTES: u64 = crate::worker::DEFAULT_COREDUMP_BYTES;
+
 /// Most processes and threads of one worker where a control group can bound them, if nothing else is said.
 pub const DEFAULT_PIDS_MAX: u64 = 8192;
 
@@ -30,6 +33,7 @@ pub(super) struct SandboxFile {
     pids_max: Option<u64>,
     cache: Option<PathBuf>,
     cache_max: Option<String>,
+    coredump_max: Option<String>,
     #[serde(default)]
     read: Vec<PathBuf>,
     #[serde(default)]
@@ -64,6 +68,8 @@ pub struct SandboxConfig {
     pub cache: Option<PathBuf>,
     /// Most bytes of one tenant's.
     pub cache_bytes: u64,
+    /// Most bytes of the core dumps of one worker's kernels, in memory until they are sent; 0: there are none.
+    pub coredump_bytes: u64,
     /// What workers may read besides.
     pub read: Vec<PathBuf>,
     /// What workers may write besides.
@@ -115,6 +121,11 @@ impl SandboxConfig {
                 .or_else(in_state)
                 .or_else(user_cache),
             cache_bytes: size("cache_max", file.cache_max)?.unwrap_or(DEFAULT_CACHE_BYTES),
+            coredump_bytes: match file.coredump_max.as_deref() {
+                // As a size, that is none.
+                Some("0") => 0,
+                _ => size("coredump_max", file.coredump_max)?.unwrap_or(DEFAULT_COREDUMP_BYTES),
+            },
             read: file.read,
             write: file.write,
             state: state.map(Path::to_owned),
@@ -164,14 +175,17 @@ mod tests {
         assert_eq!((config.worker_uids, config.memory_max), (None, None));
         assert_eq!(config.cache.as_deref(), Some(Path::new("/state/cache")));
         assert_eq!(config.cache_bytes, DEFAULT_CACHE_BYTES);
+        assert_eq!(config.coredump_bytes, DEFAULT_COREDUMP_BYTES);
     }
 
     #[test]
     fn everything_can_be_said() {
         let text = "enabled = 'required'\nworker_uids = '200000-265535'\nmemory_max = '64GiB'\npids_max = 100\n\
-                    cache = '/c'\ncache_max = '2GiB'\nread = ['/opt']\nwrite = ['/w']";
+                    cache = '/c'\ncache_max = '2GiB'\ncoredump_max = '64MiB'\nread = ['/opt']\nwrite = ['/w']";
         let config = merged(text).expect("a config");
         assert_eq!(config.enabled, Enabled::Required);
+        let none = merged("coredump_max = '0'").expect("a config");
+        assert_eq!(none.coredump_bytes, 0);
         assert_eq!(config.worker_uids, Some(200_000..=265_535));
         assert_eq!(
             (config.memory_max, config.pids_max),
@@ -181,6 +195,7 @@ mod tests {
             (config.cache, config.cache_bytes),
             (Some("/c".into()), 2 << 30)
         );
+        assert_eq!(config.coredump_bytes, 64 << 20);
         assert_eq!(
             (config.read, config.write),
             (vec!["/opt".into()], vec!["/w".into()])

@@ -209,6 +209,7 @@ pub fn plan(situation: &Situation<'_>) -> SandboxOrder {
         groups: situation.surroundings.device_groups.clone(),
         cache: situation.cache.map(text).unwrap_or_default(),
         cache_bytes: config.cache_bytes,
+        coredump_bytes: config.coredump_bytes,
         control_group: situation.control_group.map(text).unwrap_or_default(),
         may_connect: !is_software && service.is_some(),
     }

@@ -22,6 +22,7 @@ use driver_api::wire::{reply, request};
 
 use super::array;
 use super::call::{Call, CallError};
+use super::coredump::{self, Dump};
 use super::end::lock;
 use super::graph;
 use super::green;
@@ -110,6 +111,8 @@ pub(crate) struct Context {
     /// Code that may print was loaded into it.
     pub(crate) prints: AtomicBool,
     fault_told: Once,
+    /// Where its exceptions are dumped, if they ever were to be.
+    pub(crate) coredump: OnceLock<Dump>,
 }
 
 static SERIALS: AtomicU64 = AtomicU64::new(1);
@@ -141,6 +144,7 @@ impl Context {
             is_alive: AtomicBool::new(true),
             prints: AtomicBool::new(false),
             fault_told: Once::new(),
+            coredump: OnceLock::new(),
         })
     }
 
@@ -241,6 +245,7 @@ impl Context {
         self.make_current(session.driver)?;
         // A context that has faulted says so here, and is destroyed all the same.
         let _ = cuda!(session.driver, cuCtxSynchronize());
+        coredump::end(session.driver, self);
         session.poller.wake_if_asleep();
         self.drain();
         self.is_alive.store(false, Ordering::Release);

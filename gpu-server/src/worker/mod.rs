@@ -28,6 +28,7 @@ pub(crate) mod texture;
 mod accounts;
 mod call;
 mod capture;
+mod coredump;
 mod direct;
 mod dispatch;
 mod end;
@@ -87,6 +88,8 @@ use memory::Memory;
 use outbox::Outbox;
 use output::Output;
 use session::{Devices, Session};
+
+pub use coredump::DEFAULT_BYTES as DEFAULT_COREDUMP_BYTES;
 
 /// How long a goodbye may take when the worker ends a session.
 const GOODBYE_TIME: Duration = Duration::from_millis(500);
@@ -310,6 +313,10 @@ fn prepare(
         count: i32::try_from(found.devices.len()).unwrap_or(i32::MAX),
         retained: Mutex::new(found.retained),
         pacers,
+        coredump_bytes: order
+            .sandbox
+            .as_ref()
+            .map_or(coredump::DEFAULT_BYTES, |sandbox| sandbox.coredump_bytes),
         ..Devices::default()
     };
     let accepted = Accepted {
@@ -391,8 +398,10 @@ fn spawn(
 
 /// Sends something at least every heartbeat interval, whatever the executors are busy with.
 fn beat(session: &Session) {
-    while !session.end.comes_within(HEARTBEAT_INTERVAL / 4) {
+    let usual = HEARTBEAT_INTERVAL / 4;
+    while !session.end.comes_within(session.coredumps.interval(usual)) {
         session.outbox.pulse();
+        coredump::look_after(session);
     }
 }
 

@@ -9,6 +9,7 @@ use driver_api::result::CUresult;
 
 use super::array::Array;
 use super::context::Context;
+use super::coredump::Coredumps;
 use super::direct::Direct;
 use super::end::{End, lock};
 use super::event::Event;
@@ -48,6 +49,8 @@ pub(crate) struct Devices {
     pub(crate) pacers: Vec<Arc<Pacer>>,
     /// How many launches wait for their turn on lanes.
     pub(crate) waiting_on_lanes: AtomicUsize,
+    /// Most bytes of their core dumps that the session may hold; 0: there are none.
+    pub(crate) coredump_bytes: u64,
 }
 
 impl Devices {
@@ -96,6 +99,7 @@ pub(crate) struct Session {
     pub(crate) links: Table<Arc<Link>>,
     pub(crate) graphs: Graphs,
     pub(crate) greens: Greens,
+    pub(crate) coredumps: Coredumps,
     pub(crate) memory: Memory,
     pub(crate) mirrors: Mirrors,
     pub(crate) transfers: Transfers,
@@ -136,6 +140,7 @@ impl Session {
             links: Table::new(MAX_LINKS),
             graphs: Graphs::default(),
             greens: Greens::default(),
+            coredumps: Coredumps::default(),
             memory,
             mirrors: Mirrors::default(),
             transfers: Transfers::default(),

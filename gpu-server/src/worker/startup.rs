@@ -38,6 +38,11 @@ pub(crate) unsafe fn set_variables(hello: &Hello, lease: Option<&LeaseOrder>) {
         // SAFETY: by this function's contract no other thread reads or writes the environment.
         unsafe { std::env::set_var(VISIBLE_DEVICES, visible_devices(lease)) };
     }
+    // What a worker's driver dumps is its session's to say, and never where the server's own environment says.
+    for name in driver_api::coredump::VARIABLES {
+        // SAFETY: by this function's contract no other thread reads or writes the environment.
+        unsafe { std::env::remove_var(name) };
+    }
     for name in DRIVER_VARIABLES {
         if let Some(value) = hello.environment.get(name)
             && !value.contains('\0')

@@ -13,6 +13,8 @@ pub(crate) struct Fate {
     sticky: AtomicU32,
     /// Set when the context is torn down: nobody waits any longer, kernels end.
     pub(crate) aborted: AtomicBool,
+    /// Whether a kernel has faulted; held while its core dump is made, so that no other one tells of a fault before.
+    has_faulted: Mutex<bool>,
     /// What kernels have printed and nobody has seen yet.
     output: Mutex<Vec<u8>>,
 }
@@ -34,6 +36,14 @@ impl Fate {
         let _ = self
             .sticky
             .compare_exchange(0, error.0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Does what comes with the first fault of a kernel. Kernels that fault meanwhile wait for it.
+    pub(crate) fn with_first_exception(&self, dump: impl FnOnce()) {
+        let mut has_faulted = lock(&self.has_faulted);
+        if !std::mem::replace(&mut *has_faulted, true) {
+            dump();
+        }
     }
 
     pub(crate) fn is_aborted(&self) -> bool {

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use driver_api::abi::{CUresult, CUstream};
+use driver_api::coredump::Settings;
 use driver_api::per_thread;
 
 use super::Fate;
 use crate::capture;
+use crate::coredump;
 use crate::exec::Heap;
 use crate::green;
 use crate::hostile::Hostile;
@@ -41,6 +43,8 @@ pub(crate) struct Context {
     /// Of device-side `malloc`, made when a kernel that calls it is first launched.
     pub(crate) heap: OnceLock<Arc<Heap>>,
     pub(crate) fate: Arc<Fate>,
+    /// What is set of core dumps of its kernels.
+    pub(crate) coredump: Mutex<Settings>,
     /// The contexts of other devices whose memory its kernels may reach, in order.
     pub(crate) peers: Mutex<Vec<usize>>,
     legacy: Arc<Stream>,
@@ -89,6 +93,7 @@ impl Context {
             limits: Mutex::default(),
             heap: OnceLock::new(),
             fate,
+            coredump: Mutex::new(coredump::of_new_context(flags)),
             peers: Mutex::default(),
             legacy: Arc::new(legacy),
             streams: Mutex::default(),

@@ -132,6 +132,7 @@ fn set_flags(device: CUdevice, flags: c_uint) -> Result<(), CUresult> {
     if flags & !ALL_FLAGS != 0 {
         return Err(CUresult::INVALID_VALUE);
     }
+    crate::coredump::check_flags(flags)?;
     primary.flags = flags;
     if let Some(context) = &primary.context {
         context

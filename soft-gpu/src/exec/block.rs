@@ -7,12 +7,14 @@
 #![expect(unsafe_code, reason = "allocates the memory that kernels address")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::fault::{Fault, FaultKind};
 use super::frame::{Frames, Identity, Place};
 use super::memory::{KNOWN, Known};
 use super::rows::{Context, LANES};
+use super::scene::Scene;
 use super::services::Host;
 use super::warp::{Runner, Stop, Warp};
 use super::{Allocations, HostServices, Launch};
@@ -391,7 +393,13 @@ impl<'a> BlockRunner<'a> {
                 .unwrap_or((FaultKind::IllegalInstruction, None));
             let detail = std::mem::take(&mut context.detail);
             let lane = context.fault_lane;
-            return Err(Box::new(self.describe(warp, (kind, lane), address, detail)));
+            let active = context.active;
+            let mut fault = self.describe(warp, (kind, lane), address, detail);
+            if self.host.services.keeps_scene {
+                let scene = self.scene(warp, memory, (lane, active));
+                fault.scene = Some(Arc::new(scene));
+            }
+            return Err(Box::new(fault));
         }
         if stop == Stop::Done {
             warp.release(&mut self.frames);
@@ -423,6 +431,25 @@ impl<'a> BlockRunner<'a> {
         fault.nearest = address.and_then(|address| self.allocations.nearest(address));
         fault.detail = detail;
         fault
+    }
+
+    /// What a warp that has faulted leaves behind; `memory` is the place of its local memory.
+    fn scene(&self, warp: &Warp, memory: usize, (lane, active): (u32, u32)) -> Scene {
+        let local_stride = self.launch.program.code.local_stride as usize;
+        let copy = |memory: &Memory, bytes: usize| {
+            // SAFETY: the memory has at least as many bytes, and only this thread runs the block.
+            unsafe { std::slice::from_raw_parts(memory.start, bytes) }.to_vec()
+        };
+        Scene {
+            multiprocessor: self.frames.multiprocessor(),
+            warp: warp.identity.warp,
+            lane,
+            live: warp.live,
+            active,
+            shared: copy(&self.shared, self.shared_bytes),
+            local: copy(&self.locals[memory], local_stride * LANES),
+            local_stride,
+        }
     }
 
     fn fault_at(&self, kind: FaultKind, block: [u32; 3], thread: [u32; 3], ptx_line: u32) -> Fault {

@@ -1,6 +1,9 @@
 //! What can go wrong with a kernel, before and while it runs.
 
 use std::fmt;
+use std::sync::Arc;
+
+use super::scene::Scene;
 
 /// A kernel that cannot be executed here. Other kernels of the module are not affected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +63,7 @@ pub struct Fault {
     /// What happened.
     pub kind: FaultKind,
     /// In which kernel.
-    pub kernel: String,
+    pub kernel: Box<str>,
     /// At which line of its PTX.
     pub ptx_line: u32,
     /// In which block.
@@ -73,6 +76,8 @@ pub struct Fault {
     pub nearest: Option<(u64, u64)>,
     /// More words, for example an assertion's.
     pub detail: String,
+    /// What was there, if the host wanted it and a warp faulted.
+    pub scene: Option<Arc<Scene>>,
 }
 
 impl Fault {
@@ -80,13 +85,14 @@ impl Fault {
     pub(crate) fn of_launch(kind: FaultKind, kernel: &str) -> Fault {
         Fault {
             kind,
-            kernel: kernel.to_owned(),
+            kernel: kernel.into(),
             ptx_line: 0,
             block: [0; 3],
             thread: [0; 3],
             address: None,
             nearest: None,
             detail: String::new(),
+            scene: None,
         }
     }
 }

@@ -72,6 +72,11 @@ impl<'a> Frames<'a> {
         }
     }
 
+    /// Where its blocks run.
+    pub(crate) fn multiprocessor(&self) -> u32 {
+        self.place.multiprocessor
+    }
+
     /// A frame of `function` for a warp, its fixed rows filled in. `local_base` is where its part of local
     /// memory starts.
     pub(crate) fn take(&mut self, function: u32, identity: Identity, local_base: u32) -> Storage {

@@ -39,6 +39,7 @@ mod printf;
 mod program;
 mod quad;
 mod rows;
+mod scene;
 mod services;
 pub mod syntax;
 mod tensor;
@@ -58,6 +59,7 @@ pub use heap::Heap;
 pub use path::Path;
 pub use pool::Pool;
 pub use program::{Program, ProgramAttributes};
+pub use scene::Scene;
 pub(crate) use tensor::form as tensor_form;
 pub use tensor::form::encode as encode_tensor_map;
 pub use texture::{Descriptor, FORCE_ELEMENTS, Resource, SAMPLER, SURFACE, TEXTURE};
@@ -116,6 +118,8 @@ pub struct HostServices<'a> {
     pub cancelled: &'a AtomicBool,
     /// What device-side `malloc` takes from; its memory is among the launch's allocations. Without one there is never enough.
     pub heap: Option<&'a Heap>,
+    /// Whether a fault comes with what was there.
+    pub keeps_scene: bool,
 }
 
 /// What a launch did.

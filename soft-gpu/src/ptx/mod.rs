@@ -244,6 +244,11 @@ impl Module {
         }
     }
 
+    /// All of its text.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The text of `entry`'s body and its first line, if it has one.
     pub(crate) fn body(&self, entry: &Entry) -> Option<(&str, u32)> {
         let (range, line) = entry.body.as_ref()?;

@@ -117,6 +117,7 @@ impl<'k> Run<'k> {
             operation_budget: self.budget,
             cancelled: &cancelled,
             heap: self.heap.as_ref(),
+            keeps_scene: false,
         };
         let launch = Launch {
             program: &self.kernel.program,

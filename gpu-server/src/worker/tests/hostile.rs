@@ -56,6 +56,25 @@ fn transfers_follow_their_rules() {
 }
 
 #[test]
+fn core_dumps_follow_their_rules() {
+    let (mut client, _) = client();
+    // The driver of these tests has no such functions.
+    let set = |enabled, flags| r::GpurunCoredumpSet::new(enabled, flags);
+    let refused = client.ask(&set(1, 0), &[]);
+    assert_eq!(refused.err(), Some(CUresult::NOT_SUPPORTED));
+    let refused = client.ask(&set(1, 1 << 20), &[]);
+    assert_eq!(refused.err(), Some(CUresult::INVALID_VALUE));
+    let stands = client.ask(&r::GpurunCoredumpStand::new(1), &[]);
+    assert_eq!(stands.expect("none"), [0; 12]);
+    let refused = client.ask(&r::GpurunCoredumpStand::new(99), &[]);
+    assert_eq!(refused.err(), Some(CUresult::INVALID_CONTEXT));
+    let refused = client.ask(&r::GpurunCoredumpRead::new(1, 16, u64::MAX), &[]);
+    assert_eq!(refused.err(), Some(CUresult::NOT_FOUND));
+    client.post(&r::GpurunCoredumpRead::new(1, u32::MAX, 0), &[]);
+    violates(&client);
+}
+
+#[test]
 fn boxes_of_arrays_follow_their_rules() {
     const NO_KIND: u32 = 9;
     let volume = |destination: u32, source: u32, address: u64| Volume {
