@@ -28,6 +28,7 @@ pub(crate) mod texture;
 mod accounts;
 mod call;
 mod capture;
+mod checkpoint;
 mod direct;
 mod dispatch;
 mod end;
@@ -191,9 +192,9 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
         spawn("watch", &session, move |session| client.watch(session)).map_err(cannot_start)?;
     }
     if let Some(post) = post {
-        let (end, shared) = (Arc::clone(&session.end), Arc::clone(&session.memory.shared));
+        let (end, tasks) = (Arc::clone(&session.end), Arc::clone(&session));
         let dismiss = move |reason| end.finish(Reason::Dismissed(reason));
-        post.start(dismiss, move |key| shared.lend(key))
+        post.start(dismiss, move |task| checkpoint::take_up(&tasks, task))
             .map_err(cannot_start)?;
     }
     Ok(session)
