@@ -16,7 +16,7 @@ use driver_api::abi::{
     CUcheckpointUnlockArgs, CUprocessState, CUresult,
 };
 use driver_api::checkpoint::{NO_CUSTOM_STORAGE, Operation, Wrong};
-use protocol::connect::{ConnectError, secure};
+use protocol::connect::secure;
 use protocol::credentials::Credentials;
 use protocol::hello::{
     Accepted, Checkpoint, CheckpointDone, CheckpointOperation, DevicePair, Hello, Intent,
@@ -57,12 +57,9 @@ fn ask(pid: c_int, mut asked: Checkpoint) -> Result<CheckpointDone, CUresult> {
 /// What a program gets that nobody could be asked for.
 fn code_of(failure: &session::Failure) -> CUresult {
     log::error!("{}", failure.text);
-    match failure.error {
+    match failure.refused {
         // A server of before there were checkpoints.
-        Some(ConnectError::Refused {
-            code: RefusalCode::Malformed | RefusalCode::Unsupported,
-            ..
-        }) => CUresult::NOT_SUPPORTED,
+        Some(RefusalCode::Malformed | RefusalCode::Unsupported) => CUresult::NOT_SUPPORTED,
         _ => failure.code,
     }
 }

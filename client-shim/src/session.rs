@@ -21,7 +21,9 @@ use protocol::config::{
 use protocol::connect::rdma::{Approach, Attempt};
 use protocol::connect::{self, ConnectError};
 use protocol::credentials::Credentials;
-use protocol::hello::{Accepted, DRIVER_VARIABLES, DeviceKind, Hello, Intent, Waiting};
+use protocol::hello::{
+    Accepted, DRIVER_VARIABLES, DeviceKind, Hello, Intent, RefusalCode, Waiting,
+};
 use protocol::stats::{Answered, MappedStats};
 use protocol::transport::Patience;
 use zerocopy::FromBytes;
@@ -214,8 +216,8 @@ fn note_session(address: &protocol::address::Address, kind: DeviceKind, devices:
 pub(crate) struct Failure {
     pub(crate) code: CUresult,
     pub(crate) text: String,
-    /// What went wrong on the way, if anybody was asked.
-    pub(crate) error: Option<ConnectError>,
+    /// What a server has refused it for, if one has.
+    pub(crate) refused: Option<RefusalCode>,
 }
 
 impl Failure {
@@ -223,7 +225,7 @@ impl Failure {
         Self {
             code,
             text: text.to_string(),
-            error: None,
+            refused: None,
         }
     }
 
@@ -243,10 +245,13 @@ impl Failure {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
+        let refused = match &error {
+            ConnectError::Refused { code, .. } => Some(*code),
+            _ => None,
+        };
         Self {
-            code: code_of(&error),
-            text: error.to_string(),
-            error: Some(error),
+            refused,
+            ..Self::new(code_of(&error), error)
         }
     }
 }
@@ -346,7 +351,6 @@ impl Told {
 }
 
 fn code_of(error: &ConnectError) -> CUresult {
-    use protocol::hello::RefusalCode;
     match error {
         ConnectError::Refused {
             code: RefusalCode::NoDevice,

@@ -120,6 +120,7 @@ impl Driver {
             CUresult::OPERATING_SYSTEM
         })?;
         let segment = segment.showing(&config.visible);
+        crate::checkpoint::DOOR.prepare();
         crate::checkpoint::service::listen(&segment);
         let contexts = Registry::new(Kind::Context);
         let primaries = (0..config.devices())

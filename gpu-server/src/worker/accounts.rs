@@ -732,6 +732,51 @@ mod tests {
         }
     }
 
+    fn accounts(ledger: &Arc<Ledger>, session: u64) -> Accounts {
+        Accounts {
+            seat: Some(ledger.sit(session).expect("a seat")),
+            devices: vec![Device::default()],
+            ..Accounts::default()
+        }
+    }
+
+    fn take(accounts: &Accounts, chunks: u64) -> Result<(), CUresult> {
+        let taken = accounts.take(0, Made::Exact(chunks * CHUNK_BYTES), 7)?;
+        taken.expect("it is limited").commit();
+        Ok(())
+    }
+
+    fn give_back(accounts: &Accounts, chunks: u64) {
+        accounts.begin_to_give_back(0);
+        accounts.gave_back(0, Made::Exact(chunks * CHUNK_BYTES), false);
+    }
+
+    #[test]
+    fn who_is_suspended_is_charged_nothing_and_then_all_of_it_or_nothing() {
+        let ledger = Arc::new(Ledger::create(&[100 * CHUNK_BYTES]).expect("a ledger"));
+        let used = || ledger.used(0) / CHUNK_BYTES;
+        let (one, two) = (accounts(&ledger, 1), accounts(&ledger, 2));
+        assert_eq!(take(&one, 60), Ok(()));
+        one.suspend();
+        one.suspend();
+        assert_eq!((used(), one.is_suspended()), (0, true));
+        assert_eq!(take(&one, 1), Err(CUresult::NOT_READY));
+        assert_eq!(take(&two, 60), Ok(()));
+        assert_eq!(one.resume(), Err(CUresult::OUT_OF_MEMORY));
+        assert_eq!((used(), one.is_suspended()), (60, true), "as before");
+        give_back(&two, 60);
+        assert_eq!(one.resume(), Ok(()));
+        assert_eq!((used(), one.is_suspended()), (60, false));
+        // What the driver has had back in the middle of it is not taken again.
+        one.suspend();
+        give_back(&one, 10);
+        assert_eq!(used(), 0);
+        assert_eq!(one.resume(), Ok(()));
+        assert_eq!(used(), 50);
+        give_back(&one, 50);
+        assert_eq!(used(), 0);
+    }
+
     #[test]
     fn small_pieces_share_chunks() {
         let mut book = Book::default();

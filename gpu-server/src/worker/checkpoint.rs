@@ -173,7 +173,10 @@ fn try_to_lock(
     end: Instant,
     is_over: &dyn Fn() -> bool,
 ) -> Result<(), CUresult> {
-    session.door.close();
+    session.door.close().map_err(|error| {
+        tracing::error!(%error, "calls cannot be stopped");
+        CUresult::OPERATING_SYSTEM
+    })?;
     // What looks at the driver from time to time does not stand still in it with the books.
     session.memory.accounts.hold_looks();
     let done = wait_for_executors(session, end, is_over).and_then(|()| {

@@ -354,6 +354,7 @@ fn start(
     let is_direct = direct.is_some();
     let has_reads = direct.as_ref().is_some_and(|direct| direct.reads.is_some());
     let session = Session::new(driver, devices, end, (outbox, direct), memory, output, jobs);
+    session.door.prepare();
     let session = Arc::new(session);
     if is_direct {
         spawn("direct", &session, move |session| {

@@ -97,7 +97,11 @@ fn lock_calls(
         Suspended::Running => Ok(Suspended::Locking),
         _ => Err(CUresult::ILLEGAL_STATE),
     })?;
-    DOOR.close();
+    if let Err(error) = DOOR.close() {
+        warn_once(&format!("calls cannot be stopped: {error}"));
+        change(driver, |_| Ok(Suspended::Running))?;
+        return Err(CUresult::OPERATING_SYSTEM);
+    }
     let mut look = FIRST_LOOK;
     while !(DOOR.is_empty() && is_idle(driver)) {
         let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
