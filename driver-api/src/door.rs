@@ -23,11 +23,16 @@ struct Place(AtomicUsize);
 
 const NO_PLACE: usize = usize::MAX;
 
+/// What a thread knows of itself: looked for once to go in and once to leave, since that takes a library a call.
+struct Own {
+    /// Its place, in every door.
+    place: Cell<usize>,
+    /// How many calls of it are inside each other.
+    depth: Cell<usize>,
+}
+
 thread_local! {
-    /// This thread's place, in every door.
-    static PLACE: Cell<usize> = const { Cell::new(NO_PLACE) };
-    /// How many calls of this thread are inside each other.
-    static DEPTH: Cell<usize> = const { Cell::new(0) };
+    static OWN: Own = const { Own { place: Cell::new(NO_PLACE), depth: Cell::new(0) } };
 }
 
 /// Whoever closes a door of this process has the kernel put barriers into all threads. It stays once it is so.
@@ -55,14 +60,21 @@ impl Default for Door {
 /// A call that is inside, until dropped.
 #[must_use = "dropping it leaves"]
 #[derive(Debug)]
-pub struct Inside<'a>(&'a Door);
+pub struct Inside<'a> {
+    door: &'a Door,
+    place: usize,
+}
 
 impl Drop for Inside<'_> {
+    #[inline]
     fn drop(&mut self) {
-        let depth = DEPTH.get() - 1;
-        DEPTH.set(depth);
+        let depth = OWN.with(|own| {
+            let depth = own.depth.get() - 1;
+            own.depth.set(depth);
+            depth
+        });
         if depth == 0 {
-            self.0.note_out();
+            self.door.note_out(self.place);
         }
     }
 }
@@ -101,22 +113,24 @@ impl Door {
     /// Goes in if it is open.
     #[inline]
     pub fn try_enter(&self) -> Option<Inside<'_>> {
-        let depth = DEPTH.get();
-        if depth == 0 {
-            // First noted, then looked: who has closed it and sees nobody is seen by this look.
-            self.note_in();
-            if self.is_closed.load(Ordering::SeqCst) {
-                self.note_out();
-                return None;
+        OWN.with(|own| {
+            let (place, depth) = (own.place(), own.depth.get());
+            if depth == 0 {
+                // First noted, then looked: who has closed it and sees nobody is seen by this look.
+                self.note_in(place);
+                if self.is_closed.load(Ordering::SeqCst) {
+                    self.note_out(place);
+                    return None;
+                }
             }
-        }
-        DEPTH.set(depth + 1);
-        Some(Inside(self))
+            own.depth.set(depth + 1);
+            Some(Inside { door: self, place })
+        })
     }
 
     #[inline]
-    fn note_in(&self) {
-        match self.places.get(place()) {
+    fn note_in(&self, place: usize) {
+        match self.places.get(place) {
             Some(own) => {
                 own.0.store(1, Ordering::Relaxed);
                 match ARE_BARRIERS_LENT.load(Ordering::Relaxed) {
@@ -132,8 +146,8 @@ impl Door {
 
     /// Whoever sees that nobody is inside sees all that was done there.
     #[inline]
-    fn note_out(&self) {
-        match self.places.get(place()) {
+    fn note_out(&self, place: usize) {
+        match self.places.get(place) {
             Some(own) => own.0.store(0, Ordering::Release),
             None => {
                 self.crowd.0.fetch_sub(1, Ordering::Release);
@@ -183,16 +197,25 @@ impl Door {
     }
 }
 
-#[inline]
-fn place() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    if PLACE.get() == NO_PLACE {
+impl Own {
+    #[inline]
+    fn place(&self) -> usize {
+        match self.place.get() {
+            NO_PLACE => self.take_place(),
+            place => place,
+        }
+    }
+
+    #[cold]
+    fn take_place(&self) -> usize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
         let taken = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
             (next < PLACES).then_some(next + 1)
         });
-        PLACE.set(taken.unwrap_or(PLACES));
+        let place = taken.unwrap_or(PLACES);
+        self.place.set(place);
+        place
     }
-    PLACE.get()
 }
 
 #[cfg(test)]
@@ -238,6 +261,7 @@ mod tests {
         alone(&DOOR);
         DOOR.prepare();
         alone(&DOOR);
+        let place = || OWN.with(Own::place);
         for _ in 0..PLACES {
             std::thread::spawn(place).join().expect("it ends");
         }
@@ -257,7 +281,7 @@ mod tests {
                     }
                 });
             }
-            for _ in 0..200 {
+            for _ in 0..50 {
                 door.close().expect("closed");
                 while !door.is_empty() {
                     std::thread::yield_now();

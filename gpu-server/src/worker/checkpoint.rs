@@ -29,7 +29,9 @@ use driver_api::result::CUresult;
 use protocol::hello::control::CheckpointOrder;
 use protocol::hello::{Checkpoint, CheckpointDone, CheckpointOperation, DevicePair};
 
+use super::call::Current;
 use super::end::lock;
+use super::pace;
 use super::session::Session;
 use crate::driver::cuda;
 use crate::registry::{self, Task};
@@ -40,7 +42,7 @@ const FIRST_TRY: Duration = Duration::from_millis(100);
 /// How long everything goes on between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How often a try looks whether the executors are done.
+/// How often a try looks whether the session's work is done.
 const LOOK: Duration = Duration::from_micros(200);
 
 /// What the worker knows of its orders.
@@ -179,7 +181,7 @@ fn try_to_lock(
     })?;
     // What looks at the driver from time to time does not stand still in it with the books.
     session.memory.accounts.hold_looks();
-    let done = wait_for_executors(session, end, is_over).and_then(|()| {
+    let done = wait_for_work(session, end, is_over).and_then(|()| {
         let left = end.saturating_duration_since(Instant::now()).as_millis();
         let mut arguments = CUcheckpointLockArgs {
             timeout_ms: u32::try_from(left).unwrap_or(u32::MAX).max(1),
@@ -196,12 +198,24 @@ fn try_to_lock(
     done
 }
 
-fn wait_for_executors(
+/// Waits until the executors are done, and then until the poller has seen the end of all that they have put into streams: while the session stands still, it has no work at the gates, and nobody of
+/// it is in the driver.
+fn wait_for_work(
     session: &Session,
     end: Instant,
     is_over: &dyn Fn() -> bool,
 ) -> Result<(), CUresult> {
-    while !session.door.is_empty() {
+    wait_until(end, is_over, || session.door.is_empty())?;
+    pace::settle(session, &mut Current::default());
+    wait_until(end, is_over, || session.poller.is_idle())
+}
+
+fn wait_until(
+    end: Instant,
+    is_over: &dyn Fn() -> bool,
+    is_so: impl Fn() -> bool,
+) -> Result<(), CUresult> {
+    while !is_so() {
         if Instant::now() >= end || is_over() {
             return Err(CUresult::NOT_READY);
         }

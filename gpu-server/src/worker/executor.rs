@@ -279,7 +279,11 @@ impl Executor {
     }
 
     fn run(mut self) {
-        capture::relax(self.session.driver);
+        match go_in(&self.session) {
+            Ok(_inside) => capture::relax(self.session.driver),
+            Err(Stop::Over(reason)) => return self.session.end.finish(reason),
+            Err(Stop::Lane(_)) => {}
+        }
         while let Some(front) = self.executors.take() {
             match self.hold(front) {
                 Stop::Lane(call) => self.run_lane(call),
