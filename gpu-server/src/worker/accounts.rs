@@ -690,6 +690,9 @@ pub(crate) fn given_back(
     call: &Call<'_>,
     request: &request::GpurunIdleGivenBack,
 ) -> Result<(), CallError> {
+    if call.session.checkpoints.takes_answer(request.number()) {
+        return Ok(());
+    }
     let number = u32::try_from(request.number())
         .map_err(|_| CallError::Violation("an answer to a call for memory that there was not"))?;
     if let Some(seat) = &call.session.memory.accounts.seat {

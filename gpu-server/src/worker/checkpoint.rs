@@ -4,6 +4,7 @@
 //! lease's ledger. *Why here and not by the asker's worker:* a process may suspend itself, so no process has to reach into another, which a worker may not. *Rules:*
 //! - Calls of the client wait before a [door](driver_api::door) of the worker's own, which is closed first: so no executor stands still inside the driver with what others need, a turn of the gate
 //!   among it.
+//! - What the client had posted before a lock is begun before it: it is asked for what it holds idle, and answers behind that.
 //! - A lock is tried for a while, and then again for a longer one: between two tries everything goes on for a moment, since what is waited for may need the client, as a stream does that runs a function of
 //!   the program's. Who gives up, and whose time is over, leaves the session running.
 //! - What a checkpointed session has taken of its lease is given back, and taken again before the driver restores it, or there is none of it: CUDA_ERROR_OUT_OF_MEMORY, and it stays checkpointed.
@@ -18,7 +19,7 @@
 #![expect(unsafe_code, reason = "calls the driver")]
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use driver_api::Driver;
 use driver_api::abi::{CUcheckpointGpuPair, CUcheckpointLockArgs, CUcheckpointRestoreArgs, CUuuid};
 use driver_api::checkpoint::state;
 use driver_api::result::CUresult;
+use driver_api::wire::RECALL_STREAM;
 use protocol::hello::control::CheckpointOrder;
 use protocol::hello::{Checkpoint, CheckpointDone, CheckpointOperation, DevicePair};
 
@@ -39,6 +41,12 @@ use crate::registry::{self, Task};
 /// How long a lock is tried at first; each try is twice as long as the one before.
 const FIRST_TRY: Duration = Duration::from_millis(100);
 
+/// How long the client has to say that all it has posted is here.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Calls for idle credit above this are this module's: those of the ledger have 32 bits.
+const OWN_CALLS: u64 = 1 << 32;
+
 /// How long everything goes on between two tries.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -50,8 +58,39 @@ const LOOK: Duration = Duration::from_micros(200);
 pub(crate) struct Checkpoints {
     /// Held by who changes the state.
     changing: Mutex<()>,
+    /// The last call for idle credit of this module's, and the last that is answered.
+    called: AtomicU64,
+    answered: AtomicU64,
     /// Of each order that is worked on: whether nobody waits for it any more.
     given_up: Mutex<HashMap<u64, Arc<AtomicBool>>>,
+}
+
+impl Checkpoints {
+    /// Whether the answer to a call for idle credit is one of this module's.
+    pub(super) fn takes_answer(&self, number: u64) -> bool {
+        let is_ours = number > OWN_CALLS && number <= self.called.load(Ordering::Acquire);
+        if is_ours {
+            self.answered.fetch_max(number, Ordering::AcqRel);
+        }
+        is_ours
+    }
+}
+
+/// Has the client give back what it holds idle: the answer comes behind all that it has posted before, which is begun then. One that does not answer, since it is stopped, is not waited for
+/// for long.
+fn hear_all_that_was_posted(session: &Session, end: Instant, is_over: &dyn Fn() -> bool) {
+    let checkpoints = &session.checkpoints;
+    // Only who changes the state counts.
+    let number = checkpoints.called.load(Ordering::Acquire).max(OWN_CALLS) + 1;
+    checkpoints.called.store(number, Ordering::Release);
+    session
+        .outbox
+        .completion(RECALL_STREAM, CUresult::SUCCESS, number);
+    session.outbox.flush();
+    let is_answered = || checkpoints.answered.load(Ordering::Acquire) >= number;
+    if wait_until(end, is_over, is_answered).is_err() {
+        tracing::debug!("the client has not said that all it had posted is here");
+    }
 }
 
 /// Does what the daemon wants beside the session's end, on a thread of its own.
@@ -152,11 +191,15 @@ fn lock_session(session: &Session, timeout_ms: u32, given_up: &AtomicBool) -> Re
     }
     let timeout = Duration::from_millis(u64::from(timeout_ms));
     let deadline = (timeout_ms > 0).then(|| Instant::now() + timeout);
+    let is_over = || given_up.load(Ordering::Acquire) || session.end.is_over();
+    let until = |time: Duration| {
+        let end = Instant::now() + time;
+        deadline.map_or(end, |deadline| deadline.min(end))
+    };
+    hear_all_that_was_posted(session, until(ANSWER_PATIENCE), &is_over);
     let mut next = FIRST_TRY;
     loop {
-        let end = Instant::now() + next;
-        let end = deadline.map_or(end, |deadline| deadline.min(end));
-        let is_over = || given_up.load(Ordering::Acquire) || session.end.is_over();
+        let end = until(next);
         match try_to_lock(session, end, &is_over) {
             Err(CUresult::NOT_READY) => {}
             done => return done,
