@@ -4,7 +4,7 @@
 //! call is still inside; a call within a call is one, so a thread has to do with one door only; what touches no device does not come here.
 //!
 //! *Cost of a call:* two stores to a place of its thread's own, and a load. What orders the first store before the load is a barrier that who closes the door has the kernel put into all threads
-//! (`membarrier`); where there is none ([`Door::prepare`]), each call has one of its own, some 20 ns. The same holds for threads beyond the first [`PLACES`], which share a counter.
+//! (`membarrier`); where there is none ([`Door::prepare`]), each call has one of its own, some 20 ns. The same holds for threads beyond the first 256, which share a counter.
 
 use std::cell::Cell;
 use std::io;
