@@ -14,6 +14,7 @@
 
 mod array;
 mod capture;
+mod checkpoint;
 mod context;
 mod coredump;
 mod debug;

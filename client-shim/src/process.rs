@@ -60,6 +60,55 @@ static HELD: [Held; 8] = [const {
     }
 }; 8];
 
+/// Connections for one question, as many as there may be at a time; more are not closed in children.
+static HELD_FOR_NOW: [Held; 8] = [const {
+    Held {
+        number: AtomicI32::new(NOTHING_HELD),
+        device: AtomicU64::new(0),
+        inode: AtomicU64::new(0),
+    }
+}; 8];
+
+const NOTHING_HELD: i32 = -1;
+/// A place that is about to hold something.
+const ABOUT_TO_HOLD: i32 = -2;
+
+/// A connection for one question: no child holds it.
+pub(crate) struct HeldForNow {
+    descriptor: OwnedFd,
+    place: Option<&'static Held>,
+}
+
+impl HeldForNow {
+    pub(crate) fn descriptor(&self) -> &OwnedFd {
+        &self.descriptor
+    }
+}
+
+impl Drop for HeldForNow {
+    fn drop(&mut self) {
+        // Forgotten before it is closed: its number may be another's right after.
+        if let Some(place) = self.place {
+            place.number.store(NOTHING_HELD, SeqCst);
+        }
+    }
+}
+
+/// Remembers a connection for as long as the answer to a question takes.
+pub(crate) fn hold_for_now(descriptor: OwnedFd) -> HeldForNow {
+    let is_free = |held: &&Held| {
+        let claimed = held
+            .number
+            .compare_exchange(NOTHING_HELD, ABOUT_TO_HOLD, SeqCst, SeqCst);
+        claimed.is_ok()
+    };
+    let place = HELD_FOR_NOW.iter().find(is_free);
+    if let Some(place) = place {
+        place.note(descriptor.as_fd());
+    }
+    HeldForNow { descriptor, place }
+}
+
 impl Held {
     fn note(&self, descriptor: BorrowedFd<'_>) {
         if let Ok(stat) = rustix::fs::fstat(descriptor) {
@@ -193,11 +242,22 @@ extern "C" fn in_forked_child() {
     log::forget();
     coredump::forget();
     private_tables::forget();
-    HELD.iter().for_each(Held::close);
+    HELD.iter().chain(&HELD_FOR_NOW).for_each(Held::close);
 }
 
 /// What the names of our threads begin with.
 const NAME: &str = "gpurun-";
+
+/// The thread of a process that sends for this library there: the first of its own.
+pub(crate) fn thread_of_link(process: u32) -> Option<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).ok()?;
+    let numbers = tasks.flatten().filter_map(|task| {
+        let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+        let number = task.file_name().to_str()?.parse().ok()?;
+        name.starts_with(NAME).then_some(number)
+    });
+    numbers.min()
+}
 
 /// Starts a thread that no signal of the program is ever delivered to. If `body` panics, `after_panic` is called.
 pub(crate) fn spawn(

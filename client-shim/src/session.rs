@@ -6,12 +6,14 @@
 //! ```
 
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use driver_api::abi::CUresult;
 use driver_api::fresh::Fresh;
 use driver_api::wire::{self, Request};
+use protocol::address::Address;
 use protocol::config::{
     COMPUTE_VARIABLE, DEVICES_VARIABLE, LEASE_VARIABLE, MEMORY_VARIABLE, STATS_FILE_VARIABLE,
     Settings, Sources, Texts, device_request, variable,
@@ -19,7 +21,9 @@ use protocol::config::{
 use protocol::connect::rdma::{Approach, Attempt};
 use protocol::connect::{self, ConnectError};
 use protocol::credentials::Credentials;
-use protocol::hello::{Accepted, DRIVER_VARIABLES, DeviceKind, Hello, Intent, Waiting};
+use protocol::hello::{
+    Accepted, DRIVER_VARIABLES, DeviceKind, Hello, Intent, RefusalCode, Waiting,
+};
 use protocol::stats::{Answered, MappedStats};
 use protocol::transport::Patience;
 use zerocopy::FromBytes;
@@ -208,10 +212,12 @@ fn note_session(address: &protocol::address::Address, kind: DeviceKind, devices:
     }
 }
 
-/// Why no session began: what the program gets, and what the user reads.
-struct Failure {
-    code: CUresult,
-    text: String,
+/// Why no session began, or no answer came: what the program gets, and what the user reads.
+pub(crate) struct Failure {
+    pub(crate) code: CUresult,
+    pub(crate) text: String,
+    /// What a server has refused it for, if one has.
+    pub(crate) refused: Option<RefusalCode>,
 }
 
 impl Failure {
@@ -219,8 +225,52 @@ impl Failure {
         Self {
             code,
             text: text.to_string(),
+            refused: None,
         }
     }
+
+    fn no_server() -> Self {
+        let text = "no server configured: set GPURUN_SERVER, or start the program with gpurun";
+        Self::new(CUresult::NO_DEVICE, text)
+    }
+
+    fn no_transport(settings: &Settings) -> Self {
+        let text = format!(
+            "GPURUN_TRANSPORT={} allows none of the configured servers",
+            settings.transport.name()
+        );
+        Self::new(CUresult::SYSTEM_NOT_READY, text)
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let refused = match &error {
+            ConnectError::Refused { code, .. } => Some(*code),
+            _ => None,
+        };
+        Self {
+            refused,
+            ..Self::new(code_of(&error), error)
+        }
+    }
+}
+
+/// Asks the daemon of the first server that is there, on a connection of its own: `ask` has the socket until it ends. There may be no session.
+pub(crate) fn ask_daemon<T>(
+    mut ask: impl FnMut(&Address, &OwnedFd) -> Result<T, ConnectError>,
+) -> Result<T, Failure> {
+    let settings = settings()?;
+    let (addresses, _) = settings.servers.clone().ok_or_else(Failure::no_server)?;
+    let addresses: Vec<_> = addresses
+        .into_iter()
+        .filter(|address| settings.transport.allows(address))
+        .collect();
+    let asked = connect::first_of(&addresses, |address| {
+        let socket = process::hold_for_now(connect::connect(address)?);
+        ask(address, socket.descriptor())
+    });
+    Ok(asked.ok_or_else(|| Failure::no_transport(&settings))??)
 }
 
 type Opened = (
@@ -232,11 +282,8 @@ type Opened = (
 
 fn open() -> Result<Opened, Failure> {
     let settings = settings()?;
-    let Some((addresses, _)) = settings.servers else {
-        return Err(Failure::new(
-            CUresult::NO_DEVICE,
-            "no server configured: set GPURUN_SERVER, or start the program with gpurun",
-        ));
+    let Some((addresses, _)) = settings.servers.clone() else {
+        return Err(Failure::no_server());
     };
     let addresses: Vec<_> = addresses
         .into_iter()
@@ -273,14 +320,8 @@ fn open() -> Result<Opened, Failure> {
         Some(Ok((address, session))) => {
             Ok((address, session.accepted, session.connection, windows))
         }
-        Some(Err(error)) => Err(Failure::new(code_of(&error), error)),
-        None => Err(Failure::new(
-            CUresult::SYSTEM_NOT_READY,
-            format!(
-                "GPURUN_TRANSPORT={} allows none of the configured servers",
-                settings.transport.name()
-            ),
-        )),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(Failure::no_transport(&settings)),
     }
 }
 
@@ -310,7 +351,6 @@ impl Told {
 }
 
 fn code_of(error: &ConnectError) -> CUresult {
-    use protocol::hello::RefusalCode;
     match error {
         ConnectError::Refused {
             code: RefusalCode::NoDevice,
@@ -331,12 +371,19 @@ fn settings() -> Result<Settings, Failure> {
         .map_err(|error| Failure::new(CUresult::SYSTEM_NOT_READY, error))
 }
 
+/// What a variable says, if it says anything.
+fn said(name: &str) -> Option<String> {
+    variable(name)
+        .and_then(|text| text.into_string().ok())
+        .filter(|text| !text.is_empty())
+}
+
+/// The lease that this program runs under; empty: none.
+pub(crate) fn lease() -> String {
+    said(LEASE_VARIABLE).unwrap_or_default()
+}
+
 fn hello(windows: &Windows) -> Result<Hello, Failure> {
-    let said = |name| {
-        variable(name)
-            .and_then(|text| text.into_string().ok())
-            .filter(|text| !text.is_empty())
-    };
     let devices = device_request(
         said(DEVICES_VARIABLE),
         said(MEMORY_VARIABLE),
@@ -346,7 +393,7 @@ fn hello(windows: &Windows) -> Result<Hello, Failure> {
     Ok(Hello {
         shape_hash: wire::shape_hash().to_vec(),
         devices: Some(devices),
-        lease: said(LEASE_VARIABLE).unwrap_or_default(),
+        lease: lease(),
         waits: true,
         windows: windows.proposed(),
         environment: environment(),

@@ -1,9 +1,9 @@
-//! Checkpoint and restore of processes.
+//! Checkpoint and restore of processes: answered by the library, which asks the server's daemon on a connection of its own.
 
 unsafe extern "C" {
     #[row(
         709,
-        refused = "the memory to be saved is of a server, which keeps no checkpoints",
+        refused = "it completes what custom storage began, which is refused: checkpoints go to host memory of the server's driver",
         blocks = unbounded,
         since = 13040
     )]
@@ -11,9 +11,10 @@ unsafe extern "C" {
 
     #[row(
         710,
-        refused = "the memory to be saved is of a server, which keeps no checkpoints",
+        local,
         blocks = unbounded,
-        since = 12080
+        since = 12080,
+        test = "surface_checkpoint"
     )]
     fn cuCheckpointProcessCheckpoint(
         pid: c_int,
@@ -22,25 +23,28 @@ unsafe extern "C" {
 
     #[row(
         711,
-        refused = "the memory to be saved is of a server, which keeps no checkpoints",
+        local,
         blocks = never,
-        since = 12080
+        since = 12080,
+        test = "surface_checkpoint"
     )]
     fn cuCheckpointProcessGetRestoreThreadId(pid: c_int, #[out] tid: *mut c_int) -> CUresult;
 
     #[row(
         712,
-        refused = "the memory to be saved is of a server, which keeps no checkpoints",
+        local,
         blocks = never,
-        since = 12080
+        since = 12080,
+        test = "surface_checkpoint"
     )]
     fn cuCheckpointProcessGetState(pid: c_int, #[out] state: *mut CUprocessState) -> CUresult;
 
     #[row(
         713,
-        refused = "the memory to be saved is of a server, which keeps no checkpoints",
+        local,
         blocks = unbounded,
-        since = 12080
+        since = 12080,
+        test = "surface_checkpoint"
     )]
     fn cuCheckpointProcessLock(
         pid: c_int,
@@ -49,9 +53,10 @@ unsafe extern "C" {
 
     #[row(
         714,
-        refused = "the memory to be saved is of a server, which keeps no checkpoints",
+        local,
         blocks = unbounded,
-        since = 12080
+        since = 12080,
+        test = "surface_checkpoint"
     )]
     fn cuCheckpointProcessRestore(
         pid: c_int,
@@ -60,9 +65,10 @@ unsafe extern "C" {
 
     #[row(
         715,
-        refused = "the memory to be saved is of a server, which keeps no checkpoints",
+        local,
         blocks = unbounded,
-        since = 12080
+        since = 12080,
+        test = "surface_checkpoint"
     )]
     fn cuCheckpointProcessUnlock(
         pid: c_int,

@@ -7,18 +7,20 @@
 //! *Beside it:* the driver's ABI types ([`abi`]) and result codes ([`result`]), the search of `cuGetProcAddress`
 //! ([`proc_address`]), the formats of module images ([`image`]), stream memory operations ([`stream_memory`]), the
 //! shapes of arrays ([`mod@array`]) and the copies from and to them ([`volume`]), texture objects ([`texture`]), tensor maps ([`tensor_map`]), graphs as they travel ([`device_graph`]),
-//! and the private export tables
+//! checkpoints of processes ([`checkpoint`]) and what suspends them ([`door`]), and the private export tables
 //! ([`private_tables`]): what two of the three need.
 //!
 //! *Rules:* nothing is said twice; the generator never branches on a function's name; what travels is pinned by `wire.lock`.
 
 pub mod abi;
 pub mod array;
+pub mod checkpoint;
 pub mod copy_batch;
 pub mod copy_layout;
 pub mod coredump;
 pub mod dev_resource;
 pub mod device_graph;
+pub mod door;
 pub mod error_log;
 pub mod event_records;
 pub mod fresh;

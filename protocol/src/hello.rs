@@ -28,11 +28,11 @@ pub mod control {
 
 pub use control::hello_reply::Answer;
 pub use control::{
-    Accepted, DescriptorOrder, DeviceKind, DeviceRequest, DeviceSnapshot, DeviceUsage, Hello,
-    HelloReply, Identity, Intent, LeaseOrder, NvLink, PciPlace, ProbeReport, ProcessUsage, RdmaEnd,
-    RdmaOrder, RdmaQueuePair, Reading, RefusalCode, Refused, SandboxAccess, SandboxLayer,
-    SandboxOrder, SandboxPath, ServerInfo, SliceOrder, Ticket, TlsOrder, UsageReport, Waiting,
-    Window, WorkerOrder,
+    Accepted, Checkpoint, CheckpointDone, CheckpointOperation, DescriptorOrder, DeviceKind,
+    DevicePair, DeviceRequest, DeviceSnapshot, DeviceUsage, Hello, HelloReply, Identity, Intent,
+    LeaseOrder, NvLink, PciPlace, ProbeReport, ProcessUsage, RdmaEnd, RdmaOrder, RdmaQueuePair,
+    Reading, RefusalCode, Refused, SandboxAccess, SandboxLayer, SandboxOrder, SandboxPath,
+    ServerInfo, SliceOrder, Ticket, TlsOrder, UsageReport, Waiting, Window, WorkerOrder,
 };
 
 /// The first bytes of each direction: a name and the version of this way of beginning.
@@ -371,9 +371,14 @@ impl HelloMessage for Hello {
             "a shape hash that is too long",
         )?;
         require(
-            matches!(self.intent(), Intent::Session | Intent::Snapshot),
+            self.intent() != Intent::Unspecified && Intent::try_from(self.intent).is_ok(),
             "an unknown intent",
         )?;
+        require(
+            (self.intent() == Intent::Checkpoint) == self.checkpoint.is_some(),
+            "an intent that is not what is asked",
+        )?;
+        self.checkpoint.as_ref().map_or(Ok(()), Checkpoint::check)?;
         check_text(&self.client_version)?;
         if let Some(identity) = &self.identity {
             check_text(&identity.host)?;
@@ -401,6 +406,22 @@ impl HelloMessage for Hello {
             check_text(name)?;
             check_text(value)
         })
+    }
+}
+
+impl Checkpoint {
+    fn check(&self) -> Result<(), HelloError> {
+        require(
+            self.operation() != CheckpointOperation::Unspecified,
+            "an unknown operation",
+        )?;
+        require(self.pairs.len() <= MAX_DEVICES, "too many pairs")?;
+        let is_uuid = |bytes: &[u8]| bytes.len() == UUID_BYTES;
+        let mut pairs = self.pairs.iter();
+        require(
+            pairs.all(|pair| is_uuid(&pair.old) && is_uuid(&pair.new)),
+            "a UUID of the wrong length",
+        )
     }
 }
 

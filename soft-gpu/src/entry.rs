@@ -11,7 +11,9 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use driver_api::abi::CUresult;
+use driver_api::index;
 
+use crate::checkpoint::DOOR;
 use crate::log::{debug, failed, tell, trace, warn, warn_once};
 
 thread_local! {
@@ -25,10 +27,12 @@ pub(crate) fn call(index: usize, body: impl FnOnce() -> CUresult) -> CUresult {
     if IN_HOST_FUNCTION.get() && !allowed_in_host_function(name) {
         return CUresult::NOT_PERMITTED;
     }
+    let inside = (!passes_by(index)).then(|| DOOR.enter());
     let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         warn(&format!("{name}: internal error"));
         CUresult::UNKNOWN
     });
+    drop(inside);
     if result == CUresult::SUCCESS || result == CUresult::NOT_READY {
         trace(|| format!("{name} answers {}", result.0));
     } else {
@@ -48,6 +52,27 @@ pub(crate) fn unsupported(index: usize) -> CUresult {
     failed(name, CUresult::NOT_SUPPORTED);
     tell();
     CUresult::NOT_SUPPORTED
+}
+
+/// What is no use of a device, so that it does not wait while the process is suspended.
+fn passes_by(row: usize) -> bool {
+    matches!(
+        row,
+        index::cuCheckpointOperationComplete
+            | index::cuCheckpointProcessCheckpoint
+            | index::cuCheckpointProcessGetRestoreThreadId
+            | index::cuCheckpointProcessGetState
+            | index::cuCheckpointProcessLock
+            | index::cuCheckpointProcessRestore
+            | index::cuCheckpointProcessUnlock
+            | index::cuDriverGetVersion
+            | index::cuGetErrorName
+            | index::cuGetErrorString
+            | index::cuGetExportTable
+            | index::cuGetProcAddress
+            | index::cuGetProcAddress_v2
+            | index::cuInit
+    )
 }
 
 /// Pure questions about names and versions are no calls of the device.

@@ -15,6 +15,7 @@ use driver_api::abi::{
 use driver_api::private_tables::{self, DeviceIdentity, TableHost};
 use driver_api::proc_address::{self, Found};
 
+use crate::checkpoint::DOOR;
 use crate::config::driver_version as version_served;
 use crate::context::{self, current_handle};
 use crate::entry::{answer, answer_if_asked, done};
@@ -154,6 +155,7 @@ impl TableHost for Host {
     }
 
     fn primary_context(&self, device: i32) -> Result<usize, CUresult> {
+        let _inside = DOOR.enter();
         context::primary_handle(device)
     }
 
@@ -166,6 +168,7 @@ impl TableHost for Host {
     }
 
     fn load_fat_binary(&self, wrapper: usize) -> Result<usize, CUresult> {
+        let _inside = DOOR.enter();
         module::load_at(wrapper as *const c_void).map(|module| module.0)
     }
 

@@ -181,13 +181,26 @@ impl Ipc {
     }
 }
 
-fn address_of(token: &Token) -> io::Result<SocketAddrUnix> {
+/// The abstract address that a token names.
+pub(crate) fn named(prefix: &[u8], token: &Token) -> io::Result<SocketAddrUnix> {
     let letters = token.map(|byte| format!("{byte:02x}")).concat();
-    let name = [SOCKET_PREFIX, letters.as_bytes()].concat();
+    let name = [prefix, letters.as_bytes()].concat();
     Ok(SocketAddrUnix::new_abstract_name(&name)?)
 }
 
-fn socket() -> io::Result<OwnedFd> {
+fn address_of(token: &Token) -> io::Result<SocketAddrUnix> {
+    named(SOCKET_PREFIX, token)
+}
+
+/// Random bytes, which nobody guesses.
+pub(crate) fn new_token() -> io::Result<Token> {
+    let mut token = Token::default();
+    rustix::rand::getrandom(&mut token, rustix::rand::GetRandomFlags::empty())?;
+    Ok(token)
+}
+
+/// A socket of packets.
+pub(crate) fn socket() -> io::Result<OwnedFd> {
     let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
     let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
     Ok(socket)
@@ -195,8 +208,7 @@ fn socket() -> io::Result<OwnedFd> {
 
 /// Starts to answer, at a socket of a random name.
 fn listen() -> io::Result<Token> {
-    let mut token = Token::default();
-    rustix::rand::getrandom(&mut token, rustix::rand::GetRandomFlags::empty())?;
+    let token = new_token()?;
     let listener = socket()?;
     rustix::net::bind(&listener, &address_of(&token)?)?;
     rustix::net::listen(&listener, 64)?;
@@ -213,7 +225,8 @@ fn listen() -> io::Result<Token> {
     Ok(token)
 }
 
-fn limit_waiting(connection: &OwnedFd, time: Duration) -> io::Result<()> {
+/// Neither to send nor to receive takes longer.
+pub(crate) fn limit_waiting(connection: &OwnedFd, time: Duration) -> io::Result<()> {
     for way in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
         sockopt::set_socket_timeout(connection, way, Some(time))?;
     }

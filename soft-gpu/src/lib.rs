@@ -16,6 +16,7 @@ pub mod ptx;
 
 mod array;
 mod capture;
+mod checkpoint;
 mod config;
 mod context;
 mod coredump;

@@ -39,6 +39,7 @@ use crate::virtual_memory::Physical;
 pub(crate) struct Driver {
     pub(crate) config: Config,
     pub(crate) segment: Segment,
+    pub(crate) suspended: Mutex<crate::checkpoint::Suspended>,
     pub(crate) pool: Pool,
     pub(crate) ipc: Ipc,
     pub(crate) memory: Memory,
@@ -67,6 +68,8 @@ pub(crate) struct Driver {
 }
 
 static DRIVER: OnceLock<Driver> = OnceLock::new();
+/// Held by who initialises.
+static INITIALISING: Mutex<()> = Mutex::new(());
 /// Set in the child of a process that had initialised: its threads, and so its device, are gone.
 static FORKED: AtomicBool = AtomicBool::new(false);
 
@@ -80,7 +83,6 @@ pub(crate) fn driver() -> Result<&'static Driver, CUresult> {
 
 /// Makes the driver, the first time.
 pub(crate) fn initialise() -> Result<(), CUresult> {
-    static INITIALISING: Mutex<()> = Mutex::new(());
     if FORKED.load(Ordering::Relaxed) {
         return Err(CUresult::NOT_INITIALIZED);
     }
@@ -99,6 +101,13 @@ pub(crate) fn initialise() -> Result<(), CUresult> {
 
 extern "C" fn forked() {
     FORKED.store(true, Ordering::Relaxed);
+    crate::checkpoint::DOOR.forget();
+}
+
+/// Does something unless the driver is initialised, which it is not meanwhile.
+pub(crate) fn while_uninitialised<T>(body: impl FnOnce() -> T) -> Option<T> {
+    let _initialising = lock(&INITIALISING);
+    driver().is_err().then(body)
 }
 
 impl Driver {
@@ -112,12 +121,15 @@ impl Driver {
             CUresult::OPERATING_SYSTEM
         })?;
         let segment = segment.showing(&config.visible);
+        crate::checkpoint::DOOR.prepare();
+        crate::checkpoint::service::listen(&segment);
         let contexts = Registry::new(Kind::Context);
         let primaries = (0..config.devices())
             .map(|_| Mutex::new(Primary::new(contexts.reserve())))
             .collect();
         Ok(Self {
             segment,
+            suspended: Mutex::default(),
             pool: with_signals_blocked(|| Pool::new(config.threads)),
             ipc: Ipc::default(),
             memory: Memory::new(config.devices())?,

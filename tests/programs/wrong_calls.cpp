@@ -992,6 +992,38 @@ static void green() {
     WRONG("null-green", CUDA_ERROR_INVALID_CONTEXT, "cuGreenCtxStreamCreate", &stream, none, (unsigned)CU_STREAM_NON_BLOCKING, 0);
 }
 
+// Reference, of the checkpoint functions: their returns, "Process must be in the … state", "Reserved for future use, must be zeroed". None of them is in need of cuInit.
+static void checkpoints() {
+    const int own = (int)getpid(), nobody = -1, without = 1;
+    CUprocessState state;
+    CUcheckpointLockArgs lock = {};
+    CUcheckpointCheckpointArgs checkpoint = {};
+    CUcheckpointRestoreArgs restore = {};
+    CUcheckpointUnlockArgs unlock = {};
+    for (int process : {nobody, 0, without}) {
+        WRONG("no-process", INVALID, "cuCheckpointProcessGetState", process, &state);
+        WRONG("no-process", INVALID, "cuCheckpointProcessGetRestoreThreadId", process, &number);
+        WRONG("no-process", INVALID, "cuCheckpointProcessLock", process, &lock);
+        WRONG("no-process", INVALID, "cuCheckpointProcessCheckpoint", process, &checkpoint);
+        WRONG("no-process", INVALID, "cuCheckpointProcessRestore", process, &restore);
+        WRONG("no-process", INVALID, "cuCheckpointProcessUnlock", process, &unlock);
+    }
+    WRONG("null", INVALID, "cuCheckpointProcessGetState", own, null<CUprocessState>());
+    WRONG("null", INVALID, "cuCheckpointProcessGetRestoreThreadId", own, null<int>());
+    const CUresult illegal = CUDA_ERROR_ILLEGAL_STATE;
+    WRONG("running", illegal, "cuCheckpointProcessCheckpoint", own, &checkpoint);
+    WRONG("running", illegal, "cuCheckpointProcessRestore", own, &restore);
+    WRONG("running", illegal, "cuCheckpointProcessUnlock", own, &unlock);
+    restore.gpuPairsCount = 1;
+    WRONG("no-pairs", INVALID, "cuCheckpointProcessRestore", own, &restore);
+    restore.gpuPairsCount = 0;
+    for (void *last : {(void *)&lock, (void *)&checkpoint, (void *)&restore, (void *)&unlock}) ((char *)last)[63] = 1;
+    WRONG("reserved", INVALID, "cuCheckpointProcessLock", own, &lock);
+    WRONG("reserved", INVALID, "cuCheckpointProcessCheckpoint", own, &checkpoint);
+    WRONG("reserved", INVALID, "cuCheckpointProcessRestore", own, &restore);
+    WRONG("reserved", INVALID, "cuCheckpointProcessUnlock", own, &unlock);
+}
+
 int main(int count, char **arguments) {
     open_driver(count, arguments);
     before_initialisation();
@@ -1019,6 +1051,7 @@ int main(int count, char **arguments) {
     newer();
     core_dumps();
     green();
+    checkpoints();
     modules();
     functions(axpy);
     captures(words);

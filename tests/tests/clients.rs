@@ -24,6 +24,7 @@ const CLIENTS: [(&str, &[&str]); 5] = [
             "cuda_python",
             "cuda_python_graphs",
             "cuda_python_ipc",
+            "cuda_python_checkpoint",
         ],
     ),
     (
@@ -52,7 +53,8 @@ const CLIENTS: [(&str, &[&str]); 5] = [
 const CLIENT_LIMIT: Duration = Duration::from_secs(600);
 
 /// What needs no kernel: PyTorch's are machine code alone, which the software GPU refuses.
-const WITHOUT_KERNELS: [&str; 5] = [
+const WITHOUT_KERNELS: [&str; 6] = [
+    "cuda_python_checkpoint",
     "cuda_python_ipc",
     "torch_allocators",
     "torch_devices",

@@ -8,6 +8,7 @@ use tests::{Server, Transport, Way, program, repository, run};
 
 const PROGRAMS: &[&str] = &[
     "surface_array",
+    "surface_checkpoint",
     "surface_conditional",
     "surface_context",
     "surface_coredump",

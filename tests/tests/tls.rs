@@ -200,7 +200,19 @@ fn programs_run_and_nobody_between_reads_along() {
     assert!(all > 1 << 20, "only {all} bytes: the data went another way");
 }
 
-/// What the test above looks for would be found: without encryption the same bytes are there.
+/// Who suspends a program shows the same token, and is believed by the same certificate.
+#[test]
+fn a_program_is_suspended_by_one_with_the_same_token() {
+    let place = Place::new();
+    let outcome = run(place.command(&program("driver", "surface_checkpoint")));
+    outcome.assert_passed("surface_checkpoint");
+    for [up, down] in &place.between.seen() {
+        let is_session = up.starts_with(&TICKET_MAGIC);
+        assert!(is_tls(down) && (is_session || is_tls(up)));
+    }
+}
+
+/// What the first test looks for would be found: without encryption the same bytes are there.
 #[test]
 fn without_encryption_it_would_be_seen() {
     let server = Server::start(Transport::Tcp);

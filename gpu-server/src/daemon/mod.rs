@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! accept ──> hello (timed, bounded) ──> SNAPSHOT: answered from the probe
+//!   │        │                      ├─> CHECKPOINT: an order to the session of a process, and its answer
 //!   ├> TLS ──┘                      └─> SESSION: a lease ──> socket and hello to a new worker ──> ended, logged
 //!   │                                     ├─ not yet: waits, told where it stands
 //!   │                                     └─ over TLS: a ticket; socket and ticket to a new worker
@@ -15,6 +16,7 @@
 
 mod answers;
 mod books;
+mod checkpoint;
 mod devices;
 mod handshake;
 mod leases;
@@ -425,6 +427,9 @@ impl Daemon {
         };
         if hello.intent() == Intent::Snapshot {
             return self.answer_snapshot(client, &hello, version, &caller);
+        }
+        if hello.intent() == Intent::Checkpoint {
+            return self.answer_checkpoint(client, hello, version, &caller);
         }
         if let Err(refused) = self.has_room() {
             return self.refuse(client, refused);

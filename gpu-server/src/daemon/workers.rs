@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use command_fds::CommandFdExt;
 use protocol::hello::{
-    self, Hello, HelloReply, Identity, LeaseOrder, RdmaOrder, RefusalCode, SandboxOrder, TlsOrder,
-    WorkerOrder,
+    self, Checkpoint, Hello, HelloReply, Identity, LeaseOrder, RdmaOrder, RefusalCode,
+    SandboxOrder, TlsOrder, WorkerOrder,
 };
 use protocol::limits::CLEAN_UP_LIMIT;
 use protocol::transport::HandshakeStream;
@@ -32,7 +32,7 @@ use super::metrics::Ending;
 use super::usage::Program;
 use crate::order::Descriptors;
 use crate::pool::{LeaseId, Moment, TokenId};
-use crate::registry::{END_LIMIT, Facts, Prepared, Registry, Starter};
+use crate::registry::{END_LIMIT, Facts, NotOrdered, Prepared, Registry, Starter};
 
 /// How long a client may take to read that no worker could be started.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
@@ -221,6 +221,22 @@ impl Workers {
         let mut alive: Vec<_> = alive.filter(|(_, worker)| of(&worker.lease)).collect();
         alive.sort_by_key(|(session, _)| **session);
         alive.iter().map(|(_, worker)| worker.program()).collect()
+    }
+
+    /// The youngest session of such a program under such a lease: the number of a process may have been an older one's.
+    pub(super) fn last_of(&self, of: impl Fn(&Identity, &LeaseId) -> bool) -> Option<u64> {
+        let alive = self.alive.iter();
+        let theirs = alive.filter(|(_, worker)| of(&worker.identity, &worker.lease));
+        theirs.map(|(session, _)| *session).max()
+    }
+
+    /// Asks a session to be suspended, or to go on.
+    pub(super) fn checkpoint(
+        &self,
+        session: u64,
+        checkpoint: Checkpoint,
+    ) -> Result<crate::registry::Order, NotOrdered> {
+        self.registry.checkpoint(session, checkpoint)
     }
 
     /// Forgets a session that is over; the lease that it was under.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use protocol::hello::WorkerOrder;
 use protocol::hello::control::{Register, ToDaemon, to_daemon};
+use protocol::hello::{Checkpoint, WorkerOrder};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
+use super::checkpoints::{Checkpoints, NotOrdered, Order};
 use super::door::Door;
 use super::loans::Loans;
 use super::packet::{Packet, PacketError};
@@ -175,6 +176,7 @@ impl Registry {
             events,
             sessions: Mutex::default(),
             loans: Loans::default(),
+            checkpoints: Checkpoints::default(),
         });
         Self { shared }
     }
@@ -247,6 +249,14 @@ impl Registry {
         true
     }
 
+    /// Asks a session to be suspended, or to go on.
+    ///
+    /// # Errors
+    /// It is not there, or has been asked too much.
+    pub fn checkpoint(&self, session: u64, checkpoint: Checkpoint) -> Result<Order, NotOrdered> {
+        Checkpoints::order(&self.shared, session, checkpoint)
+    }
+
     /// How many sessions are registered.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -300,6 +310,8 @@ pub(super) struct Shared {
     sessions: Mutex<HashMap<u64, Entry>>,
     /// What sessions of one lease borrow from each other.
     pub(super) loans: Loans,
+    /// What sessions are asked to do with themselves.
+    pub(super) checkpoints: Checkpoints,
 }
 
 /// Nothing is sent: only the end of a channel is heard.
@@ -422,6 +434,7 @@ impl Shared {
     async fn leave(&self, session: u64, door: Option<Door>, is_child: bool) {
         self.sessions().remove(&session);
         self.loans.leave(session);
+        self.checkpoints.leave(session);
         if let Some(door) = door {
             door.remove();
         }

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use protocol::hello::control::{Borrow, Lent};
+use protocol::hello::control::{Borrow, CheckpointOrder, Lent};
 use tokio::sync::mpsc::Sender;
 
 use crate::pool::LeaseId;
@@ -33,6 +33,10 @@ pub(super) enum Word {
     Lend { request: u64, key: Vec<u8> },
     /// Another one gives what it wanted.
     Lent { lent: Lent, files: Vec<OwnedFd> },
+    /// It is to be suspended, or to go on.
+    Checkpoint(CheckpointOrder),
+    /// Such an order is not waited for any more.
+    GiveUp(u64),
 }
 
 /// All sessions and what they wait for.
@@ -98,6 +102,12 @@ impl Loans {
     /// The task of a session listens.
     pub(super) fn enter(&self, session: u64, speaker: Sender<Word>) {
         self.lock().speakers.insert(session, speaker);
+    }
+
+    /// Says something to a session's task; whether that listens.
+    pub(super) fn say(&self, session: u64, word: Word) -> bool {
+        let speaker = self.lock().speakers.get(&session).cloned();
+        speaker.is_some_and(|speaker| speaker.try_send(word).is_ok())
     }
 
     /// A session is over.

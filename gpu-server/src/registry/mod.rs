@@ -11,6 +11,7 @@
 //!
 //!  worker: Register + descriptors of ledger and gates ──▶   daemon: Registered │ EndSession
 //!  worker: Counts … ──▶                                     daemon: EndSession, when the lease is over
+//!  daemon: CheckpointOrder, GivenUp ──▶ worker: Checkpointed ──▶ daemon
 //!  worker: Borrow ──▶  daemon: Lend ──▶ another worker of the lease: Lent + descriptors ──▶ daemon: Lent + descriptors ──▶ worker
 //! ```
 //!
@@ -24,6 +25,7 @@
 //! - A worker keeps the descriptors that it sends, and never closes a copy: record locks vanish when a process closes *any* descriptor of
 //!   their file.
 
+mod checkpoints;
 mod counts;
 mod daemon;
 mod door;
@@ -38,10 +40,13 @@ mod worker;
 
 use std::time::Duration;
 
+pub use checkpoints::{NotOrdered, Order};
 pub use counts::{COUNTERS, Counters, Counts};
 pub use daemon::{Answer, Event, GATHER_LIMIT, Peers, Prepared, Registered, Registry, Starter};
 pub use facts::{Facts, FileId, Key, RegisterError};
-pub(crate) use worker::{Lent, LentMemory, Post, borrow, say_last_counts};
+pub(crate) use worker::{
+    Lent, LentMemory, Post, Task, borrow, say_checkpointed, say_last_counts, say_lent,
+};
 
 /// The directory, in the state directory, of the sockets at which workers wait for the next daemon.
 pub const DIRECTORY: &str = "workers";

@@ -1,6 +1,6 @@
 //! One worker: its connection, and its process.
 //!
-//! *Rules:* nobody waits for what the worker does not read; it is listened to every [`LISTEN`] at most, and at once while it borrows or lends
+//! *Rules:* nobody waits for what the worker does not read; it is listened to every [`LISTEN`] at most, and at once while it has orders to answer, and while it borrows or lends
 //! ([`MAX_LOANS_OF_A_SECOND`]), so that it cannot keep the daemon busy; whatever it
 //! says, or does not, the session ends when its process has, and the process is killed when it should have ended and has not.
 
@@ -12,7 +12,8 @@ use std::time::Duration;
 use prost::Message;
 use protocol::hello::RELEASE;
 use protocol::hello::control::{
-    Borrow, EndSession, Lend, Lent, Registered, ToDaemon, ToWorker, to_daemon, to_worker,
+    Borrow, CheckpointGivenUp, Checkpointed, EndSession, Lend, Lent, Registered, ToDaemon,
+    ToWorker, to_daemon, to_worker,
 };
 use rustix::net::SendFlags;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -30,7 +31,7 @@ use crate::pool::Tenant;
 /// A worker is listened to so often at most.
 pub(super) const LISTEN: Duration = Duration::from_millis(100);
 
-/// A worker that borrows or lends is listened to at once, but so often at most in a second.
+/// A worker that borrows or lends, or has orders, is listened to at once, but so often at most in a second.
 const MAX_LOANS_OF_A_SECOND: u32 = 2000;
 
 /// Most packets that are read once the process has ended.
@@ -47,6 +48,8 @@ pub(super) struct Worker {
     process: AsyncFd<OwnedFd>,
     /// Since when loans are counted, and how many there were.
     loans: (Instant, u32),
+    /// How many orders it has not answered.
+    ordered: u32,
 }
 
 /// What a worker has said.
@@ -56,6 +59,7 @@ enum Heard {
     Counts(Counts),
     Borrows(Borrow),
     Lends(Lent, Vec<OwnedFd>),
+    Checkpointed(Checkpointed),
 }
 
 impl Worker {
@@ -71,6 +75,7 @@ impl Worker {
             connection,
             process: watched::watch(process, Interest::READABLE)?,
             loans: (Instant::now(), 0),
+            ordered: 0,
         })
     }
 
@@ -178,6 +183,10 @@ impl Worker {
                             }
                         }
                         Ok(Heard::Lends(lent, files)) => shared.loans.lent(self.session, &lent, files),
+                        Ok(Heard::Checkpointed(answer)) => {
+                            self.ordered = self.ordered.saturating_sub(1);
+                            shared.checkpoints.answered(self.session, answer);
+                        }
                         Ok(Heard::Nothing) => {}
                         Err(error) => {
                             self.note_silence(&error);
@@ -185,7 +194,13 @@ impl Worker {
                         }
                     }
                 }
-                Some(word) = words.recv() => self.pass_on(shared, word),
+                Some(word) = words.recv() => {
+                    if matches!(word, Word::Checkpoint(_)) {
+                        self.ordered += 1;
+                        listening = listening.map(|_| Instant::now());
+                    }
+                    self.pass_on(shared, word);
+                }
                 _ = self.process.readable() => {
                     return self.hear_last_words(shared, counts).await;
                 }
@@ -221,13 +236,22 @@ impl Worker {
             Word::Lent { lent, files } => {
                 self.say_with(to_worker::Message::Lent(lent), &files);
             }
+            Word::Checkpoint(order) => {
+                if !self.say_with(to_worker::Message::Checkpoint(order), &[]) {
+                    shared.checkpoints.leave(self.session);
+                }
+            }
+            Word::GiveUp(request) => {
+                self.say(to_worker::Message::GivenUp(CheckpointGivenUp { request }));
+            }
         }
     }
 
     /// When it is listened to again.
     fn listen_after(&mut self, heard: &Heard) -> Instant {
         let now = Instant::now();
-        if !matches!(heard, Heard::Borrows(_) | Heard::Lends(..)) {
+        let is_loan = matches!(heard, Heard::Borrows(_) | Heard::Lends(..));
+        if !is_loan && self.ordered == 0 {
             return now + LISTEN;
         }
         if now.duration_since(self.loans.0) > Duration::from_secs(1) {
@@ -295,6 +319,7 @@ impl Worker {
             }
             Some(to_daemon::Message::Borrow(borrow)) => Heard::Borrows(borrow),
             Some(to_daemon::Message::Lent(lent)) => Heard::Lends(lent, packet.descriptors),
+            Some(to_daemon::Message::Checkpointed(answer)) => Heard::Checkpointed(answer),
             // A worker that is younger may say more than we know.
             Some(to_daemon::Message::Register(_)) | None => Heard::Nothing,
         })

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use protocol::hello::control::{self, Borrow, Register, ToDaemon, ToWorker, to_daemon, to_worker};
-use protocol::hello::{RELEASE, WorkerOrder};
+use protocol::hello::control::{
+    self, Borrow, CheckpointOrder, Checkpointed, Register, ToDaemon, ToWorker, to_daemon, to_worker,
+};
+use protocol::hello::{CheckpointDone, RELEASE, WorkerOrder};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendFlags, SocketFlags};
 
@@ -35,6 +37,12 @@ static IS_KEPT: AtomicBool = AtomicBool::new(false);
 fn set_connection(connection: Option<Arc<OwnedFd>>) {
     *CONNECTION.lock().unwrap_or_else(PoisonError::into_inner) = connection;
     CONNECTED.notify_all();
+}
+
+/// The connection, if there is one now.
+fn connection() -> Option<Arc<OwnedFd>> {
+    let connection = CONNECTION.lock().unwrap_or_else(PoisonError::into_inner);
+    connection.clone()
 }
 
 /// The connection, waited for where there will be one: a session's first call may come before it, and a daemon before the next.
@@ -137,7 +145,42 @@ fn note_lent(lent: &control::Lent, files: Vec<OwnedFd>) {
     ANSWERED.notify_all();
 }
 
+/// What the daemon wants of the session, beside its end. The thread of the registry only passes it on: a driver may stand still.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Another session asks for what this one has exported by a key.
+    Lend { request: u64, key: Vec<u8> },
+    /// It is to be suspended, or to go on.
+    Checkpoint(CheckpointOrder),
+    /// Such an order is not waited for any more.
+    GiveUp(u64),
+}
+
+/// Answers an order; a daemon that is gone has forgotten it.
+pub(crate) fn say_checkpointed(request: u64, done: CheckpointDone) {
+    let message = ToDaemon {
+        message: Some(to_daemon::Message::Checkpointed(Checkpointed {
+            request,
+            done: Some(done),
+        })),
+    };
+    if let Some(connection) = connection() {
+        let said = packet::send(&*connection, &message, &[], SendFlags::empty());
+        // The daemon is gone, as the thread that reads sees too.
+        said.unwrap_or_else(|error| tracing::debug!(%error, "an order is not answered"));
+    }
+}
+
 /// Lends what another session asks for, if it is there.
+pub(crate) fn say_lent(request: u64, lent: Option<Lent>) {
+    if let Some(connection) = connection()
+        && let Err(error) = lend(&connection, request, lent)
+    {
+        // As above.
+        tracing::debug!(%error, "nothing is lent");
+    }
+}
+
 fn lend(connection: &OwnedFd, request: u64, lent: Option<Lent>) -> io::Result<()> {
     let found = lent.is_some();
     let Lent { files, what } = lent.unwrap_or_default();
@@ -227,26 +270,26 @@ impl Post {
         }))
     }
 
-    /// Starts the thread, which calls `end` if the daemon says that the session is over, and `lend` for what another session of the lease asks for.
+    /// Starts the thread, which calls `end` if the daemon says that the session is over, and `task` for what else it wants.
     ///
     /// # Errors
     /// There can be no thread.
     pub(crate) fn start(
         self,
         end: impl Fn(String) + Send + 'static,
-        lend: impl Fn(&[u8]) -> Option<Lent> + Send + 'static,
+        task: impl Fn(Task) + Send + 'static,
     ) -> io::Result<()> {
         let thread = std::thread::Builder::new().name("registry".to_owned());
-        thread.spawn(move || self.run(end, lend))?;
+        thread.spawn(move || self.run(end, task))?;
         Ok(())
     }
 
-    fn run(mut self, end: impl Fn(String), lend: impl Fn(&[u8]) -> Option<Lent>) {
+    fn run(mut self, end: impl Fn(String), task: impl Fn(Task)) {
         let mut connection = self.control.take();
         let mut is_first = true;
         loop {
             let over = match connection.take() {
-                Some(connection) => self.serve(connection, is_first, &lend),
+                Some(connection) => self.serve(connection, is_first, &task),
                 None => Over::Daemon("it left no connection".to_owned()),
             };
             is_first = false;
@@ -270,14 +313,9 @@ impl Post {
     }
 
     /// Registers, and waits for what the daemon says.
-    fn serve(
-        &mut self,
-        connection: OwnedFd,
-        is_first: bool,
-        lend: &impl Fn(&[u8]) -> Option<Lent>,
-    ) -> Over {
+    fn serve(&mut self, connection: OwnedFd, is_first: bool, task: &impl Fn(Task)) -> Over {
         let connection = Arc::new(connection);
-        match self.talk(&connection, is_first, lend) {
+        match self.talk(&connection, is_first, task) {
             Ok(reason) => Over::Session(reason),
             Err(over) => over,
         }
@@ -287,7 +325,7 @@ impl Post {
         &mut self,
         connection: &Arc<OwnedFd>,
         is_first: bool,
-        lend: &impl Fn(&[u8]) -> Option<Lent>,
+        task: &impl Fn(Task),
     ) -> Result<String, Over> {
         let files: Vec<BorrowedFd<'_>> = self.files.iter().map(|file| file.as_fd()).collect();
         let message = ToDaemon {
@@ -307,9 +345,12 @@ impl Post {
                         self.note_registered(&daemon.release, is_first);
                     }
                     Some(to_worker::Message::Lend(asked)) => {
-                        self::lend(connection, asked.request, lend(&asked.key))?;
+                        let (request, key) = (asked.request, asked.key);
+                        task(Task::Lend { request, key });
                     }
                     Some(to_worker::Message::Lent(lent)) => note_lent(&lent, packet.descriptors),
+                    Some(to_worker::Message::Checkpoint(order)) => task(Task::Checkpoint(order)),
+                    Some(to_worker::Message::GivenUp(order)) => task(Task::GiveUp(order.request)),
                     // A younger daemon may say more than we know.
                     None => tracing::debug!("a message of an unknown kind from the daemon"),
                 }

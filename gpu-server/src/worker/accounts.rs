@@ -18,11 +18,14 @@
 //! *Without room* a call is answered NOT_READY, and the client asks again, as long as memory of other processes is leaving ([`LEAVING_PATIENCE`]), or the
 //! other programs of the lease have not yet given back what they hold idle ([`RECALL_PATIENCE`]); after that OUT_OF_MEMORY. No executor waits, but for a context, whose call is made once.
 //!
+//! *A checkpointed session* is charged nothing: what it had is taken again before it is restored.
+//!
 //! *Cost of a mapping:* the ledger's, and two uncontended locks.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, OccupiedEntry};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -37,7 +40,7 @@ use super::call::{Call, CallError};
 use super::context::attribute;
 use super::end::lock;
 use super::session::Session;
-use crate::ledger::{self, CHUNK_BYTES, Ledger, Refusal, Seat};
+use crate::ledger::{self, CHUNK_BYTES, Charge, Ledger, Refusal, Seat};
 
 /// How long memory that is leaving is waited for.
 const LEAVING_PATIENCE: Duration = Duration::from_secs(10);
@@ -86,6 +89,8 @@ struct Book {
     beside: u64,
     /// How many pieces are being made or given back now: what the driver reports is not to be compared.
     moving: u32,
+    /// The session is checkpointed: what it was charged, and will be again.
+    suspended: Option<u64>,
 }
 
 impl Book {
@@ -151,6 +156,8 @@ pub(crate) struct Accounts {
     wipes: bool,
     /// Whether the driver tells what this process has taken.
     is_told: bool,
+    /// The driver stands still, or will: it is asked for nothing.
+    is_held: AtomicBool,
     /// The calls for idle credit that there were when the worker sat down.
     first_call: u32,
 }
@@ -309,6 +316,10 @@ impl Accounts {
             return Ok(None);
         };
         let mut book = lock(&account.book);
+        if book.suspended.is_some() {
+            // What is charged then is what was before.
+            return Err(CUresult::NOT_READY);
+        }
         let bytes = book.add(made);
         match seat.reserve(device, bytes) {
             Ok(charge) => charge.commit(),
@@ -423,7 +434,7 @@ impl Accounts {
             return true;
         };
         let mut book = lock(&account.book);
-        if !seat.take_over(device, bytes) {
+        if book.suspended.is_some() || !seat.take_over(device, bytes) {
             return false;
         }
         book.made += bytes;
@@ -469,6 +480,13 @@ impl Accounts {
         let bytes = book.remove(made);
         book.made = book.made.saturating_sub(bytes);
         book.moving = book.moving.saturating_sub(1);
+        if let Some(suspended) = &mut book.suspended {
+            *suspended = suspended.saturating_sub(bytes);
+            if was_leaving {
+                seat.stays(device, bytes);
+            }
+            return;
+        }
         match (was_leaving, made) {
             (true, Made::Exact(_)) => seat.left(device, bytes),
             _ => seat.release(device, bytes),
@@ -491,7 +509,7 @@ impl Accounts {
             return Ok(());
         };
         let mut book = lock(&account.book);
-        if book.moving > 0 {
+        if book.moving > 0 || self.is_held.load(Ordering::Acquire) {
             // The next look will tell.
             return Ok(());
         }
@@ -515,6 +533,86 @@ impl Accounts {
         let devices = 0..i32::try_from(self.devices.len()).unwrap_or(i32::MAX);
         let refused = devices.filter(|ordinal| self.settle(driver, *ordinal).is_err());
         refused.count() == 0
+    }
+
+    /// The driver is asked for nothing from now on; whoever asks it just now has its answer.
+    pub(super) fn hold_looks(&self) {
+        self.is_held.store(true, Ordering::Release);
+        for device in &self.devices {
+            // Whoever asks holds it.
+            drop(lock(&device.book));
+        }
+    }
+
+    /// It is asked again.
+    pub(super) fn look_again(&self) {
+        self.is_held.store(false, Ordering::Release);
+    }
+
+    /// Gives back all that is charged, while the session is checkpointed.
+    pub(super) fn suspend(&self) {
+        let Some(seat) = &self.seat else {
+            return;
+        };
+        for (device, account) in self.devices.iter().enumerate() {
+            let mut book = lock(&account.book);
+            let bytes = book.made + book.beside;
+            if book.suspended.is_none() {
+                seat.release(device, bytes);
+                book.suspended = Some(bytes);
+            }
+        }
+    }
+
+    /// Charges all of that again, or nothing. Waits for what is leaving, and for what other programs hold idle.
+    ///
+    /// # Errors
+    /// OUT_OF_MEMORY.
+    pub(super) fn resume(&self) -> Result<(), CUresult> {
+        let Some(seat) = &self.seat else {
+            return Ok(());
+        };
+        let mut charges = Vec::new();
+        for (device, account) in self.devices.iter().enumerate() {
+            let suspended = lock(&account.book).suspended;
+            if let Some(bytes) = suspended {
+                charges.push((device, bytes, self.reserve_waiting(seat, device, bytes)?));
+            }
+        }
+        for (device, bytes, charge) in charges {
+            charge.commit();
+            let mut book = lock(&self.devices[device].book);
+            // What was given back meanwhile is not there any more.
+            let left = book.suspended.take().unwrap_or(bytes);
+            seat.release(device, bytes.saturating_sub(left));
+        }
+        Ok(())
+    }
+
+    fn reserve_waiting<'a>(
+        &self,
+        seat: &'a Seat,
+        device: usize,
+        bytes: u64,
+    ) -> Result<Charge<'a>, CUresult> {
+        loop {
+            match seat.reserve(device, bytes) {
+                Ok(charge) => {
+                    self.granted(NOBODY);
+                    return Ok(charge);
+                }
+                Err(refused) => match self.refuse(seat, NOBODY, refused) {
+                    CUresult::NOT_READY => std::thread::sleep(LOOK),
+                    error => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Whether the session is checkpointed.
+    fn is_suspended(&self) -> bool {
+        let mut devices = self.devices.iter();
+        devices.any(|device| lock(&device.book).suspended.is_some())
     }
 
     /// Free and total memory of a device as the session shall see it.
@@ -575,7 +673,8 @@ pub(super) fn recall(session: &Session) {
             continue;
         }
         seen = call;
-        if session.memory.has_chunks() {
+        // What is suspended holds nothing.
+        if session.memory.has_chunks() && !accounts.is_suspended() {
             session
                 .outbox
                 .completion(RECALL_STREAM, CUresult::SUCCESS, call.into());
@@ -591,6 +690,9 @@ pub(crate) fn given_back(
     call: &Call<'_>,
     request: &request::GpurunIdleGivenBack,
 ) -> Result<(), CallError> {
+    if call.session.checkpoints.takes_answer(request.number()) {
+        return Ok(());
+    }
     let number = u32::try_from(request.number())
         .map_err(|_| CallError::Violation("an answer to a call for memory that there was not"))?;
     if let Some(seat) = &call.session.memory.accounts.seat {
@@ -631,6 +733,51 @@ mod tests {
             }
             prop_assert_eq!((charged, book.small), (0, 0));
         }
+    }
+
+    fn accounts(ledger: &Arc<Ledger>, session: u64) -> Accounts {
+        Accounts {
+            seat: Some(ledger.sit(session).expect("a seat")),
+            devices: vec![Device::default()],
+            ..Accounts::default()
+        }
+    }
+
+    fn take(accounts: &Accounts, chunks: u64) -> Result<(), CUresult> {
+        let taken = accounts.take(0, Made::Exact(chunks * CHUNK_BYTES), 7)?;
+        taken.expect("it is limited").commit();
+        Ok(())
+    }
+
+    fn give_back(accounts: &Accounts, chunks: u64) {
+        accounts.begin_to_give_back(0);
+        accounts.gave_back(0, Made::Exact(chunks * CHUNK_BYTES), false);
+    }
+
+    #[test]
+    fn who_is_suspended_is_charged_nothing_and_then_all_of_it_or_nothing() {
+        let ledger = Arc::new(Ledger::create(&[100 * CHUNK_BYTES]).expect("a ledger"));
+        let used = || ledger.used(0) / CHUNK_BYTES;
+        let (one, two) = (accounts(&ledger, 1), accounts(&ledger, 2));
+        assert_eq!(take(&one, 60), Ok(()));
+        one.suspend();
+        one.suspend();
+        assert_eq!((used(), one.is_suspended()), (0, true));
+        assert_eq!(take(&one, 1), Err(CUresult::NOT_READY));
+        assert_eq!(take(&two, 60), Ok(()));
+        assert_eq!(one.resume(), Err(CUresult::OUT_OF_MEMORY));
+        assert_eq!((used(), one.is_suspended()), (60, true), "as before");
+        give_back(&two, 60);
+        assert_eq!(one.resume(), Ok(()));
+        assert_eq!((used(), one.is_suspended()), (60, false));
+        // What the driver has had back in the middle of it is not taken again.
+        one.suspend();
+        give_back(&one, 10);
+        assert_eq!(used(), 0);
+        assert_eq!(one.resume(), Ok(()));
+        assert_eq!(used(), 50);
+        give_back(&one, 50);
+        assert_eq!(used(), 0);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use driver_api::door::Inside;
 use driver_api::id::StreamId;
 use driver_api::result::CUresult;
 use driver_api::wire::{TICKET_STREAM, decode, decode_with_rest, request};
@@ -41,6 +42,9 @@ const MAX_EXECUTORS: usize = 64;
 
 /// Most bytes of a reply that one executor keeps for the next.
 const KEPT_REPLY_BYTES: usize = 64 << 10;
+
+/// How long one waits before a closed door before one looks for the end of the session.
+const BEFORE_THE_DOOR: Duration = Duration::from_millis(50);
 
 /// What the holder of the order token has.
 pub(crate) struct Front {
@@ -275,7 +279,11 @@ impl Executor {
     }
 
     fn run(mut self) {
-        capture::relax(self.session.driver);
+        match go_in(&self.session) {
+            Ok(_inside) => capture::relax(self.session.driver),
+            Err(Stop::Over(reason)) => return self.session.end.finish(reason),
+            Err(Stop::Lane(_)) => {}
+        }
         while let Some(front) = self.executors.take() {
             match self.hold(front) {
                 Stop::Lane(call) => self.run_lane(call),
@@ -375,6 +383,7 @@ impl Executor {
                 .perform(&call.record, call.number, &call.body, call.inbound, true)
                 .map(Some),
             Work::Fence(fence) => {
+                let _inside = go_in(&self.session)?;
                 if let Some(then) = fence.pass() {
                     // In a context that is gone there is nothing to wait for.
                     let _ = self.current.enter(&self.session, fence.context);
@@ -406,6 +415,7 @@ impl Executor {
         inbound: Option<Arc<Inbound>>,
         is_on_lane: bool,
     ) -> Result<Done, Stop> {
+        let _inside = go_in(&self.session)?;
         self.reply.clear();
         let mut call = Call {
             session: &self.session,
@@ -627,6 +637,7 @@ impl Executor {
         context: &Arc<Context>,
         (offset, length): (u64, usize),
     ) -> Result<(), Stop> {
+        let _inside = go_in(&self.session)?;
         let entered = self.current.enter(&self.session, context.id);
         let buffer = entered.and_then(|()| context.staging.take(self.session.driver));
         let issued = match buffer {
@@ -688,6 +699,24 @@ impl Front {
         let mut bytes = vec![0; length as usize];
         self.receiver.read_payload(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// Goes through the session's door. Before a closed one, nobody reads the connection: its end is looked for, and the session's.
+fn go_in(session: &Session) -> Result<Inside<'_>, Stop> {
+    loop {
+        if let Some(inside) = session.door.try_enter() {
+            return Ok(inside);
+        }
+        session.outbox.flush();
+        session.door.wait(BEFORE_THE_DOOR);
+        let over = |text: &str| Err(Stop::Over(Reason::Lost(text.to_owned())));
+        if session.end.is_over() {
+            return over("the session is over");
+        }
+        if session.end.is_hung_up() {
+            return over("it has gone while it was suspended");
+        }
     }
 }
 

@@ -122,6 +122,11 @@ impl Shared {
         }
     }
 
+    /// The session's number.
+    pub(crate) fn session(&self) -> u64 {
+        self.session
+    }
+
     /// What another session gets for a key, if that is one.
     pub(crate) fn lend(&self, key: &[u8]) -> Option<registry::Lent> {
         let lent = self.memory_of(key).or_else(|| self.event_of(key))?;

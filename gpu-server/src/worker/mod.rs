@@ -28,6 +28,7 @@ pub(crate) mod texture;
 mod accounts;
 mod call;
 mod capture;
+mod checkpoint;
 mod coredump;
 mod direct;
 mod dispatch;
@@ -194,9 +195,9 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
         spawn("watch", &session, move |session| client.watch(session)).map_err(cannot_start)?;
     }
     if let Some(post) = post {
-        let (end, shared) = (Arc::clone(&session.end), Arc::clone(&session.memory.shared));
+        let (end, tasks) = (Arc::clone(&session.end), Arc::clone(&session));
         let dismiss = move |reason| end.finish(Reason::Dismissed(reason));
-        post.start(dismiss, move |key| shared.lend(key))
+        post.start(dismiss, move |task| checkpoint::take_up(&tasks, task))
             .map_err(cannot_start)?;
     }
     Ok(session)
@@ -360,6 +361,7 @@ fn start(
     let is_direct = direct.is_some();
     let has_reads = direct.as_ref().is_some_and(|direct| direct.reads.is_some());
     let session = Session::new(driver, devices, end, (outbox, direct), memory, output, jobs);
+    session.door.prepare();
     let session = Arc::new(session);
     if is_direct {
         spawn("direct", &session, move |session| {

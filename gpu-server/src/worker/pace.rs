@@ -188,6 +188,14 @@ pub(crate) fn time_to_rest(session: &Session) -> Option<Duration> {
 
 /// An executor or a lane has nothing more to do for now: work is followed by a point. The context that is current may be another afterwards.
 pub(crate) fn rest(session: &Session, current: &mut Current) {
+    // Who closes the door does it itself.
+    if let Some(_inside) = session.door.try_enter() {
+        settle(session, current);
+    }
+}
+
+/// All work is followed by a point, whatever comes. The context that is current may be another afterwards.
+pub(crate) fn settle(session: &Session, current: &mut Current) {
     for pacer in &session.devices.pacers {
         if pacer.open.load(Ordering::Acquire) > 0 {
             close(session, current, pacer);

@@ -137,6 +137,12 @@ impl Poller {
         drop(lock(&self.watched));
     }
 
+    /// Whether nothing is pending.
+    pub(crate) fn is_idle(&self) -> bool {
+        let watched = lock(&self.watched);
+        watched.is_empty() && lock(&self.news).streams.is_empty()
+    }
+
     /// An expected point did not come about.
     pub(crate) fn expect_no_more(&self, is_urgent: bool) {
         if is_urgent {

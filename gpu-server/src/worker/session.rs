@@ -5,9 +5,11 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
 use driver_api::Driver;
+use driver_api::door::Door;
 use driver_api::result::CUresult;
 
 use super::array::Array;
+use super::checkpoint::Checkpoints;
 use super::context::Context;
 use super::coredump::Coredumps;
 use super::direct::Direct;
@@ -82,6 +84,9 @@ pub(crate) struct Session {
     pub(crate) driver: &'static Driver,
     pub(crate) devices: Devices,
     pub(crate) end: Arc<End>,
+    /// What every call of the client goes through, and waits before while the session is suspended.
+    pub(crate) door: Door,
+    pub(crate) checkpoints: Checkpoints,
     pub(crate) outbox: Outbox,
     /// Where the RDMA card reaches device memory.
     pub(crate) direct: Option<Direct>,
@@ -124,6 +129,8 @@ impl Session {
             driver,
             devices,
             end,
+            door: Door::new(),
+            checkpoints: Checkpoints::default(),
             outbox,
             direct,
             contexts: Table::new(MAX_CONTEXTS),

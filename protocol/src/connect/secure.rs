@@ -140,6 +140,25 @@ pub fn ask_until(
     }
 }
 
+/// Asks for something that takes as long as it takes: the server says from time to time that it is there. Otherwise as [`ask_until`], which has the
+/// deadline of the first answer.
+///
+/// # Errors
+/// As [`greet`].
+pub fn ask_patiently(
+    address: &Address,
+    socket: &OwnedFd,
+    hello: &Hello,
+    credential: &Credential,
+) -> Result<Accepted, ConnectError> {
+    let hello = Hello {
+        waits: true,
+        ..hello.clone()
+    };
+    let deadline = Instant::now() + HELLO_REPLY_TIMEOUT;
+    ask_until(address, socket, &hello, credential, deadline)
+}
+
 /// Says hello: over TLS if an authority is known.
 fn say(
     address: &Address,

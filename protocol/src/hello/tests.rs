@@ -198,6 +198,48 @@ fn other_protocols_and_giants_are_refused() {
 }
 
 #[test]
+fn what_is_asked_of_a_process_is_bounded_and_goes_with_its_intent() {
+    let pair = DevicePair {
+        old: vec![1; UUID_BYTES],
+        new: vec![2; UUID_BYTES],
+    };
+    let asked = Checkpoint {
+        operation: CheckpointOperation::Restore.into(),
+        pairs: vec![pair.clone(); MAX_DEVICES],
+        ..Checkpoint::default()
+    };
+    let hello = |checkpoint: Option<Checkpoint>| Hello {
+        checkpoint,
+        ..Hello::new(Intent::Checkpoint)
+    };
+    assert!(encode(&hello(Some(asked.clone()))).is_ok());
+    let mut long = asked.clone();
+    long.pairs.push(pair);
+    let mut short = asked.clone();
+    short.pairs[0].new.pop();
+    let unspecified = Checkpoint {
+        operation: 99,
+        ..asked.clone()
+    };
+    for wrong in [None, Some(long), Some(short), Some(unspecified)] {
+        let encoded = encode(&hello(wrong));
+        assert!(matches!(encoded, Err(HelloError::Malformed(_))));
+    }
+    let session = Hello {
+        checkpoint: Some(asked),
+        ..Hello::new(Intent::Session)
+    };
+    assert!(matches!(encode(&session), Err(HelloError::Malformed(_))));
+    for intent in [0, 4, -1] {
+        let unknown = Hello {
+            intent,
+            ..Hello::new(Intent::Session)
+        };
+        assert!(matches!(encode(&unknown), Err(HelloError::Malformed(_))));
+    }
+}
+
+#[test]
 fn refusals_are_cut_at_a_character() {
     let refused = refusal(RefusalCode::Internal, "é".repeat(MAX_STRING_BYTES));
     assert_eq!(refused.message.len(), MAX_STRING_BYTES);

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use driver_api::abi::CUresult;
 
 use super::{LEDGER_BYTE, MAX_PROCESSES, Segment};
+use crate::config::MAX_DEVICES;
 use crate::threads::lock;
 
 impl Segment {
@@ -37,6 +38,33 @@ impl Segment {
         let device = self.numbers[device];
         let own = &self.place(self.place).used_bytes[device];
         own.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives back all that this process has taken, of every device of the machine; how much that was.
+    pub(crate) fn suspend(&self) -> [u64; MAX_DEVICES] {
+        let own = &self.place(self.place).used_bytes;
+        std::array::from_fn(|device| own[device].swap(0, Ordering::Relaxed))
+    }
+
+    /// Takes all of that again, or nothing.
+    pub(crate) fn resume(&self, bytes: &[u64; MAX_DEVICES]) -> Result<(), CUresult> {
+        self.locked(|| {
+            let fits = |device: usize| {
+                let sum = self.used(device).checked_add(bytes[device]);
+                sum.is_some_and(|sum| sum <= self.memory_bytes())
+            };
+            if !(0..MAX_DEVICES).all(fits) {
+                self.sweep();
+            }
+            if !(0..MAX_DEVICES).all(fits) {
+                return Err(CUresult::OUT_OF_MEMORY);
+            }
+            let own = &self.place(self.place).used_bytes;
+            for (own, bytes) in own.iter().zip(bytes) {
+                own.fetch_add(*bytes, Ordering::Relaxed);
+            }
+            Ok(())
+        })
     }
 
     /// Bytes that this process has taken.
@@ -98,6 +126,23 @@ mod tests {
         segment.refund(0, 60);
         assert_eq!(segment.free_bytes(0), 60);
         assert_eq!(segment.charge(0, u64::MAX), Err(CUresult::OUT_OF_MEMORY));
+        std::fs::remove_file(format!("/dev/shm/{name}")).unwrap();
+    }
+
+    #[test]
+    fn who_is_suspended_has_nothing_and_takes_all_again_or_nothing() {
+        let name = format!("gpurun-test-suspended-{}", std::process::id());
+        let segment = Segment::attach(&name, 100).unwrap();
+        assert_eq!(segment.charge(0, 60), Ok(()));
+        assert_eq!(segment.charge(1, 30), Ok(()));
+        let bytes = segment.suspend();
+        assert_eq!((segment.own_bytes(0), segment.own_bytes(1)), (0, 0));
+        assert_eq!(segment.charge(1, 71), Ok(()));
+        assert_eq!(segment.resume(&bytes), Err(CUresult::OUT_OF_MEMORY));
+        assert_eq!(segment.own_bytes(0), 0, "nothing, if not all");
+        segment.refund(1, 71);
+        assert_eq!(segment.resume(&bytes), Ok(()));
+        assert_eq!((segment.own_bytes(0), segment.own_bytes(1)), (60, 30));
         std::fs::remove_file(format!("/dev/shm/{name}")).unwrap();
     }
 

@@ -1,7 +1,7 @@
 //! What all processes on one device share: a named segment in `/dev/shm`.
 //!
-//! It holds the [ledger] of memory, the [scheduler]'s turn and the times in which kernels ran ([busy]). Each process has a *place* in it;
-//! [usage] tells it all to who has none.
+//! It holds the [ledger] of memory, the [scheduler]'s turn and the times in which kernels ran ([busy]). Each process has a *place* in it, which says as well how it can be
+//! [suspended](suspension); [usage] tells it all to who has none.
 //!
 //! Nobody cleans up after a process that was killed, so the kernel has to: a process holds a POSIX record lock on one byte of
 //! the file for as long as it lives, and the ledger's own lock is one too. Both vanish with their owner,
@@ -20,6 +20,7 @@
 mod busy;
 mod ledger;
 mod scheduler;
+mod suspension;
 mod usage;
 
 use std::fs::File;
@@ -34,6 +35,8 @@ use rustix::mm::{MapFlags, ProtFlags};
 use crate::config::MAX_DEVICES;
 use crate::log::warn;
 
+pub(crate) use suspension::{Suspension, suspension_of};
+
 /// The most processes that can use one device at a time.
 pub(crate) const MAX_PROCESSES: usize = 512;
 
@@ -41,7 +44,7 @@ pub(crate) const MAX_PROCESSES: usize = 512;
 pub(crate) const MEMBER_BITS: u32 = driver_api::event_records::WHO_BITS;
 
 /// Changes with the layout.
-const MAGIC: u64 = u64::from_le_bytes(*b"gpurun02");
+const MAGIC: u64 = u64::from_le_bytes(*b"gpurun03");
 
 #[repr(C)]
 struct Header {
@@ -64,6 +67,7 @@ struct Place {
     used_bytes: [AtomicU64; MAX_DEVICES],
     /// Since when it runs kernels; 0: it runs none. See [`busy`].
     busy_since_us: [AtomicU64; MAX_DEVICES],
+    suspension: suspension::Shown,
 }
 
 #[repr(C)]
@@ -73,7 +77,7 @@ struct Layout {
 }
 
 const _: () = assert!(size_of::<Header>() == 32 + 64 * MAX_DEVICES);
-const _: () = assert!(size_of::<Place>() == 8 + 16 * MAX_DEVICES);
+const _: () = assert!(size_of::<Place>() == 8 + 16 * MAX_DEVICES + 24);
 
 /// Why there is no segment.
 #[derive(Debug, thiserror::Error)]
@@ -257,6 +261,7 @@ impl Segment {
 impl Place {
     fn clear(&self, process: u32) {
         self.process.store(process, Ordering::Relaxed);
+        self.suspension.clear();
         self.used_bytes
             .iter()
             .chain(&self.busy_since_us)

@@ -73,13 +73,13 @@ fn unused(memory_bytes: u64) -> Usage {
 }
 
 /// A segment seen from outside.
-struct View {
+pub(super) struct View {
     file: File,
     layout: NonNull<Layout>,
 }
 
 impl View {
-    fn open(name: &str) -> rustix::io::Result<Self> {
+    pub(super) fn open(name: &str) -> rustix::io::Result<Self> {
         use rustix::fs::{Mode, OFlags};
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::open(format!("/dev/shm/{name}"), flags, Mode::empty())?;
@@ -105,12 +105,12 @@ impl View {
         })
     }
 
-    fn layout(&self) -> &Layout {
+    pub(super) fn layout(&self) -> &Layout {
         // SAFETY: mapped for as long as we live, of this size, and consisting of atomics that are only loaded.
         unsafe { self.layout.as_ref() }
     }
 
-    fn is_ours(&self) -> bool {
+    pub(super) fn is_ours(&self) -> bool {
         self.layout().header.magic.load(Ordering::Acquire) == MAGIC
     }
 
@@ -137,7 +137,7 @@ impl View {
     }
 
     /// Whether the process of a place lives: whether its byte is locked.
-    fn is_alive(&self, place: usize) -> bool {
+    pub(super) fn is_alive(&self, place: usize) -> bool {
         // A lock for reading, since that is how the file is open; the living hold locks for writing.
         let mut request = record(1 + place, 1, libc::F_RDLCK);
         // SAFETY: an open descriptor and a complete request, which the call overwrites with its answer.
