@@ -1,7 +1,7 @@
 //! Unmodified Python clients from PyPI: directly on the software GPU and at a distance, with the same lines on standard output.
 //!
 //! Each compares what it computes with numpy, or with PyTorch on the processor; its lines carry the bits, so that the two ways are compared as well.
-//! Needs `scripts/clients`, which downloads several gigabytes, and `scripts/toolchain`: `scripts/test` runs tinygrad, the array libraries, the languages, NCCL and XGBoost, `scripts/test clients` all of them.
+//! Needs `scripts/clients`, which downloads several gigabytes, and `scripts/toolchain`: `scripts/test` runs tinygrad, the array libraries, the languages, NCCL, XGBoost and CatBoost, `scripts/test clients` all of them.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ const CLIENTS: [(&str, &[&str]); 5] = [
             "halide_pipelines",
         ],
     ),
-    ("trees", &["xgboost_trees"]),
+    ("trees", &["xgboost_trees", "catboost_trees"]),
     ("rapids", &["cudf_frames"]),
     (
         "torch",
@@ -235,15 +235,6 @@ fn kernel_languages() {
 #[ignore = "needs scripts/clients"]
 fn boosted_trees() {
     all_of("trees");
-}
-
-/// Each wait at a distance compares the 100 MiB of pinned memory that it has, so it takes minutes there.
-#[test]
-#[ignore = "needs scripts/clients"]
-fn catboost() {
-    let server = Server::start(Transport::Tcp);
-    let command = |way: &Way| command(way, "trees", "catboost_trees");
-    computes_the_same("catboost_trees", &server, &command);
 }
 
 #[test]

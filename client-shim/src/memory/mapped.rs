@@ -31,7 +31,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use driver_api::abi::CUresult;
-use driver_api::mirror::{CHANGE_BYTES, Change, Mirror, whole_words};
+use driver_api::mirror::{CHANGE_BYTES, Change, Mirror, PageMap, whole_words};
 use driver_api::wire::reply;
 use driver_api::wire::request::{GpurunHostPull, GpurunHostPush, GpurunHostUnmap};
 use protocol::limits::{MAX_INLINE_COPY_BYTES, MAX_MANAGED_BYTES, MAX_SHARED_RANGES};
@@ -48,6 +48,8 @@ use crate::stream;
 
 /// What is kept alike while work runs.
 const SMALL_BYTES: usize = 64 * 1024;
+/// From here on a look at the kernel's tables costs less than comparing everything.
+const LARGE_BYTES: usize = 1 << 20;
 /// Changes in one call.
 const MAX_CHANGES: usize = MAX_INLINE_COPY_BYTES / size_of::<Change>();
 const PAGE: usize = 4096;
@@ -92,6 +94,38 @@ impl Shared {
     fn is_small(&self) -> bool {
         let is_pinned = matches!(self.kind, Kind::Pinned { .. });
         is_pinned && self.is_in_use() && self.mirror.bytes() <= SMALL_BYTES
+    }
+
+    /// Whether much of it may never have been touched: it is pages of ours, private to this process.
+    fn may_be_idle(&self) -> bool {
+        let is_ours = matches!(
+            self.kind,
+            Kind::Pinned {
+                is_registered: false,
+                ..
+            }
+        );
+        is_ours && self.is_in_use() && self.mirror.bytes() >= LARGE_BYTES
+    }
+
+    /// Finds changes from a word on; where to go on, or none at the end.
+    fn collect(
+        &mut self,
+        from: usize,
+        changes: &mut Vec<Change>,
+        pages: &PageMap,
+    ) -> Option<usize> {
+        // SAFETY: pinned or managed memory, in the table as long as the program has it.
+        unsafe {
+            if !self.may_be_idle() {
+                return self.mirror.collect(from, MAX_CHANGES, changes);
+            }
+            let words = self.mirror.bytes() / size_of::<u64>();
+            let next = self
+                .mirror
+                .collect_touched(from..words, MAX_CHANGES, changes, pages);
+            (next < words).then_some(next)
+        }
     }
 
     /// Whether the program and the device both have it.
@@ -436,6 +470,11 @@ impl Mapped {
         let mut is_changed = false;
         let mut ranges = self.ranges();
         look_for_all(&mut ranges);
+        // Opened each time: a child of a fork would inherit it, and be told of its parent's pages.
+        let pages = match which == Which::All && ranges.values().any(Shared::may_be_idle) {
+            true => PageMap::open(),
+            false => PageMap::unknown(),
+        };
         for shared in ranges.values_mut().filter(|shared| shared.is_in_use()) {
             let (is_wanted, context) = match shared.kind {
                 Kind::Pinned { .. } => (which == Which::All || shared.is_small(), 0),
@@ -443,8 +482,7 @@ impl Mapped {
             };
             let mut from = is_wanted.then_some(0);
             while let Some(first) = from {
-                // SAFETY: pinned or managed memory, in the table as long as the program has it.
-                from = unsafe { shared.mirror.collect(first, MAX_CHANGES, &mut changes) };
+                from = shared.collect(first, &mut changes, &pages);
                 if changes.is_empty() {
                     continue;
                 }

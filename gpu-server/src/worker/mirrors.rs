@@ -9,7 +9,8 @@
 //! pushes is written only inside its ranges; a pull answers in parts that fit into a reply, and holds a range no longer than one part of it takes, so
 //! that nobody's push waits for the whole.
 //!
-//! *Cost of a pull:* all of the ranges read and compared once, device memory copied to the host before; small pages once more if something was found.
+//! *Cost of a pull:* all of the ranges read and compared once, device memory copied to the host before; small pages once more if something was found. Pages that nobody has touched are passed by; a driver that pins
+//! them touches all.
 //!
 //! # Safety
 //! Pages are mapped here at addresses that were free, and unmapped when no mirror knows them: whoever looks at a range's memory holds its mirror, which is taken
@@ -21,10 +22,10 @@
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use driver_api::Driver;
-use driver_api::mirror::{CHANGE_BYTES, Change, Mirror, whole_words};
+use driver_api::mirror::{CHANGE_BYTES, Change, Mirror, PageMap, whole_words};
 use driver_api::result::CUresult;
 use driver_api::wire::{reply, request};
 use protocol::limits::{MAX_MANAGED_BYTES, MAX_SHARED_RANGES};
@@ -58,6 +59,12 @@ const PAGE: u64 = 4096;
 const WORD: usize = size_of::<u64>();
 /// `CU_MEMHOSTREGISTER_PORTABLE` and `CU_MEMHOSTREGISTER_DEVICEMAP`.
 const PORTABLE_AND_MAPPED: u32 = 3;
+
+/// The kernel's word on this process's pages: opened before the worker is confined, by the first call.
+pub(super) fn page_map() -> &'static PageMap {
+    static PAGES: OnceLock<PageMap> = OnceLock::new();
+    PAGES.get_or_init(PageMap::open)
+}
 
 /// What the memory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,8 +130,8 @@ impl Mirrored {
         let next = match self.kind {
             Kind::Pages => {
                 let words = word..word + PART_BYTES / WORD;
-                // SAFETY: our pages, which are unmapped after their mirror is taken out.
-                unsafe { mirror.collect_part(words, room, found) }
+                // SAFETY: our pages, private and of no file, which are unmapped after their mirror is taken out.
+                unsafe { mirror.collect_touched(words, room, found, page_map()) }
             }
             Kind::Device => compare(call, self, mirror, word, found)?,
         };

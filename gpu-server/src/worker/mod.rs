@@ -144,6 +144,7 @@ fn begin(taken: Taken) -> Result<Arc<Session>, Reason> {
     let output = Output::replace_standard_output()
         .map_err(|error| Reason::Failed(format!("standard output: {error}")))?;
     let client = watch::Client::of(&connection);
+    mirrors::page_map();
     let confined = sandbox::enter(&order);
     let line = line(connection, order.tls.as_ref())?;
     let prepared = confined.and_then(|()| {
