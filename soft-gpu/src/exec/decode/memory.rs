@@ -6,7 +6,7 @@ use super::super::SHARED_WINDOW;
 use super::super::memory::{Target, Transfer, Width, transfer};
 use super::super::op::{Kind, Op, Role, Row};
 use super::super::program::Fixed;
-use super::super::rows::{nothing, rare_binary};
+use super::super::rows::{Handler, nothing, rare_binary};
 use super::form::Form;
 use super::function::{Address, FunctionDecoder};
 
@@ -214,17 +214,15 @@ fn load<'t>(
         _ if awaited => Transfer::LoadStrongVector,
         _ => Transfer::LoadVector,
     };
-    let mut op = Op::new(Kind::Straight, transfer(decoder.path, target, kind, width));
-    (op.a, op.immediate, op.link) = (address.base, address.offset, decoder.cache_slot());
+    let handler = transfer(decoder.path, target, kind, width);
     if rows.len() == 1 {
+        let mut op = access(decoder, handler, &address);
         op.d = rows[0];
         offer(&mut op, target, ty);
+        decoder.emit(op);
     } else {
-        op.count = rows.len() as u8;
-        op.extra[..rows.len()].copy_from_slice(&rows);
-        op.extra_role = Role::Written;
+        emit_vector(decoder, handler, &address, (&rows, Role::Written));
     }
-    decoder.emit(op);
     for (part, row) in parts.iter().zip(rows) {
         decoder.settle(part, row, ty)?;
     }
@@ -232,6 +230,27 @@ fn load<'t>(
         decoder.emit_always(Op::new(Kind::Yield, nothing));
     }
     Ok(())
+}
+
+/// An operation on memory at an address.
+fn access(decoder: Decoder<'_, '_, '_>, handler: Handler, address: &Address) -> Op {
+    let mut op = Op::new(Kind::Straight, handler);
+    (op.a, op.immediate, op.link) = (address.base, address.offset, decoder.cache_slot());
+    op
+}
+
+/// Adds the transfer of a vector's rows, two or four, which it reads or writes.
+pub(super) fn emit_vector(
+    decoder: Decoder<'_, '_, '_>,
+    handler: Handler,
+    address: &Address,
+    (rows, role): (&[Row], Role),
+) {
+    let mut op = access(decoder, handler, address);
+    op.count = rows.len() as u8;
+    op.extra[..rows.len()].copy_from_slice(rows);
+    op.extra_role = role;
+    decoder.emit(op);
 }
 
 /// Lets accesses of the same kind and size take over from each other. Local memory is laid out by lanes, so its
@@ -294,16 +313,14 @@ fn store<'t>(
         _ if strong => Transfer::StoreStrongVector,
         _ => Transfer::StoreVector,
     };
-    let mut op = Op::new(Kind::Straight, transfer(decoder.path, target, kind, width));
-    (op.a, op.immediate, op.link) = (address.base, address.offset, decoder.cache_slot());
+    let handler = transfer(decoder.path, target, kind, width);
     if rows.len() == 1 {
+        let mut op = access(decoder, handler, &address);
         op.b = rows[0];
         offer(&mut op, target, ty);
+        decoder.emit(op);
     } else {
-        op.count = rows.len() as u8;
-        op.extra[..rows.len()].copy_from_slice(&rows);
-        op.extra_role = Role::Read;
+        emit_vector(decoder, handler, &address, (&rows, Role::Read));
     }
-    decoder.emit(op);
     Ok(())
 }

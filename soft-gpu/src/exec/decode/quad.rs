@@ -11,8 +11,8 @@ use super::super::quad::exchange;
 use super::super::rows::{binary, nothing, unary};
 use super::convert::copy;
 use super::form::Form;
-use super::function::{Address, FunctionDecoder};
-use super::memory::{is_hint, is_strong, take_space, target, without_policy};
+use super::function::FunctionDecoder;
+use super::memory::{emit_vector, is_hint, is_strong, take_space, target, without_policy};
 
 type Decoder<'a, 't, 'l> = &'a mut FunctionDecoder<'t, 'l>;
 
@@ -88,24 +88,6 @@ impl<'o, 't> Elements<'o, 't> {
     }
 }
 
-/// A transfer of two or four rows.
-fn transfer_rows(
-    decoder: Decoder<'_, '_, '_>,
-    (target, kind): (Target, Transfer),
-    address: &Address,
-    (rows, role): (&[Row], Role),
-) {
-    let mut op = Op::new(
-        Kind::Straight,
-        transfer(decoder.path, target, kind, Width::B64),
-    );
-    (op.a, op.immediate, op.link) = (address.base, address.offset, decoder.cache_slot());
-    op.count = rows.len() as u8;
-    op.extra[..rows.len()].copy_from_slice(rows);
-    op.extra_role = role;
-    decoder.emit(op);
-}
-
 fn load<'t>(
     decoder: Decoder<'_, 't, '_>,
     form: &mut Form<'t>,
@@ -132,7 +114,8 @@ fn load<'t>(
             .collect::<Result<_, _>>()?,
         Elements::Words(..) => (0..4).map(|_| decoder.temporary(true)).collect(),
     };
-    transfer_rows(decoder, (target, kind), &address, (&rows, Role::Written));
+    let handler = transfer(decoder.path, target, kind, Width::B64);
+    emit_vector(decoder, handler, &address, (&rows, Role::Written));
     if let Elements::Words(parts, ty) = elements {
         unpack(decoder, parts, ty, &rows)?;
     }
@@ -197,7 +180,8 @@ fn store<'t>(
             })
             .collect::<Result<_, String>>()?,
     };
-    transfer_rows(decoder, (target, kind), &address, (&rows, Role::Read));
+    let handler = transfer(decoder.path, target, kind, Width::B64);
+    emit_vector(decoder, handler, &address, (&rows, Role::Read));
     Ok(())
 }
 
