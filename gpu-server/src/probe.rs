@@ -156,7 +156,7 @@ fn look(driver: &Path) -> Result<ProbeReport, String> {
         .take(MAX_DEVICES)
         .map(|ordinal| functions.device(ordinal))
         .collect::<Result<Vec<_>, _>>()?;
-    functions.look_at_peers(&mut devices)?;
+    functions.look_at_peers(&mut devices);
     Ok(ProbeReport {
         driver_version: functions.driver_version()?,
         devices,
@@ -267,28 +267,29 @@ impl Functions {
         Ok(snapshot)
     }
 
-    /// Adds to each device what it can do with the others' memory, if the driver can tell.
-    fn look_at_peers(&self, devices: &mut [DeviceSnapshot]) -> Result<(), String> {
-        let Some(function) = self.device_get_p2p_attribute else {
-            return Ok(());
-        };
+    /// Adds to each device what it can do with the others' memory. What the driver refuses to tell, as it may of parts of devices, stays unknown: no server fails for it.
+    fn look_at_peers(&self, devices: &mut [DeviceSnapshot]) {
         let ordinals: Vec<u32> = devices.iter().map(|device| device.ordinal).collect();
         for device in devices {
             let peers = |attribute| {
                 let others = ordinals.iter().filter(|other| **other != device.ordinal);
-                others.copied().try_fold(0, |peers, ordinal| {
-                    let (device, other) = (self.handle(device.ordinal)?, self.handle(ordinal)?);
-                    let mut can = 0;
-                    // SAFETY: the pointer is to a live integer.
-                    let result = unsafe { function(&mut can, attribute, device, other) };
-                    check("cuDeviceGetP2PAttribute", result)?;
-                    Ok::<u64, String>(peers | u64::from(can != 0) << ordinal)
+                others.copied().try_fold(0, |peers, other| {
+                    let can = self.peer_attribute(attribute, device.ordinal, other)?;
+                    Some(peers | u64::from(can) << other)
                 })
             };
-            device.reachable_peers = Some(peers(attribute::P2P_ACCESS_SUPPORTED)?);
-            device.atomic_peers = Some(peers(attribute::P2P_NATIVE_ATOMIC_SUPPORTED)?);
+            device.reachable_peers = peers(attribute::P2P_ACCESS_SUPPORTED);
+            device.atomic_peers = peers(attribute::P2P_NATIVE_ATOMIC_SUPPORTED);
         }
-        Ok(())
+    }
+
+    fn peer_attribute(&self, attribute: c_int, device: u32, other: u32) -> Option<bool> {
+        let function = self.device_get_p2p_attribute?;
+        let (device, other) = (self.handle(device).ok()?, self.handle(other).ok()?);
+        let mut value = 0;
+        // SAFETY: the pointer is to a live integer.
+        let result = unsafe { function(&mut value, attribute, device, other) };
+        (result == 0).then_some(value != 0)
     }
 
     fn handle(&self, ordinal: u32) -> Result<c_int, String> {

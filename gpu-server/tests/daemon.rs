@@ -136,6 +136,17 @@ fn snapshots_over_both_transports_and_a_clean_end() {
     assert!(!path.exists(), "the socket is removed");
 }
 
+/// As of parts of devices a driver may refuse it.
+#[test]
+fn a_driver_that_says_nothing_of_peers_is_served() {
+    let mut command = command(&fake_driver(false), &["tcp://127.0.0.1:0"]);
+    command.env("FAKE_PEERS", "1");
+    let daemon = Daemon::start(command, 1);
+    let snapshot = connect::fetch_snapshot(&daemon.addresses[0]).expect("a snapshot");
+    let peers = snapshot.devices.iter().map(|device| device.reachable_peers);
+    assert_eq!(peers.collect::<Vec<_>>(), [None, None]);
+}
+
 #[test]
 fn a_session_is_answered_by_a_worker_and_logged() {
     let daemon = Daemon::start(command(&fake_driver(false), &["tcp://127.0.0.1:0"]), 1);
