@@ -252,6 +252,16 @@ impl Wanted {
         })
     }
 
+    /// Memory of the program's own, by its handle.
+    fn named(
+        session: &Session,
+        handle: CUmemGenericAllocationHandle,
+        start: usize,
+        size: usize,
+    ) -> Result<Self, CUresult> {
+        Self::of(physical_of(session, handle)?, start as u64, size as u64)
+    }
+
     /// What is at an address: memory of the program's own, or of a pool.
     fn at(session: &Session, address: u64, size: u64) -> Result<Self, CUresult> {
         if !address.is_multiple_of(GRANULARITY) {
@@ -342,13 +352,7 @@ pub(crate) unsafe fn cuMulticastBindMem(
     size: usize,
     flags: c_ulonglong,
 ) -> CUresult {
-    let find = |session: &Session| {
-        Wanted::of(
-            physical_of(session, mem_handle)?,
-            mem_offset as u64,
-            size as u64,
-        )
-    };
+    let find = |session: &Session| Wanted::named(session, mem_handle, mem_offset, size);
     code(bind((mc_handle, None, mc_offset), find, size, flags))
 }
 
@@ -361,13 +365,7 @@ pub(crate) unsafe fn cuMulticastBindMem_v2(
     size: usize,
     flags: c_ulonglong,
 ) -> CUresult {
-    let find = |session: &Session| {
-        Wanted::of(
-            physical_of(session, mem_handle)?,
-            mem_offset as u64,
-            size as u64,
-        )
-    };
+    let find = |session: &Session| Wanted::named(session, mem_handle, mem_offset, size);
     code(bind((mc_handle, Some(dev), mc_offset), find, size, flags))
 }
 

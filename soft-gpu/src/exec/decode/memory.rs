@@ -175,10 +175,24 @@ fn elements<'o, 't>(
 }
 
 /// Whether other threads may access the same place meanwhile.
-pub(super) fn is_strong(form: &Form<'_>) -> bool {
+fn is_strong(form: &Form<'_>) -> bool {
     ["acquire", "release", "relaxed", "volatile"]
         .iter()
         .any(|order| form.has(order))
+}
+
+/// What a load or a store begins with: whether it is strong, the space, and both operands.
+pub(super) fn begin<'o, 't>(
+    form: &mut Form<'t>,
+    operands: &'o [Operand<'t>],
+) -> Result<(bool, Space, [&'o Operand<'t>; 2]), String> {
+    let strong = is_strong(form);
+    form.take_all(is_hint);
+    let space = take_space(form);
+    match without_policy(form, operands) {
+        [destination, source] => Ok((strong, space, [destination, source])),
+        _ => form.refuse(),
+    }
 }
 
 fn load<'t>(
@@ -186,13 +200,8 @@ fn load<'t>(
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
-    // What is read again and again until somebody else writes it.
-    let awaited = is_strong(form);
-    form.take_all(is_hint);
-    let space = take_space(form);
-    let [destination, source] = without_policy(form, operands) else {
-        return form.refuse();
-    };
+    // What is strong is read again and again until somebody else writes it.
+    let (awaited, space, [destination, source]) = begin(form, operands)?;
     let parts = elements(form, destination)?;
     let ty = form.take_type()?;
     let Some(width) = width(ty) else {
@@ -288,12 +297,7 @@ fn store<'t>(
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
-    let strong = is_strong(form);
-    form.take_all(is_hint);
-    let space = take_space(form);
-    let [destination, source] = without_policy(form, operands) else {
-        return form.refuse();
-    };
+    let (strong, space, [destination, source]) = begin(form, operands)?;
     let parts = elements(form, source)?;
     let ty = form.take_type()?;
     let Some(width) = width(ty) else {

@@ -12,7 +12,7 @@ use super::super::rows::{binary, nothing, unary};
 use super::convert::copy;
 use super::form::Form;
 use super::function::FunctionDecoder;
-use super::memory::{emit_vector, is_hint, is_strong, take_space, target, without_policy};
+use super::memory::{begin, emit_vector, is_hint, take_space, target, without_policy};
 
 type Decoder<'a, 't, 'l> = &'a mut FunctionDecoder<'t, 'l>;
 
@@ -93,12 +93,7 @@ fn load<'t>(
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
-    let awaited = is_strong(form);
-    form.take_all(is_hint);
-    let space = take_space(form);
-    let [destination, source] = without_policy(form, operands) else {
-        return form.refuse();
-    };
+    let (awaited, space, [destination, source]) = begin(form, operands)?;
     let elements = Elements::take(form, destination)?;
     let mut address = decoder.address(source)?;
     let target = target(decoder, space, &mut address)?;
@@ -150,12 +145,7 @@ fn store<'t>(
     form: &mut Form<'t>,
     operands: &[Operand<'t>],
 ) -> Result<(), String> {
-    let strong = is_strong(form);
-    form.take_all(is_hint);
-    let space = take_space(form);
-    let [destination, source] = without_policy(form, operands) else {
-        return form.refuse();
-    };
+    let (strong, space, [destination, source]) = begin(form, operands)?;
     let elements = Elements::take(form, source)?;
     let mut address = decoder.address(destination)?;
     let target = target(decoder, space, &mut address)?;
